@@ -1,0 +1,310 @@
+//! The account of one key: counters in shared memory that all workers add to with relaxed atomics.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::in_flight::Gauge;
+use crate::window::{Cores, Windows};
+
+/// What is added to an account over time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// nanoseconds of CPU
+    pub cpu_ns: u64,
+    /// number of wakeups
+    pub wakeups: u64,
+    /// bytes sent to the client
+    pub sent_bytes: u64,
+    /// bytes received from the client
+    pub received_bytes: u64,
+}
+
+impl Usage {
+    /// What `self` is more than `earlier`, field by field; a field that fell counts as zero.
+    pub fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+            sent_bytes: self.sent_bytes.saturating_sub(earlier.sent_bytes),
+            received_bytes: self.received_bytes.saturating_sub(earlier.received_bytes),
+        }
+    }
+
+    /// The sum, field by field.
+    pub fn plus(&self, other: &Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            wakeups: self.wakeups + other.wakeups,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_bytes: self.received_bytes + other.received_bytes,
+        }
+    }
+}
+
+/// How a request ended, as the breakdowns need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// HTTP status as `$status`, 0 where there is none
+    pub status: u64,
+    /// `$upstream_cache_status`
+    pub cache: CacheStatus,
+    /// `$connection_requests`: 1 for the first request of its connection
+    pub connection_order: u64,
+    /// bytes sent to the client
+    pub response_bytes: u64,
+    /// nanoseconds of CPU of the whole request
+    pub cpu_ns: u64,
+}
+
+/// The words of `$upstream_cache_status` (`ngx_http_cache_status` in ngx_http_upstream.c), and `NONE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+#[allow(missing_docs)]
+pub enum CacheStatus {
+    None,
+    Miss,
+    Bypass,
+    Expired,
+    Stale,
+    Updating,
+    Revalidated,
+    Hit,
+}
+
+impl CacheStatus {
+    /// In the order of NGINX's `NGX_HTTP_CACHE_*` values, `NONE` being 0.
+    pub const NAMES: [&str; 8] =
+        ["NONE", "MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT"];
+
+    /// From `r->upstream->cache_status`: 0 is no cache, an unknown value counts as none.
+    pub fn from_nginx(value: usize) -> Self {
+        use CacheStatus::*;
+        [None, Miss, Bypass, Expired, Stale, Updating, Revalidated, Hit].get(value).copied().unwrap_or(None)
+    }
+}
+
+/// Names of the response classes, `status / 100`.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Names of the orders in a connection.
+pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
+/// Names of the response sizes: upper bounds in powers of four, from 1k = 1024 bytes.
+pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
+/// Upper bounds of the histogram of CPU per request, in nanoseconds; the last bucket has none.
+pub const CPU_BOUNDS_NS: [u64; 19] = [
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+const CPU_BUCKETS: usize = CPU_BOUNDS_NS.len() + 1;
+
+/// Which of [`SIZES`] a response of `bytes` bytes falls into.
+pub fn size_class(bytes: u64) -> usize {
+    let kib = bytes.div_ceil(1024).max(1);
+    // smallest n with kib <= 4^n
+    let bits = 64 - (kib - 1).leading_zeros();
+    (bits.div_ceil(2) as usize).min(SIZES.len() - 1)
+}
+
+/// Which bucket of [`CPU_BOUNDS_NS`] a request of `ns` nanoseconds falls into.
+pub fn cpu_bucket(ns: u64) -> usize {
+    CPU_BOUNDS_NS.partition_point(|&bound| bound < ns)
+}
+
+/// A count of requests and their CPU.
+#[repr(C)]
+#[derive(Debug)]
+struct Tally {
+    requests: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Tally {
+    #[inline]
+    fn add(&self, cpu_ns: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.cpu_ns.fetch_add(cpu_ns, Relaxed);
+    }
+
+    fn read(&self) -> Count {
+        Count { requests: self.requests.load(Relaxed), cpu_ns: self.cpu_ns.load(Relaxed) }
+    }
+}
+
+/// Counters of one account. All zero is a valid empty account.
+///
+/// A sum that follows from others is not stored: requests are the sum over the order in the connection. A difference
+/// would not do: its parts are read one after the other while workers count, so it could fall from one reading to the
+/// next, which a reader of counters takes for a restart.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Account {
+    cpu_ns: AtomicU64,
+    wakeups: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    in_flight: Gauge,
+    /// the last one: no class
+    responses: [AtomicU64; CLASSES.len() + 1],
+    by_order: [Tally; 4],
+    by_cache: [Tally; 8],
+    by_size: [Tally; 10],
+    by_cpu: [AtomicU64; CPU_BUCKETS],
+    windows: Windows,
+}
+
+impl Account {
+    /// Adds what a request, or the work after its log line, has used since the last call. `now_ms` is a monotonic
+    /// clock's that all workers share.
+    #[inline]
+    pub fn add(&self, now_ms: u64, usage: &Usage) {
+        let add = |counter: &AtomicU64, value: u64| {
+            if value != 0 {
+                counter.fetch_add(value, Relaxed);
+            }
+        };
+        if usage.cpu_ns != 0 {
+            self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
+            self.windows.add(now_ms, usage.cpu_ns);
+        }
+        add(&self.wakeups, usage.wakeups);
+        add(&self.sent_bytes, usage.sent_bytes);
+        add(&self.received_bytes, usage.received_bytes);
+    }
+
+    /// Counts a request that ended.
+    #[inline]
+    pub fn finish(&self, outcome: &Outcome) {
+        let class = match outcome.status / 100 {
+            class @ 1..=5 => class as usize - 1,
+            _ => CLASSES.len(),
+        };
+        self.responses[class].fetch_add(1, Relaxed);
+        let order = outcome.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
+        self.by_order[order].add(outcome.cpu_ns);
+        self.by_cache[outcome.cache as usize].add(outcome.cpu_ns);
+        self.by_size[size_class(outcome.response_bytes)].add(outcome.cpu_ns);
+        self.by_cpu[cpu_bucket(outcome.cpu_ns)].fetch_add(1, Relaxed);
+    }
+
+    /// Requests that are open, over all workers.
+    pub fn in_flight(&self) -> &Gauge {
+        &self.in_flight
+    }
+
+    /// A copy of all counters, each read once. `epoch` is the table's.
+    pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        let by_order = self.by_order.each_ref().map(Tally::read);
+        let total = Count::sum(&by_order);
+        let [responses @ .., other_responses] = self.responses.each_ref().map(read);
+        Snapshot {
+            requests: total.requests,
+            requests_cpu_ns: total.cpu_ns,
+            responses,
+            other_responses,
+            usage: Usage {
+                cpu_ns: read(&self.cpu_ns),
+                wakeups: read(&self.wakeups),
+                sent_bytes: read(&self.sent_bytes),
+                received_bytes: read(&self.received_bytes),
+            },
+            in_flight: self.in_flight.read(epoch),
+            cores: self.windows.cores(now_ms),
+            by_cache_status: self.by_cache.each_ref().map(Tally::read),
+            by_connection_order: by_order,
+            by_response_size: self.by_size.each_ref().map(Tally::read),
+            by_request_cpu: self.by_cpu.each_ref().map(read),
+        }
+    }
+}
+
+/// A number of requests and their CPU, read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// requests
+    pub requests: u64,
+    /// their CPU in nanoseconds
+    pub cpu_ns: u64,
+}
+
+impl Count {
+    fn sum(counts: &[Count]) -> Count {
+        counts.iter().fold(Count::default(), |sum, one| Count {
+            requests: sum.requests + one.requests,
+            cpu_ns: sum.cpu_ns + one.cpu_ns,
+        })
+    }
+}
+
+/// All counters of an account at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Their CPU in nanoseconds, up to their log lines.
+    pub requests_cpu_ns: u64,
+    /// By class, as [`CLASSES`].
+    pub responses: [u64; 5],
+    /// Requests that ended without a status of any class.
+    pub other_responses: u64,
+    /// All that was charged: ended requests, running ones as far as settled, work after the log line.
+    pub usage: Usage,
+    /// Requests that are open.
+    pub in_flight: u32,
+    /// CPU cores over the last time.
+    pub cores: Cores,
+    /// As [`CacheStatus::NAMES`].
+    pub by_cache_status: [Count; 8],
+    /// As [`ORDERS`].
+    pub by_connection_order: [Count; 4],
+    /// As [`SIZES`].
+    pub by_response_size: [Count; 10],
+    /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
+    pub by_request_cpu: [u64; CPU_BUCKETS],
+}
+
+impl Snapshot {
+    /// Nothing was ever counted, and nothing is open.
+    pub fn is_untouched(&self) -> bool {
+        self.requests == 0 && self.usage == Usage::default() && self.in_flight == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_four_of_a_kibibyte_and_include_their_bound() {
+        for (n, _) in SIZES.iter().enumerate().take(9) {
+            let bound = 1024u64 << (2 * n);
+            assert_eq!(size_class(bound), n, "{bound}");
+            assert_eq!(size_class(bound + 1), n + 1, "{bound} + 1");
+        }
+        assert_eq!(size_class(0), 0);
+        assert_eq!(size_class(u64::MAX), 9);
+    }
+
+    #[test]
+    fn histogram_bounds_are_inclusive() {
+        assert_eq!(cpu_bucket(0), 0);
+        assert_eq!(cpu_bucket(10_000), 0);
+        assert_eq!(cpu_bucket(10_001), 1);
+        assert_eq!(cpu_bucket(u64::MAX), CPU_BOUNDS_NS.len());
+    }
+}

@@ -1,0 +1,21 @@
+//! The pure part of the module: no NGINX, no I/O, no global state.
+//!
+//! Data flows one way: a [`meter::Meter`] cuts the worker's CPU time into laps; a lap is charged to a request
+//! ([`request::RequestMeter`]) and to the worker's [`books::Books`]; a request settles into its accounts
+//! ([`account::Account`]) in a shared [`table::Table`]; a reader renders the tables ([`render`]).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod account;
+pub mod books;
+pub mod in_flight;
+pub mod key;
+pub mod meter;
+pub mod render;
+pub mod request;
+pub mod table;
+pub mod window;
+pub mod workers;
+
+#[cfg(test)]
+mod testing;

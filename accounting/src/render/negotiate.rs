@@ -1,0 +1,353 @@
+//! Which format a client wants: proactive negotiation as in RFC 9110, section 12.5.1.
+
+/// A format of the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`
+    Json,
+    /// `text/plain; version=0.0.4`
+    Prometheus,
+}
+
+impl Format {
+    /// From the name in a directive or in an argument.
+    pub fn from_name(name: &[u8]) -> Option<Format> {
+        match name {
+            b"json" => Some(Format::Json),
+            b"prometheus" => Some(Format::Prometheus),
+            _ => None,
+        }
+    }
+
+    /// Value of the header `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Json => "application/json",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The format that the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the
+    /// choice, or have neither.
+    ///
+    /// Of the ranges that match a format the most specific one has its weight. A range that names another format of
+    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus: scrapers
+    /// that are told to prefer one of these still take `*/*`, and cannot read JSON.
+    pub fn from_accept(accept: &[u8]) -> Format {
+        let mut json = Preference::default();
+        let mut text = Preference::default();
+        let mut kin = Preference::default();
+        for range in elements(accept, b',') {
+            let Some(range) = Range::parse(range) else { continue };
+            match range.offer {
+                Offer::Json => json.note(&range),
+                Offer::Text => text.note(&range),
+                Offer::Kin => kin.note(&range),
+                Offer::Any => {
+                    json.note(&range);
+                    text.note(&range);
+                }
+            }
+        }
+        if text.weight.max(kin.weight) > json.weight { Format::Prometheus } else { Format::Json }
+    }
+}
+
+/// The weight, in thousandths, that the most specific range so far gives to a format.
+#[derive(Default)]
+struct Preference {
+    specificity: u32,
+    weight: u32,
+}
+
+impl Preference {
+    fn note(&mut self, range: &Range) {
+        if range.specificity > self.specificity {
+            *self = Preference { specificity: range.specificity, weight: range.weight };
+        } else if range.specificity == self.specificity {
+            self.weight = self.weight.max(range.weight);
+        }
+    }
+}
+
+/// What a range names of what there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    Json,
+    Text,
+    /// a format of Prometheus that is not there
+    Kin,
+    Any,
+}
+
+/// One media range of `Accept` that matches something.
+struct Range {
+    offer: Offer,
+    /// 1: `*/*`, 2: `type/*`, 3: `type/subtype`, and 1 more for each parameter
+    specificity: u32,
+    /// 0 to 1000
+    weight: u32,
+}
+
+impl Range {
+    /// `None` if it is malformed, or matches nothing.
+    fn parse(element: &[u8]) -> Option<Range> {
+        let mut parts = elements(element, b';');
+        let media = parts.next()?;
+        let slash = media.iter().position(|&byte| byte == b'/')?;
+        let (kind, subtype) = (&media[..slash], &media[slash + 1..]);
+        let is = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
+        let mut range = match () {
+            () if kind == b"*" && subtype == b"*" => Range::of(Offer::Any, 1),
+            () if is(kind, b"application") && subtype == b"*" => Range::of(Offer::Json, 2),
+            () if is(kind, b"text") && subtype == b"*" => Range::of(Offer::Text, 2),
+            () if is(media, b"application/json") => Range::of(Offer::Json, 3),
+            () if is(media, b"text/plain") => Range::of(Offer::Text, 3),
+            () if is(media, b"application/openmetrics-text") => Range::of(Offer::Kin, 3),
+            () if is(media, b"application/vnd.google.protobuf") => Range::of(Offer::Kin, 3),
+            () => return None,
+        };
+        for part in parts {
+            let (name, value) = match part.iter().position(|&byte| byte == b'=') {
+                Some(at) => (part[..at].trim_ascii(), part[at + 1..].trim_ascii()),
+                None => (part, &[][..]),
+            };
+            if is(name, b"q") {
+                range.weight = weight(value)?;
+                // what follows is no parameter of the range
+                break;
+            }
+            if range.offer == Offer::Text && !is_parameter_of_text(name, value) {
+                range.offer = Offer::Kin;
+            }
+            if !part.is_empty() {
+                range.specificity += 1;
+            }
+        }
+        Some(range)
+    }
+
+    fn of(offer: Offer, specificity: u32) -> Range {
+        Range { offer, specificity, weight: 1000 }
+    }
+}
+
+/// Whether the text format has this parameter.
+fn is_parameter_of_text(name: &[u8], value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+    if name.eq_ignore_ascii_case(b"version") {
+        value == b"0.0.4"
+    } else if name.eq_ignore_ascii_case(b"charset") {
+        value.eq_ignore_ascii_case(b"utf-8")
+    } else {
+        name.is_empty()
+    }
+}
+
+/// A weight in thousandths, `0` to `1` with up to three decimals; more decimals are cut.
+fn weight(value: &[u8]) -> Option<u32> {
+    let (whole, decimals) = match value {
+        [whole] => (*whole, &[][..]),
+        [whole, b'.', decimals @ ..] => (*whole, decimals),
+        _ => return None,
+    };
+    if !decimals.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = decimals.iter().copied().chain([b'0'; 3]).take(3);
+    let thousandths = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    match (whole, thousandths) {
+        (b'0', thousandths) => Some(thousandths),
+        (b'1', 0) => Some(1000),
+        _ => None,
+    }
+}
+
+/// The parts between separators that are not in a quoted string, without white space around them.
+fn elements(mut rest: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut done = false;
+    std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let (mut quoted, mut escaped) = (false, false);
+        let end = rest.iter().position(|&byte| {
+            if escaped {
+                escaped = false;
+            } else if quoted {
+                escaped = byte == b'\\';
+                quoted = byte != b'"';
+            } else if byte == b'"' {
+                quoted = true;
+            } else {
+                return byte == separator;
+            }
+            false
+        });
+        let element = &rest[..end.unwrap_or(rest.len())];
+        match end {
+            Some(end) => rest = &rest[end + 1..],
+            None => done = true,
+        }
+        Some(element.trim_ascii())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn people_and_programs_without_a_wish_get_json() {
+        for accept in [
+            "",
+            "*/*",
+            "application/json",
+            "APPLICATION/Json",
+            "application/json; charset=utf-8",
+            "application/*",
+            "application/json, text/plain, */*",
+            "application/json;q=0.9, text/plain;q=0.8",
+            "text/html",
+            "image/png, video/*",
+            // Firefox, Chrome
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,\
+             application/signed-exchange;v=b3;q=0.7",
+        ] {
+            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn scrapers_get_the_prometheus_text() {
+        for accept in [
+            "text/plain",
+            "Text/PLAIN",
+            "text/*",
+            "text/plain;version=0.0.4",
+            "text/plain; version=\"0.0.4\"; charset=UTF-8",
+            // Prometheus up to 2.48
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            // Prometheus 2.49 and later
+            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            // Prometheus 3
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            // with native histograms
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,\
+             application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4",
+            // told to use one format only, which is not there
+            "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.4",
+            "text/plain;version=1.0.0;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text",
+            // vmagent
+            "text/plain;version=0.0.4;q=1,*/*;q=0.1",
+        ] {
+            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Prometheus, "{accept}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_range_decides() {
+        for (accept, format) in [
+            ("text/plain;q=0.1, application/json;q=0.2, */*", Format::Json),
+            ("application/json;q=0.1, */*;q=0.2", Format::Prometheus),
+            ("application/json;q=0, */*", Format::Prometheus),
+            ("text/*;q=0.9, text/plain;q=0.1, application/json;q=0.5", Format::Json),
+            ("text/plain;q=0.1, text/plain;version=0.0.4;q=0.9, application/json;q=0.5", Format::Prometheus),
+            ("text/plain;q=0.9, text/plain;version=0.0.4;q=0.1, application/json;q=0.5", Format::Json),
+            ("text/plain;q=0", Format::Json),
+            ("application/json;q=0, text/plain;q=0", Format::Json),
+            ("application/*;q=0.3, text/*;q=0.4", Format::Prometheus),
+        ] {
+            assert_eq!(Format::from_accept(accept.as_bytes()), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn weights_are_zero_to_one() {
+        for (text, thousandths) in [
+            ("0", Some(0)),
+            ("0.", Some(0)),
+            ("0.5", Some(500)),
+            ("0.001", Some(1)),
+            ("0.0019", Some(1)),
+            ("1", Some(1000)),
+            ("1.000", Some(1000)),
+            ("1.001", None),
+            ("2", None),
+            ("", None),
+            (".5", None),
+            ("0.x", None),
+            ("-1", None),
+        ] {
+            assert_eq!(weight(text.as_bytes()), thousandths, "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed_elements_are_passed_over() {
+        for accept in [
+            ", ,text/plain,,",
+            "json, text/plain",
+            "/, text/plain;;q=0.5;",
+            "text/plain ; q = 0.5",
+            "a/b;c=\"text/html,\\\"\", text/plain",
+        ] {
+            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Prometheus, "{accept}");
+        }
+        for accept in ["text/plain;q=x", "a/b;c=\", text/plain", "text/plain;q=0.5.5", "*/plain", "text"] {
+            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn names_of_formats_are_those_of_the_directive() {
+        assert_eq!(Format::from_name(b"json"), Some(Format::Json));
+        assert_eq!(Format::from_name(b"prometheus"), Some(Format::Prometheus));
+        assert_eq!(Format::from_name(b"JSON"), None);
+        assert_eq!(Format::from_name(b""), None);
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::cases())]
+
+        #[test]
+        fn any_bytes_are_answered(accept: Vec<u8>) {
+            Format::from_accept(&accept);
+        }
+
+        #[test]
+        fn any_text_of_the_grammars_letters_is_answered(accept in "[a-z*/;,=q0-9.\" \\\\]{0,80}") {
+            Format::from_accept(accept.as_bytes());
+        }
+
+        #[test]
+        fn the_order_of_ranges_does_not_matter(
+            ranges in prop::collection::vec(
+                (prop::sample::select(vec![
+                    "*/*", "text/*", "text/plain", "text/plain;version=0.0.4", "application/json", "application/*",
+                    "application/openmetrics-text", "text/html",
+                ]), 0u32..=1000),
+                0..6,
+            )
+        ) {
+            let join = |ranges: &mut dyn Iterator<Item = &(&str, u32)>| {
+                let ranges: Vec<_> =
+                    ranges.map(|(range, q)| format!("{range};q={}.{:03}", q / 1000, q % 1000)).collect();
+                ranges.join(", ")
+            };
+            let (forwards, backwards) = (join(&mut ranges.iter()), join(&mut ranges.iter().rev()));
+            prop_assert_eq!(
+                Format::from_accept(forwards.as_bytes()),
+                Format::from_accept(backwards.as_bytes())
+            );
+        }
+    }
+}

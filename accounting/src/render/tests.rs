@@ -1,0 +1,472 @@
+//! Both formats, from the same accounts.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde_json::Value;
+
+use super::*;
+use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Outcome, Usage};
+use crate::in_flight::InFlight;
+use crate::table::Spare;
+use crate::testing::Region;
+
+const NOW_MS: u64 = 1_000_000;
+
+fn outcome() -> Outcome {
+    Outcome {
+        status: 200,
+        cache: CacheStatus::None,
+        connection_order: 1,
+        response_bytes: 100,
+        cpu_ns: 15_000,
+    }
+}
+
+fn usage() -> Usage {
+    Usage { cpu_ns: 1_500_000_001, wakeups: 7, sent_bytes: 3_000_000_000, received_bytes: 500 }
+}
+
+fn status<'a>(zones: Vec<Zone<'a>>) -> Status<'a> {
+    let books = Books {
+        wakeups: 10,
+        charged_ns: 1_000_000_000,
+        no_request_ns: 200,
+        loop_ns: 30,
+        other_ns: 4,
+        pending_ns: 5,
+        pool_threads_cpu_ns: 6,
+    };
+    Status {
+        version: "0.1.0",
+        nginx_version: "1.28.3",
+        time: "2026-01-31T12:00:00.000Z",
+        clock: "thread",
+        max_error_ns: 0,
+        now_ms: NOW_MS,
+        workers: vec![Worker { worker: 0, pid: 4711, books }],
+        worker_totals: vec![(0, books), (1, Books::default())],
+        zones,
+        detail: Detail::Full,
+    }
+}
+
+fn zone(name: &str, table: Table) -> Zone<'_> {
+    Zone { name, size_bytes: 65_536, table, slots: table.slots() }
+}
+
+fn as_json(status: &Status<'_>) -> String {
+    let mut out = Vec::new();
+    json(status, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn as_text(status: &Status<'_>) -> String {
+    let mut out = Vec::new();
+    prometheus(status, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// One account of the key `example.com` with one request, and an overflow account without any.
+fn one_request(region: &Region) -> Table {
+    let table = region.table().unwrap();
+    let slot = table.find_or_insert(b"example.com", &mut Spare::default()).slot;
+    table.account(slot).add(NOW_MS, &usage());
+    table.account(slot).finish(&outcome());
+    table
+}
+
+#[test]
+fn the_json_has_the_members_of_the_interface_in_its_order() {
+    let region = Region::new(65_536);
+    let table = one_request(&region);
+    let fill = table.fill();
+    let text = as_json(&status(vec![zone("domains", table)]));
+    let expected = [
+        r#"{"version":"0.1.0","nginx_version":"1.28.3","time":"2026-01-31T12:00:00.000Z","clock":"thread","#,
+        r#""max_error_ns":0,"workers":[{"worker":0,"pid":4711,"wakeups":10,"thread_cpu_ns":1000000234,"#,
+        r#""charged_ns":1000000000,"no_request_ns":200,"loop_ns":30,"other_ns":4,"pool_threads_cpu_ns":6,"#,
+        r#""pending_ns":5}],"zones":{"domains":{"size_bytes":65536,"#,
+        &format!(r#""used_bytes":{},"capacity":{},"accounts":1,"#, fill.used_bytes, fill.capacity),
+        r#""overflowed":0,"cut":0,"keys":{"example.com":{"#,
+        r#""requests":1,"responses":{"1xx":0,"2xx":1,"3xx":0,"4xx":0,"5xx":0},"cpu_ns":1500000001,"wakeups":7,"#,
+        r#""sent_bytes":3000000000,"received_bytes":500,"in_flight":0,"#,
+        r#""cores":{"10s":0.15,"1m":0.025,"5m":0.005},"cpu_seconds_per_gb":0.5,"cpu_ns_per_request":1500000001,"#,
+        r#""by_cache_status":{"NONE":{"requests":1,"cpu_ns":15000}},"#,
+        r#""by_connection_order":{"1":{"requests":1,"cpu_ns":15000}},"#,
+        r#""by_response_size":{"1k":{"requests":1,"cpu_ns":15000}},"#,
+        r#""by_request_cpu":[{"le_ns":20000,"requests":1}]}}}}}"#,
+        "\n",
+    ];
+    assert_eq!(text, expected.concat());
+}
+
+#[test]
+fn the_prometheus_text_has_the_families_of_the_interface() {
+    let region = Region::new(65_536);
+    let table = one_request(&region);
+    let capacity = table.fill().capacity;
+    let text = as_text(&status(vec![zone("domains", table)]));
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut expected = vec![
+        r#"nginx_request_cpu_info{version="0.1.0",nginx_version="1.28.3",clock="thread"} 1"#.to_owned(),
+        r#"nginx_request_cpu_seconds_total{zone="domains",key="example.com"} 1.500000001"#.to_owned(),
+        r#"nginx_request_cpu_requests_total{zone="domains",key="example.com",class="2xx"} 1"#.to_owned(),
+        r#"nginx_request_cpu_wakeups_total{zone="domains",key="example.com"} 7"#.to_owned(),
+        r#"nginx_request_cpu_sent_bytes_total{zone="domains",key="example.com"} 3000000000"#.to_owned(),
+        r#"nginx_request_cpu_received_bytes_total{zone="domains",key="example.com"} 500"#.to_owned(),
+        r#"nginx_request_cpu_in_flight{zone="domains",key="example.com"} 0"#.to_owned(),
+        r#"nginx_request_cpu_cache_seconds_total{zone="domains",key="example.com",status="NONE"} 0.000015000"#
+            .to_owned(),
+        r#"nginx_request_cpu_cache_requests_total{zone="domains",key="example.com",status="NONE"} 1"#.to_owned(),
+    ];
+    let bounds =
+        "0.00001 0.00002 0.00005 0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.02 0.05 0.1 0.2 0.5 1 2 5 10";
+    for le in bounds.split(' ').chain(["+Inf"]) {
+        let count = u64::from(le != "0.00001");
+        expected.push(format!(
+            r#"nginx_request_cpu_per_request_seconds_bucket{{zone="domains",key="example.com",le="{le}"}} {count}"#
+        ));
+    }
+    for line in [
+        r#"per_request_seconds_sum{zone="domains",key="example.com"} 0.000015000"#,
+        r#"per_request_seconds_count{zone="domains",key="example.com"} 1"#,
+        r#"worker_seconds_total{worker="0",owner="charged"} 1.000000000"#,
+        r#"worker_seconds_total{worker="0",owner="no_request"} 0.000000200"#,
+        r#"worker_seconds_total{worker="0",owner="loop"} 0.000000030"#,
+        r#"worker_seconds_total{worker="0",owner="other"} 0.000000004"#,
+        r#"worker_seconds_total{worker="0",owner="pool_threads"} 0.000000006"#,
+        r#"worker_seconds_total{worker="1",owner="charged"} 0.000000000"#,
+        r#"worker_seconds_total{worker="1",owner="no_request"} 0.000000000"#,
+        r#"worker_seconds_total{worker="1",owner="loop"} 0.000000000"#,
+        r#"worker_seconds_total{worker="1",owner="other"} 0.000000000"#,
+        r#"worker_seconds_total{worker="1",owner="pool_threads"} 0.000000000"#,
+        r#"zone_accounts{zone="domains"} 1"#,
+        &format!(r#"zone_capacity{{zone="domains"}} {capacity}"#),
+        r#"zone_overflowed_total{zone="domains"} 0"#,
+    ] {
+        expected.push(format!("nginx_request_cpu_{line}"));
+    }
+    assert_eq!(samples, expected);
+}
+
+/// Accounts of many kinds in two zones: awkward keys, all classes, all cache statuses, overflow.
+fn awkward(region: &Region) -> Table {
+    let table = region.table().unwrap();
+    let mut spare = Spare::default();
+    let mut keys: Vec<Vec<u8>> =
+        ["", "example.com", "a\"b\\c\nd\te\rf", "\\x41", "käse.example", "{}", "a,b=\"c\"", "%s"]
+            .map(|key| key.as_bytes().to_vec())
+            .to_vec();
+    keys.extend([vec![0], vec![0xFF, b'A'], vec![0x1B, b'[', b'2', b'J'], vec![b'k'; 300]]);
+    let mut in_flight = InFlight::default();
+    for (n, key) in keys.iter().enumerate() {
+        let slot = table.find_or_insert(key, &mut spare).slot;
+        let account = table.account(slot);
+        for m in 0..40u64 {
+            account.add(NOW_MS, &usage());
+            account.finish(&Outcome {
+                status: 100 * (m % 7),
+                cache: CacheStatus::from_nginx(m as usize % 9),
+                connection_order: m % 6,
+                response_bytes: 1 << m,
+                cpu_ns: 1 << m,
+            });
+        }
+        for _ in 0..n {
+            in_flight.enter(&table, slot);
+        }
+    }
+    table.account(Slot::OVERFLOW).add(NOW_MS, &usage());
+    table.count_overflowed();
+    table
+}
+
+#[test]
+fn every_key_reads_back_from_the_json() {
+    let region = Region::new(65_536);
+    let table = awkward(&region);
+    let text = as_json(&status(vec![zone("domains", table)]));
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let keys = document["zones"]["domains"]["keys"].as_object().unwrap();
+    assert_eq!(keys.len(), table.slots().len());
+    for slot in table.slots() {
+        let account = &keys[&*crate::key::display(table.key(slot))];
+        let snapshot = table.account(slot).snapshot(NOW_MS, table.epoch());
+        assert_eq!(account["requests"], snapshot.requests);
+        assert_eq!(account["in_flight"], snapshot.in_flight);
+    }
+}
+
+#[test]
+fn json_breakdowns_add_up_to_the_requests() {
+    let region = Region::new(65_536);
+    let document: Value =
+        serde_json::from_str(&as_json(&status(vec![zone("domains", awkward(&region))]))).unwrap();
+    for (key, account) in document["zones"]["domains"]["keys"].as_object().unwrap() {
+        if key == "*" {
+            continue;
+        }
+        for by in ["by_cache_status", "by_connection_order", "by_response_size"] {
+            let counts = account[by].as_object().unwrap().values();
+            assert_eq!(
+                counts.map(|count| count["requests"].as_u64().unwrap()).sum::<u64>(),
+                40,
+                "{key} {by}"
+            );
+        }
+        let histogram = account["by_request_cpu"].as_array().unwrap();
+        let pairs = |at: usize| {
+            (histogram[at]["le_ns"].as_u64().unwrap(), histogram[at]["requests"].as_u64().unwrap())
+        };
+        // 2^0 to 2^13 are below 10,000; 2^34 to 2^39 are above ten seconds
+        assert_eq!(pairs(0), (10_000, 14));
+        assert_eq!(pairs(histogram.len() - 1), (10_000_000_000, 34));
+        assert!((1..histogram.len()).all(|at| pairs(at - 1) < pairs(at)));
+    }
+}
+
+#[test]
+fn what_is_zero_is_left_out_of_the_breakdowns() {
+    let region = Region::new(65_536);
+    let table = region.table().unwrap();
+    let mut spare = Spare::default();
+    let running = table.find_or_insert(b"running", &mut spare).slot;
+    table.account(running).add(NOW_MS, &usage());
+    let slow = table.find_or_insert(b"slow", &mut spare).slot;
+    table.account(slow).finish(&Outcome { cpu_ns: u64::MAX, ..outcome() });
+    let two = table.find_or_insert(b"two", &mut spare).slot;
+    table.account(two).finish(&Outcome { cpu_ns: 60_000, ..outcome() });
+    table.account(two).finish(&Outcome { cpu_ns: 300_000, ..outcome() });
+
+    let document: Value = serde_json::from_str(&as_json(&status(vec![zone("z", table)]))).unwrap();
+    let keys = document["zones"]["z"]["keys"].as_object().unwrap();
+    assert_eq!(keys.keys().collect::<Vec<_>>(), ["running", "slow", "two"], "no untouched overflow account");
+    let running = keys["running"].as_object().unwrap();
+    assert!(!running.keys().any(|name| name.starts_with("by_")), "{running:?}");
+    assert_eq!(running["cpu_ns_per_request"], 0);
+    assert!(!keys["slow"].as_object().unwrap().contains_key("by_request_cpu"));
+    assert_eq!(keys["slow"]["cpu_seconds_per_gb"], 0.0);
+    assert_eq!(
+        keys["two"]["by_request_cpu"],
+        serde_json::json!([
+            { "le_ns": 100_000, "requests": 1 },
+            { "le_ns": 200_000, "requests": 1 },
+            { "le_ns": 500_000, "requests": 2 },
+        ])
+    );
+}
+
+#[test]
+fn low_detail_has_no_breakdowns() {
+    let region = Region::new(65_536);
+    let low = Status { detail: Detail::Low, ..status(vec![zone("z", awkward(&region))]) };
+    assert!(!as_json(&low).contains("by_"));
+    let text = as_text(&low);
+    assert!(!text.contains("_cache_") && !text.contains("_per_request_"), "{text}");
+    assert!(text.contains("nginx_request_cpu_requests_total{"));
+}
+
+#[test]
+fn a_status_without_anything_is_well_formed() {
+    let empty = Status { workers: vec![], worker_totals: vec![], ..status(vec![]) };
+    let document: Value = serde_json::from_str(&as_json(&empty)).unwrap();
+    assert_eq!(document["zones"], serde_json::json!({}));
+    assert_eq!(document["workers"], serde_json::json!([]));
+    check_text(&as_text(&empty));
+}
+
+/// A sample: name, labels, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
+/// Reads the text format by its grammar, and checks what must hold between lines.
+fn check_text(text: &str) -> Vec<Sample> {
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut families: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let name = help.split(' ').next().unwrap().to_owned();
+            assert!(lines.next().unwrap().starts_with(&format!("# TYPE {name} ")), "{line}");
+            assert!(lines.peek().is_some_and(|next| next.starts_with(&name)), "{name} has no sample");
+            assert!(!families.contains(&name), "{name} twice");
+            families.push(name);
+            continue;
+        }
+        assert!(seen.insert(line.rsplit_once(' ').unwrap().0.to_owned()), "{line} twice");
+        let (name, rest) = line.split_once('{').unwrap();
+        assert!(name.starts_with(families.last().unwrap().as_str()), "{line} is not of its family");
+        let mut labels = Vec::new();
+        let mut chars = rest.chars();
+        loop {
+            let label: String = chars.by_ref().take_while(|&c| c != '=').collect();
+            assert_eq!(chars.next(), Some('"'), "{line}");
+            let mut value = String::new();
+            loop {
+                match chars.next().unwrap() {
+                    '"' => break,
+                    '\\' => value.push(match chars.next().unwrap() {
+                        'n' => '\n',
+                        c @ ('\\' | '"') => c,
+                        other => panic!("\\{other} in {line}"),
+                    }),
+                    c => {
+                        assert!(!c.is_control() || c == '\t', "{line}");
+                        value.push(c);
+                    }
+                }
+            }
+            labels.push((label, value));
+            match chars.next().unwrap() {
+                ',' => {}
+                '}' => break,
+                other => panic!("{other} in {line}"),
+            }
+        }
+        let value = chars.as_str().strip_prefix(' ').unwrap().parse().unwrap();
+        samples.push((name.to_owned(), labels, value));
+    }
+    samples
+}
+
+fn value_of(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let has = |all: &[(String, String)], (n, v): &(&str, &str)| {
+        all.iter().any(|(name, value)| name == n && value == v)
+    };
+    samples
+        .iter()
+        .filter(|(full, all, _)| {
+            full.strip_prefix("nginx_request_cpu_") == Some(name)
+                && labels.iter().all(|label| has(all, label))
+        })
+        .map(|(_, _, value)| value)
+        .sum()
+}
+
+#[test]
+fn the_prometheus_text_is_well_formed_with_any_key() {
+    let region = Region::new(65_536);
+    let table = awkward(&region);
+    let other = Region::new(65_536);
+    let other_table = one_request(&other);
+    let samples =
+        check_text(&as_text(&status(vec![zone("domains", table), zone("a\"b\\c\nd", other_table)])));
+    for slot in table.slots() {
+        let key = crate::key::display(table.key(slot));
+        let labels = [("zone", "domains"), ("key", &*key)];
+        let snapshot = table.account(slot).snapshot(NOW_MS, table.epoch());
+        assert_eq!(value_of(&samples, "requests_total", &labels), snapshot.requests as f64, "{key}");
+        assert_eq!(value_of(&samples, "cache_requests_total", &labels), snapshot.requests as f64);
+        assert_eq!(value_of(&samples, "per_request_seconds_count", &labels), snapshot.requests as f64);
+        let infinite = [labels[0], labels[1], ("le", "+Inf")];
+        assert_eq!(value_of(&samples, "per_request_seconds_bucket", &infinite), snapshot.requests as f64);
+        if slot != Slot::OVERFLOW {
+            let status_0_and_6 = [labels[0], labels[1], ("class", "other")];
+            assert_eq!(value_of(&samples, "requests_total", &status_0_and_6), 11.0);
+        }
+    }
+    assert_eq!(value_of(&samples, "seconds_total", &[("zone", "a\"b\\c\nd")]), 1.500_000_001);
+    assert_eq!(value_of(&samples, "zone_overflowed_total", &[("zone", "domains")]), 1.0);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "starts a program")]
+fn promtool_finds_no_fault() {
+    use std::process::{Command, Stdio};
+
+    let region = Region::new(65_536);
+    let other = Region::new(65_536);
+    let statuses = [
+        status(vec![zone("domains", awkward(&region)), zone("a\"b\\c\nd", one_request(&other))]),
+        Status { workers: vec![], worker_totals: vec![], ..status(vec![]) },
+    ];
+    for status in &statuses {
+        let child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match child {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                eprintln!("skipped: no promtool (Debian's package prometheus has it)");
+                return;
+            }
+            child => child.unwrap(),
+        };
+        prometheus(status, child.stdin.take().unwrap()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn counters_are_consistent_while_workers_count() {
+    let region = Region::new(65_536);
+    let table = one_request(&region);
+    let slot = table.find(b"example.com").unwrap();
+    let rounds = if cfg!(miri) { 3 } else { 200 };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0u64;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                n += 1;
+                table.account(slot).finish(&Outcome {
+                    status: 100 * (n % 7),
+                    cache: CacheStatus::from_nginx(n as usize % 9),
+                    cpu_ns: 1 << (n % 40),
+                    ..outcome()
+                });
+            }
+        });
+        let mut last: BTreeMap<String, f64> = BTreeMap::new();
+        for _ in 0..rounds {
+            let samples = check_text(&as_text(&status(vec![zone("z", table)])));
+            let labels = [("key", "example.com")];
+            let infinite = [("key", "example.com"), ("le", "+Inf")];
+            assert_eq!(
+                value_of(&samples, "per_request_seconds_count", &labels),
+                value_of(&samples, "per_request_seconds_bucket", &infinite)
+            );
+            for (name, labels, value) in samples.iter().filter(|(name, ..)| !name.ends_with("in_flight")) {
+                let before = last.insert(format!("{name}{labels:?}"), *value);
+                assert!(before.is_none_or(|before| before <= *value), "{name} {labels:?} fell");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn an_error_of_the_writer_is_passed_on() {
+    struct Full(usize);
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 < bytes.len() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0 -= bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let region = Region::new(65_536);
+    let status = status(vec![zone("z", one_request(&region))]);
+    for render in [|s: &Status<'_>, out: Full| json(s, out), |s: &Status<'_>, out: Full| prometheus(s, out)] {
+        for room in [0, 1, 500] {
+            assert_eq!(render(&status, Full(room)).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+    }
+}
+
+#[test]
+fn names_of_classes_and_bounds_fit_their_counters() {
+    let snapshot = Region::new(65_536).table().unwrap().account(Slot::OVERFLOW).snapshot(0, 0);
+    assert_eq!(snapshot.responses.len(), CLASSES.len());
+    assert_eq!(snapshot.by_request_cpu.len(), CPU_BOUNDS_NS.len() + 1);
+}

@@ -1,0 +1,57 @@
+//! What one request has cost so far.
+
+use crate::account::Usage;
+
+/// The running total of one request, and how much of it has been settled into its accounts.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RequestMeter {
+    total_ns: u64,
+    connection_ns: u64,
+    wakeups: u64,
+    settled: Usage,
+}
+
+impl RequestMeter {
+    /// Charges a lap of `ns` nanoseconds.
+    #[inline]
+    pub fn charge(&mut self, ns: u64) {
+        self.total_ns += ns;
+    }
+
+    /// Takes `ns` nanoseconds over that the connection spent before the request was known.
+    #[inline]
+    pub fn take_over(&mut self, ns: u64) {
+        self.total_ns += ns;
+        self.connection_ns += ns;
+    }
+
+    /// One more wakeup on behalf of this request.
+    #[inline]
+    pub fn wake(&mut self) {
+        self.wakeups += 1;
+    }
+
+    /// CPU of the request so far, in nanoseconds.
+    pub fn total_ns(&self) -> u64 {
+        self.total_ns
+    }
+
+    /// The part of it that came from the connection, in nanoseconds.
+    pub fn connection_ns(&self) -> u64 {
+        self.connection_ns
+    }
+
+    /// Number of wakeups.
+    pub fn wakeups(&self) -> u64 {
+        self.wakeups
+    }
+
+    /// What has come up since the last call, to be added to the accounts; `sent` and `received` are the request's
+    /// totals in bytes.
+    pub fn settle(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
+        let total = Usage { cpu_ns: self.total_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
+        let delta = total.since(&self.settled);
+        self.settled = self.settled.plus(&delta);
+        delta
+    }
+}

@@ -1,0 +1,223 @@
+# shellcheck shell=bash disable=SC2034
+#
+# What scripts/build, scripts/test and scripts/demo share: messages, packages, and where an NGINX comes from.
+# Sourced, not run. Messages go to stderr, so that stdout stays for what a caller may want to capture.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly root
+readonly module_file=ngx_http_request_cpu_module.so
+readonly oldest_nginx=1.22
+
+# numbers with a point, messages that can be searched for
+export LC_ALL=C
+
+# rustup's proxies are not in the PATH of a root shell that su or sudo opened; nor is sbin in that of an ordinary user
+PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+
+# ---- messages -----------------------------------------------------------------------------------------------------
+
+bold='' dim='' red='' green='' plain=''
+if [[ -t 1 && -t 2 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+    bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
+fi
+export bold dim red green plain
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    printf '%s\n' "${red}${0##*/}: $1${plain}" "${@:2}" >&2
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The comment block at the head of a script is its --help.
+usage() { sed -n '2,/^[^#]/ { /^[^#]/d; /^$/d; s/^# \{0,1\}//; p }' "$0"; }
+
+# ---- packages -----------------------------------------------------------------------------------------------------
+
+# to compile the module against any NGINX, and the vendored NGINX itself
+readonly build_packages=(gcc make libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev)
+# Debian's NGINX, and its configured source
+readonly system_packages=(nginx nginx-dev)
+readonly demo_packages=(openssl curl perl nghttp2-client)
+# promtool is in prometheus
+readonly test_packages=(openssl curl perl nghttp2-client prometheus)
+
+on_debian() { has dpkg-query && has apt-get; }
+
+# need_packages NAME…: installs those that are missing when root, and names them otherwise.
+need_packages() {
+    if ! on_debian; then
+        need_commands
+        return
+    fi
+    local -A installed=()
+    local name status missing=()
+    while read -r name status; do
+        [[ $status != installed ]] || installed[$name]=1
+    done < <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true)
+    for name; do
+        [[ ${installed[$name]:-} ]] || missing+=("$name")
+    done
+    ((${#missing[@]})) || return 0
+
+    if ((EUID != 0)); then
+        die "packages are missing; as root, run" "    apt-get install --no-install-recommends ${missing[*]}"
+    fi
+    apt_install "${missing[@]}"
+}
+
+# A subshell, so that its traps take the policy away again whatever happens.
+apt_install() (
+    say "installing: $*"
+    # Debian's nginx and prometheus packages start a server as soon as they are installed. policy-rc.d is Debian's way to
+    # forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM HUP
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    elif status=0 && { "$policy" nginx start >/dev/null 2>&1 || status=$?; } && ((status != 101)); then
+        die "$policy lets packages start their services; install these by hand: $*"
+    fi
+
+    export DEBIAN_FRONTEND=noninteractive
+    # a third-party repository that is out of order must not stop us from using Debian's
+    apt-get update -q >&2 || say "apt-get update reported errors; going on"
+    apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2 </dev/null
+
+    # not started now, and not at the next boot either
+    if [[ -d /run/systemd/system ]]; then
+        for unit in nginx prometheus; do
+            [[ " $* " != *" $unit "* ]] || systemctl disable --quiet "$unit.service" >&2 || true
+        done
+    fi
+)
+
+# Where there is no apt, commands can be looked for, but not headers.
+need_commands() {
+    local name missing=()
+    for name in cc make perl openssl; do
+        has "$name" || missing+=("$name")
+    done
+    ((${#missing[@]} == 0)) || die "not found: ${missing[*]}" \
+        "On a system that is not Debian, install by hand: a C compiler, make, libclang, the headers of PCRE2, OpenSSL and zlib;" \
+        "for the demonstration and the tests also openssl, curl, h2load (nghttp2), perl with JSON::PP and prove, promtool (prometheus)."
+}
+
+need_rust() {
+    local wanted have
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    has cargo || die "Rust $wanted or newer is needed, and cargo is not in PATH (rust-lang.org/tools/install)"
+    have=$(cargo --version | cut -d' ' -f2)
+    version_at_least "$have" "$wanted" || die "Rust $wanted or newer is needed, and cargo is $have"
+}
+
+# version_at_least 1.28.3 1.22
+version_at_least() { printf '%s\n%s\n' "$2" "${1%%-*}" | sort -C -V; }
+
+# ---- where an NGINX comes from ------------------------------------------------------------------------------------
+
+# Each use_… prepares the environment of cargo for one NGINX. Every variant has a target folder of its own, since
+# nginx-sys would otherwise generate its bindings anew at every change from one to the other. They set:
+#   variant        its name, and that of its folders
+#   cargo_flags    what cargo is to be told
+cargo_flags=()
+variant=
+
+use_vendored() {
+    variant=vendored
+    cargo_flags=()
+    export CARGO_TARGET_DIR=$root/target/vendored
+    unset NGINX_SOURCE_DIR NGINX_BUILD_DIR
+}
+
+use_system() {
+    local source=/usr/share/nginx/src
+    [[ -r $source/conf_flags ]] || die "$source/conf_flags is not there: the package nginx-dev is needed for --system"
+    # conf_flags is a fragment of bash that sets this array to the arguments Debian's NGINX was configured with
+    local NGX_CONF_FLAGS=()
+    # shellcheck source=/dev/null
+    . "$source/conf_flags"
+    use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
+}
+
+use_source() {
+    local source version arguments=()
+    [[ -f $1/src/core/nginx.h ]] || die "\"$1\" is not an NGINX source: it has no src/core/nginx.h"
+    source=$(cd "$1" && pwd)
+    version=$(source_version "$source")
+    version_at_least "$version" "$oldest_nginx" || die "\"$1\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+
+    if [[ $(installed_version) == "$version" ]]; then
+        say "NGINX $version is installed: configuring as that one was"
+        mapfile -t arguments < <(installed_arguments)
+    else
+        arguments=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module)
+        if version_at_least "$version" 1.25; then
+            arguments+=(--with-http_v3_module)
+        fi
+    fi
+    use_configured "source-$version" "$source" "${arguments[@]}"
+}
+
+# use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing changed since the last time.
+use_configured() {
+    local source=$2 dir=$root/target/$1/nginx configure fingerprint
+    variant=$1
+    shift 2
+    # --with-compat is what makes the result load into an NGINX that was configured with other modules
+    [[ " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
+
+    fingerprint=$(printf '%s\n' "$source" "$@"; find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
+    if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
+        [[ $(cat "$dir/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
+        say "configuring NGINX $(source_version "$source") in ${dir#"$root/"}"
+        rm -rf "$dir"
+        mkdir -p "$dir/tree"
+        # configure writes a Makefile into the folder it runs in, also with --builddir: give it a folder of links
+        find "$source" -mindepth 1 -maxdepth 1 ! -name Makefile ! -name objs -exec ln -s -t "$dir/tree" {} +
+        # an unpacked release has ./configure, a checkout auto/configure
+        configure=./configure
+        [[ -f $dir/tree/configure ]] || configure=auto/configure
+        (cd "$dir/tree" && "$configure" "$@" --builddir="$dir/objs") >"$dir/configure.log" 2>&1 </dev/null || {
+            cat "$dir/configure.log" >&2
+            die "NGINX's configure failed"
+        }
+        printf '%s\n' "$fingerprint" >"$dir/fingerprint"
+    fi
+
+    cargo_flags=(--no-default-features)
+    export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
+}
+
+source_version() { sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"; }
+
+# Empty where no NGINX is installed.
+installed_version() { if has nginx; then nginx -v 2>&1 | sed -n 's,^nginx version: nginx/\([^ ]*\).*,\1,p'; fi; }
+
+# The `configure arguments` of the installed NGINX, one per line, less those that name what is only on the machine it was
+# built on, or modules that need libraries and play no part in what another module sees.
+installed_arguments() {
+    nginx -V 2>&1 | sed -n 's/^configure arguments: //p' | xargs -n1 printf '%s\n' |
+        sed -E '/^--add-(dynamic-)?module=/d
+                /^--with-(openssl|pcre|zlib|libatomic)=/d
+                /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d'
+}
+
+# ---- the module ---------------------------------------------------------------------------------------------------
+
+# Where scripts/build puts what it built, so that nobody has to know cargo's folders.
+module_dir() { printf '%s' "$root/target/module/$variant"; }
+module_path() { printf '%s' "$(module_dir)/$module_file"; }
+
+# The NGINX binary that the variant's module belongs to; empty for --source where no NGINX of that version is installed.
+nginx_path() {
+    case $variant in
+    vendored) printf '%s' "$(module_dir)/nginx" ;;
+    system) command -v nginx ;;
+    source-*) [[ source-$(installed_version) != "$variant" ]] || command -v nginx ;;
+    esac
+}

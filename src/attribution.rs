@@ -1,0 +1,388 @@
+//! Whose wakeup it is.
+//!
+//! NGINX itself knows on whose behalf it runs: that is what it prints in the error log. An event of a connection has that
+//! connection's log, and an upstream connection, a subrequest, or a timer of another module carries the client's log:
+//! event, log, `ngx_http_log_ctx_t`, request, main request.
+//!
+//! A connection that has no request collects its CPU here; the next request on it takes that over.
+
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use accounting::books::Books;
+use nginx_sys::{
+    ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t, ngx_http_init_connection,
+    ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t, ngx_pool_cleanup_add,
+};
+
+use crate::request;
+use crate::worker::{AccountSet, Owner, Worker, with};
+
+#[allow(non_camel_case_types)]
+type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
+
+/// Address of `ngx_http_log_error`, a static function of ngx_http_request.c; 0 until the first connection was set up.
+static HTTP_LOG_ERROR: AtomicUsize = AtomicUsize::new(0);
+
+/// No connection has this number: `ngx_connection_counter` counts up from 1.
+const VACANT: u64 = u64::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// no request yet
+    Fresh,
+    /// has had a request
+    Served,
+    /// not HTTP
+    Other,
+}
+
+/// What a client's connection has used that no request has paid for yet.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// `connection.number`, since places are used again
+    number: u64,
+    state: State,
+    pending_ns: u64,
+    /// accounts of its last request
+    accounts: AccountSet,
+}
+
+/// The clients' connections, by their place in `cycle->connections`.
+pub struct Connections {
+    first: *mut ngx_connection_t,
+    read_events: *mut ngx_event_t,
+    write_events: *mut ngx_event_t,
+    entries: Box<[Entry]>,
+}
+
+impl Connections {
+    /// # Safety
+    /// `ngx_event_process_init` must have run for the cycle.
+    pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
+        let vacant =
+            Entry { number: VACANT, state: State::Fresh, pending_ns: 0, accounts: AccountSet::EMPTY };
+        Self {
+            first: cycle.connections,
+            read_events: cycle.read_events,
+            write_events: cycle.write_events,
+            entries: vec![vacant; cycle.connection_n].into_boxed_slice(),
+        }
+    }
+
+    fn place<T>(&self, first: *mut T, pointer: *mut T) -> Option<usize> {
+        let offset = pointer.addr().wrapping_sub(first.addr());
+        let at = offset / size_of::<T>();
+        (at < self.entries.len()).then_some(at)
+    }
+
+    /// The place of a connection; none for the fake ones of HTTP/2.
+    pub fn index(&self, connection: *mut ngx_connection_t) -> Option<usize> {
+        self.place(self.first, connection)
+    }
+
+    /// The place of the connection that an event belongs to: `ngx_event_process_init` pairs them for good.
+    #[inline]
+    fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
+        self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
+    }
+
+    fn connection(&self, at: usize) -> *mut ngx_connection_t {
+        self.first.wrapping_add(at)
+    }
+
+    /// Whether there is a client's connection at this place.
+    #[inline]
+    fn is_client(&self, at: usize) -> bool {
+        // SAFETY: `place` has found `at` to be within the array.
+        self.entries[at].number == unsafe { (*self.connection(at)).number as u64 }
+    }
+
+    /// The place of a client's connection.
+    pub fn client(&self, connection: *mut ngx_connection_t) -> Option<usize> {
+        self.index(connection).filter(|&at| self.is_client(at))
+    }
+
+    #[inline]
+    pub fn charge(&mut self, at: usize, ns: u64, books: &mut Books) {
+        let entry = &mut self.entries[at];
+        match entry.state {
+            State::Fresh => books.pending_ns += ns,
+            State::Served => books.charged_ns += ns,
+            State::Other => {
+                books.no_request_ns += ns;
+                return;
+            }
+        }
+        entry.pending_ns += ns;
+    }
+
+    /// The accounts of the last request on a connection: what is left over when it closes is theirs.
+    pub fn set_accounts(&mut self, at: usize, accounts: AccountSet) {
+        self.entries[at].accounts = accounts;
+    }
+}
+
+/// The handlers of listening sockets that we stand before, by their place in `cycle->listening`.
+struct Listeners {
+    first: *mut ngx_listening_t,
+    handlers: Vec<ngx_connection_handler_pt>,
+}
+
+/// Set once; stays when the process stops measuring, since we still stand before the handlers.
+static LISTENERS: AtomicPtr<Listeners> = AtomicPtr::new(null_mut());
+
+/// Puts us before every listening socket's handler, in this process only.
+///
+/// # Safety
+/// The cycle must be the one that the process is about to serve.
+pub unsafe fn wrap_listeners(cycle: &mut ngx_cycle_t) {
+    // SAFETY: an array of `ngx_listening_t`, complete since the configuration was read.
+    let sockets = unsafe { cycle.listening.as_slice_mut::<ngx_listening_t>() };
+    let handlers = sockets.iter_mut().map(|socket| socket.handler.replace(accept)).collect();
+    let listeners = Listeners { first: cycle.listening.elts.cast(), handlers };
+    LISTENERS.store(Box::into_raw(Box::new(listeners)), Relaxed);
+}
+
+/// The handler that a listening socket had before.
+fn handler_of(socket: *mut ngx_listening_t) -> ngx_connection_handler_pt {
+    // SAFETY: null, or leaked by `wrap_listeners`, and never changed.
+    let listeners = unsafe { LISTENERS.load(Relaxed).as_ref() }?;
+    let at = socket.addr().wrapping_sub(listeners.first.addr()) / size_of::<ngx_listening_t>();
+    listeners.handlers.get(at).copied().flatten()
+}
+
+/// In the place of `ngx_http_init_connection` and its like: a connection was accepted, or a QUIC stream opened.
+unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
+    // SAFETY: `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
+    let Some(handler) = handler_of(unsafe { (*c).listening }) else { return };
+    let opened = if quic_parent(c).is_some() { None } else { open(c) };
+    // SAFETY: the handler that would have been called without us.
+    unsafe { handler(c) };
+    if let Some(at) = opened {
+        with(|worker| opened_connection(worker, at, handler));
+    }
+}
+
+/// Starts an entry for a connection, which owns the running lap from now on.
+fn open(c: *mut ngx_connection_t) -> Option<usize> {
+    let at = with(|worker| worker.connections.index(c)).flatten()?;
+    // SAFETY: the connection has its pool. The cleanup runs in `ngx_http_close_connection` and its like.
+    unsafe {
+        let cleanup = ngx_pool_cleanup_add((*c).pool, 0);
+        if cleanup.is_null() {
+            return None;
+        }
+        (*cleanup).handler = Some(closed);
+        (*cleanup).data = core::ptr::without_provenance_mut(at);
+    }
+    with(|worker| {
+        match worker.owner() {
+            // what the accept has cost so far is this connection's
+            Owner::Listener | Owner::Nobody => worker.take(Owner::Connection(at)),
+            _ => worker.switch(Owner::Connection(at)),
+        }
+        worker.connections.open(at);
+    });
+    Some(at)
+}
+
+/// The handler has set a connection up, or closed it already.
+fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_handler) {
+    if !worker.connections.is_client(at) {
+        return;
+    }
+    let c = worker.connections.connection(at);
+    // SAFETY: the connection is open, so its log is there.
+    let log_handler = unsafe { (*(*c).log).handler }.map_or(0, |handler| handler as usize);
+    if core::ptr::fn_addr_eq(handler, ngx_http_init_connection as ngx_connection_handler) {
+        HTTP_LOG_ERROR.store(log_handler, Relaxed);
+        wrap_quic_input(c);
+    } else if log_handler != HTTP_LOG_ERROR.load(Relaxed) {
+        worker.mark_other(at);
+    }
+}
+
+/// The pool of a client's connection is being destroyed.
+unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
+    with(|worker| worker.close_connection(data.addr()));
+}
+
+impl Connections {
+    fn open(&mut self, at: usize) {
+        // SAFETY: `place` has found `at` to be within the array.
+        let number = unsafe { (*self.connection(at)).number as u64 };
+        self.entries[at] = Entry { number, state: State::Fresh, pending_ns: 0, accounts: AccountSet::EMPTY };
+    }
+}
+
+impl Worker {
+    /// A new request takes over what its connection has used so far, in nanoseconds.
+    pub fn take_over(&mut self, at: usize) -> u64 {
+        let entry = &mut self.connections.entries[at];
+        let ns = core::mem::take(&mut entry.pending_ns);
+        if entry.state != State::Served {
+            entry.state = State::Served;
+            self.books().pending_to_charged(ns);
+        }
+        ns
+    }
+
+    /// A connection that is not HTTP has no requests.
+    fn mark_other(&mut self, at: usize) {
+        let entry = &mut self.connections.entries[at];
+        entry.state = State::Other;
+        let ns = core::mem::take(&mut entry.pending_ns);
+        self.books().pending_to_no_request(ns);
+    }
+
+    /// What no request has taken over goes to the accounts of the connection's last one; if it never had one, to the
+    /// connections without a request.
+    fn close_connection(&mut self, at: usize) {
+        let entry = &mut self.connections.entries[at];
+        if entry.number == VACANT {
+            return;
+        }
+        let Entry { state, pending_ns, accounts, .. } = *entry;
+        entry.number = VACANT;
+        entry.pending_ns = 0;
+        match state {
+            State::Served => self.charge_accounts(&accounts, pending_ns),
+            State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
+        }
+        if self.owner() == Owner::Connection(at) {
+            if state == State::Served {
+                self.set_last(accounts);
+                self.take(Owner::Accounts);
+            } else {
+                self.take(Owner::NoRequest);
+            }
+        }
+    }
+}
+
+/// Whose wakeup the event is, as far as it can be known before its handler runs.
+#[inline]
+pub fn owner_of(worker: &Worker, event: *mut ngx_event_t) -> Owner {
+    let at = worker.connections.index_of_event(event);
+    let log = match at {
+        // the log of an open connection is always valid
+        Some(at) => {
+            // SAFETY: NGINX is about to call the event's handler, so event and connection are in use.
+            unsafe {
+                if (*event).accept() != 0 {
+                    return Owner::Listener;
+                }
+                (*worker.connections.connection(at)).log
+            }
+        }
+        // SAFETY: as above. A timer of another module may have no log.
+        None => unsafe { (*event).log },
+    };
+    if let Some(owner) = owner_by_log(worker, log) {
+        return owner;
+    }
+    match at {
+        Some(at) if worker.connections.is_client(at) => Owner::Connection(at),
+        _ => Owner::Nobody,
+    }
+}
+
+/// On whose behalf `ngx_http_log_error` would say that NGINX runs.
+#[inline]
+fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
+    let http_log_error = HTTP_LOG_ERROR.load(Relaxed);
+    // SAFETY: a log that has this handler has an `ngx_http_log_ctx_t`, whose request is null or has not been freed
+    // (`ngx_http_free_request` clears it).
+    unsafe {
+        let log = log.as_ref()?;
+        if http_log_error == 0 || log.handler.map_or(0, |handler| handler as usize) != http_log_error {
+            return None;
+        }
+        let log_context = log.data.cast::<ngx_http_log_ctx_t>().as_ref()?;
+        let connection = if log_context.request.is_null() {
+            client_connection(log_context.connection)
+        } else {
+            let main = (*log_context.request).main;
+            if let Some(context) = request::find(main) {
+                return Some(Owner::Request(context));
+            }
+            connection_of(main)
+        };
+        worker.connections.client(connection).map(Owner::Connection)
+    }
+}
+
+/// The client's connection that a request came in on.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+pub unsafe fn connection_of(r: *mut ngx_http_request_t) -> *mut ngx_connection_t {
+    // SAFETY: a request has a connection; a stream of HTTP/2 has its connection's.
+    unsafe {
+        #[cfg(ngx_feature = "http_v2")]
+        if let Some(stream) = (*r).stream.as_ref() {
+            return (*stream.connection).connection;
+        }
+        client_connection((*r).connection)
+    }
+}
+
+/// A QUIC stream's connection is that of QUIC; any other is itself.
+fn client_connection(c: *mut ngx_connection_t) -> *mut ngx_connection_t {
+    quic_parent(c).unwrap_or(c)
+}
+
+#[cfg(ngx_feature = "http_v3")]
+fn quic_parent(c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+    // SAFETY: null, or a connection in use; `ngx_quic_create_stream` has set `quic` and the parent.
+    unsafe { c.as_ref()?.quic.as_ref().map(|stream| stream.parent) }
+}
+
+#[cfg(not(ngx_feature = "http_v3"))]
+fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+    None
+}
+
+/// Address of `ngx_quic_input_handler`, a static function of ngx_event_quic.c.
+#[cfg(ngx_feature = "http_v3")]
+static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
+
+/// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls the
+/// connection's read handler: so that handler must tell whose they are.
+#[cfg(ngx_feature = "http_v3")]
+fn wrap_quic_input(c: *mut ngx_connection_t) {
+    // SAFETY: the connection is open, and `ngx_quic_run` has set its read handler for good.
+    unsafe {
+        let is_quic = (*(*c).listening).quic() != 0;
+        let read = (*c).read;
+        if let (true, Some(handler)) = (is_quic, (*read).handler) {
+            QUIC_INPUT.store(handler as usize, Relaxed);
+            (*read).handler = Some(quic_input);
+        }
+    }
+}
+
+#[cfg(not(ngx_feature = "http_v3"))]
+fn wrap_quic_input(_c: *mut ngx_connection_t) {}
+
+#[cfg(ngx_feature = "http_v3")]
+unsafe extern "C" fn quic_input(event: *mut ngx_event_t) {
+    // SAFETY: the data of a connection's event is the connection.
+    let c = unsafe { (*event).data.cast::<ngx_connection_t>() };
+    with(|worker| {
+        if let Some(at) = worker.connections.client(c) {
+            let connection = Owner::Connection(at);
+            match worker.owner() {
+                Owner::Listener | Owner::Nobody => worker.take(connection),
+                owner if owner != connection => worker.switch(connection),
+                _ => {}
+            }
+        }
+    });
+    let handler = QUIC_INPUT.load(Relaxed);
+    if handler != 0 {
+        // SAFETY: `wrap_quic_input` has stored a handler of this type before it put us in its place.
+        unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*mut ngx_event_t)>(handler)(event) };
+    }
+}

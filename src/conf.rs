@@ -1,0 +1,507 @@
+//! Directives: what they mean, and how wrong ones are refused.
+
+use core::ffi::{c_char, c_void};
+use core::ptr::{self, null_mut};
+use core::slice;
+
+use accounting::render::Detail;
+use accounting::render::negotiate::Format;
+use nginx_sys::{
+    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_ERROR, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_OK,
+    ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value,
+    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_int_t, ngx_pagesize,
+    ngx_parse_size, ngx_pcalloc, ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
+};
+use ngx::{ngx_conf_log_error, ngx_string};
+
+use crate::{context_index, module, request, status, variables, zones};
+
+/// A request is counted in at most so many zones.
+pub const MAX_ZONES_PER_REQUEST: usize = 8;
+
+const EMPTY_COMMAND: ngx_command_t = ngx_command_t::empty();
+
+pub static mut COMMANDS: [ngx_command_t; 5] = [
+    ngx_command_t {
+        name: ngx_string!("request_cpu_zone"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE) as ngx_uint_t,
+        set: Some(request_cpu_zone),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
+        name: ngx_string!("request_cpu"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        set: Some(request_cpu),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
+        name: ngx_string!("request_cpu_clock"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        set: Some(request_cpu_clock),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
+        name: ngx_string!("request_cpu_status"),
+        type_: (NGX_HTTP_LOC_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(request_cpu_status),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    EMPTY_COMMAND,
+];
+
+/// `NGX_CONF_OK`
+const CONF_OK: *mut c_char = null_mut();
+/// `NGX_CONF_ERROR`: the reason has been logged.
+const CONF_ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
+
+/// Why a directive is refused; written to the error log with the file and the line.
+#[derive(Debug)]
+enum Refusal {
+    Memory,
+    Message(String),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Refusal::Message(message)
+    }
+}
+
+/// A zone of the configuration.
+pub struct Zone {
+    pub name: ngx_str_t,
+    /// as written, to be compared on reload
+    pub key_text: ngx_str_t,
+    pub key: ngx_http_complex_value_t,
+    pub size_bytes: usize,
+    /// set when the shared memory is there
+    pub table: Option<accounting::table::Table>,
+}
+
+/// A zone that a `request_cpu` names; its place is known when the whole configuration has been read.
+pub struct ZoneUse {
+    name: ngx_str_t,
+    file: ngx_str_t,
+    line: ngx_uint_t,
+    /// in [`MainConf::zones`]
+    pub index: usize,
+}
+
+/// What is configured in `http`. In the configuration's pool, all zero at first.
+#[repr(C)]
+pub struct MainConf {
+    /// of `*mut Zone`
+    zones: *mut ngx_array_t,
+    /// of `*mut ngx_array_t`, each of [`ZoneUse`]
+    uses: *mut ngx_array_t,
+    clock_set: bool,
+    /// whether anything of this module is used, so that requests must be measured
+    pub measured: bool,
+    /// whether the clock must be read where a request takes over from its connection
+    pub connection_variable: bool,
+    /// where the workers' books are; null if nothing is measured
+    pub workers: *mut zones::WorkersZone,
+}
+
+/// What is configured in a location. In the configuration's pool.
+#[repr(C)]
+pub struct LocConf {
+    /// of [`ZoneUse`]; null means inherited, or none
+    uses: *mut ngx_array_t,
+    off: bool,
+    pub status: StatusConf,
+}
+
+/// Parameters of `request_cpu_status`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StatusConf {
+    set: bool,
+    /// none: the client's choice
+    pub format: Option<Format>,
+    pub detail: Detail,
+}
+
+impl MainConf {
+    pub fn zones(&self) -> &[*mut Zone] {
+        array(self.zones)
+    }
+}
+
+impl LocConf {
+    /// The zones that a request is counted in.
+    pub fn zones(&self) -> &[ZoneUse] {
+        array(self.uses)
+    }
+}
+
+fn array<'a, T>(elements: *mut ngx_array_t) -> &'a [T] {
+    // SAFETY: both configurations hold arrays that were made for `T`, or null, in a pool that outlives the worker.
+    unsafe { elements.as_ref() }.map_or(&[], |elements| unsafe { elements.as_slice() })
+}
+
+/// Adds an element to an array in the configuration's pool, which is made if it is not there yet.
+fn push<T>(cf: &ngx_conf_t, elements: &mut *mut ngx_array_t, value: T) -> Result<(), Refusal> {
+    // SAFETY: the pool lives as long as the configuration; `ngx_array_push` returns room for one `T`.
+    unsafe {
+        if elements.is_null() {
+            *elements = ngx_array_create(cf.pool, 4, size_of::<T>());
+        }
+        if elements.is_null() {
+            return Err(Refusal::Memory);
+        }
+        let element: *mut T = ngx_array_push(*elements).cast();
+        if element.is_null() {
+            return Err(Refusal::Memory);
+        }
+        element.write(value);
+    }
+    Ok(())
+}
+
+fn allocate<T>(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: NGINX calls with a valid `cf`. All zero is valid for the types that this is used for.
+    unsafe { ngx_pcalloc((*cf).pool, size_of::<T>()) }
+}
+
+pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    allocate::<MainConf>(cf)
+}
+
+pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    let conf = allocate::<LocConf>(cf).cast::<LocConf>();
+    if !conf.is_null() {
+        // SAFETY: just allocated.
+        unsafe { conf.write(LocConf { uses: null_mut(), off: false, status: StatusConf::default() }) };
+    }
+    conf.cast()
+}
+
+pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: NGINX hands over what `create_loc_conf` made, of two different levels.
+    let (prev, conf) = unsafe { (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
+    if conf.uses.is_null() && !conf.off {
+        conf.uses = prev.uses;
+        conf.off = prev.off;
+    }
+    CONF_OK
+}
+
+/// The main configuration of the module in a cycle; none without `http`.
+pub fn main_conf<'a>(cycle: *const nginx_sys::ngx_cycle_t) -> Option<&'a mut MainConf> {
+    use ngx::http::HttpModuleConfExt;
+    // SAFETY: the cycle is NGINX's; the configuration at this place is what `create_main_conf` made, and is only used by
+    // the one thread that reads the configuration or runs the event loop.
+    unsafe { (*cycle).http_main_conf_unchecked::<MainConf>(&*module()).map(|mut conf| conf.as_mut()) }
+}
+
+/// The module's configuration of the location that a request is in.
+///
+/// # Safety
+/// `r` must be a request that NGINX has created.
+pub unsafe fn loc_conf<'a>(r: *mut nginx_sys::ngx_http_request_t) -> &'a LocConf {
+    // SAFETY: every location has one, made by `create_loc_conf`.
+    unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<LocConf>() }
+}
+
+/// Runs the body of a directive and logs its refusal.
+fn directive(
+    cf: *mut ngx_conf_t,
+    body: impl FnOnce(&mut ngx_conf_t, &[ngx_str_t]) -> Result<(), Refusal>,
+) -> *mut c_char {
+    // SAFETY: NGINX calls with the directive and its arguments as strings, in an array that no handler changes.
+    let (cf, args) = unsafe {
+        let args = &*(*cf).args;
+        (&mut *cf, slice::from_raw_parts(args.elts.cast::<ngx_str_t>(), args.nelts))
+    };
+    match body(cf, args) {
+        Ok(()) => CONF_OK,
+        Err(Refusal::Memory) => CONF_ERROR,
+        Err(Refusal::Message(message)) => {
+            ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{message}");
+            CONF_ERROR
+        }
+    }
+}
+
+/// `request_cpu_zone KEY zone=NAME:SIZE;`
+extern "C" fn request_cpu_zone(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: `conf` is the main configuration, as the command table says; `cmd` is an entry of it.
+    let (main, directive_name) = unsafe { (&mut *conf.cast::<MainConf>(), (*cmd).name) };
+    directive(cf, |cf, args| {
+        let mut place: Option<(ngx_str_t, usize)> = None;
+        for arg in &args[2..] {
+            let Some(value) = arg.strip_prefix("zone=") else {
+                return Err(format!("invalid parameter \"{arg}\" in \"{directive_name}\"").into());
+            };
+            if place.is_some() {
+                return Err(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"").into());
+            }
+            place = Some(parse_zone(&value, &directive_name)?);
+        }
+        let Some((mut name, size_bytes)) = place else {
+            return Err(format!("\"{directive_name}\" must have \"zone\" parameter").into());
+        };
+        let mut value = args[1];
+        let key_text = value;
+        let key = compile(cf, &mut value)?;
+        // SAFETY: `cf` is valid; the tag is this module's, so that no other module's zone is taken for ours.
+        let shm = unsafe { ngx_shared_memory_add(cf, &mut name, size_bytes, module().cast()).as_mut() };
+        let shm = shm.ok_or(Refusal::Memory)?;
+        if !shm.data.is_null() {
+            return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
+        }
+        let zone = allocate::<Zone>(cf).cast::<Zone>();
+        if zone.is_null() {
+            return Err(Refusal::Memory);
+        }
+        // SAFETY: just allocated, for a `Zone`.
+        unsafe { zone.write(Zone { name, key_text, key, size_bytes, table: None }) };
+        shm.init = Some(zones::init_zone);
+        shm.data = zone.cast();
+        push(cf, &mut main.zones, zone)
+    })
+}
+
+/// `NAME:SIZE`
+fn parse_zone(value: &ngx_str_t, directive: &ngx_str_t) -> Result<(ngx_str_t, usize), Refusal> {
+    let bytes = value.as_bytes();
+    let Some(colon) = bytes.iter().position(|&byte| byte == b':') else {
+        return Err(format!("invalid zone size \"\" in \"{directive}\": \"zone={value}\" has no size").into());
+    };
+    let Some((name, rest)) = value.split_at(colon) else {
+        return Err(Refusal::Memory);
+    };
+    if name.is_empty() {
+        return Err(format!("invalid zone name \"\" in \"{directive}\"").into());
+    }
+    let Some(mut size) = rest.strip_prefix(":") else {
+        return Err(Refusal::Memory);
+    };
+    // SAFETY: `ngx_parse_size` only reads the string.
+    let bytes = unsafe { ngx_parse_size(&mut size) };
+    let Some(bytes) = usize::try_from(bytes).ok().filter(|&bytes| bytes > 0) else {
+        return Err(format!("invalid zone size \"{size}\" in \"{directive}\"").into());
+    };
+    // SAFETY: set when NGINX starts.
+    let least = 8 * unsafe { ngx_pagesize };
+    if bytes < least {
+        return Err(format!(
+            "invalid zone size \"{size}\" in \"{directive}\": zone \"{name}\" is too small, it takes at least {}k",
+            least / 1024
+        )
+        .into());
+    }
+    Ok((name, bytes))
+}
+
+fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_complex_value_t, Refusal> {
+    // SAFETY: all zero is what NGINX's modules start from too; `ngx_http_compile_complex_value` fills the value, or logs
+    // why it cannot.
+    unsafe {
+        let mut complex: ngx_http_complex_value_t = core::mem::zeroed();
+        let mut compile: ngx_http_compile_complex_value_t = core::mem::zeroed();
+        compile.cf = cf;
+        compile.value = value;
+        compile.complex_value = &mut complex;
+        if ngx_http_compile_complex_value(&mut compile) == NGX_OK as ngx_int_t {
+            Ok(complex)
+        } else {
+            Err(Refusal::Memory)
+        }
+    }
+}
+
+/// `request_cpu zone=NAME …;` or `request_cpu off;`
+extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: `conf` is a location's configuration, as the command table says.
+    let loc = unsafe { &mut *conf.cast::<LocConf>() };
+    directive(cf, |cf, args| {
+        let before = loc.zones().len();
+        for arg in &args[1..] {
+            if arg.as_bytes() == b"off" {
+                if args.len() > 2 || before > 0 {
+                    return Err("\"off\" cannot be combined with zones in \"request_cpu\""
+                        .to_string()
+                        .into());
+                }
+                if loc.off {
+                    return Err("\"request_cpu off\" is duplicate".to_string().into());
+                }
+                loc.off = true;
+                continue;
+            }
+            let Some(name) = arg.strip_prefix("zone=").filter(|name| !name.is_empty()) else {
+                return Err(format!("invalid parameter \"{arg}\" in \"request_cpu\"").into());
+            };
+            if loc.off {
+                return Err(
+                    format!("\"zone={name}\" cannot be combined with \"off\" in \"request_cpu\"").into()
+                );
+            }
+            if loc.zones().iter().any(|used| used.name == name) {
+                return Err(format!("zone \"{name}\" in \"request_cpu\" is duplicate").into());
+            }
+            if loc.zones().len() == MAX_ZONES_PER_REQUEST {
+                return Err(format!(
+                    "too many zones in \"request_cpu\": \"{name}\" is one more than {MAX_ZONES_PER_REQUEST}"
+                )
+                .into());
+            }
+            // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
+            let (file, line) = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
+            push(cf, &mut loc.uses, ZoneUse { name, file, line, index: usize::MAX })?;
+        }
+        if before == 0 && !loc.uses.is_null() {
+            let main = parsing_main_conf(cf);
+            push(cf, &mut main.uses, loc.uses)?;
+        }
+        Ok(())
+    })
+}
+
+/// The module's main configuration while `http` is being read.
+fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
+    // SAFETY: within `http`, `cf.ctx` is an `ngx_http_conf_ctx_t` whose main configurations are all created.
+    unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() }
+}
+
+/// `request_cpu_clock thread;`
+extern "C" fn request_cpu_clock(
+    cf: *mut ngx_conf_t,
+    _cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: `conf` is the main configuration, as the command table says.
+    let main = unsafe { &mut *conf.cast::<MainConf>() };
+    directive(cf, |_cf, args| {
+        if main.clock_set {
+            return Err("\"request_cpu_clock\" is duplicate".to_string().into());
+        }
+        main.clock_set = true;
+        if args[1].as_bytes() != b"thread" {
+            return Err(format!(
+                "invalid clock \"{}\" in \"request_cpu_clock\", it must be \"thread\"",
+                args[1]
+            )
+            .into());
+        }
+        match args.get(2) {
+            Some(arg) => Err(format!("invalid parameter \"{arg}\" in \"request_cpu_clock\"").into()),
+            None => Ok(()),
+        }
+    })
+}
+
+/// `request_cpu_status [format=auto|json|prometheus] [detail=full|low];`
+extern "C" fn request_cpu_status(
+    cf: *mut ngx_conf_t,
+    _cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: `conf` is a location's configuration, as the command table says.
+    let loc = unsafe { &mut *conf.cast::<LocConf>() };
+    directive(cf, |cf, args| {
+        let refuse = |arg: &ngx_str_t, allowed: &str| {
+            Err(Refusal::from(format!(
+                "invalid parameter \"{arg}\" in \"request_cpu_status\", it must be {allowed}"
+            )))
+        };
+        if core::mem::replace(&mut loc.status.set, true) {
+            return Err("\"request_cpu_status\" is duplicate".to_string().into());
+        }
+        let (mut format_set, mut detail_set) = (false, false);
+        for arg in &args[1..] {
+            if let Some(value) = arg.strip_prefix("format=") {
+                if core::mem::replace(&mut format_set, true) {
+                    return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
+                }
+                loc.status.format = match value.as_bytes() {
+                    b"auto" => None,
+                    name => match Format::from_name(name) {
+                        Some(format) => Some(format),
+                        None => return refuse(arg, "\"auto\", \"json\" or \"prometheus\""),
+                    },
+                };
+            } else if let Some(value) = arg.strip_prefix("detail=") {
+                if core::mem::replace(&mut detail_set, true) {
+                    return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
+                }
+                loc.status.detail = match value.as_bytes() {
+                    b"full" => Detail::Full,
+                    b"low" => Detail::Low,
+                    _ => return refuse(arg, "\"full\" or \"low\""),
+                };
+            } else {
+                return Err(format!("invalid parameter \"{arg}\" in \"request_cpu_status\"").into());
+            }
+        }
+        // SAFETY: within a location, the core module's configuration of it is at its place.
+        let core = unsafe {
+            let ctx = &*cf.ctx.cast::<ngx_http_conf_ctx_t>();
+            let index = ngx_http_core_module.ctx_index;
+            &mut *(*ctx.loc_conf.add(index)).cast::<ngx_http_core_loc_conf_t>()
+        };
+        core.handler = Some(status::handler);
+        Ok(())
+    })
+}
+
+/// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
+pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a valid `cf`.
+    let cf = unsafe { &mut *cf };
+    let main = parsing_main_conf(cf);
+    if resolve(cf, main).is_err() {
+        return NGX_ERROR as ngx_int_t;
+    }
+    // SAFETY: within `http`, the core module's main configuration is at its place.
+    let core = unsafe {
+        let ctx = &*cf.ctx.cast::<ngx_http_conf_ctx_t>();
+        &mut *(*ctx.main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>()
+    };
+    let used = variables::used(core);
+    main.connection_variable = used.connection;
+    main.measured = used.any || !main.uses.is_null();
+    if !main.measured {
+        return NGX_OK as ngx_int_t;
+    }
+    if request::register(core).is_err() || zones::add_workers(cf, main).is_err() {
+        return NGX_ERROR as ngx_int_t;
+    }
+    NGX_OK as ngx_int_t
+}
+
+/// Finds the zones that are named; a zone may be defined after its use.
+fn resolve(cf: &mut ngx_conf_t, main: &mut MainConf) -> Result<(), ()> {
+    for &uses in array::<*mut ngx_array_t>(main.uses) {
+        // SAFETY: an array of `ZoneUse` of this configuration; nobody else looks at it now.
+        for used in unsafe { (*uses).as_slice_mut::<ZoneUse>() } {
+            // SAFETY: zones live in the configuration's pool.
+            let index = main.zones().iter().position(|&zone| unsafe { (*zone).name == used.name });
+            let Some(index) = index else {
+                // `cf` stands at the end of `http` by now: the place is the one that was kept
+                ngx::ngx_log_error!(
+                    NGX_LOG_EMERG,
+                    cf.log,
+                    "unknown zone \"{}\" in \"request_cpu\" in {}:{}",
+                    used.name,
+                    used.file,
+                    used.line
+                );
+                return Err(());
+            };
+            used.index = index;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The door that every wakeup passes.
+//!
+//! NGINX has no hook around an event's handler. But its loop calls `ngx_event_actions.process_events` through a pointer,
+//! and with `NGX_POST_EVENTS` that function only queues what is ready. So we stand in its place, add that flag, and run the
+//! queues ourselves, one event at a time, with a lap around each handler. What `ngx_process_events_and_timers` does
+//! afterwards finds its queues empty.
+//!
+//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs before timers, and before
+//! what was posted already (an answer must not lose against its own timeout). With it (accept mutex held): accepts, then
+//! the mutex is released, then timers, then the rest.
+
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use nginx_sys::{
+    NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
+    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_int_t, ngx_msec_t,
+    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_min,
+    ngx_shmtx_unlock, ngx_uint_t,
+};
+
+use crate::request;
+use crate::worker::{Owner, Worker, with, with_cycle};
+
+type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
+
+/// Address of the event method's own `process_events`; 0 until the hook is in.
+static REAL: AtomicUsize = AtomicUsize::new(0);
+
+/// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen one.
+pub fn hook() {
+    // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
+    unsafe {
+        let slot = &raw mut ngx_event_actions.process_events;
+        if let Some(real) = slot.read() {
+            REAL.store(real as usize, Relaxed);
+            slot.write(Some(process_events));
+        }
+    }
+}
+
+fn real() -> Option<ProcessEvents> {
+    let address = REAL.load(Relaxed);
+    // SAFETY: `hook` has stored a function of this type, or nothing.
+    (address != 0).then(|| unsafe { core::mem::transmute::<usize, ProcessEvents>(address) })
+}
+
+/// In the place of `ngx_epoll_process_events` and its like.
+unsafe extern "C" fn process_events(
+    cycle: *mut ngx_cycle_t,
+    timer: ngx_msec_t,
+    flags: ngx_uint_t,
+) -> ngx_int_t {
+    let Some(real) = real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
+    if !with_cycle(cycle) {
+        // SAFETY: as NGINX called us.
+        return unsafe { real(cycle, timer, flags) };
+    }
+    let post = NGX_POST_EVENTS as ngx_uint_t;
+    // SAFETY: queues are NGINX's own, and only this thread uses them; `waiting` and `ready` stay where they are while
+    // events are linked to them.
+    unsafe {
+        let posted = &raw mut ngx_posted_events;
+        let (mut waiting, mut ready) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let (waiting, ready) = (waiting.as_mut_ptr(), ready.as_mut_ptr());
+        let rc;
+        if flags & post == 0 {
+            move_queue(posted, waiting);
+            rc = real(cycle, timer, flags | post);
+            with(|worker| worker.switch(Owner::Loop));
+            move_queue(posted, ready);
+            move_queue(waiting, posted);
+            run(&raw mut ngx_posted_accept_events);
+            run(ready);
+        } else {
+            rc = real(cycle, timer, flags);
+            with(|worker| worker.switch(Owner::Loop));
+            run(&raw mut ngx_posted_accept_events);
+            if ngx_accept_mutex_held != 0 {
+                // the caller unlocks it again, which does nothing then: it compares the holder's pid
+                ngx_shmtx_unlock(&raw mut ngx_accept_mutex);
+            }
+        }
+        expire_timers();
+        run(posted);
+        with(Worker::end_turn);
+        rc
+    }
+}
+
+/// Moves all events of a queue to another one, whose head may be uninitialised.
+unsafe fn move_queue(from: *mut ngx_queue_t, to: *mut ngx_queue_t) {
+    // SAFETY: the caller hands over an initialised queue, whose neighbours are linked to it.
+    unsafe {
+        if (*from).next == from {
+            (*to).prev = to;
+            (*to).next = to;
+        } else {
+            *to = *from;
+            (*(*to).next).prev = to;
+            (*(*to).prev).next = to;
+            (*from).prev = from;
+            (*from).next = from;
+        }
+    }
+}
+
+/// `ngx_event_process_posted`, with laps.
+unsafe fn run(queue: *mut ngx_queue_t) {
+    // SAFETY: a queue of NGINX's events, or of ours, with the same links. `ngx_close_connection` and its like take an event
+    // out of whatever queue it is in, so the head is read anew each time.
+    unsafe {
+        while (*queue).next != queue {
+            let event =
+                (*queue).next.byte_sub(core::mem::offset_of!(ngx_event_t, queue)).cast::<ngx_event_t>();
+            debug_event(event, "posted event");
+            ngx_delete_posted_event(event);
+            wake(event);
+        }
+    }
+}
+
+/// `ngx_event_expire_timers`, with laps.
+unsafe fn expire_timers() {
+    // SAFETY: NGINX's own tree, which only this thread uses; the handler may change it, so its least node is looked up anew
+    // each time.
+    unsafe {
+        let tree = &raw mut ngx_event_timer_rbtree;
+        while (*tree).root != (*tree).sentinel {
+            let node = ngx_rbtree_min((*tree).root, (*tree).sentinel);
+            let now = (&raw const ngx_current_msec).read_volatile();
+            if (*node).key.wrapping_sub(now).cast_signed() > 0 {
+                return;
+            }
+            let event = node.byte_sub(core::mem::offset_of!(ngx_event_t, timer)).cast::<ngx_event_t>();
+            debug_event(event, "event timer del");
+            ngx_rbtree_delete(tree, node);
+            if cfg!(ngx_feature = "debug") {
+                (*node).left = core::ptr::null_mut();
+                (*node).right = core::ptr::null_mut();
+                (*node).parent = core::ptr::null_mut();
+            }
+            (*event).set_timer_set(0);
+            (*event).set_timedout(1);
+            wake(event);
+        }
+    }
+}
+
+/// One wakeup.
+#[inline]
+unsafe fn wake(event: *mut ngx_event_t) {
+    with(|worker| {
+        let owner = worker.owner_of(event);
+        worker.begin_wakeup(owner);
+    });
+    // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
+    unsafe {
+        if let Some(handler) = (*event).handler {
+            handler(event);
+        }
+    }
+    with(Worker::end_wakeup);
+    while let Some(context) = with(Worker::next_touched).flatten() {
+        request::after_wakeup(context);
+    }
+}
+
+/// What NGINX would have written to a debug log in our place.
+unsafe fn debug_event(event: *mut ngx_event_t, what: &str) {
+    if cfg!(ngx_feature = "debug") {
+        // SAFETY: as `ngx_event_process_posted`, which writes to the cycle's log.
+        let log = unsafe { (*nginx_sys::ngx_cycle).log };
+        ngx::ngx_log_debug_mask!(DebugMask::Event, log, "{what} {event:p}");
+    }
+}

@@ -1,0 +1,64 @@
+//! An NGINX module that tells, in nanoseconds of CPU, what each request cost, and whose it was.
+//!
+//! This file is only the wiring. In the order in which NGINX gets to them:
+//!
+//! - [`conf`]: directives; [`zones`]: shared memory;
+//! - [`worker`]: what a worker process knows, its start and its end;
+//! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
+//! - [`request`]: a request's context, its claims, its settlement;
+//! - [`variables`] and [`status`]: what a user gets to see.
+//!
+//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
+
+// the only public items are the names that NGINX looks for, which a macro makes
+#![allow(missing_docs)]
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
+
+mod attribution;
+mod conf;
+mod event_loop;
+mod request;
+mod status;
+mod variables;
+mod worker;
+mod zones;
+
+static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(variables::preconfiguration),
+    postconfiguration: Some(conf::postconfiguration),
+    create_main_conf: Some(conf::create_main_conf),
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(conf::create_loc_conf),
+    merge_loc_conf: Some(conf::merge_loc_conf),
+};
+
+// NGINX finds a module's descriptor by its own name, and writes its place among the modules into it
+ngx::ngx_modules!(ngx_http_request_cpu_module);
+
+#[allow(non_upper_case_globals)]
+#[used]
+static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
+    ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
+    commands: addr_of_mut!(conf::COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_process: Some(worker::init_process),
+    exit_process: Some(worker::exit_process),
+    ..ngx_module_t::default()
+};
+
+/// The module's descriptor.
+fn module() -> *mut ngx_module_t {
+    addr_of_mut!(ngx_http_request_cpu_module)
+}
+
+/// The module's place in the arrays of contexts and configurations of HTTP modules.
+#[inline]
+fn context_index() -> usize {
+    // SAFETY: `ngx_http_block` sets it while the configuration is read; after that it is only read.
+    unsafe { (*module()).ctx_index }
+}

@@ -1,0 +1,489 @@
+//! A request: its context, its claims, its settlement.
+//!
+//! A request makes itself known in the post-read phase, in the header and body filters, and in the log phase (some never
+//! reach another phase: a 400, for instance). Its total is final when the log phase starts; what runs after that is charged
+//! to its accounts.
+
+use core::ffi::c_void;
+use core::ptr::{NonNull, null};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use accounting::account::{CacheStatus, Outcome};
+use accounting::key::MAX_KEY_BYTES;
+use accounting::request::RequestMeter;
+use nginx_sys::{
+    NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
+    ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_http_variable_value_t, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
+};
+use ngx::ngx_log_error;
+
+use crate::conf::{Zone, ZoneUse, loc_conf, main_conf};
+use crate::context_index;
+use crate::worker::{AccountId, AccountSet, Owner, Worker, is_measuring, now_ms, with};
+
+/// A running request is settled when so much time has passed since the last time, in milliseconds.
+const SETTLE_MS: u64 = 1000;
+/// A full zone is warned of once in so many milliseconds.
+const WARN_MS: u64 = 60_000;
+
+/// What we know of a main request; in its pool.
+pub struct Context {
+    request: *mut ngx_http_request_t,
+    pub meter: RequestMeter,
+    /// place of the client's connection
+    connection: Option<usize>,
+    /// the request is over: its total is final, and its accounts pay from here
+    pub logged: bool,
+    /// the accounts that it is in flight in, then those that it was settled into
+    pub accounts: AccountSet,
+    /// `request_cpu` that `accounts` were chosen by, while it is in flight
+    zones: *const ZoneUse,
+    in_flight: bool,
+    settled_ms: u64,
+    /// a subrequest whose log line is being written: all its variables show the same values
+    logging: *const ngx_http_request_t,
+    pub touched: bool,
+    pub next_touched: Option<NonNull<Context>>,
+}
+
+static NEXT_HEADER_FILTER: AtomicUsize = AtomicUsize::new(0);
+static NEXT_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
+
+type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
+
+/// Adds the phase handlers and the filters.
+pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
+    // SAFETY: arrays of handlers that `ngx_http_init_phases` has made; filters are chained by each module like this.
+    unsafe {
+        let phases = &mut core.phases;
+        for (phase, handler) in [
+            (ngx_http_phases_NGX_HTTP_POST_READ_PHASE, post_read as HeaderFilter),
+            (ngx_http_phases_NGX_HTTP_LOG_PHASE, log as HeaderFilter),
+        ] {
+            let handlers = &mut phases[phase as usize].handlers;
+            if ngx_array_push(handlers).is_null() {
+                return Err(());
+            }
+            // at the front: a request's total is final before the access log is written, and so the same in all its lines
+            let handlers = handlers.as_slice_mut::<ngx_http_handler_pt>();
+            let last = handlers.len() - 1;
+            handlers[last] = Some(handler);
+            handlers.rotate_right(1);
+        }
+        let header = &raw mut ngx_http_top_header_filter;
+        NEXT_HEADER_FILTER.store(header.read().map_or(0, |next| next as usize), Relaxed);
+        header.write(Some(header_filter));
+        let body = &raw mut ngx_http_top_body_filter;
+        NEXT_BODY_FILTER.store(body.read().map_or(0, |next| next as usize), Relaxed);
+        body.write(Some(body_filter));
+    }
+    Ok(())
+}
+
+/// The context of a main request, if it has one.
+///
+/// # Safety
+/// `main` must be a main request that has not been freed.
+#[inline]
+pub unsafe fn find(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
+    // SAFETY: a request has room for each module's context. Ours is what `create` has put there.
+    unsafe {
+        let place = (*main).ctx.add(context_index());
+        if let Some(context) = NonNull::new((*place).cast()) {
+            return Some(context);
+        }
+        if (*main).internal() == 0 && (*main).filter_finalize() == 0 {
+            return None;
+        }
+        // `ngx_http_internal_redirect` and others clear all contexts; the cleanup is still there
+        let mut cleanup = (*(*main).pool).cleanup;
+        while let Some(this) = cleanup.as_ref() {
+            if this.handler.is_some_and(|handler| handler as usize == freed as *const () as usize) {
+                *place = this.data;
+                return NonNull::new(this.data.cast());
+            }
+            cleanup = this.next;
+        }
+        None
+    }
+}
+
+/// Makes a context for a main request; none if there is no memory.
+unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
+    // SAFETY: the pool is the request's own, and destroyed with it; pool memory is aligned to NGX_ALIGNMENT, which is enough
+    // for pointers and 64-bit integers.
+    unsafe {
+        let cleanup = ngx_pool_cleanup_add((*main).pool, size_of::<Context>());
+        let cleanup = cleanup.as_mut()?;
+        let context = NonNull::new(cleanup.data.cast::<Context>())?;
+        let connection = crate::attribution::connection_of(main);
+        context.write(Context {
+            request: main,
+            meter: RequestMeter::default(),
+            connection: with(|worker| worker.connections.client(connection)).flatten(),
+            logged: false,
+            accounts: AccountSet::EMPTY,
+            zones: null(),
+            in_flight: false,
+            settled_ms: now_ms(),
+            logging: null(),
+            touched: false,
+            next_touched: None,
+        });
+        cleanup.handler = Some(freed);
+        *(*main).ctx.add(context_index()) = context.as_ptr().cast();
+        Some(context)
+    }
+}
+
+/// The running lap is this request's.
+#[inline]
+unsafe fn claim(r: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
+    if !is_measuring() {
+        return None;
+    }
+    // SAFETY: `r` is the request that NGINX has called us for; its main request lives at least as long.
+    unsafe {
+        let main = (*r).main;
+        if let Some(context) = find(main) {
+            with(|worker| worker.claim(context));
+            return Some(context);
+        }
+        let context = create(main)?;
+        with(|worker| worker.claim_first(context));
+        Some(context)
+    }
+}
+
+impl Worker {
+    #[inline]
+    fn claim(&mut self, pointer: NonNull<Context>) {
+        let request = Owner::Request(pointer);
+        if self.owner() == request {
+            return;
+        }
+        match self.owner() {
+            // nobody was known when the wakeup began: all of it was for this request
+            Owner::Nobody | Owner::Listener => self.take(request),
+            Owner::Connection(at) if self.context(pointer).connection == Some(at) => self.take(request),
+            _ => self.switch(request),
+        }
+        self.touch(pointer);
+    }
+
+    /// The first claim of a request: it takes over what its connection has used.
+    fn claim_first(&mut self, pointer: NonNull<Context>) {
+        let connection = self.context(pointer).connection;
+        if self.is_exact_connection() && connection.map(Owner::Connection) == Some(self.owner()) {
+            self.read_clock();
+        }
+        self.claim(pointer);
+        if let Some(at) = connection {
+            let ns = self.take_over(at);
+            self.context(pointer).meter.take_over(ns);
+        }
+    }
+
+    /// Final: what is charged from here on is for the accounts.
+    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, r: &Ended) {
+        let context = self.context(pointer);
+        let usage = context.meter.settle(r.outcome.response_bytes, r.received_bytes);
+        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..r.outcome };
+        self.leave_flight(pointer);
+        let now_ms = now_ms();
+        for &(zone, slot) in accounts.ids() {
+            if let Some(zone) = self.zones.get(usize::from(zone)) {
+                let account = zone.table.account(slot);
+                account.add(now_ms, &usage);
+                account.finish(&outcome);
+            }
+        }
+        context.logged = true;
+        context.accounts = accounts;
+        if let Some(at) = context.connection {
+            self.connections.set_accounts(at, accounts);
+        }
+    }
+
+    fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: AccountSet) {
+        self.leave_flight(pointer);
+        let context = self.context(pointer);
+        context.accounts = accounts;
+        context.in_flight = true;
+        for &(zone, slot) in accounts.ids() {
+            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
+                zone.in_flight.enter(&zone.table, slot);
+            }
+        }
+    }
+
+    fn leave_flight(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if !core::mem::take(&mut context.in_flight) {
+            return;
+        }
+        for &(zone, slot) in context.accounts.ids() {
+            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
+                zone.in_flight.leave(&zone.table, slot);
+            }
+        }
+    }
+
+    /// Moves what a running request has used since the last time to its accounts.
+    fn settle(&mut self, pointer: NonNull<Context>, sent_bytes: u64, received_bytes: u64) {
+        let now_ms = now_ms();
+        let context = self.context(pointer);
+        context.settled_ms = now_ms;
+        let usage = context.meter.settle(sent_bytes, received_bytes);
+        for &(zone, slot) in context.accounts.ids() {
+            if let Some(zone) = self.zones.get(usize::from(zone)) {
+                zone.table.account(slot).add(now_ms, &usage);
+            }
+        }
+    }
+
+    /// The request is being freed: nothing may point to its context any more.
+    fn free(&mut self, pointer: NonNull<Context>) {
+        self.forget(pointer);
+        let context = self.context(pointer);
+        if !context.logged {
+            // never logged: what was not settled is paid by the accounts that it was in flight in
+            let usage = context.meter.settle(0, 0);
+            let accounts = context.accounts;
+            self.charge_accounts(&accounts, usage.cpu_ns);
+            self.leave_flight(pointer);
+        }
+        if self.owner() == Owner::Request(pointer) {
+            self.set_last(context.accounts);
+            self.take(Owner::Accounts);
+        }
+    }
+
+    fn find_account(&mut self, index: usize, key: &[u8], counts: bool) -> Option<(AccountId, bool)> {
+        let id = u16::try_from(index).ok()?;
+        let zone = self.zones.get_mut(index)?;
+        let found = zone.table.find_or_insert(key, &mut zone.spare);
+        if counts && found.overflowed {
+            zone.table.count_overflowed();
+        }
+        if counts && key.len() > MAX_KEY_BYTES {
+            zone.table.count_cut();
+        }
+        let warn = found.overflowed && now_ms() >= zone.quiet_until_ms;
+        if warn {
+            zone.quiet_until_ms = now_ms() + WARN_MS;
+        }
+        Some(((id, found.slot), warn))
+    }
+}
+
+/// The pool of a main request is being destroyed.
+unsafe extern "C" fn freed(data: *mut c_void) {
+    if let Some(context) = NonNull::new(data.cast()) {
+        with(|worker| worker.free(context));
+    }
+}
+
+unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request.
+    unsafe { claim(r) };
+    NGX_DECLINED as ngx_int_t
+}
+
+unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request; the next filter is the one that was at the top before us.
+    unsafe {
+        claim(r);
+        core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
+    }
+}
+
+unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: as in `header_filter`.
+    unsafe {
+        claim(r);
+        core::mem::transmute::<usize, BodyFilter>(NEXT_BODY_FILTER.load(Relaxed))(r, chain)
+    }
+}
+
+/// First handler of the log phase. `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a
+/// subrequest, if `log_subrequest` is on.
+unsafe extern "C" fn log(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request.
+    unsafe {
+        if let Some(pointer) = claim(r) {
+            if r == (*r).main {
+                with(Worker::read_clock);
+                let accounts = accounts_of(r, true);
+                let ended = Ended::of(r);
+                with(|worker| worker.finish(pointer, accounts, &ended));
+            } else {
+                with(|worker| {
+                    worker.read_clock();
+                    worker.context(pointer).logging = r;
+                });
+            }
+        }
+    }
+    NGX_OK as ngx_int_t
+}
+
+/// How a request ended, but for its CPU.
+struct Ended {
+    outcome: Outcome,
+    received_bytes: u64,
+}
+
+impl Ended {
+    unsafe fn of(r: *mut ngx_http_request_t) -> Self {
+        // SAFETY: a request in its log phase is complete.
+        unsafe {
+            let r = &*r;
+            // as `ngx_http_variable_status`
+            let status = if r.err_status != 0 { r.err_status } else { r.headers_out.status };
+            #[cfg(ngx_feature = "http_cache")]
+            let cache = r.upstream.as_ref().map_or(0, |upstream| upstream.cache_status() as usize);
+            #[cfg(not(ngx_feature = "http_cache"))]
+            let cache = 0;
+            Ended {
+                outcome: Outcome {
+                    status: status as u64,
+                    cache: CacheStatus::from_nginx(cache),
+                    connection_order: (*r.connection).requests as u64,
+                    response_bytes: (*r.connection).sent.max(0) as u64,
+                    cpu_ns: 0,
+                },
+                received_bytes: r.request_length.max(0) as u64,
+            }
+        }
+    }
+}
+
+/// The accounts of a request, by the zones of the location that it is in now. `counts`: once per request.
+unsafe fn accounts_of(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
+    let mut accounts = AccountSet::EMPTY;
+    // SAFETY: a request of NGINX's; zones live as long as the configuration.
+    unsafe {
+        let used = loc_conf(r).zones();
+        if used.is_empty() {
+            return accounts;
+        }
+        let Some(main) = main_conf(nginx_sys::ngx_cycle.cast()) else { return accounts };
+        for used in used {
+            let Some(&zone) = main.zones().get(used.index) else { continue };
+            let mut value = ngx_str_t::empty();
+            if ngx_http_complex_value(r, &raw mut (*zone).key, &mut value) != NGX_OK as ngx_int_t
+                || value.is_empty()
+            {
+                continue;
+            }
+            let found = with(|worker| worker.find_account(used.index, value.as_bytes(), counts)).flatten();
+            if let Some((id, warn)) = found {
+                accounts.push(id);
+                if warn {
+                    warn_full(r, &*zone);
+                }
+            }
+        }
+    }
+    accounts
+}
+
+#[cold]
+unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
+    // SAFETY: a request's connection has a log.
+    let log = unsafe { (*(*r).connection).log };
+    ngx_log_error!(
+        NGX_LOG_WARN,
+        log,
+        "request_cpu_zone \"{}\" is full, requests of new keys are counted in the account \"*\"",
+        zone.name
+    );
+}
+
+/// A wakeup in which a request was an owner is over; if the request is still there, it is in flight, and settled if it has
+/// not been for a second.
+pub fn after_wakeup(pointer: NonNull<Context>) {
+    let Some((r, chosen, settle)) = with(|worker| {
+        let context = worker.context(pointer);
+        let settle = now_ms().wrapping_sub(context.settled_ms) >= SETTLE_MS;
+        let zones = if context.in_flight { context.zones } else { null() };
+        (!context.logged).then_some((context.request, zones, settle))
+    })
+    .flatten() else {
+        return;
+    };
+    // SAFETY: the context is there, so its request is.
+    unsafe {
+        let zones = loc_conf(r).zones();
+        if zones.is_empty() && chosen.is_null() {
+            return;
+        }
+        if zones.as_ptr() != chosen {
+            let accounts = preserving_variables(r, || accounts_of(r, false));
+            with(|worker| {
+                worker.enter_flight(pointer, accounts);
+                worker.context(pointer).zones = if zones.is_empty() { null() } else { zones.as_ptr() };
+            });
+        }
+        if settle {
+            let sent = (*(*r).connection).sent.max(0) as u64;
+            let received = (*r).request_length.max(0) as u64;
+            with(|worker| worker.settle(pointer, sent, received));
+        }
+    }
+}
+
+/// Runs `f`, and then makes the request forget the variables that were looked up: one that is looked up before its time
+/// (a `map` of something that the upstream has not said yet) would keep that value for the rest of the request.
+unsafe fn preserving_variables<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
+    // SAFETY: `ngx_http_alloc_request` has made this array with as many variables as the core module has indexed.
+    let variables = unsafe {
+        let core = (*(*r).main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
+        core::slice::from_raw_parts_mut((*r).variables, (*core).variables.nelts)
+    };
+    let mut known = [0u64; 64];
+    let bits = |v: &ngx_http_variable_value_t| v.valid() != 0 || v.not_found() != 0;
+    for (at, variable) in variables.iter().enumerate().take(known.len() * 64) {
+        known[at / 64] |= u64::from(bits(variable)) << (at % 64);
+    }
+    let result = f();
+    for (at, variable) in variables.iter_mut().enumerate() {
+        if known.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 0) {
+            variable.set_valid(0);
+            variable.set_not_found(0);
+        }
+    }
+    result
+}
+
+/// What the variables of a request show.
+pub struct Reading {
+    pub total_ns: u64,
+    pub connection_ns: u64,
+    pub wakeups: u64,
+}
+
+/// What a request has cost so far, the running lap included; none if it is not measured.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+pub unsafe fn read(r: *mut ngx_http_request_t) -> Option<Reading> {
+    if !is_measuring() {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    let pointer = unsafe { find((*r).main) }?;
+    with(|worker| {
+        let context = worker.context(pointer);
+        let running = worker.owner() == Owner::Request(pointer) && !context.logged;
+        if running && context.logging != r.cast_const() {
+            worker.read_clock();
+        }
+        let meter = &worker.context(pointer).meter;
+        Reading { total_ns: meter.total_ns(), connection_ns: meter.connection_ns(), wakeups: meter.wakeups() }
+    })
+}

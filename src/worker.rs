@@ -1,0 +1,436 @@
+//! What one worker process knows: the running lap and its owner, its books, its connections.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::time::Duration;
+
+use accounting::account::Usage;
+use accounting::books::Books;
+use accounting::in_flight::InFlight;
+use accounting::meter::{Clock, Meter};
+use accounting::table::{Slot, Spare, Table};
+use accounting::workers::{Seat, Workers};
+use nginx_sys::{
+    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_int_t,
+    ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
+};
+use ngx::ngx_log_error;
+
+use crate::attribution::Connections;
+use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
+use crate::request::Context;
+use crate::{attribution, event_loop, zones};
+
+/// How often what changes slowly is brought up to date, in milliseconds.
+const TICK_MS: u64 = 1000;
+
+/// `CLOCK_THREAD_CPUTIME_ID` of the calling thread.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadClock;
+
+impl Clock for ThreadClock {
+    #[inline]
+    fn cpu_ns(&self) -> u64 {
+        read_clock(libc::CLOCK_THREAD_CPUTIME_ID)
+    }
+}
+
+#[inline]
+fn read_clock(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process; if it did, the
+    // reading would be 0, and the lap empty.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32).as_nanos() as u64
+}
+
+/// Whom the running lap belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The event loop itself.
+    Loop,
+    /// A listening socket: the loop's, until a connection comes out of it.
+    Listener,
+    /// A wakeup that nobody has claimed yet.
+    Nobody,
+    /// A client's connection between requests, by its place in `cycle->connections`.
+    Connection(usize),
+    /// A connection that was closed without a request.
+    NoRequest,
+    /// A request. Its context lives as long as it is the owner: `request::cleanup` sees to that.
+    Request(NonNull<Context>),
+    /// The accounts of a request that is gone, [`Worker::last`].
+    Accounts,
+}
+
+/// An account: a zone by its place in the configuration, and a slot of its table.
+pub type AccountId = (u16, Slot);
+
+/// The accounts of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountSet {
+    count: usize,
+    ids: [AccountId; MAX_ZONES_PER_REQUEST],
+}
+
+impl AccountSet {
+    pub const EMPTY: AccountSet = AccountSet { count: 0, ids: [(0, Slot::OVERFLOW); MAX_ZONES_PER_REQUEST] };
+
+    /// Adds an account; the ninth is left out, but `request_cpu` allows no ninth zone.
+    pub fn push(&mut self, id: AccountId) {
+        if let Some(free) = self.ids.get_mut(self.count) {
+            *free = id;
+            self.count += 1;
+        }
+    }
+
+    pub fn ids(&self) -> &[AccountId] {
+        &self.ids[..self.count]
+    }
+}
+
+/// A zone, as this worker uses it.
+pub struct ZoneHandle {
+    pub table: Table,
+    pub spare: Spare,
+    pub in_flight: InFlight,
+    /// monotonic milliseconds before which no further warning of a full zone is logged
+    pub quiet_until_ms: u64,
+}
+
+pub struct Worker {
+    cycle: *const ngx_cycle_t,
+    meter: Meter<ThreadClock>,
+    books: Books,
+    owner: Owner,
+    /// whose laps [`Owner::Accounts`] are
+    last: AccountSet,
+    /// requests that were an owner in this wakeup, linked through their contexts
+    touched: Option<NonNull<Context>>,
+    pub connections: Connections,
+    pub zones: Vec<ZoneHandle>,
+    /// whether what a connection brings is cut off exactly where its request begins
+    exact_connection: bool,
+    shown: Option<(Workers, Seat)>,
+    next_tick_ms: u64,
+    /// what the process had used in other threads when the hook went in
+    other_threads_ns: u64,
+}
+
+/// The worker of this process; null where nothing is measured.
+static WORKER: AtomicPtr<Worker> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Whether this process measures.
+#[inline]
+pub fn is_measuring() -> bool {
+    !WORKER.load(Relaxed).is_null()
+}
+
+/// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back here: no
+/// variable, no handler, no filter.
+#[inline]
+pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
+    let worker = WORKER.load(Relaxed);
+    // SAFETY: null, or a `Box` that `init_process` has leaked. Only the thread of the event loop gets here: module
+    // callbacks run nowhere else. The reference is the only one, since no `f` comes back here.
+    unsafe { worker.as_mut() }.map(f)
+}
+
+/// NGINX's cached monotonic time in milliseconds, the same for all workers.
+#[inline]
+pub fn now_ms() -> u64 {
+    // SAFETY: written by `ngx_time_update`, in this thread or its signal handler, in one store.
+    unsafe { (&raw const ngx_current_msec).read_volatile() as u64 }
+}
+
+pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: NGINX sets it before it calls.
+    let process = unsafe { ngx_process };
+    // cache manager and loader come here too
+    let serves = process == NGX_PROCESS_WORKER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
+    let Some(main) = main_conf(cycle).filter(|main| serves && main.measured) else {
+        return NGX_OK as ngx_int_t;
+    };
+    // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
+    let (connections, log) = unsafe {
+        attribution::wrap_listeners(&mut *cycle);
+        (Connections::of(&*cycle), (*cycle).log)
+    };
+    let zones: Vec<ZoneHandle> = main
+        .zones()
+        .iter()
+        // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
+        .filter_map(|&zone| unsafe { (*zone).table })
+        .map(|table| ZoneHandle {
+            table,
+            spare: Spare::default(),
+            in_flight: InFlight::default(),
+            quiet_until_ms: 0,
+        })
+        .collect();
+    let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
+    let meter = Meter::start(ThreadClock);
+    let other_threads_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(meter.last_ns());
+    let worker = Box::new(Worker {
+        cycle,
+        meter,
+        books: Books::default(),
+        owner: Owner::Loop,
+        last: AccountSet::EMPTY,
+        touched: None,
+        connections,
+        zones,
+        exact_connection: main.connection_variable,
+        shown,
+        next_tick_ms: 0,
+        other_threads_ns,
+    });
+    WORKER.store(Box::into_raw(worker), Relaxed);
+    event_loop::hook();
+    NGX_OK as ngx_int_t
+}
+
+/// A place in the shared books. Workers that were killed are found here: the master starts a new one for each.
+fn take_seat(workers: Workers, zones: &[ZoneHandle], log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
+    if workers.bury(is_alive) > 0 {
+        zones.iter().for_each(|zone| zone.table.next_epoch());
+    }
+    // SAFETY: NGINX sets it before it calls.
+    let number = unsafe { ngx_worker } as u32;
+    let seat = workers.sit(number, std::process::id());
+    if seat.is_none() {
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "request_cpu: too many workers, the books of this one are not shown"
+        );
+    }
+    seat.map(|seat| (workers, seat))
+}
+
+fn is_alive(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: signal 0 is not sent. A process of another user is alive too (EPERM).
+    unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
+}
+
+pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
+    with(Worker::leave);
+    // what comes now is not measured any more; the memory goes with the process
+    WORKER.store(core::ptr::null_mut(), Relaxed);
+}
+
+/// Stops measuring in this process: its cycle is not the one that was set up.
+fn abandon() {
+    exit_process(core::ptr::null_mut());
+}
+
+impl Worker {
+    fn leave(&mut self) {
+        self.read_clock();
+        // nobody can take over any more what was pending
+        self.books.pending_to_no_request(self.books.pending_ns);
+        self.show();
+        for zone in &mut self.zones {
+            zone.in_flight.leave_all(&zone.table);
+        }
+        if let Some((workers, seat)) = self.shown.take() {
+            workers.leave(seat);
+        }
+    }
+
+    /// Ends the running lap and charges it to its owner, who also owns the next one.
+    #[inline]
+    pub fn read_clock(&mut self) {
+        let lap_ns = self.meter.lap();
+        match self.owner {
+            Owner::Loop | Owner::Listener => self.books.loop_ns += lap_ns,
+            Owner::Nobody => self.books.other_ns += lap_ns,
+            Owner::NoRequest => self.books.no_request_ns += lap_ns,
+            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
+            Owner::Request(context) => {
+                self.books.charged_ns += lap_ns;
+                let context = self.context(context);
+                if context.logged {
+                    let accounts = context.accounts;
+                    self.charge_accounts(&accounts, lap_ns);
+                } else {
+                    context.meter.charge(lap_ns);
+                }
+            }
+            Owner::Accounts => {
+                self.books.charged_ns += lap_ns;
+                let accounts = self.last;
+                self.charge_accounts(&accounts, lap_ns);
+            }
+        }
+    }
+
+    /// Ends the running lap; the next one belongs to `owner`.
+    #[inline]
+    pub fn switch(&mut self, owner: Owner) {
+        self.read_clock();
+        self.owner = owner;
+    }
+
+    /// The running lap belongs to `owner` from its start.
+    #[inline]
+    pub fn take(&mut self, owner: Owner) {
+        self.owner = owner;
+    }
+
+    #[inline]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub fn books(&mut self) -> &mut Books {
+        &mut self.books
+    }
+
+    pub fn is_exact_connection(&self) -> bool {
+        self.exact_connection
+    }
+
+    /// The context of a request that has not been freed.
+    #[inline]
+    pub fn context<'a>(&mut self, context: NonNull<Context>) -> &'a mut Context {
+        // SAFETY: contexts live in their request's pool, and `request::cleanup` takes them out of the worker before the pool
+        // is destroyed. `with` makes sure that no other reference exists.
+        unsafe { &mut *context.as_ptr() }
+    }
+
+    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
+    pub fn charge_accounts(&mut self, accounts: &AccountSet, ns: u64) {
+        let usage = Usage { cpu_ns: ns, ..Usage::default() };
+        let now_ms = now_ms();
+        for &(zone, slot) in accounts.ids() {
+            if let Some(zone) = self.zones.get(usize::from(zone)) {
+                zone.table.account(slot).add(now_ms, &usage);
+            }
+        }
+    }
+
+    /// From here on [`Owner::Accounts`] stands for these accounts.
+    pub fn set_last(&mut self, accounts: AccountSet) {
+        self.last = accounts;
+    }
+
+    /// An event's handler is about to be called; the running lap is its.
+    #[inline]
+    pub fn begin_wakeup(&mut self, owner: Owner) {
+        self.books.wakeups += 1;
+        self.owner = owner;
+        if let Owner::Request(context) = owner {
+            self.touch(context);
+        }
+    }
+
+    /// The handler has returned. The end of its lap is the start of the next one.
+    #[inline]
+    pub fn end_wakeup(&mut self) {
+        self.switch(Owner::Loop);
+    }
+
+    /// Counts a wakeup of a request, once in each wakeup.
+    #[inline]
+    pub fn touch(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if !context.touched {
+            context.touched = true;
+            context.next_touched = self.touched;
+            context.meter.wake();
+            self.touched = Some(pointer);
+        }
+    }
+
+    /// Takes one request off the list of those that were an owner in this wakeup.
+    #[inline]
+    pub fn next_touched(&mut self) -> Option<NonNull<Context>> {
+        let pointer = self.touched?;
+        let context = self.context(pointer);
+        context.touched = false;
+        self.touched = context.next_touched.take();
+        Some(pointer)
+    }
+
+    /// The context is about to be freed.
+    pub fn forget(&mut self, gone: NonNull<Context>) {
+        let next = self.context(gone).next_touched.take();
+        if self.touched == Some(gone) {
+            self.touched = next;
+            return;
+        }
+        let mut at = self.touched;
+        while let Some(pointer) = at {
+            let context = self.context(pointer);
+            if context.next_touched == Some(gone) {
+                context.next_touched = next;
+                return;
+            }
+            at = context.next_touched;
+        }
+    }
+
+    /// Whether `cycle` is the one that this worker was set up for. A reload in single-process mode makes a new one without
+    /// calling `init_process` (`ngx_single_process_cycle`).
+    #[inline]
+    pub fn is_of(&self, cycle: *const ngx_cycle_t) -> bool {
+        core::ptr::eq(self.cycle, cycle)
+    }
+
+    /// One turn of the event loop is over.
+    #[inline]
+    pub fn end_turn(&mut self) {
+        let now_ms = now_ms();
+        if now_ms >= self.next_tick_ms {
+            self.next_tick_ms = now_ms + TICK_MS;
+            self.tick();
+        }
+        self.show();
+    }
+
+    fn tick(&mut self) {
+        self.update_other_threads();
+        for zone in &mut self.zones {
+            zone.in_flight.follow(&zone.table);
+        }
+    }
+
+    fn update_other_threads(&mut self) {
+        let process_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID);
+        let others_ns = process_ns.saturating_sub(ThreadClock.cpu_ns()).saturating_sub(self.other_threads_ns);
+        self.books.pool_threads_cpu_ns = self.books.pool_threads_cpu_ns.max(others_ns);
+    }
+
+    fn show(&self) {
+        if let Some((workers, seat)) = &self.shown {
+            workers.publish(*seat, &self.books);
+        }
+    }
+
+    /// Brings the shared books up to date with the running lap.
+    pub fn show_now(&mut self) {
+        self.read_clock();
+        self.update_other_threads();
+        self.show();
+    }
+
+    /// Whose wakeup the event is.
+    #[inline]
+    pub fn owner_of(&self, event: *mut nginx_sys::ngx_event_t) -> Owner {
+        attribution::owner_of(self, event)
+    }
+}
+
+/// Runs `f` like [`with`], if the worker was set up for this cycle; otherwise stops measuring.
+pub fn with_cycle(cycle: *const ngx_cycle_t) -> bool {
+    match with(|worker| worker.is_of(cycle)) {
+        Some(true) => true,
+        Some(false) => {
+            abandon();
+            false
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,104 @@
+package Test::RequestCpu::HTTP2;
+
+# As much of HTTP/2 (RFC 9113) as a test needs to say itself which frames go into one packet: cleartext with prior knowledge,
+# header fields as literals without compression, statuses read only where NGINX sends them as index or plain literal.
+
+use strict;
+use warnings;
+
+use Test::RequestCpu::Connection;
+
+my %type = (data => 0, headers => 1, rst_stream => 3, settings => 4, ping => 6, goaway => 7, window_update => 8);
+my %static_status = (8 => 200, 9 => 204, 10 => 206, 11 => 304, 12 => 400, 13 => 404, 14 => 500);
+
+sub new {
+    my ($class, $connection, %option) = @_;
+    my $self = bless { connection => $connection, next => 1, streams => {} }, $class;
+    $self->{window} = $option{window} || 1 << 30;
+    return $self;
+}
+
+sub frame {
+    my ($type, $flags, $stream, $payload) = @_;
+    return substr(pack('N', length $payload), 1) . pack('CCN', $type{$type}, $flags, $stream) . $payload;
+}
+
+# Connection preface, with windows large enough not to be in the way.
+sub preface {
+    my ($self) = @_;
+    return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame('settings', 0, 0, pack 'nN', 4, $self->{window})
+        . frame('window_update', 0, 0, pack 'N', (1 << 30));
+}
+
+sub field {
+    my ($name, $value) = @_;
+    # literal without indexing, new name, no Huffman coding; lengths below 127 only
+    die "field too long\n" if length $name > 126 || length $value > 126;
+    return "\0" . chr(length $name) . $name . chr(length $value) . $value;
+}
+
+# The frames of one request; the stream's number is in $$number.
+sub request {
+    my ($self, $uri, %option) = @_;
+    my $stream = $self->{next};
+    $self->{next} += 2;
+    $self->{streams}{$stream} = { body => '', length => 0 };
+    ${ $option{number} } = $stream if $option{number};
+    my %header = %{ $option{headers} || {} };
+    my $block = field(':method', $option{method} || 'GET') . field(':scheme', 'http') . field(':path', $uri)
+        . field(':authority', $option{host} || 'localhost') . join '', map { field(lc $_, $header{$_}) } sort keys %header;
+    my $frames = frame('headers', defined $option{body} ? 0x4 : 0x5, $stream, $block);
+    $frames .= frame('data', 0x1, $stream, $option{body}) if defined $option{body};
+    return $frames;
+}
+
+sub ping { return frame('ping', 0, 0, $_[1] || 'requests') }
+sub rst_stream { my ($self, $stream) = @_; return frame('rst_stream', 0, $stream, pack 'N', 8) }
+sub send { my ($self, @frames) = @_; return $self->{connection}->send(join '', @frames) }
+
+# Reads frames until all the streams named (by default every one that was asked for) have ended.
+sub finish {
+    my ($self, @streams) = @_;
+    @streams = keys %{ $self->{streams} } unless @streams;
+    while (grep { !$self->{streams}{$_}{ended} } @streams) {
+        $self->read_frame or return 0;
+    }
+    return 1;
+}
+
+sub read_frame {
+    my ($self) = @_;
+    my $connection = $self->{connection};
+    my $head = $connection->read_bytes(9);
+    return unless defined $head;
+    my ($high, $low, $type, $flags, $stream) = unpack 'CnCCN', $head;
+    my $length = ($high << 16) + $low;
+    my $payload = $length ? $connection->read_bytes($length) : '';
+    return unless defined $payload;
+    my $state = $self->{streams}{ $stream & 0x7fffffff };
+    if ($type == $type{settings} && !($flags & 1)) {
+        $connection->send(frame('settings', 1, 0, ''));
+    } elsif ($type == $type{data} && $state) {
+        $state->{body} .= $payload;
+        $state->{length} += $length;
+        $connection->send(frame('window_update', 0, 0, pack 'N', $length)) if $length;
+        $state->{ended} = 1 if $flags & 1;
+    } elsif ($type == $type{headers} && $state) {
+        my $first = ord substr $payload, 0, 1;
+        # NGINX may begin with a change of the table's size.
+        if (($first & 0xe0) == 0x20) { $first = ord substr $payload, 1, 1 }
+        $state->{status} = $static_status{ $first & 0x7f } if $first & 0x80;
+        $state->{ended} = 1 if $flags & 1;
+    } elsif ($type == $type{rst_stream} && $state) {
+        $state->{ended} = $state->{reset} = 1;
+    } elsif ($type == $type{ping} && ($flags & 1)) {
+        $self->{pongs}++;
+    } elsif ($type == $type{goaway}) {
+        $self->{goaway} = 1;
+    }
+    return 1;
+}
+
+sub stream { my ($self, $number) = @_; return $self->{streams}{$number} }
+
+1;

@@ -1,0 +1,134 @@
+# The handshake is part of what a connection's first request costs.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Time::HiRes qw(sleep);
+
+my $t = Test::RequestCpu->new->need('http_ssl');
+plan(skip_all => 'curl and openssl are needed') if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
+
+my $dir = $t->dir;
+my %new_key = (rsa => [ '-newkey', 'rsa:2048' ], ecdsa => [ '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256' ]);
+for my $kind (sort keys %new_key) {
+    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', @{ $new_key{$kind} }, '-days', 2,
+        '-subj', '/CN=tls.test', '-keyout', "$dir/$kind.key", '-out', "$dir/$kind.pem");
+    die $output if $status;
+}
+$t->html('a.txt', "plain\n");
+
+$t->start(http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu zone=hosts;
+    ssl_session_cache shared:tls:1m;
+    server {
+        listen 127.0.0.1:{{port:rsa}} ssl;
+        ssl_certificate {{dir}}/rsa.pem; ssl_certificate_key {{dir}}/rsa.key;
+        location / { }
+    }
+    server {
+        listen 127.0.0.1:{{port:ecdsa}} ssl;
+        ssl_certificate {{dir}}/ecdsa.pem; ssl_certificate_key {{dir}}/ecdsa.key;
+        location / { }
+    }
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+    }
+EOC
+
+sub curl {
+    my ($kind, $host, @uris) = @_;
+    my $port = $t->port($kind);
+    my ($status, $output) = run_command('curl', '-sk', '--http1.1', '--resolve', "$host:$port:127.0.0.1",
+        map { "https://$host:$port$_" } @uris);
+    die "curl failed ($status): $output\n" if $status;
+    return $output;
+}
+
+# Twelve connections with three requests each
+my $used = $t->measured(sub {
+    for (1 .. 12) { is(curl('rsa', 'rsa.test', '/a.txt', '/a.txt', '/a.txt'), "plain\n" x 3, 'three requests over TLS') }
+    $t->logged(36);
+});
+my @lines = $t->logged(36);
+my %by = map { my $order = $_; $order => [ grep { $_->{order} == $order } @lines ] } 1 .. 3;
+is_deeply([ map { scalar @{ $by{$_} } } 1 .. 3 ], [ 12, 12, 12 ], 'share one connection');
+my ($first, $second, $third) = map { median(map { $_->{ns} } @{ $by{$_} }) } 1 .. 3;
+cmp_ok($first, '>', 3 * $second, 'the first request of a connection pays the handshake');
+cmp_ok($first, '>', 3 * $third, 'and later ones do not');
+within(median(map { $_->{conn_ns} } @{ $by{1} }), $first, 0.6, 1, 'the handshake is in $request_cpu_connection_ns');
+cmp_ok(median(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', median(map { $_->{conn_ns} } @{ $by{1} }),
+    'which is small for the second request');
+within(sum(map { $_->{ns} } @lines), $used, 0.75, 1, 'the requests are charged most of what the thread used');
+
+my $account = $t->account_with('hosts', 'rsa.test', 36);
+my $order = $account->{by_connection_order};
+cmp_ok($order->{1}{cpu_ns} / $order->{1}{requests}, '>', 3 * $order->{2}{cpu_ns} / $order->{2}{requests}, 'the account shows it by order');
+
+# The key of the certificate makes a difference
+$t->clear_log;
+curl('ecdsa', 'ecdsa.test', '/a.txt') for 1 .. 9;
+my $ecdsa = median(map { $_->{ns} } $t->logged(9));
+cmp_ok($ecdsa, '<', $first, 'a handshake with an ECDSA key costs less than one with an RSA key');
+
+# A reused session needs no signature
+$t->clear_log;
+my $port = $t->port('rsa');
+my $session = "$dir/session";
+sub s_client {
+    my ($uri, @option) = @_;
+    my $child = $t->spawn(sub {
+        open my $client, '|-', 'openssl', 's_client', '-connect', "127.0.0.1:$port", '-quiet', '-no_ign_eof', '-tls1_2', @option
+            or die "openssl: $!\n";
+        $client->autoflush(1);
+        print {$client} "GET $uri HTTP/1.1\r\nHost: reuse.test\r\nConnection: close\r\n\r\n";
+        sleep 0.25;
+        close $client;
+    });
+    $child->output;
+}
+{
+    # s_client writes what it receives to the terminal of the test.
+    open my $saved, '>&', \*STDERR; open my $saved_out, '>&', \*STDOUT;
+    open STDERR, '>', '/dev/null'; open STDOUT, '>', '/dev/null';
+    s_client('/a.txt?new', '-sess_out', $session);
+    s_client('/a.txt?new', '-sess_out', $session) for 1 .. 4;
+    s_client('/a.txt?reused', '-sess_in', $session) for 1 .. 5;
+    open STDERR, '>&', $saved; open STDOUT, '>&', $saved_out;
+}
+@lines = $t->logged(10);
+my ($new, $reused) = map { my $kind = $_; median(map { $_->{ns} } grep { $_->{uri} =~ /$kind/ } @lines) } qw(new reused);
+cmp_ok($reused * 1.5, '<', $new, 'a reused session costs less than a new one');
+
+# Connections that never come to a request
+sub no_request { $t->quiet; sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }) }
+
+my $before = no_request();
+for (1 .. 20) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(5); $connection->close }
+my $failed = no_request();
+cmp_ok($failed, '>', $before, 'failed handshakes go to connections without a request');
+
+my $done = $t->measured(sub {
+    run_command('openssl', 's_client', '-connect', "127.0.0.1:$port", '-no_ticket') for 1 .. 10;
+});
+wait_until(5, sub { no_request() - $failed > $done / 2 });
+my $scanned = no_request();
+within($scanned - $failed, $done, 0.5, 1.2, 'so do handshakes that are followed by nothing');
+cmp_ok($scanned - $failed, '>', $failed - $before, 'which cost more than those that fail at once');
+
+for (1 .. 50) { my $connection = $t->connect('http'); $connection->close }
+wait_until(5, sub { no_request() > $scanned });
+cmp_ok(no_request(), '>', $scanned, 'so does a port scan on a plain port');
+
+# HTTP where TLS is spoken gets an answer, and is a request
+$t->clear_log;
+is($t->get('/a.txt', port => 'rsa', host => 'plain.test')->{status}, 400, 'plain HTTP on a TLS port is refused');
+my ($line) = $t->logged(1);
+like($line->{ns}, qr/^[1-9]\d*$/, 'and charged');
+
+$t->done;
