@@ -34,6 +34,67 @@ has() { command -v "$1" >/dev/null 2>&1; }
 # The comment block at the head of a script is its --help.
 usage() { sed -n '2,/^[^#]/ { /^[^#]/d; /^$/d; s/^# \{0,1\}//; p }' "$0"; }
 
+# ---- progress -----------------------------------------------------------------------------------------------------
+
+on_terminal() { [[ -t 2 && ${TERM:-dumb} != dumb ]]; }
+
+spin=0
+progress() {
+    local frames="|/-\\" width
+    width=$(tput cols 2>/dev/null || echo 80)
+    printf '\r\e[K%s %s' "${frames:spin++ % 4:1}" "${1:0:width-4}" >&2
+}
+
+clear_progress() { if on_terminal; then printf '\r\e[K' >&2; fi; }
+
+# quietly LOG COMMAND…: what it prints goes to LOG, and the time and the current step are shown; all of LOG, if it fails.
+quietly() {
+    local log=$1 status=0
+    shift
+    mkdir -p "${log%/*}"
+    : >"$log"
+    watch_log "$log" &
+    watcher=$!
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    stop_watching
+    ((status == 0)) || cat "$log" >&2
+    return "$status"
+}
+
+watcher=''
+stop_watching() {
+    if [[ $watcher ]]; then
+        kill "$watcher" 2>/dev/null || true
+        wait "$watcher" 2>/dev/null || true
+        watcher=''
+    fi
+    clear_progress
+}
+
+# what to say while nginx-sys is compiled, which takes longest
+slow_step=''
+
+watch_log() {
+    local step begin=$SECONDS now shown=0
+    # it ends by itself where nobody was left to stop it
+    while sleep 0.2 && kill -0 $$ 2>/dev/null; do
+        now=$((SECONDS - begin))
+        step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' "$1" | tail -n 1) || true
+        step=${step#"${step%%[! ]*}"}
+        # cargo names a crate when it begins with it, and goes on to name others: that nginx-sys is still under way shows in
+        # ngx not having begun, which needs it
+        if [[ $slow_step ]] && grep -q '^ *Compiling nginx-sys' "$1" && ! grep -q '^ *Compiling ngx v' "$1"; then
+            step=$slow_step
+        fi
+        if on_terminal; then
+            progress "$now s  ${step:-starting}"
+        elif ((now - shown >= 10)); then
+            shown=$now
+            say "  $now s: ${step:-starting}"
+        fi
+    done
+}
+
 # ---- packages -----------------------------------------------------------------------------------------------------
 
 # to compile the module against any NGINX, and the vendored NGINX itself
@@ -41,8 +102,8 @@ readonly build_packages=(gcc make libc6-dev libclang-dev libpcre2-dev libssl-dev
 # Debian's NGINX, and its configured source
 readonly system_packages=(nginx nginx-dev)
 readonly demo_packages=(openssl curl perl nghttp2-client)
-# promtool is in prometheus
-readonly test_packages=(openssl curl perl nghttp2-client prometheus)
+# promtool is in prometheus; python3-venv is for the HTTP/3 client, which Debian 12 has no package of
+readonly test_packages=(openssl curl perl nghttp2-client prometheus python3-venv)
 
 on_debian() { has dpkg-query && has apt-get; }
 
@@ -70,23 +131,26 @@ need_packages() {
 
 # A subshell, so that its traps take the policy away again whatever happens.
 apt_install() (
-    say "installing: $*"
+    policy=/usr/sbin/policy-rc.d
+    status=0
     # Debian's nginx and prometheus packages start a server as soon as they are installed. policy-rc.d is Debian's way to
     # forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
-    policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
-        trap 'rm -f "$policy"' EXIT
+        trap 'rm -f "$policy"; stop_watching' EXIT
         trap 'exit 130' INT TERM HUP
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-    elif status=0 && { "$policy" nginx start >/dev/null 2>&1 || status=$?; } && ((status != 101)); then
-        die "$policy lets packages start their services; install these by hand: $*"
+    else
+        "$policy" nginx start >/dev/null 2>&1 || status=$?
+        ((status == 101)) || die "$policy lets packages start their services; install these by hand: $*"
     fi
 
+    say "installing with apt: $*"
+    log=$root/target/apt.log
     export DEBIAN_FRONTEND=noninteractive
-    # a third-party repository that is out of order must not stop us from using Debian's
-    apt-get update -q >&2 || say "apt-get update reported errors; going on"
-    apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2 </dev/null
+    # a third-party repository that is out of order must not keep us from using Debian's
+    quietly "$log" apt-get update -q || say "apt-get update reported errors; going on"
+    quietly "$log" apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$@" || die "apt-get install failed"
 
     # not started now, and not at the next boot either
     if [[ -d /run/systemd/system ]]; then

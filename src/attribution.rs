@@ -11,8 +11,9 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use accounting::books::Books;
 use nginx_sys::{
-    ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t, ngx_http_init_connection,
-    ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t, ngx_pool_cleanup_add,
+    ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
+    ngx_http_init_connection, ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t,
+    ngx_pool_cleanup_add,
 };
 
 use crate::request;
@@ -25,7 +26,7 @@ type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
 static HTTP_LOG_ERROR: AtomicUsize = AtomicUsize::new(0);
 
 /// No connection has this number: `ngx_connection_counter` counts up from 1.
-const VACANT: u64 = u64::MAX;
+const VACANT: ngx_atomic_uint_t = ngx_atomic_uint_t::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -41,7 +42,7 @@ enum State {
 #[derive(Clone, Copy)]
 struct Entry {
     /// `connection.number`, since places are used again
-    number: u64,
+    number: ngx_atomic_uint_t,
     state: State,
     pending_ns: u64,
     /// accounts of its last request
@@ -95,7 +96,7 @@ impl Connections {
     #[inline]
     fn is_client(&self, at: usize) -> bool {
         // SAFETY: `place` has found `at` to be within the array.
-        self.entries[at].number == unsafe { (*self.connection(at)).number as u64 }
+        self.entries[at].number == unsafe { (*self.connection(at)).number }
     }
 
     /// The place of a client's connection.
@@ -203,6 +204,19 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
     }
 }
 
+/// The log of a request's connection has the handler that we look for; this way it is known even where another module
+/// stands before the listening sockets too.
+///
+/// # Safety
+/// `log` must be the log of a request's connection.
+pub unsafe fn learn(log: *const ngx_log_t) {
+    if HTTP_LOG_ERROR.load(Relaxed) == 0 {
+        // SAFETY: as the caller says.
+        let handler = unsafe { (*log).handler };
+        HTTP_LOG_ERROR.store(handler.map_or(0, |handler| handler as usize), Relaxed);
+    }
+}
+
 /// The pool of a client's connection is being destroyed.
 unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
     with(|worker| worker.close_connection(data.addr()));
@@ -211,7 +225,7 @@ unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
 impl Connections {
     fn open(&mut self, at: usize) {
         // SAFETY: `place` has found `at` to be within the array.
-        let number = unsafe { (*self.connection(at)).number as u64 };
+        let number = unsafe { (*self.connection(at)).number };
         self.entries[at] = Entry { number, state: State::Fresh, pending_ns: 0, accounts: AccountSet::EMPTY };
     }
 }

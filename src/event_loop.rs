@@ -9,7 +9,8 @@
 //! what was posted already (an answer must not lose against its own timeout). With it (accept mutex held): accepts, then
 //! the mutex is released, then timers, then the rest.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
@@ -20,7 +21,7 @@ use nginx_sys::{
 };
 
 use crate::request;
-use crate::worker::{Owner, Worker, with, with_cycle};
+use crate::worker::{Owner, Worker, enter_loop, with};
 
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
@@ -52,7 +53,7 @@ unsafe extern "C" fn process_events(
     flags: ngx_uint_t,
 ) -> ngx_int_t {
     let Some(real) = real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
-    if !with_cycle(cycle) {
+    if !enter_loop(cycle) {
         // SAFETY: as NGINX called us.
         return unsafe { real(cycle, timer, flags) };
     }
@@ -110,9 +111,7 @@ unsafe fn run(queue: *mut ngx_queue_t) {
     // SAFETY: a queue of NGINX's events, or of ours, with the same links. `ngx_close_connection` and its like take an event
     // out of whatever queue it is in, so the head is read anew each time.
     unsafe {
-        while (*queue).next != queue {
-            let event =
-                (*queue).next.byte_sub(core::mem::offset_of!(ngx_event_t, queue)).cast::<ngx_event_t>();
+        while let Some(event) = first(queue) {
             debug_event(event, "posted event");
             ngx_delete_posted_event(event);
             wake(event);
@@ -120,30 +119,47 @@ unsafe fn run(queue: *mut ngx_queue_t) {
     }
 }
 
+/// The first event of a queue.
+unsafe fn first(queue: *const ngx_queue_t) -> Option<*mut ngx_event_t> {
+    // SAFETY: links of a queue of events lead to events, or back to its head.
+    unsafe {
+        let node = (*queue).next;
+        (!ptr::addr_eq(node, queue)).then(|| node.byte_sub(offset_of!(ngx_event_t, queue)).cast())
+    }
+}
+
 /// `ngx_event_expire_timers`, with laps.
 unsafe fn expire_timers() {
-    // SAFETY: NGINX's own tree, which only this thread uses; the handler may change it, so its least node is looked up anew
+    // SAFETY: NGINX's own tree, which only this thread uses; a handler may change it, so its least node is looked up anew
     // each time.
     unsafe {
-        let tree = &raw mut ngx_event_timer_rbtree;
-        while (*tree).root != (*tree).sentinel {
-            let node = ngx_rbtree_min((*tree).root, (*tree).sentinel);
-            let now = (&raw const ngx_current_msec).read_volatile();
-            if (*node).key.wrapping_sub(now).cast_signed() > 0 {
-                return;
-            }
-            let event = node.byte_sub(core::mem::offset_of!(ngx_event_t, timer)).cast::<ngx_event_t>();
+        while let Some(event) = expired() {
             debug_event(event, "event timer del");
-            ngx_rbtree_delete(tree, node);
+            ngx_rbtree_delete(&raw mut ngx_event_timer_rbtree, &raw mut (*event).timer);
             if cfg!(ngx_feature = "debug") {
-                (*node).left = core::ptr::null_mut();
-                (*node).right = core::ptr::null_mut();
-                (*node).parent = core::ptr::null_mut();
+                (*event).timer.left = ptr::null_mut();
+                (*event).timer.right = ptr::null_mut();
+                (*event).timer.parent = ptr::null_mut();
             }
             (*event).set_timer_set(0);
             (*event).set_timedout(1);
             wake(event);
         }
+    }
+}
+
+/// The event whose timer comes first, if its time has come.
+unsafe fn expired() -> Option<*mut ngx_event_t> {
+    // SAFETY: as in `expire_timers`; nodes of this tree are timers of events.
+    unsafe {
+        let tree = &raw mut ngx_event_timer_rbtree;
+        if (*tree).root == (*tree).sentinel {
+            return None;
+        }
+        let node = ngx_rbtree_min((*tree).root, (*tree).sentinel);
+        let now = (&raw const ngx_current_msec).read_volatile();
+        let due = (*node).key.wrapping_sub(now).cast_signed() <= 0;
+        due.then(|| node.byte_sub(offset_of!(ngx_event_t, timer)).cast())
     }
 }
 

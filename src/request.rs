@@ -20,8 +20,8 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::conf::{Zone, ZoneUse, loc_conf, main_conf};
-use crate::context_index;
 use crate::worker::{AccountId, AccountSet, Owner, Worker, is_measuring, now_ms, with};
+use crate::{attribution, context_index};
 
 /// A running request is settled when so much time has passed since the last time, in milliseconds.
 const SETTLE_MS: u64 = 1000;
@@ -67,11 +67,15 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
             if ngx_array_push(handlers).is_null() {
                 return Err(());
             }
-            // at the front: a request's total is final before the access log is written, and so the same in all its lines
             let handlers = handlers.as_slice_mut::<ngx_http_handler_pt>();
-            let last = handlers.len() - 1;
-            handlers[last] = Some(handler);
-            handlers.rotate_right(1);
+            if let Some(last) = handlers.last_mut() {
+                *last = Some(handler);
+            }
+            // First in its phase: `ngx_http_init_phase_handlers` begins with the last handler, `ngx_http_log_request` with the
+            // first one. So a request's total is final before the access log is written, and the same in all its lines.
+            if phase == ngx_http_phases_NGX_HTTP_LOG_PHASE {
+                handlers.rotate_right(1);
+            }
         }
         let header = &raw mut ngx_http_top_header_filter;
         NEXT_HEADER_FILTER.store(header.read().map_or(0, |next| next as usize), Relaxed);
@@ -119,7 +123,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         let cleanup = ngx_pool_cleanup_add((*main).pool, size_of::<Context>());
         let cleanup = cleanup.as_mut()?;
         let context = NonNull::new(cleanup.data.cast::<Context>())?;
-        let connection = crate::attribution::connection_of(main);
+        attribution::learn((*(*main).connection).log);
+        let connection = attribution::connection_of(main);
         context.write(Context {
             request: main,
             meter: RequestMeter::default(),
@@ -188,11 +193,14 @@ impl Worker {
     }
 
     /// Final: what is charged from here on is for the accounts.
-    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, r: &Ended) {
-        let context = self.context(pointer);
-        let usage = context.meter.settle(r.outcome.response_bytes, r.received_bytes);
-        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..r.outcome };
+    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, ended: &Ended) {
         self.leave_flight(pointer);
+        let context = self.context(pointer);
+        let usage = context.meter.settle(ended.outcome.response_bytes, ended.received_bytes);
+        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..ended.outcome };
+        context.logged = true;
+        context.accounts = accounts;
+        let connection = context.connection;
         let now_ms = now_ms();
         for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get(usize::from(zone)) {
@@ -201,17 +209,16 @@ impl Worker {
                 account.finish(&outcome);
             }
         }
-        context.logged = true;
-        context.accounts = accounts;
-        if let Some(at) = context.connection {
+        if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }
     }
 
-    fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: AccountSet) {
+    fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: AccountSet, zones: *const ZoneUse) {
         self.leave_flight(pointer);
         let context = self.context(pointer);
         context.accounts = accounts;
+        context.zones = zones;
         context.in_flight = true;
         for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
@@ -225,7 +232,8 @@ impl Worker {
         if !core::mem::take(&mut context.in_flight) {
             return;
         }
-        for &(zone, slot) in context.accounts.ids() {
+        let accounts = context.accounts;
+        for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
                 zone.in_flight.leave(&zone.table, slot);
             }
@@ -238,7 +246,8 @@ impl Worker {
         let context = self.context(pointer);
         context.settled_ms = now_ms;
         let usage = context.meter.settle(sent_bytes, received_bytes);
-        for &(zone, slot) in context.accounts.ids() {
+        let accounts = context.accounts;
+        for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get(usize::from(zone)) {
                 zone.table.account(slot).add(now_ms, &usage);
             }
@@ -248,16 +257,16 @@ impl Worker {
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
-        let context = self.context(pointer);
-        if !context.logged {
+        if !self.context(pointer).logged {
             // never logged: what was not settled is paid by the accounts that it was in flight in
-            let usage = context.meter.settle(0, 0);
-            let accounts = context.accounts;
-            self.charge_accounts(&accounts, usage.cpu_ns);
+            let unsettled = self.context(pointer).meter.settle(0, 0);
+            let accounts = self.context(pointer).accounts;
+            self.charge_accounts(&accounts, unsettled.cpu_ns);
             self.leave_flight(pointer);
         }
         if self.owner() == Owner::Request(pointer) {
-            self.set_last(context.accounts);
+            let accounts = self.context(pointer).accounts;
+            self.set_last(accounts);
             self.take(Owner::Accounts);
         }
     }
@@ -419,21 +428,24 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
     // SAFETY: the context is there, so its request is.
     unsafe {
         let zones = loc_conf(r).zones();
-        if zones.is_empty() && chosen.is_null() {
+        let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
+        if wanted == chosen && !settle {
             return;
         }
-        if zones.as_ptr() != chosen {
+        if wanted != chosen {
             let accounts = preserving_variables(r, || accounts_of(r, false));
-            with(|worker| {
-                worker.enter_flight(pointer, accounts);
-                worker.context(pointer).zones = if zones.is_empty() { null() } else { zones.as_ptr() };
-            });
+            with(|worker| worker.enter_flight(pointer, accounts, wanted));
         }
         if settle {
             let sent = (*(*r).connection).sent.max(0) as u64;
             let received = (*r).request_length.max(0) as u64;
             with(|worker| worker.settle(pointer, sent, received));
         }
+        // the request pays for this
+        with(|worker| {
+            worker.take(Owner::Request(pointer));
+            worker.switch(Owner::Loop);
+        });
     }
 }
 
@@ -479,8 +491,8 @@ pub unsafe fn read(r: *mut ngx_http_request_t) -> Option<Reading> {
     let pointer = unsafe { find((*r).main) }?;
     with(|worker| {
         let context = worker.context(pointer);
-        let running = worker.owner() == Owner::Request(pointer) && !context.logged;
-        if running && context.logging != r.cast_const() {
+        let fixed = context.logged || context.logging == r.cast_const();
+        if !fixed && worker.owner() == Owner::Request(pointer) {
             worker.read_clock();
         }
         let meter = &worker.context(pointer).meter;

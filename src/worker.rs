@@ -57,7 +57,7 @@ pub enum Owner {
     Connection(usize),
     /// A connection that was closed without a request.
     NoRequest,
-    /// A request. Its context lives as long as it is the owner: `request::cleanup` sees to that.
+    /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
     Request(NonNull<Context>),
     /// The accounts of a request that is gone, [`Worker::last`].
     Accounts,
@@ -220,11 +220,6 @@ pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }
 
-/// Stops measuring in this process: its cycle is not the one that was set up.
-fn abandon() {
-    exit_process(core::ptr::null_mut());
-}
-
 impl Worker {
     fn leave(&mut self) {
         self.read_clock();
@@ -294,10 +289,10 @@ impl Worker {
 
     /// The context of a request that has not been freed.
     #[inline]
-    pub fn context<'a>(&mut self, context: NonNull<Context>) -> &'a mut Context {
-        // SAFETY: contexts live in their request's pool, and `request::cleanup` takes them out of the worker before the pool
-        // is destroyed. `with` makes sure that no other reference exists.
-        unsafe { &mut *context.as_ptr() }
+    pub fn context(&mut self, mut context: NonNull<Context>) -> &mut Context {
+        // SAFETY: contexts live in their request's pool, and `request::freed` takes them out of the worker before the pool is
+        // destroyed. There is no other reference: each borrows the worker, of which `with` gives out only one.
+        unsafe { context.as_mut() }
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
@@ -335,10 +330,11 @@ impl Worker {
     /// Counts a wakeup of a request, once in each wakeup.
     #[inline]
     pub fn touch(&mut self, pointer: NonNull<Context>) {
+        let head = self.touched;
         let context = self.context(pointer);
         if !context.touched {
             context.touched = true;
-            context.next_touched = self.touched;
+            context.next_touched = head;
             context.meter.wake();
             self.touched = Some(pointer);
         }
@@ -350,7 +346,8 @@ impl Worker {
         let pointer = self.touched?;
         let context = self.context(pointer);
         context.touched = false;
-        self.touched = context.next_touched.take();
+        let next = context.next_touched.take();
+        self.touched = next;
         Some(pointer)
     }
 
@@ -370,13 +367,6 @@ impl Worker {
             }
             at = context.next_touched;
         }
-    }
-
-    /// Whether `cycle` is the one that this worker was set up for. A reload in single-process mode makes a new one without
-    /// calling `init_process` (`ngx_single_process_cycle`).
-    #[inline]
-    pub fn is_of(&self, cycle: *const ngx_cycle_t) -> bool {
-        core::ptr::eq(self.cycle, cycle)
     }
 
     /// One turn of the event loop is over.
@@ -423,14 +413,24 @@ impl Worker {
     }
 }
 
-/// Runs `f` like [`with`], if the worker was set up for this cycle; otherwise stops measuring.
-pub fn with_cycle(cycle: *const ngx_cycle_t) -> bool {
-    match with(|worker| worker.is_of(cycle)) {
-        Some(true) => true,
-        Some(false) => {
-            abandon();
-            false
+/// The event loop of `cycle` goes on; whether this process measures it.
+///
+/// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`): what was
+/// set up belongs to the old one, and measuring stops.
+#[inline]
+pub fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
+    let entered = with(|worker| {
+        if !core::ptr::eq(worker.cycle, cycle) {
+            return false;
         }
-        None => false,
+        // handlers may have run outside of the door: `ngx_close_idle_connections` calls them itself
+        if worker.owner != Owner::Loop {
+            worker.switch(Owner::Loop);
+        }
+        true
+    });
+    if entered == Some(false) {
+        exit_process(core::ptr::null_mut());
     }
+    entered == Some(true)
 }

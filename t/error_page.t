@@ -42,6 +42,7 @@ $t->start(http => <<"EOC");
     client_header_timeout 1s;
     client_body_timeout 1s;
     large_client_header_buffers 2 1k;
+    recursive_error_pages on;
     server {
         listen 127.0.0.1:{{port:http}} default_server;
         server_name way.test;

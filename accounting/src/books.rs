@@ -42,3 +42,71 @@ impl Books {
         self.no_request_ns += ns;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::cases;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Charged(u64),
+        NoRequest(u64),
+        Loop(u64),
+        Other(u64),
+        /// a connection, and what it uses
+        Pending(usize, u64),
+        TakeOver(usize),
+        Close(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let ns = 0u64..1 << 40;
+        prop_oneof![
+            ns.clone().prop_map(Step::Charged),
+            ns.clone().prop_map(Step::NoRequest),
+            ns.clone().prop_map(Step::Loop),
+            ns.clone().prop_map(Step::Other),
+            (0usize..4, ns).prop_map(|(at, ns)| Step::Pending(at, ns)),
+            (0usize..4).prop_map(Step::TakeOver),
+            (0usize..4).prop_map(Step::Close),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn every_lap_is_in_exactly_one_book(steps in prop::collection::vec(step(), 0..100)) {
+            let mut books = Books::default();
+            let mut pending = [0; 4];
+            let mut laps_ns = 0;
+            for step in steps {
+                let before = books;
+                match step {
+                    Step::Charged(ns) => { books.charged_ns += ns; laps_ns += ns }
+                    Step::NoRequest(ns) => { books.no_request_ns += ns; laps_ns += ns }
+                    Step::Loop(ns) => { books.loop_ns += ns; laps_ns += ns }
+                    Step::Other(ns) => { books.other_ns += ns; laps_ns += ns }
+                    Step::Pending(at, ns) => { books.pending_ns += ns; pending[at] += ns; laps_ns += ns }
+                    Step::TakeOver(at) => books.pending_to_charged(std::mem::take(&mut pending[at])),
+                    Step::Close(at) => books.pending_to_no_request(std::mem::take(&mut pending[at])),
+                }
+                prop_assert_eq!(books.thread_cpu_ns() + books.pending_ns, laps_ns);
+                prop_assert_eq!(books.pending_ns, pending.iter().sum::<u64>());
+                prop_assert!(books.charged_ns >= before.charged_ns && books.no_request_ns >= before.no_request_ns);
+                prop_assert!(books.thread_cpu_ns() >= before.thread_cpu_ns());
+            }
+        }
+    }
+
+    #[test]
+    fn pending_does_not_fall_below_zero() {
+        let mut books = Books { pending_ns: 5, ..Books::default() };
+        books.pending_to_charged(7);
+        books.pending_to_no_request(1);
+        assert_eq!(books, Books { charged_ns: 7, no_request_ns: 1, ..Books::default() });
+    }
+}

@@ -52,3 +52,100 @@ fn has_hex_escape(bytes: &[u8]) -> bool {
         matches!(window, [b'\\', b'x', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::cases;
+
+    #[test]
+    fn ordinary_keys_stay_as_they_are() {
+        for key in [
+            "",
+            "*",
+            "example.com",
+            "käse.example",
+            "a\\b",
+            "C:\\xyz",
+            "\"quoted\"",
+            "two\nlines\tand a tab",
+            "日本",
+        ] {
+            assert_eq!(display(key.as_bytes()), key);
+            assert!(matches!(display(key.as_bytes()), Cow::Borrowed(_)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_written_in_hex() {
+        for (key, text) in [
+            (&b"\xFF"[..], "\\xFF"),
+            (b"caf\xE9.example", "caf\\xE9.example"),
+            (b"\xFF\\", "\\xFF\\x5C"),
+            (b"\\xFF", "\\x5CxFF"),
+            (b"\\xff", "\\x5Cxff"),
+            (b"nul\0", "nul\\x00"),
+            (b"\x1B[2J", "\\x1B[2J"),
+            (b"\r\n", "\\x0D\n"),
+            (b"\x7F", "\\x7F"),
+            ("\u{9B}2J".as_bytes(), "\\xC2\\x9B2J"),
+            // cut in the middle of a character
+            (&"ä".as_bytes()[..1], "\\xC3"),
+        ] {
+            assert_eq!(display(key), text);
+        }
+    }
+
+    /// The other way round, which is only possible if different keys are written differently.
+    fn read_back(text: &str) -> Vec<u8> {
+        if !has_hex_escape(text.as_bytes()) {
+            return text.as_bytes().to_vec();
+        }
+        let mut key = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, more @ ..] = rest {
+            if *first == b'\\' {
+                let digits = std::str::from_utf8(&rest[2..4]).unwrap();
+                key.push(u8::from_str_radix(digits, 16).unwrap());
+                rest = &rest[4..];
+            } else {
+                key.push(*first);
+                rest = more;
+            }
+        }
+        key
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn every_key_can_be_read_back(key: Vec<u8>) {
+            prop_assert_eq!(read_back(&display(&key)), key);
+        }
+
+        #[test]
+        fn keys_that_look_like_escapes_can_be_read_back(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![&b"\\"[..], b"x", b"5C", b"\\x", b"\\x41", b"\xFF", b"a", b"\0", b"\n", b"F"]), 0..8,
+            )
+        ) {
+            let key = parts.concat();
+            prop_assert_eq!(read_back(&display(&key)), key);
+        }
+
+        #[test]
+        fn different_keys_are_written_differently(
+            one in "[\\\\x5C\u{0}-\u{1}A]{0,9}", other in "[\\\\x5C\u{0}-\u{1}A]{0,9}",
+        ) {
+            prop_assert_eq!(one == other, display(one.as_bytes()) == display(other.as_bytes()));
+        }
+
+        #[test]
+        fn no_control_character_is_written_but_newline_and_tab(key: Vec<u8>) {
+            prop_assert!(!display(&key).contains(|char: char| char.is_control() && char != '\n' && char != '\t'));
+        }
+    }
+}

@@ -30,6 +30,8 @@ struct Header {
     /// records, the overflow account's included
     records: u32,
     buckets_log2: u32,
+    /// read with every request, written when a worker has died
+    epoch: AtomicU32,
     /// counted by all workers; on a line of their own
     counters: Counters,
 }
@@ -38,7 +40,6 @@ struct Header {
 struct Counters {
     next: AtomicU32,
     accounts: AtomicU32,
-    epoch: AtomicU32,
     overflowed: AtomicU64,
     cut: AtomicU64,
 }
@@ -53,15 +54,15 @@ struct Record {
 /// Bytes of shared memory that one account takes, its share of the hash buckets not included.
 pub const ACCOUNT_BYTES: usize = size_of::<Record>();
 
-/// The place of an account in its table. Slots stay valid as long as the table.
+/// The place of an account in its table. Slots stay valid as long as the table, and mean nothing in another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(u32);
+pub struct Slot(pub(crate) u32);
 
 impl Slot {
     /// The overflow account's.
     pub const OVERFLOW: Slot = Slot(0);
 
-    /// The slot as a number below capacity + 1.
+    /// The slot as a number, at most the capacity.
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -105,7 +106,7 @@ pub struct Fill {
     pub used_bytes: u64,
     /// Accounts that fit, the overflow account not counted.
     pub capacity: u32,
-    /// Accounts that are there.
+    /// Accounts that are there, the overflow account not counted.
     pub accounts: u32,
     /// Requests that were counted in the overflow account because the zone was full.
     pub overflowed: u64,
@@ -166,10 +167,10 @@ impl Table {
             seed,
             records,
             buckets_log2,
+            epoch: AtomicU32::new(1),
             counters: Counters {
                 next: AtomicU32::new(1),
                 accounts: AtomicU32::new(0),
-                epoch: AtomicU32::new(1),
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
             },
@@ -218,8 +219,10 @@ impl Table {
 
     fn record_at(&self, slot: Slot) -> NonNull<Record> {
         debug_assert!(slot.0 < self.records);
-        let offset = size_of::<Header>() + (8 << self.buckets_log2) + slot.index() * size_of::<Record>();
-        // SAFETY: slots are below `records`, for which `plan` has made room. The offset keeps the alignment of 64: header
+        // a slot of another table would be an error of the caller's; it gets the overflow account, not other memory
+        let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
+        let offset = size_of::<Header>() + (8 << self.buckets_log2) + index * size_of::<Record>();
+        // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of 64: header
         // and records are multiples of it, and so are 8 buckets or more.
         unsafe { self.base.add(offset).cast() }
     }
@@ -254,7 +257,7 @@ impl Table {
     /// The account of `key`: an existing one, a new one, or the overflow account where none is left. A longer key than
     /// [`MAX_KEY_BYTES`] is cut. `spare` belongs to the calling worker and this table.
     pub fn find_or_insert(&self, key: &[u8], spare: &mut Spare) -> Found {
-        let key = if key.len() > MAX_KEY_BYTES { &key[..MAX_KEY_BYTES] } else { key };
+        let key = cut(key);
         if key == OVERFLOW_KEY {
             return Found { slot: Slot::OVERFLOW, overflowed: false };
         }
@@ -285,8 +288,9 @@ impl Table {
         Found { slot: Slot::OVERFLOW, overflowed: true }
     }
 
-    /// The account of `key`, if there is one.
+    /// The account of `key`, cut like there, if there is one.
     pub fn find(&self, key: &[u8]) -> Option<Slot> {
+        let key = cut(key);
         if key == OVERFLOW_KEY {
             return Some(Slot::OVERFLOW);
         }
@@ -332,10 +336,12 @@ impl Table {
         &record.key[..usize::from(record.key_len)]
     }
 
-    /// The slot with this index, if it was ever handed out.
+    /// The slot with this index, if it has an account. Looks through all buckets.
     pub fn slot(&self, index: usize) -> Option<Slot> {
-        let next = self.header().counters.next.load(Relaxed).min(self.records);
-        (index < next as usize).then_some(Slot(index as u32))
+        // A slot that was handed out may never be published, or be written right now: only buckets tell.
+        let slot = u32::try_from(index).ok().map(Slot)?;
+        let mut published = self.buckets().iter().map(|bucket| bucket.load(Acquire) as u32);
+        (slot == Slot::OVERFLOW || published.any(|at| at == slot.0)).then_some(slot)
     }
 
     /// The slots of all accounts, the overflow account first, then in the order in which they were made.
@@ -361,12 +367,12 @@ impl Table {
     /// The epoch of the gauges of requests in flight.
     #[inline]
     pub fn epoch(&self) -> u32 {
-        self.header().counters.epoch.load(Relaxed)
+        self.header().epoch.load(Relaxed)
     }
 
     /// A worker has died: its requests in flight are gone.
     pub fn next_epoch(&self) {
-        self.header().counters.epoch.fetch_add(1, Relaxed);
+        self.header().epoch.fetch_add(1, Relaxed);
     }
 
     /// How full the table is.
@@ -384,7 +390,362 @@ impl Table {
     }
 }
 
+/// As much of a key as counts.
+fn cut(key: &[u8]) -> &[u8] {
+    &key[..key.len().min(MAX_KEY_BYTES)]
+}
+
 /// What a bucket holds: the upper half of the hash, and the slot, which is never 0.
 fn entry(hash: u64, slot: Slot) -> u64 {
     hash >> 32 << 32 | u64::from(slot.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::account::Usage;
+    use crate::testing::{Region, cases};
+
+    fn keys_of(table: &Table) -> Vec<Vec<u8>> {
+        table.slots().into_iter().map(|slot| table.key(slot).to_vec()).collect()
+    }
+
+    #[test]
+    fn a_new_table_has_an_overflow_account_and_no_other() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        assert_eq!(table.slots(), [Slot::OVERFLOW]);
+        assert_eq!(table.key(Slot::OVERFLOW), OVERFLOW_KEY);
+        assert_eq!(table.find(OVERFLOW_KEY), Some(Slot::OVERFLOW));
+        assert_eq!(table.find(b""), None);
+        assert!(table.account(Slot::OVERFLOW).snapshot(0, table.epoch()).is_untouched());
+        let fill = table.fill();
+        assert_eq!((fill.accounts, fill.overflowed, fill.cut), (0, 0, 0));
+        assert!(fill.used_bytes < 2 * ACCOUNT_BYTES as u64 + 1024 + 16 * u64::from(fill.capacity));
+    }
+
+    #[test]
+    fn a_real_key_of_the_overflow_accounts_name_is_counted_there() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let found = table.find_or_insert(b"*", &mut Spare::default());
+        assert_eq!(found, Found { slot: Slot::OVERFLOW, overflowed: false });
+        assert_eq!(table.fill().accounts, 0);
+    }
+
+    #[test]
+    fn keys_may_be_empty_and_have_any_bytes() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let keys: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"a", b"A", b"a\0", b"\xFF\xFE", b"**"];
+        let slots: BTreeSet<Slot> =
+            keys.iter().map(|key| table.find_or_insert(key, &mut spare).slot).collect();
+        assert_eq!(slots.len(), keys.len());
+        for key in keys {
+            let slot = table.find(key).unwrap();
+            assert_eq!(table.key(slot), key);
+            assert_eq!(table.find_or_insert(key, &mut spare), Found { slot, overflowed: false });
+        }
+        assert_eq!(table.fill().accounts, keys.len() as u32);
+    }
+
+    #[test]
+    fn a_long_key_is_cut() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let long = [b'k'; 1000];
+        let slot = table.find_or_insert(&long[..255], &mut spare).slot;
+        for len in [256, 257, 511, 512, 1000] {
+            assert_eq!(table.find_or_insert(&long[..len], &mut spare).slot, slot, "{len}");
+            assert_eq!(table.find(&long[..len]), Some(slot), "{len}");
+        }
+        assert_eq!(table.key(slot), &long[..255]);
+        assert_ne!(table.find_or_insert(&long[..254], &mut spare).slot, slot);
+    }
+
+    #[test]
+    fn a_full_table_still_finds_its_keys_and_sends_new_ones_to_the_overflow_account() {
+        let region = Region::new(20_000);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let capacity = table.fill().capacity;
+        let key = |n: u32| format!("host-{n}.example").into_bytes();
+        let slots: Vec<Slot> =
+            (0..capacity).map(|n| table.find_or_insert(&key(n), &mut spare).slot).collect();
+        assert_eq!(slots.iter().collect::<BTreeSet<_>>().len(), capacity as usize);
+        assert!(!slots.contains(&Slot::OVERFLOW));
+        for n in capacity..capacity + 100 {
+            let found = table.find_or_insert(&key(n), &mut spare);
+            assert_eq!(found, Found { slot: Slot::OVERFLOW, overflowed: true });
+            assert_eq!(table.find(&key(n)), None);
+        }
+        for n in 0..capacity {
+            let slot = slots[n as usize];
+            assert_eq!(table.find_or_insert(&key(n), &mut spare), Found { slot, overflowed: false });
+        }
+        let fill = table.fill();
+        assert_eq!(fill.accounts, capacity);
+        assert!(fill.used_bytes <= 20_000);
+        assert_eq!(fill.overflowed, 0, "the caller counts requests, not look-ups");
+        table.count_overflowed();
+        table.count_cut();
+        assert_eq!((table.fill().overflowed, table.fill().cut), (1, 1));
+    }
+
+    #[test]
+    fn a_region_that_is_too_small_is_refused() {
+        let enough = (0..).find(|&bytes| plan(bytes).is_some()).unwrap();
+        assert!(enough > 2 * ACCOUNT_BYTES && enough < 3 * ACCOUNT_BYTES, "{enough}");
+        for bytes in [0, 1, 64, ACCOUNT_BYTES, enough - 1] {
+            assert_eq!(Region::new(bytes).table().err(), Some(Error::TooSmall), "{bytes}");
+        }
+        let region = Region::new(enough);
+        let table = region.table().unwrap();
+        assert_eq!(table.fill().capacity, 1);
+        let mut spare = Spare::default();
+        assert!(!table.find_or_insert(b"one", &mut spare).overflowed);
+        assert!(table.find_or_insert(b"two", &mut spare).overflowed);
+    }
+
+    #[test]
+    fn a_table_can_be_opened_again_and_nothing_else_can() {
+        let region = Region::new(65_536);
+        // SAFETY: the region is aligned and ours.
+        let open = |bytes| unsafe { Table::open(region.base(), bytes) };
+        assert_eq!(open(region.bytes()).err(), Some(Error::Foreign));
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"key", &mut Spare::default()).slot;
+        table.account(slot).add(0, &Usage { wakeups: 3, ..Usage::default() });
+        let again = open(region.bytes()).unwrap();
+        assert_eq!(again.find(b"key"), Some(slot));
+        assert_eq!(again.account(slot).snapshot(0, 1).usage.wakeups, 3);
+        assert_eq!(open(region.bytes() / 2).err(), Some(Error::Foreign), "another size");
+        assert_eq!(open(100).err(), Some(Error::TooSmall));
+        // another layout
+        // SAFETY: the header is there, and nobody else looks at it now.
+        unsafe { (&raw mut (*region.base().cast::<Header>().as_ptr()).layout).write(LAYOUT + 1) };
+        assert_eq!(open(region.bytes()).err(), Some(Error::Foreign));
+    }
+
+    #[test]
+    fn errors_can_stand_in_a_log_line() {
+        assert_eq!(Error::TooSmall.to_string(), "no account fits into the zone");
+        assert_eq!(Error::Foreign.to_string(), "the zone was made by another version of the module");
+    }
+
+    #[test]
+    fn a_worker_that_dies_before_it_publishes_costs_a_slot_and_nothing_else() {
+        let region = Region::new(20_000);
+        let table = region.table().unwrap();
+        let capacity = table.fill().capacity;
+        // it dies right after it took the slot, or after it wrote the record
+        let taken = table.take_slot().unwrap();
+        let written = table.take_slot().unwrap();
+        table.write_record(written, b"half");
+        assert_eq!(table.find(b"half"), None);
+        assert_eq!(table.slots(), [Slot::OVERFLOW]);
+        assert_eq!(table.slot(taken.index()), None);
+        assert_eq!(table.slot(written.index()), None);
+        assert_eq!(table.fill().accounts, 0);
+        let mut spare = Spare::default();
+        assert!(!table.find_or_insert(b"half", &mut spare).overflowed);
+        let more = (0..capacity).filter(|n| !table.find_or_insert(&n.to_le_bytes(), &mut spare).overflowed);
+        assert_eq!(more.count() as u32, capacity - 3);
+        assert_eq!(table.slots().len() as u32, capacity - 1);
+    }
+
+    #[test]
+    fn a_slot_that_was_taken_in_vain_is_used_for_the_next_key() {
+        let region = Region::new(20_000);
+        let table = region.table().unwrap();
+        // another worker was first: the slot was written and is spare
+        let slot = table.take_slot().unwrap();
+        table.write_record(slot, b"the key of the other, which is long");
+        table.account(slot).add(0, &Usage { wakeups: 1, ..Usage::default() });
+        let mut spare = Spare(Some(slot));
+        assert_eq!(table.find_or_insert(b"mine", &mut spare).slot, slot);
+        assert_eq!(table.key(slot), b"mine");
+        assert!(table.account(slot).snapshot(0, 1).is_untouched());
+        assert!(spare.0.is_none());
+    }
+
+    #[test]
+    fn slots_are_known_by_their_index() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"key", &mut Spare::default()).slot;
+        assert_eq!(table.slot(0), Some(Slot::OVERFLOW));
+        assert_eq!(table.slot(slot.index()), Some(slot));
+        assert_eq!(table.slot(slot.index() + 1), None);
+        assert_eq!(table.slot(usize::MAX), None);
+    }
+
+    #[test]
+    fn keys_go_where_the_seed_says() {
+        let (one, other) = (Region::new(65_536), Region::new(65_536));
+        // SAFETY: both are aligned and ours.
+        let (one, other) = unsafe {
+            (Table::create(one.base(), 65_536, [1, 2]), Table::create(other.base(), 65_536, [1, 3]))
+        };
+        assert_ne!(one.unwrap().hash(b"key"), other.unwrap().hash(b"key"));
+    }
+
+    #[test]
+    fn accounts_do_not_share_a_cache_line() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        assert_eq!(ACCOUNT_BYTES % 64, 0);
+        for n in 0..4 {
+            assert_eq!(table.record_at(Slot(n)).addr().get() % 64, 0);
+        }
+    }
+
+    #[test]
+    fn keys_inserted_by_several_threads_are_there_once_each() {
+        let rounds = if cfg!(miri) { 1 } else { 60 };
+        for round in 0..rounds {
+            let threads = 4;
+            let keys: u32 = if cfg!(miri) { 4 } else { 200 };
+            let region = Region::new(if cfg!(miri) { 20_000 } else { 700_000 });
+            let table = region.table().unwrap();
+            let seen: Mutex<BTreeMap<Vec<u8>, Slot>> = Mutex::default();
+            let start = std::sync::Barrier::new(threads);
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    let (seen, start) = (&seen, &start);
+                    scope.spawn(move || {
+                        let mut spare = Spare::default();
+                        start.wait();
+                        let mut mine = Vec::new();
+                        for n in 0..keys {
+                            // half of them are this thread's only, half are everybody's
+                            let shared = n % 2 == 0;
+                            let key = format!("{round} {n} {}", if shared { 0 } else { thread }).into_bytes();
+                            let found = table.find_or_insert(&key, &mut spare);
+                            assert_eq!(table.key(found.slot), key);
+                            table.account(found.slot).add(0, &Usage { wakeups: 1, ..Usage::default() });
+                            mine.push((key, found));
+                        }
+                        let mut seen = seen.lock().unwrap();
+                        for (key, found) in mine {
+                            assert!(!found.overflowed);
+                            let first = *seen.entry(key).or_insert(found.slot);
+                            assert_eq!(first, found.slot, "a key has two accounts");
+                        }
+                    });
+                }
+            });
+            let seen = seen.into_inner().unwrap();
+            assert_eq!(seen.len(), (keys / 2) as usize * (threads + 1));
+            assert_eq!(table.fill().accounts as usize, seen.len());
+            let listed = keys_of(&table);
+            assert_eq!(listed.len(), seen.len() + 1);
+            assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len());
+            let wakeups =
+                table.slots().into_iter().map(|slot| table.account(slot).snapshot(0, 1).usage.wakeups);
+            assert_eq!(wakeups.sum::<u64>(), u64::from(keys) * threads as u64);
+        }
+    }
+
+    #[test]
+    fn a_table_that_fills_up_under_several_threads_loses_nothing() {
+        let rounds = if cfg!(miri) { 1 } else { 60 };
+        for round in 0..rounds {
+            let threads = 3u32;
+            let region = Region::new(if cfg!(miri) { 12_000 } else { 60_000 });
+            let table = region.table().unwrap();
+            let capacity = table.fill().capacity;
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    scope.spawn(move || {
+                        let mut spare = Spare::default();
+                        for n in 0..capacity {
+                            let key = [round, n, if n % 3 == 0 { 0 } else { thread }]
+                                .map(u32::to_le_bytes)
+                                .concat();
+                            let found = table.find_or_insert(&key, &mut spare);
+                            assert_eq!(found.overflowed, found.slot == Slot::OVERFLOW);
+                            table.account(found.slot).add(0, &Usage { wakeups: 1, ..Usage::default() });
+                        }
+                        // a thread that ends with a spare slot has cost that one
+                        assert!(spare.0.is_none() || table.fill().accounts < capacity);
+                    });
+                }
+            });
+            let fill = table.fill();
+            assert!(fill.accounts <= capacity && fill.accounts + threads > capacity, "{fill:?}");
+            let listed = keys_of(&table);
+            assert_eq!(listed.len(), fill.accounts as usize + 1);
+            assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len());
+            let wakeups =
+                table.slots().into_iter().map(|slot| table.account(slot).snapshot(0, 1).usage.wakeups);
+            assert_eq!(wakeups.sum::<u64>(), u64::from(capacity * threads));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn a_plan_never_takes_more_than_there_is(bytes in 0usize..1 << 34, shift in 0u32..34) {
+            let bytes = bytes >> shift;
+            let Some((records, buckets_log2)) = plan(bytes) else {
+                prop_assert!(bytes < 3 * size_of::<Record>());
+                return Ok(());
+            };
+            let size = |records: usize, buckets_log2: u32| {
+                size_of::<Header>() + (8usize << buckets_log2) + records * size_of::<Record>()
+            };
+            prop_assert!(size(records as usize, buckets_log2) <= bytes);
+            prop_assert!(2 * u64::from(records) <= 1 << buckets_log2);
+            // and wastes less than a record, and what one more would take for its buckets
+            let more = records as usize + 1;
+            let more_log2 = (2 * more).next_power_of_two().trailing_zeros().max(3);
+            prop_assert!(size(more, more_log2) > bytes);
+        }
+
+        #[test]
+        fn a_table_is_a_map(
+            bytes in 3_000usize..30_000,
+            keys in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(any::<u8>(), 0..3),
+                    prop::collection::vec(0u8..2, 250..260),
+                    Just(b"*".to_vec()),
+                ],
+                0..if cfg!(miri) { 12 } else { 60 },
+            ),
+        ) {
+            let region = Region::new(bytes);
+            let table = region.table().unwrap();
+            let mut spare = Spare::default();
+            let capacity = table.fill().capacity as usize;
+            let mut model: BTreeMap<Vec<u8>, Slot> = BTreeMap::new();
+            model.insert(OVERFLOW_KEY.to_vec(), Slot::OVERFLOW);
+            for key in &keys {
+                let known = key[..key.len().min(255)].to_vec();
+                prop_assert_eq!(table.find(key), model.get(&known).copied());
+                let found = table.find_or_insert(key, &mut spare);
+                match model.get(&known) {
+                    Some(&slot) => prop_assert_eq!(found, Found { slot, overflowed: false }),
+                    None if model.len() > capacity => {
+                        prop_assert_eq!(found, Found { slot: Slot::OVERFLOW, overflowed: true });
+                    }
+                    None => {
+                        prop_assert!(!found.overflowed && !model.values().any(|&slot| slot == found.slot));
+                        model.insert(known, found.slot);
+                    }
+                }
+            }
+            prop_assert_eq!(table.fill().accounts as usize, model.len() - 1);
+            prop_assert_eq!(keys_of(&table).into_iter().collect::<BTreeSet<_>>(), model.into_keys().collect());
+        }
+    }
 }

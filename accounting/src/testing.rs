@@ -5,7 +5,9 @@ use std::ptr::NonNull;
 
 use proptest::prelude::ProptestConfig;
 
+use crate::account::Account;
 use crate::table::{Error, Table};
+use crate::window::{Ring, Windows};
 
 /// Memory as a shared zone has it: aligned, and full of what was there before.
 pub struct Region {
@@ -59,3 +61,19 @@ pub fn cases() -> ProptestConfig {
         ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
     }
 }
+
+/// A value of a type for which all zero is valid, as shared memory has it.
+pub fn zeroed<T: Zeroed>() -> Box<T> {
+    // SAFETY: `Zeroed` says that it is.
+    Box::new(unsafe { std::mem::zeroed() })
+}
+
+/// # Safety
+/// All zero must be a valid value.
+pub unsafe trait Zeroed {}
+// SAFETY: made of atomics only.
+unsafe impl Zeroed for Account {}
+// SAFETY: as above.
+unsafe impl Zeroed for Windows {}
+// SAFETY: as above.
+unsafe impl<const N: usize, const MS: u64> Zeroed for Ring<N, MS> {}

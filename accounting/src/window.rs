@@ -7,6 +7,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const NS_BITS: u32 = 44;
 const NS_MASK: u64 = (1 << NS_BITS) - 1;
 const ROUND_MASK: u64 = (1 << (64 - NS_BITS)) - 1;
+/// Below this no sum of a few comes near the mask: 73 minutes.
+const AMPLE: u64 = 1 << (NS_BITS - 2);
+/// By how many rounds a worker's cached time may be late, which is minutes, and still be known to be late.
+const MAX_ROUNDS_AHEAD: u64 = 16;
 
 /// A ring of `N` buckets, each `MS` milliseconds long. All zero is a valid empty ring.
 #[repr(transparent)]
@@ -19,9 +23,20 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
     pub fn add(&self, now_ms: u64, ns: u64) {
         let (cell, round) = self.cell(now_ms);
         let mut old = cell.load(Relaxed);
+        if old >> NS_BITS == round && old & NS_MASK < AMPLE && ns < AMPLE {
+            // If a round of the ring passes right here, the time goes to the wrong end of the window, but is not lost.
+            cell.fetch_add(ns, Relaxed);
+            return;
+        }
+        let ns = ns.min(NS_MASK);
         loop {
-            let sum = if old >> NS_BITS == round { (old & NS_MASK) + ns.min(NS_MASK) } else { ns };
-            let new = round << NS_BITS | sum.min(NS_MASK);
+            let new = match round.wrapping_sub(old >> NS_BITS) & ROUND_MASK {
+                0 => old & !NS_MASK | ((old & NS_MASK) + ns).min(NS_MASK),
+                // The bucket has begun anew meanwhile: this worker's time is older than the whole window. (An untouched
+                // bucket looks like that too, when the rounds come to their end, as after 145 days.)
+                ahead if ahead > ROUND_MASK - MAX_ROUNDS_AHEAD && old != 0 => return,
+                _ => round << NS_BITS | ns,
+            };
             match cell.compare_exchange_weak(old, new, Relaxed, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => old = seen,
@@ -29,7 +44,8 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         }
     }
 
-    /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time.
+    /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time. `buckets` is at most
+    /// `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing.
     pub fn cores(&self, now_ms: u64, buckets: u64) -> f64 {
         let buckets = buckets.min(N as u64 - 1);
         let mut sum_ns = 0;
@@ -57,8 +73,9 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Windows {
-    seconds: Ring<11, 1_000>,
-    tens: Ring<31, 10_000>,
+    // one bucket more than is read: see `Ring::cores`
+    seconds: Ring<12, 1_000>,
+    tens: Ring<32, 10_000>,
 }
 
 /// CPU cores, as averages over windows.
@@ -86,6 +103,159 @@ impl Windows {
             ten_seconds: self.seconds.cores(now_ms, 10),
             one_minute: self.tens.cores(now_ms, 6),
             five_minutes: self.tens.cores(now_ms, 30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{cases, zeroed};
+
+    #[test]
+    fn an_untouched_window_is_empty_at_any_time() {
+        let windows = zeroed::<Windows>();
+        for now_ms in [0, 1, 999, 1_000, 10_000, 1 << 40, u64::MAX] {
+            assert_eq!(windows.cores(now_ms), Cores::default(), "{now_ms}");
+        }
+    }
+
+    #[test]
+    fn a_burst_leaves_each_window_after_its_length() {
+        let windows = zeroed::<Windows>();
+        let start_ms = 10_000_000;
+        windows.add(start_ms, 6_000_000_000);
+        let at = |ms: u64| windows.cores(start_ms + ms);
+        assert_eq!(at(0), Cores { ten_seconds: 0.6, one_minute: 0.1, five_minutes: 0.02 });
+        assert!(at(10_999).ten_seconds > 0.5);
+        assert_eq!(at(11_000).ten_seconds, 0.0);
+        assert!(at(69_999).one_minute > 0.08);
+        assert_eq!(at(70_000).one_minute, 0.0);
+        assert!(at(309_999).five_minutes > 0.019);
+        assert_eq!(at(310_000).five_minutes, 0.0);
+    }
+
+    #[test]
+    fn a_bucket_does_not_overflow_into_its_round() {
+        let windows = zeroed::<Windows>();
+        for ns in [u64::MAX, u64::MAX, NS_MASK, AMPLE, 1] {
+            windows.add(5_000_000, ns);
+            let cores = windows.cores(5_000_000).ten_seconds;
+            assert!((cores - NS_MASK as f64 / 1e10).abs() < 1.0, "{cores}");
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_time_is_late_takes_nothing_away() {
+        let ring = zeroed::<Ring<12, 1_000>>();
+        let now_ms = 50 * 12_000;
+        ring.add(now_ms, 1_000_000_000);
+        for rounds in 1..=MAX_ROUNDS_AHEAD {
+            ring.add(now_ms - rounds * 12_000, 5);
+        }
+        assert_eq!(ring.cores(now_ms, 10), 0.1);
+    }
+
+    #[test]
+    fn a_reader_one_bucket_late_misses_nothing_of_its_window() {
+        let ring = zeroed::<Ring<12, 1_000>>();
+        for second in 0..100 {
+            ring.add(second * 1_000 + 500, 1_000_000_000);
+            if second > 11 {
+                assert_eq!(ring.cores(second * 1_000 - 1, 10), 11.0 / 10.999);
+            }
+        }
+    }
+
+    #[test]
+    fn an_account_that_slept_for_years_counts_at_once() {
+        let window_ms = [1_000, 12_000, 12_000 << 19, 12_000 << 20, 12_000 << 21, 1 << 40];
+        for first_ms in window_ms {
+            for later_ms in window_ms {
+                let ring = zeroed::<Ring<12, 1_000>>();
+                ring.add(first_ms, 7);
+                // its own round comes again after 2^20 rounds, and a little before that it seems to be late
+                let now_ms = first_ms + later_ms + 20 * 12_000;
+                ring.add(now_ms, 1_000_000_000);
+                assert!(ring.cores(now_ms, 10) > 0.09, "{first_ms} {later_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_addition_is_lost_between_threads() {
+        let ring = zeroed::<Ring<12, 1_000>>();
+        let (threads, rounds) = if cfg!(miri) { (2, 20) } else { (4, 20_000) };
+        let clock_ms = AtomicU64::new(1_000_000);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for n in 0..rounds {
+                        // ten seconds altogether
+                        let step_ms = u64::from(n % (rounds / 10) == 0) * 1_000 / threads;
+                        let now_ms = clock_ms.fetch_add(step_ms, Relaxed);
+                        ring.add(now_ms, 1_000);
+                    }
+                });
+            }
+        });
+        let now_ms = clock_ms.load(Relaxed);
+        assert_eq!(now_ms, 1_010_000);
+        assert_eq!(ring.cores(now_ms, 10), (threads * rounds * 1_000) as f64 / 1e10);
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn constant_load_is_seen_as_it_is_at_any_time(
+            start_ms in 0u64..1 << 45, step_ms in 1u64..700, cores in 0.001f64..64.0, after_ms in 310_000u64..700_000,
+        ) {
+            // a small step is needed only for the shortest window
+            let step_ms = if cfg!(miri) { 10_000 } else { step_ms };
+            let after_ms = after_ms / step_ms * step_ms;
+            let windows = zeroed::<Windows>();
+            let mut now_ms = start_ms;
+            while now_ms < start_ms + after_ms {
+                now_ms += step_ms;
+                windows.add(now_ms, (cores * step_ms as f64 * 1e6) as u64);
+            }
+            let seen = windows.cores(now_ms);
+            // what an addition stands for may lie before the bucket that it fell into
+            let near = |seen: f64, window_ms: f64| (seen / cores - 1.0).abs() <= step_ms as f64 / window_ms + 1e-3;
+            if !cfg!(miri) {
+                prop_assert!(near(seen.ten_seconds, 10e3), "{} {}", cores, seen.ten_seconds);
+            }
+            prop_assert!(near(seen.one_minute, 60e3), "{} {}", cores, seen.one_minute);
+            prop_assert!(near(seen.five_minutes, 300e3), "{} {}", cores, seen.five_minutes);
+        }
+
+        #[test]
+        fn windows_hold_what_was_added_in_their_time(
+            start_ms in 0u64..1 << 45, adds in prop::collection::vec((0u64..40_000, 1u64..1 << 40), 0..30),
+        ) {
+            let windows = zeroed::<Windows>();
+            let mut now_ms = start_ms;
+            let mut log = Vec::new();
+            for (gap_ms, ns) in adds {
+                now_ms += gap_ms;
+                windows.add(now_ms, ns);
+                log.push((now_ms, ns));
+                let expected = |buckets: u64, bucket_ms: u64| {
+                    let first = (now_ms / bucket_ms).saturating_sub(buckets) * bucket_ms;
+                    let sum: u64 = log.iter().filter(|(at_ms, _)| *at_ms >= first).map(|(_, ns)| ns).sum();
+                    sum as f64 / ((buckets * bucket_ms + now_ms % bucket_ms) as f64 * 1e6)
+                };
+                prop_assert_eq!(windows.cores(now_ms), Cores {
+                    ten_seconds: expected(10, 1_000),
+                    one_minute: expected(6, 10_000),
+                    five_minutes: expected(30, 10_000),
+                });
+            }
         }
     }
 }

@@ -1,4 +1,8 @@
 //! The books of all workers, in a region of memory that they share, so that any of them can show all.
+//!
+//! A seat belongs to one number of a worker for good, and to one process of that number at a time. What a process has
+//! counted stays in its seat, and the next one goes on from there: so nothing is ever carried from one place to another,
+//! sums never decrease, and a process that is killed at any instruction takes nothing with it.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -7,15 +11,16 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
+use std::collections::BTreeMap;
 
 use crate::books::Books;
 use crate::table::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rcwork01");
-/// Worker processes that can be shown at a time, and numbers of workers whose sums are kept.
-pub const SLOTS: usize = 512;
+/// Seats: a worker needs one for each of its processes that live at the same time, as after a reload.
+pub const SLOTS: usize = 1024;
 const FIELDS: usize = 7;
-/// Stands for a pid while the books of a dead worker are carried over.
+/// Stands for a pid while a seat changes hands.
 const BUSY: u32 = u32::MAX;
 
 /// The region. All zero, but for the magic, is an empty one.
@@ -23,23 +28,30 @@ const BUSY: u32 = u32::MAX;
 struct Shared {
     magic: u64,
     processes: [Process; SLOTS],
-    /// sums of worker processes that are gone, by number of the worker
-    retired: [[AtomicU64; FIELDS]; SLOTS],
 }
 
-#[repr(C, align(128))]
+/// A seat.
+///
+/// There are two copies of the sums. The lowest bit of `sequence` tells which one is valid; the other one is written next,
+/// and `sequence` counts up when it is complete. So a reader always finds one of them complete, even if the process sleeps
+/// or was killed while it wrote, and knows by `sequence` if its copy was not written again meanwhile.
+#[repr(C, align(64))]
 struct Process {
     /// 0: free
     pid: AtomicU32,
+    /// number of the worker + 1; 0: never used
     worker: AtomicU32,
-    /// odd while the fields are written
     sequence: AtomicU32,
-    fields: [AtomicU64; FIELDS],
+    /// sums over all processes that have had this seat
+    sums: [[AtomicU64; FIELDS]; 2],
+    /// what they were when the process that has it took it
+    before: [AtomicU64; FIELDS],
 }
 
 /// Bytes of shared memory that the books take.
 pub const BYTES: usize = size_of::<Shared>();
 
+/// The fields of the books as they stand in shared memory; the place of `pending_ns`, which is no sum, is [`PENDING`].
 fn to_fields(books: &Books) -> [u64; FIELDS] {
     [
         books.wakeups,
@@ -64,6 +76,9 @@ fn from_fields(f: [u64; FIELDS]) -> Books {
     }
 }
 
+const NO_REQUEST: usize = 2;
+const PENDING: usize = 6;
+
 /// One living worker process and its books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
@@ -77,11 +92,20 @@ pub struct Worker {
 
 /// A place in the shared books, held by one worker process.
 #[derive(Debug, Clone, Copy)]
-pub struct Seat(usize);
+pub struct Seat {
+    at: usize,
+    pid: u32,
+}
 
 /// A view of the shared books.
 #[derive(Clone, Copy)]
 pub struct Workers(NonNull<Shared>);
+
+// SAFETY: what it points to is shared between processes anyway and is only touched through atomics, but for the magic,
+// which is written before anybody else knows the region and never again.
+unsafe impl Send for Workers {}
+// SAFETY: as above.
+unsafe impl Sync for Workers {}
 
 impl Workers {
     /// Makes empty books.
@@ -117,107 +141,402 @@ impl Workers {
         unsafe { self.0.as_ref() }
     }
 
-    /// Carries the books of processes that are gone over to their workers' sums. Returns how many there were.
-    pub fn bury(&self, alive: impl Fn(u32) -> bool) -> usize {
-        let mut dead = 0;
-        for process in &self.shared().processes {
-            let pid = process.pid.load(Relaxed);
-            if pid == 0 || pid == BUSY || alive(pid) {
-                continue;
-            }
-            if process.pid.compare_exchange(pid, BUSY, Acquire, Relaxed).is_ok() {
-                self.retire(process);
-                dead += 1;
-            }
-        }
-        dead
+    fn processes(&self) -> &[Process] {
+        &self.shared().processes
     }
 
-    fn retire(&self, process: &Process) {
-        let worker = process.worker.load(Relaxed) as usize;
-        let mut books = from_fields(process.fields.each_ref().map(|field| field.swap(0, Relaxed)));
-        // nobody can take over any more what was pending
-        books.pending_to_no_request(books.pending_ns);
-        if let Some(sums) = self.shared().retired.get(worker) {
-            for (sum, value) in sums.iter().zip(to_fields(&books)) {
-                sum.fetch_add(value, Relaxed);
-            }
-        }
-        process.sequence.store(0, Relaxed);
-        process.pid.store(0, Release);
+    /// Frees the seats of processes that are gone. Returns how many there were.
+    pub fn bury(&self, alive: impl Fn(u32) -> bool) -> usize {
+        let is_gone = |pid: u32| pid != 0 && pid != BUSY && !alive(pid);
+        let gone = self.processes().iter().filter(|process| {
+            let pid = process.pid.load(Relaxed);
+            is_gone(pid) && process.retire(pid)
+        });
+        gone.count()
     }
 
     /// Takes a seat for a process; `None` if all are taken.
     pub fn sit(&self, worker: u32, pid: u32) -> Option<Seat> {
-        let processes = &self.shared().processes;
-        let at = processes.iter().position(|p| p.pid.compare_exchange(0, pid, Acquire, Relaxed).is_ok())?;
-        processes[at].worker.store(worker, Relaxed);
-        Some(Seat(at))
+        let number = worker.checked_add(1)?;
+        let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim());
+        let at = used.or_else(|| {
+            self.processes().iter().position(|p| {
+                let taken = p.worker.compare_exchange(0, number, Relaxed, Relaxed);
+                (taken.is_ok() || taken == Err(number)) && p.claim()
+            })
+        })?;
+        let process = &self.processes()[at];
+        let sums = process.sums();
+        // a reader that sees one of these sees the pid of before no more
+        fence(Release);
+        for (before, sum) in process.before.iter().zip(sums) {
+            before.store(sum, Relaxed);
+        }
+        process.write(sums);
+        process.pid.store(pid, Release);
+        Some(Seat { at, pid })
     }
 
     /// Gives the seat back; the books stay in the worker's sums.
     pub fn leave(&self, seat: Seat) {
-        self.retire(&self.shared().processes[seat.0]);
+        self.processes()[seat.at].retire(seat.pid);
     }
 
     /// Shows the books of the process that has this seat.
     #[inline]
     pub fn publish(&self, seat: Seat, books: &Books) {
-        let process = &self.shared().processes[seat.0];
-        let sequence = process.sequence.load(Relaxed);
-        process.sequence.store(sequence.wrapping_add(1), Relaxed);
-        fence(Release);
-        for (field, value) in process.fields.iter().zip(to_fields(books)) {
-            field.store(value, Relaxed);
+        let process = &self.processes()[seat.at];
+        // it may have been taken for dead
+        if process.pid.load(Relaxed) == seat.pid {
+            let mut sums = to_fields(books);
+            for (sum, before) in sums.iter_mut().zip(&process.before) {
+                *sum += before.load(Relaxed);
+            }
+            process.write(sums);
         }
-        process.sequence.store(sequence.wrapping_add(2), Release);
     }
 
     /// The living workers, by number.
     pub fn living(&self) -> Vec<Worker> {
-        let mut workers: Vec<Worker> = self.shared().processes.iter().filter_map(read).collect();
+        let seats = self.processes().iter().filter_map(Process::read);
+        let mut workers: Vec<Worker> = seats.filter_map(|seat| seat.living()).collect();
         workers.sort_by_key(|w| (w.worker, w.pid));
         workers
     }
 
     /// Sums by number of the worker, over processes that are gone and those that live.
     pub fn totals(&self) -> Vec<(u32, Books)> {
-        let living = self.living();
-        let mut totals = Vec::new();
-        for (number, sums) in self.shared().retired.iter().enumerate() {
-            let mut fields = sums.each_ref().map(|sum| sum.load(Relaxed));
-            let mut known = fields.iter().any(|&value| value != 0);
-            for worker in living.iter().filter(|w| w.worker as usize == number) {
-                known = true;
-                for (sum, value) in fields.iter_mut().zip(to_fields(&worker.books)) {
-                    *sum += value;
-                }
-            }
-            if known {
-                totals.push((number as u32, from_fields(fields)));
+        let mut totals = BTreeMap::new();
+        for seat in self.processes().iter().filter_map(Process::read) {
+            let total = totals.entry(seat.worker).or_insert([0; FIELDS]);
+            for (total, sum) in total.iter_mut().zip(seat.sums) {
+                *total += sum;
             }
         }
-        totals
+        totals.into_iter().map(|(worker, fields)| (worker, from_fields(fields))).collect()
     }
 }
 
-/// The books of one process, all of the same instant unless it died while it wrote them.
-fn read(process: &Process) -> Option<Worker> {
-    let mut fields = [0; FIELDS];
-    // a writer takes some nanoseconds
-    for _ in 0..1000 {
-        let before = process.sequence.load(Acquire);
-        fields = process.fields.each_ref().map(|field| field.load(Relaxed));
-        fence(Acquire);
-        if before & 1 == 0 && process.sequence.load(Relaxed) == before {
-            break;
-        }
-        core::hint::spin_loop();
+impl Process {
+    /// Takes a free seat, for as long as it takes to change hands.
+    fn claim(&self) -> bool {
+        self.pid.compare_exchange(0, BUSY, Acquire, Relaxed).is_ok()
     }
-    let pid = process.pid.load(Acquire);
-    (pid != 0 && pid != BUSY).then(|| Worker {
-        worker: process.worker.load(Relaxed),
-        pid,
-        books: from_fields(fields),
-    })
+
+    /// Frees the seat of a process, unless somebody else does.
+    fn retire(&self, pid: u32) -> bool {
+        let ours = self.pid.compare_exchange(pid, BUSY, Acquire, Relaxed).is_ok();
+        if ours {
+            let mut sums = self.sums();
+            // nobody can take over any more what was pending
+            sums[NO_REQUEST] += core::mem::take(&mut sums[PENDING]);
+            self.write(sums);
+            self.pid.store(0, Release);
+        }
+        ours
+    }
+
+    /// The valid copy, for the process that may write.
+    fn sums(&self) -> [u64; FIELDS] {
+        let valid = self.sequence.load(Relaxed) as usize & 1;
+        self.sums[valid].each_ref().map(|sum| sum.load(Relaxed))
+    }
+
+    /// Shows new sums. Only the process that has the seat may.
+    #[inline]
+    fn write(&self, sums: [u64; FIELDS]) {
+        let next = self.sequence.load(Relaxed).wrapping_add(1);
+        // a reader that sees one of these in the copy that it thinks valid sees by `sequence` that it is not any more
+        fence(Release);
+        for (place, sum) in self.sums[next as usize & 1].iter().zip(sums) {
+            place.store(sum, Relaxed);
+        }
+        self.sequence.store(next, Release);
+    }
+
+    /// All fields, of the same instant. `None` if the seat was never used.
+    fn read(&self) -> Option<Reading> {
+        let worker = self.worker.load(Relaxed).checked_sub(1)?;
+        // once around, unless its process writes meanwhile: it is not waited for
+        loop {
+            let sequence = self.sequence.load(Acquire);
+            let sums = self.sums[sequence as usize & 1].each_ref().map(|sum| sum.load(Relaxed));
+            let before = self.before.each_ref().map(|sum| sum.load(Relaxed));
+            fence(Acquire);
+            let pid = self.pid.load(Acquire);
+            if self.sequence.load(Relaxed) == sequence {
+                return Some(Reading { worker, pid, sums, before });
+            }
+        }
+    }
+}
+
+/// What a seat holds.
+struct Reading {
+    worker: u32,
+    pid: u32,
+    sums: [u64; FIELDS],
+    before: [u64; FIELDS],
+}
+
+impl Reading {
+    /// The process that has the seat, if one has.
+    fn living(&self) -> Option<Worker> {
+        let mut fields = self.sums;
+        for (field, before) in fields.iter_mut().zip(self.before) {
+            *field = field.saturating_sub(before);
+        }
+        let books = from_fields(fields);
+        (self.pid != 0 && self.pid != BUSY).then_some(Worker { worker: self.worker, pid: self.pid, books })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{Region, cases};
+
+    fn new(region: &Region) -> Workers {
+        // SAFETY: the region is aligned, ours, and large enough; it outlives what the tests do with it.
+        unsafe { Workers::create(region.base()) }
+    }
+
+    fn books(n: u64) -> Books {
+        Books {
+            wakeups: n,
+            charged_ns: n,
+            no_request_ns: n,
+            loop_ns: n,
+            other_ns: n,
+            pending_ns: n,
+            pool_threads_cpu_ns: n,
+        }
+    }
+
+    /// What is left of books when their process is gone.
+    fn buried(n: u64) -> Books {
+        Books { pending_ns: 0, no_request_ns: 2 * n, ..books(n) }
+    }
+
+    #[test]
+    fn a_region_that_holds_something_else_is_refused() {
+        let region = Region::new(BYTES);
+        // SAFETY: the region is aligned, ours, and large enough.
+        assert_eq!(unsafe { Workers::open(region.base()) }.err(), Some(Error::Foreign));
+        let seat = new(&region).sit(0, 1).unwrap();
+        // SAFETY: as above.
+        let opened = unsafe { Workers::open(region.base()) }.unwrap();
+        opened.publish(seat, &books(5));
+        assert_eq!(opened.living(), [Worker { worker: 0, pid: 1, books: books(5) }]);
+    }
+
+    #[test]
+    fn books_of_a_worker_that_exits_stay_in_its_sums() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let seat = workers.sit(3, 100).unwrap();
+        workers.publish(seat, &books(7));
+        assert_eq!(workers.totals(), [(3, books(7))]);
+        workers.leave(seat);
+        assert_eq!(workers.living(), []);
+        assert_eq!(workers.totals(), [(3, buried(7))]);
+    }
+
+    #[test]
+    fn the_next_process_of_a_worker_starts_from_zero_and_its_sums_go_on() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        workers.publish(workers.sit(0, 100).unwrap(), &books(7));
+        assert_eq!(workers.bury(|pid| pid != 100), 1);
+        assert_eq!(workers.bury(|pid| pid != 100), 0);
+        let seat = workers.sit(0, 101).unwrap();
+        assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: Books::default() }]);
+        assert_eq!(workers.totals(), [(0, buried(7))]);
+        workers.publish(seat, &books(1));
+        assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
+        let expected = Books { pending_ns: 1, no_request_ns: 15, ..books(8) };
+        assert_eq!(workers.totals(), [(0, expected)]);
+    }
+
+    #[test]
+    fn after_a_reload_two_processes_have_the_same_number() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let old = workers.sit(0, 100).unwrap();
+        let new = workers.sit(0, 101).unwrap();
+        workers.publish(old, &books(5));
+        workers.publish(new, &books(2));
+        assert_eq!(
+            workers.living().iter().map(|w| (w.worker, w.pid)).collect::<Vec<_>>(),
+            [(0, 100), (0, 101)]
+        );
+        assert_eq!(workers.totals(), [(0, books(7))]);
+    }
+
+    #[test]
+    fn a_process_that_was_taken_for_dead_does_not_disturb_its_successor() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let mistaken = workers.sit(0, 100).unwrap();
+        workers.publish(mistaken, &books(9));
+        workers.bury(|_| false);
+        let seat = workers.sit(0, 101).unwrap();
+        workers.publish(seat, &books(1));
+        workers.publish(mistaken, &books(2));
+        workers.leave(mistaken);
+        assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
+    }
+
+    #[test]
+    fn seats_can_all_be_taken_and_come_free_again_for_the_same_number() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let seats: Vec<Seat> = (0..SLOTS as u32).map(|n| workers.sit(n / 2, 1000 + n).unwrap()).collect();
+        assert!(workers.sit(0, 1).is_none());
+        assert_eq!(workers.living().len(), SLOTS);
+        workers.leave(seats[5]);
+        assert!(workers.sit(3, 1).is_none(), "its sums are worker 2's");
+        assert!(workers.sit(2, 1).is_some());
+        assert!(workers.sit(u32::MAX, 1).is_none());
+    }
+
+    #[test]
+    fn of_a_worker_killed_while_it_published_the_books_before_are_seen() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let seat = workers.sit(0, 100).unwrap();
+        workers.publish(seat, &books(1));
+        let process = &workers.processes()[seat.at];
+        // as far as `publish` got
+        let next = process.sequence.load(Relaxed) + 1;
+        process.sums[next as usize & 1][1].store(2, Relaxed);
+        assert_eq!(workers.living(), [Worker { worker: 0, pid: 100, books: books(1) }]);
+        assert_eq!(workers.bury(|_| false), 1);
+        assert_eq!(workers.totals(), [(0, buried(1))]);
+        let seat = workers.sit(0, 101).unwrap();
+        workers.publish(seat, &books(4));
+        assert_eq!(workers.living()[0].books, books(4));
+    }
+
+    #[test]
+    fn a_worker_killed_while_a_seat_changed_hands_costs_that_seat_only() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let seat = workers.sit(0, 100).unwrap();
+        workers.publish(seat, &books(1));
+        workers.processes()[seat.at].pid.store(BUSY, Relaxed);
+        assert_eq!(workers.bury(|_| false), 0);
+        let next = workers.sit(0, 101).unwrap();
+        assert_ne!(next.at, seat.at);
+        assert_eq!(workers.living().len(), 1);
+        assert_eq!(workers.totals(), [(0, books(1))]);
+    }
+
+    #[test]
+    fn a_reader_sees_all_fields_of_the_same_instant_and_sums_never_fall() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let (processes, publications) = if cfg!(miri) { (2, 4) } else { (300, 300) };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for pid in 1..=processes {
+                    let seat = workers.sit(0, pid).unwrap();
+                    for n in 1..=publications {
+                        workers.publish(seat, &books(n));
+                    }
+                    if pid % 2 == 0 { workers.leave(seat) } else { assert_eq!(workers.bury(|_| false), 1) }
+                }
+                done.store(true, Relaxed);
+            });
+            let mut last = Books::default();
+            let mut readings = 0;
+            while !done.load(Relaxed) {
+                readings += 1;
+                for worker in workers.living() {
+                    assert_eq!(worker.books, books(worker.books.wakeups), "torn");
+                }
+                for (_, total) in workers.totals() {
+                    // pending moves to no_request, and nothing else differs
+                    let decided = Books { pending_ns: 0, no_request_ns: total.charged_ns, ..total };
+                    assert_eq!(decided, Books { pending_ns: 0, ..books(total.wakeups) }, "torn");
+                    assert!(total.no_request_ns + total.pending_ns <= 2 * total.charged_ns, "torn");
+                    let now = to_fields(&total);
+                    let fell = to_fields(&last).iter().zip(now).position(|(&before, now)| now < before);
+                    assert!(fell.is_none_or(|at| at == PENDING), "{last:?} {total:?}");
+                    last = total;
+                }
+            }
+            assert!(readings > 0);
+        });
+        let sum = u64::from(processes) * publications;
+        assert_eq!(workers.totals(), [(0, buried(sum))]);
+    }
+
+    #[test]
+    fn processes_that_sit_down_at_once_get_different_seats() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let (threads, rounds) = if cfg!(miri) { (2, 2) } else { (4, 200) };
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    for n in 1..=rounds {
+                        let pid = thread * 10_000 + n;
+                        let seat = workers.sit(thread % 2, pid).unwrap();
+                        workers.publish(seat, &books(1));
+                        assert!(workers.living().iter().any(|w| w.pid == pid && w.books == books(1)));
+                        workers.leave(seat);
+                    }
+                });
+            }
+        });
+        let each = u64::from(threads / 2 * rounds);
+        assert_eq!(workers.totals(), [(0, buried(each)), (1, buried(each))]);
+        let used = workers.processes().iter().filter(|p| p.worker.load(Relaxed) != 0).count();
+        assert!(used <= 2 * threads as usize, "{used} seats for {threads} processes at a time");
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn sums_are_what_all_processes_have_counted(
+            steps in prop::collection::vec((0u32..3, 0u8..4, 1u64..1 << 40), 1..40),
+        ) {
+            let region = Region::new(BYTES);
+            let workers = new(&region);
+            let mut seats = [None; 3];
+            let mut counted = [0u64; 3];
+            for (at, (number, step, ns)) in steps.into_iter().enumerate() {
+                let n = number as usize;
+                match (step, seats[n]) {
+                    (0 | 1, None) => seats[n] = Some((workers.sit(number, 100 + at as u32).unwrap(), 0)),
+                    (0 | 1, Some((seat, ns_before))) => {
+                        let books = Books { charged_ns: ns_before + ns, ..Books::default() };
+                        workers.publish(seat, &books);
+                        counted[n] += ns;
+                        seats[n] = Some((seat, ns_before + ns));
+                    }
+                    (2, Some((seat, _))) => { workers.leave(seat); seats[n] = None }
+                    (3, Some((seat, _))) => {
+                        prop_assert_eq!(workers.bury(|pid| pid != seat.pid), 1);
+                        seats[n] = None;
+                    }
+                    _ => {}
+                }
+                let living: Vec<_> = workers.living().iter().map(|w| (w.worker, w.books.charged_ns)).collect();
+                let expected: Vec<_> =
+                    (0..3).filter_map(|n| seats[n as usize].map(|(_, charged_ns)| (n, charged_ns))).collect();
+                prop_assert_eq!(living, expected);
+                for (worker, total) in workers.totals() {
+                    prop_assert_eq!(total.charged_ns, counted[worker as usize]);
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,83 @@
+# A worker that dies takes nothing with it that was settled, and leaves nothing locked.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Time::HiRes qw(sleep);
+
+my $t = Test::RequestCpu->new;
+$t->html('a.txt', "plain\n");
+$t->html('slow.txt', 'x' x 2_000_000);
+$t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
+
+$t->start(main => 'worker_processes 2;', http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu_zone \$arg_k zone=many:16m;
+    request_cpu zone=hosts zone=many;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+        location = /slow.txt { limit_rate 100k; }
+    }
+EOC
+
+$t->get('/a.txt', host => 'kill.test') for 1 .. 30;
+my $before = $t->account_with('hosts', 'kill.test', 30);
+my @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'open.test'); $c } 1 .. 6;
+ok(wait_until(5, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 'six requests are in flight');
+
+my @old = $t->workers;
+kill KILL => @old;
+ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+$_->close for @open;
+
+my $after = $t->account('hosts', 'kill.test');
+is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes)} ], [ @$before{qw(requests cpu_ns wakeups sent_bytes)} ],
+    'what was settled is still there');
+is($t->account('hosts', 'open.test')->{in_flight}, 0, 'what was in flight in the dead workers is not in flight any more');
+
+$t->get('/a.txt', host => 'kill.test') for 1 .. 30;
+is($t->account_with('hosts', 'kill.test', 60)->{requests}, 60, 'the new workers count on');
+$t->check_books(name => 'with new workers');
+
+# At any instruction: workers die in the middle of making accounts and of counting, again and again
+my $counted = 0;
+for my $round (1 .. 8) {
+    my @clients = map {
+        my $client = $_;
+        detached(sub {
+            my $answered = 0;
+            for my $n (1 .. 400) {
+                my $answer = eval { $t->get("/a.txt?k=$round.$client.$n", host => 'storm.test', timeout => 3) };
+                $answered++ if $answer && $answer->{status} == 200;
+            }
+            return $answered;
+        });
+    } 1 .. 2;
+    for (1 .. 3) {
+        sleep 0.03 + rand 0.05;
+        my @now = $t->workers;
+        kill KILL => $now[ rand @now ] if @now;
+    }
+    $counted += $_->result for @clients;
+}
+cmp_ok($counted, '>', 1000, 'most requests of the storm are answered');
+ok(wait_until(10, sub { $t->workers == 2 }), 'there are two workers in the end');
+
+my $storm = $t->account('hosts', 'storm.test');
+# A worker can be killed between the answer and the log phase, so a few that were answered are not counted; and the other way round.
+within($storm->{requests}, $counted, 0.97, 1.03, 'what was answered is counted');
+is($storm->{in_flight}, 0, 'nothing stays in flight');
+my $many = $t->status('zone=many')->{zones}{many};
+is($many->{accounts}, scalar(keys %{ $many->{keys} }), 'every account that was made has its key');
+is(scalar(grep { !/^\d+\.\d+\.\d+$/ } keys %{ $many->{keys} }), 0, 'and no key is broken');
+is(scalar(grep { $_->{requests} > 1 } values %{ $many->{keys} }), 0, 'nothing is counted twice');
+my $new = $t->get('/a.txt?k=new', host => 'storm.test');
+is($new->{status}, 200, 'no lock is left behind');
+is($t->account_with('many', 'new', 1)->{requests}, 1, 'a new account can be made');
+
+$t->done;

@@ -1,0 +1,64 @@
+# Requests that another module holds back.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Time::HiRes qw(time);
+
+my $t = Test::RequestCpu->new->need('limit_req');
+$t->html('a.txt', "plain\n");
+$t->html('burn.txt', "plain\n");
+
+$t->start(http => <<"EOC");
+    limit_req_zone \$server_name zone=slow:1m rate=5r/s;
+    limit_req_zone \$server_name zone=strict:1m rate=1r/m;
+    request_cpu_zone \$server_name zone=domains:1m;
+    request_cpu zone=domains;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        server_name delayed.test;
+        location / { limit_req zone=slow burst=10; }
+    }
+    server {
+        listen 127.0.0.1:{{port:http}};
+        server_name refused.test;
+        location / { limit_req zone=strict; }
+    }
+EOC
+
+my $start = time;
+my $used = $t->measured(sub {
+    my @clients = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'delayed.test', close => 1); $c } 1 .. 6;
+    is(join(' ', map { $_->response->{status} } @clients), join(' ', (200) x 6), 'requests over the rate are answered, later');
+    $t->logged(6);
+});
+cmp_ok(time - $start, '>', 0.7, 'they had to wait');
+my @lines = $t->logged(6);
+cmp_ok((sort { $b <=> $a } map { $_->{ns} } @lines)[0], '<', 0.05e9, 'none is charged for the delay');
+within(sum(map { $_->{ns} } @lines), $used, 0.5, 1, 'all together are charged what the thread did for them');
+is(scalar(grep { $_->{wakeups} >= 2 } @lines), 5, 'the five that were delayed were woken again for that');
+my $account = $t->account_with('domains', 'delayed.test', 6);
+is($account->{requests}, 6, 'each is counted once');
+
+$t->clear_log;
+my @status = map { $t->get('/a.txt', host => 'refused.test')->{status} } 1 .. 5;
+is_deeply(\@status, [ 200, (503) x 4 ], 'requests over the rate are refused');
+@lines = $t->logged(5);
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 5, 'a refused request is charged as well');
+$account = $t->account_with('domains', 'refused.test', 5);
+is_deeply($account->{responses}, { '1xx' => 0, '2xx' => 1, '3xx' => 0, '4xx' => 0, '5xx' => 4 }, 'and counted in its class');
+is($account->{in_flight}, 0, 'nothing is in flight');
+
+# A client that gives up while it is delayed
+$t->clear_log;
+my @clients = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'delayed.test', close => 1); $c } 1 .. 5;
+$_->close for @clients[2 .. 4];
+@lines = $t->logged(5);
+is(scalar(grep { $_->{status} == 499 } @lines), 3, 'clients that give up in the delay are seen');
+is($t->account_with('domains', 'delayed.test', 11)->{in_flight}, 0, 'and their requests end');
+
+$t->done;

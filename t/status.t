@@ -1,0 +1,229 @@
+# The status page, as JSON: what is in it, and what it answers.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use B ();
+use JSON::PP ();
+use Test::More;
+use Test::RequestCpu;
+use Time::HiRes qw(sleep);
+
+my $t = Test::RequestCpu->new->need('gzip');
+$t->html('a.txt', "plain\n");
+$t->html('text.txt', words(500_000));
+$t->start(main => 'worker_processes 2;', http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu_zone \$server_name zone=domains:64k;
+    request_cpu zone=hosts zone=domains;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        server_name domain.test;
+        location / { gzip on; gzip_types *; gzip_comp_level 9; }
+        location = /moved { return 301 /; }
+        location = /broken { return 500; }
+        location = /early { return 103; }
+    }
+    server {
+        listen 127.0.0.1:{{port:formats}};
+        server_name formats.test;
+        access_log off;
+        request_cpu off;
+        location /auto { request_cpu_status; }
+        location /json { request_cpu_status format=json; }
+        location /prometheus { request_cpu_status format=prometheus; }
+        location /low { request_cpu_status detail=low; }
+        location /low_json { request_cpu_status format=json detail=low; }
+        location /full { request_cpu_status format=auto detail=full; }
+        location /closed { request_cpu_status; deny all; }
+    }
+EOC
+
+$t->get('/a.txt', host => 'one.test') for 1 .. 5;
+$t->get('/text.txt', host => 'two.test', headers => { 'Accept-Encoding' => 'gzip' }) for 1 .. 4;
+$t->get('/text.txt', host => 'two.test');
+$t->get('/none', host => 'one.test');
+$t->get('/moved', host => 'one.test');
+$t->get('/broken', host => 'one.test') for 1 .. 2;
+my @lines = $t->logged(14);
+$t->account_with('domains', 'domain.test', 14);
+
+my $status = $t->status;
+sub number { my ($value) = @_; return defined $value && !ref $value && (B::svref_2object(\$value)->FLAGS & (B::SVf_IOK | B::SVf_NOK)) }
+sub integer { my ($value) = @_; return number($value) && $value =~ /^\d+$/ }
+
+# The document
+is_deeply([ sort keys %$status ], [ qw(clock nginx_version time version workers zones) ], 'members of the document, with the thread clock')
+    or ok(!grep({ !exists $status->{$_} } qw(clock nginx_version time version workers zones)), 'nothing is missing');
+like($status->{version}, qr/^\d+\.\d+\.\d+/, 'version');
+is($status->{nginx_version}, $t->version, 'nginx_version');
+like($status->{time}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
+is($status->{clock}, 'thread', 'clock');
+
+# Workers
+my @workers = @{ $status->{workers} };
+is(scalar(@workers), 2, 'as many workers as there are');
+is_deeply([ sort { $a <=> $b } map { $_->{pid} } @workers ], [ $t->workers ], 'by their process numbers');
+is_deeply([ sort map { $_->{worker} } @workers ], [ 0, 1 ], 'and their places');
+for my $member (qw(worker pid wakeups thread_cpu_ns charged_ns no_request_ns loop_ns other_ns pool_threads_cpu_ns pending_ns)) {
+    is(scalar(grep { integer($_->{$member}) } @workers), 2, "worker: $member is an integer");
+}
+cmp_ok(sum(map { $_->{wakeups} } @workers), '>=', 14, 'their wakeups are at least the requests');
+
+# Zones and accounts
+is_deeply([ sort keys %{ $status->{zones} } ], [qw(domains hosts)], 'zones by name');
+my $zone = $status->{zones}{hosts};
+ok(integer($zone->{$_}), "zone: $_ is an integer") for qw(size_bytes used_bytes capacity accounts overflowed);
+is($zone->{size_bytes}, 1048576, 'size_bytes is that of the configuration');
+is($zone->{accounts}, 2, 'accounts');
+is($zone->{overflowed}, 0, 'overflowed');
+cmp_ok($zone->{capacity}, '>', 100, 'capacity');
+ok($zone->{used_bytes} > 0 && $zone->{used_bytes} <= $zone->{size_bytes}, 'used_bytes');
+is_deeply([ sort keys %{ $zone->{keys} } ], [qw(one.test two.test)], 'keys');
+for my $key (qw(one.test two.test)) {
+    my $account = $zone->{keys}{$key};
+    my @mine = grep { $_->{host} eq $key } @lines;
+    my $logged = sum(map { $_->{ns} } @mine);
+    ok(integer($account->{$_}), "$key: $_ is an integer")
+        for qw(requests cpu_ns wakeups sent_bytes received_bytes in_flight cpu_ns_per_request);
+    ok(number($account->{cpu_seconds_per_gb}), "$key: cpu_seconds_per_gb is a number");
+    is($account->{requests}, scalar @mine, "$key: requests");
+    cmp_ok($account->{cpu_ns}, '>=', $logged, "$key: cpu_ns is no less than that of its log lines");
+    cmp_ok($account->{wakeups}, '>=', sum(map { $_->{wakeups} } @mine), "$key: wakeups too");
+    is($account->{sent_bytes}, sum(map { $_->{sent} } @mine), "$key: sent_bytes");
+    is($account->{received_bytes}, sum(map { $_->{received} } @mine), "$key: received_bytes");
+    is($account->{in_flight}, 0, "$key: in_flight");
+    is_deeply([ sort keys %{ $account->{responses} } ], [qw(1xx 2xx 3xx 4xx 5xx)], "$key: responses has every class");
+    within($account->{cpu_ns_per_request}, $account->{cpu_ns} / $account->{requests}, 0.99, 1.01, "$key: cpu_ns_per_request is what it says");
+    within($account->{cpu_seconds_per_gb}, $account->{cpu_ns} / $account->{sent_bytes}, 0.99, 1.01, "$key: cpu_seconds_per_gb, with 10^9 bytes");
+    ok(number($account->{cores}{$_}), "$key: cores over $_") for qw(10s 1m);
+
+    # Breakdowns hold the requests, and all of them
+    for my $by (qw(by_cache_status by_connection_order by_response_size)) {
+        is(sum(map { $_->{requests} } values %{ $account->{$by} }), scalar @mine, "$key: $by has every request");
+        is(sum(map { $_->{cpu_ns} } values %{ $account->{$by} }), $logged, "$key: and the CPU of its log lines");
+        is(scalar(grep { !$_->{requests} } values %{ $account->{$by} }), 0, "$key: and nothing that is zero");
+    }
+    is_deeply([ keys %{ $account->{by_cache_status} } ], ['NONE'], "$key: no cache took part");
+    is_deeply([ keys %{ $account->{by_connection_order} } ], ['1'], "$key: each request was the first of its connection");
+    my @histogram = @{ $account->{by_request_cpu} };
+    cmp_ok(scalar @histogram, '>', 0, "$key: by_request_cpu has buckets");
+    my @bounded = grep { defined $_->{le_ns} && $_->{le_ns} =~ /^\d+$/ } @histogram;
+    is_deeply([ map { $_->{le_ns} } @bounded ], [ sort { $a <=> $b } map { $_->{le_ns} } @bounded ], "$key: in order of their bounds");
+    is_deeply([ map { $_->{requests} } @histogram ], [ sort { $a <=> $b } map { $_->{requests} } @histogram ], "$key: they are cumulative");
+    is_deeply(
+        [ map { $_->{requests} } @bounded ],
+        [ map { my $le = $_->{le_ns}; scalar(grep { $_->{ns} <= $le } @mine) } @bounded ],
+        "$key: each has the requests up to its bound",
+    );
+    is($histogram[-1]{requests}, scalar @mine, "$key: the last one has them all");
+}
+my ($one, $two) = @{ $zone->{keys} }{qw(one.test two.test)};
+is_deeply($one->{responses}, { '1xx' => 0, '2xx' => 5, '3xx' => 1, '4xx' => 1, '5xx' => 2 }, 'responses by class');
+is($two->{by_response_size}{'1m'}{requests}, 1, 'a response of 500 kB is in the class up to 1m');
+is($one->{by_response_size}{'1k'}{requests}, scalar(grep { $_->{host} eq 'one.test' && $_->{sent} <= 1024 } @lines), 'small ones are in the class up to 1k');
+my %bound = ('1k' => 1024, '4k' => 4096, '16k' => 16384, '64k' => 65536, '256k' => 262144, '1m' => 1048576);
+my %expected;
+for my $line (grep { $_->{host} eq 'two.test' } @lines) {
+    my ($class) = sort { $bound{$a} <=> $bound{$b} } grep { $line->{sent} <= $bound{$_} } keys %bound;
+    $expected{$class}++;
+}
+is_deeply({ map { $_ => $two->{by_response_size}{$_}{requests} } keys %{ $two->{by_response_size} } }, \%expected, 'classes of size are those of the log');
+is($status->{zones}{domains}{keys}{'domain.test'}{requests}, 14, 'another zone has its own view of the same requests');
+
+# Cores: CPU that was used over the time in which it was
+my $cores = 0;
+my $limit = wait_until(8, sub {
+    $t->get('/text.txt', host => 'busy.test', headers => { 'Accept-Encoding' => 'gzip' });
+    $cores = $t->account('hosts', 'busy.test')->{cores}{'10s'};
+    return $cores && $cores > 0;
+});
+ok($cores > 0, 'cores over the last ten seconds are there while there is load');
+cmp_ok($cores, '<=', 2, 'and no more than there are workers');
+
+# Filters
+is_deeply([ keys %{ $t->status('zone=domains')->{zones} } ], ['domains'], '?zone= restricts the answer');
+my $filtered = $t->status('zone=hosts&key=one.test')->{zones};
+is_deeply([ map { [ $_, keys %{ $filtered->{$_}{keys} } ] } keys %$filtered ], [ [ 'hosts', 'one.test' ] ], '?zone= and ?key= together');
+my $by_key = $t->status('key=domain.test')->{zones};
+is_deeply([ map { keys %{ $by_key->{$_}{keys} || {} } } keys %$by_key ], ['domain.test'], '?key= alone');
+
+sub ask { my ($query, %option) = @_; return $t->get("/?$query", port => 'status', %option) }
+for my $case (
+    [ 'an unknown zone', 'zone=nowhere', 404, qr/nowhere/ ],
+    [ 'an unknown key', 'zone=hosts&key=nobody.test', 404, qr/nobody\.test/ ],
+    [ 'an unknown key of any zone', 'key=nobody.test', 404, qr/nobody\.test/ ],
+    [ 'an unknown format', 'format=xml', 400, qr/xml/ ],
+    [ 'a format of another version', 'format=html', 400, qr/html/ ],
+    [ 'an unknown zone for Prometheus', 'format=prometheus&zone=nowhere', 404, qr/nowhere/ ],
+) {
+    my ($name, $query, $code, $pattern) = @$case;
+    my $answer = ask($query);
+    is($answer->{status}, $code, "$name is $code");
+    like($answer->{body}, $pattern, "$name is named in the answer");
+    like($answer->{headers}{'content-type'}, qr{^(?:application/json|text/plain)}, "$name: as JSON or text");
+    if ($answer->{headers}{'content-type'} =~ /json/) { ok(eval { JSON::PP->new->utf8->decode($answer->{body}) }, "$name: and JSON it is") }
+}
+my $evil = ask('zone=%3Cb%3E%22%5C%0A%FF');
+is($evil->{status}, 404, 'a zone with any bytes is unknown');
+if ($evil->{headers}{'content-type'} =~ /json/) { ok(eval { JSON::PP->new->utf8->decode($evil->{body}) }, 'and does not break the answer') or diag($evil->{body}) }
+
+# Methods
+for my $method (qw(POST PUT DELETE OPTIONS PATCH)) {
+    is(ask('format=json', method => $method, $method =~ /^P/ ? (body => 'x') : ())->{status}, 405, "$method is refused");
+}
+my ($head, $get) = map { ask('format=json', method => $_) } qw(HEAD GET);
+is($head->{status}, 200, 'HEAD is answered');
+is($head->{headers}{'content-type'}, $get->{headers}{'content-type'}, 'with the header of a GET');
+my $raw = $t->connect('status');
+$raw->send("HEAD /?format=json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+unlike($raw->read_all, qr/\r\n\r\n./s, 'and without a body');
+
+# Formats
+my $json = qr{^application/json};
+my $prometheus = qr{^text/plain;\s*version=0\.0\.4};
+my $scraper = 'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2';
+my $newer = 'application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1';
+my $browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8';
+for my $case (
+    [ 'nothing said', '/auto', undef, $json ],
+    [ 'application/json', '/auto', 'application/json', $json ],
+    [ 'anything', '/auto', '*/*', $json ],
+    [ 'a Prometheus scraper', '/auto', $scraper, $prometheus ],
+    [ 'a newer scraper', '/auto', $newer, $prometheus ],
+    [ 'text/plain of that version', '/auto', 'text/plain;version=0.0.4', $prometheus ],
+    [ 'a browser', '/auto', $browser, $json ],
+    [ 'an argument against the header', '/auto?format=json', $scraper, $json ],
+    [ 'the other way round', '/auto?format=prometheus', 'application/json', $prometheus ],
+    [ 'a configured format', '/json', $scraper, $json ],
+    [ 'the other one', '/prometheus', 'application/json', $prometheus ],
+    [ 'format=auto', '/full', $scraper, $prometheus ],
+) {
+    my ($name, $uri, $accept, $type) = @$case;
+    my $answer = $t->get($uri, port => 'formats', headers => { Accept => $accept });
+    is($answer->{status}, 200, "$name: is answered");
+    like($answer->{headers}{'content-type'}, $type, "$name: by type");
+    like($answer->{body}, $type == $json ? qr/^\s*\{/ : qr/^# HELP /m, "$name: and by content");
+}
+like($t->get('/auto', port => 'formats')->{headers}{'cache-control'} || 'no-cache', qr/no-(?:cache|store)/, 'no cache is told to keep it');
+
+my $low = JSON::PP->new->utf8->decode($t->get('/low_json', port => 'formats')->{body});
+my $account = $low->{zones}{hosts}{keys}{'one.test'};
+is($account->{requests}, 9, 'detail=low has the counters');
+is_deeply([ grep { /^by_/ } keys %$account ], [], 'and no breakdowns');
+is($t->get('/closed', port => 'formats')->{status}, 403, 'deny works as for any location');
+
+# A document while everything changes
+my @load = map { detached(sub { $t->get("/a.txt", host => "load$_.test") for 1 .. 150; 1 }) } 1 .. 2;
+my $broken = 0;
+for (1 .. 60) {
+    my $now = eval { $t->status } or $broken++;
+    my @faults = Test::RequestCpu::books_faults($now->{workers} || []);
+    $broken++ if @faults;
+}
+$_->result for @load;
+is($broken, 0, 'the document is whole and its books are exact at any moment under load');
+
+$t->done;

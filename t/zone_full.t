@@ -1,0 +1,90 @@
+# More keys than a zone has room for.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Connection;
+
+my $t = Test::RequestCpu->new;
+$t->html('a.txt', "plain\n");
+$t->start(main => 'worker_processes 2;', http => <<"EOC");
+    request_cpu_zone \$arg_k zone=small:32k;
+    request_cpu_zone \$arg_k zone=large:8m;
+    request_cpu zone=small zone=large;
+    keepalive_requests 100000;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+    }
+EOC
+
+sub ask {
+    my (@keys) = @_;
+    my $connection = $t->connect('http');
+    my $fine = 0;
+    while (my @some = splice @keys, 0, 50) {
+        $connection->send(join '', map { Test::RequestCpu::Connection->request_text("/a.txt?k=$_") } @some);
+        for (@some) { $fine++ if $connection->response->{status} == 200 }
+    }
+    $connection->close;
+    return $fine;
+}
+
+is(ask(map { "early$_" } 1 .. 3), 3, 'three keys find room');
+wait_until(5, sub { sum(map { $_->{requests} } values %{ $t->status->{zones}{small}{keys} }) == 3 });
+is($t->status->{zones}{small}{overflowed}, 0, 'nothing overflows yet');
+
+my $keys = 3000;
+is(ask(map { "k$_" } 1 .. $keys), $keys, 'no request fails in a flood of keys');
+
+my $status;
+wait_until(10, sub { $status = $t->status; sum(map { $_->{requests} } values %{ $status->{zones}{small}{keys} }) == $keys + 3 });
+my ($small, $large) = @{ $status->{zones} }{qw(small large)};
+cmp_ok($small->{accounts}, '<', $keys, 'the small zone has less accounts than there are keys');
+cmp_ok($small->{accounts}, '>', 10, 'but some');
+is($small->{accounts}, scalar(grep { $_ ne '*' } keys %{ $small->{keys} }), 'which are shown, the overflow account aside')
+    or is($small->{accounts}, scalar(keys %{ $small->{keys} }), 'which are shown, the overflow account among them');
+cmp_ok($small->{capacity}, '<', $keys, 'its capacity says so beforehand');
+cmp_ok($small->{accounts}, '<=', $small->{capacity} + 1, 'and is kept');
+cmp_ok($small->{used_bytes}, '<=', $small->{size_bytes}, 'so is its size');
+is($small->{size_bytes}, 32768, 'which is that of the configuration');
+cmp_ok($small->{overflowed}, '>', 0, 'what finds no room is counted as overflowed');
+ok($small->{keys}{'*'}, 'and has an account of its own');
+is(sum(map { $_->{requests} } values %{ $small->{keys} }), $keys + 3, 'nothing is lost');
+cmp_ok($small->{keys}{'*'}{cpu_ns}, '>', 0, 'CPU neither');
+is($small->{keys}{"early$_"}{requests}, 1, "early$_ keeps its account") for 1 .. 3;
+
+is(scalar(keys %{ $large->{keys} }), $keys + 3, 'the large zone has an account for every key');
+is($large->{overflowed}, 0, 'and nothing overflowed');
+ok(!$large->{keys}{'*'}, 'nor is there an overflow account');
+my @cpu = map { my $zone = $_; sum(map { $_->{cpu_ns} } values %{ $zone->{keys} }) } $small, $large;
+within($cpu[0], $cpu[1], 0.95, 1.05, 'both zones have the same CPU in sum');
+
+# Keys that have an account go on with it; the overflow account goes on as well.
+ask('early1', 'fresh1', 'fresh2');
+is($t->account_with('small', 'early1', 2)->{requests}, 2, 'a key with an account is counted there, full or not');
+is($t->account_with('small', '*', $small->{keys}{'*'}{requests} + 2)->{requests}, $small->{keys}{'*'}{requests} + 2, 'a new one in the overflow account');
+
+# A key that looks like the overflow account is counted there
+ask('*', '*');
+is($t->account_with('small', '*', $small->{keys}{'*'}{requests} + 4)->{requests}, $small->{keys}{'*'}{requests} + 4,
+    'a key named * is counted in the overflow account');
+is($t->account_with('large', '*', 2)->{requests}, 2, 'also where there is room');
+
+my @warnings = grep { /\[warn\].*small/ } split /\n/, $t->error_log;
+cmp_ok(scalar @warnings, '>=', 1, 'a full zone is warned of');
+# once a minute, by each of two workers at most
+cmp_ok(scalar @warnings, '<=', 2, 'but not for every request');
+
+# A reload keeps it as it is
+ok($t->reload, 'reload');
+is($t->account('small', 'early2')->{requests}, 1, 'a full zone survives a reload');
+ask('early2', 'fresh3');
+is($t->account_with('small', 'early2', 2)->{requests}, 2, 'and goes on');
+
+wait_until(5, sub { !$t->workers(old => 1) });
+$t->done;
