@@ -84,7 +84,7 @@ impl Connections {
 
     /// The place of the connection that an event belongs to: `ngx_event_process_init` pairs them for good.
     #[inline]
-    fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
+    pub fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
         self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
     }
 
@@ -298,6 +298,9 @@ pub fn owner_of(worker: &Worker, event: *mut ngx_event_t) -> Owner {
     }
     match at {
         Some(at) if worker.connections.is_client(at) => Owner::Connection(at),
+        // The method reported both events of an upstream connection, and with the first one its request ended and gave it
+        // back (`ngx_http_upstream_free_keepalive_peer`): the second one was still for that request.
+        Some(at) if worker.last_ended_on(at) => Owner::Accounts,
         _ => Owner::Nobody,
     }
 }

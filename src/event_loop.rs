@@ -176,7 +176,7 @@ unsafe fn wake(event: *mut ngx_event_t) {
             handler(event);
         }
     }
-    with(Worker::end_wakeup);
+    with(|worker| worker.end_wakeup(event));
     while let Some(context) = with(Worker::next_touched).flatten() {
         request::after_wakeup(context);
     }

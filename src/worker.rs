@@ -11,8 +11,8 @@ use accounting::meter::{Clock, Meter};
 use accounting::table::{Slot, Spare, Table};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
-    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_int_t,
-    ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
+    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
+    ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
 
@@ -105,6 +105,8 @@ pub struct Worker {
     owner: Owner,
     /// whose laps [`Owner::Accounts`] are
     last: AccountSet,
+    /// place of the connection whose event's wakeup ended as [`Owner::Accounts`], if the last one did
+    ended_on: Option<usize>,
     /// requests that were an owner in this wakeup, linked through their contexts
     touched: Option<NonNull<Context>>,
     pub connections: Connections,
@@ -177,6 +179,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         books: Books::default(),
         owner: Owner::Loop,
         last: AccountSet::EMPTY,
+        ended_on: None,
         touched: None,
         connections,
         zones,
@@ -323,8 +326,17 @@ impl Worker {
 
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
-    pub fn end_wakeup(&mut self) {
+    pub fn end_wakeup(&mut self, event: *mut ngx_event_t) {
+        self.ended_on = match self.owner {
+            Owner::Accounts => self.connections.index_of_event(event),
+            _ => None,
+        };
         self.switch(Owner::Loop);
+    }
+
+    /// Whether the wakeup before this one ended with the end of its request, and was of the connection at this place.
+    pub fn last_ended_on(&self, at: usize) -> bool {
+        self.ended_on == Some(at)
     }
 
     /// Counts a wakeup of a request, once in each wakeup.
@@ -408,7 +420,7 @@ impl Worker {
 
     /// Whose wakeup the event is.
     #[inline]
-    pub fn owner_of(&self, event: *mut nginx_sys::ngx_event_t) -> Owner {
+    pub fn owner_of(&self, event: *mut ngx_event_t) -> Owner {
         attribution::owner_of(self, event)
     }
 }

@@ -41,7 +41,10 @@ my %key = (
     'a quotation mark' => [ 'say "hello"' ],
     'a backslash' => [ 'back\\slash\\' ],
     'a newline' => [ "two\nlines" ],
-    'tab, return, escape and delete' => [ "\t\r\e\x7f\x01" ],
+    'a tab' => [ "\t" ],
+    # They would reach the terminal of whoever looks at keys that clients choose.
+    'return, escape and delete' => [ "\r\e\x7f\x01", '\\x0D\\x1B\\x7F\\x01' ],
+    'text that looks like such a byte' => [ 'bad\\xFFbyte', 'bad\\x5CxFFbyte' ],
     'blanks only' => [ '   ' ],
     'braces, equals and commas' => [ '{a="b",c="d"} 1' ],
     'HTML' => [ '<script>&amp;</script>' ],
@@ -79,7 +82,7 @@ for my $name (sort keys %key) {
 }
 
 # Filters
-for my $name ('an ordinary name', 'a quotation mark', 'a newline', 'a percent sign', 'UTF-8 of two, three and four bytes') {
+for my $name ('an ordinary name', 'a byte that is no UTF-8', 'text that looks like such a byte', 'a quotation mark', 'a newline', 'a percent sign', 'UTF-8 of two, three and four bytes') {
     my ($bytes, $shown) = @{ $key{$name} };
     $shown = $bytes unless defined $shown;
     my $found = $t->status('zone=tails&key=' . escape($bytes))->{zones}{tails}{keys};

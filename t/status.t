@@ -55,12 +55,12 @@ sub number { my ($value) = @_; return defined $value && !ref $value && (B::svref
 sub integer { my ($value) = @_; return number($value) && $value =~ /^\d+$/ }
 
 # The document
-is_deeply([ sort keys %$status ], [ qw(clock nginx_version time version workers zones) ], 'members of the document, with the thread clock')
-    or ok(!grep({ !exists $status->{$_} } qw(clock nginx_version time version workers zones)), 'nothing is missing');
+is_deeply([ sort keys %$status ], [ qw(clock max_error_ns nginx_version time version workers zones) ], 'members of the document');
 like($status->{version}, qr/^\d+\.\d+\.\d+/, 'version');
 is($status->{nginx_version}, $t->version, 'nginx_version');
 like($status->{time}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
 is($status->{clock}, 'thread', 'clock');
+is($status->{max_error_ns}, 0, 'max_error_ns, which this clock does not have');
 
 # Workers
 my @workers = @{ $status->{workers} };

@@ -424,7 +424,9 @@ mod tests {
         }
 
         #[test]
-        fn what_is_added_is_what_is_read(usages in prop::collection::vec((0u64..1 << 38, 0u64..9, 0u64..1 << 40, 0u64..1 << 40), 0..50)) {
+        fn what_is_added_is_what_is_read(
+            usages in prop::collection::vec((0u64..1 << 38, 0u64..9, 0u64..1 << 40, 0u64..1 << 40), 0..50),
+        ) {
             let account = zeroed::<Account>();
             let mut sum = Usage::default();
             for (cpu_ns, wakeups, sent_bytes, received_bytes) in usages {

@@ -188,13 +188,10 @@ mod tests {
                         worker.leave(&table, slot);
                     }
                     worker.enter(&table, slots[0]);
-                    worker.follow(&table);
-                    // it stays open in a process that lives on
-                    std::mem::forget(worker);
                 });
             }
         });
-        // the last epochs may have passed some by; what they would do at their next tick is told by the next test
+        // an epoch may have ended after a thread was done, which did not follow it any more
         assert!(read(&table, slots[0]) <= threads as u32);
         assert_eq!(read(&table, slots[1]), 0);
         assert_eq!(read(&table, slots[2]), 0);

@@ -129,7 +129,10 @@ mod tests {
         #[test]
         fn keys_that_look_like_escapes_can_be_read_back(
             parts in prop::collection::vec(
-                prop::sample::select(vec![&b"\\"[..], b"x", b"5C", b"\\x", b"\\x41", b"\xFF", b"a", b"\0", b"\n", b"F"]), 0..8,
+                prop::sample::select(vec![
+                    &b"\\"[..], b"x", b"5C", b"\\x", b"\\x41", b"\xFF", b"a", b"\0", b"\n", b"F",
+                ]),
+                0..8,
             )
         ) {
             let key = parts.concat();

@@ -1,0 +1,143 @@
+# Configurations that are refused, with a message that names the directive and what is wrong with it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+
+my $t = Test::RequestCpu->new;
+
+# As an http block, or as a whole file where the place matters.
+sub conf {
+    my ($where, $text) = @_;
+    my $zone = 'request_cpu_zone $host zone=a:1m;';
+    return {
+        http => "http { $text }",
+        after_zone => "http { $zone $text }",
+        server => "http { $zone server { $text } }",
+        location => "http { $zone server { location / { $text } } }",
+        main => $text,
+        events => $text,
+        if => "http { $zone server { location / { if (\$arg_x) { $text } } } }",
+        stream => "stream { server { listen 127.0.0.1:1; proxy_pass 127.0.0.1:1; $text } }",
+        upstream => "http { upstream u { server 127.0.0.1:1; $text } }",
+        types => "http { types { $text } }",
+    }->{$where};
+}
+
+sub check {
+    my ($where, $text) = @_;
+    my $load = $where eq 'stream' ? $t->load('stream') : '';
+    my $events = $where eq 'events' ? $text : '';
+    my $rest = $where eq 'events' ? 'http { }' : conf($where, $text);
+    unlink $t->dir . '/error.log';
+    return $t->try_config(raw => "${load}load_module {{module}};\nworker_processes 1;\nevents { $events }\n$rest\n");
+}
+
+my $nine = join ' ', map { "zone=z$_" } 1 .. 9;
+my $nine_zones = join ' ', map { "request_cpu_zone \$host zone=z$_:32k;" } 1 .. 9;
+my $long = 'n' x 300;
+my @refused = (
+    # request_cpu_zone
+    [ 'no arguments', http => 'request_cpu_zone;', qr/"request_cpu_zone"/ ],
+    [ 'no zone parameter', http => 'request_cpu_zone $host;', qr/"request_cpu_zone"/ ],
+    [ 'something else instead of it', http => 'request_cpu_zone $host foo;', qr/"foo"/, qr/"request_cpu_zone"/ ],
+    [ 'an unknown parameter', http => 'request_cpu_zone $host zone=a:1m foo=bar;', qr/"foo=bar"/, qr/"request_cpu_zone"/ ],
+    [ 'no size', http => 'request_cpu_zone $host zone=a;', qr/"(?:zone=)?a"/, qr/"request_cpu_zone"/ ],
+    [ 'an empty size', http => 'request_cpu_zone $host zone=a:;', qr/"(?:zone=a:)?"/, qr/"request_cpu_zone"/ ],
+    [ 'a size that is none', http => 'request_cpu_zone $host zone=a:8x;', qr/"(?:zone=a:)?8x"/, qr/"request_cpu_zone"/ ],
+    [ 'a negative size', http => 'request_cpu_zone $host zone=a:-1m;', qr/"(?:zone=a:)?-1m"/, qr/"request_cpu_zone"/ ],
+    [ 'a size that is too large', http => 'request_cpu_zone $host zone=a:99999999999999999999g;', qr/99999999999999999999g/, qr/"request_cpu_zone"/ ],
+    [ 'a size that is too small', http => 'request_cpu_zone $host zone=a:8k;', qr/"(?:zone=)?a(?::8k)?"|"8k"/, qr/too small|invalid/ ],
+    [ 'one byte too few', http => 'request_cpu_zone $host zone=a:32767;', qr/"(?:zone=)?a(?::32767)?"|"32767"/, qr/too small|invalid/ ],
+    [ 'no name', http => 'request_cpu_zone $host zone=:1m;', qr/"(?:zone=)?(?::1m)?"/, qr/"request_cpu_zone"/ ],
+    [ 'a second zone of that name', after_zone => 'request_cpu_zone $uri zone=a:1m;', qr/"a"/, qr/duplicate|already/ ],
+    [ 'a second zone of that name and size', after_zone => 'request_cpu_zone $host zone=a:1m;', qr/"a"/, qr/duplicate|already/ ],
+    [ 'two zone parameters', http => 'request_cpu_zone $host zone=a:1m zone=b:1m;', qr/zone/, qr/"request_cpu_zone"/ ],
+    [ 'an unknown variable', http => 'request_cpu_zone $no_such zone=a:1m; request_cpu zone=a;', qr/"no_such"/ ],
+    [ 'a zone in a server', server => 'request_cpu_zone $host zone=b:1m;', qr/"request_cpu_zone"/, qr/not allowed/ ],
+    [ 'a zone in a location', location => 'request_cpu_zone $host zone=b:1m;', qr/"request_cpu_zone"/, qr/not allowed/ ],
+    [ 'a zone outside of http', main => 'request_cpu_zone $host zone=b:1m;', qr/"request_cpu_zone"/, qr/not allowed/ ],
+    [ 'a state file, which this version does not have', http => 'request_cpu_zone $host zone=a:1m state=/tmp/a;', qr/state=/, qr/"request_cpu_zone"/ ],
+
+    # request_cpu
+    [ 'nothing to count in', after_zone => 'request_cpu;', qr/"request_cpu"/ ],
+    [ 'an unknown zone', after_zone => 'request_cpu zone=nope;', qr/"nope"/, qr/request_cpu/ ],
+    [ 'an unknown zone in a location', location => 'request_cpu zone=nope;', qr/"nope"/, qr/request_cpu/ ],
+    [ 'an unknown zone beside a known one', server => 'request_cpu zone=a zone=nope;', qr/"nope"/, qr/request_cpu/ ],
+    [ 'an empty name', after_zone => 'request_cpu zone=;', qr/request_cpu/ ],
+    [ 'an unknown word', after_zone => 'request_cpu on;', qr/"on"/, qr/"request_cpu"/ ],
+    [ 'an unknown parameter beside a zone', after_zone => 'request_cpu zone=a foo=1;', qr/"foo=1"/, qr/"request_cpu"/ ],
+    [ 'off and a zone', after_zone => 'request_cpu off zone=a;', qr/"(?:off|zone=a)"/, qr/"request_cpu"/ ],
+    [ 'a zone and off', location => 'request_cpu zone=a off;', qr/"(?:off|zone=a)"/, qr/"request_cpu"/ ],
+    [ 'the same zone twice', after_zone => 'request_cpu zone=a zone=a;', qr/"(?:zone=)?a"/, qr/"request_cpu"/ ],
+    [ 'nine zones', http => "$nine_zones request_cpu $nine;", qr/8/, qr/"request_cpu"/ ],
+    [ 'twice at one level', server => 'request_cpu zone=a; request_cpu off;', qr/"request_cpu"/, qr/duplicate/ ],
+    [ 'outside of http', main => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
+    [ 'in an upstream', upstream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
+    [ 'in events', events => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
+    [ 'a zone of another module', http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu zone=l;', qr/"l"/, qr/request_cpu/ ],
+    [ 'a name that limit_req has', http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu_zone $host zone=l:1m;', qr/"l"/ ],
+
+    # request_cpu_clock
+    [ 'no clock', http => 'request_cpu_clock;', qr/"request_cpu_clock"/ ],
+    [ 'an unknown clock', http => 'request_cpu_clock sundial;', qr/"sundial"/, qr/"request_cpu_clock"/ ],
+    [ 'a clock of another version', http => 'request_cpu_clock hybrid;', qr/"hybrid"/, qr/"request_cpu_clock"/ ],
+    [ 'a parameter that this clock does not have', http => 'request_cpu_clock thread max_error=20us;', qr/max_error=20us/, qr/"request_cpu_clock"/ ],
+    [ 'two clocks', http => 'request_cpu_clock thread; request_cpu_clock thread;', qr/"request_cpu_clock"/, qr/duplicate/ ],
+    [ 'a clock in a server', server => 'request_cpu_clock thread;', qr/"request_cpu_clock"/, qr/not allowed/ ],
+
+    # request_cpu_status
+    [ 'an unknown format', location => 'request_cpu_status format=xml;', qr/xml/, qr/"request_cpu_status"/ ],
+    [ 'a format of another version', location => 'request_cpu_status format=html;', qr/html/, qr/"request_cpu_status"/ ],
+    [ 'an unknown detail', location => 'request_cpu_status detail=some;', qr/some/, qr/"request_cpu_status"/ ],
+    [ 'an unknown parameter of the status', location => 'request_cpu_status refresh=1;', qr/"refresh=1"/, qr/"request_cpu_status"/ ],
+    [ 'a word', location => 'request_cpu_status json;', qr/"json"/, qr/"request_cpu_status"/ ],
+    [ 'the status twice', location => 'request_cpu_status; request_cpu_status;', qr/"request_cpu_status"/, qr/duplicate/ ],
+    [ 'the status in a server', server => 'request_cpu_status;', qr/"request_cpu_status"/, qr/not allowed/ ],
+    [ 'the status in http', http => 'request_cpu_status;', qr/"request_cpu_status"/, qr/not allowed/ ],
+
+    # What does not exist must not be silently accepted
+    [ 'a log of another version', after_zone => 'request_cpu_log /tmp/x zone=a;', qr/"request_cpu_log"/ ],
+    [ 'a limit of another version', after_zone => 'request_cpu_limit zone=a cores=1;', qr/"request_cpu_limit"/ ],
+    [ 'a variable of another version', http => 'log_format l $request_cpu_limit_status; access_log /dev/null l;', qr/request_cpu_limit_status/ ],
+);
+push @refused, [ 'in stream', stream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ] if $t->has('stream');
+
+for my $case (@refused) {
+    my ($name, $where, $text, @patterns) = @$case;
+    my ($status, $output) = check($where, $text);
+    my ($message) = $output =~ /^(.*\[emerg\].*)$/m;
+    subtest "$name ($text)" => sub {
+        isnt($status, 0, 'refused');
+        ok(defined $message, 'with [emerg]') or diag($output);
+        like($message || '', $_, "and a message with $_") for @patterns;
+        unlike($output, qr/\[alert\]|panicked/, 'and nothing worse');
+    };
+}
+
+# What looks alike, and is right
+my $eight = join ' ', map { "zone=z$_" } 1 .. 8;
+for my $case (
+    [ 'a zone that is not used', http => 'request_cpu_zone $host zone=a:1m;' ],
+    [ 'the smallest zone', http => 'request_cpu_zone $host zone=a:32k; request_cpu zone=a;' ],
+    [ 'a zone that is configured after it is used', http => 'request_cpu zone=a; request_cpu_zone $host zone=a:1m;' ],
+    [ 'eight zones', http => "$nine_zones request_cpu $eight;" ],
+    [ 'off', after_zone => 'request_cpu off;' ],
+    [ 'the clock', http => 'request_cpu_clock thread;' ],
+    [ 'zones at every level', http => 'request_cpu_zone $host zone=a:1m; request_cpu zone=a; server { request_cpu off; location / { request_cpu zone=a; } }' ],
+    [ 'a size in bytes', http => 'request_cpu_zone $host zone=a:65536;' ],
+    [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
+    [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus)) ],
+    [ 'the status without parameters', location => 'request_cpu_status;' ],
+) {
+    my ($name, $where, $text) = @$case;
+    my ($status, $output) = check($where, $text);
+    is($status, 0, "$name is accepted ($text)") or diag($output);
+    unlike($output, qr/\[(?:warn|error|crit|alert|emerg)\]/, "$name: without a word");
+}
+
+done_testing();

@@ -1,0 +1,77 @@
+# NGINX handles I/O that is ready before timers that have run out: an answer that arrived while the worker was busy does not lose
+# against its own timeout. It must be so with the module as it is without.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Upstream;
+use Time::HiRes qw(sleep time);
+
+my $timeout = 0.4;
+for my $module (0, 1) {
+    my $name = $module ? 'with the module' : 'without the module';
+    my $t = Test::RequestCpu->new(module => $module);
+    my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
+        my ($connection, $request) = @_;
+        sleep 0.15;
+        return $connection->answer("in time\n");
+    });
+    my $cpu = $module ? "request_cpu_zone \$host zone=hosts:1m;\nrequest_cpu zone=hosts;" : '';
+    $t->start(http => <<"EOC");
+    $cpu
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location = /upstream { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /never { proxy_pass http://127.0.0.1:{{port:silent}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; proxy_connect_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /body { client_body_timeout @{[ $timeout * 1000 ]}ms; client_max_body_size 1m; proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 10s; }
+        location = /burn { @{[ burn_rules(24) ]} return 200 "burnt"; }
+    }
+EOC
+
+    # Long enough to reach beyond the timeout on any machine: letters are added until it is.
+    my ($letters, $took) = (15, 0);
+    while ($took < 2 * $timeout && $letters < 21) {
+        $letters++;
+        my $start = time;
+        $t->get('/burn?x=' . burn_text($letters));
+        $took = time - $start;
+    }
+    SKIP: {
+        skip("$name: this machine burns too fast for the test", 3) if $took < 1.5 * $timeout;
+        my (@status, @body_status);
+        for (1 .. 2) {
+            my ($client, $burner) = ($t->connect('http'), $t->connect('http'));
+            $client->request('/upstream', close => 1);
+            sleep 0.05;
+            $burner->request('/burn?x=' . burn_text($letters), close => 1);
+            my $answer = $client->response;
+            push @status, $answer->{status};
+            $burner->response;
+            $_->close for $client, $burner;
+
+            # The same for a client's own timeout
+            ($client, $burner) = ($t->connect('http'), $t->connect('http'));
+            $client->send("POST /body HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10\r\n\r\n12345");
+            sleep 0.05;
+            $burner->request('/burn?x=' . burn_text($letters), close => 1);
+            sleep 0.05;
+            $client->send('67890');
+            push @body_status, $client->response->{status};
+            $burner->response;
+            $_->close for $client, $burner;
+        }
+        is_deeply(\@status, [ (200) x 2 ], "$name: an upstream's answer that waited for the worker is an answer");
+        is_deeply(\@body_status, [ (200) x 2 ], "$name: so is a client's body");
+    }
+
+    # And a timeout is a timeout
+    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5) or die "listen: $@\n";
+    is($t->get('/never')->{status}, 504, "$name: what does not arrive times out");
+    $t->done(more => 1);
+}
+
+done_testing();
