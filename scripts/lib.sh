@@ -71,26 +71,29 @@ stop_watching() {
     clear_progress
 }
 
-# what to say while nginx-sys is compiled, which takes longest
+# what to say while nginx-sys runs its build script, during which cargo is silent
 slow_step=''
 
 watch_log() {
-    local step begin=$SECONDS now shown=0
+    local step shown_step last_step='' last_change=0 begin=$SECONDS now shown=0
     # it ends by itself where nobody was left to stop it
     while sleep 0.2 && kill -0 $$ 2>/dev/null; do
         now=$((SECONDS - begin))
         step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' "$1" | tail -n 1) || true
         step=${step#"${step%%[! ]*}"}
-        # cargo names a crate when it begins with it, and goes on to name others: that nginx-sys is still under way shows in
-        # ngx not having begun, which needs it
-        if [[ $slow_step ]] && grep -q '^ *Compiling nginx-sys' "$1" && ! grep -q '^ *Compiling ngx v' "$1"; then
-            step=$slow_step
+        if [[ $step != "$last_step" ]]; then
+            last_step=$step last_change=$now
+        fi
+        shown_step=${step:-starting}
+        # the last line is not always what goes on: cargo names a crate once, and its build script runs later
+        if [[ $slow_step ]] && ((now - last_change >= 5)) && grep -q '^ *Compiling nginx-sys' "$1"; then
+            shown_step=$slow_step
         fi
         if on_terminal; then
-            progress "$now s  ${step:-starting}"
+            progress "$now s  $shown_step"
         elif ((now - shown >= 10)); then
             shown=$now
-            say "  $now s: ${step:-starting}"
+            say "  $now s: $shown_step"
         fi
     done
 }

@@ -3,10 +3,10 @@
 use core::ptr::null_mut;
 use std::io;
 
-use accounting::key::MAX_KEY_BYTES;
+use accounting::key;
 use accounting::render::negotiate::Format;
 use accounting::render::{self, Status, Zone};
-use accounting::table::Slot;
+use accounting::table::{Slot, Table};
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_NOT_ALLOWED, NGX_HTTP_NOT_FOUND, NGX_HTTP_OK, NGX_OK, ngx_alloc_chain_link, ngx_buf_t,
@@ -113,15 +113,14 @@ fn select<'a>(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone<'a>
         }
         zone_known = true;
         let slots: Vec<Slot> = match &wanted_key {
-            Some(key) => table.find(&key[..key.len().min(MAX_KEY_BYTES)]).into_iter().collect(),
+            Some(key) => table.find(key).filter(|&slot| is_shown(&table, slot)).into_iter().collect(),
             None => table.slots(),
         };
         if wanted_key.is_some() && slots.is_empty() {
             continue;
         }
         key_known = true;
-        // names are what the configuration has; a name that is not UTF-8 is not worth more
-        let name = core::str::from_utf8(zone.name.as_bytes()).unwrap_or("");
+        let name = key::display(zone.name.as_bytes());
         zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, slots });
     }
     match (wanted_zone, wanted_key) {
@@ -131,8 +130,13 @@ fn select<'a>(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone<'a>
     }
 }
 
+/// The overflow account is always there, but is not shown before something was counted in it.
+fn is_shown(table: &Table, slot: Slot) -> bool {
+    slot != Slot::OVERFLOW || !table.account(slot).snapshot(now_ms(), table.epoch()).is_untouched()
+}
+
 fn refuse(format: Format, status: u32, what: &str, value: &[u8]) -> Failure {
-    Failure::Refused(format, status, format!("{what} \"{}\"", accounting::key::display(value)))
+    Failure::Refused(format, status, format!("{what} \"{}\"", key::display(value)))
 }
 
 /// An argument of the request, unescaped.

@@ -195,12 +195,14 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 
 /// A place in the shared books. Workers that were killed are found here: the master starts a new one for each.
 fn take_seat(workers: Workers, zones: &[ZoneHandle], log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
-    if workers.bury(is_alive) > 0 {
+    let own = std::process::id();
+    // a dead worker may have had the pid that is ours now
+    if workers.bury(|pid| pid != own && is_alive(pid)) > 0 {
         zones.iter().for_each(|zone| zone.table.next_epoch());
     }
     // SAFETY: NGINX sets it before it calls.
     let number = unsafe { ngx_worker } as u32;
-    let seat = workers.sit(number, std::process::id());
+    let seat = workers.sit(number, own);
     if seat.is_none() {
         ngx_log_error!(
             NGX_LOG_WARN,

@@ -13,9 +13,9 @@ my $t = Test::RequestCpu->new;
 # As an http block, or as a whole file where the place matters.
 sub conf {
     my ($where, $text) = @_;
-    my $zone = 'request_cpu_zone $host zone=a:1m;';
+    my $zone = 'access_log off; request_cpu_zone $host zone=a:1m;';
     return {
-        http => "http { $text }",
+        http => "http { access_log off; $text }",
         after_zone => "http { $zone $text }",
         server => "http { $zone server { $text } }",
         location => "http { $zone server { location / { $text } } }",
@@ -39,7 +39,6 @@ sub check {
 
 my $nine = join ' ', map { "zone=z$_" } 1 .. 9;
 my $nine_zones = join ' ', map { "request_cpu_zone \$host zone=z$_:32k;" } 1 .. 9;
-my $long = 'n' x 300;
 my @refused = (
     # request_cpu_zone
     [ 'no arguments', http => 'request_cpu_zone;', qr/"request_cpu_zone"/ ],
@@ -75,7 +74,9 @@ my @refused = (
     [ 'a zone and off', location => 'request_cpu zone=a off;', qr/"(?:off|zone=a)"/, qr/"request_cpu"/ ],
     [ 'the same zone twice', after_zone => 'request_cpu zone=a zone=a;', qr/"(?:zone=)?a"/, qr/"request_cpu"/ ],
     [ 'nine zones', http => "$nine_zones request_cpu $nine;", qr/8/, qr/"request_cpu"/ ],
-    [ 'twice at one level', server => 'request_cpu zone=a; request_cpu off;', qr/"request_cpu"/, qr/duplicate/ ],
+    [ 'twice at one level', server => 'request_cpu zone=a; request_cpu off;', qr/"off"/, qr/"request_cpu"/ ],
+    [ 'off twice', server => 'request_cpu off; request_cpu off;', qr/"?request_cpu/, qr/duplicate/ ],
+    [ 'the same zone in two directives', server => 'request_cpu zone=a; request_cpu zone=a;', qr/"a"/, qr/"request_cpu"/ ],
     [ 'outside of http', main => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
     [ 'in an upstream', upstream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
     [ 'in events', events => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ],
@@ -103,7 +104,7 @@ my @refused = (
     # What does not exist must not be silently accepted
     [ 'a log of another version', after_zone => 'request_cpu_log /tmp/x zone=a;', qr/"request_cpu_log"/ ],
     [ 'a limit of another version', after_zone => 'request_cpu_limit zone=a cores=1;', qr/"request_cpu_limit"/ ],
-    [ 'a variable of another version', http => 'log_format l $request_cpu_limit_status; access_log /dev/null l;', qr/request_cpu_limit_status/ ],
+    [ 'a variable of another version', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }', qr/request_cpu_limit_status/ ],
 );
 push @refused, [ 'in stream', stream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ] if $t->has('stream');
 

@@ -74,6 +74,13 @@ $t->start(http => <<"EOC");
         location /slow { proxy_pass http://127.0.0.1:{{port:upstream}}; }
         location /body { proxy_pass http://127.0.0.1:{{port:upstream}}; }
     }
+    server {
+        listen 127.0.0.1:{{port:large}};
+        server_name large.test;
+        # NGINX's own code for it goes out as 400 unless it is told otherwise
+        error_page 494 =431 /large;
+        location = /large { return 431 "large\n"; }
+    }
 $ssl_conf
 EOC
 
@@ -149,6 +156,12 @@ is($t->get('/small', method => 'POST', body => 'x' x 100)->{status}, 413, 'a bod
 my @lines = $t->logged(3);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 3, 'all are charged');
 is($t->account_with('domains', 'way.test', $before + 3)->{requests}, $before + 3, 'and counted');
+
+$t->clear_log;
+is($t->get('/', port => 'large', headers => { 'X-Large' => 'x' x 3000 })->{status}, 431, 'a header that is too large, with an answer of its own');
+@lines = $t->logged(1);
+like($lines[0]{ns}, qr/^[1-9]\d*$/, 'is charged');
+is($t->account_with('domains', 'large.test', 1)->{responses}{'4xx'}, 1, 'and counted');
 
 SKIP: {
     skip('no TLS', 3) unless $ssl;

@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IO::Select;
 use Test::More;
 use Test::RequestCpu;
 use Time::HiRes qw(sleep);
@@ -30,6 +31,7 @@ my $before = $t->account_with('hosts', 'kill.test', 30);
 my @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'open.test'); $c } 1 .. 6;
 ok(wait_until(5, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 'six requests are in flight');
 
+my ($samples) = $t->prometheus;
 my @old = $t->workers;
 kill KILL => @old;
 ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
@@ -43,6 +45,30 @@ is($t->account('hosts', 'open.test')->{in_flight}, 0, 'what was in flight in the
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
 is($t->account_with('hosts', 'kill.test', 60)->{requests}, 60, 'the new workers count on');
 $t->check_books(name => 'with new workers');
+
+my ($later) = $t->prometheus;
+my $id = sub { my ($sample) = @_; return join "\0", $sample->[0], map { "$_=$sample->[1]{$_}" } sort keys %{ $sample->[1] } };
+my %later = map { $id->($_) => $_->[2] } @$later;
+is_deeply([ map { $id->($_) . " $_->[2]" } grep { $_->[0] =~ /_total$/ && !(($later{ $id->($_) } || 0) >= $_->[2]) } @$samples ], [],
+    'no counter of Prometheus shrinks when a worker dies');
+
+# A worker that lives has its open requests still, when another one has died
+my @waiting = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'waiting.test'); $c } 1 .. 12;
+ok(wait_until(5, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }), 'twelve requests are in flight in two workers');
+my ($dead, $living) = $t->workers;
+kill KILL => $dead;
+ok(wait_until(10, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead } @now }), 'one of the workers is killed');
+my $select = IO::Select->new(map { $_->socket } @waiting);
+my $open = wait_until(10, sub {
+    # connections to the dead worker are closed; the others go on
+    $_->fill(0) for grep { $select->exists($_->socket) } @waiting;
+    $select->remove($_->socket) for grep { $_->closed_within(0.001) } @waiting;
+    my $now = $t->account('hosts', 'waiting.test')->{in_flight};
+    return $now == $select->count ? "$now open" : undef;
+});
+ok($open, 'the requests of the other one stay in flight, and only these') or diag($t->account('hosts', 'waiting.test')->{in_flight} . ' in flight, ' . $select->count . ' open');
+$_->close for @waiting;
+ok(wait_until(10, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
 
 # At any instruction: workers die in the middle of making accounts and of counting, again and again
 my $counted = 0;

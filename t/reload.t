@@ -79,6 +79,16 @@ is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ], [ 
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 1)->{requests}, $sent + 1, 'and go on');
 
+# Workers that come and go
+for my $workers (4, 1, 2) {
+    ok($t->reload(main => "worker_processes $workers;"), "a reload to $workers worker(s)");
+    wait_until(10, sub { !$t->workers(old => 1) && $t->workers == $workers });
+    my @shown = sort { $a <=> $b } map { $_->{pid} } @{ $t->status->{workers} };
+    is_deeply(\@shown, [ $t->workers ], 'shows the books of those that live');
+    $t->get('/a.txt', host => "workers$workers.test") for 1 .. 10;
+    is($t->account_with('hosts', "workers$workers.test", 10)->{requests}, 10, 'who count as ever');
+}
+
 # Zones that come and go
 ok($t->reload(http => http(more => 'request_cpu_zone $server_port zone=ports:64k;', zones => 'zone=hosts zone=ports')), 'a zone is added');
 $t->get('/a.txt', host => 'load.test');

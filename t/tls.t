@@ -38,8 +38,11 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
+        location /behind/ { proxy_pass https://127.0.0.1:{{port:rsa}}/; proxy_set_header Host behind.test; proxy_ssl_session_reuse off; }
+        location /plain/ { proxy_pass http://127.0.0.1:{{port:http}}/; proxy_set_header Host behind.test; }
     }
 EOC
+$t->expect_log(qr/SSL_do_handshake\(\) failed/);
 
 sub curl {
     my ($kind, $host, @uris) = @_;
@@ -104,6 +107,13 @@ sub s_client {
 @lines = $t->logged(10);
 my ($new, $reused) = map { my $kind = $_; median(map { $_->{ns} } grep { $_->{uri} =~ /$kind/ } @lines) } qw(new reused);
 cmp_ok($reused * 1.5, '<', $new, 'a reused session costs less than a new one');
+
+# TLS to an upstream is the request's that goes there
+$t->clear_log;
+for (1 .. 7) { $t->get("/$_/a.txt", host => 'front.test')->{status} == 200 or die "no answer\n" for qw(behind plain) }
+@lines = $t->logged(28);
+my ($behind, $plain) = map { my $kind = $_; median(map { $_->{ns} } grep { $_->{uri} =~ /^\/$kind/ } @lines) } qw(behind plain);
+cmp_ok($behind, '>', 1.5 * $plain, 'a request pays for the handshake with its upstream');
 
 # Connections that never come to a request
 sub no_request { $t->quiet; sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }) }

@@ -1,5 +1,6 @@
 //! What a reader gets to see: the accounts and the books as JSON and in Prometheus' text format.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::account::Snapshot;
@@ -24,7 +25,7 @@ pub enum Detail {
 /// One zone, and the accounts of it that are shown.
 pub struct Zone<'a> {
     /// its name in the configuration
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// size of its shared memory
     pub size_bytes: u64,
     /// its accounts

@@ -39,7 +39,6 @@ struct Header {
 #[repr(C, align(64))]
 struct Counters {
     next: AtomicU32,
-    accounts: AtomicU32,
     overflowed: AtomicU64,
     cut: AtomicU64,
 }
@@ -98,6 +97,15 @@ pub struct Found {
 /// A slot that one worker took and did not use, since another worker was first with the same key.
 #[derive(Debug, Default)]
 pub struct Spare(Option<Slot>);
+
+/// Why a bucket got no account.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    /// There are no more slots.
+    Full,
+    /// Another worker was first, with this entry.
+    Taken(u64),
+}
 
 /// How full a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +178,6 @@ impl Table {
             epoch: AtomicU32::new(1),
             counters: Counters {
                 next: AtomicU32::new(1),
-                accounts: AtomicU32::new(0),
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
             },
@@ -265,19 +272,10 @@ impl Table {
         for bucket in self.probe(hash) {
             let mut value = bucket.load(Acquire);
             if value == 0 {
-                let Some(slot) = spare.0.take().or_else(|| self.take_slot()) else {
-                    return Found { slot: Slot::OVERFLOW, overflowed: true };
-                };
-                self.write_record(slot, key);
-                match bucket.compare_exchange(0, entry(hash, slot), Release, Acquire) {
-                    Ok(_) => {
-                        self.header().counters.accounts.fetch_add(1, Relaxed);
-                        return Found { slot, overflowed: false };
-                    }
-                    Err(seen) => {
-                        spare.0 = Some(slot);
-                        value = seen;
-                    }
+                match self.insert(bucket, hash, key, spare) {
+                    Ok(slot) => return Found { slot, overflowed: false },
+                    Err(Refused::Full) => return Found { slot: Slot::OVERFLOW, overflowed: true },
+                    Err(Refused::Taken(seen)) => value = seen,
                 }
             }
             if let Some(slot) = self.matches(value, hash, key) {
@@ -286,6 +284,17 @@ impl Table {
         }
         // not reached: at most half of the buckets are taken
         Found { slot: Slot::OVERFLOW, overflowed: true }
+    }
+
+    /// Makes an account in a bucket that was empty a moment ago.
+    fn insert(&self, bucket: &AtomicU64, hash: u64, key: &[u8], spare: &mut Spare) -> Result<Slot, Refused> {
+        let slot = spare.0.take().or_else(|| self.take_slot()).ok_or(Refused::Full)?;
+        self.write_record(slot, key);
+        if let Err(seen) = bucket.compare_exchange(0, entry(hash, slot), Release, Acquire) {
+            spare.0 = Some(slot);
+            return Err(Refused::Taken(seen));
+        }
+        Ok(slot)
     }
 
     /// The account of `key`, cut like there, if there is one.
@@ -338,20 +347,23 @@ impl Table {
 
     /// The slot with this index, if it has an account. Looks through all buckets.
     pub fn slot(&self, index: usize) -> Option<Slot> {
-        // A slot that was handed out may never be published, or be written right now: only buckets tell.
         let slot = u32::try_from(index).ok().map(Slot)?;
-        let mut published = self.buckets().iter().map(|bucket| bucket.load(Acquire) as u32);
-        (slot == Slot::OVERFLOW || published.any(|at| at == slot.0)).then_some(slot)
+        (slot == Slot::OVERFLOW || self.published().any(|published| published == slot)).then_some(slot)
     }
 
     /// The slots of all accounts, the overflow account first, then in the order in which they were made.
     pub fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![Slot::OVERFLOW];
-        slots.extend(
-            self.buckets().iter().map(|b| b.load(Acquire)).filter(|&v| v != 0).map(|v| Slot(v as u32)),
-        );
+        slots.extend(self.published());
         slots.sort_unstable();
         slots
+    }
+
+    /// Slots that have an account, but for the overflow account's. Only buckets tell: a slot that was handed out may never be
+    /// published, or be written right now.
+    fn published(&self) -> impl Iterator<Item = Slot> {
+        let values = self.buckets().iter().map(|bucket| bucket.load(Acquire));
+        values.filter(|&value| value != 0).map(|value| Slot(value as u32))
     }
 
     /// Counts a request that was counted in the overflow account since the zone is full.
@@ -375,10 +387,11 @@ impl Table {
         self.header().epoch.fetch_add(1, Relaxed);
     }
 
-    /// How full the table is.
+    /// How full the table is. Looks through all buckets.
     pub fn fill(&self) -> Fill {
         let counters = &self.header().counters;
-        let accounts = counters.accounts.load(Relaxed);
+        // counted, so that a worker that is killed leaves no wrong count behind
+        let accounts = self.published().count() as u32;
         let fixed = size_of::<Header>() + (8 << self.buckets_log2) + size_of::<Record>();
         Fill {
             used_bytes: (fixed + accounts as usize * size_of::<Record>()).min(self.bytes) as u64,
@@ -565,15 +578,32 @@ mod tests {
     fn a_slot_that_was_taken_in_vain_is_used_for_the_next_key() {
         let region = Region::new(20_000);
         let table = region.table().unwrap();
-        // another worker was first: the slot was written and is spare
-        let slot = table.take_slot().unwrap();
-        table.write_record(slot, b"the key of the other, which is long");
-        table.account(slot).add(0, &Usage { wakeups: 1, ..Usage::default() });
-        let mut spare = Spare(Some(slot));
+        let mut spare = Spare::default();
+        let first = table.find_or_insert(b"first", &mut spare).slot;
+        let hash = table.hash(b"first");
+        let bucket = table.probe(hash).next().unwrap();
+        // another worker, which saw the bucket empty and is late
+        let taken = table.insert(bucket, hash, b"a longer key of its own", &mut spare);
+        assert_eq!(taken, Err(Refused::Taken(entry(hash, first))));
+        let slot = spare.0.unwrap();
+        assert_ne!(slot, first);
+        assert_eq!(table.fill().accounts, 1);
         assert_eq!(table.find_or_insert(b"mine", &mut spare).slot, slot);
         assert_eq!(table.key(slot), b"mine");
         assert!(table.account(slot).snapshot(0, 1).is_untouched());
         assert!(spare.0.is_none());
+    }
+
+    #[test]
+    fn keys_of_the_same_hash_are_told_apart() {
+        let region = Region::new(20_000);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"one", &mut Spare::default()).slot;
+        let hash = table.hash(b"one");
+        assert_eq!(table.matches(entry(hash, slot), hash, b"one"), Some(slot));
+        assert_eq!(table.matches(entry(hash, slot), hash, b"two"), None);
+        assert_eq!(table.matches(entry(hash, slot), hash, b"on"), None);
+        assert_eq!(table.matches(entry(!hash, slot), hash, b"one"), None);
     }
 
     #[test]

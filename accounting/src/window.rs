@@ -187,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_first_touched_in_any_round() {
+        for round in (0..2 * MAX_ROUNDS_AHEAD).chain(ROUND_MASK - 2 * MAX_ROUNDS_AHEAD..ROUND_MASK + 4) {
+            let ring = zeroed::<Ring<12, 1_000>>();
+            let now_ms = (round + 1) * 12_000;
+            ring.add(now_ms, 1_000_000_000);
+            assert_eq!(ring.cores(now_ms, 10), 0.1, "{round}");
+        }
+    }
+
+    #[test]
     fn no_addition_is_lost_between_threads() {
         let ring = zeroed::<Ring<12, 1_000>>();
         let (threads, rounds) = if cfg!(miri) { (2, 20) } else { (4, 20_000) };

@@ -160,10 +160,9 @@ impl Workers {
         let number = worker.checked_add(1)?;
         let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim());
         let at = used.or_else(|| {
-            self.processes().iter().position(|p| {
-                let taken = p.worker.compare_exchange(0, number, Relaxed, Relaxed);
-                (taken.is_ok() || taken == Err(number)) && p.claim()
-            })
+            self.processes()
+                .iter()
+                .position(|p| p.worker.compare_exchange(0, number, Relaxed, Relaxed).is_ok() && p.claim())
         })?;
         let process = &self.processes()[at];
         let sums = process.sums();
@@ -257,17 +256,21 @@ impl Process {
     /// All fields, of the same instant. `None` if the seat was never used.
     fn read(&self) -> Option<Reading> {
         let worker = self.worker.load(Relaxed).checked_sub(1)?;
-        // once around, unless its process writes meanwhile: it is not waited for
         loop {
-            let sequence = self.sequence.load(Acquire);
-            let sums = self.sums[sequence as usize & 1].each_ref().map(|sum| sum.load(Relaxed));
-            let before = self.before.each_ref().map(|sum| sum.load(Relaxed));
-            fence(Acquire);
-            let pid = self.pid.load(Acquire);
-            if self.sequence.load(Relaxed) == sequence {
-                return Some(Reading { worker, pid, sums, before });
+            // once around, unless its process writes meanwhile: it is not waited for
+            if let Some(reading) = self.try_read(worker, self.sequence.load(Acquire)) {
+                return Some(reading);
             }
         }
+    }
+
+    /// The copy that is valid at `sequence`; `None` if that is over.
+    fn try_read(&self, worker: u32, sequence: u32) -> Option<Reading> {
+        let sums = self.sums[sequence as usize & 1].each_ref().map(|sum| sum.load(Relaxed));
+        let before = self.before.each_ref().map(|sum| sum.load(Relaxed));
+        fence(Acquire);
+        let pid = self.pid.load(Acquire);
+        (self.sequence.load(Relaxed) == sequence).then_some(Reading { worker, pid, sums, before })
     }
 }
 
@@ -420,6 +423,23 @@ mod tests {
         let seat = workers.sit(0, 101).unwrap();
         workers.publish(seat, &books(4));
         assert_eq!(workers.living()[0].books, books(4));
+    }
+
+    #[test]
+    fn a_reader_that_was_overtaken_looks_again() {
+        let region = Region::new(BYTES);
+        let workers = new(&region);
+        let seat = workers.sit(0, 100).unwrap();
+        workers.publish(seat, &books(1));
+        let process = &workers.processes()[seat.at];
+        let sequence = process.sequence.load(Relaxed);
+        assert_eq!(process.try_read(0, sequence).unwrap().sums, [1; FIELDS]);
+        workers.publish(seat, &books(2));
+        // its copy is what is written next
+        assert!(process.try_read(0, sequence).is_none());
+        workers.publish(seat, &books(3));
+        assert!(process.try_read(0, sequence).is_none());
+        assert_eq!(process.read().unwrap().sums, [3; FIELDS]);
     }
 
     #[test]

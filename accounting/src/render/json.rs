@@ -68,7 +68,7 @@ impl Serialize for Zones<'_> {
         let Zones(status) = self;
         let mut map = serializer.serialize_map(Some(status.zones.len()))?;
         for zone in &status.zones {
-            map.serialize_entry(zone.name, &ZoneAccounts { status, zone })?;
+            map.serialize_entry(&zone.name, &ZoneAccounts { status, zone })?;
         }
         map.end()
     }

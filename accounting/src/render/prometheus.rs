@@ -79,7 +79,7 @@ fn read(status: &Status<'_>) -> io::Result<Vec<Account>> {
     for zone in &status.zones {
         for (key, snapshot) in shown(zone, status.now_ms) {
             labels.clear();
-            push_label(&mut labels, "zone", zone.name);
+            push_label(&mut labels, "zone", &zone.name);
             push_label(&mut labels, "key", &key::display(key));
             accounts.push(Account { labels: labels.as_str().into(), snapshot });
         }
@@ -309,7 +309,7 @@ impl<W: io::Write> Text<W> {
             .iter()
             .map(|zone| {
                 let mut labels = String::new();
-                push_label(&mut labels, "zone", zone.name);
+                push_label(&mut labels, "zone", &zone.name);
                 (labels, zone.table.fill())
             })
             .collect();

@@ -52,7 +52,7 @@ fn status<'a>(zones: Vec<Zone<'a>>) -> Status<'a> {
 }
 
 fn zone(name: &str, table: Table) -> Zone<'_> {
-    Zone { name, size_bytes: 65_536, table, slots: table.slots() }
+    Zone { name: name.into(), size_bytes: 65_536, table, slots: table.slots() }
 }
 
 fn as_json(status: &Status<'_>) -> String {
@@ -469,4 +469,15 @@ fn names_of_classes_and_bounds_fit_their_counters() {
     let snapshot = Region::new(65_536).table().unwrap().account(Slot::OVERFLOW).snapshot(0, 0);
     assert_eq!(snapshot.responses.len(), CLASSES.len());
     assert_eq!(snapshot.by_request_cpu.len(), CPU_BOUNDS_NS.len() + 1);
+}
+
+#[test]
+fn an_error_is_told_in_the_format_that_was_asked_for() {
+    let told = |format| {
+        let mut out = Vec::new();
+        error(format, "unknown key \"a\\b\"", &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(told(negotiate::Format::Json), "{\"error\":\"unknown key \\\"a\\\\b\\\"\"}\n");
+    assert_eq!(told(negotiate::Format::Prometheus), "unknown key \"a\\b\"\n");
 }

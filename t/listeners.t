@@ -1,0 +1,88 @@
+# Ways in which a connection can come in.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use IO::Socket::IP;
+use IO::Socket::UNIX;
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Connection;
+
+my $t = Test::RequestCpu->new;
+$t->html('a.txt', "plain\n");
+my $path = $t->dir . '/socket';
+my $ipv6 = IO::Socket::IP->new(LocalHost => '::1', LocalPort => 0, Listen => 1);
+my $realip = $t->has('http_realip');
+
+my @listen = ('listen 127.0.0.1:{{port:http}};', 'listen 127.0.0.1:{{port:deferred}} deferred;', "listen unix:$path;",
+    'listen 127.0.0.1:{{port:proxied}} proxy_protocol;');
+push @listen, 'listen [::1]:{{port:ipv6}};' if $ipv6;
+$t->start(main => 'worker_processes 2;', http => <<"EOC");
+    request_cpu_zone \$server_port:\$host zone=ports:1m;
+    request_cpu_zone \$remote_addr zone=clients:1m;
+    request_cpu zone=ports zone=clients;
+    server {
+        @listen
+        @{[ $realip ? 'set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;' : '' ]}
+        location / { }
+    }
+EOC
+
+sub check {
+    my ($name, $key, $connect) = @_;
+    $t->clear_log;
+    for (1 .. 3) {
+        my $connection = $connect->();
+        is($connection->get('/a.txt', host => 'listen.test')->{status}, 200, "$name: a request is answered") for 1 .. 2;
+        $connection->close;
+    }
+    my @lines = $t->logged(6);
+    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 6, "$name: requests are charged");
+    my ($first, $second) = map { my $order = $_; median(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1, 2;
+    cmp_ok($first, '>', $second, "$name: the first one takes over what accepting cost");
+    my $account = $t->account_with('ports', $key, 6);
+    is($account->{requests}, 6, "$name: they are counted");
+    # What is left over when the connection closes is the account's as well
+    cmp_ok($account->{cpu_ns}, '>', sum(map { $_->{ns} } @lines), "$name: with all they cost");
+}
+
+sub wrapped { my ($socket) = @_; return bless { socket => $socket, buffer => '', timeout => 10 }, 'Test::RequestCpu::Connection' }
+
+check('TCP', $t->port('http') . ':listen.test', sub { $t->connect('http') });
+check('deferred accept', $t->port('deferred') . ':listen.test', sub { $t->connect('deferred') });
+check('a UNIX-domain socket', ':listen.test', sub { wrapped(IO::Socket::UNIX->new(Peer => $path) || die "connect: $!\n") });
+check('PROXY protocol', $t->port('proxied') . ':listen.test', sub {
+    my $connection = $t->connect('proxied');
+    $connection->send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 80\r\n");
+    return $connection;
+});
+SKIP: {
+    skip('no realip module', 1) unless $realip;
+    is($t->account_with('clients', '192.0.2.7', 6)->{requests}, 6, 'a key can be what the PROXY protocol says');
+}
+SKIP: {
+    skip('no IPv6 on this machine', 9) unless $ipv6;
+    check('IPv6', $t->port('ipv6') . ':listen.test', sub { wrapped(IO::Socket::IP->new(PeerHost => '::1', PeerPort => $t->port('ipv6')) || die "connect: $!\n") });
+}
+
+# A reload takes the listening sockets over, adds one and closes one
+$t->reload(http => <<"EOC");
+    request_cpu_zone \$server_port:\$host zone=ports:1m;
+    request_cpu zone=ports;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        listen 127.0.0.1:{{port:added}};
+        location / { }
+    }
+EOC
+wait_until(5, sub { !$t->workers(old => 1) });
+check('a socket that a reload adds', $t->port('added') . ':listen.test', sub { $t->connect('added') });
+my $before = $t->account('ports', $t->port('http') . ':listen.test')->{requests};
+$t->get('/a.txt', host => 'listen.test');
+is($t->account_with('ports', $t->port('http') . ':listen.test', $before + 1)->{requests}, $before + 1, 'and one that it takes over');
+ok(!eval { $t->connect('proxied') }, 'one that it closes is closed');
+
+$t->done;
