@@ -15,7 +15,7 @@ use nginx_sys::{
     NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
     ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_http_variable_value_t, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
+    ngx_http_top_header_filter, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
 };
 use ngx::ngx_log_error;
 
@@ -34,7 +34,11 @@ pub struct Context {
     pub meter: RequestMeter,
     /// place of the client's connection
     connection: Option<usize>,
-    /// the request is over: its total is final, and its accounts pay from here
+    /// the log phase has begun: the total is final
+    pub stopped: bool,
+    /// what came after that and before the accounts were known, in nanoseconds
+    pub late_ns: u64,
+    /// the request is settled: its accounts pay from here
     pub logged: bool,
     /// the accounts that it is in flight in, then those that it was settled into
     pub accounts: AccountSet,
@@ -61,7 +65,8 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
         let phases = &mut core.phases;
         for (phase, handler) in [
             (ngx_http_phases_NGX_HTTP_POST_READ_PHASE, post_read as HeaderFilter),
-            (ngx_http_phases_NGX_HTTP_LOG_PHASE, log as HeaderFilter),
+            (ngx_http_phases_NGX_HTTP_LOG_PHASE, settle as HeaderFilter),
+            (ngx_http_phases_NGX_HTTP_LOG_PHASE, stop as HeaderFilter),
         ] {
             let handlers = &mut phases[phase as usize].handlers;
             if ngx_array_push(handlers).is_null() {
@@ -71,12 +76,12 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
             if let Some(last) = handlers.last_mut() {
                 *last = Some(handler);
             }
-            // First in its phase: `ngx_http_init_phase_handlers` begins with the last handler, `ngx_http_log_request` with the
-            // first one. So a request's total is final before the access log is written, and the same in all its lines.
-            if phase == ngx_http_phases_NGX_HTTP_LOG_PHASE {
-                handlers.rotate_right(1);
-            }
         }
+        // The last one to the front, where `ngx_http_log_request` begins: a request's total is final before the access log is
+        // written, and so the same in all its lines. Accounts are looked up after it, so that a key with patterns changes no
+        // capture that the access log shows.
+        let log = &mut phases[ngx_http_phases_NGX_HTTP_LOG_PHASE as usize].handlers;
+        log.as_slice_mut::<ngx_http_handler_pt>().rotate_right(1);
         let header = &raw mut ngx_http_top_header_filter;
         NEXT_HEADER_FILTER.store(header.read().map_or(0, |next| next as usize), Relaxed);
         header.write(Some(header_filter));
@@ -129,6 +134,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             request: main,
             meter: RequestMeter::default(),
             connection: with(|worker| worker.connections.client(connection)).flatten(),
+            stopped: false,
+            late_ns: 0,
             logged: false,
             accounts: AccountSet::EMPTY,
             zones: null(),
@@ -198,9 +205,11 @@ impl Worker {
         let context = self.context(pointer);
         let usage = context.meter.settle(ended.outcome.response_bytes, ended.received_bytes);
         let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..ended.outcome };
+        context.stopped = true;
         context.logged = true;
         context.accounts = accounts;
-        let connection = context.connection;
+        let (connection, late_ns) = (context.connection, context.late_ns);
+        self.charge_accounts(&accounts, late_ns);
         let now_ms = now_ms();
         for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get(usize::from(zone)) {
@@ -259,9 +268,10 @@ impl Worker {
         self.forget(pointer);
         if !self.context(pointer).logged {
             // never logged: what was not settled is paid by the accounts that it was in flight in
-            let unsettled = self.context(pointer).meter.settle(0, 0);
-            let accounts = self.context(pointer).accounts;
-            self.charge_accounts(&accounts, unsettled.cpu_ns);
+            let context = self.context(pointer);
+            let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let accounts = context.accounts;
+            self.charge_accounts(&accounts, unsettled_ns);
             self.leave_flight(pointer);
         }
         if self.owner() == Owner::Request(pointer) {
@@ -318,23 +328,37 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
     }
 }
 
-/// First handler of the log phase. `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a
-/// subrequest, if `log_subrequest` is on.
-unsafe extern "C" fn log(r: *mut ngx_http_request_t) -> ngx_int_t {
+/// First handler of the log phase: from here on the request's total stands still.
+///
+/// `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a subrequest, if `log_subrequest` is
+/// on: there, all variables of a line show the same values.
+unsafe extern "C" fn stop(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request.
     unsafe {
         if let Some(pointer) = claim(r) {
-            if r == (*r).main {
-                with(Worker::read_clock);
-                let accounts = accounts_of(r, true);
-                let ended = Ended::of(r);
-                with(|worker| worker.finish(pointer, accounts, &ended));
-            } else {
-                with(|worker| {
-                    worker.read_clock();
-                    worker.context(pointer).logging = r;
-                });
-            }
+            let is_main = r == (*r).main;
+            with(|worker| {
+                worker.read_clock();
+                let context = worker.context(pointer);
+                context.stopped |= is_main;
+                context.logging = r;
+            });
+        }
+    }
+    NGX_OK as ngx_int_t
+}
+
+/// After the access log: the request settles.
+unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request.
+    unsafe {
+        if is_measuring()
+            && r == (*r).main
+            && let Some(pointer) = find(r)
+        {
+            let accounts = accounts_of(r, true);
+            let ended = Ended::of(r);
+            with(|worker| worker.finish(pointer, accounts, &ended));
         }
     }
     NGX_OK as ngx_int_t
@@ -433,7 +457,7 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
             return;
         }
         if wanted != chosen {
-            let accounts = preserving_variables(r, || accounts_of(r, false));
+            let accounts = unnoticed(r, || accounts_of(r, false));
             with(|worker| worker.enter_flight(pointer, accounts, wanted));
         }
         if settle {
@@ -449,27 +473,31 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
     }
 }
 
-/// Runs `f`, and then makes the request forget the variables that were looked up: one that is looked up before its time
-/// (a `map` of something that the upstream has not said yet) would keep that value for the rest of the request.
-unsafe fn preserving_variables<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
-    // SAFETY: `ngx_http_alloc_request` has made this array with as many variables as the core module has indexed.
-    let variables = unsafe {
+/// Runs `f` so that the request does not notice: variables and captures are then what they were before. A variable that is
+/// looked up before its time (a `map` of something that the upstream has not said yet) would keep that value for the rest of
+/// the request, and a `map` with patterns would leave its captures behind.
+unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
+    let mut kept = with(Worker::take_scratch).unwrap_or_default();
+    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. With `realloc_captures`,
+    // `ngx_http_regex_exec` makes itself a new array of captures, as it does for a subrequest.
+    unsafe {
         let core = (*(*r).main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
-        core::slice::from_raw_parts_mut((*r).variables, (*core).variables.nelts)
-    };
-    let mut known = [0u64; 64];
-    let bits = |v: &ngx_http_variable_value_t| v.valid() != 0 || v.not_found() != 0;
-    for (at, variable) in variables.iter().enumerate().take(known.len() * 64) {
-        known[at / 64] |= u64::from(bits(variable)) << (at % 64);
+        let variables = core::slice::from_raw_parts((*r).variables, (*core).variables.nelts);
+        kept.extend_from_slice(variables);
+        let (captures, count, data) = ((*r).captures, (*r).ncaptures, (*r).captures_data);
+        let realloc = (*r).realloc_captures();
+        (*r).set_realloc_captures(1);
+
+        let result = f();
+
+        (*r).set_realloc_captures(realloc);
+        (*r).captures = captures;
+        (*r).ncaptures = count;
+        (*r).captures_data = data;
+        (*r).variables.copy_from_nonoverlapping(kept.as_ptr(), kept.len());
+        with(|worker| worker.put_scratch(kept));
+        result
     }
-    let result = f();
-    for (at, variable) in variables.iter_mut().enumerate() {
-        if known.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 0) {
-            variable.set_valid(0);
-            variable.set_not_found(0);
-        }
-    }
-    result
 }
 
 /// What the variables of a request show.
@@ -491,7 +519,7 @@ pub unsafe fn read(r: *mut ngx_http_request_t) -> Option<Reading> {
     let pointer = unsafe { find((*r).main) }?;
     with(|worker| {
         let context = worker.context(pointer);
-        let fixed = context.logged || context.logging == r.cast_const();
+        let fixed = context.stopped || context.logging == r.cast_const();
         if !fixed && worker.owner() == Owner::Request(pointer) {
             worker.read_clock();
         }

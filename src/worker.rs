@@ -12,7 +12,7 @@ use accounting::table::{Slot, Spare, Table};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
     NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
-    ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
+    ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
 
@@ -111,6 +111,8 @@ pub struct Worker {
     touched: Option<NonNull<Context>>,
     pub connections: Connections,
     pub zones: Vec<ZoneHandle>,
+    /// room for a request's variables, so that keeping them takes no memory each time
+    scratch: Vec<ngx_http_variable_value_t>,
     /// whether what a connection brings is cut off exactly where its request begins
     exact_connection: bool,
     shown: Option<(Workers, Seat)>,
@@ -183,6 +185,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         touched: None,
         connections,
         zones,
+        scratch: Vec::new(),
         exact_connection: main.connection_variable,
         shown,
         next_tick_ms: 0,
@@ -254,6 +257,8 @@ impl Worker {
                 if context.logged {
                     let accounts = context.accounts;
                     self.charge_accounts(&accounts, lap_ns);
+                } else if context.stopped {
+                    context.late_ns += lap_ns;
                 } else {
                     context.meter.charge(lap_ns);
                 }
@@ -302,6 +307,9 @@ impl Worker {
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
     pub fn charge_accounts(&mut self, accounts: &AccountSet, ns: u64) {
+        if ns == 0 {
+            return;
+        }
         let usage = Usage { cpu_ns: ns, ..Usage::default() };
         let now_ms = now_ms();
         for &(zone, slot) in accounts.ids() {
@@ -309,6 +317,17 @@ impl Worker {
                 zone.table.account(slot).add(now_ms, &usage);
             }
         }
+    }
+
+    /// Empty room for variables, to be given back.
+    pub fn take_scratch(&mut self) -> Vec<ngx_http_variable_value_t> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch
+    }
+
+    pub fn put_scratch(&mut self, scratch: Vec<ngx_http_variable_value_t>) {
+        self.scratch = scratch;
     }
 
     /// From here on [`Owner::Accounts`] stands for these accounts.
