@@ -2,7 +2,6 @@
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
-use std::time::Duration;
 
 use accounting::account::Usage;
 use accounting::books::Books;
@@ -41,7 +40,7 @@ fn read_clock(clock: libc::clockid_t) -> u64 {
     // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process; if it did, the
     // reading would be 0, and the lap empty.
     unsafe { libc::clock_gettime(clock, &mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32).as_nanos() as u64
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// Whom the running lap belongs to.

@@ -8,6 +8,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Upstream;
+use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
@@ -62,4 +63,41 @@ is(length $slow->{body}, 30_000, 'a request that waits for a timer');
 my ($line) = $t->logged(1);
 cmp_ok($line->{ns}, '<', 0.05e9, 'is charged its work');
 
-$t->done;
+$t->done(more => 1);
+
+# A worker gives the mutex back before it works, so that another one can accept meanwhile
+$t = Test::RequestCpu->new;
+$t->html('a.txt', "plain\n");
+$t->start(main => 'worker_processes 2;', events => 'accept_mutex on; accept_mutex_delay 20ms;', http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu zone=hosts;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+        location = /burn { @{[ burn_rules(24) ]} return 200 "x"; }
+    }
+EOC
+my ($letters, $took) = (15, 0);
+while ($took < 1 && $letters < 21) {
+    $letters++;
+    my $start = time;
+    $t->get('/burn?x=' . burn_text($letters));
+    $took = time - $start;
+}
+my @waited;
+for (1 .. 3) {
+    my $burner = $t->connect('http');
+    $burner->request('/burn?x=' . burn_text($letters), close => 1);
+    sleep 0.1;
+    my $start = time;
+    $t->get('/a.txt');
+    push @waited, time - $start;
+    $start = time;
+    $burner->response;
+    $burner->close;
+}
+# On a machine with one processor, the other worker has to share it; half of the time is still less than all of it.
+cmp_ok(median(@waited), '<', $took * 0.7, 'a worker that is busy does not keep the mutex from the other one');
+$t->done(no_books => 1, more => 1);
+
+done_testing();

@@ -39,7 +39,7 @@ sub client { return Test::RequestCpu::HTTP2->new($t->connect('http')) }
 my %gzip = (headers => { 'accept-encoding' => 'gzip' });
 
 # One connection, two domains, all requests in one packet
-my $used = $t->measured(sub {
+my ($used, $work) = $t->worked(sub {
     my $client = client();
     my @frames = map {
         my $n = $_;
@@ -59,7 +59,9 @@ is("@{[ scalar @heavy ]} @{[ scalar @light ]}", '8 40', 'for two domains');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{wakeups} >= 1 } @lines), 48, 'each has CPU and wakeups of its own');
 my ($heavy_ns, $light_ns) = (median(map { $_->{ns} } @heavy), median(map { $_->{ns} } @light));
 cmp_ok($heavy_ns, '>', 10 * $light_ns, 'a stream that compresses pays for it, its neighbours do not');
-within(sum(map { $_->{ns} } @lines), $used, 0.8, 1, 'streams together are charged most of what the thread used');
+my $charged = sum(map { $_->{ns} } @lines);
+cmp_ok($charged, '<=', $used, 'streams together are charged no more than the thread used');
+within($charged, $work, 0.9, 1.05, 'and most of what it did');
 
 my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ], [ 'light.test', 40 ];
 is($account{'heavy.test'}{requests}, 8, 'one domain has its requests');
@@ -89,31 +91,31 @@ is($t->account_with('hosts', 'later.test', 10)->{requests}, 10, 'and so does the
 # Work on the connection after its last request: pings are charged to that request's account
 $t->quiet;
 my $quiet = $t->account_with('hosts', 'later.test', 10);
-my $pings = $t->measured(sub {
-    $client->send($client->ping) for 1 .. 300;
+my (undef, $pings) = $t->worked(sub {
+    $client->send($client->ping) for 1 .. 3000;
     $client->{pongs} = 0;
-    while ($client->{pongs} < 300) { $client->read_frame or last }
+    while ($client->{pongs} < 3000) { $client->read_frame or last }
     $client->{connection}->close;
 });
-is($client->{pongs}, 300, 'pings are answered');
+is($client->{pongs}, 3000, 'pings are answered');
 wait_until(5, sub { $t->account('hosts', 'later.test')->{cpu_ns} > $quiet->{cpu_ns} });
-within($t->account('hosts', 'later.test')->{cpu_ns} - $quiet->{cpu_ns}, $pings, 0.5, 1,
+within($t->account('hosts', 'later.test')->{cpu_ns} - $quiet->{cpu_ns}, $pings, 0.6, 1.2,
     'and charged to the account of the connection\'s last request');
 
 # A connection that never sends a request
 $t->quiet;
 my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
-my $only_pings = $t->measured(sub {
+my (undef, $only_pings) = $t->worked(sub {
     my $silent = client();
     $silent->send($silent->preface);
-    $silent->send($silent->ping) for 1 .. 300;
+    $silent->send($silent->ping) for 1 .. 3000;
     $silent->{pongs} = 0;
-    while ($silent->{pongs} < 300) { $silent->read_frame or last }
+    while ($silent->{pongs} < 3000) { $silent->read_frame or last }
     $silent->{connection}->close;
 });
 my $after;
 wait_until(5, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
-within($after - $before, $only_pings, 0.5, 1.3, 'a connection with pings and no request goes to connections without a request');
+within($after - $before, $only_pings, 0.6, 1.2, 'a connection with pings and no request goes to connections without a request');
 
 # Abandoned streams
 $t->clear_log;
@@ -142,7 +144,7 @@ $client->{connection}->close;
 SKIP: {
     skip('h2load is not here', 3) if system('h2load --version >/dev/null 2>&1');
     $t->clear_log;
-    $used = $t->measured(sub {
+    ($used, $work) = $t->worked(sub {
         my ($status, $output) = run_command('h2load', '-n', 2000, '-c', 10, '-m', 20, '-H', ':authority: load.test',
             'http://127.0.0.1:' . $t->port('http') . '/a.txt');
         like($output, qr/2000 succeeded/, '2000 streams on ten connections are answered') or diag($output);
@@ -150,8 +152,8 @@ SKIP: {
     });
     is($t->account_with('hosts', 'load.test', 2000)->{requests}, 2000, 'and counted');
     my $logged = sum(map { $_->{ns} } $t->log_lines);
-    ok($logged <= $used && $logged > $used / 2, 'their charges are no more than the thread used, and most of it')
-        or diag("$logged of $used");
+    ok($logged <= $used && $logged > $work / 2, 'their charges are no more than the thread used, and most of what it did')
+        or diag("$logged of $used, $work of it work");
 }
 
 $t->done;

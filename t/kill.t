@@ -70,6 +70,15 @@ ok($open, 'the requests of the other one stay in flight, and only these') or dia
 $_->close for @waiting;
 ok(wait_until(10, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
 
+# Workers that are told to end at once close what they have open
+@open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'ended.test'); $c } 1 .. 6;
+ok(wait_until(5, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 'six requests are in flight again');
+@old = $t->workers;
+kill TERM => @old;
+ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers end, and are replaced');
+is($t->account('hosts', 'ended.test')->{in_flight}, 0, 'nothing is in flight any more');
+$_->close for @open;
+
 # At any instruction: workers die in the middle of making accounts and of counting, again and again
 my $counted = 0;
 for my $round (1 .. 8) {

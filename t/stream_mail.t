@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use IO::Socket::INET;
+use POSIX ();
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;

@@ -54,7 +54,7 @@ sub curl {
 }
 
 # Twelve connections with three requests each
-my $used = $t->measured(sub {
+my ($used, $work) = $t->worked(sub {
     for (1 .. 12) { is(curl('rsa', 'rsa.test', '/a.txt', '/a.txt', '/a.txt'), "plain\n" x 3, 'three requests over TLS') }
     $t->logged(36);
 });
@@ -67,7 +67,9 @@ cmp_ok($first, '>', 3 * $third, 'and later ones do not');
 within(median(map { $_->{conn_ns} } @{ $by{1} }), $first, 0.6, 1, 'the handshake is in $request_cpu_connection_ns');
 cmp_ok(median(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', median(map { $_->{conn_ns} } @{ $by{1} }),
     'which is small for the second request');
-within(sum(map { $_->{ns} } @lines), $used, 0.75, 1, 'the requests are charged most of what the thread used');
+my $charged = sum(map { $_->{ns} } @lines);
+cmp_ok($charged, '<=', $used, 'the requests are charged no more than the thread used');
+within($charged, $work, 0.8, 1.1, 'and most of what it did');
 
 my $account = $t->account_with('hosts', 'rsa.test', 36);
 my $order = $account->{by_connection_order};
@@ -123,12 +125,12 @@ for (1 .. 20) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03
 my $failed = no_request();
 cmp_ok($failed, '>', $before, 'failed handshakes go to connections without a request');
 
-my $done = $t->measured(sub {
+my (undef, $done) = $t->worked(sub {
     run_command('openssl', 's_client', '-connect', "127.0.0.1:$port", '-no_ticket') for 1 .. 10;
 });
 wait_until(5, sub { no_request() - $failed > $done / 2 });
 my $scanned = no_request();
-within($scanned - $failed, $done, 0.5, 1.2, 'so do handshakes that are followed by nothing');
+within($scanned - $failed, $done, 0.7, 1.2, 'so do handshakes that are followed by nothing');
 cmp_ok($scanned - $failed, '>', $failed - $before, 'which cost more than those that fail at once');
 
 for (1 .. 50) { my $connection = $t->connect('http'); $connection->close }

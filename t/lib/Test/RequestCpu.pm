@@ -14,6 +14,7 @@ use File::Temp ();
 use IO::Socket::INET;
 use JSON::PP ();
 use POSIX ();
+use Scalar::Util ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -301,7 +302,7 @@ sub start {
 
     my $ready = wait_until(15, sub {
         if (waitpid($pid, POSIX::WNOHANG()) == $pid) { delete $self->{pid}; return 'gone' }
-        return unless -s "$self->{dir}/nginx.pid" && $self->workers;
+        return unless -s "$self->{dir}/nginx.pid" && $self->workers >= $self->expected_workers;
         return 1 unless $self->{status_port};
         my $answer = eval { $self->get('/', port => 'status', timeout => 2) };
         return $answer && $answer->{status} == 200;
@@ -349,6 +350,13 @@ sub workers {
 
 sub worker { ($_[0]->workers)[0] }
 
+# The master starts them one after the other, and answers are there before the last one is.
+sub expected_workers {
+    my ($self) = @_;
+    return 1 if $self->{single};
+    return ($self->{part}{main} || '') =~ /\bworker_processes\s+(\d+)/ ? $1 : 1;
+}
+
 sub reload {
     my ($self, %part) = @_;
     $self->{part} = { %{ $self->{part} }, %part };
@@ -357,7 +365,7 @@ sub reload {
     kill HUP => $self->{pid};
     my $done = wait_until(10, sub {
         my @now = $self->workers;
-        return @now && !grep { $old{$_} } @now;
+        return @now >= $self->expected_workers && !grep { $old{$_} } @now;
     });
     return $done;
 }
@@ -550,6 +558,16 @@ sub measured {
     $code->();
     $self->quiet(@pids);
     return sum(map { $self->sched_ns($_) } @pids) - $before;
+}
+
+# As measured(), and what is left of it without the event loop itself: a worker that sleeps and wakes often spends a good part
+# of its CPU on that, more on some machines than on others.
+sub worked {
+    my ($self, $code) = @_;
+    my $before = sum(map { $_->{loop_ns} } @{ $self->status->{workers} });
+    my $used = $self->measured($code);
+    my $loop = sum(map { $_->{loop_ns} } @{ $self->status->{workers} }) - $before;
+    return ($used, $used - $loop);
 }
 
 # The processors that this test may run on.
