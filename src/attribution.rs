@@ -250,6 +250,13 @@ impl Worker {
         self.books().pending_to_no_request(ns);
     }
 
+    /// The process is about to exit with connections open.
+    pub fn close_connections(&mut self) {
+        for at in 0..self.connections.entries.len() {
+            self.close_connection(at);
+        }
+    }
+
     /// What no request has taken over goes to the accounts of the connection's last one; if it never had one, to the
     /// connections without a request.
     fn close_connection(&mut self, at: usize) {

@@ -45,6 +45,9 @@ pub struct Context {
     /// `request_cpu` that `accounts` were chosen by, while it is in flight
     zones: *const ZoneUse,
     in_flight: bool,
+    /// neighbours among the requests in flight
+    previous_flying: Option<NonNull<Context>>,
+    next_flying: Option<NonNull<Context>>,
     settled_ms: u64,
     /// a subrequest whose log line is being written: all its variables show the same values
     logging: *const ngx_http_request_t,
@@ -140,6 +143,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             accounts: AccountSet::EMPTY,
             zones: null(),
             in_flight: false,
+            previous_flying: None,
+            next_flying: None,
             settled_ms: now_ms(),
             logging: null(),
             touched: false,
@@ -229,6 +234,11 @@ impl Worker {
         context.accounts = accounts;
         context.zones = zones;
         context.in_flight = true;
+        let next = self.flying.replace(pointer);
+        self.context(pointer).next_flying = next;
+        if let Some(next) = next {
+            self.context(next).previous_flying = Some(pointer);
+        }
         for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
                 zone.in_flight.enter(&zone.table, slot);
@@ -242,10 +252,31 @@ impl Worker {
             return;
         }
         let accounts = context.accounts;
+        let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
+        if let Some(next) = next {
+            self.context(next).previous_flying = previous;
+        }
+        match previous {
+            Some(previous) => self.context(previous).next_flying = next,
+            None => self.flying = next,
+        }
         for &(zone, slot) in accounts.ids() {
             if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
                 zone.in_flight.leave(&zone.table, slot);
             }
+        }
+    }
+
+    /// The process is about to exit with requests open: their accounts get what they have used.
+    pub fn land_all(&mut self) {
+        while let Some(pointer) = self.flying {
+            // SAFETY: the context is there, so its request and that one's connection are.
+            let (sent, received) = unsafe {
+                let r = &*self.context(pointer).request;
+                ((*r.connection).sent.max(0) as u64, r.request_length.max(0) as u64)
+            };
+            self.settle(pointer, sent, received);
+            self.leave_flight(pointer);
         }
     }
 

@@ -108,6 +108,8 @@ pub struct Worker {
     ended_on: Option<usize>,
     /// requests that were an owner in this wakeup, linked through their contexts
     touched: Option<NonNull<Context>>,
+    /// requests in flight, linked through their contexts
+    pub flying: Option<NonNull<Context>>,
     pub connections: Connections,
     pub zones: Vec<ZoneHandle>,
     /// room for a request's variables, so that keeping them takes no memory each time
@@ -182,6 +184,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         last: AccountSet::EMPTY,
         ended_on: None,
         touched: None,
+        flying: None,
         connections,
         zones,
         scratch: Vec::new(),
@@ -230,12 +233,9 @@ pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
 impl Worker {
     fn leave(&mut self) {
         self.read_clock();
-        // nobody can take over any more what was pending
-        self.books.pending_to_no_request(self.books.pending_ns);
+        self.land_all();
+        self.close_connections();
         self.show();
-        for zone in &mut self.zones {
-            zone.in_flight.leave_all(&zone.table);
-        }
         if let Some((workers, seat)) = self.shown.take() {
             workers.leave(seat);
         }

@@ -76,7 +76,10 @@ ok(wait_until(5, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 
 @old = $t->workers;
 kill TERM => @old;
 ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers end, and are replaced');
-is($t->account('hosts', 'ended.test')->{in_flight}, 0, 'nothing is in flight any more');
+my $ended = $t->account('hosts', 'ended.test');
+is($ended->{in_flight}, 0, 'nothing is in flight any more');
+cmp_ok($ended->{cpu_ns}, '>', 0, 'and what the open requests had used until then is in their account');
+cmp_ok($ended->{sent_bytes}, '>', 0, 'so is what was sent to them');
 $_->close for @open;
 
 # At any instruction: workers die in the middle of making accounts and of counting, again and again

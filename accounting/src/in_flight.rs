@@ -76,15 +76,6 @@ impl InFlight {
             }
         }
     }
-
-    /// Takes all of this worker's requests out again: it is about to exit with requests open.
-    pub fn leave_all(&mut self, table: &Table) {
-        self.follow(table);
-        for (slot, count) in open(&self.counts) {
-            table.account(slot).in_flight().update(self.epoch, |n| n.saturating_sub(count));
-        }
-        self.counts.clear();
-    }
 }
 
 /// Accounts that have requests open.
@@ -125,21 +116,6 @@ mod tests {
         living.follow(&table);
         living.follow(&table);
         assert_eq!(read(&table, slots[0]), 1);
-    }
-
-    #[test]
-    fn a_worker_that_exits_takes_its_requests_with_it() {
-        let region = Region::new(65_536);
-        let (table, slots) = table_with(&region, 2);
-        let mut worker = InFlight::default();
-        worker.enter(&table, slots[0]);
-        worker.enter(&table, slots[1]);
-        worker.enter(&table, Slot::OVERFLOW);
-        worker.leave_all(&table);
-        worker.leave_all(&table);
-        for slot in table.slots() {
-            assert_eq!(read(&table, slot), 0);
-        }
     }
 
     #[test]
@@ -203,7 +179,6 @@ mod tests {
         Leave(usize, usize),
         /// the worker is killed, a new one takes its place and notices
         Kill(usize),
-        Exit(usize),
         Follow(usize),
     }
 
@@ -216,7 +191,6 @@ mod tests {
             4 => both.clone().prop_map(|(worker, account)| Step::Enter(worker, account)),
             3 => both.prop_map(|(worker, account)| Step::Leave(worker, account)),
             1 => (0..WORKERS).prop_map(Step::Kill),
-            1 => (0..WORKERS).prop_map(Step::Exit),
             1 => (0..WORKERS).prop_map(Step::Follow),
         ]
     }
@@ -246,11 +220,6 @@ mod tests {
                         workers[worker] = InFlight::default();
                         open[worker] = [0; ACCOUNTS];
                         table.next_epoch();
-                    }
-                    Step::Exit(worker) => {
-                        workers[worker].leave_all(&table);
-                        workers[worker] = InFlight::default();
-                        open[worker] = [0; ACCOUNTS];
                     }
                     Step::Follow(worker) => workers[worker].follow(&table),
                 }
