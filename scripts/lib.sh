@@ -216,7 +216,8 @@ use_system() {
 use_source() {
     local source version arguments=()
     [[ -f $1/src/core/nginx.h ]] || die "\"$1\" is not an NGINX source: it has no src/core/nginx.h"
-    source=$(cd "$1" && pwd)
+    # -P: find does not follow a link that it begins with
+    source=$(cd "$1" && pwd -P)
     version=$(source_version "$source")
     version_at_least "$version" "$oldest_nginx" || die "\"$1\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
