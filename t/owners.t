@@ -1,0 +1,50 @@
+# Every wakeup has an owner: next to nothing of what a worker does in its handlers is nobody's.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Upstream;
+
+my $requests = 300;
+my $t = Test::RequestCpu->new->need('proxy');
+my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
+    my ($connection, $request) = @_;
+    return $connection->answer("answer\n");
+});
+$t->html('a.txt', "plain\n");
+$t->start(http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu zone=hosts;
+    upstream alive { server 127.0.0.1:{{port:upstream}}; keepalive 4; }
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+        location /fresh { proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location /alive { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    }
+EOC
+
+sub books {
+    my ($worker) = @{ $t->status->{workers} };
+    return { other => $worker->{other_ns}, handlers => $worker->{thread_cpu_ns} - $worker->{loop_ns} };
+}
+
+for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ], [ 'kept upstream connections', '/alive' ]) {
+    my ($name, $uri) = @$case;
+    $t->clear_log;
+    my $before = books();
+    my $connection = $t->connect('http');
+    $connection->get($uri, host => 'owner.test') for 1 .. $requests;
+    $connection->close;
+    $t->logged($requests);
+    my $after = books();
+    my ($other, $handlers) = map { $after->{$_} - $before->{$_} } qw(other handlers);
+    cmp_ok($handlers, '>', 0, "$name: the worker works");
+    cmp_ok($other, '<', 0.005 * $handlers, sprintf '%s: %.3f %% of it is nobody\'s', $name, 100 * $other / $handlers);
+}
+
+$t->done;
