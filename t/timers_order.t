@@ -20,6 +20,8 @@ for my $module (0, 1) {
         sleep 0.15;
         return $connection->answer("in time\n");
     });
+    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5, ReuseAddr => 1)
+        or die "listen: $@\n";
     my $cpu = $module ? "request_cpu_zone \$host zone=hosts:1m;\nrequest_cpu zone=hosts;" : '';
     $t->start(http => <<"EOC");
     $cpu
@@ -69,7 +71,6 @@ EOC
     }
 
     # And a timeout is a timeout
-    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5) or die "listen: $@\n";
     is($t->get('/never')->{status}, 504, "$name: what does not arrive times out");
     $t->done(more => 1);
 }

@@ -144,12 +144,17 @@ sub http2_on     { $_[0]->at_least('1.25.1') ? 'http2 on;' : '' }
 # Configuration
 #
 
+my %given;
+
 sub free_port {
-    # Outside the range that the kernel takes source ports from, which a client of another test may hold at any moment.
+    # Outside the range that the kernel takes source ports from, which a client of another test may hold at any moment. One
+    # that was given out may not be in use yet.
     for (1 .. 500) {
         my $port = 10_000 + int rand 20_000;
+        next if $given{$port};
         my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1) or next;
         close $socket;
+        $given{$port} = 1;
         return $port;
     }
     die "no free port\n";
