@@ -91,6 +91,7 @@ pub struct ZoneUse {
     line: ngx_uint_t,
     /// in [`MainConf::zones`]
     pub index: usize,
+    pub zone: *mut Zone,
 }
 
 /// What is configured in `http`. In the configuration's pool, all zero at first.
@@ -359,7 +360,7 @@ extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *
             }
             // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
             let (file, line) = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
-            push(cf, &mut loc.uses, ZoneUse { name, file, line, index: usize::MAX })?;
+            push(cf, &mut loc.uses, ZoneUse { name, file, line, index: usize::MAX, zone: null_mut() })?;
         }
         if before == 0 && !loc.uses.is_null() {
             let main = parsing_main_conf(cf);
@@ -501,6 +502,7 @@ fn resolve(cf: &mut ngx_conf_t, main: &mut MainConf) -> Result<(), ()> {
                 return Err(());
             };
             used.index = index;
+            used.zone = main.zones()[index];
         }
     }
     Ok(())

@@ -20,8 +20,8 @@ use nginx_sys::{
     ngx_shmtx_unlock, ngx_uint_t,
 };
 
-use crate::request;
 use crate::worker::{Owner, Worker, enter_loop, with};
+use crate::{attribution, request};
 
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
@@ -64,23 +64,22 @@ unsafe extern "C" fn process_events(
         let posted = &raw mut ngx_posted_events;
         let (mut waiting, mut ready) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         let (waiting, ready) = (waiting.as_mut_ptr(), ready.as_mut_ptr());
-        let rc;
-        if flags & post == 0 {
+        let direct = flags & post == 0;
+        if direct {
             move_queue(posted, waiting);
-            rc = real(cycle, timer, flags | post);
-            with(|worker| worker.switch(Owner::Loop));
+        }
+        let rc = real(cycle, timer, flags | post);
+        with(|worker| worker.switch(Owner::Loop));
+        if direct {
             move_queue(posted, ready);
             move_queue(waiting, posted);
-            run(&raw mut ngx_posted_accept_events);
+        }
+        run(&raw mut ngx_posted_accept_events);
+        if direct {
             run(ready);
-        } else {
-            rc = real(cycle, timer, flags);
-            with(|worker| worker.switch(Owner::Loop));
-            run(&raw mut ngx_posted_accept_events);
-            if ngx_accept_mutex_held != 0 {
-                // the caller unlocks it again, which does nothing then: it compares the holder's pid
-                ngx_shmtx_unlock(&raw mut ngx_accept_mutex);
-            }
+        } else if ngx_accept_mutex_held != 0 {
+            // the caller unlocks it again, which does nothing then: it compares the holder's pid
+            ngx_shmtx_unlock(&raw mut ngx_accept_mutex);
         }
         expire_timers();
         run(posted);
@@ -167,7 +166,7 @@ unsafe fn expired() -> Option<*mut ngx_event_t> {
 #[inline]
 unsafe fn wake(event: *mut ngx_event_t) {
     with(|worker| {
-        let owner = worker.owner_of(event);
+        let owner = attribution::owner_of(worker, event);
         worker.begin_wakeup(owner);
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use accounting::account::{CacheStatus, Outcome};
+use accounting::account::{CacheStatus, Outcome, Usage};
 use accounting::key::MAX_KEY_BYTES;
 use accounting::request::RequestMeter;
 use nginx_sys::{
@@ -19,7 +19,7 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::conf::{Zone, ZoneUse, loc_conf, main_conf};
+use crate::conf::{Zone, ZoneUse, loc_conf};
 use crate::worker::{AccountId, AccountSet, Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
 
@@ -53,6 +53,16 @@ pub struct Context {
     logging: *const ngx_http_request_t,
     pub touched: bool,
     pub next_touched: Option<NonNull<Context>>,
+}
+
+impl Context {
+    /// What has come up since the last call.
+    fn unsettled(&mut self) -> Usage {
+        // SAFETY: the context is there, so its request and that one's connection are.
+        let (sent, received) =
+            unsafe { ((*(*self.request).connection).sent, (*self.request).request_length) };
+        self.meter.settle(sent.max(0) as u64, received.max(0) as u64)
+    }
 }
 
 static NEXT_HEADER_FILTER: AtomicUsize = AtomicUsize::new(0);
@@ -205,24 +215,17 @@ impl Worker {
     }
 
     /// Final: what is charged from here on is for the accounts.
-    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, ended: &Ended) {
+    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, outcome: &Outcome) {
         self.leave_flight(pointer);
         let context = self.context(pointer);
-        let usage = context.meter.settle(ended.outcome.response_bytes, ended.received_bytes);
-        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..ended.outcome };
-        context.stopped = true;
+        let mut usage = context.unsettled();
+        usage.cpu_ns += context.late_ns;
+        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..*outcome };
         context.logged = true;
         context.accounts = accounts;
-        let (connection, late_ns) = (context.connection, context.late_ns);
-        self.charge_accounts(&accounts, late_ns);
-        let now_ms = now_ms();
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get(usize::from(zone)) {
-                let account = zone.table.account(slot);
-                account.add(now_ms, &usage);
-                account.finish(&outcome);
-            }
-        }
+        let connection = context.connection;
+        self.add(&accounts, &usage);
+        self.accounts(&accounts).for_each(|account| account.finish(&outcome));
         if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }
@@ -270,28 +273,17 @@ impl Worker {
     /// The process is about to exit with requests open: their accounts get what they have used.
     pub fn land_all(&mut self) {
         while let Some(pointer) = self.flying {
-            // SAFETY: the context is there, so its request and that one's connection are.
-            let (sent, received) = unsafe {
-                let r = &*self.context(pointer).request;
-                ((*r.connection).sent.max(0) as u64, r.request_length.max(0) as u64)
-            };
-            self.settle(pointer, sent, received);
+            self.settle(pointer);
             self.leave_flight(pointer);
         }
     }
 
     /// Moves what a running request has used since the last time to its accounts.
-    fn settle(&mut self, pointer: NonNull<Context>, sent_bytes: u64, received_bytes: u64) {
-        let now_ms = now_ms();
+    fn settle(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        context.settled_ms = now_ms;
-        let usage = context.meter.settle(sent_bytes, received_bytes);
-        let accounts = context.accounts;
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get(usize::from(zone)) {
-                zone.table.account(slot).add(now_ms, &usage);
-            }
-        }
+        context.settled_ms = now_ms();
+        let (accounts, usage) = (context.accounts, context.unsettled());
+        self.add(&accounts, &usage);
     }
 
     /// The request is being freed: nothing may point to its context any more.
@@ -388,40 +380,30 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && let Some(pointer) = find(r)
         {
             let accounts = accounts_of(r, true);
-            let ended = Ended::of(r);
-            with(|worker| worker.finish(pointer, accounts, &ended));
+            let outcome = outcome_of(r);
+            with(|worker| worker.finish(pointer, accounts, &outcome));
         }
     }
     NGX_OK as ngx_int_t
 }
 
 /// How a request ended, but for its CPU.
-struct Ended {
-    outcome: Outcome,
-    received_bytes: u64,
-}
-
-impl Ended {
-    unsafe fn of(r: *mut ngx_http_request_t) -> Self {
-        // SAFETY: a request in its log phase is complete.
-        unsafe {
-            let r = &*r;
-            // as `ngx_http_variable_status`
-            let status = if r.err_status != 0 { r.err_status } else { r.headers_out.status };
-            #[cfg(ngx_feature = "http_cache")]
-            let cache = r.upstream.as_ref().map_or(0, |upstream| upstream.cache_status() as usize);
-            #[cfg(not(ngx_feature = "http_cache"))]
-            let cache = 0;
-            Ended {
-                outcome: Outcome {
-                    status: status as u64,
-                    cache: CacheStatus::from_nginx(cache),
-                    connection_order: (*r.connection).requests as u64,
-                    response_bytes: (*r.connection).sent.max(0) as u64,
-                    cpu_ns: 0,
-                },
-                received_bytes: r.request_length.max(0) as u64,
-            }
+unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
+    // SAFETY: a request in its log phase is complete.
+    unsafe {
+        let r = &*r;
+        // as `ngx_http_variable_status`
+        let status = if r.err_status != 0 { r.err_status } else { r.headers_out.status };
+        #[cfg(ngx_feature = "http_cache")]
+        let cache = r.upstream.as_ref().map_or(0, |upstream| upstream.cache_status() as usize);
+        #[cfg(not(ngx_feature = "http_cache"))]
+        let cache = 0;
+        Outcome {
+            status: status as u64,
+            cache: CacheStatus::from_nginx(cache),
+            connection_order: (*r.connection).requests as u64,
+            response_bytes: (*r.connection).sent.max(0) as u64,
+            cpu_ns: 0,
         }
     }
 }
@@ -431,13 +413,8 @@ unsafe fn accounts_of(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
     let mut accounts = AccountSet::EMPTY;
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
-        let used = loc_conf(r).zones();
-        if used.is_empty() {
-            return accounts;
-        }
-        let Some(main) = main_conf(nginx_sys::ngx_cycle.cast()) else { return accounts };
-        for used in used {
-            let Some(&zone) = main.zones().get(used.index) else { continue };
+        for used in loc_conf(r).zones() {
+            let zone = used.zone;
             let mut value = ngx_str_t::empty();
             if ngx_http_complex_value(r, &raw mut (*zone).key, &mut value) != NGX_OK as ngx_int_t
                 || value.is_empty()
@@ -492,9 +469,7 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
             with(|worker| worker.enter_flight(pointer, accounts, wanted));
         }
         if settle {
-            let sent = (*(*r).connection).sent.max(0) as u64;
-            let received = (*r).request_length.max(0) as u64;
-            with(|worker| worker.settle(pointer, sent, received));
+            with(|worker| worker.settle(pointer));
         }
         // the request pays for this
         with(|worker| {

@@ -2,8 +2,8 @@
 
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
-    ngx_http_core_main_conf_t, ngx_http_get_variable_pt, ngx_http_request_t, ngx_http_variable_t,
-    ngx_http_variable_value_t, ngx_int_t, ngx_pnalloc, ngx_str_t, ngx_uint_t,
+    ngx_http_core_main_conf_t, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_pnalloc, ngx_str_t, ngx_uint_t,
 };
 
 use ngx::ngx_string;
@@ -15,20 +15,26 @@ const NS_PER_S: u64 = 1_000_000_000;
 const LONGEST: usize = 21;
 
 const CONNECTION_NS: ngx_str_t = ngx_string!("request_cpu_connection_ns");
-const VARIABLES: [(ngx_str_t, ngx_http_get_variable_pt); 4] = [
-    (ngx_string!("request_cpu_time"), Some(time)),
-    (ngx_string!("request_cpu_ns"), Some(total_ns)),
-    (ngx_string!("request_cpu_wakeups"), Some(wakeups)),
-    (CONNECTION_NS, Some(connection_ns)),
+
+/// What a variable shows: a whole number, and decimals of it.
+type Show = fn(&Reading) -> (u64, Option<u64>);
+
+/// A variable's `data` is its place here.
+const VARIABLES: [(ngx_str_t, Show); 4] = [
+    (ngx_string!("request_cpu_time"), |r| (r.total_ns / NS_PER_S, Some(r.total_ns % NS_PER_S))),
+    (ngx_string!("request_cpu_ns"), |r| (r.total_ns, None)),
+    (ngx_string!("request_cpu_wakeups"), |r| (r.wakeups, None)),
+    (CONNECTION_NS, |r| (r.connection_ns, None)),
 ];
 
 pub extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    for (mut name, get_handler) in VARIABLES {
+    for (at, (mut name, _)) in VARIABLES.into_iter().enumerate() {
         // SAFETY: NGINX calls with a valid `cf`; it copies the name.
         let variable =
             unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
         let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
-        variable.get_handler = get_handler;
+        variable.get_handler = Some(get);
+        variable.data = at;
     }
     NGX_OK as ngx_int_t
 }
@@ -49,56 +55,20 @@ pub fn used(core: &ngx_http_core_main_conf_t) -> Used {
     }
 }
 
-unsafe extern "C" fn time(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: as NGINX has called us.
-    unsafe { write(r, v, |reading| (reading.total_ns / NS_PER_S, Some(reading.total_ns % NS_PER_S))) }
-}
-
-unsafe extern "C" fn total_ns(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: as NGINX has called us.
-    unsafe { write(r, v, |reading| (reading.total_ns, None)) }
-}
-
-unsafe extern "C" fn wakeups(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: as NGINX has called us.
-    unsafe { write(r, v, |reading| (reading.wakeups, None)) }
-}
-
-unsafe extern "C" fn connection_ns(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: as NGINX has called us.
-    unsafe { write(r, v, |reading| (reading.connection_ns, None)) }
-}
-
 /// Sets a variable to a number, or to a number with nine decimals.
-unsafe fn write(
+unsafe extern "C" fn get(
     r: *mut ngx_http_request_t,
     v: *mut ngx_http_variable_value_t,
-    number: impl FnOnce(&Reading) -> (u64, Option<u64>),
+    data: usize,
 ) -> ngx_int_t {
     // SAFETY: NGINX calls with a request and with room for a value, which lives as long as the request's pool.
     unsafe {
         let v = &mut *v;
-        let Some(reading) = request::read(r) else {
+        let (Some(reading), Some((_, show))) = (request::read(r), VARIABLES.get(data)) else {
             v.set_not_found(1);
             return NGX_OK as ngx_int_t;
         };
-        let (whole, decimals) = number(&reading);
+        let (whole, decimals) = show(&reading);
         let mut text = [0u8; LONGEST];
         let mut at = text.len();
         if let Some(decimals) = decimals {

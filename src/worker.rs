@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::account::Usage;
+use accounting::account::{Account, Usage};
 use accounting::books::Books;
 use accounting::in_flight::InFlight;
 use accounting::meter::{Clock, Meter};
@@ -304,17 +304,22 @@ impl Worker {
         unsafe { context.as_mut() }
     }
 
-    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
-    pub fn charge_accounts(&mut self, accounts: &AccountSet, ns: u64) {
-        if ns == 0 {
-            return;
-        }
-        let usage = Usage { cpu_ns: ns, ..Usage::default() };
+    /// The records of accounts.
+    pub fn accounts(&self, accounts: &AccountSet) -> impl Iterator<Item = &Account> {
+        let zone_of = |&(zone, slot): &AccountId| Some((self.zones.get(usize::from(zone))?, slot));
+        accounts.ids().iter().filter_map(zone_of).map(|(zone, slot)| zone.table.account(slot))
+    }
+
+    /// Adds to accounts.
+    pub fn add(&self, accounts: &AccountSet, usage: &Usage) {
         let now_ms = now_ms();
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get(usize::from(zone)) {
-                zone.table.account(slot).add(now_ms, &usage);
-            }
+        self.accounts(accounts).for_each(|account| account.add(now_ms, usage));
+    }
+
+    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
+    pub fn charge_accounts(&self, accounts: &AccountSet, ns: u64) {
+        if ns != 0 {
+            self.add(accounts, &Usage { cpu_ns: ns, ..Usage::default() });
         }
     }
 
@@ -436,12 +441,6 @@ impl Worker {
         self.read_clock();
         self.update_other_threads();
         self.show();
-    }
-
-    /// Whose wakeup the event is.
-    #[inline]
-    pub fn owner_of(&self, event: *mut ngx_event_t) -> Owner {
-        attribution::owner_of(self, event)
     }
 }
 
