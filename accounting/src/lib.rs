@@ -14,6 +14,7 @@ pub mod meter;
 pub mod render;
 pub mod request;
 pub mod table;
+pub mod unsettled;
 pub mod window;
 pub mod workers;
 
