@@ -5,7 +5,7 @@
 //! - [`conf`]: directives; [`zones`]: shared memory;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
-//! - [`request`]: a request's context, its claims, its settlement;
+//! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
 //! - [`variables`] and [`status`]: what a user gets to see.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
@@ -17,6 +17,7 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
+mod accounts;
 mod attribution;
 mod clock;
 mod conf;

@@ -3,12 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::account::Usage;
 use accounting::books::Books;
-use accounting::in_flight::InFlight;
 use accounting::meter::{Meter, Mode};
-use accounting::table::{Slot, Spare, Table};
-use accounting::unsettled::Unsettled;
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
     NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
@@ -16,9 +12,10 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
+use crate::accounts::{AccountSet, Zones};
 use crate::attribution::Connections;
 use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
-use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
+use crate::conf::main_conf;
 use crate::request::Context;
 use crate::{attribution, event_loop, zones};
 
@@ -44,44 +41,6 @@ pub enum Owner {
     Accounts,
 }
 
-/// An account: a zone by its place in the configuration, and a slot of its table.
-pub type AccountId = (u16, Slot);
-
-/// The accounts of one request.
-#[derive(Debug, Clone, Copy)]
-pub struct AccountSet {
-    count: usize,
-    ids: [AccountId; MAX_ZONES_PER_REQUEST],
-}
-
-impl AccountSet {
-    pub const EMPTY: AccountSet = AccountSet { count: 0, ids: [(0, Slot::OVERFLOW); MAX_ZONES_PER_REQUEST] };
-
-    /// Adds an account; the ninth is left out, but `request_cpu` allows no ninth zone.
-    pub fn push(&mut self, id: AccountId) {
-        if let Some(free) = self.ids.get_mut(self.count) {
-            *free = id;
-            self.count += 1;
-        }
-    }
-
-    pub fn ids(&self) -> &[AccountId] {
-        &self.ids[..self.count]
-    }
-}
-
-/// A zone, as this worker uses it.
-pub struct ZoneHandle {
-    pub table: Table,
-    pub spare: Spare,
-    pub unsettled: Unsettled,
-    /// accounts by the number of the server, where that alone decides
-    pub of_servers: Box<[Option<Slot>]>,
-    pub in_flight: InFlight,
-    /// monotonic milliseconds before which no further warning of a full zone is logged
-    pub quiet_until_ms: u64,
-}
-
 pub struct Worker {
     cycle: *const ngx_cycle_t,
     meter: Meter<ThreadClocks>,
@@ -96,7 +55,7 @@ pub struct Worker {
     /// requests in flight, linked through their contexts
     pub flying: Option<NonNull<Context>>,
     pub connections: Connections,
-    pub zones: Vec<ZoneHandle>,
+    pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
     /// whether what a connection brings is cut off exactly where its request begins
@@ -146,20 +105,9 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         attribution::wrap_listeners(&mut *cycle);
         (Connections::of(&*cycle), (*cycle).log)
     };
-    let zones: Vec<ZoneHandle> = main
-        .zones()
-        .iter()
-        // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
-        .filter_map(|&zone| unsafe { (*zone).table })
-        .map(|table| ZoneHandle {
-            table,
-            spare: Spare::default(),
-            unsettled: Unsettled::default(),
-            of_servers: vec![None; main.servers + 1].into(),
-            in_flight: InFlight::default(),
-            quiet_until_ms: 0,
-        })
-        .collect();
+    // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
+    let tables = main.zones().iter().filter_map(|&zone| unsafe { (*zone).table });
+    let zones = Zones::new(tables, main.servers);
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
     let meter = Meter::start(clocks, main.clock);
@@ -187,11 +135,11 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 }
 
 /// A place in the shared books. Workers that were killed are found here: the master starts a new one for each.
-fn take_seat(workers: Workers, zones: &[ZoneHandle], log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
+fn take_seat(workers: Workers, zones: &Zones, log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
     let own = std::process::id();
     // a dead worker may have had the pid that is ours now
     if workers.bury(|pid| pid != own && is_alive(pid)) > 0 {
-        zones.iter().for_each(|zone| zone.table.next_epoch());
+        zones.next_epoch();
     }
     // SAFETY: NGINX sets it before it calls.
     let number = unsafe { ngx_worker } as u32;
@@ -223,7 +171,7 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
-        self.settle_zones();
+        self.zones.settle();
         self.show();
         if let Some((workers, seat)) = self.shown.take() {
             workers.leave(seat);
@@ -242,19 +190,18 @@ impl Worker {
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
                 let context = self.context(context);
-                if context.logged {
-                    let accounts = context.accounts;
-                    self.charge_accounts(&accounts, lap_ns);
-                } else if context.stopped {
+                if !context.stopped {
+                    context.meter.charge(lap_ns);
+                } else if !context.logged {
                     context.late_ns += lap_ns;
                 } else {
-                    context.meter.charge(lap_ns);
+                    let accounts = context.accounts.clone();
+                    self.zones.charge(&accounts, lap_ns);
                 }
             }
             Owner::Accounts => {
                 self.books.charged_ns += lap_ns;
-                let accounts = self.last;
-                self.charge_accounts(&accounts, lap_ns);
+                self.zones.charge(&self.last, lap_ns);
             }
         }
     }
@@ -293,40 +240,6 @@ impl Worker {
         unsafe { context.as_mut() }
     }
 
-    /// Adds to accounts.
-    #[inline]
-    pub fn add(&mut self, accounts: &AccountSet, usage: &Usage) {
-        let now_ms = now_ms();
-        self.each(accounts, |zone, slot| zone.unsettled.add(&zone.table, now_ms, slot, usage));
-    }
-
-    /// Goes through accounts.
-    #[inline]
-    pub fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut ZoneHandle, Slot)) {
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                f(zone, slot);
-            }
-        }
-    }
-
-    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
-    #[inline]
-    pub fn charge_accounts(&mut self, accounts: &AccountSet, ns: u64) {
-        if ns != 0 {
-            self.add(accounts, &Usage { cpu_ns: ns, ..Usage::default() });
-        }
-    }
-
-    /// What this turn of the loop has brought becomes visible to others.
-    #[inline]
-    fn settle_zones(&mut self) {
-        let now_ms = now_ms();
-        for zone in &mut self.zones {
-            zone.unsettled.settle(&zone.table, now_ms);
-        }
-    }
-
     /// Empty room for variables, to be given back.
     pub fn take_scratch(&mut self) -> Vec<ngx_http_variable_value_t> {
         let mut scratch = core::mem::take(&mut self.scratch);
@@ -339,8 +252,8 @@ impl Worker {
     }
 
     /// From here on [`Owner::Accounts`] stands for these accounts.
-    pub fn set_last(&mut self, accounts: AccountSet) {
-        self.last = accounts;
+    pub fn set_last(&mut self, accounts: &AccountSet) {
+        self.last.copy_from(accounts);
     }
 
     /// An event's handler is about to be called; the running lap is its.
@@ -418,16 +331,14 @@ impl Worker {
             self.next_tick_ms = now_ms + TICK_MS;
             self.tick();
         }
-        self.settle_zones();
+        self.zones.settle();
         self.show();
     }
 
     fn tick(&mut self) {
         self.meter.clocks().calibrate();
         self.update_other_threads();
-        for zone in &mut self.zones {
-            zone.in_flight.follow(&zone.table);
-        }
+        self.zones.follow();
     }
 
     fn update_other_threads(&mut self) {
@@ -447,7 +358,7 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();
-        self.settle_zones();
+        self.zones.settle();
         self.show();
     }
 }

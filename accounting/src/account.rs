@@ -121,18 +121,36 @@ pub fn size_class(bytes: u64) -> usize {
 }
 
 /// Which bucket of [`CPU_BOUNDS_NS`] a request of `ns` nanoseconds falls into.
-pub fn cpu_bucket(ns: u64) -> usize {
-    CPU_BOUNDS_NS.partition_point(|&bound| bound < ns)
+#[inline]
+pub fn cpu_bucket(ns: u64) -> u8 {
+    // the bounds are so far apart that there is one between two powers of two at most
+    let first = FIRST_BUCKETS[64 - ns.leading_zeros() as usize];
+    first + u8::from(CPU_BOUNDS_NS.get(usize::from(first)).is_some_and(|&bound| ns > bound))
 }
 
-/// Where a request belongs in each breakdown, as places in them.
+/// The lowest bucket of the numbers that have so many bits.
+const FIRST_BUCKETS: [u8; 65] = {
+    let mut first = [0; 65];
+    let mut bits = 1;
+    while bits <= 64 {
+        let least = 1u64 << (bits - 1);
+        let mut bucket = 0;
+        while bucket < CPU_BOUNDS_NS.len() && CPU_BOUNDS_NS[bucket] < least {
+            bucket += 1;
+        }
+        first[bits] = bucket as u8;
+        bits += 1;
+    }
+    first
+};
+
+/// Where a request belongs in each breakdown but that of CPU, as places in them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Classes {
     response: u8,
     order: u8,
     cache: u8,
     size: u8,
-    cpu: u8,
 }
 
 impl Outcome {
@@ -145,10 +163,9 @@ impl Outcome {
         };
         let order = self.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
         let size = size_class(self.response_bytes);
-        let cpu = cpu_bucket(self.cpu_ns);
-        let [response, order, cache, size, cpu] =
-            [response, order, self.cache as usize, size, cpu].map(|place| place as u8);
-        Classes { response, order, cache, size, cpu }
+        let [response, order, cache, size] =
+            [response, order, self.cache as usize, size].map(|place| place as u8);
+        Classes { response, order, cache, size }
     }
 }
 
@@ -213,14 +230,18 @@ impl Account {
         add(&self.received_bytes, usage.received_bytes);
     }
 
-    /// Counts requests that ended, all of the same classes.
+    /// Counts requests that ended, all of the same classes; not yet by their CPU.
     pub fn count(&self, classes: &Classes, count: &Count) {
-        let &Classes { response, order, cache, size, cpu } = classes;
+        let &Classes { response, order, cache, size } = classes;
         self.responses[usize::from(response)].fetch_add(count.requests, Relaxed);
         self.by_order[usize::from(order)].add(count);
         self.by_cache[usize::from(cache)].add(count);
         self.by_size[usize::from(size)].add(count);
-        self.by_cpu[usize::from(cpu)].fetch_add(count.requests, Relaxed);
+    }
+
+    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`].
+    pub fn count_cpu(&self, bucket: u8, requests: u64) {
+        self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }
 
     /// Requests that are open, over all workers.
@@ -330,7 +351,7 @@ pub(crate) mod tests {
         assert_eq!(cpu_bucket(0), 0);
         assert_eq!(cpu_bucket(10_000), 0);
         assert_eq!(cpu_bucket(10_001), 1);
-        assert_eq!(cpu_bucket(u64::MAX), CPU_BOUNDS_NS.len());
+        assert_eq!(usize::from(cpu_bucket(u64::MAX)), CPU_BOUNDS_NS.len());
     }
 
     #[test]
@@ -485,7 +506,7 @@ pub(crate) mod tests {
         #[test]
         fn a_bucket_of_cpu_holds_its_requests(ns: u64, shift in 0u32..64) {
             let ns = ns >> shift;
-            let bucket = cpu_bucket(ns);
+            let bucket = usize::from(cpu_bucket(ns));
             prop_assert!(CPU_BOUNDS_NS.get(bucket).is_none_or(|&bound| ns <= bound));
             prop_assert!(bucket == 0 || ns > CPU_BOUNDS_NS[bucket - 1]);
         }

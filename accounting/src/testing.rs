@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use proptest::prelude::ProptestConfig;
 
-use crate::account::{Account, Count, Outcome};
+use crate::account::{Account, Count, Outcome, cpu_bucket};
 use crate::table::{Error, Table};
 use crate::window::{Ring, Windows};
 
@@ -82,5 +82,6 @@ impl Account {
     /// Counts one request that ended.
     pub fn finish(&self, outcome: &Outcome) {
         self.count(&outcome.classes(), &Count { requests: 1, cpu_ns: outcome.cpu_ns });
+        self.count_cpu(cpu_bucket(outcome.cpu_ns), 1);
     }
 }

@@ -3,7 +3,7 @@
 //! An atomic addition takes as long as some twenty plain ones, and a request needs more than a dozen. So what the requests of
 //! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
 
-use crate::account::{Classes, Count, Usage};
+use crate::account::{Classes, Count, Usage, cpu_bucket};
 use crate::table::{Slot, Table};
 
 /// Accounts that are summed up at the same time. A worker that serves more of them in one turn adds more often.
@@ -17,6 +17,9 @@ struct Sums {
     /// requests that ended, all of the same classes
     classes: Classes,
     ended: Count,
+    /// and those of the same bucket of CPU, which changes more often
+    bucket: u8,
+    in_bucket: u64,
 }
 
 /// One worker's sums for the accounts of one table.
@@ -42,11 +45,17 @@ impl Unsettled {
         sums
     }
 
-    /// A request, or what came after its log line, has used this. `now_ms` is a monotonic clock's that all workers share.
+    /// A request has used this. `now_ms` is a monotonic clock's that all workers share.
     #[inline]
     pub fn add(&mut self, table: &Table, now_ms: u64, slot: Slot, usage: &Usage) {
         let sums = &mut self.sums(table, now_ms, slot).usage;
         *sums = sums.plus(usage);
+    }
+
+    /// What came after a request's log line has used `ns` nanoseconds of CPU.
+    #[inline]
+    pub fn charge(&mut self, table: &Table, now_ms: u64, slot: Slot, ns: u64) {
+        self.sums(table, now_ms, slot).usage.cpu_ns += ns;
     }
 
     /// A request has ended, of these classes, that took `cpu_ns` nanoseconds of CPU; `usage` is what is new.
@@ -66,6 +75,12 @@ impl Unsettled {
             sums.settle_ended(table);
             sums.classes = classes;
         }
+        let bucket = cpu_bucket(cpu_ns);
+        if sums.bucket != bucket {
+            sums.settle_bucket(table);
+            sums.bucket = bucket;
+        }
+        sums.in_bucket += 1;
         sums.ended.requests += 1;
         sums.ended.cpu_ns += cpu_ns;
     }
@@ -82,15 +97,27 @@ impl Unsettled {
 }
 
 impl Sums {
+    #[cold]
+    #[inline(never)]
     fn settle(&mut self, table: &Table, now_ms: u64) {
         table.account(self.slot).add(now_ms, &core::mem::take(&mut self.usage));
         self.settle_ended(table);
+        self.settle_bucket(table);
     }
 
+    #[cold]
+    #[inline(never)]
     fn settle_ended(&mut self, table: &Table) {
         let ended = core::mem::take(&mut self.ended);
         if ended.requests != 0 {
             table.account(self.slot).count(&self.classes, &ended);
+        }
+    }
+
+    fn settle_bucket(&mut self, table: &Table) {
+        let requests = core::mem::take(&mut self.in_bucket);
+        if requests != 0 {
+            table.account(self.slot).count_cpu(self.bucket, requests);
         }
     }
 }
@@ -135,10 +162,11 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Add(at, n) => {
-                        let usage = Usage { cpu_ns: n, wakeups: 1, sent_bytes: n + 1, received_bytes: n + 2 };
+                        let usage = Usage { cpu_ns: n / 2, wakeups: 1, sent_bytes: n + 1, received_bytes: n + 2 };
                         unsettled.add(&table, 5_000, slots[at], &usage);
+                        unsettled.charge(&table, 5_000, slots[at], n);
                         let sum = &mut expected.entry(at).or_default().0;
-                        *sum = sum.plus(&usage);
+                        *sum = sum.plus(&Usage { cpu_ns: n / 2 + n, ..usage });
                     }
                     Step::Finish(at, outcome) => {
                         unsettled.finish(&table, 5_000, slots[at], &Usage::default(), outcome.classes(), outcome.cpu_ns);
