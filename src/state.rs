@@ -48,8 +48,12 @@ const MAX_SET_ASIDE: usize = 100;
 /// Brings the accounts of a zone's file into its new table.
 pub fn load(zone: &mut Zone, table: &Table, log: *mut ngx_log_t) {
     let Some(path) = zone.state.clone() else { return };
+    let saved = examine(zone, &path, log);
+    if is_test() {
+        return;
+    }
     remove_leftovers(&path);
-    if let Some(saved) = examine(zone, &path, log) {
+    if let Some(saved) = saved {
         let restored = saved.restore(table);
         zones::log_restored(zone, restored, &format!("\"{}\"", path.display()), log);
     }
@@ -79,8 +83,7 @@ fn examine(zone: &mut Zone, path: &Path, log: *mut ngx_log_t) -> Option<Saved> {
         Ok(saved) => return saved,
         Err(reason) => reason,
     };
-    // SAFETY: set when NGINX starts.
-    if unsafe { ngx_test_config } != 0 {
+    if is_test() {
         ngx_log_error!(
             NGX_LOG_WARN,
             log,
@@ -134,6 +137,12 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether this is `nginx -t`, which must change nothing.
+fn is_test() -> bool {
+    // SAFETY: set when NGINX starts.
+    unsafe { ngx_test_config != 0 }
+}
+
 /// Gives the file a name that no other one has.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let names = (0..MAX_SET_ASIDE).map(|n| match n {
@@ -149,16 +158,14 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    Err(io::ErrorKind::AlreadyExists.into())
+    Err(io::Error::other("there are too many of its kind"))
 }
 
 /// Removes what a process that was killed while it wrote has left behind.
 fn remove_leftovers(path: &Path) {
-    // SAFETY: set when NGINX starts.
-    let testing = unsafe { ngx_test_config } != 0;
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let Ok(entries) = fs::read_dir(folder).map(|entries| entries.flatten()) else { return };
-    for entry in entries.filter(|_| !testing) {
+    for entry in entries {
         let found = entry.file_name();
         let pid = found.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
         let pid: Option<u32> = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());

@@ -47,7 +47,7 @@ impl core::fmt::Display for Refused {
         match self {
             Refused::Foreign => f.write_str("it is not a state file"),
             Refused::Truncated => f.write_str("it is truncated"),
-            Refused::Corrupt => f.write_str("it is corrupt"),
+            Refused::Corrupt => f.write_str("it is damaged"),
             Refused::Version(version) => write!(f, "it has version {version}, known is {VERSION}"),
             Refused::OtherKey(text) => write!(f, "it was saved for the key \"{text}\""),
         }
@@ -261,6 +261,9 @@ mod tests {
         });
     }
 
+    /// Of what is tried with every byte, Miri gets a part.
+    const STEP: usize = if cfg!(miri) { 199 } else { 1 };
+
     /// A small file.
     fn example() -> Vec<u8> {
         let region = Region::new(20_000);
@@ -296,7 +299,7 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let file = example();
-        for bytes in 0..file.len() {
+        for bytes in (0..file.len()).step_by(STEP) {
             let refused = read(&file[..bytes], KEY).unwrap_err();
             assert_eq!(refused, Refused::Truncated, "{bytes} of {}", file.len());
         }
@@ -307,7 +310,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_refused() {
         let mut file = example();
-        for at in 0..file.len() {
+        for at in (0..file.len()).step_by(STEP) {
             for bit in 0..8 {
                 file[at] ^= 1 << bit;
                 assert!(read(&file, KEY).is_err(), "bit {bit} of byte {at}");
@@ -327,9 +330,9 @@ mod tests {
         let other = body(&file).replacen(":1,", ":27,", 1);
         assert_eq!(reason(&resummed(&other)), "it has version 27, known is 1");
         let wrong = body(&file).replacen("\"cut\":1", "\"cut\":-1", 1);
-        assert_eq!(reason(&resummed(&wrong)), "it is corrupt");
+        assert_eq!(reason(&resummed(&wrong)), "it is damaged");
         let wrong = body(&file).replacen(",[200,", ",[200,1,", 1);
-        assert_eq!(reason(&resummed(&wrong)), "it is corrupt", "one counter too many");
+        assert_eq!(reason(&resummed(&wrong)), "it is damaged", "one counter too many");
     }
 
     #[test]
@@ -378,7 +381,7 @@ mod tests {
         let table = region.table().unwrap();
         count(&table, b"a", 5);
         let length = written(&table).len();
-        for room in 0..length {
+        for room in (0..length).step_by(STEP) {
             let mut space = vec![0; room];
             assert!(write(&table, KEY, &mut space[..]).is_err(), "{room} of {length} bytes");
         }
