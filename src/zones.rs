@@ -61,37 +61,23 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &mut Zone) -> Result<(), table::Error>
     let log = shm.shm.log;
     let bytes = free_bytes(shm);
     let name = [b":", zone.name.as_bytes()].concat();
-    let key_text = zone.key_text.as_bytes();
-    let mut old = running(zone);
-    if is_new_binary()
-        && let Some(memory) = Memory::inherited(&name)
-    {
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-        match unsafe { Table::open(memory.base(), memory.bytes(), key_text) } {
-            Ok(table) if memory.bytes() == bytes => {
-                ngx_log_error!(
-                    NGX_LOG_NOTICE,
-                    log,
-                    "request_cpu_zone \"{}\" goes on with the accounts of the binary before",
-                    zone.name
-                );
-                zone.table = Some(table);
-                zone.memory = Some(memory);
-                state::check(zone, log);
-                state::begin(zone);
-                return Ok(());
-            }
-            Ok(table) => old = Some((table, Some(memory))),
-            Err(error) => {
-                ngx_log_error!(
-                    NGX_LOG_NOTICE,
-                    log,
-                    "request_cpu_zone \"{}\" does not go on with the accounts of the binary before: {error}",
-                    zone.name
-                );
-            }
+    let old = match inherited(zone, &name, log) {
+        Some((table, memory)) if memory.bytes() == bytes => {
+            ngx_log_error!(
+                NGX_LOG_NOTICE,
+                log,
+                "request_cpu_zone \"{}\" goes on with the accounts of the binary before",
+                zone.name
+            );
+            zone.table = Some(table);
+            zone.memory = Some(memory);
+            state::check(zone, log);
+            state::begin(zone);
+            return Ok(());
         }
-    }
+        Some((table, memory)) => Some((table, Some(memory))),
+        None => running(zone),
+    };
     zone.memory = shared_memory(&name, bytes, log);
     let base = zone
         .memory
@@ -100,7 +86,7 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &mut Zone) -> Result<(), table::Error>
         .or_else(|| take_all(shm, bytes))
         .ok_or(table::Error::TooSmall)?;
     // SAFETY: memory that nobody else uses, at the start of a page, and that stays as long as the zone.
-    let table = unsafe { Table::create(base, bytes, seed(), key_text) }?;
+    let table = unsafe { Table::create(base, bytes, seed(), zone.key_text.as_bytes()) }?;
     zone.table = Some(table);
     match old {
         Some((old, _memory)) => {
@@ -112,6 +98,24 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &mut Zone) -> Result<(), table::Error>
     }
     state::begin(zone);
     Ok(())
+}
+
+/// The table of this zone that the binary before has left us, maybe of another size.
+fn inherited(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Table, Memory)> {
+    let memory = is_new_binary().then(|| Memory::inherited(name))??;
+    // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+    match unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) } {
+        Ok(table) => Some((table, memory)),
+        Err(error) => {
+            ngx_log_error!(
+                NGX_LOG_NOTICE,
+                log,
+                "request_cpu_zone \"{}\" does not go on with the accounts of the binary before: {error}",
+                zone.name
+            );
+            None
+        }
+    }
 }
 
 /// Says what became of accounts that were there before.
@@ -244,8 +248,8 @@ extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_i
         return NGX_OK as ngx_int_t;
     }
     let name = b"_workers";
-    let inherited = is_new_binary().then(|| Memory::inherited(name)).flatten();
-    if let Some(memory) = inherited.filter(|memory| memory.bytes() == workers::BYTES) {
+    let left = is_new_binary().then(|| Memory::inherited(name)).flatten();
+    if let Some(memory) = left.filter(|memory| memory.bytes() == workers::BYTES) {
         // SAFETY: as many bytes are mapped, at the start of a page, as long as the zone has `memory`.
         zone.workers = unsafe { Workers::open(memory.base()) }.ok();
         zone.memory = zone.workers.is_some().then_some(memory);

@@ -86,14 +86,18 @@ is_deeply(counters('hosts'), $hosts, 'and no account');
 
 # Once a minute: a worker looks when it begins, so a reload shows it if the time is set back to when it was due. It is in the
 # header of the table (Table::claim_save).
-sub set_due {
+sub set_header {
+    my ($at, $value) = @_;
     my ($fd) = grep { (readlink || '') =~ /^\/memfd:request_cpu:hosts / } glob '/proc/' . $t->master . '/fd/*';
     open my $memory, '+<', $fd or die "$fd: $!\n";
     binmode $memory;
-    seek $memory, 88, 0;
-    print {$memory} pack 'Q', 1;
+    seek $memory, $at, 0;
+    print {$memory} pack 'Q', $value;
     close $memory;
 }
+
+sub set_due { set_header(88, 1) }
+
 set_due();
 ok($t->reload, 'a minute is over');
 ok(wait_until(10, sub { $t->slurp($file) ne $before->{hosts} }), 'a worker saves the accounts');
@@ -212,6 +216,15 @@ is(requests('one.test', 30), 30, 'and its own');
 is($t->stop, 0, 'stop');
 $t->start(%part);
 is(requests('one.test'), 30, 'the new master has saved them');
+is($t->stop, 0, 'stop');
+
+# Should the new binary have another layout of the table, it begins with what was saved
+$t->start(%part, daemon => 1);
+set_header(8, 0);
+ok($t->upgrade, 'a new binary that does not know the table');
+is($t->retire, 0, 'takes over');
+cmp_ok(lines(qr/\[notice\].*"hosts" does not go on.*another version/), '>', 0, 'says so');
+is(requests('one.test'), 30, 'and reads the file');
 is($t->stop, 0, 'stop');
 
 # One process
