@@ -8,16 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::{fs, io};
 
+use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Format;
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_ERROR, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_OK,
-    ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_full_name, ngx_conf_t,
-    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE12, NGX_ERROR, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
+    NGX_LOG_EMERG, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_full_name,
+    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
     ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_pool_cleanup_add, ngx_shared_memory_add,
-    ngx_str_t, ngx_uint_t,
+    ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
@@ -46,7 +47,7 @@ pub static mut COMMANDS: [ngx_command_t; 5] = [
     },
     ngx_command_t {
         name: ngx_string!("request_cpu_clock"),
-        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE12) as ngx_uint_t,
         set: Some(request_cpu_clock),
         conf: NGX_HTTP_MAIN_CONF_OFFSET,
         ..EMPTY_COMMAND
@@ -84,7 +85,7 @@ pub struct Zone {
     pub name: ngx_str_t,
     /// as written, to be compared on reload
     pub key_text: ngx_str_t,
-    pub key: ngx_http_complex_value_t,
+    pub key: Key,
     pub size_bytes: usize,
     /// set when the shared memory is there
     pub table: Option<accounting::table::Table>,
@@ -92,6 +93,16 @@ pub struct Zone {
     pub memory: Option<Memory>,
     /// the file that its counters are kept in
     pub state: Option<PathBuf>,
+}
+
+/// How the key of a request is found.
+pub enum Key {
+    /// `$server_name`, which is a constant of the server: its account need not be looked up each time
+    ServerName(ngx_uint_t),
+    /// one variable, by its index: its value is used where it is
+    Variable(ngx_uint_t),
+    /// text and variables
+    Complex(ngx_http_complex_value_t),
 }
 
 /// A zone that a `request_cpu` names; its place is known when the whole configuration has been read.
@@ -104,7 +115,7 @@ pub struct ZoneUse {
     pub zone: *mut Zone,
 }
 
-/// What is configured in `http`. In the configuration's pool, all zero at first.
+/// What is configured in `http`. In the configuration's pool.
 #[repr(C)]
 pub struct MainConf {
     /// of `*mut Zone`
@@ -112,12 +123,22 @@ pub struct MainConf {
     /// of `*mut ngx_array_t`, each of [`ZoneUse`]
     uses: *mut ngx_array_t,
     clock_set: bool,
+    pub clock: Mode,
     /// whether anything of this module is used, so that requests must be measured
     pub measured: bool,
     /// whether the clock must be read where a request takes over from its connection
     pub connection_variable: bool,
+    /// how many servers there are
+    pub servers: usize,
     /// where the workers' books are; null if nothing is measured
     pub workers: *mut zones::WorkersZone,
+}
+
+/// What is known of a server. In the configuration's pool, all zero at first.
+#[repr(C)]
+pub struct SrvConf {
+    /// its number; the first one has 1
+    pub number: usize,
 }
 
 /// What is configured in a location. In the configuration's pool.
@@ -199,7 +220,36 @@ pub fn own<T>(cf: &ngx_conf_t, value: T) -> Option<*mut T> {
 }
 
 pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    allocate::<MainConf>(cf)
+    let conf = allocate::<MainConf>(cf).cast::<MainConf>();
+    if !conf.is_null() {
+        // SAFETY: just allocated.
+        unsafe {
+            conf.write(MainConf {
+                zones: null_mut(),
+                uses: null_mut(),
+                clock_set: false,
+                clock: Mode::default(),
+                measured: false,
+                connection_variable: false,
+                servers: 0,
+                workers: null_mut(),
+            });
+        }
+    }
+    conf.cast()
+}
+
+pub extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    allocate::<SrvConf>(cf)
+}
+
+/// `ngx_http_merge_servers` calls once for each server.
+pub extern "C" fn merge_srv_conf(cf: *mut ngx_conf_t, _prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: NGINX calls with a valid `cf`, within `http`, and with what `create_srv_conf` made.
+    let (main, server) = unsafe { (parsing_main_conf(&*cf), &mut *conf.cast::<SrvConf>()) };
+    main.servers += 1;
+    server.number = main.servers;
+    CONF_OK
 }
 
 pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
@@ -236,6 +286,16 @@ pub fn main_conf<'a>(cycle: *const nginx_sys::ngx_cycle_t) -> Option<&'a mut Mai
 pub unsafe fn loc_conf<'a>(r: *mut nginx_sys::ngx_http_request_t) -> &'a LocConf {
     // SAFETY: every location has one, made by `create_loc_conf`.
     unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<LocConf>() }
+}
+
+/// The number of the server that a request is for.
+///
+/// # Safety
+/// `r` must be a request that NGINX has created.
+#[inline]
+pub unsafe fn server_number(r: *mut nginx_sys::ngx_http_request_t) -> usize {
+    // SAFETY: every server has one, made by `create_srv_conf`.
+    unsafe { (*(*(*r).srv_conf.add(context_index())).cast::<SrvConf>()).number }
 }
 
 /// Runs the body of a directive and logs its refusal.
@@ -291,7 +351,7 @@ extern "C" fn request_cpu_zone(
         };
         let mut value = args[1];
         let key_text = value;
-        let key = compile(cf, &mut value)?;
+        let key = key(cf, &mut value)?;
         // SAFETY: `cf` is valid; the tag is this module's, so that no other module's zone is taken for ours.
         let shm = unsafe { ngx_shared_memory_add(cf, &mut name, size_bytes, module().cast()).as_mut() };
         let shm = shm.ok_or(Refusal::Memory)?;
@@ -379,6 +439,27 @@ fn parse_state(
     Ok(path)
 }
 
+/// The key of a zone, as it is written.
+fn key(cf: &mut ngx_conf_t, text: &mut ngx_str_t) -> Result<Key, Refusal> {
+    let Some(name) = single_variable(text.as_bytes()) else {
+        return compile(cf, text).map(Key::Complex);
+    };
+    let mut name = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    // SAFETY: `cf` is valid; the name is copied, in lower case, if it is new.
+    let index = unsafe { ngx_http_get_variable_index(cf, &mut name) };
+    let index = ngx_uint_t::try_from(index).map_err(|_| Refusal::Memory)?;
+    let is_server_name = name.as_bytes().eq_ignore_ascii_case(b"server_name");
+    Ok(if is_server_name { Key::ServerName(index) } else { Key::Variable(index) })
+}
+
+/// The name in `$name` or `${name}`, if there is nothing else. Captures (`$1`) are not variables.
+fn single_variable(text: &[u8]) -> Option<&[u8]> {
+    let name = text.strip_prefix(b"$")?;
+    let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
+    let is_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    (is_name && name.first().is_some_and(|first| !first.is_ascii_digit())).then_some(name)
+}
+
 fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_complex_value_t, Refusal> {
     // SAFETY: all zero is what NGINX's modules start from too; `ngx_http_compile_complex_value` fills the value, or logs
     // why it cannot.
@@ -450,7 +531,7 @@ fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
     unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() }
 }
 
-/// `request_cpu_clock thread;`
+/// `request_cpu_clock thread;` or `request_cpu_clock hybrid [max_error=TIME];`
 extern "C" fn request_cpu_clock(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -459,21 +540,29 @@ extern "C" fn request_cpu_clock(
     // SAFETY: `conf` is the main configuration, as the command table says.
     let main = unsafe { &mut *conf.cast::<MainConf>() };
     directive(cf, |_cf, args| {
-        if main.clock_set {
+        if core::mem::replace(&mut main.clock_set, true) {
             return Err("\"request_cpu_clock\" is duplicate".to_string().into());
         }
-        main.clock_set = true;
-        if args[1].as_bytes() != b"thread" {
-            return Err(format!(
-                "invalid clock \"{}\" in \"request_cpu_clock\", it must be \"thread\"",
-                args[1]
-            )
-            .into());
-        }
-        match args.get(2) {
-            Some(arg) => Err(format!("invalid parameter \"{arg}\" in \"request_cpu_clock\"").into()),
-            None => Ok(()),
-        }
+        main.clock = match args[1].as_bytes() {
+            b"thread" => Mode::Thread,
+            b"hybrid" => Mode::default(),
+            _ => {
+                return Err(format!(
+                    "invalid clock \"{}\" in \"request_cpu_clock\", it must be \"hybrid\" or \"thread\"",
+                    args[1]
+                )
+                .into());
+            }
+        };
+        let Some(arg) = args.get(2) else { return Ok(()) };
+        let (Mode::Hybrid { max_error_ns }, Some(value)) = (&mut main.clock, arg.strip_prefix("max_error="))
+        else {
+            return Err(format!("invalid parameter \"{arg}\" in \"request_cpu_clock\"").into());
+        };
+        *max_error_ns = parse_max_error(value.as_bytes()).ok_or_else(|| {
+            format!("invalid time \"{arg}\" in \"request_cpu_clock\", it must be from 1us to 10ms")
+        })?;
+        Ok(())
     })
 }
 

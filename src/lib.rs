@@ -3,7 +3,7 @@
 //! This file is only the wiring. In the order in which NGINX gets to them:
 //!
 //! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
-//! - [`worker`]: what a worker process knows, its start and its end;
+//! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
 //! - [`request`]: a request's context, its claims, its settlement;
 //! - [`variables`] and [`status`]: what a user gets to see.
@@ -18,6 +18,7 @@ use core::ptr::{addr_of, addr_of_mut};
 use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod attribution;
+mod clock;
 mod conf;
 mod event_loop;
 mod memory;
@@ -33,8 +34,8 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     postconfiguration: Some(conf::postconfiguration),
     create_main_conf: Some(conf::create_main_conf),
     init_main_conf: None,
-    create_srv_conf: None,
-    merge_srv_conf: None,
+    create_srv_conf: Some(conf::create_srv_conf),
+    merge_srv_conf: Some(conf::merge_srv_conf),
     create_loc_conf: Some(conf::create_loc_conf),
     merge_loc_conf: Some(conf::merge_loc_conf),
 };

@@ -13,13 +13,14 @@ use accounting::key::MAX_KEY_BYTES;
 use accounting::request::RequestMeter;
 use nginx_sys::{
     NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
-    ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t,
+    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
 };
 use ngx::ngx_log_error;
 
-use crate::conf::{Zone, ZoneUse, loc_conf};
+use crate::conf::{Key, Zone, ZoneUse, loc_conf, server_number};
+use crate::variables::len_of;
 use crate::worker::{AccountId, AccountSet, Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
 
@@ -220,12 +221,15 @@ impl Worker {
         let context = self.context(pointer);
         let mut usage = context.unsettled();
         usage.cpu_ns += context.late_ns;
-        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..*outcome };
+        let cpu_ns = context.meter.total_ns();
+        let classes = Outcome { cpu_ns, ..*outcome }.classes();
         context.logged = true;
         context.accounts = accounts;
         let connection = context.connection;
-        self.add(&accounts, &usage);
-        self.accounts(&accounts).for_each(|account| account.finish(&outcome));
+        let now_ms = now_ms();
+        self.each(&accounts, |zone, slot| {
+            zone.unsettled.finish(&zone.table, now_ms, slot, &usage, classes, cpu_ns);
+        });
         if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }
@@ -242,11 +246,7 @@ impl Worker {
         if let Some(next) = next {
             self.context(next).previous_flying = Some(pointer);
         }
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                zone.in_flight.enter(&zone.table, slot);
-            }
-        }
+        self.each(&accounts, |zone, slot| zone.in_flight.enter(&zone.table, slot));
     }
 
     fn leave_flight(&mut self, pointer: NonNull<Context>) {
@@ -263,11 +263,7 @@ impl Worker {
             Some(previous) => self.context(previous).next_flying = next,
             None => self.flying = next,
         }
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                zone.in_flight.leave(&zone.table, slot);
-            }
-        }
+        self.each(&accounts, |zone, slot| zone.in_flight.leave(&zone.table, slot));
     }
 
     /// The process is about to exit with requests open: their accounts get what they have used.
@@ -304,15 +300,38 @@ impl Worker {
         }
     }
 
-    fn find_account(&mut self, index: usize, key: &[u8], counts: bool) -> Option<(AccountId, bool)> {
+    /// The account of a server's requests, if it is known.
+    #[inline]
+    fn of_server(&self, index: usize, server: usize) -> Option<AccountId> {
+        let slot = (*self.zones.get(index)?.of_servers.get(server)?)?;
+        Some((u16::try_from(index).ok()?, slot))
+    }
+
+    /// The account of a key, and whether to warn that the zone is full. `server` is the number of the server, where the key
+    /// is a constant of it.
+    fn find_account(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        counts: bool,
+        server: Option<usize>,
+    ) -> Option<(AccountId, bool)> {
         let id = u16::try_from(index).ok()?;
         let zone = self.zones.get_mut(index)?;
         let found = zone.table.find_or_insert(key, &mut zone.spare);
+        let is_cut = key.len() > MAX_KEY_BYTES;
         if counts && found.overflowed {
             zone.table.count_overflowed();
         }
-        if counts && key.len() > MAX_KEY_BYTES {
+        if counts && is_cut {
             zone.table.count_cut();
+        }
+        // what is counted, or may get an account later, must come here again
+        if let Some(known) = server.and_then(|server| zone.of_servers.get_mut(server))
+            && !found.overflowed
+            && !is_cut
+        {
+            *known = Some(found.slot);
         }
         let warn = found.overflowed && now_ms() >= zone.quiet_until_ms;
         if warn {
@@ -414,23 +433,53 @@ unsafe fn accounts_of(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
         for used in loc_conf(r).zones() {
-            let zone = used.zone;
-            let mut value = ngx_str_t::empty();
-            if ngx_http_complex_value(r, &raw mut (*zone).key, &mut value) != NGX_OK as ngx_int_t
-                || value.is_empty()
-            {
+            let zone = &*used.zone;
+            let server = matches!(zone.key, Key::ServerName(_)).then(|| server_number(r));
+            let known =
+                server.and_then(|server| with(|worker| worker.of_server(used.index, server)).flatten());
+            if let Some(id) = known {
+                accounts.push(id);
                 continue;
             }
-            let found = with(|worker| worker.find_account(used.index, value.as_bytes(), counts)).flatten();
+            let key = key_of(r, zone);
+            if key.is_empty() {
+                continue;
+            }
+            let found =
+                with(|worker| worker.find_account(used.index, key.as_bytes(), counts, server)).flatten();
             if let Some((id, warn)) = found {
                 accounts.push(id);
                 if warn {
-                    warn_full(r, &*zone);
+                    warn_full(r, zone);
                 }
             }
         }
     }
     accounts
+}
+
+/// The key of a request in a zone; empty if it has none.
+unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
+    let mut value = ngx_str_t::empty();
+    // SAFETY: a request of NGINX's; the key was made for the configuration that it is served by.
+    unsafe {
+        match &zone.key {
+            Key::ServerName(index) | Key::Variable(index) => {
+                if let Some(variable) = ngx_http_get_flushed_variable(r, *index).as_ref()
+                    && variable.not_found() == 0
+                {
+                    value = ngx_str_t { len: len_of(variable), data: variable.data };
+                }
+            }
+            Key::Complex(complex) => {
+                let key = (&raw const *complex).cast_mut();
+                if ngx_http_complex_value(r, key, &mut value) != NGX_OK as ngx_int_t {
+                    value.len = 0;
+                }
+            }
+        }
+    }
+    value
 }
 
 #[cold]

@@ -4,6 +4,7 @@ use core::ptr::null_mut;
 use std::io;
 
 use accounting::key;
+use accounting::meter::Mode;
 use accounting::render::negotiate::Format;
 use accounting::render::{self, Status, Zone};
 use accounting::table::{Slot, Table};
@@ -76,13 +77,15 @@ fn answer(r: &mut ngx_http_request_t, body: &mut Chunks) -> Result<Format, Failu
     with(Worker::show_now);
     let zones = select(r, format)?;
     // SAFETY: NGINX's current cycle.
-    let shared = main_conf(unsafe { nginx_sys::ngx_cycle.cast() }).and_then(|main| zones::workers(main));
+    let main = main_conf(unsafe { nginx_sys::ngx_cycle.cast() });
+    let clock = main.as_ref().map_or(Mode::default(), |main| main.clock);
+    let shared = main.and_then(|main| zones::workers(main));
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         nginx_version: nginx_version(),
         time: &now(),
-        clock: "thread",
-        max_error_ns: 0,
+        clock: clock.name(),
+        max_error_ns: clock.max_error_ns(),
         now_ms: now_ms(),
         workers: shared.map(|workers| workers.living()).unwrap_or_default(),
         worker_totals: shared.map(|workers| workers.totals()).unwrap_or_default(),

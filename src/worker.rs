@@ -3,11 +3,12 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::account::{Account, Usage};
+use accounting::account::Usage;
 use accounting::books::Books;
 use accounting::in_flight::InFlight;
-use accounting::meter::{Clock, Meter};
+use accounting::meter::{Meter, Mode};
 use accounting::table::{Slot, Spare, Table};
+use accounting::unsettled::Unsettled;
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
     NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
@@ -16,32 +17,13 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::attribution::Connections;
+use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
 use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
 use crate::request::Context;
 use crate::{attribution, event_loop, state, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-
-/// `CLOCK_THREAD_CPUTIME_ID` of the calling thread.
-#[derive(Debug, Clone, Copy)]
-pub struct ThreadClock;
-
-impl Clock for ThreadClock {
-    #[inline]
-    fn cpu_ns(&self) -> u64 {
-        read_clock(libc::CLOCK_THREAD_CPUTIME_ID)
-    }
-}
-
-#[inline]
-fn read_clock(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process; if it did, the
-    // reading would be 0, and the lap empty.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
-}
 
 /// Whom the running lap belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +74,9 @@ impl AccountSet {
 pub struct ZoneHandle {
     pub table: Table,
     pub spare: Spare,
+    pub unsettled: Unsettled,
+    /// accounts by the number of the server, where that alone decides
+    pub of_servers: Box<[Option<Slot>]>,
     pub in_flight: InFlight,
     /// monotonic milliseconds before which no further warning of a full zone is logged
     pub quiet_until_ms: u64,
@@ -99,7 +84,7 @@ pub struct ZoneHandle {
 
 pub struct Worker {
     cycle: *const ngx_cycle_t,
-    meter: Meter<ThreadClock>,
+    meter: Meter<ThreadClocks>,
     books: Books,
     owner: Owner,
     /// whose laps [`Owner::Accounts`] are
@@ -172,13 +157,16 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         .map(|table| ZoneHandle {
             table,
             spare: Spare::default(),
+            unsettled: Unsettled::default(),
+            of_servers: vec![None; main.servers + 1].into(),
             in_flight: InFlight::default(),
             quiet_until_ms: 0,
         })
         .collect();
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
-    let meter = Meter::start(ThreadClock);
-    let other_threads_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(meter.last_ns());
+    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    let meter = Meter::start(clocks, main.clock);
+    let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
         meter,
@@ -241,6 +229,7 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
+        self.settle_zones();
         self.show();
         if let Some((workers, seat)) = self.shown.take() {
             workers.leave(seat);
@@ -310,22 +299,37 @@ impl Worker {
         unsafe { context.as_mut() }
     }
 
-    /// The records of accounts.
-    pub fn accounts(&self, accounts: &AccountSet) -> impl Iterator<Item = &Account> {
-        let zone_of = |&(zone, slot): &AccountId| Some((self.zones.get(usize::from(zone))?, slot));
-        accounts.ids().iter().filter_map(zone_of).map(|(zone, slot)| zone.table.account(slot))
+    /// Adds to accounts.
+    #[inline]
+    pub fn add(&mut self, accounts: &AccountSet, usage: &Usage) {
+        let now_ms = now_ms();
+        self.each(accounts, |zone, slot| zone.unsettled.add(&zone.table, now_ms, slot, usage));
     }
 
-    /// Adds to accounts.
-    pub fn add(&self, accounts: &AccountSet, usage: &Usage) {
-        let now_ms = now_ms();
-        self.accounts(accounts).for_each(|account| account.add(now_ms, usage));
+    /// Goes through accounts.
+    #[inline]
+    pub fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut ZoneHandle, Slot)) {
+        for &(zone, slot) in accounts.ids() {
+            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
+                f(zone, slot);
+            }
+        }
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
-    pub fn charge_accounts(&self, accounts: &AccountSet, ns: u64) {
+    #[inline]
+    pub fn charge_accounts(&mut self, accounts: &AccountSet, ns: u64) {
         if ns != 0 {
             self.add(accounts, &Usage { cpu_ns: ns, ..Usage::default() });
+        }
+    }
+
+    /// What this turn of the loop has brought becomes visible to others.
+    #[inline]
+    fn settle_zones(&mut self) {
+        let now_ms = now_ms();
+        for zone in &mut self.zones {
+            zone.unsettled.settle(&zone.table, now_ms);
         }
     }
 
@@ -420,10 +424,12 @@ impl Worker {
             self.next_tick_ms = now_ms + TICK_MS;
             self.tick();
         }
+        self.settle_zones();
         self.show();
     }
 
     fn tick(&mut self) {
+        self.meter.clocks().calibrate();
         self.update_other_threads();
         for zone in &mut self.zones {
             zone.in_flight.follow(&zone.table);
@@ -431,12 +437,13 @@ impl Worker {
     }
 
     fn update_other_threads(&mut self) {
-        let process_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID);
-        let others_ns = process_ns.saturating_sub(ThreadClock.cpu_ns()).saturating_sub(self.other_threads_ns);
+        let others_ns =
+            process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
         self.books.pool_threads_cpu_ns = self.books.pool_threads_cpu_ns.max(others_ns);
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        self.books.clock_readings = self.meter.readings();
         if let Some((workers, seat)) = &self.shown {
             workers.publish(*seat, &self.books);
         }
@@ -446,6 +453,7 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();
+        self.settle_zones();
         self.show();
     }
 }

@@ -125,6 +125,33 @@ pub fn cpu_bucket(ns: u64) -> usize {
     CPU_BOUNDS_NS.partition_point(|&bound| bound < ns)
 }
 
+/// Where a request belongs in each breakdown, as places in them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Classes {
+    response: u8,
+    order: u8,
+    cache: u8,
+    size: u8,
+    cpu: u8,
+}
+
+impl Outcome {
+    /// Where the request belongs.
+    #[inline]
+    pub fn classes(&self) -> Classes {
+        let response = match self.status / 100 {
+            class @ 1..=5 => class as usize - 1,
+            _ => CLASSES.len(),
+        };
+        let order = self.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
+        let size = size_class(self.response_bytes);
+        let cpu = cpu_bucket(self.cpu_ns);
+        let [response, order, cache, size, cpu] =
+            [response, order, self.cache as usize, size, cpu].map(|place| place as u8);
+        Classes { response, order, cache, size, cpu }
+    }
+}
+
 /// A count of requests and their CPU.
 #[repr(C)]
 #[derive(Debug)]
@@ -135,9 +162,9 @@ struct Tally {
 
 impl Tally {
     #[inline]
-    fn add(&self, cpu_ns: u64) {
-        self.requests.fetch_add(1, Relaxed);
-        self.cpu_ns.fetch_add(cpu_ns, Relaxed);
+    fn add(&self, count: &Count) {
+        self.requests.fetch_add(count.requests, Relaxed);
+        self.cpu_ns.fetch_add(count.cpu_ns, Relaxed);
     }
 
     fn counters(&self) -> [&AtomicU64; 2] {
@@ -190,19 +217,14 @@ impl Account {
         add(&self.received_bytes, usage.received_bytes);
     }
 
-    /// Counts a request that ended.
-    #[inline]
-    pub fn finish(&self, outcome: &Outcome) {
-        let class = match outcome.status / 100 {
-            class @ 1..=5 => class as usize - 1,
-            _ => CLASSES.len(),
-        };
-        self.responses[class].fetch_add(1, Relaxed);
-        let order = outcome.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
-        self.by_order[order].add(outcome.cpu_ns);
-        self.by_cache[outcome.cache as usize].add(outcome.cpu_ns);
-        self.by_size[size_class(outcome.response_bytes)].add(outcome.cpu_ns);
-        self.by_cpu[cpu_bucket(outcome.cpu_ns)].fetch_add(1, Relaxed);
+    /// Counts requests that ended, all of the same classes.
+    pub fn count(&self, classes: &Classes, count: &Count) {
+        let &Classes { response, order, cache, size, cpu } = classes;
+        self.responses[usize::from(response)].fetch_add(count.requests, Relaxed);
+        self.by_order[usize::from(order)].add(count);
+        self.by_cache[usize::from(cache)].add(count);
+        self.by_size[usize::from(size)].add(count);
+        self.by_cpu[usize::from(cpu)].fetch_add(count.requests, Relaxed);
     }
 
     /// All that only grows, in the order of [`counter_names`].
@@ -345,7 +367,7 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -423,7 +445,7 @@ mod tests {
         Outcome { status: 200, cache: CacheStatus::None, connection_order: 1, response_bytes: 1, cpu_ns }
     }
 
-    fn outcomes() -> impl Strategy<Value = Outcome> {
+    pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
         (0u64..700, 0usize..9, 0u64..9, any::<u64>(), 0u64..70, 0u64..1 << 40).prop_map(
             |(status, cache, connection_order, bytes, shift, cpu_ns)| Outcome {
                 status,
@@ -436,7 +458,7 @@ mod tests {
     }
 
     /// Every way to break the requests down must have all of them.
-    fn add_up(snapshot: &Snapshot, requests: u64, cpu_ns: u64) {
+    pub(crate) fn add_up(snapshot: &Snapshot, requests: u64, cpu_ns: u64) {
         let all = Count { requests, cpu_ns };
         assert_eq!(snapshot.requests, requests);
         assert_eq!(snapshot.requests_cpu_ns, cpu_ns);

@@ -16,6 +16,7 @@ pub mod render;
 pub mod request;
 pub mod state;
 pub mod table;
+pub mod unsettled;
 pub mod window;
 pub mod workers;
 

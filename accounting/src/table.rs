@@ -62,7 +62,7 @@ struct Record {
 pub const ACCOUNT_BYTES: usize = size_of::<Record>();
 
 /// The place of an account in its table. Slots stay valid as long as the table, and mean nothing in another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(crate) u32);
 
 impl Slot {
@@ -70,6 +70,7 @@ impl Slot {
     pub const OVERFLOW: Slot = Slot(0);
 
     /// The slot as a number, at most the capacity.
+    #[inline]
     pub fn index(self) -> usize {
         self.0 as usize
     }

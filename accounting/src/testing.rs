@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use proptest::prelude::ProptestConfig;
 
-use crate::account::Account;
+use crate::account::{Account, Count, Outcome};
 use crate::table::{Error, Table};
 use crate::window::{Ring, Windows};
 
@@ -77,3 +77,10 @@ unsafe impl Zeroed for Account {}
 unsafe impl Zeroed for Windows {}
 // SAFETY: as above.
 unsafe impl<const N: usize, const MS: u64> Zeroed for Ring<N, MS> {}
+
+impl Account {
+    /// Counts one request that ended.
+    pub fn finish(&self, outcome: &Outcome) {
+        self.count(&outcome.classes(), &Count { requests: 1, cpu_ns: outcome.cpu_ns });
+    }
+}
