@@ -3,6 +3,10 @@
 use core::ffi::{c_char, c_void};
 use core::ptr::{self, null_mut};
 use core::slice;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::{fs, io};
 
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
@@ -10,14 +14,15 @@ use accounting::render::negotiate::Format;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE12, NGX_ERROR, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
-    NGX_LOG_EMERG, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_t,
-    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    NGX_LOG_EMERG, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_full_name,
+    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
     ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_shared_memory_add,
-    ngx_str_t, ngx_uint_t,
+    ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
+use crate::memory::Memory;
 use crate::{context_index, module, request, status, variables, zones};
 
 /// A request is counted in at most so many zones.
@@ -84,6 +89,10 @@ pub struct Zone {
     pub size_bytes: usize,
     /// set when the shared memory is there
     pub table: Option<accounting::table::Table>,
+    /// where the table is; none if it is in NGINX's zone
+    pub memory: Option<Memory>,
+    /// the file that its counters are kept in
+    pub state: Option<PathBuf>,
 }
 
 /// How the key of a request is found.
@@ -192,6 +201,24 @@ fn allocate<T>(cf: *mut ngx_conf_t) -> *mut c_void {
     unsafe { ngx_pcalloc((*cf).pool, size_of::<T>()) }
 }
 
+/// Puts a value into the configuration's pool, to be dropped with it. `None` if there is no memory.
+pub fn own<T>(cf: &ngx_conf_t, value: T) -> Option<*mut T> {
+    // SAFETY: as `drop_value` gets it, `data` is what is written here.
+    unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
+        // SAFETY: as below; `ngx_destroy_pool` calls this once, before it frees the memory.
+        unsafe { data.cast::<T>().drop_in_place() }
+    }
+    const { assert!(align_of::<T>() <= align_of::<usize>()) }
+    // SAFETY: the pool is valid, and what it gives out is aligned to a word (`NGX_ALIGNMENT`).
+    unsafe {
+        let cleanup = ngx_pool_cleanup_add(cf.pool, size_of::<T>()).as_mut()?;
+        let place = cleanup.data.cast::<T>();
+        place.write(value);
+        cleanup.handler = Some(drop_value::<T>);
+        Some(place)
+    }
+}
+
 pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     let conf = allocate::<MainConf>(cf).cast::<MainConf>();
     if !conf.is_null() {
@@ -291,7 +318,7 @@ fn directive(
     }
 }
 
-/// `request_cpu_zone KEY zone=NAME:SIZE;`
+/// `request_cpu_zone KEY zone=NAME:SIZE [state=FILE];`
 extern "C" fn request_cpu_zone(
     cf: *mut ngx_conf_t,
     cmd: *mut ngx_command_t,
@@ -301,14 +328,23 @@ extern "C" fn request_cpu_zone(
     let (main, directive_name) = unsafe { (&mut *conf.cast::<MainConf>(), (*cmd).name) };
     directive(cf, |cf, args| {
         let mut place: Option<(ngx_str_t, usize)> = None;
+        let mut state: Option<PathBuf> = None;
         for arg in &args[2..] {
-            let Some(value) = arg.strip_prefix("zone=") else {
+            let duplicate =
+                || Err(Refusal::from(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"")));
+            if let Some(value) = arg.strip_prefix("zone=") {
+                if place.is_some() {
+                    return duplicate();
+                }
+                place = Some(parse_zone(&value, &directive_name)?);
+            } else if let Some(value) = arg.strip_prefix("state=") {
+                if state.is_some() {
+                    return duplicate();
+                }
+                state = Some(parse_state(cf, value, main, &directive_name)?);
+            } else {
                 return Err(format!("invalid parameter \"{arg}\" in \"{directive_name}\"").into());
-            };
-            if place.is_some() {
-                return Err(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"").into());
             }
-            place = Some(parse_zone(&value, &directive_name)?);
         }
         let Some((mut name, size_bytes)) = place else {
             return Err(format!("\"{directive_name}\" must have \"zone\" parameter").into());
@@ -322,12 +358,8 @@ extern "C" fn request_cpu_zone(
         if !shm.data.is_null() {
             return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
         }
-        let zone = allocate::<Zone>(cf).cast::<Zone>();
-        if zone.is_null() {
-            return Err(Refusal::Memory);
-        }
-        // SAFETY: just allocated, for a `Zone`.
-        unsafe { zone.write(Zone { name, key_text, key, size_bytes, table: None }) };
+        let zone = Zone { name, key_text, key, size_bytes, table: None, memory: None, state };
+        let zone = own(cf, zone).ok_or(Refusal::Memory)?;
         shm.init = Some(zones::init_zone);
         shm.data = zone.cast();
         push(cf, &mut main.zones, zone)
@@ -364,6 +396,47 @@ fn parse_zone(value: &ngx_str_t, directive: &ngx_str_t) -> Result<(ngx_str_t, us
         .into());
     }
     Ok((name, bytes))
+}
+
+/// The file of `state=FILE`: relative to NGINX's prefix, as other paths.
+fn parse_state(
+    cf: &mut ngx_conf_t,
+    value: ngx_str_t,
+    main: &MainConf,
+    directive: &ngx_str_t,
+) -> Result<PathBuf, Refusal> {
+    let refuse =
+        |what: &str| Err(Refusal::from(format!("invalid state file \"{value}\" in \"{directive}\": {what}")));
+    if value.is_empty() {
+        return refuse("it has no name");
+    }
+    let mut name = value;
+    // SAFETY: `cf` is valid; `ngx_conf_full_name` sets `name` to a string in the configuration's pool.
+    if unsafe { ngx_conf_full_name(cf.cycle, &mut name, 0) } != NGX_OK as ngx_int_t {
+        return Err(Refusal::Memory);
+    }
+    // a worker may have another working directory
+    let path = std::path::absolute(OsStr::from_bytes(name.as_bytes()))
+        .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
+    let folder = path.parent().filter(|_| path.file_name().is_some() && !value.as_bytes().ends_with(b"/"));
+    let Some(folder) = folder else { return refuse("it is a folder") };
+    match fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => return refuse("its folder is a file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return refuse("its folder does not exist"),
+        // what others may do there, who start and run NGINX, is not known yet
+        _ => {}
+    }
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => return refuse("it is a folder"),
+        Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
+        _ => {}
+    }
+    // SAFETY: zones live in the configuration's pool.
+    let mut others = main.zones().iter().map(|&zone| unsafe { &*zone });
+    if let Some(other) = others.find(|other| other.state.as_ref() == Some(&path)) {
+        return refuse(&format!("zone \"{}\" has it", other.name));
+    }
+    Ok(path)
 }
 
 /// The key of a zone, as it is written.

@@ -2,7 +2,7 @@
 //!
 //! This file is only the wiring. In the order in which NGINX gets to them:
 //!
-//! - [`conf`]: directives; [`zones`]: shared memory;
+//! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
@@ -22,7 +22,9 @@ mod attribution;
 mod clock;
 mod conf;
 mod event_loop;
+mod memory;
 mod request;
+mod state;
 mod status;
 mod variables;
 mod worker;
@@ -48,8 +50,10 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
     commands: addr_of_mut!(conf::COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(zones::init_module),
     init_process: Some(worker::init_process),
     exit_process: Some(worker::exit_process),
+    exit_master: Some(state::exit_master),
     ..ngx_module_t::default()
 };
 

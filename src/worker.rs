@@ -17,7 +17,7 @@ use crate::attribution::Connections;
 use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
 use crate::conf::main_conf;
 use crate::request::Context;
-use crate::{attribution, event_loop, zones};
+use crate::{attribution, event_loop, state, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -95,6 +95,9 @@ pub fn now_ms() -> u64 {
 pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX sets it before it calls.
     let process = unsafe { ngx_process };
+    if process != NGX_PROCESS_SINGLE as ngx_uint_t {
+        main_conf(cycle).map(zones::close_descriptors);
+    }
     // cache manager and loader come here too
     let serves = process == NGX_PROCESS_WORKER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
     let Some(main) = main_conf(cycle).filter(|main| serves && main.measured) else {
@@ -130,6 +133,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         other_threads_ns,
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
+    state::start(main, log);
     event_loop::hook();
     NGX_OK as ngx_int_t
 }
@@ -154,7 +158,8 @@ fn take_seat(workers: Workers, zones: &Zones, log: *mut ngx_log_t) -> Option<(Wo
     seat.map(|seat| (workers, seat))
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Whether there is a process of this number.
+pub fn is_alive(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
     // SAFETY: signal 0 is not sent. A process of another user is alive too (EPERM).
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
@@ -162,6 +167,7 @@ fn is_alive(pid: u32) -> bool {
 
 pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
     with(Worker::leave);
+    state::stop();
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }

@@ -184,6 +184,10 @@ impl Tally {
         self.cpu_ns.fetch_add(count.cpu_ns, Relaxed);
     }
 
+    fn counters(&self) -> [&AtomicU64; 2] {
+        [&self.requests, &self.cpu_ns]
+    }
+
     fn read(&self) -> Count {
         Count { requests: self.requests.load(Relaxed), cpu_ns: self.cpu_ns.load(Relaxed) }
     }
@@ -244,6 +248,30 @@ impl Account {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }
 
+    /// All that only grows, in the order of [`counter_names`].
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        let usage = [&self.cpu_ns, &self.wakeups, &self.sent_bytes, &self.received_bytes];
+        let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size);
+        let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
+        plain.chain(tallies.flat_map(Tally::counters))
+    }
+
+    /// All counters, each read once.
+    pub fn totals(&self) -> Totals {
+        let mut totals = [0; COUNTERS];
+        for (total, counter) in totals.iter_mut().zip(self.counters()) {
+            *total = counter.load(Relaxed);
+        }
+        Totals(totals)
+    }
+
+    /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
+    pub fn restore(&self, totals: &Totals) {
+        for (counter, total) in self.counters().zip(totals.0).filter(|&(_, total)| total != 0) {
+            counter.fetch_add(total, Relaxed);
+        }
+    }
+
     /// Requests that are open, over all workers.
     pub fn in_flight(&self) -> &Gauge {
         &self.in_flight
@@ -274,6 +302,37 @@ impl Account {
             by_request_cpu: self.by_cpu.each_ref().map(read),
         }
     }
+}
+
+/// How many counters of an account only grow.
+pub const COUNTERS: usize =
+    4 + CLASSES.len() + 1 + CPU_BUCKETS + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len());
+
+/// The counters of an account that only grow, in the order of [`counter_names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals(pub [u64; COUNTERS]);
+
+impl Totals {
+    /// Requests that ended.
+    pub fn requests(&self) -> u64 {
+        self.0[4..=4 + CLASSES.len()].iter().sum()
+    }
+}
+
+/// Names of the counters of an account that only grow. A name stands for its meaning in files, for good: a histogram with
+/// other bounds gets other names.
+pub fn counter_names() -> impl Iterator<Item = String> {
+    let usage = ["cpu_ns", "wakeups", "sent_bytes", "received_bytes"].map(String::from);
+    let classes = CLASSES.iter().chain(&["other"]).map(|class| format!("responses.{class}"));
+    let bounds = CPU_BOUNDS_NS.iter().map(u64::to_string).chain(["inf".to_string()]);
+    let cpu = bounds.map(|bound| format!("by_request_cpu.{bound}.requests"));
+    let tallies = |by: &'static str, names: &'static [&str]| {
+        names.iter().flat_map(move |name| ["requests", "cpu_ns"].map(|of| format!("{by}.{name}.{of}")))
+    };
+    let orders = tallies("by_connection_order", &ORDERS);
+    let caches = tallies("by_cache_status", &CacheStatus::NAMES);
+    let sizes = tallies("by_response_size", &SIZES);
+    usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes)
 }
 
 /// A number of requests and their CPU, read.
@@ -451,6 +510,31 @@ pub(crate) mod tests {
         let usage = Usage { cpu_ns: 3 * n, wakeups: 2 * n, sent_bytes: 5 * n, received_bytes: 7 * n };
         assert_eq!(snapshot.usage, usage);
         add_up(&snapshot, n, 3 * n);
+    }
+
+    #[test]
+    fn every_counter_has_a_name_of_its_own_and_all_of_them_are_restored() {
+        let names: std::collections::BTreeSet<String> = counter_names().collect();
+        let account = zeroed::<Account>();
+        assert_eq!((counter_names().count(), account.counters().count()), (COUNTERS, COUNTERS));
+        assert_eq!(names.len(), COUNTERS);
+        account.restore(&Totals(core::array::from_fn(|n| n as u64)));
+        account.restore(&Totals([1000; COUNTERS]));
+        let snapshot = account.snapshot(0, 0);
+        let place = |name: &str| 1000 + counter_names().position(|n| n == name).unwrap() as u64;
+        assert_eq!(snapshot.usage.received_bytes, place("received_bytes"));
+        assert_eq!(snapshot.responses[4], place("responses.5xx"));
+        assert_eq!(snapshot.other_responses, place("responses.other"));
+        assert_eq!(snapshot.by_request_cpu[1], place("by_request_cpu.20000.requests"));
+        assert_eq!(snapshot.by_request_cpu[19], place("by_request_cpu.inf.requests"));
+        assert_eq!(snapshot.by_connection_order[3].cpu_ns, place("by_connection_order.4+.cpu_ns"));
+        assert_eq!(snapshot.by_cache_status[7].requests, place("by_cache_status.HIT.requests"));
+        assert_eq!(snapshot.by_response_size[9].cpu_ns, place("by_response_size.inf.cpu_ns"));
+        assert_eq!(snapshot.cores, Cores::default(), "what is restored was not used just now");
+        assert_eq!(
+            account.totals().requests(),
+            snapshot.responses.iter().sum::<u64>() + snapshot.other_responses
+        );
     }
 
     proptest! {

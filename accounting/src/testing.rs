@@ -42,7 +42,7 @@ impl Region {
     /// A new table in it; the region must outlive it.
     pub fn table(&self) -> Result<Table, Error> {
         // SAFETY: the region is aligned and ours; tests keep it as long as the table.
-        unsafe { Table::create(self.base, self.bytes(), [1, 2]) }
+        unsafe { Table::create(self.base, self.bytes(), [1, 2], b"$host") }
     }
 }
 
