@@ -212,7 +212,9 @@ struct Sending {
     answer: Option<Answer>,
     /// the piece that is being rendered or sent
     text: Vec<u8>,
-    /// where filters note how much of the piece they have taken; null until the first one is sent
+    /// it is complete, and the filters have it
+    sent: bool,
+    /// where they note how much of it they have taken; null until the first one is sent
     buffer: *mut ngx_buf_t,
 }
 
@@ -240,7 +242,14 @@ unsafe fn send(r: *mut ngx_http_request_t, answer: Option<Answer>, text: Vec<u8>
             return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
         }
         let sending = (*cleanup).data.cast::<Sending>();
-        sending.write(Sending { request: r, cycle: current_cycle(), answer, text, buffer: null_mut() });
+        sending.write(Sending {
+            request: r,
+            cycle: current_cycle(),
+            answer,
+            text,
+            sent: false,
+            buffer: null_mut(),
+        });
         (*cleanup).handler = Some(freed);
         UNDER_WAY.fetch_add(1, Relaxed);
         match (*sending).go_on() {
@@ -316,16 +325,15 @@ impl Sending {
             return Turn::Done(NGX_ERROR as ngx_int_t);
         }
         self.stop_timer();
-        if !self.is_taken() {
+        if !self.is_free() {
             // SAFETY: the request is there, and what it has to send is on its way through the filters.
             let rc = unsafe { ngx_http_output_filter(self.request, null_mut()) };
             if rc == NGX_ERROR as ngx_int_t {
                 return Turn::Done(rc);
             }
-            if !self.is_taken() {
+            if !self.is_free() {
                 return self.wait();
             }
-            self.text.clear();
         }
         while self.render(turn_ends) {
             if self.buffer.is_null()
@@ -338,10 +346,9 @@ impl Sending {
                 // what is left of the last piece is `ngx_http_writer`'s
                 return Turn::Done(rc);
             }
-            if !self.is_taken() {
+            if !self.is_free() {
                 return self.wait();
             }
-            self.text.clear();
         }
         // others first: this queue is run in the next turn of the event loop, after what is ready then
         // SAFETY: the event of the request's connection, whose handler calls that of the request.
@@ -386,6 +393,7 @@ impl Sending {
 
     /// Hands the piece over to the filters.
     fn output(&mut self) -> ngx_int_t {
+        self.sent = true;
         let range = self.text.as_mut_ptr_range();
         let is_last = self.answer.is_none();
         // SAFETY: the text stays as it is until it is taken, and the buffer as long as the request. Filters do not keep the
@@ -403,10 +411,16 @@ impl Sending {
         }
     }
 
-    /// Whether the piece that was sent last has left its memory.
-    fn is_taken(&self) -> bool {
+    /// Whether there is nothing in the text, or a piece that is not complete yet: one that was sent is thrown away when it
+    /// has left its memory. With HTTP/2, that happens while other streams are written.
+    fn is_free(&mut self) -> bool {
         // SAFETY: null, or made by `send_header`.
-        unsafe { self.buffer.as_ref() }.is_none_or(|buffer| buffer.pos == buffer.last)
+        let taken = unsafe { self.buffer.as_ref() }.is_some_and(|buffer| buffer.pos == buffer.last);
+        if self.sent && taken {
+            self.sent = false;
+            self.text.clear();
+        }
+        !self.sent
     }
 
     /// Whether the connection is this request's now, and not that of a subrequest or of its parent.

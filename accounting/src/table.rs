@@ -362,7 +362,8 @@ impl Table {
     /// Slots that have an account, but for the overflow account's. Only buckets tell: a slot that was handed out may never be
     /// published, or be written right now.
     fn published(&self) -> impl Iterator<Item = Slot> {
-        self.buckets().iter().filter_map(published_in)
+        let values = self.buckets().iter().map(|bucket| bucket.load(Acquire));
+        values.filter(|&value| value != 0).map(|value| Slot(value as u32))
     }
 
     /// Counts a request that was counted in the overflow account since the zone is full.
@@ -427,11 +428,14 @@ impl Listing {
             self.bits = vec![0; table.records.div_ceil(u64::BITS) as usize];
         }
         let end = buckets.len().min(self.buckets + Self::BUCKETS_AT_ONCE);
-        for slot in buckets[self.buckets..end].iter().filter_map(published_in) {
+        for bucket in &buckets[self.buckets..end] {
+            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third time
+            let value = bucket.load(Acquire);
+            let (slot, taken) = (Slot(value as u32), value != 0);
             if let Some(word) = self.bits.get_mut(slot.index() / 64) {
-                *word |= 1 << (slot.index() % 64);
-                self.accounts += 1;
+                *word |= u64::from(taken) << (slot.index() % 64);
             }
+            self.accounts += u32::from(taken);
         }
         self.buckets = end;
         end < buckets.len()
@@ -451,14 +455,6 @@ impl Listing {
             bits = *self.bits.get(word)?;
         }
         u32::try_from(word * 64 + bits.trailing_zeros() as usize).ok().map(Slot)
-    }
-}
-
-/// The account that a bucket tells of.
-fn published_in(bucket: &AtomicU64) -> Option<Slot> {
-    match bucket.load(Acquire) {
-        0 => None,
-        value => Some(Slot(value as u32)),
     }
 }
 

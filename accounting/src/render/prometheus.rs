@@ -274,7 +274,7 @@ fn push_label(labels: &mut Vec<u8>, name: &str, value: &str) {
     push(labels, name);
     push(labels, "=\"");
     let mut rest = value;
-    while let Some(at) = rest.find(['\\', '"', '\n']) {
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
         push(labels, &rest[..at]);
         push(
             labels,
