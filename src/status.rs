@@ -402,7 +402,7 @@ impl Sending {
             let buffer = &mut *self.buffer;
             (buffer.start, buffer.pos) = (range.start, range.start);
             (buffer.last, buffer.end) = (range.end, range.end);
-            buffer.set_temporary(1);
+            buffer.set_temporary(u32::from(!self.text.is_empty()));
             buffer.set_flush(u32::from(!is_last));
             buffer.set_last_in_chain(u32::from(is_last));
             buffer.set_last_buf(u32::from(is_last && self.request == (*self.request).main));
