@@ -277,29 +277,60 @@ impl Account {
         &self.in_flight
     }
 
+    /// What was added.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.load(Relaxed),
+            wakeups: self.wakeups.load(Relaxed),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+            received_bytes: self.received_bytes.load(Relaxed),
+        }
+    }
+
+    /// Requests that ended, as [`CLASSES`]; the last one: no class.
+    pub fn responses(&self) -> [u64; CLASSES.len() + 1] {
+        self.responses.each_ref().map(|requests| requests.load(Relaxed))
+    }
+
+    /// As [`CacheStatus::NAMES`].
+    pub fn by_cache_status(&self) -> [Count; 8] {
+        self.by_cache.each_ref().map(Tally::read)
+    }
+
+    /// As [`ORDERS`].
+    pub fn by_connection_order(&self) -> [Count; 4] {
+        self.by_order.each_ref().map(Tally::read)
+    }
+
+    /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
+    pub fn by_request_cpu(&self) -> [u64; CPU_BUCKETS] {
+        self.by_cpu.each_ref().map(|requests| requests.load(Relaxed))
+    }
+
+    /// Nothing was ever counted, and nothing is open. `epoch` is the table's.
+    pub fn is_untouched(&self, epoch: u32) -> bool {
+        self.usage() == Usage::default()
+            && self.responses.iter().all(|requests| requests.load(Relaxed) == 0)
+            && self.in_flight.read(epoch) == 0
+    }
+
     /// A copy of all counters, each read once. `epoch` is the table's.
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let by_order = self.by_order.each_ref().map(Tally::read);
-        let total = Count::sum(&by_order);
-        let [responses @ .., other_responses] = self.responses.each_ref().map(read);
+        let by_connection_order = self.by_connection_order();
+        let total = Count::sum(&by_connection_order);
+        let [responses @ .., other_responses] = self.responses();
         Snapshot {
             requests: total.requests,
             requests_cpu_ns: total.cpu_ns,
             responses,
             other_responses,
-            usage: Usage {
-                cpu_ns: read(&self.cpu_ns),
-                wakeups: read(&self.wakeups),
-                sent_bytes: read(&self.sent_bytes),
-                received_bytes: read(&self.received_bytes),
-            },
+            usage: self.usage(),
             in_flight: self.in_flight.read(epoch),
             cores: self.windows.cores(now_ms),
-            by_cache_status: self.by_cache.each_ref().map(Tally::read),
-            by_connection_order: by_order,
+            by_cache_status: self.by_cache_status(),
+            by_connection_order,
             by_response_size: self.by_size.each_ref().map(Tally::read),
-            by_request_cpu: self.by_cpu.each_ref().map(read),
+            by_request_cpu: self.by_request_cpu(),
         }
     }
 }
@@ -345,7 +376,8 @@ pub struct Count {
 }
 
 impl Count {
-    fn sum(counts: &[Count]) -> Count {
+    /// All of them.
+    pub fn sum(counts: &[Count]) -> Count {
         counts.iter().fold(Count::default(), |sum, one| Count {
             requests: sum.requests + one.requests,
             cpu_ns: sum.cpu_ns + one.cpu_ns,
@@ -378,13 +410,6 @@ pub struct Snapshot {
     pub by_response_size: [Count; 10],
     /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
     pub by_request_cpu: [u64; CPU_BUCKETS],
-}
-
-impl Snapshot {
-    /// Nothing was ever counted, and nothing is open.
-    pub fn is_untouched(&self) -> bool {
-        self.requests == 0 && self.usage == Usage::default() && self.in_flight == 0
-    }
 }
 
 #[cfg(test)]
@@ -443,11 +468,11 @@ pub(crate) mod tests {
     #[test]
     fn an_untouched_account_says_so() {
         let account = zeroed::<Account>();
-        assert!(account.snapshot(0, 1).is_untouched());
+        assert!(account.is_untouched(1));
         account.add(0, &Usage::default());
-        assert!(account.snapshot(0, 1).is_untouched());
+        assert!(account.is_untouched(1));
         account.add(0, &Usage { wakeups: 1, ..Usage::default() });
-        assert!(!account.snapshot(0, 1).is_untouched());
+        assert!(!account.is_untouched(1));
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub const OVERFLOW_KEY: &[u8] = b"*";
 /// like that. Newlines and tabs stay, since every format has an escape for them; others would reach the terminal of
 /// somebody who looks at the status of keys that clients choose, and a NUL ends a scrape of Prometheus.
 pub fn display(key: &[u8]) -> Cow<'_, str> {
+    let plain = key.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\');
     match std::str::from_utf8(key) {
+        Ok(text) if plain => Cow::Borrowed(text),
         Ok(text) if !has_hex_escape(key) && !text.contains(is_escaped) => Cow::Borrowed(text),
         _ => Cow::Owned(escape(key)),
     }
