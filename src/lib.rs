@@ -19,6 +19,8 @@ use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
 mod attribution;
+#[cfg(feature = "audit")]
+mod audit;
 mod clock;
 mod conf;
 mod event_loop;

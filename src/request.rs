@@ -54,6 +54,8 @@ pub struct Context {
     logging: *const ngx_http_request_t,
     pub touched: bool,
     pub next_touched: Option<NonNull<Context>>,
+    #[cfg(feature = "audit")]
+    pub audited: crate::audit::Pair,
 }
 
 impl Context {
@@ -174,6 +176,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             logging: null(),
             touched: false,
             next_touched: None,
+            #[cfg(feature = "audit")]
+            audited: Default::default(),
         });
         // as `ngx_pool_cleanup_add`, which would take memory twice
         let cleanup = &raw mut (*tracked).cleanup;
@@ -244,11 +248,15 @@ impl Worker {
         let mut usage = context.meter.finish(sent, received);
         usage.cpu_ns += context.late_ns;
         let cpu_ns = context.meter.total_ns();
+        #[cfg(feature = "audit")]
+        let audited = context.audited;
         let classes = outcome.classes();
         context.logged = true;
         context.accounts.copy_from(accounts);
         let connection = context.connection;
         self.zones.finish(accounts, &usage, classes, cpu_ns);
+        #[cfg(feature = "audit")]
+        self.audit.end_request(&audited);
         if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }

@@ -14,6 +14,8 @@ use ngx::ngx_log_error;
 
 use crate::accounts::{AccountSet, Zones};
 use crate::attribution::Connections;
+#[cfg(feature = "audit")]
+use crate::audit::Audit;
 use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
 use crate::conf::main_conf;
 use crate::request::Context;
@@ -44,6 +46,8 @@ pub enum Owner {
 pub struct Worker {
     cycle: *const ngx_cycle_t,
     meter: Meter<ThreadClocks>,
+    #[cfg(feature = "audit")]
+    pub audit: Audit,
     books: Books,
     owner: Owner,
     /// whose laps [`Owner::Accounts`] are
@@ -113,11 +117,15 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     let zones = Zones::new(tables, main.servers);
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    #[cfg(feature = "audit")]
+    let audit = Audit::start(&clocks);
     let meter = Meter::start(clocks, main.clock);
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
         meter,
+        #[cfg(feature = "audit")]
+        audit,
         books: Books::default(),
         owner: Owner::Loop,
         last: AccountSet::EMPTY,
@@ -177,6 +185,9 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
+        #[cfg(feature = "audit")]
+        // SAFETY: NGINX's cycle, which lives as long as the process.
+        self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
         self.zones.settle();
         self.show();
         if let Some((workers, seat)) = self.shown.take() {
@@ -188,6 +199,8 @@ impl Worker {
     #[inline]
     pub fn read_clock(&mut self) {
         let lap_ns = self.meter.lap();
+        #[cfg(feature = "audit")]
+        let audited = self.audit.lap(lap_ns, matches!(self.owner, Owner::Loop | Owner::Listener));
         match self.owner {
             Owner::Loop | Owner::Listener => self.books.loop_ns += lap_ns,
             Owner::Nobody => self.books.other_ns += lap_ns,
@@ -196,6 +209,10 @@ impl Worker {
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
                 let context = self.context(context);
+                #[cfg(feature = "audit")]
+                if !context.stopped {
+                    context.audited.add(audited);
+                }
                 if !context.stopped {
                     context.meter.charge(lap_ns);
                 } else if !context.logged {
@@ -280,6 +297,8 @@ impl Worker {
             _ => None,
         };
         self.switch(Owner::Loop);
+        #[cfg(feature = "audit")]
+        self.audit.end_wakeup();
     }
 
     /// Whether the wakeup before this one ended with the end of its request, and was of the connection at this place.
