@@ -94,7 +94,7 @@ fn table() -> Option<Table> {
     // SAFETY: the layout is not empty.
     let Some(base) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
     // SAFETY: it is aligned, ours alone, and stays.
-    unsafe { Table::create(base, layout.size(), [1, 2]) }.ok()
+    unsafe { Table::create(base, layout.size(), [1, 2], b"$host") }.ok()
 }
 
 fn accounts(c: &mut Criterion) {
