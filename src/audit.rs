@@ -7,69 +7,112 @@ use ngx::ngx_log_error;
 
 use crate::clock::{ThreadClocks, thread_cpu_ns};
 
-/// What the meter has measured, and what the CPU clock says about the same.
+/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
+/// interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Pair {
+pub struct Audited {
+    measured_ns: u64,
+    least_ns: u64,
+    most_ns: u64,
+}
+
+impl Audited {
+    pub fn add(&mut self, other: Audited) {
+        self.measured_ns += other.measured_ns;
+        self.least_ns += other.least_ns;
+        self.most_ns += other.most_ns;
+    }
+
+    /// By how much it is wrong for certain.
+    fn error_ns(&self) -> u64 {
+        self.least_ns.saturating_sub(self.measured_ns) + self.measured_ns.saturating_sub(self.most_ns)
+    }
+}
+
+/// The CPU clock, right before and right after the meter was asked.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Boundary {
+    before_ns: u64,
+    after_ns: u64,
+}
+
+impl Boundary {
+    fn since(self, start: Boundary, measured_ns: u64) -> Audited {
+        Audited {
+            measured_ns,
+            least_ns: self.before_ns.saturating_sub(start.after_ns),
+            most_ns: self.after_ns - start.before_ns,
+        }
+    }
+}
+
+/// Sums of what was measured, and of what the CPU clock says.
+#[derive(Debug, Default)]
+struct Sums {
     measured_ns: u64,
     exact_ns: u64,
 }
 
-impl Pair {
-    pub fn add(&mut self, other: Pair) {
-        self.measured_ns += other.measured_ns;
-        self.exact_ns += other.exact_ns;
-    }
-
-    fn difference_ns(&self) -> u64 {
-        self.measured_ns.abs_diff(self.exact_ns)
-    }
-}
-
-/// The differences of one worker.
+/// The errors of one worker.
 pub struct Audit {
-    last_ns: u64,
+    start_ns: u64,
     sees_switches: bool,
-    wakeup: Pair,
-    all: Pair,
-    /// of all that is not the event loop's
-    charged: Pair,
+    /// ends of the last lap, and of the last one that was the event loop's or ended a wakeup
+    last: Boundary,
+    wakeup_start: Boundary,
+    wakeup_ns: u64,
+    all: Sums,
+    charged: Sums,
     wakeups: Histogram<u64>,
     requests: Histogram<u64>,
 }
 
 impl Audit {
     pub fn start(clocks: &ThreadClocks) -> Self {
+        let now_ns = thread_cpu_ns();
+        let now = Boundary { before_ns: now_ns, after_ns: now_ns };
         Self {
-            last_ns: thread_cpu_ns(),
+            start_ns: now_ns,
             sees_switches: clocks.sees_switches(),
-            wakeup: Pair::default(),
-            all: Pair::default(),
-            charged: Pair::default(),
+            last: now,
+            wakeup_start: now,
+            wakeup_ns: 0,
+            all: Sums::default(),
+            charged: Sums::default(),
             wakeups: histogram(),
             requests: histogram(),
         }
     }
 
-    /// A lap has ended, which the meter found to be `measured_ns` long.
-    pub fn lap(&mut self, measured_ns: u64, is_loop: bool) -> Pair {
-        let now_ns = thread_cpu_ns();
-        let lap = Pair { measured_ns, exact_ns: now_ns.saturating_sub(self.last_ns) };
-        self.last_ns = now_ns;
-        self.all.add(lap);
-        if !is_loop {
-            self.charged.add(lap);
-            self.wakeup.add(lap);
+    /// Ends a lap by `lap`; what it returns, and how right that is. `is_loop`: the lap is the event loop's.
+    #[inline]
+    pub fn lap(&mut self, lap: impl FnOnce() -> u64, is_loop: bool) -> (u64, Audited) {
+        let before_ns = thread_cpu_ns();
+        let measured_ns = lap();
+        let now = Boundary { before_ns, after_ns: thread_cpu_ns() };
+        let exact_ns = now.after_ns - self.last.after_ns;
+        let audited = now.since(self.last, measured_ns);
+        self.last = now;
+        self.all.measured_ns += measured_ns;
+        self.all.exact_ns = now.after_ns - self.start_ns;
+        if is_loop {
+            self.wakeup_start = now;
+        } else {
+            self.wakeup_ns += measured_ns;
+            self.charged.measured_ns += measured_ns;
+            self.charged.exact_ns += exact_ns;
         }
-        lap
+        (measured_ns, audited)
     }
 
     pub fn end_wakeup(&mut self) {
-        let wakeup = core::mem::take(&mut self.wakeup);
-        self.wakeups.saturating_record(wakeup.difference_ns());
+        let wakeup = self.last.since(self.wakeup_start, core::mem::take(&mut self.wakeup_ns));
+        self.wakeup_start = self.last;
+        self.wakeups.saturating_record(wakeup.error_ns());
     }
 
-    pub fn end_request(&mut self, request: &Pair) {
-        self.requests.saturating_record(request.difference_ns());
+    pub fn end_request(&mut self, request: &Audited) {
+        self.requests.saturating_record(request.error_ns());
     }
 
     /// Writes the result to the error log, for scripts/audit.
@@ -86,7 +129,7 @@ impl Audit {
             )
         };
         let sums =
-            |pair: &Pair| format!(r#"{{"measured_ns":{},"exact_ns":{}}}"#, pair.measured_ns, pair.exact_ns);
+            |sums: &Sums| format!(r#"{{"measured_ns":{},"exact_ns":{}}}"#, sums.measured_ns, sums.exact_ns);
         let text = format!(
             r#"request_cpu audit: {{"sees_switches":{},"readings":{readings},"wakeups":{},"requests":{},"all":{},"charged":{}}}"#,
             self.sees_switches,

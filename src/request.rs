@@ -55,7 +55,7 @@ pub struct Context {
     pub touched: bool,
     pub next_touched: Option<NonNull<Context>>,
     #[cfg(feature = "audit")]
-    pub audited: crate::audit::Pair,
+    pub audited: crate::audit::Audited,
 }
 
 impl Context {

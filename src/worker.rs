@@ -198,9 +198,11 @@ impl Worker {
     /// Ends the running lap and charges it to its owner, who also owns the next one.
     #[inline]
     pub fn read_clock(&mut self) {
+        #[cfg(not(feature = "audit"))]
         let lap_ns = self.meter.lap();
         #[cfg(feature = "audit")]
-        let audited = self.audit.lap(lap_ns, matches!(self.owner, Owner::Loop | Owner::Listener));
+        let (lap_ns, audited) =
+            self.audit.lap(|| self.meter.lap(), matches!(self.owner, Owner::Loop | Owner::Listener));
         match self.owner {
             Owner::Loop | Owner::Listener => self.books.loop_ns += lap_ns,
             Owner::Nobody => self.books.other_ns += lap_ns,
