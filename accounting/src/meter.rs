@@ -115,10 +115,11 @@ impl<C: Clocks> Meter<C> {
     pub fn lap(&mut self) -> u64 {
         if self.short_ns != 0 {
             let now_ns = self.clocks.time_ns();
-            let lap_ns = now_ns.saturating_sub(self.last_ns);
+            // a clock that went back makes this a long lap
+            let lap_ns = now_ns.wrapping_sub(self.last_ns);
             // a switch between the two calls is seen here, one after them in the next lap
             if lap_ns < self.short_ns && self.doubt_ns + lap_ns < self.trust_ns && !self.clocks.switched() {
-                self.last_ns += lap_ns;
+                self.last_ns = now_ns;
                 self.charged_ns += lap_ns;
                 self.doubt_ns += lap_ns;
                 return lap_ns;
@@ -141,9 +142,11 @@ impl<C: Clocks> Meter<C> {
         self.clocks.switched();
         let cpu_ns = self.clocks.cpu_ns();
         let now_ns = self.clocks.time_ns();
-        let lap_ns = cpu_ns.saturating_sub(self.charged_ns).min(now_ns.saturating_sub(self.last_ns));
+        // a clock that went back says nothing about the lap
+        let passed_ns = now_ns.checked_sub(self.last_ns).unwrap_or(u64::MAX);
+        let lap_ns = cpu_ns.saturating_sub(self.charged_ns).min(passed_ns);
         self.charged_ns += lap_ns;
-        self.last_ns = self.last_ns.max(now_ns);
+        self.last_ns = now_ns;
         self.doubt_ns = self.charged_ns.saturating_sub(cpu_ns);
         lap_ns
     }

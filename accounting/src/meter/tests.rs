@@ -267,6 +267,21 @@ fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     assert_eq!(readings(true, &[Step::Run(MAX_ERROR_NS), Step::Lap]), 1);
 }
 
+/// As when the counter is found to be of no use any more, and another clock of time takes its place.
+#[test]
+fn a_clock_of_time_that_goes_back_costs_a_reading_and_nothing_else() {
+    let mut machine = Machine::exact(true);
+    machine.time_ns = 1 << 40;
+    let mut meter = Meter::start(machine, HYBRID);
+    meter.clocks().step(Step::Run(100));
+    meter.clocks().time_ns = 5;
+    assert_eq!((meter.lap(), meter.readings()), (100, 2));
+    meter.clocks().step(Step::Run(200));
+    assert_eq!((meter.lap(), meter.readings()), (200, 2));
+    meter.clocks().step(Step::Run(MAX_ERROR_NS));
+    assert_eq!((meter.lap(), meter.readings()), (MAX_ERROR_NS, 3));
+}
+
 #[test]
 fn time_before_the_start_is_in_no_lap() {
     for mode in [Mode::Thread, HYBRID] {
