@@ -175,7 +175,7 @@ unsafe fn wake(event: *mut ngx_event_t) {
             handler(event);
         }
     }
-    with(|worker| worker.end_wakeup(event));
+    with(Worker::end_wakeup);
     while let Some(context) = with(Worker::next_touched).flatten() {
         request::after_wakeup(context);
     }

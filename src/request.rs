@@ -212,8 +212,9 @@ unsafe fn claim(r: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
 }
 
 impl Worker {
+    /// The request is running, from the start of the wakeup if nobody was known to.
     #[inline]
-    fn claim(&mut self, pointer: NonNull<Context>) {
+    pub fn claim(&mut self, pointer: NonNull<Context>) {
         let request = Owner::Request(pointer);
         if self.owner() == request {
             return;
