@@ -141,6 +141,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     state::start(main, log);
     event_loop::hook();
     io::hook();
+    #[cfg(ngx_feature = "threads")]
+    crate::threads::hook();
     NGX_OK as ngx_int_t
 }
 
@@ -208,25 +210,36 @@ impl Worker {
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
-                let context = self.context(context);
                 #[cfg(feature = "audit")]
-                if !context.stopped {
-                    context.audited.add(audited);
+                if !self.context(context).stopped {
+                    self.context(context).audited.add(audited);
                 }
-                if !context.stopped {
-                    context.meter.charge(lap_ns);
-                } else if !context.logged {
-                    context.late_ns += lap_ns;
-                } else {
-                    let accounts = context.accounts.clone();
-                    self.zones.charge(&accounts, lap_ns);
-                }
+                self.charge_request(context, lap_ns);
             }
             Owner::Accounts => {
                 self.books.charged_ns += lap_ns;
                 self.zones.charge(&self.last, lap_ns);
             }
         }
+    }
+
+    #[inline]
+    fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
+        let context = self.context(context);
+        if !context.stopped {
+            context.meter.charge(ns);
+        } else if !context.logged {
+            context.late_ns += ns;
+        } else {
+            let accounts = context.accounts.clone();
+            self.zones.charge(&accounts, ns);
+        }
+    }
+
+    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the books.
+    pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
+        self.books.charge_pool_thread(ns);
+        self.charge_request(context, ns);
     }
 
     /// Ends the running lap; the next one belongs to `owner`.
