@@ -17,6 +17,8 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     return $connection->answer("answer\n");
 });
 $t->html('a.txt', "plain\n");
+$t->html('direct/large', 'x' x 200_000);
+my $file_aio = $t->has('file-aio');
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
     request_cpu zone=hosts;
@@ -25,6 +27,7 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
+        @{[ $file_aio ? 'location /direct/ { aio on; directio 512; output_buffers 2 16k; }' : '' ]}
         location /fresh { proxy_pass http://127.0.0.1:{{port:upstream}}; }
         location /alive { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; }
         location /idle { proxy_pass http://idle; proxy_http_version 1.1; proxy_set_header Connection ""; }
@@ -36,7 +39,8 @@ sub books {
     return { other => $worker->{other_ns}, handlers => $worker->{thread_cpu_ns} - $worker->{loop_ns} };
 }
 
-for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ], [ 'kept upstream connections', '/alive' ]) {
+for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ], [ 'kept upstream connections', '/alive' ],
+    $file_aio ? [ 'kernel AIO', '/direct/large' ] : ()) {
     my ($name, $uri) = @$case;
     $t->clear_log;
     my $before = books();
