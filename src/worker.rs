@@ -35,7 +35,7 @@ pub enum Owner {
     Nobody,
     /// A client's connection between requests, by its place in `cycle->connections`.
     Connection(usize),
-    /// A connection that was closed without a request.
+    /// A connection that was closed without a request, or one that is not HTTP.
     NoRequest,
     /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
     Request(NonNull<Context>),
