@@ -121,7 +121,8 @@ SKIP: {
     }
     is($came, 300, 'many of them in one session');
     my $grown = $t->status->{workers}[0]{no_request_ns} - $no_request;
-    cmp_ok($grown, '>', $t->status->{workers}[0]{loop_ns} - $loop, 'which is a connection without a request, not the event loop');
+    # a worker that sleeps between them has a good deal for the loop as well
+    cmp_ok($grown, '>', ($t->status->{workers}[0]{loop_ns} - $loop) / 4, 'which is a connection without a request, not the event loop');
 }
 
 SKIP: {
