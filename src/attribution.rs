@@ -4,7 +4,8 @@
 //! connection's log, and an upstream connection, a subrequest, or a timer of another module carries the client's log:
 //! event, log, `ngx_http_log_ctx_t`, request, main request.
 //!
-//! A connection that has no request collects its CPU here; the next request on it takes that over.
+//! A connection that has no request collects its CPU here; the next request on it takes that over. Where an event does not tell
+//! whose it is, what is done in its wakeup may: see [`io`](crate::io).
 
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
@@ -37,9 +38,11 @@ enum State {
     Served,
     /// not HTTP
     Other,
+    /// not a client's: an upstream connection that was used for a request
+    Upstream,
 }
 
-/// What a client's connection has used that no request has paid for yet.
+/// What a client's connection has used that no request has paid for yet, and whom an upstream connection was used for.
 #[derive(Clone)]
 struct Entry {
     /// `connection.number`, since places are used again
@@ -50,12 +53,17 @@ struct Entry {
     accounts: AccountSet,
 }
 
-/// The clients' connections, by their place in `cycle->connections`.
+/// Handlers of logs that are told apart: those of stream and mail, and to spare.
+const FOREIGN: usize = 4;
+
+/// The connections, by their place in `cycle->connections`.
 pub struct Connections {
     first: *mut ngx_connection_t,
     read_events: *mut ngx_event_t,
     write_events: *mut ngx_event_t,
     entries: Box<[Entry]>,
+    /// addresses of `ngx_stream_log_error` and its like, static functions too; 0 where none is known
+    foreign: [usize; FOREIGN],
 }
 
 impl Connections {
@@ -69,6 +77,7 @@ impl Connections {
             read_events: cycle.read_events,
             write_events: cycle.write_events,
             entries: vec![vacant; cycle.connection_n].into_boxed_slice(),
+            foreign: [0; FOREIGN],
         }
     }
 
@@ -93,11 +102,38 @@ impl Connections {
         self.first.wrapping_add(at)
     }
 
+    fn number(&self, at: usize) -> ngx_atomic_uint_t {
+        // SAFETY: `place` has found `at` to be within the array.
+        unsafe { (*self.connection(at)).number }
+    }
+
     /// Whether there is a client's connection at this place.
     #[inline]
     fn is_client(&self, at: usize) -> bool {
-        // SAFETY: `place` has found `at` to be within the array.
-        self.entries[at].number == unsafe { (*self.connection(at)).number }
+        self.entries[at].state != State::Upstream && self.entries[at].number == self.number(at)
+    }
+
+    /// The accounts of the request that the upstream connection at this place was used for last.
+    fn upstream_accounts(&self, at: usize) -> Option<AccountSet> {
+        let entry = &self.entries[at];
+        (entry.state == State::Upstream && entry.number == self.number(at)).then(|| entry.accounts.clone())
+    }
+
+    /// The upstream connection at this place is used for a request of these accounts.
+    fn set_upstream(&mut self, at: usize, accounts: &AccountSet) {
+        // 0: whoever made it did not number it, and it could not be told from the next one at this place
+        let number = Some(self.number(at)).filter(|&number| number != 0).unwrap_or(VACANT);
+        let entry = &mut self.entries[at];
+        entry.number = number;
+        entry.state = State::Upstream;
+        entry.accounts.copy_from(accounts);
+    }
+
+    /// A log with this handler is not HTTP's.
+    fn learn_foreign(&mut self, handler: usize) {
+        if let Some(place) = self.foreign.iter_mut().find(|known| **known == handler || **known == 0) {
+            *place = handler;
+        }
     }
 
     /// The place of a client's connection.
@@ -115,6 +151,8 @@ impl Connections {
                 books.no_request_ns += ns;
                 return;
             }
+            // never an owner
+            State::Upstream => return,
         }
         entry.pending_ns += ns;
     }
@@ -181,7 +219,7 @@ fn open(c: *mut ngx_connection_t) -> Option<usize> {
     with(|worker| {
         match worker.owner() {
             // what the accept has cost so far is this connection's
-            Owner::Listener | Owner::Nobody => worker.take(Owner::Connection(at)),
+            Owner::Listener | Owner::NoRequest | Owner::Nobody => worker.take(Owner::Connection(at)),
             _ => worker.switch(Owner::Connection(at)),
         }
         worker.connections.open(at);
@@ -201,6 +239,7 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
         HTTP_LOG_ERROR.store(log_handler, Relaxed);
         wrap_quic_input(c);
     } else if log_handler != HTTP_LOG_ERROR.load(Relaxed) {
+        worker.connections.learn_foreign(log_handler);
         worker.mark_other(at);
     }
 }
@@ -270,6 +309,7 @@ impl Worker {
         match state {
             State::Served => self.zones.charge(&entry.accounts, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
+            State::Upstream => {}
         }
         if self.owner() == Owner::Connection(at) {
             if state == State::Served {
@@ -285,35 +325,71 @@ impl Worker {
 
 /// Whose wakeup the event is, as far as it can be known before its handler runs.
 #[inline]
-pub fn owner_of(worker: &Worker, event: *mut ngx_event_t) -> Owner {
+pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     let at = worker.connections.index_of_event(event);
     let log = match at {
-        // the log of an open connection is always valid
-        Some(at) => {
-            // SAFETY: NGINX is about to call the event's handler, so event and connection are in use.
-            unsafe {
-                if (*event).accept() != 0 {
-                    return Owner::Listener;
-                }
-                (*worker.connections.connection(at)).log
+        // SAFETY: NGINX is about to call the event's handler, so event and connection are in use, and the log of an open
+        // connection is always valid.
+        Some(at) => unsafe {
+            let c = worker.connections.connection(at);
+            if (*event).accept() != 0 {
+                return owner_of_listener((*c).listening);
             }
-        }
+            (*c).log
+        },
         // SAFETY: as above. A timer of another module may have no log.
         None => unsafe { (*event).log },
     };
-    if let Some(owner) = owner_by_log(worker, log) {
-        return owner;
-    }
-    match at {
-        Some(at) if worker.connections.is_client(at) => Owner::Connection(at),
-        // The method reported both events of an upstream connection, and with the first one its request ended and gave it
-        // back (`ngx_http_upstream_free_keepalive_peer`): the second one was still for that request.
-        Some(at) if worker.last_ended_on(at) => Owner::Accounts,
-        _ => Owner::Nobody,
+    let owner = owner_by_log(worker, log);
+    let Some(at) = at else { return owner.unwrap_or(Owner::Nobody) };
+    match owner {
+        Some(Owner::Request(context)) if !worker.connections.is_client(at) => {
+            let accounts = worker.context(context).accounts.clone();
+            worker.connections.set_upstream(at, &accounts);
+            Owner::Request(context)
+        }
+        Some(owner) => owner,
+        None if worker.connections.is_client(at) => Owner::Connection(at),
+        // `ngx_http_upstream_free_keepalive_peer` and lua's `setkeepalive` have taken its log away: it is idle now, and closed
+        // by its other end or by a timer. It was kept for the request that had it last.
+        None => match worker.connections.upstream_accounts(at) {
+            Some(accounts) => {
+                worker.set_last(&accounts);
+                Owner::Accounts
+            }
+            None => Owner::Nobody,
+        },
     }
 }
 
-/// On whose behalf `ngx_http_log_error` would say that NGINX runs.
+/// The event of a listening socket. Datagrams of a known UDP session are handled in it (`ngx_event_recvmsg`), which are never
+/// HTTP's unless they are QUIC's.
+fn owner_of_listener(socket: *mut ngx_listening_t) -> Owner {
+    // SAFETY: the connection of a listening socket has that one, for as long as it is open.
+    let Some(socket) = (unsafe { socket.as_ref() }) else { return Owner::Listener };
+    #[cfg(ngx_feature = "http_v3")]
+    if socket.quic() != 0 {
+        return Owner::Listener;
+    }
+    if socket.type_ == libc::SOCK_DGRAM { Owner::NoRequest } else { Owner::Listener }
+}
+
+/// Something is done with a connection: if that is one of a request, the request is running.
+///
+/// # Safety
+/// The connection must be open.
+#[inline]
+pub unsafe fn claim_by_connection(c: *mut ngx_connection_t) {
+    // SAFETY: as the caller says.
+    let log = unsafe { (*c).log };
+    with(|worker| {
+        if let Some(Owner::Request(context)) = owner_by_log(worker, log) {
+            worker.claim(context);
+        }
+    });
+}
+
+/// On whose behalf `ngx_http_log_error` would say that NGINX runs; a log of stream or mail says that it is no request's.
 #[inline]
 fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
     let http_log_error = HTTP_LOG_ERROR.load(Relaxed);
@@ -321,8 +397,9 @@ fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
     // (`ngx_http_free_request` clears it).
     unsafe {
         let log = log.as_ref()?;
-        if http_log_error == 0 || log.handler.map_or(0, |handler| handler as usize) != http_log_error {
-            return None;
+        let handler = log.handler? as usize;
+        if handler != http_log_error {
+            return worker.connections.foreign.contains(&handler).then_some(Owner::NoRequest);
         }
         let log_context = log.data.cast::<ngx_http_log_ctx_t>().as_ref()?;
         let connection = if log_context.request.is_null() {

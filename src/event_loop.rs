@@ -171,13 +171,51 @@ unsafe fn wake(event: *mut ngx_event_t) {
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
     unsafe {
+        let is_ready = (*event).timedout() == 0;
+        let posted = &raw const ngx_posted_events;
+        let last = (*posted).prev;
         if let Some(handler) = (*event).handler {
             handler(event);
         }
+        with(|worker| {
+            if is_ready && worker.owner() == Owner::Nobody {
+                follow(worker, last);
+            }
+            worker.end_wakeup();
+        });
     }
-    with(|worker| worker.end_wakeup(event));
     while let Some(context) = with(Worker::next_touched).flatten() {
         request::after_wakeup(context);
+    }
+}
+
+/// A wakeup that nobody has claimed, but that has queued one event behind `last`, was for whom that one is: so lua hands on a
+/// certificate that it has waited for. One that has queued several is a part of the event method: `ngx_epoll_eventfd_handler` goes
+/// through all that kernel AIO has completed. Timers do not count: what a server does by itself is no request's, even if
+/// requests wait for it.
+unsafe fn follow(worker: &mut Worker, last: *mut ngx_queue_t) {
+    let posted = &raw mut ngx_posted_events;
+    let mut queued = 0;
+    // SAFETY: NGINX's own queue, which only this thread uses; all its links but the head are in events. `last` is compared, and
+    // not read.
+    unsafe {
+        let mut node = (*posted).prev;
+        while node != last {
+            if node == posted {
+                return; // it has left the queue meanwhile
+            }
+            queued += 1;
+            node = (*node).prev;
+        }
+        let event = (*posted).prev.byte_sub(offset_of!(ngx_event_t, queue)).cast();
+        match queued {
+            0 => {}
+            1 => match attribution::owner_of(worker, event) {
+                Owner::Request(context) => worker.claim(context),
+                owner => worker.take(owner),
+            },
+            _ => worker.take(Owner::Loop),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
-//! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
+//! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
+//!   [`io`]: what tells that later; `threads`: what pools of threads do for it;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
 //! - [`variables`] and [`status`]: what a user gets to see.
 //!
@@ -24,10 +25,13 @@ mod audit;
 mod clock;
 mod conf;
 mod event_loop;
+mod io;
 mod memory;
 mod request;
 mod state;
 mod status;
+#[cfg(ngx_feature = "threads")]
+mod threads;
 mod variables;
 mod worker;
 mod zones;

@@ -211,9 +211,22 @@ unsafe fn claim(r: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
     }
 }
 
+/// A thread of a pool is done with what it did for a request, whose turn it is now.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+#[cfg(ngx_feature = "threads")]
+pub unsafe fn charge_pool_thread(r: *mut ngx_http_request_t, ns: u64) {
+    // SAFETY: as the caller says.
+    if let Some(context) = unsafe { claim(r) } {
+        with(|worker| worker.charge_pool_thread(context, ns));
+    }
+}
+
 impl Worker {
+    /// The request is running, from the start of the wakeup if nobody was known to.
     #[inline]
-    fn claim(&mut self, pointer: NonNull<Context>) {
+    pub fn claim(&mut self, pointer: NonNull<Context>) {
         let request = Owner::Request(pointer);
         if self.owner() == request {
             return;

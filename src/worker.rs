@@ -7,7 +7,7 @@ use accounting::books::Books;
 use accounting::meter::{Meter, Mode};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
-    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
+    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t,
     ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
 use crate::conf::main_conf;
 use crate::request::Context;
-use crate::{attribution, event_loop, state, zones};
+use crate::{attribution, event_loop, io, state, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -35,7 +35,7 @@ pub enum Owner {
     Nobody,
     /// A client's connection between requests, by its place in `cycle->connections`.
     Connection(usize),
-    /// A connection that was closed without a request.
+    /// A connection that was closed without a request, or one that is not HTTP.
     NoRequest,
     /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
     Request(NonNull<Context>),
@@ -52,8 +52,6 @@ pub struct Worker {
     owner: Owner,
     /// whose laps [`Owner::Accounts`] are
     last: AccountSet,
-    /// place of the connection whose event's wakeup ended as [`Owner::Accounts`], if the last one did
-    ended_on: Option<usize>,
     /// requests that were an owner in this wakeup, linked through their contexts
     touched: Option<NonNull<Context>>,
     /// requests in flight, linked through their contexts
@@ -129,7 +127,6 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         books: Books::default(),
         owner: Owner::Loop,
         last: AccountSet::EMPTY,
-        ended_on: None,
         touched: None,
         flying: None,
         connections,
@@ -143,6 +140,9 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     WORKER.store(Box::into_raw(worker), Relaxed);
     state::start(main, log);
     event_loop::hook();
+    io::hook();
+    #[cfg(ngx_feature = "threads")]
+    crate::threads::hook();
     NGX_OK as ngx_int_t
 }
 
@@ -210,25 +210,36 @@ impl Worker {
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
-                let context = self.context(context);
                 #[cfg(feature = "audit")]
-                if !context.stopped {
-                    context.audited.add(audited);
+                if !self.context(context).stopped {
+                    self.context(context).audited.add(audited);
                 }
-                if !context.stopped {
-                    context.meter.charge(lap_ns);
-                } else if !context.logged {
-                    context.late_ns += lap_ns;
-                } else {
-                    let accounts = context.accounts.clone();
-                    self.zones.charge(&accounts, lap_ns);
-                }
+                self.charge_request(context, lap_ns);
             }
             Owner::Accounts => {
                 self.books.charged_ns += lap_ns;
                 self.zones.charge(&self.last, lap_ns);
             }
         }
+    }
+
+    #[inline]
+    fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
+        let context = self.context(context);
+        if !context.stopped {
+            context.meter.charge(ns);
+        } else if !context.logged {
+            context.late_ns += ns;
+        } else {
+            let accounts = context.accounts.clone();
+            self.zones.charge(&accounts, ns);
+        }
+    }
+
+    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the books.
+    pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
+        self.books.charge_pool_thread(ns);
+        self.charge_request(context, ns);
     }
 
     /// Ends the running lap; the next one belongs to `owner`.
@@ -293,19 +304,10 @@ impl Worker {
 
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
-    pub fn end_wakeup(&mut self, event: *mut ngx_event_t) {
-        self.ended_on = match self.owner {
-            Owner::Accounts => self.connections.index_of_event(event),
-            _ => None,
-        };
+    pub fn end_wakeup(&mut self) {
         self.switch(Owner::Loop);
         #[cfg(feature = "audit")]
         self.audit.end_wakeup();
-    }
-
-    /// Whether the wakeup before this one ended with the end of its request, and was of the connection at this place.
-    pub fn last_ended_on(&self, at: usize) -> bool {
-        self.ended_on == Some(at)
     }
 
     /// Counts a wakeup of a request, once in each wakeup.

@@ -21,7 +21,7 @@ $t->spawn(sub {
         my ($id, undef, undef) = unpack 'nnn', $query;
         my ($name, $type) = $query =~ /^.{12}((?:[^\0].*?)?\0)(..)/s or next;
         next if $name =~ /silent/;
-        sleep 0.1;
+        sleep 0.1 unless $name =~ /quick/;
         my $found = unpack('n', $type) == 1 && $name !~ /unknown/;
         my $answer = pack('nnnnnn', $id, $name =~ /unknown/ ? 0x8183 : 0x8180, 1, $found ? 1 : 0, 0, 0) . $name . $type . pack('n', 1);
         $answer .= pack('nnnNnC4', 0xc00c, 1, 1, 1, 4, 127, 0, 0, 1) if $found;
@@ -64,5 +64,16 @@ for my $host (qw(same1.test same2.test same3.test same4.test unknown.test silent
     my $account = $t->account_with('hosts', $host, 1);
     is("$account->{requests} $account->{in_flight}", '1 0', "$host: one request, which is over");
 }
+
+# What a request does in the wakeup in which its name is found: connecting, above all
+my $books = sub { my ($worker) = @{ $t->status->{workers} }; return $worker };
+my $before = $books->();
+my $many = 200;
+my $found = grep { $t->get("/?name=quick$_.test", host => 'quick.test')->{status} == 200 } 1 .. $many;
+is($found, $many, 'many names that are looked up');
+$t->logged(14 + $many);
+my $after = $books->();
+my ($other, $loop, $all) = map { $after->{$_} - $before->{$_} } qw(other_ns loop_ns thread_cpu_ns);
+cmp_ok($other, '<', 0.01 * ($all - $loop), sprintf 'each is charged from there on: %.3f %% is nobody\'s', 100 * $other / ($all - $loop));
 
 $t->done;

@@ -51,6 +51,7 @@ stream {
     server { listen 127.0.0.1:{{port:stream}}; proxy_pass 127.0.0.1:{{port:echo}}; }
     server { listen 127.0.0.1:{{port:timeout}}; proxy_pass 127.0.0.1:{{port:echo}}; proxy_timeout 1s; }
     server { listen 127.0.0.1:{{port:udp}} udp; proxy_pass 127.0.0.1:{{port:udp_echo}}; proxy_responses 1; }
+    server { listen 127.0.0.1:{{port:udp_long}} udp; proxy_pass 127.0.0.1:{{port:udp_echo}}; proxy_timeout 2s; }
     server { listen 127.0.0.1:{{port:return}}; return "$remote_addr\n"; }
 }
 EOC
@@ -79,7 +80,7 @@ EOC
 my ($before) = @{ $t->status->{workers} };
 
 SKIP: {
-    skip('no stream module', 7) unless $stream;
+    skip('no stream module', 9) unless $stream;
     my $connection = $t->connect('stream');
     my $fine = 0;
     for my $n (1 .. 300) {
@@ -110,6 +111,18 @@ SKIP: {
         1;
     });
     is($answer, 'echo datagram', 'datagrams as well');
+    my $long = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp_long'), Proto => 'udp') or die "udp: $@\n";
+    my ($loop, $no_request) = map { $t->status->{workers}[0]{$_} } qw(loop_ns no_request_ns);
+    my $came = 0;
+    for my $n (1 .. 300) {
+        $long->send("datagram $n");
+        my $ready = ''; vec($ready, fileno($long), 1) = 1;
+        $came++ if select($ready, undef, undef, 2) > 0 && defined $long->recv($answer, 2000);
+    }
+    is($came, 300, 'many of them in one session');
+    my $grown = $t->status->{workers}[0]{no_request_ns} - $no_request;
+    # a worker that sleeps between them has a good deal for the loop as well
+    cmp_ok($grown, '>', ($t->status->{workers}[0]{loop_ns} - $loop) / 4, 'which is a connection without a request, not the event loop');
 }
 
 SKIP: {
@@ -129,6 +142,8 @@ $t->quiet;
 my ($after) = @{ $t->status->{workers} };
 my ($charged, $all) = map { $after->{$_} - $before->{$_} } qw(charged_ns thread_cpu_ns);
 cmp_ok($charged, '<', $all / 2, 'what streams and mail cost is charged to no request');
+my ($nobodys, $handlers) = ($after->{other_ns} - $before->{other_ns}, $all - ($after->{loop_ns} - $before->{loop_ns}));
+cmp_ok($nobodys, '<', 0.01 * $handlers, sprintf 'but to connections without one, upstreams included: %.3f %% is nobody\'s', 100 * $nobodys / $handlers);
 is(scalar(grep { !/^(?:localhost|127\.0\.0\.1)/ } keys %{ $t->status->{zones}{hosts}{keys} }), 0, 'and to no account');
 
 $t->done;

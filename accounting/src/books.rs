@@ -20,6 +20,8 @@ pub struct Books {
     pub pending_ns: u64,
     /// CPU of the worker's other threads (thread pools); not part of the identity.
     pub pool_threads_cpu_ns: u64,
+    /// The part of it that went to requests and accounts, which therefore have more than `charged_ns`.
+    pub pool_threads_charged_ns: u64,
     /// Readings of the clock of CPU time (a count).
     pub clock_readings: u64,
 }
@@ -28,6 +30,13 @@ impl Books {
     /// The worker's thread CPU that is decided: charged + no request + loop + other.
     pub fn thread_cpu_ns(&self) -> u64 {
         self.charged_ns + self.no_request_ns + self.loop_ns + self.other_ns
+    }
+
+    /// A thread of a pool has worked for a request.
+    pub fn charge_pool_thread(&mut self, ns: u64) {
+        self.pool_threads_charged_ns += ns;
+        // that is read less often
+        self.pool_threads_cpu_ns = self.pool_threads_cpu_ns.max(self.pool_threads_charged_ns);
     }
 
     /// A request takes over what its connection had pending.
@@ -102,6 +111,16 @@ mod tests {
                 prop_assert!(books.thread_cpu_ns() >= before.thread_cpu_ns());
             }
         }
+    }
+
+    #[test]
+    fn what_a_pool_did_for_requests_is_a_part_of_what_it_did_and_in_no_sum() {
+        let mut books = Books { pool_threads_cpu_ns: 10, charged_ns: 1, ..Books::default() };
+        books.charge_pool_thread(7);
+        assert_eq!((books.pool_threads_charged_ns, books.pool_threads_cpu_ns), (7, 10));
+        books.charge_pool_thread(7);
+        assert_eq!((books.pool_threads_charged_ns, books.pool_threads_cpu_ns), (14, 14));
+        assert_eq!(books.thread_cpu_ns(), 1);
     }
 
     #[test]

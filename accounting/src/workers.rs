@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use crate::books::Books;
 use crate::table::Error;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rcwork01");
+const MAGIC: u64 = u64::from_le_bytes(*b"rcwork02");
 /// Seats: a worker needs one for each of its processes that live at the same time, as after a reload.
 pub const SLOTS: usize = 1024;
-const FIELDS: usize = 8;
+const FIELDS: usize = 9;
 /// Stands for a pid while a seat changes hands.
 const BUSY: u32 = u32::MAX;
 
@@ -62,6 +62,7 @@ fn to_fields(books: &Books) -> [u64; FIELDS] {
         books.pool_threads_cpu_ns,
         books.pending_ns,
         books.clock_readings,
+        books.pool_threads_charged_ns,
     ]
 }
 
@@ -75,6 +76,7 @@ fn from_fields(f: [u64; FIELDS]) -> Books {
         pool_threads_cpu_ns: f[5],
         pending_ns: f[6],
         clock_readings: f[7],
+        pool_threads_charged_ns: f[8],
     }
 }
 
@@ -320,6 +322,7 @@ mod tests {
             pending_ns: n,
             pool_threads_cpu_ns: n,
             clock_readings: n,
+            pool_threads_charged_ns: n,
         }
     }
 

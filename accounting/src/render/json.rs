@@ -127,6 +127,7 @@ impl Serialize for WorkerBooks<'_> {
         map.serialize_entry("loop_ns", &books.loop_ns)?;
         map.serialize_entry("other_ns", &books.other_ns)?;
         map.serialize_entry("pool_threads_cpu_ns", &books.pool_threads_cpu_ns)?;
+        map.serialize_entry("pool_threads_charged_ns", &books.pool_threads_charged_ns)?;
         map.serialize_entry("pending_ns", &books.pending_ns)?;
         map.serialize_entry("clock_readings", &books.clock_readings)?;
         map.end()

@@ -39,6 +39,7 @@ fn status(zones: Vec<Zone>) -> Status {
         pending_ns: 5,
         clock_readings: 4,
         pool_threads_cpu_ns: 6,
+        pool_threads_charged_ns: 3,
     };
     Status {
         version: "0.1.0",
@@ -92,7 +93,7 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
         r#"{"version":"0.1.0","nginx_version":"1.28.3","time":"2026-01-31T12:00:00.000Z","clock":"thread","#,
         r#""max_error_ns":0,"workers":[{"worker":0,"pid":4711,"wakeups":10,"thread_cpu_ns":1000000234,"#,
         r#""charged_ns":1000000000,"no_request_ns":200,"loop_ns":30,"other_ns":4,"pool_threads_cpu_ns":6,"#,
-        r#""pending_ns":5,"clock_readings":4}],"zones":{"domains":{"size_bytes":65536,"#,
+        r#""pool_threads_charged_ns":3,"pending_ns":5,"clock_readings":4}],"zones":{"domains":{"size_bytes":65536,"#,
         &format!(r#""used_bytes":{},"capacity":{},"accounts":1,"#, fill.used_bytes, fill.capacity),
         r#""overflowed":0,"cut":0,"keys":{"example.com":{"#,
         r#""requests":1,"responses":{"1xx":0,"2xx":1,"3xx":0,"4xx":0,"5xx":0},"cpu_ns":1500000001,"wakeups":7,"#,
