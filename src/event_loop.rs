@@ -16,8 +16,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
     ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_int_t, ngx_msec_t,
-    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_min,
-    ngx_shmtx_unlock, ngx_uint_t,
+    ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
+    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t,
 };
 
 use crate::worker::{Owner, Worker, enter_loop, with};
@@ -58,22 +58,28 @@ unsafe extern "C" fn process_events(
         return unsafe { real(cycle, timer, flags) };
     }
     let post = NGX_POST_EVENTS as ngx_uint_t;
-    // SAFETY: queues are NGINX's own, and only this thread uses them; `waiting` and `ready` stay where they are while
-    // events are linked to them.
+    let mut waiting = with(Worker::take_waiting).unwrap_or_default();
+    // SAFETY: queues are NGINX's own, and only this thread uses them; `ready` stays where it is while events are linked to
+    // it. The method only queues events, so those that wait are there when it returns.
     unsafe {
         let posted = &raw mut ngx_posted_events;
-        let (mut waiting, mut ready) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let (waiting, ready) = (waiting.as_mut_ptr(), ready.as_mut_ptr());
+        let mut ready = MaybeUninit::uninit();
+        let ready = ready.as_mut_ptr();
         let direct = flags & post == 0;
         if direct {
-            move_queue(posted, waiting);
+            // not as a queue: one of them may become ready too, and then its turn is before the timers
+            while let Some(event) = first(posted) {
+                ngx_delete_posted_event(event);
+                waiting.push(event);
+            }
         }
         let rc = real(cycle, timer, flags | post);
         with(|worker| worker.switch(Owner::Loop));
         if direct {
             move_queue(posted, ready);
-            move_queue(waiting, posted);
+            waiting.drain(..).for_each(|event| ngx_post_event(event, posted));
         }
+        with(|worker| worker.put_waiting(waiting));
         run(&raw mut ngx_posted_accept_events);
         if direct {
             run(ready);

@@ -114,6 +114,8 @@ pub struct Worker {
     pub zones: Vec<ZoneHandle>,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
+    /// room for events that were posted before the event method is asked; empty but while it is
+    waiting: Vec<*mut ngx_event_t>,
     /// whether what a connection brings is cut off exactly where its request begins
     exact_connection: bool,
     shown: Option<(Workers, Seat)>,
@@ -188,6 +190,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         connections,
         zones,
         scratch: Vec::new(),
+        waiting: Vec::new(),
         exact_connection: main.connection_variable,
         shown,
         next_tick_ms: 0,
@@ -332,6 +335,14 @@ impl Worker {
 
     pub fn put_scratch(&mut self, scratch: Vec<ngx_http_variable_value_t>) {
         self.scratch = scratch;
+    }
+
+    pub fn take_waiting(&mut self) -> Vec<*mut ngx_event_t> {
+        core::mem::take(&mut self.waiting)
+    }
+
+    pub fn put_waiting(&mut self, waiting: Vec<*mut ngx_event_t>) {
+        self.waiting = waiting;
     }
 
     /// From here on [`Owner::Accounts`] stands for these accounts.
