@@ -5,9 +5,9 @@
 //! queues ourselves, one event at a time, with a lap around each handler. What `ngx_process_events_and_timers` does
 //! afterwards finds its queues empty.
 //!
-//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs before timers, and before
-//! what was posted already (an answer must not lose against its own timeout). With it (accept mutex held): accepts, then
-//! the mutex is released, then timers, then the rest.
+//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in which the
+//! method reports it, before timers, and before what was posted already (an answer must not lose against its own timeout).
+//! With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
 
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
@@ -15,9 +15,9 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
-    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_int_t, ngx_msec_t,
-    ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
-    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t,
+    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t,
+    ngx_msec_t, ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
+    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t, ngx_use_accept_mutex,
 };
 
 use crate::worker::{Owner, Worker, enter_loop, with};
@@ -32,6 +32,7 @@ static REAL: AtomicUsize = AtomicUsize::new(0);
 pub fn hook() {
     // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
     unsafe {
+        attribution::accept_first(ngx_use_accept_mutex != 0);
         let slot = &raw mut ngx_event_actions.process_events;
         if let Some(real) = slot.read() {
             REAL.store(real as usize, Relaxed);
@@ -66,6 +67,10 @@ unsafe extern "C" fn process_events(
         let mut ready = MaybeUninit::uninit();
         let ready = ready.as_mut_ptr();
         let direct = flags & post == 0;
+        if ngx_exiting != 0 {
+            // `ngx_shutdown_timer_handler` tells by the flag what it must leave alone
+            attribution::accept_first(true);
+        }
         if direct {
             // not as a queue: one of them may become ready too, and then its turn is before the timers
             while let Some(event) = first(posted) {

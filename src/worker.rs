@@ -228,7 +228,10 @@ fn is_alive(pid: u32) -> bool {
 }
 
 pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
-    with(Worker::leave);
+    if with(Worker::leave).is_some() {
+        // `ngx_worker_process_exit` tells by the flag what may be open still
+        attribution::accept_first(true);
+    }
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }
