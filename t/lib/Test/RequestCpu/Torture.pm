@@ -6,7 +6,6 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
 
 our @EXPORT = qw(figure accounts falls client);
@@ -20,8 +19,6 @@ sub figure {
     print {$file} "$name\t$value\n";
     close $file;
 }
-
-my @counters = qw(requests cpu_ns wakeups sent_bytes received_bytes);
 
 # { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the text
 # of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
