@@ -16,8 +16,9 @@ use nginx_sys::{
     ngx_pool_cleanup_add,
 };
 
+use crate::accounts::AccountSet;
 use crate::request;
-use crate::worker::{AccountSet, Owner, Worker, with};
+use crate::worker::{Owner, Worker, with};
 
 #[allow(non_camel_case_types)]
 type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
@@ -39,7 +40,7 @@ enum State {
 }
 
 /// What a client's connection has used that no request has paid for yet.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Entry {
     /// `connection.number`, since places are used again
     number: ngx_atomic_uint_t,
@@ -119,8 +120,8 @@ impl Connections {
     }
 
     /// The accounts of the last request on a connection: what is left over when it closes is theirs.
-    pub fn set_accounts(&mut self, at: usize, accounts: AccountSet) {
-        self.entries[at].accounts = accounts;
+    pub fn set_accounts(&mut self, at: usize, accounts: &AccountSet) {
+        self.entries[at].accounts.copy_from(accounts);
     }
 }
 
@@ -285,16 +286,16 @@ impl Worker {
         if entry.number == VACANT {
             return;
         }
-        let Entry { state, pending_ns, accounts, .. } = *entry;
+        let (state, pending_ns) = (entry.state, core::mem::take(&mut entry.pending_ns));
         entry.number = VACANT;
-        entry.pending_ns = 0;
         match state {
-            State::Served => self.charge_accounts(&accounts, pending_ns),
+            State::Served => self.zones.charge(&entry.accounts, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
         }
         if self.owner() == Owner::Connection(at) {
             if state == State::Served {
-                self.set_last(accounts);
+                let accounts = self.connections.entries[at].accounts.clone();
+                self.set_last(&accounts);
                 self.take(Owner::Accounts);
             } else {
                 self.take(Owner::NoRequest);

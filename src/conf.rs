@@ -3,19 +3,26 @@
 use core::ffi::{c_char, c_void};
 use core::ptr::{self, null_mut};
 use core::slice;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::{fs, io};
 
+use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Format;
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_ERROR, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_OK,
-    ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value,
-    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_int_t, ngx_pagesize,
-    ngx_parse_size, ngx_pcalloc, ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE12, NGX_ERROR, NGX_HTTP_LOC_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
+    NGX_LOG_EMERG, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_full_name,
+    ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
+use crate::memory::Memory;
 use crate::{context_index, module, request, status, variables, zones};
 
 /// A request is counted in at most so many zones.
@@ -40,7 +47,7 @@ pub static mut COMMANDS: [ngx_command_t; 5] = [
     },
     ngx_command_t {
         name: ngx_string!("request_cpu_clock"),
-        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE12) as ngx_uint_t,
         set: Some(request_cpu_clock),
         conf: NGX_HTTP_MAIN_CONF_OFFSET,
         ..EMPTY_COMMAND
@@ -78,10 +85,24 @@ pub struct Zone {
     pub name: ngx_str_t,
     /// as written, to be compared on reload
     pub key_text: ngx_str_t,
-    pub key: ngx_http_complex_value_t,
+    pub key: Key,
     pub size_bytes: usize,
     /// set when the shared memory is there
     pub table: Option<accounting::table::Table>,
+    /// where the table is; none if it is in NGINX's zone
+    pub memory: Option<Memory>,
+    /// the file that its counters are kept in
+    pub state: Option<PathBuf>,
+}
+
+/// How the key of a request is found.
+pub enum Key {
+    /// `$server_name`, which is a constant of the server: its account need not be looked up each time
+    ServerName(ngx_uint_t),
+    /// one variable, by its index: its value is used where it is
+    Variable(ngx_uint_t),
+    /// text and variables
+    Complex(ngx_http_complex_value_t),
 }
 
 /// A zone that a `request_cpu` names; its place is known when the whole configuration has been read.
@@ -94,7 +115,7 @@ pub struct ZoneUse {
     pub zone: *mut Zone,
 }
 
-/// What is configured in `http`. In the configuration's pool, all zero at first.
+/// What is configured in `http`. In the configuration's pool.
 #[repr(C)]
 pub struct MainConf {
     /// of `*mut Zone`
@@ -102,12 +123,22 @@ pub struct MainConf {
     /// of `*mut ngx_array_t`, each of [`ZoneUse`]
     uses: *mut ngx_array_t,
     clock_set: bool,
+    pub clock: Mode,
     /// whether anything of this module is used, so that requests must be measured
     pub measured: bool,
     /// whether the clock must be read where a request takes over from its connection
     pub connection_variable: bool,
+    /// how many servers there are
+    pub servers: usize,
     /// where the workers' books are; null if nothing is measured
     pub workers: *mut zones::WorkersZone,
+}
+
+/// What is known of a server. In the configuration's pool, all zero at first.
+#[repr(C)]
+pub struct SrvConf {
+    /// its number; the first one has 1
+    pub number: usize,
 }
 
 /// What is configured in a location. In the configuration's pool.
@@ -170,8 +201,55 @@ fn allocate<T>(cf: *mut ngx_conf_t) -> *mut c_void {
     unsafe { ngx_pcalloc((*cf).pool, size_of::<T>()) }
 }
 
+/// Puts a value into the configuration's pool, to be dropped with it. `None` if there is no memory.
+pub fn own<T>(cf: &ngx_conf_t, value: T) -> Option<*mut T> {
+    // SAFETY: as `drop_value` gets it, `data` is what is written here.
+    unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
+        // SAFETY: as below; `ngx_destroy_pool` calls this once, before it frees the memory.
+        unsafe { data.cast::<T>().drop_in_place() }
+    }
+    const { assert!(align_of::<T>() <= align_of::<usize>()) }
+    // SAFETY: the pool is valid, and what it gives out is aligned to a word (`NGX_ALIGNMENT`).
+    unsafe {
+        let cleanup = ngx_pool_cleanup_add(cf.pool, size_of::<T>()).as_mut()?;
+        let place = cleanup.data.cast::<T>();
+        place.write(value);
+        cleanup.handler = Some(drop_value::<T>);
+        Some(place)
+    }
+}
+
 pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    allocate::<MainConf>(cf)
+    let conf = allocate::<MainConf>(cf).cast::<MainConf>();
+    if !conf.is_null() {
+        // SAFETY: just allocated.
+        unsafe {
+            conf.write(MainConf {
+                zones: null_mut(),
+                uses: null_mut(),
+                clock_set: false,
+                clock: Mode::default(),
+                measured: false,
+                connection_variable: false,
+                servers: 0,
+                workers: null_mut(),
+            });
+        }
+    }
+    conf.cast()
+}
+
+pub extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    allocate::<SrvConf>(cf)
+}
+
+/// `ngx_http_merge_servers` calls once for each server.
+pub extern "C" fn merge_srv_conf(cf: *mut ngx_conf_t, _prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: NGINX calls with a valid `cf`, within `http`, and with what `create_srv_conf` made.
+    let (main, server) = unsafe { (parsing_main_conf(&*cf), &mut *conf.cast::<SrvConf>()) };
+    main.servers += 1;
+    server.number = main.servers;
+    CONF_OK
 }
 
 pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
@@ -210,6 +288,16 @@ pub unsafe fn loc_conf<'a>(r: *mut nginx_sys::ngx_http_request_t) -> &'a LocConf
     unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<LocConf>() }
 }
 
+/// The number of the server that a request is for.
+///
+/// # Safety
+/// `r` must be a request that NGINX has created.
+#[inline]
+pub unsafe fn server_number(r: *mut nginx_sys::ngx_http_request_t) -> usize {
+    // SAFETY: every server has one, made by `create_srv_conf`.
+    unsafe { (*(*(*r).srv_conf.add(context_index())).cast::<SrvConf>()).number }
+}
+
 /// Runs the body of a directive and logs its refusal.
 fn directive(
     cf: *mut ngx_conf_t,
@@ -230,7 +318,7 @@ fn directive(
     }
 }
 
-/// `request_cpu_zone KEY zone=NAME:SIZE;`
+/// `request_cpu_zone KEY zone=NAME:SIZE [state=FILE];`
 extern "C" fn request_cpu_zone(
     cf: *mut ngx_conf_t,
     cmd: *mut ngx_command_t,
@@ -240,33 +328,38 @@ extern "C" fn request_cpu_zone(
     let (main, directive_name) = unsafe { (&mut *conf.cast::<MainConf>(), (*cmd).name) };
     directive(cf, |cf, args| {
         let mut place: Option<(ngx_str_t, usize)> = None;
+        let mut state: Option<PathBuf> = None;
         for arg in &args[2..] {
-            let Some(value) = arg.strip_prefix("zone=") else {
+            let duplicate =
+                || Err(Refusal::from(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"")));
+            if let Some(value) = arg.strip_prefix("zone=") {
+                if place.is_some() {
+                    return duplicate();
+                }
+                place = Some(parse_zone(&value, &directive_name)?);
+            } else if let Some(value) = arg.strip_prefix("state=") {
+                if state.is_some() {
+                    return duplicate();
+                }
+                state = Some(parse_state(cf, value, main, &directive_name)?);
+            } else {
                 return Err(format!("invalid parameter \"{arg}\" in \"{directive_name}\"").into());
-            };
-            if place.is_some() {
-                return Err(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"").into());
             }
-            place = Some(parse_zone(&value, &directive_name)?);
         }
         let Some((mut name, size_bytes)) = place else {
             return Err(format!("\"{directive_name}\" must have \"zone\" parameter").into());
         };
         let mut value = args[1];
         let key_text = value;
-        let key = compile(cf, &mut value)?;
+        let key = key(cf, &mut value)?;
         // SAFETY: `cf` is valid; the tag is this module's, so that no other module's zone is taken for ours.
         let shm = unsafe { ngx_shared_memory_add(cf, &mut name, size_bytes, module().cast()).as_mut() };
         let shm = shm.ok_or(Refusal::Memory)?;
         if !shm.data.is_null() {
             return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
         }
-        let zone = allocate::<Zone>(cf).cast::<Zone>();
-        if zone.is_null() {
-            return Err(Refusal::Memory);
-        }
-        // SAFETY: just allocated, for a `Zone`.
-        unsafe { zone.write(Zone { name, key_text, key, size_bytes, table: None }) };
+        let zone = Zone { name, key_text, key, size_bytes, table: None, memory: None, state };
+        let zone = own(cf, zone).ok_or(Refusal::Memory)?;
         shm.init = Some(zones::init_zone);
         shm.data = zone.cast();
         push(cf, &mut main.zones, zone)
@@ -303,6 +396,68 @@ fn parse_zone(value: &ngx_str_t, directive: &ngx_str_t) -> Result<(ngx_str_t, us
         .into());
     }
     Ok((name, bytes))
+}
+
+/// The file of `state=FILE`: relative to NGINX's prefix, as other paths.
+fn parse_state(
+    cf: &mut ngx_conf_t,
+    value: ngx_str_t,
+    main: &MainConf,
+    directive: &ngx_str_t,
+) -> Result<PathBuf, Refusal> {
+    let refuse =
+        |what: &str| Err(Refusal::from(format!("invalid state file \"{value}\" in \"{directive}\": {what}")));
+    if value.is_empty() {
+        return refuse("it has no name");
+    }
+    let mut name = value;
+    // SAFETY: `cf` is valid; `ngx_conf_full_name` sets `name` to a string in the configuration's pool.
+    if unsafe { ngx_conf_full_name(cf.cycle, &mut name, 0) } != NGX_OK as ngx_int_t {
+        return Err(Refusal::Memory);
+    }
+    // a worker may have another working directory
+    let path = std::path::absolute(OsStr::from_bytes(name.as_bytes()))
+        .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
+    let folder = path.parent().filter(|_| path.file_name().is_some() && !value.as_bytes().ends_with(b"/"));
+    let Some(folder) = folder else { return refuse("it is a folder") };
+    match fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => return refuse("its folder is a file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return refuse("its folder does not exist"),
+        // what others may do there, who start and run NGINX, is not known yet
+        _ => {}
+    }
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => return refuse("it is a folder"),
+        Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
+        _ => {}
+    }
+    // SAFETY: zones live in the configuration's pool.
+    let mut others = main.zones().iter().map(|&zone| unsafe { &*zone });
+    if let Some(other) = others.find(|other| other.state.as_ref() == Some(&path)) {
+        return refuse(&format!("zone \"{}\" has it", other.name));
+    }
+    Ok(path)
+}
+
+/// The key of a zone, as it is written.
+fn key(cf: &mut ngx_conf_t, text: &mut ngx_str_t) -> Result<Key, Refusal> {
+    let Some(name) = single_variable(text.as_bytes()) else {
+        return compile(cf, text).map(Key::Complex);
+    };
+    let mut name = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    // SAFETY: `cf` is valid; the name is copied, in lower case, if it is new.
+    let index = unsafe { ngx_http_get_variable_index(cf, &mut name) };
+    let index = ngx_uint_t::try_from(index).map_err(|_| Refusal::Memory)?;
+    let is_server_name = name.as_bytes().eq_ignore_ascii_case(b"server_name");
+    Ok(if is_server_name { Key::ServerName(index) } else { Key::Variable(index) })
+}
+
+/// The name in `$name` or `${name}`, if there is nothing else. Captures (`$1`) are not variables.
+fn single_variable(text: &[u8]) -> Option<&[u8]> {
+    let name = text.strip_prefix(b"$")?;
+    let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
+    let is_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    (is_name && name.first().is_some_and(|first| !first.is_ascii_digit())).then_some(name)
 }
 
 fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_complex_value_t, Refusal> {
@@ -376,7 +531,7 @@ fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
     unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() }
 }
 
-/// `request_cpu_clock thread;`
+/// `request_cpu_clock thread;` or `request_cpu_clock hybrid [max_error=TIME];`
 extern "C" fn request_cpu_clock(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -385,21 +540,29 @@ extern "C" fn request_cpu_clock(
     // SAFETY: `conf` is the main configuration, as the command table says.
     let main = unsafe { &mut *conf.cast::<MainConf>() };
     directive(cf, |_cf, args| {
-        if main.clock_set {
+        if core::mem::replace(&mut main.clock_set, true) {
             return Err("\"request_cpu_clock\" is duplicate".to_string().into());
         }
-        main.clock_set = true;
-        if args[1].as_bytes() != b"thread" {
-            return Err(format!(
-                "invalid clock \"{}\" in \"request_cpu_clock\", it must be \"thread\"",
-                args[1]
-            )
-            .into());
-        }
-        match args.get(2) {
-            Some(arg) => Err(format!("invalid parameter \"{arg}\" in \"request_cpu_clock\"").into()),
-            None => Ok(()),
-        }
+        main.clock = match args[1].as_bytes() {
+            b"thread" => Mode::Thread,
+            b"hybrid" => Mode::default(),
+            _ => {
+                return Err(format!(
+                    "invalid clock \"{}\" in \"request_cpu_clock\", it must be \"hybrid\" or \"thread\"",
+                    args[1]
+                )
+                .into());
+            }
+        };
+        let Some(arg) = args.get(2) else { return Ok(()) };
+        let (Mode::Hybrid { max_error_ns }, Some(value)) = (&mut main.clock, arg.strip_prefix("max_error="))
+        else {
+            return Err(format!("invalid parameter \"{arg}\" in \"request_cpu_clock\"").into());
+        };
+        *max_error_ns = parse_max_error(value.as_bytes()).ok_or_else(|| {
+            format!("invalid time \"{arg}\" in \"request_cpu_clock\", it must be from 1us to 10ms")
+        })?;
+        Ok(())
     })
 }
 

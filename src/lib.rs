@@ -2,10 +2,10 @@
 //!
 //! This file is only the wiring. In the order in which NGINX gets to them:
 //!
-//! - [`conf`]: directives; [`zones`]: shared memory;
-//! - [`worker`]: what a worker process knows, its start and its end;
+//! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
+//! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is;
-//! - [`request`]: a request's context, its claims, its settlement;
+//! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
 //! - [`variables`] and [`status`]: what a user gets to see.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
@@ -17,10 +17,16 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
+mod accounts;
 mod attribution;
+#[cfg(feature = "audit")]
+mod audit;
+mod clock;
 mod conf;
 mod event_loop;
+mod memory;
 mod request;
+mod state;
 mod status;
 mod variables;
 mod worker;
@@ -31,8 +37,8 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     postconfiguration: Some(conf::postconfiguration),
     create_main_conf: Some(conf::create_main_conf),
     init_main_conf: None,
-    create_srv_conf: None,
-    merge_srv_conf: None,
+    create_srv_conf: Some(conf::create_srv_conf),
+    merge_srv_conf: Some(conf::merge_srv_conf),
     create_loc_conf: Some(conf::create_loc_conf),
     merge_loc_conf: Some(conf::merge_loc_conf),
 };
@@ -46,8 +52,10 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
     commands: addr_of_mut!(conf::COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(zones::init_module),
     init_process: Some(worker::init_process),
     exit_process: Some(worker::exit_process),
+    exit_master: Some(state::exit_master),
     ..ngx_module_t::default()
 };
 

@@ -5,28 +5,29 @@
 //! to its accounts.
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Outcome, Usage};
-use accounting::key::MAX_KEY_BYTES;
 use accounting::request::RequestMeter;
 use nginx_sys::{
     NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
-    ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_int_t, ngx_pool_cleanup_add, ngx_str_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t,
+    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
+    ngx_str_t,
 };
 use ngx::ngx_log_error;
 
-use crate::conf::{Zone, ZoneUse, loc_conf};
-use crate::worker::{AccountId, AccountSet, Owner, Worker, is_measuring, now_ms, with};
+use crate::accounts::AccountSet;
+use crate::conf::{Key, Zone, ZoneUse, loc_conf, server_number};
+use crate::variables::len_of;
+use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
 
 /// A running request is settled when so much time has passed since the last time, in milliseconds.
 const SETTLE_MS: u64 = 1000;
-/// A full zone is warned of once in so many milliseconds.
-const WARN_MS: u64 = 60_000;
 
 /// What we know of a main request; in its pool.
 pub struct Context {
@@ -53,16 +54,32 @@ pub struct Context {
     logging: *const ngx_http_request_t,
     pub touched: bool,
     pub next_touched: Option<NonNull<Context>>,
+    #[cfg(feature = "audit")]
+    pub audited: crate::audit::Pair,
 }
 
 impl Context {
-    /// What has come up since the last call.
-    fn unsettled(&mut self) -> Usage {
+    /// Bytes sent and received.
+    #[inline]
+    fn traffic(&self) -> (u64, u64) {
         // SAFETY: the context is there, so its request and that one's connection are.
         let (sent, received) =
             unsafe { ((*(*self.request).connection).sent, (*self.request).request_length) };
-        self.meter.settle(sent.max(0) as u64, received.max(0) as u64)
+        (sent.max(0) as u64, received.max(0) as u64)
     }
+
+    /// What has come up since the last call.
+    fn unsettled(&mut self) -> Usage {
+        let (sent, received) = self.traffic();
+        self.meter.settle(sent, received)
+    }
+}
+
+/// A context, and the cleanup by which it is found and taken back.
+#[repr(C)]
+struct Tracked {
+    cleanup: ngx_pool_cleanup_t,
+    context: Context,
 }
 
 static NEXT_HEADER_FILTER: AtomicUsize = AtomicUsize::new(0);
@@ -138,9 +155,9 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
     // SAFETY: the pool is the request's own, and destroyed with it; pool memory is aligned to NGX_ALIGNMENT, which is enough
     // for pointers and 64-bit integers.
     unsafe {
-        let cleanup = ngx_pool_cleanup_add((*main).pool, size_of::<Context>());
-        let cleanup = cleanup.as_mut()?;
-        let context = NonNull::new(cleanup.data.cast::<Context>())?;
+        let pool = (*main).pool;
+        let tracked = ngx_palloc(pool, size_of::<Tracked>()).cast::<Tracked>();
+        let context = NonNull::new(tracked)?.cast::<Context>().byte_add(offset_of!(Tracked, context));
         attribution::learn((*(*main).connection).log);
         let connection = attribution::connection_of(main);
         context.write(Context {
@@ -159,8 +176,17 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             logging: null(),
             touched: false,
             next_touched: None,
+            #[cfg(feature = "audit")]
+            audited: Default::default(),
         });
-        cleanup.handler = Some(freed);
+        // as `ngx_pool_cleanup_add`, which would take memory twice
+        let cleanup = &raw mut (*tracked).cleanup;
+        cleanup.write(ngx_pool_cleanup_t {
+            handler: Some(freed),
+            data: context.as_ptr().cast(),
+            next: (*pool).cleanup,
+        });
+        (*pool).cleanup = cleanup;
         *(*main).ctx.add(context_index()) = context.as_ptr().cast();
         Some(context)
     }
@@ -215,26 +241,35 @@ impl Worker {
     }
 
     /// Final: what is charged from here on is for the accounts.
-    fn finish(&mut self, pointer: NonNull<Context>, accounts: AccountSet, outcome: &Outcome) {
+    fn finish(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
         self.leave_flight(pointer);
         let context = self.context(pointer);
-        let mut usage = context.unsettled();
+        let (sent, received) = context.traffic();
+        let mut usage = context.meter.finish(sent, received);
         usage.cpu_ns += context.late_ns;
-        let outcome = Outcome { cpu_ns: context.meter.total_ns(), ..*outcome };
+        let cpu_ns = context.meter.total_ns();
+        #[cfg(feature = "audit")]
+        let audited = context.audited;
+        let classes = outcome.classes();
         context.logged = true;
-        context.accounts = accounts;
+        context.accounts.copy_from(accounts);
         let connection = context.connection;
-        self.add(&accounts, &usage);
-        self.accounts(&accounts).for_each(|account| account.finish(&outcome));
+        self.zones.finish(accounts, &usage, classes, cpu_ns);
+        #[cfg(feature = "audit")]
+        self.audit.end_request(&audited);
         if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }
+        if self.owner() == Owner::Request(pointer) {
+            self.set_last(accounts);
+            self.take(Owner::Accounts);
+        }
     }
 
-    fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: AccountSet, zones: *const ZoneUse) {
+    fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, zones: *const ZoneUse) {
         self.leave_flight(pointer);
         let context = self.context(pointer);
-        context.accounts = accounts;
+        context.accounts.copy_from(accounts);
         context.zones = zones;
         context.in_flight = true;
         let next = self.flying.replace(pointer);
@@ -242,19 +277,20 @@ impl Worker {
         if let Some(next) = next {
             self.context(next).previous_flying = Some(pointer);
         }
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                zone.in_flight.enter(&zone.table, slot);
-            }
+        self.zones.enter_flight(accounts);
+    }
+
+    #[inline]
+    fn leave_flight(&mut self, pointer: NonNull<Context>) {
+        if core::mem::take(&mut self.context(pointer).in_flight) {
+            self.land(pointer);
         }
     }
 
-    fn leave_flight(&mut self, pointer: NonNull<Context>) {
+    #[inline(never)]
+    fn land(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        if !core::mem::take(&mut context.in_flight) {
-            return;
-        }
-        let accounts = context.accounts;
+        let accounts = context.accounts.clone();
         let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
         if let Some(next) = next {
             self.context(next).previous_flying = previous;
@@ -263,11 +299,7 @@ impl Worker {
             Some(previous) => self.context(previous).next_flying = next,
             None => self.flying = next,
         }
-        for &(zone, slot) in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                zone.in_flight.leave(&zone.table, slot);
-            }
-        }
+        self.zones.leave_flight(&accounts);
     }
 
     /// The process is about to exit with requests open: their accounts get what they have used.
@@ -282,8 +314,8 @@ impl Worker {
     fn settle(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
         context.settled_ms = now_ms();
-        let (accounts, usage) = (context.accounts, context.unsettled());
-        self.add(&accounts, &usage);
+        let (accounts, usage) = (context.accounts.clone(), context.unsettled());
+        self.zones.add(&accounts, &usage);
     }
 
     /// The request is being freed: nothing may point to its context any more.
@@ -293,32 +325,15 @@ impl Worker {
             // never logged: what was not settled is paid by the accounts that it was in flight in
             let context = self.context(pointer);
             let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
-            let accounts = context.accounts;
-            self.charge_accounts(&accounts, unsettled_ns);
+            let accounts = context.accounts.clone();
+            self.zones.charge(&accounts, unsettled_ns);
             self.leave_flight(pointer);
         }
         if self.owner() == Owner::Request(pointer) {
-            let accounts = self.context(pointer).accounts;
-            self.set_last(accounts);
+            let accounts = self.context(pointer).accounts.clone();
+            self.set_last(&accounts);
             self.take(Owner::Accounts);
         }
-    }
-
-    fn find_account(&mut self, index: usize, key: &[u8], counts: bool) -> Option<(AccountId, bool)> {
-        let id = u16::try_from(index).ok()?;
-        let zone = self.zones.get_mut(index)?;
-        let found = zone.table.find_or_insert(key, &mut zone.spare);
-        if counts && found.overflowed {
-            zone.table.count_overflowed();
-        }
-        if counts && key.len() > MAX_KEY_BYTES {
-            zone.table.count_cut();
-        }
-        let warn = found.overflowed && now_ms() >= zone.quiet_until_ms;
-        if warn {
-            zone.quiet_until_ms = now_ms() + WARN_MS;
-        }
-        Some(((id, found.slot), warn))
     }
 }
 
@@ -381,7 +396,7 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
         {
             let accounts = accounts_of(r, true);
             let outcome = outcome_of(r);
-            with(|worker| worker.finish(pointer, accounts, &outcome));
+            with(|worker| worker.finish(pointer, &accounts, &outcome));
         }
     }
     NGX_OK as ngx_int_t
@@ -414,23 +429,53 @@ unsafe fn accounts_of(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
         for used in loc_conf(r).zones() {
-            let zone = used.zone;
-            let mut value = ngx_str_t::empty();
-            if ngx_http_complex_value(r, &raw mut (*zone).key, &mut value) != NGX_OK as ngx_int_t
-                || value.is_empty()
-            {
+            let zone = &*used.zone;
+            let server = matches!(zone.key, Key::ServerName(_)).then(|| server_number(r));
+            let known =
+                server.and_then(|server| with(|worker| worker.zones.of_server(used.index, server)).flatten());
+            if let Some(id) = known {
+                accounts.push(id);
                 continue;
             }
-            let found = with(|worker| worker.find_account(used.index, value.as_bytes(), counts)).flatten();
+            let key = key_of(r, zone);
+            if key.is_empty() {
+                continue;
+            }
+            let found =
+                with(|worker| worker.zones.find(used.index, key.as_bytes(), server, counts)).flatten();
             if let Some((id, warn)) = found {
                 accounts.push(id);
                 if warn {
-                    warn_full(r, &*zone);
+                    warn_full(r, zone);
                 }
             }
         }
     }
     accounts
+}
+
+/// The key of a request in a zone; empty if it has none.
+unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
+    let mut value = ngx_str_t::empty();
+    // SAFETY: a request of NGINX's; the key was made for the configuration that it is served by.
+    unsafe {
+        match &zone.key {
+            Key::ServerName(index) | Key::Variable(index) => {
+                if let Some(variable) = ngx_http_get_flushed_variable(r, *index).as_ref()
+                    && variable.not_found() == 0
+                {
+                    value = ngx_str_t { len: len_of(variable), data: variable.data };
+                }
+            }
+            Key::Complex(complex) => {
+                let key = (&raw const *complex).cast_mut();
+                if ngx_http_complex_value(r, key, &mut value) != NGX_OK as ngx_int_t {
+                    value.len = 0;
+                }
+            }
+        }
+    }
+    value
 }
 
 #[cold]
@@ -466,7 +511,7 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
         }
         if wanted != chosen {
             let accounts = unnoticed(r, || accounts_of(r, false));
-            with(|worker| worker.enter_flight(pointer, accounts, wanted));
+            with(|worker| worker.enter_flight(pointer, &accounts, wanted));
         }
         if settle {
             with(|worker| worker.settle(pointer));

@@ -1,26 +1,42 @@
 //! The status endpoint: accounts and books, to be read by people and by machines.
+//!
+//! An answer may have hundreds of megabytes, and its worker has other things to do. So it is rendered while it is sent, one
+//! piece after the other in the same memory, for a bounded time in each turn of the event loop. What is needed for that
+//! lives in the request's pool, and ends with it.
 
-use core::ptr::null_mut;
-use std::io;
+use core::ffi::c_void;
+use core::ptr::{self, null_mut};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use accounting::key;
+use accounting::meter::Mode;
 use accounting::render::negotiate::Format;
-use accounting::render::{self, Status, Zone};
+use accounting::render::{self, Answer, Status, Zone};
 use accounting::table::{Slot, Table};
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
-    NGX_HTTP_NOT_ALLOWED, NGX_HTTP_NOT_FOUND, NGX_HTTP_OK, NGX_OK, ngx_alloc_chain_link, ngx_buf_t,
-    ngx_cached_time, ngx_chain_t, ngx_create_temp_buf, ngx_gmtime, ngx_http_arg,
-    ngx_http_discard_request_body, ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header,
-    ngx_int_t, ngx_str_t, ngx_table_elt_t, ngx_tm_t, ngx_uint_t, ngx_unescape_uri,
+    NGX_DONE, NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
+    NGX_HTTP_NOT_ALLOWED, NGX_HTTP_NOT_FOUND, NGX_HTTP_OK, NGX_HTTP_REQUEST_TIME_OUT, NGX_LOG_INFO, NGX_OK,
+    ngx_add_timer, ngx_buf_t, ngx_cached_time, ngx_chain_t, ngx_cycle_t, ngx_del_timer, ngx_gmtime,
+    ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_core_module,
+    ngx_http_discard_request_body, ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t,
+    ngx_http_send_header, ngx_http_test_reading, ngx_int_t, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_post_event, ngx_posted_next_events, ngx_str_t, ngx_table_elt_t, ngx_tm_t, ngx_uint_t,
+    ngx_unescape_uri,
 };
+
+use ngx::ngx_log_error;
 
 use crate::conf::{self, loc_conf, main_conf};
 use crate::worker::{Worker, now_ms, with};
 use crate::zones;
 
-/// The answer is made in pieces of this many bytes: 10,000 keys need no large block.
-const CHUNK_BYTES: usize = 32 * 1024;
+/// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a `Content-Length`.
+const PIECE_BYTES: usize = 64 * 1024;
+/// For so long answers are rendered and sent in one turn of the event loop, all together.
+const TURN: Duration = Duration::from_millis(2);
+/// The clock is read once in so many steps of rendering, each of which takes some microseconds at most.
+const STEPS_PER_READING: usize = 16;
 
 /// Content handler of a location with `request_cpu_status`.
 pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -34,37 +50,32 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     if rc != NGX_OK as ngx_int_t {
         return rc;
     }
-    let mut body = Chunks::new(request);
-    let (status, content_type) = match answer(request, &mut body) {
-        Ok(format) => (NGX_HTTP_OK, format.content_type()),
-        Err(Failure::Io) => return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
-        Err(Failure::Refused(format, status, message)) => {
-            body = Chunks::new(request);
-            if render::error(format, &message, &mut body).is_err() {
-                return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-            }
-            (status, format.content_type())
+    let mut text = Vec::new();
+    let (status, format, answer) = match answer(request) {
+        Ok((status, format)) => (NGX_HTTP_OK, format, Some(Answer::new(status, format))),
+        Err(Refused { status, format, message }) => {
+            render::error(format, &message, &mut text);
+            (status, format, None)
         }
     };
-    send(request, body, status, content_type)
+    request.headers_out.status = status as ngx_uint_t;
+    let content_type = format.content_type();
+    request.headers_out.content_type =
+        ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
+    request.headers_out.content_type_len = content_type.len();
+    // SAFETY: as above.
+    unsafe { send(r, answer, text) }
 }
 
-enum Failure {
-    /// No memory.
-    Io,
-    /// The arguments are wrong: status, and what to say.
-    Refused(Format, u32, String),
+/// The arguments are wrong.
+struct Refused {
+    status: u32,
+    format: Format,
+    message: String,
 }
 
-impl From<io::Error> for Failure {
-    fn from(_: io::Error) -> Self {
-        // the only writer is a pool's memory
-        Failure::Io
-    }
-}
-
-/// Writes the answer; says in which format.
-fn answer(r: &mut ngx_http_request_t, body: &mut Chunks) -> Result<Format, Failure> {
+/// What is to be answered, and in which format.
+fn answer(r: &mut ngx_http_request_t) -> Result<(Status, Format), Refused> {
     // SAFETY: the request is in a location.
     let configured = unsafe { loc_conf(r) }.status;
     let preferred = configured.format.unwrap_or_else(|| Format::from_accept(&accept(r)));
@@ -76,28 +87,25 @@ fn answer(r: &mut ngx_http_request_t, body: &mut Chunks) -> Result<Format, Failu
     with(Worker::show_now);
     let zones = select(r, format)?;
     // SAFETY: NGINX's current cycle.
-    let shared = main_conf(unsafe { nginx_sys::ngx_cycle.cast() }).and_then(|main| zones::workers(main));
+    let main = main_conf(unsafe { nginx_sys::ngx_cycle.cast() });
+    let clock = main.as_ref().map_or(Mode::default(), |main| main.clock);
+    let shared = main.and_then(|main| zones::workers(main));
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         nginx_version: nginx_version(),
-        time: &now(),
-        clock: "thread",
-        max_error_ns: 0,
-        now_ms: now_ms(),
+        time: now(),
+        clock: clock.name(),
+        max_error_ns: clock.max_error_ns(),
         workers: shared.map(|workers| workers.living()).unwrap_or_default(),
         worker_totals: shared.map(|workers| workers.totals()).unwrap_or_default(),
         zones,
         detail: configured.detail,
     };
-    match format {
-        Format::Json => render::json(&status, body)?,
-        Format::Prometheus => render::prometheus(&status, body)?,
-    }
-    Ok(format)
+    Ok((status, format))
 }
 
 /// The zones and accounts that the arguments `zone` and `key` leave.
-fn select<'a>(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone<'a>>, Failure> {
+fn select(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone>, Refused> {
     let (wanted_zone, wanted_key) = (argument(r, "zone"), argument(r, "key"));
     // SAFETY: NGINX's current cycle; zones live as long as its configuration.
     let configured: &[*mut conf::Zone] =
@@ -112,16 +120,13 @@ fn select<'a>(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone<'a>
             continue;
         }
         zone_known = true;
-        let slots: Vec<Slot> = match &wanted_key {
-            Some(key) => table.find(key).filter(|&slot| is_shown(&table, slot)).into_iter().collect(),
-            None => table.slots(),
-        };
-        if wanted_key.is_some() && slots.is_empty() {
+        let only = wanted_key.as_ref().and_then(|key| table.find(key)).filter(|&slot| is_shown(&table, slot));
+        if wanted_key.is_some() && only.is_none() {
             continue;
         }
         key_known = true;
-        let name = key::display(zone.name.as_bytes());
-        zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, slots });
+        let name = key::display(zone.name.as_bytes()).into_owned();
+        zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, only });
     }
     match (wanted_zone, wanted_key) {
         (Some(zone), _) if !zone_known => Err(refuse(format, NGX_HTTP_NOT_FOUND, "unknown zone", &zone)),
@@ -132,11 +137,11 @@ fn select<'a>(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone<'a>
 
 /// The overflow account is always there, but is not shown before something was counted in it.
 fn is_shown(table: &Table, slot: Slot) -> bool {
-    slot != Slot::OVERFLOW || !table.account(slot).snapshot(now_ms(), table.epoch()).is_untouched()
+    slot != Slot::OVERFLOW || !table.account(slot).is_untouched(table.epoch())
 }
 
-fn refuse(format: Format, status: u32, what: &str, value: &[u8]) -> Failure {
-    Failure::Refused(format, status, format!("{what} \"{}\"", key::display(value)))
+fn refuse(format: Format, status: u32, what: &str, value: &[u8]) -> Refused {
+    Refused { status, format, message: format!("{what} \"{}\"", key::display(value)) }
 }
 
 /// An argument of the request, unescaped.
@@ -199,84 +204,263 @@ fn now() -> String {
     }
 }
 
-/// A body in the request's pool.
-struct Chunks {
-    pool: *mut nginx_sys::ngx_pool_t,
-    first: *mut ngx_chain_t,
-    last: *mut ngx_chain_t,
-    bytes: u64,
+/// How many answers this worker has under way: they share [`TURN`].
+static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
+
+/// An answer on its way to the client; in the request's pool.
+struct Sending {
+    request: *mut ngx_http_request_t,
+    cycle: *mut ngx_cycle_t,
+    /// what is still to be rendered
+    answer: Option<Answer>,
+    /// the piece that is being rendered or sent
+    text: Vec<u8>,
+    /// it is complete, and the filters have it
+    sent: bool,
+    /// where they note how much of it they have taken; null until the first one is sent
+    buffer: *mut ngx_buf_t,
 }
 
-impl Chunks {
-    fn new(r: &ngx_http_request_t) -> Self {
-        Self { pool: r.pool, first: null_mut(), last: null_mut(), bytes: 0 }
-    }
-
-    /// The buffer that is being filled.
-    fn buffer(&mut self) -> Option<&mut ngx_buf_t> {
-        // SAFETY: links and buffers are made below, in a pool that outlives `self`.
-        unsafe { self.last.as_ref().map(|link| &mut *link.buf) }
-    }
-
-    fn grow(&mut self) -> io::Result<()> {
-        // SAFETY: the request's pool; both functions return null when there is no memory.
-        unsafe {
-            let buffer = ngx_create_temp_buf(self.pool, CHUNK_BYTES);
-            let link = ngx_alloc_chain_link(self.pool);
-            if buffer.is_null() || link.is_null() {
-                return Err(io::ErrorKind::OutOfMemory.into());
-            }
-            (*link).buf = buffer;
-            (*link).next = null_mut();
-            match self.last.as_mut() {
-                Some(last) => last.next = link,
-                None => self.first = link,
-            }
-            self.last = link;
-        }
-        Ok(())
+impl Drop for Sending {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Relaxed);
     }
 }
 
-impl io::Write for Chunks {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let room = |buffer: &mut ngx_buf_t| buffer.end.addr() - buffer.last.addr();
-        if self.buffer().map(room).unwrap_or(0) == 0 {
-            self.grow()?;
-        }
-        let Some(buffer) = self.buffer() else { return Ok(0) };
-        let count = data.len().min(room(buffer));
-        // SAFETY: there is room for `count` bytes behind `last`.
-        unsafe {
-            buffer.last.copy_from_nonoverlapping(data.as_ptr(), count);
-            buffer.last = buffer.last.add(count);
-        }
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What a turn has come to.
+enum Turn {
+    /// The request is to be finalized with this.
+    Done(ngx_int_t),
+    /// It goes on when the request's write handler is called.
+    Later,
 }
 
-fn send(r: &mut ngx_http_request_t, mut body: Chunks, status: u32, content_type: &'static str) -> ngx_int_t {
-    r.headers_out.status = status as ngx_uint_t;
-    r.headers_out.content_length_n = body.bytes as i64;
-    r.headers_out.content_type =
-        ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-    r.headers_out.content_type_len = content_type.len();
-    // SAFETY: a request without a header yet; the chain is in its pool.
+/// Begins to send a text and what `answer` adds to it, and finishes at once where the client takes it all.
+unsafe fn send(r: *mut ngx_http_request_t, answer: Option<Answer>, text: Vec<u8>) -> ngx_int_t {
+    // SAFETY: NGINX has called the content handler with this request. Memory from a pool is aligned to NGX_ALIGNMENT, which
+    // is enough for pointers and 64-bit integers.
     unsafe {
-        let rc = ngx_http_send_header(r);
-        if rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || r.header_only() != 0 {
-            return rc;
+        let cleanup = ngx_pool_cleanup_add((*r).pool, size_of::<Sending>());
+        if cleanup.is_null() {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
         }
-        let main = core::ptr::eq(r, r.main);
-        if let Some(last) = body.buffer() {
-            last.set_last_buf(u32::from(main));
-            last.set_last_in_chain(1);
+        let sending = (*cleanup).data.cast::<Sending>();
+        sending.write(Sending {
+            request: r,
+            cycle: current_cycle(),
+            answer,
+            text,
+            sent: false,
+            buffer: null_mut(),
+        });
+        (*cleanup).handler = Some(freed);
+        UNDER_WAY.fetch_add(1, Relaxed);
+        match (*sending).go_on() {
+            Turn::Done(rc) => rc,
+            Turn::Later => {
+                // as `ngx_http_upstream_init_request` and `ngx_http_set_write_handler`; with a body to be discarded,
+                // `ngx_http_finalize_connection` sets the handler for reading
+                (*r).read_event_handler = Some(ngx_http_test_reading);
+                (*r).write_event_handler = Some(write_handler);
+                (*(*r).main).set_count((*(*r).main).count() + 1);
+                NGX_DONE as ngx_int_t
+            }
         }
-        ngx_http_output_filter(r, body.first)
+    }
+}
+
+fn current_cycle() -> *mut ngx_cycle_t {
+    // SAFETY: set when NGINX starts, and by a reload of a single process.
+    unsafe { nginx_sys::ngx_cycle }
+}
+
+/// The request's pool is being destroyed: nothing refers to the text any more.
+unsafe extern "C" fn freed(data: *mut c_void) {
+    // SAFETY: `send` has written it there, and this is called once.
+    unsafe { data.cast::<Sending>().drop_in_place() };
+}
+
+/// The answer that a request is being sent.
+unsafe fn find(r: *mut ngx_http_request_t) -> Option<*mut Sending> {
+    // SAFETY: the request has not been freed, nor has its pool, which subrequests have in common.
+    unsafe {
+        let mut cleanup = (*(*r).pool).cleanup;
+        while let Some(this) = cleanup.as_ref() {
+            let sending = this.data.cast::<Sending>();
+            if this.handler.is_some_and(|handler| ptr::fn_addr_eq(handler, freed as unsafe extern "C" fn(_)))
+                && (*sending).request == r
+            {
+                return Some(sending);
+            }
+            cleanup = this.next;
+        }
+        None
+    }
+}
+
+/// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
+unsafe extern "C" fn write_handler(r: *mut ngx_http_request_t) {
+    // SAFETY: NGINX calls with a request that `send` has set this handler for.
+    unsafe {
+        let c = (*r).connection;
+        let turn = if (*(*c).write).timedout() != 0 {
+            ngx_log_error!(NGX_LOG_INFO, (*c).log, "client timed out");
+            (*c).set_timedout(1);
+            Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t)
+        } else {
+            match find(r) {
+                Some(sending) => (*sending).go_on(),
+                None => Turn::Done(NGX_ERROR as ngx_int_t),
+            }
+        };
+        if let Turn::Done(rc) = turn {
+            ngx_http_finalize_request(r, rc);
+        }
+    }
+}
+
+impl Sending {
+    /// Renders and sends for a while.
+    fn go_on(&mut self) -> Turn {
+        let turn_ends = Instant::now() + TURN / UNDER_WAY.load(Relaxed).max(1);
+        if self.cycle != current_cycle() {
+            // a single process was told to reload, and the zones may be gone
+            return Turn::Done(NGX_ERROR as ngx_int_t);
+        }
+        self.stop_timer();
+        if !self.is_free() {
+            // SAFETY: the request is there, and what it has to send is on its way through the filters.
+            let rc = unsafe { ngx_http_output_filter(self.request, null_mut()) };
+            if rc == NGX_ERROR as ngx_int_t {
+                return Turn::Done(rc);
+            }
+            if !self.is_free() {
+                return self.wait();
+            }
+        }
+        while self.render(turn_ends) {
+            if self.buffer.is_null()
+                && let Some(rc) = self.send_header()
+            {
+                return Turn::Done(rc);
+            }
+            let rc = self.output();
+            if self.answer.is_none() || rc == NGX_ERROR as ngx_int_t {
+                // what is left of the last piece is `ngx_http_writer`'s
+                return Turn::Done(rc);
+            }
+            if !self.is_free() {
+                return self.wait();
+            }
+        }
+        // others first: this queue is run in the next turn of the event loop, after what is ready then
+        // SAFETY: the event of the request's connection, whose handler calls that of the request.
+        unsafe { ngx_post_event((*(*self.request).connection).write, &raw mut ngx_posted_next_events) };
+        Turn::Later
+    }
+
+    /// Fills the piece; whether it is complete.
+    fn render(&mut self, turn_ends: Instant) -> bool {
+        while let Some(answer) = &mut self.answer
+            && self.text.len() < PIECE_BYTES
+        {
+            for _ in 0..STEPS_PER_READING {
+                if !answer.write_some(now_ms(), &mut self.text) {
+                    self.answer = None;
+                    return true;
+                }
+            }
+            if self.text.len() < PIECE_BYTES && self.is_active() && Instant::now() >= turn_ends {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sends the header with the first piece; says with what the request ends, if nothing is to follow.
+    fn send_header(&mut self) -> Option<ngx_int_t> {
+        // SAFETY: the request is there; a buffer of zeros is one of NGINX's.
+        unsafe {
+            let r = self.request;
+            self.buffer = ngx_pcalloc((*r).pool, size_of::<ngx_buf_t>()).cast();
+            if self.buffer.is_null() {
+                return Some(NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t);
+            }
+            let whole = self.answer.is_none();
+            (*r).headers_out.content_length_n = if whole { self.text.len() as i64 } else { -1 };
+            let rc = ngx_http_send_header(r);
+            let ends = rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0;
+            ends.then_some(rc)
+        }
+    }
+
+    /// Hands the piece over to the filters.
+    fn output(&mut self) -> ngx_int_t {
+        self.sent = true;
+        let range = self.text.as_mut_ptr_range();
+        let is_last = self.answer.is_none();
+        // SAFETY: the text stays as it is until it is taken, and the buffer as long as the request. Filters do not keep the
+        // link of a chain. A flush keeps no part of the piece back, be it for `postpone_output` or in TLS.
+        unsafe {
+            let buffer = &mut *self.buffer;
+            (buffer.start, buffer.pos) = (range.start, range.start);
+            (buffer.last, buffer.end) = (range.end, range.end);
+            buffer.set_temporary(u32::from(!self.text.is_empty()));
+            buffer.set_flush(u32::from(!is_last));
+            buffer.set_last_in_chain(u32::from(is_last));
+            buffer.set_last_buf(u32::from(is_last && self.request == (*self.request).main));
+            let mut link = ngx_chain_t { buf: self.buffer, next: null_mut() };
+            ngx_http_output_filter(self.request, &mut link)
+        }
+    }
+
+    /// Whether there is nothing in the text, or a piece that is not complete yet: one that was sent is thrown away when it
+    /// has left its memory. With HTTP/2, that happens while other streams are written.
+    fn is_free(&mut self) -> bool {
+        // SAFETY: null, or made by `send_header`.
+        let taken = unsafe { self.buffer.as_ref() }.is_some_and(|buffer| buffer.pos == buffer.last);
+        if self.sent && taken {
+            self.sent = false;
+            self.text.clear();
+        }
+        !self.sent
+    }
+
+    /// Whether the connection is this request's now, and not that of a subrequest or of its parent.
+    fn is_active(&self) -> bool {
+        // SAFETY: the request is there, and so is its connection.
+        unsafe { (*(*self.request).connection).data == self.request.cast() }
+    }
+
+    /// Waits until the client takes more. A request that is not active is called when it gets so
+    /// (`ngx_http_postpone_filter`).
+    fn wait(&mut self) -> Turn {
+        if self.is_active() {
+            // SAFETY: as above; every request has the core module's configuration.
+            unsafe {
+                let main = (*self.request).main;
+                let core = (*(*main).loc_conf.add(ngx_http_core_module.ctx_index))
+                    .cast::<ngx_http_core_loc_conf_t>();
+                let event = (*(*self.request).connection).write;
+                if (*event).delayed() == 0 {
+                    ngx_add_timer(event, (*core).send_timeout);
+                }
+                if ngx_handle_write_event(event, (*core).send_lowat) != NGX_OK as ngx_int_t {
+                    return Turn::Done(NGX_ERROR as ngx_int_t);
+                }
+            }
+        }
+        Turn::Later
+    }
+
+    /// The client is not waited for, unless `limit_rate` holds the answer back.
+    fn stop_timer(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            let event = (*(*self.request).connection).write;
+            if self.is_active() && (*event).timer_set() != 0 && (*event).delayed() == 0 {
+                ngx_del_timer(event);
+            }
+        }
     }
 }

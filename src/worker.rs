@@ -3,11 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::account::{Account, Usage};
 use accounting::books::Books;
-use accounting::in_flight::InFlight;
-use accounting::meter::{Clock, Meter};
-use accounting::table::{Slot, Spare, Table};
+use accounting::meter::{Meter, Mode};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
     NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
@@ -15,33 +12,17 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
+use crate::accounts::{AccountSet, Zones};
 use crate::attribution::Connections;
-use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
+#[cfg(feature = "audit")]
+use crate::audit::Audit;
+use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
+use crate::conf::main_conf;
 use crate::request::Context;
-use crate::{attribution, event_loop, zones};
+use crate::{attribution, event_loop, state, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-
-/// `CLOCK_THREAD_CPUTIME_ID` of the calling thread.
-#[derive(Debug, Clone, Copy)]
-pub struct ThreadClock;
-
-impl Clock for ThreadClock {
-    #[inline]
-    fn cpu_ns(&self) -> u64 {
-        read_clock(libc::CLOCK_THREAD_CPUTIME_ID)
-    }
-}
-
-#[inline]
-fn read_clock(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process; if it did, the
-    // reading would be 0, and the lap empty.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
-}
 
 /// Whom the running lap belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,44 +43,11 @@ pub enum Owner {
     Accounts,
 }
 
-/// An account: a zone by its place in the configuration, and a slot of its table.
-pub type AccountId = (u16, Slot);
-
-/// The accounts of one request.
-#[derive(Debug, Clone, Copy)]
-pub struct AccountSet {
-    count: usize,
-    ids: [AccountId; MAX_ZONES_PER_REQUEST],
-}
-
-impl AccountSet {
-    pub const EMPTY: AccountSet = AccountSet { count: 0, ids: [(0, Slot::OVERFLOW); MAX_ZONES_PER_REQUEST] };
-
-    /// Adds an account; the ninth is left out, but `request_cpu` allows no ninth zone.
-    pub fn push(&mut self, id: AccountId) {
-        if let Some(free) = self.ids.get_mut(self.count) {
-            *free = id;
-            self.count += 1;
-        }
-    }
-
-    pub fn ids(&self) -> &[AccountId] {
-        &self.ids[..self.count]
-    }
-}
-
-/// A zone, as this worker uses it.
-pub struct ZoneHandle {
-    pub table: Table,
-    pub spare: Spare,
-    pub in_flight: InFlight,
-    /// monotonic milliseconds before which no further warning of a full zone is logged
-    pub quiet_until_ms: u64,
-}
-
 pub struct Worker {
     cycle: *const ngx_cycle_t,
-    meter: Meter<ThreadClock>,
+    meter: Meter<ThreadClocks>,
+    #[cfg(feature = "audit")]
+    pub audit: Audit,
     books: Books,
     owner: Owner,
     /// whose laps [`Owner::Accounts`] are
@@ -111,7 +59,7 @@ pub struct Worker {
     /// requests in flight, linked through their contexts
     pub flying: Option<NonNull<Context>>,
     pub connections: Connections,
-    pub zones: Vec<ZoneHandle>,
+    pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
@@ -153,6 +101,9 @@ pub fn now_ms() -> u64 {
 pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX sets it before it calls.
     let process = unsafe { ngx_process };
+    if process != NGX_PROCESS_SINGLE as ngx_uint_t {
+        main_conf(cycle).map(zones::close_descriptors);
+    }
     // cache manager and loader come here too
     let serves = process == NGX_PROCESS_WORKER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
     let Some(main) = main_conf(cycle).filter(|main| serves && main.measured) else {
@@ -163,24 +114,20 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         attribution::wrap_listeners(&mut *cycle);
         (Connections::of(&*cycle), (*cycle).log)
     };
-    let zones: Vec<ZoneHandle> = main
-        .zones()
-        .iter()
-        // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
-        .filter_map(|&zone| unsafe { (*zone).table })
-        .map(|table| ZoneHandle {
-            table,
-            spare: Spare::default(),
-            in_flight: InFlight::default(),
-            quiet_until_ms: 0,
-        })
-        .collect();
+    // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
+    let tables = main.zones().iter().filter_map(|&zone| unsafe { (*zone).table });
+    let zones = Zones::new(tables, main.servers);
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
-    let meter = Meter::start(ThreadClock);
-    let other_threads_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(meter.last_ns());
+    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    #[cfg(feature = "audit")]
+    let audit = Audit::start(&clocks);
+    let meter = Meter::start(clocks, main.clock);
+    let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
         meter,
+        #[cfg(feature = "audit")]
+        audit,
         books: Books::default(),
         owner: Owner::Loop,
         last: AccountSet::EMPTY,
@@ -197,16 +144,17 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         other_threads_ns,
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
+    state::start(main, log);
     event_loop::hook();
     NGX_OK as ngx_int_t
 }
 
 /// A place in the shared books. Workers that were killed are found here: the master starts a new one for each.
-fn take_seat(workers: Workers, zones: &[ZoneHandle], log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
+fn take_seat(workers: Workers, zones: &Zones, log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
     let own = std::process::id();
     // a dead worker may have had the pid that is ours now
     if workers.bury(|pid| pid != own && is_alive(pid)) > 0 {
-        zones.iter().for_each(|zone| zone.table.next_epoch());
+        zones.next_epoch();
     }
     // SAFETY: NGINX sets it before it calls.
     let number = unsafe { ngx_worker } as u32;
@@ -221,7 +169,8 @@ fn take_seat(workers: Workers, zones: &[ZoneHandle], log: *mut ngx_log_t) -> Opt
     seat.map(|seat| (workers, seat))
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Whether there is a process of this number.
+pub fn is_alive(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
     // SAFETY: signal 0 is not sent. A process of another user is alive too (EPERM).
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
@@ -232,6 +181,7 @@ pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
         // `ngx_worker_process_exit` tells by the flag what may be open still
         attribution::accept_first(true);
     }
+    state::stop();
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }
@@ -241,6 +191,10 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
+        #[cfg(feature = "audit")]
+        // SAFETY: NGINX's cycle, which lives as long as the process.
+        self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
+        self.zones.settle();
         self.show();
         if let Some((workers, seat)) = self.shown.take() {
             workers.leave(seat);
@@ -251,6 +205,8 @@ impl Worker {
     #[inline]
     pub fn read_clock(&mut self) {
         let lap_ns = self.meter.lap();
+        #[cfg(feature = "audit")]
+        let audited = self.audit.lap(lap_ns, matches!(self.owner, Owner::Loop | Owner::Listener));
         match self.owner {
             Owner::Loop | Owner::Listener => self.books.loop_ns += lap_ns,
             Owner::Nobody => self.books.other_ns += lap_ns,
@@ -259,19 +215,22 @@ impl Worker {
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
                 let context = self.context(context);
-                if context.logged {
-                    let accounts = context.accounts;
-                    self.charge_accounts(&accounts, lap_ns);
-                } else if context.stopped {
+                #[cfg(feature = "audit")]
+                if !context.stopped {
+                    context.audited.add(audited);
+                }
+                if !context.stopped {
+                    context.meter.charge(lap_ns);
+                } else if !context.logged {
                     context.late_ns += lap_ns;
                 } else {
-                    context.meter.charge(lap_ns);
+                    let accounts = context.accounts.clone();
+                    self.zones.charge(&accounts, lap_ns);
                 }
             }
             Owner::Accounts => {
                 self.books.charged_ns += lap_ns;
-                let accounts = self.last;
-                self.charge_accounts(&accounts, lap_ns);
+                self.zones.charge(&self.last, lap_ns);
             }
         }
     }
@@ -310,25 +269,6 @@ impl Worker {
         unsafe { context.as_mut() }
     }
 
-    /// The records of accounts.
-    pub fn accounts(&self, accounts: &AccountSet) -> impl Iterator<Item = &Account> {
-        let zone_of = |&(zone, slot): &AccountId| Some((self.zones.get(usize::from(zone))?, slot));
-        accounts.ids().iter().filter_map(zone_of).map(|(zone, slot)| zone.table.account(slot))
-    }
-
-    /// Adds to accounts.
-    pub fn add(&self, accounts: &AccountSet, usage: &Usage) {
-        let now_ms = now_ms();
-        self.accounts(accounts).for_each(|account| account.add(now_ms, usage));
-    }
-
-    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
-    pub fn charge_accounts(&self, accounts: &AccountSet, ns: u64) {
-        if ns != 0 {
-            self.add(accounts, &Usage { cpu_ns: ns, ..Usage::default() });
-        }
-    }
-
     /// Empty room for variables, to be given back.
     pub fn take_scratch(&mut self) -> Vec<ngx_http_variable_value_t> {
         let mut scratch = core::mem::take(&mut self.scratch);
@@ -349,8 +289,8 @@ impl Worker {
     }
 
     /// From here on [`Owner::Accounts`] stands for these accounts.
-    pub fn set_last(&mut self, accounts: AccountSet) {
-        self.last = accounts;
+    pub fn set_last(&mut self, accounts: &AccountSet) {
+        self.last.copy_from(accounts);
     }
 
     /// An event's handler is about to be called; the running lap is its.
@@ -371,6 +311,8 @@ impl Worker {
             _ => None,
         };
         self.switch(Owner::Loop);
+        #[cfg(feature = "audit")]
+        self.audit.end_wakeup();
     }
 
     /// Whether the wakeup before this one ended with the end of its request, and was of the connection at this place.
@@ -428,23 +370,24 @@ impl Worker {
             self.next_tick_ms = now_ms + TICK_MS;
             self.tick();
         }
+        self.zones.settle();
         self.show();
     }
 
     fn tick(&mut self) {
+        self.meter.clocks().calibrate();
         self.update_other_threads();
-        for zone in &mut self.zones {
-            zone.in_flight.follow(&zone.table);
-        }
+        self.zones.follow();
     }
 
     fn update_other_threads(&mut self) {
-        let process_ns = read_clock(libc::CLOCK_PROCESS_CPUTIME_ID);
-        let others_ns = process_ns.saturating_sub(ThreadClock.cpu_ns()).saturating_sub(self.other_threads_ns);
+        let others_ns =
+            process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
         self.books.pool_threads_cpu_ns = self.books.pool_threads_cpu_ns.max(others_ns);
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        self.books.clock_readings = self.meter.readings();
         if let Some((workers, seat)) = &self.shown {
             workers.publish(*seat, &self.books);
         }
@@ -454,6 +397,7 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();
+        self.zones.settle();
         self.show();
     }
 }

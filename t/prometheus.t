@@ -104,7 +104,7 @@ my ($info) = grep { $_->[0] eq 'nginx_request_cpu_info' } @$samples;
 is($info->[2], 1, 'the info metric is 1');
 is($info->[1]{nginx_version}, $t->version, 'with the version of NGINX');
 is($info->[1]{version}, $json->{version}, 'the version of the module');
-is($info->[1]{clock}, 'thread', 'and the clock');
+is($info->[1]{clock}, 'hybrid', 'and the clock');
 
 # Filters
 my ($filtered) = $t->prometheus('zone=uris&key=/a.txt');

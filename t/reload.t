@@ -113,21 +113,43 @@ $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 3)->{requests}, $sent + 3, 'and count as before');
 $t->expect_log(qr/\[emerg\].*hosts/);
 
-# A size that changes: NGINX makes a new segment, and the accounts begin again
+# A size that changes: NGINX makes a new segment, and the accounts go over
 ok($t->reload(http => http(size => '2m')), 'a reload that changes the size');
 my $zone = $t->status->{zones}{hosts};
 is($zone->{size_bytes}, 2 * 1024 * 1024, 'has the new size');
-ok(!exists $zone->{keys}{'load.test'}, 'in a fresh zone');
+is($zone->{keys}{'load.test'}{requests}, $sent + 3, 'and the accounts of before');
 $t->get('/a.txt', host => 'load.test');
-is($t->account_with('hosts', 'load.test', 1)->{requests}, 1, 'which counts from zero');
+is($t->account_with('hosts', 'load.test', $sent + 4)->{requests}, $sent + 4, 'which go on');
+like($t->error_log, qr/\[notice\].*"hosts": \d+ accounts restored/, 'as the log says');
+ok($t->reload(http => http(size => '32k')), 'a smaller one');
+is($t->status->{zones}{hosts}{keys}{'load.test'}{requests}, $sent + 4, 'has them as well, as far as they fit');
+ok($t->reload(http => http(size => '2m')), 'back again');
+
+# A reload that fails when the zones are made already: here, since a port is taken
+my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1) or die;
+my $more = 'request_cpu_zone $server_port zone=ports:64k; server { listen 127.0.0.1:' . $taken->sockport . '; }';
+# what the master has open, in its order; sockets to workers that end come and go
+sub opened { return [ map { my $what = readlink; defined $what && $what !~ /^socket:/ ? $what : () } glob '/proc/' . $t->master . '/fd/*' ] }
+my $opened = opened();
+my $running = { %{ $t->{part} } };
+$t->_write_config(%$running, http => http(size => '4m', more => $more));
+kill HUP => $t->master;
+ok(wait_until(10, sub { $t->error_log =~ /still could not bind/ }), 'a reload that fails late');
+$t->expect_log(qr/\[emerg\].*bind/);
+$t->_write_config(%$running);
+is($t->account('hosts', 'load.test')->{requests}, $sent + 4, 'leaves the accounts as they were');
+is_deeply(opened(), $opened, 'and nothing open');
+ok($t->reload, 'the next one');
+is($t->account('hosts', 'load.test')->{requests}, $sent + 4, 'finds them again');
+is(scalar(grep { /memfd/ } @{ opened() }), scalar(grep { /memfd/ } @$opened), 'in the same memory');
 
 # The module is switched off and on again
 ok($t->reload(log => 0, http => http(size => '2m', zones => 'off')), 'switched off for all requests');
 is($t->get('/a.txt', host => 'load.test')->{status}, 200, 'requests are served');
-is($t->account('hosts', 'load.test')->{requests}, 1, 'and not counted');
+is($t->account('hosts', 'load.test')->{requests}, $sent + 4, 'and not counted');
 ok($t->reload(log => 1, http => http(size => '2m')), 'switched on again');
 $t->get('/a.txt', host => 'load.test');
-is($t->account_with('hosts', 'load.test', 1)->{requests} >= 1, 1, 'and counted again');
+is($t->account_with('hosts', 'load.test', $sent + 5)->{requests}, $sent + 5, 'and counted again');
 
 wait_until(5, sub { !$t->workers(old => 1) });
 $t->done;

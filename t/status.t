@@ -59,15 +59,15 @@ is_deeply([ sort keys %$status ], [ qw(clock max_error_ns nginx_version time ver
 like($status->{version}, qr/^\d+\.\d+\.\d+/, 'version');
 is($status->{nginx_version}, $t->version, 'nginx_version');
 like($status->{time}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
-is($status->{clock}, 'thread', 'clock');
-is($status->{max_error_ns}, 0, 'max_error_ns, which this clock does not have');
+is($status->{clock}, 'hybrid', 'clock');
+is($status->{max_error_ns}, 20_000, 'the default of its largest error');
 
 # Workers
 my @workers = @{ $status->{workers} };
 is(scalar(@workers), 2, 'as many workers as there are');
 is_deeply([ sort { $a <=> $b } map { $_->{pid} } @workers ], [ $t->workers ], 'by their process numbers');
 is_deeply([ sort map { $_->{worker} } @workers ], [ 0, 1 ], 'and their places');
-for my $member (qw(worker pid wakeups thread_cpu_ns charged_ns no_request_ns loop_ns other_ns pool_threads_cpu_ns pending_ns)) {
+for my $member (qw(worker pid wakeups thread_cpu_ns charged_ns no_request_ns loop_ns other_ns pool_threads_cpu_ns pending_ns clock_readings)) {
     is(scalar(grep { integer($_->{$member}) } @workers), 2, "worker: $member is an integer");
 }
 cmp_ok(sum(map { $_->{wakeups} } @workers), '>=', 14, 'their wakeups are at least the requests');

@@ -121,8 +121,52 @@ pub fn size_class(bytes: u64) -> usize {
 }
 
 /// Which bucket of [`CPU_BOUNDS_NS`] a request of `ns` nanoseconds falls into.
-pub fn cpu_bucket(ns: u64) -> usize {
-    CPU_BOUNDS_NS.partition_point(|&bound| bound < ns)
+#[inline]
+pub fn cpu_bucket(ns: u64) -> u8 {
+    // the bounds are so far apart that there is one between two powers of two at most
+    let first = FIRST_BUCKETS[64 - ns.leading_zeros() as usize];
+    first + u8::from(CPU_BOUNDS_NS.get(usize::from(first)).is_some_and(|&bound| ns > bound))
+}
+
+/// The lowest bucket of the numbers that have so many bits.
+const FIRST_BUCKETS: [u8; 65] = {
+    let mut first = [0; 65];
+    let mut bits = 1;
+    while bits <= 64 {
+        let least = 1u64 << (bits - 1);
+        let mut bucket = 0;
+        while bucket < CPU_BOUNDS_NS.len() && CPU_BOUNDS_NS[bucket] < least {
+            bucket += 1;
+        }
+        first[bits] = bucket as u8;
+        bits += 1;
+    }
+    first
+};
+
+/// Where a request belongs in each breakdown but that of CPU, as places in them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Classes {
+    response: u8,
+    order: u8,
+    cache: u8,
+    size: u8,
+}
+
+impl Outcome {
+    /// Where the request belongs.
+    #[inline]
+    pub fn classes(&self) -> Classes {
+        let response = match self.status / 100 {
+            class @ 1..=5 => class as usize - 1,
+            _ => CLASSES.len(),
+        };
+        let order = self.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
+        let size = size_class(self.response_bytes);
+        let [response, order, cache, size] =
+            [response, order, self.cache as usize, size].map(|place| place as u8);
+        Classes { response, order, cache, size }
+    }
 }
 
 /// A count of requests and their CPU.
@@ -135,9 +179,13 @@ struct Tally {
 
 impl Tally {
     #[inline]
-    fn add(&self, cpu_ns: u64) {
-        self.requests.fetch_add(1, Relaxed);
-        self.cpu_ns.fetch_add(cpu_ns, Relaxed);
+    fn add(&self, count: &Count) {
+        self.requests.fetch_add(count.requests, Relaxed);
+        self.cpu_ns.fetch_add(count.cpu_ns, Relaxed);
+    }
+
+    fn counters(&self) -> [&AtomicU64; 2] {
+        [&self.requests, &self.cpu_ns]
     }
 
     fn read(&self) -> Count {
@@ -186,19 +234,42 @@ impl Account {
         add(&self.received_bytes, usage.received_bytes);
     }
 
-    /// Counts a request that ended.
-    #[inline]
-    pub fn finish(&self, outcome: &Outcome) {
-        let class = match outcome.status / 100 {
-            class @ 1..=5 => class as usize - 1,
-            _ => CLASSES.len(),
-        };
-        self.responses[class].fetch_add(1, Relaxed);
-        let order = outcome.connection_order.clamp(1, ORDERS.len() as u64) as usize - 1;
-        self.by_order[order].add(outcome.cpu_ns);
-        self.by_cache[outcome.cache as usize].add(outcome.cpu_ns);
-        self.by_size[size_class(outcome.response_bytes)].add(outcome.cpu_ns);
-        self.by_cpu[cpu_bucket(outcome.cpu_ns)].fetch_add(1, Relaxed);
+    /// Counts requests that ended, all of the same classes; not yet by their CPU.
+    pub fn count(&self, classes: &Classes, count: &Count) {
+        let &Classes { response, order, cache, size } = classes;
+        self.responses[usize::from(response)].fetch_add(count.requests, Relaxed);
+        self.by_order[usize::from(order)].add(count);
+        self.by_cache[usize::from(cache)].add(count);
+        self.by_size[usize::from(size)].add(count);
+    }
+
+    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`].
+    pub fn count_cpu(&self, bucket: u8, requests: u64) {
+        self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
+    }
+
+    /// All that only grows, in the order of [`counter_names`].
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        let usage = [&self.cpu_ns, &self.wakeups, &self.sent_bytes, &self.received_bytes];
+        let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size);
+        let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
+        plain.chain(tallies.flat_map(Tally::counters))
+    }
+
+    /// All counters, each read once.
+    pub fn totals(&self) -> Totals {
+        let mut totals = [0; COUNTERS];
+        for (total, counter) in totals.iter_mut().zip(self.counters()) {
+            *total = counter.load(Relaxed);
+        }
+        Totals(totals)
+    }
+
+    /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
+    pub fn restore(&self, totals: &Totals) {
+        for (counter, total) in self.counters().zip(totals.0).filter(|&(_, total)| total != 0) {
+            counter.fetch_add(total, Relaxed);
+        }
     }
 
     /// Requests that are open, over all workers.
@@ -206,31 +277,93 @@ impl Account {
         &self.in_flight
     }
 
+    /// What was added.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.load(Relaxed),
+            wakeups: self.wakeups.load(Relaxed),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+            received_bytes: self.received_bytes.load(Relaxed),
+        }
+    }
+
+    /// Requests that ended, as [`CLASSES`]; the last one: no class.
+    pub fn responses(&self) -> [u64; CLASSES.len() + 1] {
+        self.responses.each_ref().map(|requests| requests.load(Relaxed))
+    }
+
+    /// As [`CacheStatus::NAMES`].
+    pub fn by_cache_status(&self) -> [Count; 8] {
+        self.by_cache.each_ref().map(Tally::read)
+    }
+
+    /// As [`ORDERS`].
+    pub fn by_connection_order(&self) -> [Count; 4] {
+        self.by_order.each_ref().map(Tally::read)
+    }
+
+    /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
+    pub fn by_request_cpu(&self) -> [u64; CPU_BUCKETS] {
+        self.by_cpu.each_ref().map(|requests| requests.load(Relaxed))
+    }
+
+    /// Nothing was ever counted, and nothing is open. `epoch` is the table's.
+    pub fn is_untouched(&self, epoch: u32) -> bool {
+        self.usage() == Usage::default()
+            && self.responses.iter().all(|requests| requests.load(Relaxed) == 0)
+            && self.in_flight.read(epoch) == 0
+    }
+
     /// A copy of all counters, each read once. `epoch` is the table's.
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let by_order = self.by_order.each_ref().map(Tally::read);
-        let total = Count::sum(&by_order);
-        let [responses @ .., other_responses] = self.responses.each_ref().map(read);
+        let by_connection_order = self.by_connection_order();
+        let total = Count::sum(&by_connection_order);
+        let [responses @ .., other_responses] = self.responses();
         Snapshot {
             requests: total.requests,
             requests_cpu_ns: total.cpu_ns,
             responses,
             other_responses,
-            usage: Usage {
-                cpu_ns: read(&self.cpu_ns),
-                wakeups: read(&self.wakeups),
-                sent_bytes: read(&self.sent_bytes),
-                received_bytes: read(&self.received_bytes),
-            },
+            usage: self.usage(),
             in_flight: self.in_flight.read(epoch),
             cores: self.windows.cores(now_ms),
-            by_cache_status: self.by_cache.each_ref().map(Tally::read),
-            by_connection_order: by_order,
+            by_cache_status: self.by_cache_status(),
+            by_connection_order,
             by_response_size: self.by_size.each_ref().map(Tally::read),
-            by_request_cpu: self.by_cpu.each_ref().map(read),
+            by_request_cpu: self.by_request_cpu(),
         }
     }
+}
+
+/// How many counters of an account only grow.
+pub const COUNTERS: usize =
+    4 + CLASSES.len() + 1 + CPU_BUCKETS + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len());
+
+/// The counters of an account that only grow, in the order of [`counter_names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals(pub [u64; COUNTERS]);
+
+impl Totals {
+    /// Requests that ended.
+    pub fn requests(&self) -> u64 {
+        self.0[4..=4 + CLASSES.len()].iter().sum()
+    }
+}
+
+/// Names of the counters of an account that only grow. A name stands for its meaning in files, for good: a histogram with
+/// other bounds gets other names.
+pub fn counter_names() -> impl Iterator<Item = String> {
+    let usage = ["cpu_ns", "wakeups", "sent_bytes", "received_bytes"].map(String::from);
+    let classes = CLASSES.iter().chain(&["other"]).map(|class| format!("responses.{class}"));
+    let bounds = CPU_BOUNDS_NS.iter().map(u64::to_string).chain(["inf".to_string()]);
+    let cpu = bounds.map(|bound| format!("by_request_cpu.{bound}.requests"));
+    let tallies = |by: &'static str, names: &'static [&str]| {
+        names.iter().flat_map(move |name| ["requests", "cpu_ns"].map(|of| format!("{by}.{name}.{of}")))
+    };
+    let orders = tallies("by_connection_order", &ORDERS);
+    let caches = tallies("by_cache_status", &CacheStatus::NAMES);
+    let sizes = tallies("by_response_size", &SIZES);
+    usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes)
 }
 
 /// A number of requests and their CPU, read.
@@ -243,7 +376,8 @@ pub struct Count {
 }
 
 impl Count {
-    fn sum(counts: &[Count]) -> Count {
+    /// All of them.
+    pub fn sum(counts: &[Count]) -> Count {
         counts.iter().fold(Count::default(), |sum, one| Count {
             requests: sum.requests + one.requests,
             cpu_ns: sum.cpu_ns + one.cpu_ns,
@@ -278,15 +412,8 @@ pub struct Snapshot {
     pub by_request_cpu: [u64; CPU_BUCKETS],
 }
 
-impl Snapshot {
-    /// Nothing was ever counted, and nothing is open.
-    pub fn is_untouched(&self) -> bool {
-        self.requests == 0 && self.usage == Usage::default() && self.in_flight == 0
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -308,7 +435,7 @@ mod tests {
         assert_eq!(cpu_bucket(0), 0);
         assert_eq!(cpu_bucket(10_000), 0);
         assert_eq!(cpu_bucket(10_001), 1);
-        assert_eq!(cpu_bucket(u64::MAX), CPU_BOUNDS_NS.len());
+        assert_eq!(usize::from(cpu_bucket(u64::MAX)), CPU_BOUNDS_NS.len());
     }
 
     #[test]
@@ -341,11 +468,11 @@ mod tests {
     #[test]
     fn an_untouched_account_says_so() {
         let account = zeroed::<Account>();
-        assert!(account.snapshot(0, 1).is_untouched());
+        assert!(account.is_untouched(1));
         account.add(0, &Usage::default());
-        assert!(account.snapshot(0, 1).is_untouched());
+        assert!(account.is_untouched(1));
         account.add(0, &Usage { wakeups: 1, ..Usage::default() });
-        assert!(!account.snapshot(0, 1).is_untouched());
+        assert!(!account.is_untouched(1));
     }
 
     #[test]
@@ -364,7 +491,7 @@ mod tests {
         Outcome { status: 200, cache: CacheStatus::None, connection_order: 1, response_bytes: 1, cpu_ns }
     }
 
-    fn outcomes() -> impl Strategy<Value = Outcome> {
+    pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
         (0u64..700, 0usize..9, 0u64..9, any::<u64>(), 0u64..70, 0u64..1 << 40).prop_map(
             |(status, cache, connection_order, bytes, shift, cpu_ns)| Outcome {
                 status,
@@ -377,7 +504,7 @@ mod tests {
     }
 
     /// Every way to break the requests down must have all of them.
-    fn add_up(snapshot: &Snapshot, requests: u64, cpu_ns: u64) {
+    pub(crate) fn add_up(snapshot: &Snapshot, requests: u64, cpu_ns: u64) {
         let all = Count { requests, cpu_ns };
         assert_eq!(snapshot.requests, requests);
         assert_eq!(snapshot.requests_cpu_ns, cpu_ns);
@@ -408,6 +535,31 @@ mod tests {
         let usage = Usage { cpu_ns: 3 * n, wakeups: 2 * n, sent_bytes: 5 * n, received_bytes: 7 * n };
         assert_eq!(snapshot.usage, usage);
         add_up(&snapshot, n, 3 * n);
+    }
+
+    #[test]
+    fn every_counter_has_a_name_of_its_own_and_all_of_them_are_restored() {
+        let names: std::collections::BTreeSet<String> = counter_names().collect();
+        let account = zeroed::<Account>();
+        assert_eq!((counter_names().count(), account.counters().count()), (COUNTERS, COUNTERS));
+        assert_eq!(names.len(), COUNTERS);
+        account.restore(&Totals(core::array::from_fn(|n| n as u64)));
+        account.restore(&Totals([1000; COUNTERS]));
+        let snapshot = account.snapshot(0, 0);
+        let place = |name: &str| 1000 + counter_names().position(|n| n == name).unwrap() as u64;
+        assert_eq!(snapshot.usage.received_bytes, place("received_bytes"));
+        assert_eq!(snapshot.responses[4], place("responses.5xx"));
+        assert_eq!(snapshot.other_responses, place("responses.other"));
+        assert_eq!(snapshot.by_request_cpu[1], place("by_request_cpu.20000.requests"));
+        assert_eq!(snapshot.by_request_cpu[19], place("by_request_cpu.inf.requests"));
+        assert_eq!(snapshot.by_connection_order[3].cpu_ns, place("by_connection_order.4+.cpu_ns"));
+        assert_eq!(snapshot.by_cache_status[7].requests, place("by_cache_status.HIT.requests"));
+        assert_eq!(snapshot.by_response_size[9].cpu_ns, place("by_response_size.inf.cpu_ns"));
+        assert_eq!(snapshot.cores, Cores::default(), "what is restored was not used just now");
+        assert_eq!(
+            account.totals().requests(),
+            snapshot.responses.iter().sum::<u64>() + snapshot.other_responses
+        );
     }
 
     proptest! {
@@ -463,7 +615,7 @@ mod tests {
         #[test]
         fn a_bucket_of_cpu_holds_its_requests(ns: u64, shift in 0u32..64) {
             let ns = ns >> shift;
-            let bucket = cpu_bucket(ns);
+            let bucket = usize::from(cpu_bucket(ns));
             prop_assert!(CPU_BOUNDS_NS.get(bucket).is_none_or(|&bound| ns <= bound));
             prop_assert!(bucket == 0 || ns > CPU_BOUNDS_NS[bucket - 1]);
         }

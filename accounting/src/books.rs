@@ -20,6 +20,8 @@ pub struct Books {
     pub pending_ns: u64,
     /// CPU of the worker's other threads (thread pools); not part of the identity.
     pub pool_threads_cpu_ns: u64,
+    /// Readings of the clock of CPU time (a count).
+    pub clock_readings: u64,
 }
 
 impl Books {

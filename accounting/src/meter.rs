@@ -1,111 +1,168 @@
 //! Cutting a worker's CPU time into laps.
+//!
+//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such is cheap,
+//! and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap from the cheap
+//! clock, unless the thread was switched out in it, and settles every other lap against the CPU clock: what that has
+//! advanced, less the laps charged since it was last read.
 
-/// A source of readings of CPU time.
-pub trait Clock {
-    /// CPU time of the calling thread in nanoseconds, from an arbitrary origin.
-    fn cpu_ns(&self) -> u64;
+/// What a meter reads. All times are in nanoseconds, from arbitrary origins.
+pub trait Clocks {
+    /// CPU time of the calling thread.
+    fn cpu_ns(&mut self) -> u64;
+
+    /// Time, at the rate of the CPU clock, whether the thread runs or not.
+    fn time_ns(&mut self) -> u64;
+
+    /// Whether the thread was switched out since the last call; where that cannot be seen, `false`.
+    fn switched(&mut self) -> bool;
+
+    /// Whether [`Clocks::switched`] sees every switch.
+    fn sees_switches(&self) -> bool;
 }
+
+/// How laps are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Every lap by the CPU clock.
+    Thread,
+    /// Short laps by the time clock.
+    Hybrid {
+        /// the largest error of a lap, and what is no short lap any more
+        max_error_ns: u64,
+    },
+}
+
+impl Mode {
+    /// The largest error of a lap in nanoseconds that is allowed for if it is not given.
+    pub const MAX_ERROR_NS: u64 = 20_000;
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Thread => "thread",
+            Mode::Hybrid { .. } => "hybrid",
+        }
+    }
+
+    /// The largest error of a lap, in nanoseconds.
+    pub fn max_error_ns(self) -> u64 {
+        match self {
+            Mode::Thread => 0,
+            Mode::Hybrid { max_error_ns } => max_error_ns,
+        }
+    }
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Mode::Hybrid { max_error_ns: Self::MAX_ERROR_NS }
+    }
+}
+
+/// Reads `TIME` of `max_error=TIME`: a whole number with the unit `us` or `ms`, from `1us` to `10ms`; in nanoseconds.
+pub fn parse_max_error(value: &[u8]) -> Option<u64> {
+    let (number, unit_ns) = match value {
+        [number @ .., b'u', b's'] => (number, 1_000),
+        [number @ .., b'm', b's'] => (number, 1_000_000),
+        _ => return None,
+    };
+    // `from_str` would take a sign
+    let digits = number.iter().all(u8::is_ascii_digit).then_some(number)?;
+    let ns = str::from_utf8(digits).ok()?.parse::<u64>().ok()?.checked_mul(unit_ns)?;
+    (1_000..=10_000_000).contains(&ns).then_some(ns)
+}
+
+/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact but for what
+/// no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
+const TRUST_NS: u64 = 1_000_000;
 
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
+///
+/// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
+/// `max_error_ns`; one that is settled by no more than the doubtful laps before it, and these end before they add up to
+/// `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that passed in it.
+/// After each settled lap the sum of all laps is what the CPU clock says. The exception is where that would have made the
+/// lap negative, or longer than the time that passed: then the difference stays in mind until a lap has room for it.
 #[derive(Debug)]
 pub struct Meter<C> {
-    clock: C,
+    clocks: C,
+    /// laps that are shorter are short; 0 in `thread` mode
+    short_ns: u64,
+    /// how much doubt there may be before the CPU clock is read
+    trust_ns: u64,
+    /// by the time clock, the end of the last lap
     last_ns: u64,
+    /// by the CPU clock, the end of the last lap if all laps were right
+    charged_ns: u64,
+    /// how far `charged_ns` may be ahead of the CPU clock
+    doubt_ns: u64,
+    readings: u64,
 }
 
-impl<C: Clock> Meter<C> {
-    /// Reads the clock once; the first lap starts here.
-    pub fn start(clock: C) -> Self {
-        let last_ns = clock.cpu_ns();
-        Self { clock, last_ns }
+impl<C: Clocks> Meter<C> {
+    /// Reads both clocks; the first lap starts here.
+    pub fn start(mut clocks: C, mode: Mode) -> Self {
+        let short_ns = mode.max_error_ns();
+        let trust_ns = if clocks.sees_switches() { TRUST_NS.max(short_ns) } else { short_ns };
+        clocks.switched();
+        let charged_ns = clocks.cpu_ns();
+        let last_ns = clocks.time_ns();
+        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1 }
     }
 
     /// Ends the running lap and starts the next one; returns its length in nanoseconds.
-    ///
-    /// A reading below the last one counts as an empty lap, so no lap is negative.
     #[inline]
     pub fn lap(&mut self) -> u64 {
-        let now_ns = self.clock.cpu_ns();
-        let lap_ns = now_ns.saturating_sub(self.last_ns);
-        self.last_ns += lap_ns;
+        if self.short_ns != 0 {
+            let now_ns = self.clocks.time_ns();
+            let lap_ns = now_ns.saturating_sub(self.last_ns);
+            // a switch between the two calls is seen here, one after them in the next lap
+            if lap_ns < self.short_ns && self.doubt_ns + lap_ns < self.trust_ns && !self.clocks.switched() {
+                self.last_ns += lap_ns;
+                self.charged_ns += lap_ns;
+                self.doubt_ns += lap_ns;
+                return lap_ns;
+            }
+        }
+        self.settle()
+    }
+
+    /// Ends the running lap by the CPU clock.
+    #[cold]
+    #[inline(never)]
+    pub fn settle(&mut self) -> u64 {
+        self.readings += 1;
+        if self.short_ns == 0 {
+            let lap_ns = self.clocks.cpu_ns().saturating_sub(self.charged_ns);
+            self.charged_ns += lap_ns;
+            return lap_ns;
+        }
+        // switches from here on are the next lap's
+        self.clocks.switched();
+        let cpu_ns = self.clocks.cpu_ns();
+        let now_ns = self.clocks.time_ns();
+        let lap_ns = cpu_ns.saturating_sub(self.charged_ns).min(now_ns.saturating_sub(self.last_ns));
+        self.charged_ns += lap_ns;
+        self.last_ns = self.last_ns.max(now_ns);
+        self.doubt_ns = self.charged_ns.saturating_sub(cpu_ns);
         lap_ns
     }
 
-    /// The last reading in nanoseconds: where the running lap started.
-    pub fn last_ns(&self) -> u64 {
-        self.last_ns
+    /// By the CPU clock, where the running lap started, in nanoseconds.
+    pub fn charged_ns(&self) -> u64 {
+        self.charged_ns
+    }
+
+    /// How often the CPU clock was read.
+    pub fn readings(&self) -> u64 {
+        self.readings
+    }
+
+    /// The clocks.
+    pub fn clocks(&mut self) -> &mut C {
+        &mut self.clocks
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::cases;
-
-    /// A clock that is set by hand.
-    struct Simulated<'a>(&'a Cell<u64>);
-
-    impl Clock for Simulated<'_> {
-        fn cpu_ns(&self) -> u64 {
-            self.0.get()
-        }
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_gives_empty_laps_until_it_has_caught_up() {
-        let now_ns = Cell::new(1_000);
-        let mut meter = Meter::start(Simulated(&now_ns));
-        let mut lap_at = |ns| {
-            now_ns.set(ns);
-            meter.lap()
-        };
-        assert_eq!([900, 0, 1_000, 1_001, 1_001, 1_100].map(&mut lap_at), [0, 0, 0, 1, 0, 99]);
-    }
-
-    #[test]
-    fn time_before_the_start_is_in_no_lap() {
-        let now_ns = Cell::new(u64::MAX - 5);
-        let mut meter = Meter::start(Simulated(&now_ns));
-        now_ns.set(u64::MAX);
-        assert_eq!(meter.last_ns(), u64::MAX - 5);
-        assert_eq!(meter.lap(), 5);
-        assert_eq!(meter.last_ns(), u64::MAX);
-    }
-
-    proptest! {
-        #![proptest_config(cases())]
-
-        #[test]
-        fn laps_add_up_to_the_clocks_advance(
-            start_ns in 0u64..1 << 60, steps in prop::collection::vec(0u64..1 << 40, 0..100),
-        ) {
-            let now_ns = Cell::new(start_ns);
-            let mut meter = Meter::start(Simulated(&now_ns));
-            let mut sum_ns = 0;
-            for step_ns in steps {
-                now_ns.set(now_ns.get() + step_ns);
-                let lap_ns = meter.lap();
-                prop_assert_eq!(lap_ns, step_ns);
-                sum_ns += lap_ns;
-            }
-            prop_assert_eq!(sum_ns, now_ns.get() - start_ns);
-        }
-
-        #[test]
-        fn laps_add_up_to_the_highest_reading_whatever_the_clock_does(start_ns: u64, readings: Vec<u64>) {
-            let now_ns = Cell::new(start_ns);
-            let mut meter = Meter::start(Simulated(&now_ns));
-            let mut sum_ns = 0;
-            for &reading in &readings {
-                now_ns.set(reading);
-                sum_ns += meter.lap();
-            }
-            let highest = readings.iter().copied().fold(start_ns, u64::max);
-            prop_assert_eq!(sum_ns, highest - start_ns);
-        }
-    }
-}
+mod tests;

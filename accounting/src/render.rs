@@ -1,16 +1,19 @@
 //! What a reader gets to see: the accounts and the books as JSON and in Prometheus' text format.
+//!
+//! Hundreds of thousands of accounts are hundreds of megabytes of text, and most of a second of work. So an [`Answer`] is
+//! written in small steps, between which the caller may send what there is, or do something else. It knows its place and
+//! the slots to be shown, a bit for each: nothing grows with the number of accounts but that. Each account is read
+//! when it is written, in Prometheus' format once for each family.
 
-use std::borrow::Cow;
-use std::io;
-
-use crate::account::Snapshot;
 use crate::books::Books;
-use crate::table::{Slot, Table};
+use crate::table::{Fill, Listing, Slot, Table};
 use crate::workers::Worker;
 
 mod json;
 pub mod negotiate;
 mod prometheus;
+
+use negotiate::Format;
 
 /// How much is shown of an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -22,83 +25,124 @@ pub enum Detail {
     Low,
 }
 
-/// One zone, and the accounts of it that are shown.
-pub struct Zone<'a> {
+/// One zone, and which of its accounts are shown.
+pub struct Zone {
     /// its name in the configuration
-    pub name: Cow<'a, str>,
+    pub name: String,
     /// size of its shared memory
     pub size_bytes: u64,
     /// its accounts
     pub table: Table,
-    /// which of them are shown, each once; an overflow account that nothing was counted in is left out all the same
-    pub slots: Vec<Slot>,
+    /// the only account that is shown; otherwise it is all that the zone has when the answer begins
+    pub only: Option<Slot>,
 }
 
 /// All that is shown.
-pub struct Status<'a> {
+pub struct Status {
     /// the module's
-    pub version: &'a str,
+    pub version: &'static str,
     /// as `1.28.3`
-    pub nginx_version: &'a str,
+    pub nginx_version: &'static str,
     /// UTC, as `2026-01-31T12:00:00.000Z`
-    pub time: &'a str,
+    pub time: String,
     /// name of the clock
-    pub clock: &'a str,
+    pub clock: &'static str,
     /// largest error of a lap in nanoseconds
     pub max_error_ns: u64,
-    /// monotonic milliseconds, as the accounts' windows know them
-    pub now_ms: u64,
     /// worker processes that live
     pub workers: Vec<Worker>,
     /// sums by number of the worker, processes that are gone included
     pub worker_totals: Vec<(u32, Books)>,
     /// zones, in the order of the configuration
-    pub zones: Vec<Zone<'a>>,
+    pub zones: Vec<Zone>,
     /// how much is shown
     pub detail: Detail,
 }
 
-/// Writes the status as JSON.
-///
-/// # Errors
-/// Those of `out`.
-pub fn json(status: &Status<'_>, out: impl io::Write) -> io::Result<()> {
-    json::write(status, out)
+/// A status that is being written.
+pub struct Answer {
+    status: Status,
+    shown: Vec<Shown>,
+    /// how many zones have been looked through
+    searched: usize,
+    place: Place,
 }
 
-/// Writes the status in Prometheus' text format 0.0.4.
-///
-/// # Errors
-/// Those of `out`, and [`io::ErrorKind::OutOfMemory`] if the accounts do not fit into memory.
-pub fn prometheus(status: &Status<'_>, out: impl io::Write) -> io::Result<()> {
-    prometheus::write(status, out)
+/// What comes next, in either format.
+enum Place {
+    Json(json::Place),
+    Prometheus(prometheus::Place),
 }
 
-/// Writes why there is no status: a JSON object with the member `error`, or a line of text.
-///
-/// # Errors
-/// Those of `out`.
-pub fn error(format: negotiate::Format, message: &str, mut out: impl io::Write) -> io::Result<()> {
-    match format {
-        negotiate::Format::Json => {
-            out.write_all(b"{\"error\":")?;
-            serde_json::to_writer(&mut out, message)?;
-            out.write_all(b"}\n")
+impl Answer {
+    /// Begins an answer.
+    pub fn new(status: Status, format: Format) -> Answer {
+        let shown = status.zones.iter().map(Shown::new).collect();
+        let place = match format {
+            Format::Json => Place::Json(json::Place::default()),
+            Format::Prometheus => Place::Prometheus(prometheus::Place::default()),
+        };
+        Answer { status, shown, searched: 0, place }
+    }
+
+    /// Appends what comes next, which takes some microseconds: one account (in Prometheus' format, one family of it), or
+    /// nothing yet while the accounts are being found. Whether there is more to come. `now_ms` is the monotonic time
+    /// that the accounts' windows know.
+    pub fn write_some(&mut self, now_ms: u64, out: &mut Vec<u8>) -> bool {
+        if let Some(shown) = self.shown.get_mut(self.searched) {
+            if !shown.search() {
+                self.searched += 1;
+            }
+            return true;
         }
-        negotiate::Format::Prometheus => writeln!(out, "{message}"),
+        match &mut self.place {
+            Place::Json(place) => place.write(&self.status, &self.shown, now_ms, out),
+            Place::Prometheus(place) => place.write(&self.status, &self.shown, out),
+        }
     }
 }
 
-/// The accounts of a zone that are shown, each read once, when its turn comes. An overflow account that nothing was
-/// ever counted in is left out.
-fn shown<'a>(zone: &'a Zone<'_>, now_ms: u64) -> impl Iterator<Item = (&'a [u8], Snapshot)> {
-    let table = &zone.table;
-    let epoch = table.epoch();
-    zone.slots
-        .iter()
-        .map(move |&slot| (slot, table.account(slot).snapshot(now_ms, epoch)))
-        .filter(|(slot, snapshot)| *slot != Slot::OVERFLOW || !snapshot.is_untouched())
-        .map(|(slot, snapshot)| (table.key(slot), snapshot))
+/// The accounts of a zone that are shown.
+struct Shown {
+    table: Table,
+    found: Listing,
+    /// the overflow account is shown when something has been counted in it
+    overflow: bool,
+    only: Option<Slot>,
+}
+
+impl Shown {
+    fn new(zone: &Zone) -> Shown {
+        let table = zone.table;
+        let overflow = !table.account(Slot::OVERFLOW).is_untouched(table.epoch());
+        Shown { table, found: Listing::default(), overflow, only: zone.only }
+    }
+
+    /// Looks for accounts; whether there may be more.
+    fn search(&mut self) -> bool {
+        self.found.search(&self.table)
+    }
+
+    fn first(&self) -> Option<Slot> {
+        self.only.or_else(|| if self.overflow { Some(Slot::OVERFLOW) } else { self.after(Slot::OVERFLOW) })
+    }
+
+    fn after(&self, slot: Slot) -> Option<Slot> {
+        if self.only.is_some() { None } else { self.found.first_from(slot.index() + 1) }
+    }
+
+    fn fill(&self) -> Fill {
+        self.table.fill_with(self.found.accounts())
+    }
+}
+
+/// Appends why there is no status: a JSON object with the member `error`, or a line of text.
+pub fn error(format: Format, message: &str, out: &mut Vec<u8>) {
+    match format {
+        Format::Json => json::error(message, out),
+        Format::Prometheus => out.extend_from_slice(message.as_bytes()),
+    }
+    out.push(b'\n');
 }
 
 #[cfg(test)]

@@ -46,11 +46,17 @@ impl RequestMeter {
         self.wakeups
     }
 
+    /// What has come up since the last call of [`RequestMeter::settle`]; nothing will come up any more.
+    #[inline]
+    pub fn finish(&self, sent_bytes: u64, received_bytes: u64) -> Usage {
+        let total = Usage { cpu_ns: self.total_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
+        total.since(&self.settled)
+    }
+
     /// What has come up since the last call, to be added to the accounts; `sent` and `received` are the request's
     /// totals in bytes.
     pub fn settle(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
-        let total = Usage { cpu_ns: self.total_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
-        let delta = total.since(&self.settled);
+        let delta = self.finish(sent_bytes, received_bytes);
         self.settled = self.settled.plus(&delta);
         delta
     }
@@ -85,6 +91,7 @@ mod tests {
         let mut meter = RequestMeter::default();
         meter.charge(5);
         meter.wake();
+        assert_eq!(meter.finish(1, 2), Usage { cpu_ns: 5, wakeups: 1, sent_bytes: 1, received_bytes: 2 });
         assert_eq!(meter.settle(1, 2), Usage { cpu_ns: 5, wakeups: 1, sent_bytes: 1, received_bytes: 2 });
         assert_eq!(meter.settle(1, 2), Usage::default());
     }

@@ -17,6 +17,7 @@ use siphasher::sip::SipHasher13;
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
 
+/// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
 const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu01");
 /// What two processes must agree on to share a region.
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Record>() as u64;
@@ -30,6 +31,8 @@ struct Header {
     /// records, the overflow account's included
     records: u32,
     buckets_log2: u32,
+    /// hash of the text of the key in the configuration
+    key_text: u64,
     /// read with every request, written when a worker has died
     epoch: AtomicU32,
     /// counted by all workers; on a line of their own
@@ -41,7 +44,12 @@ struct Counters {
     next: AtomicU32,
     overflowed: AtomicU64,
     cut: AtomicU64,
+    /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they are not
+    save_due_ms: AtomicU64,
 }
+
+/// No time at which accounts are saved.
+pub const NEVER: u64 = u64::MAX;
 
 #[repr(C)]
 struct Record {
@@ -54,7 +62,7 @@ struct Record {
 pub const ACCOUNT_BYTES: usize = size_of::<Record>();
 
 /// The place of an account in its table. Slots stay valid as long as the table, and mean nothing in another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(crate) u32);
 
 impl Slot {
@@ -62,6 +70,7 @@ impl Slot {
     pub const OVERFLOW: Slot = Slot(0);
 
     /// The slot as a number, at most the capacity.
+    #[inline]
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -74,6 +83,8 @@ pub enum Error {
     TooSmall,
     /// The region holds something else, or was made by another version of the module.
     Foreign,
+    /// The table has accounts of another key.
+    OtherKey,
 }
 
 impl core::fmt::Display for Error {
@@ -81,6 +92,7 @@ impl core::fmt::Display for Error {
         f.write_str(match self {
             Error::TooSmall => "no account fits into the zone",
             Error::Foreign => "the zone was made by another version of the module",
+            Error::OtherKey => "the zone has accounts of another key",
         })
     }
 }
@@ -157,8 +169,15 @@ fn plan(bytes: usize) -> Option<(u32, u32)> {
     (records >= 2 && fits(records)).then(|| (records as u32, buckets(records).trailing_zeros()))
 }
 
+/// The same in every process that may share a table.
+fn hash_of_text(key_text: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key_text);
+    hasher.finish()
+}
+
 impl Table {
-    /// Makes an empty table.
+    /// Makes an empty table, for accounts of a key with this text in the configuration.
     ///
     /// # Errors
     /// [`Error::TooSmall`] if no account fits.
@@ -166,7 +185,12 @@ impl Table {
     /// # Safety
     /// `base` must be aligned to 64 bytes and point to `bytes` bytes that are readable and writable for as long as any
     /// copy of the table is used, and that nobody else uses yet.
-    pub unsafe fn create(base: NonNull<u8>, bytes: usize, seed: [u64; 2]) -> Result<Table, Error> {
+    pub unsafe fn create(
+        base: NonNull<u8>,
+        bytes: usize,
+        seed: [u64; 2],
+        key_text: &[u8],
+    ) -> Result<Table, Error> {
         let (records, buckets_log2) = plan(bytes).ok_or(Error::TooSmall)?;
         let table = Table { base, bytes, buckets_log2, records };
         let header = Header {
@@ -175,11 +199,13 @@ impl Table {
             seed,
             records,
             buckets_log2,
+            key_text: hash_of_text(key_text),
             epoch: AtomicU32::new(1),
             counters: Counters {
                 next: AtomicU32::new(1),
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
+                save_due_ms: AtomicU64::new(NEVER),
             },
         };
         // SAFETY: the caller gives us the region alone, and `plan` has made sure that all parts lie within.
@@ -191,14 +217,14 @@ impl Table {
         Ok(table)
     }
 
-    /// Opens a table that [`Table::create`] made in this region, maybe in another process.
+    /// Opens a table that [`Table::create`] made in this region for the same key, maybe in another process.
     ///
     /// # Errors
-    /// [`Error::Foreign`] if there is no such table.
+    /// [`Error::Foreign`] if there is no such table, [`Error::OtherKey`] if it is not this key's.
     ///
     /// # Safety
     /// As for [`Table::create`], but others may use the table.
-    pub unsafe fn open(base: NonNull<u8>, bytes: usize) -> Result<Table, Error> {
+    pub unsafe fn open(base: NonNull<u8>, bytes: usize, key_text: &[u8]) -> Result<Table, Error> {
         let (records, buckets_log2) = plan(bytes).ok_or(Error::TooSmall)?;
         // SAFETY: the region is readable and holds at least a header.
         let header = unsafe { base.cast::<Header>().as_ref() };
@@ -206,7 +232,13 @@ impl Table {
             && header.layout == LAYOUT
             && header.records == records
             && header.buckets_log2 == buckets_log2;
-        if same { Ok(Table { base, bytes, buckets_log2, records }) } else { Err(Error::Foreign) }
+        if !same {
+            Err(Error::Foreign)
+        } else if header.key_text != hash_of_text(key_text) {
+            Err(Error::OtherKey)
+        } else {
+            Ok(Table { base, bytes, buckets_log2, records })
+        }
     }
 
     fn header(&self) -> &Header {
@@ -376,6 +408,30 @@ impl Table {
         self.header().counters.cut.fetch_add(1, Relaxed);
     }
 
+    /// Adds what a table before this one has counted.
+    pub(crate) fn restore_counts(&self, overflowed: u64, cut: u64) {
+        self.header().counters.overflowed.fetch_add(overflowed, Relaxed);
+        self.header().counters.cut.fetch_add(cut, Relaxed);
+    }
+
+    /// When the accounts are to be saved next, [`NEVER`] at first.
+    pub fn save_due_ms(&self) -> u64 {
+        self.header().counters.save_due_ms.load(Relaxed)
+    }
+
+    /// Sets when the accounts are to be saved next.
+    pub fn set_save_due(&self, at_ms: u64) {
+        self.header().counters.save_due_ms.store(at_ms, Relaxed);
+    }
+
+    /// Whether it falls to the caller to save the accounts now; if so, they are due again at `next_ms`. Of all processes
+    /// that ask, one is told so. Should it die at that, the accounts are saved the next time.
+    pub fn claim_save(&self, now_ms: u64, next_ms: u64) -> bool {
+        let due = &self.header().counters.save_due_ms;
+        let due_ms = due.load(Relaxed);
+        now_ms >= due_ms && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
+    }
+
     /// The epoch of the gauges of requests in flight.
     #[inline]
     pub fn epoch(&self) -> u32 {
@@ -389,9 +445,13 @@ impl Table {
 
     /// How full the table is. Looks through all buckets.
     pub fn fill(&self) -> Fill {
-        let counters = &self.header().counters;
         // counted, so that a worker that is killed leaves no wrong count behind
-        let accounts = self.published().count() as u32;
+        self.fill_with(self.published().count() as u32)
+    }
+
+    /// How full the table is, by a number of accounts that [`Listing`] has found.
+    pub fn fill_with(&self, accounts: u32) -> Fill {
+        let counters = &self.header().counters;
         let fixed = size_of::<Header>() + (8 << self.buckets_log2) + size_of::<Record>();
         Fill {
             used_bytes: (fixed + accounts as usize * size_of::<Record>()).min(self.bytes) as u64,
@@ -400,6 +460,57 @@ impl Table {
             overflowed: counters.overflowed.load(Relaxed),
             cut: counters.cut.load(Relaxed),
         }
+    }
+}
+
+/// The accounts of a table, found piece by piece: looking through the buckets of a large one takes milliseconds. It
+/// has a bit for each slot, so they come in the order in which they were made without having to be sorted.
+#[derive(Debug, Default)]
+pub struct Listing {
+    bits: Vec<u64>,
+    buckets: usize,
+    accounts: u32,
+}
+
+impl Listing {
+    /// How many buckets [`Listing::search`] looks through: some microseconds.
+    const BUCKETS_AT_ONCE: usize = 4096;
+
+    /// Looks through the next buckets of the table, which is the same at every call; whether there are more of them. An
+    /// account that is made meanwhile is found or not.
+    pub fn search(&mut self, table: &Table) -> bool {
+        let buckets = table.buckets();
+        if self.bits.is_empty() {
+            self.bits = vec![0; table.records.div_ceil(u64::BITS) as usize];
+        }
+        let end = buckets.len().min(self.buckets + Self::BUCKETS_AT_ONCE);
+        for bucket in &buckets[self.buckets..end] {
+            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third time
+            let value = bucket.load(Acquire);
+            let (slot, taken) = (Slot(value as u32), value != 0);
+            if let Some(word) = self.bits.get_mut(slot.index() / 64) {
+                *word |= u64::from(taken) << (slot.index() % 64);
+            }
+            self.accounts += u32::from(taken);
+        }
+        self.buckets = end;
+        end < buckets.len()
+    }
+
+    /// Accounts that were found; the overflow account is none of them.
+    pub fn accounts(&self) -> u32 {
+        self.accounts
+    }
+
+    /// The first account that was found and whose slot is not below `index`.
+    pub fn first_from(&self, index: usize) -> Option<Slot> {
+        let mut word = index / 64;
+        let mut bits = self.bits.get(word)? & (u64::MAX << (index % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.bits.get(word)?;
+        }
+        u32::try_from(word * 64 + bits.trailing_zeros() as usize).ok().map(Slot)
     }
 }
 
@@ -436,7 +547,7 @@ mod tests {
         assert_eq!(table.key(Slot::OVERFLOW), OVERFLOW_KEY);
         assert_eq!(table.find(OVERFLOW_KEY), Some(Slot::OVERFLOW));
         assert_eq!(table.find(b""), None);
-        assert!(table.account(Slot::OVERFLOW).snapshot(0, table.epoch()).is_untouched());
+        assert!(table.account(Slot::OVERFLOW).is_untouched(table.epoch()));
         let fill = table.fill();
         assert_eq!((fill.accounts, fill.overflowed, fill.cut), (0, 0, 0));
         assert!(fill.used_bytes < 2 * ACCOUNT_BYTES as u64 + 1024 + 16 * u64::from(fill.capacity));
@@ -513,6 +624,27 @@ mod tests {
     }
 
     #[test]
+    fn of_all_that_could_save_one_does_and_only_when_it_is_due() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        assert!(!table.claim_save(u64::MAX - 1, u64::MAX), "nothing is saved where nobody said so");
+        table.set_save_due(100);
+        assert!(!table.claim_save(99, 160));
+        let claims = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| table.claim_save(100, 160))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|&won| won).count()
+        });
+        assert_eq!((claims, table.save_due_ms()), (1, 160));
+    }
+
+    #[test]
+    fn when_a_table_is_saved_is_at_the_end_of_its_header() {
+        // t/state.t writes there, so that it need not wait for a minute
+        let at = core::mem::offset_of!(Header, counters) + core::mem::offset_of!(Counters, save_due_ms);
+        assert_eq!((at, size_of::<Header>()), (88, 128));
+    }
+
+    #[test]
     fn a_region_that_is_too_small_is_refused() {
         let enough = (0..).find(|&bytes| plan(bytes).is_some()).unwrap();
         assert!(enough > 2 * ACCOUNT_BYTES && enough < 3 * ACCOUNT_BYTES, "{enough}");
@@ -531,7 +663,7 @@ mod tests {
     fn a_table_can_be_opened_again_and_nothing_else_can() {
         let region = Region::new(65_536);
         // SAFETY: the region is aligned and ours.
-        let open = |bytes| unsafe { Table::open(region.base(), bytes) };
+        let open = |bytes| unsafe { Table::open(region.base(), bytes, b"$host") };
         assert_eq!(open(region.bytes()).err(), Some(Error::Foreign));
         let table = region.table().unwrap();
         let slot = table.find_or_insert(b"key", &mut Spare::default()).slot;
@@ -541,6 +673,9 @@ mod tests {
         assert_eq!(again.account(slot).snapshot(0, 1).usage.wakeups, 3);
         assert_eq!(open(region.bytes() / 2).err(), Some(Error::Foreign), "another size");
         assert_eq!(open(100).err(), Some(Error::TooSmall));
+        // SAFETY: as above.
+        let other_key = unsafe { Table::open(region.base(), region.bytes(), b"$uri") };
+        assert_eq!(other_key.err(), Some(Error::OtherKey));
         // another layout
         // SAFETY: the header is there, and nobody else looks at it now.
         unsafe { (&raw mut (*region.base().cast::<Header>().as_ptr()).layout).write(LAYOUT + 1) };
@@ -551,6 +686,27 @@ mod tests {
     fn errors_can_stand_in_a_log_line() {
         assert_eq!(Error::TooSmall.to_string(), "no account fits into the zone");
         assert_eq!(Error::Foreign.to_string(), "the zone was made by another version of the module");
+    }
+
+    fn listed(table: &Table) -> Vec<Slot> {
+        let mut listing = Listing::default();
+        while listing.search(table) {}
+        let next = |slot: &Slot| listing.first_from(slot.index() + 1);
+        let slots: Vec<Slot> = core::iter::successors(listing.first_from(0), next).collect();
+        assert_eq!(listing.accounts() as usize, slots.len());
+        slots
+    }
+
+    #[test]
+    fn a_listing_finds_the_accounts_of_many_buckets_in_their_order() {
+        let accounts = if cfg!(miri) { 3 } else { 3000 };
+        let region = Region::new(4_000 * ACCOUNT_BYTES);
+        let table = region.table().unwrap();
+        assert!(table.buckets().len() > Listing::BUCKETS_AT_ONCE);
+        let mut spare = Spare::default();
+        let slots: Vec<Slot> =
+            (0..accounts).map(|n: u32| table.find_or_insert(&n.to_le_bytes(), &mut spare).slot).collect();
+        assert_eq!(listed(&table), slots);
     }
 
     #[test]
@@ -590,7 +746,7 @@ mod tests {
         assert_eq!(table.fill().accounts, 1);
         assert_eq!(table.find_or_insert(b"mine", &mut spare).slot, slot);
         assert_eq!(table.key(slot), b"mine");
-        assert!(table.account(slot).snapshot(0, 1).is_untouched());
+        assert!(table.account(slot).is_untouched(1));
         assert!(spare.0.is_none());
     }
 
@@ -622,7 +778,10 @@ mod tests {
         let (one, other) = (Region::new(65_536), Region::new(65_536));
         // SAFETY: both are aligned and ours.
         let (one, other) = unsafe {
-            (Table::create(one.base(), 65_536, [1, 2]), Table::create(other.base(), 65_536, [1, 3]))
+            (
+                Table::create(one.base(), 65_536, [1, 2], b"$host"),
+                Table::create(other.base(), 65_536, [1, 3], b"$host"),
+            )
         };
         assert_ne!(one.unwrap().hash(b"key"), other.unwrap().hash(b"key"));
     }
@@ -775,6 +934,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(table.fill().accounts as usize, model.len() - 1);
+            prop_assert_eq!(&listed(&table)[..], &table.slots()[1..]);
             prop_assert_eq!(keys_of(&table).into_iter().collect::<BTreeSet<_>>(), model.into_keys().collect());
         }
     }

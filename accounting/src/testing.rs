@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use proptest::prelude::ProptestConfig;
 
-use crate::account::Account;
+use crate::account::{Account, Count, Outcome, cpu_bucket};
 use crate::table::{Error, Table};
 use crate::window::{Ring, Windows};
 
@@ -42,7 +42,7 @@ impl Region {
     /// A new table in it; the region must outlive it.
     pub fn table(&self) -> Result<Table, Error> {
         // SAFETY: the region is aligned and ours; tests keep it as long as the table.
-        unsafe { Table::create(self.base, self.bytes(), [1, 2]) }
+        unsafe { Table::create(self.base, self.bytes(), [1, 2], b"$host") }
     }
 }
 
@@ -77,3 +77,11 @@ unsafe impl Zeroed for Account {}
 unsafe impl Zeroed for Windows {}
 // SAFETY: as above.
 unsafe impl<const N: usize, const MS: u64> Zeroed for Ring<N, MS> {}
+
+impl Account {
+    /// Counts one request that ended.
+    pub fn finish(&self, outcome: &Outcome) {
+        self.count(&outcome.classes(), &Count { requests: 1, cpu_ns: outcome.cpu_ns });
+        self.count_cpu(cpu_bucket(outcome.cpu_ns), 1);
+    }
+}

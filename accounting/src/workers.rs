@@ -19,7 +19,7 @@ use crate::table::Error;
 const MAGIC: u64 = u64::from_le_bytes(*b"rcwork01");
 /// Seats: a worker needs one for each of its processes that live at the same time, as after a reload.
 pub const SLOTS: usize = 1024;
-const FIELDS: usize = 7;
+const FIELDS: usize = 8;
 /// Stands for a pid while a seat changes hands.
 const BUSY: u32 = u32::MAX;
 
@@ -61,6 +61,7 @@ fn to_fields(books: &Books) -> [u64; FIELDS] {
         books.other_ns,
         books.pool_threads_cpu_ns,
         books.pending_ns,
+        books.clock_readings,
     ]
 }
 
@@ -73,6 +74,7 @@ fn from_fields(f: [u64; FIELDS]) -> Books {
         other_ns: f[4],
         pool_threads_cpu_ns: f[5],
         pending_ns: f[6],
+        clock_readings: f[7],
     }
 }
 
@@ -317,6 +319,7 @@ mod tests {
             other_ns: n,
             pending_ns: n,
             pool_threads_cpu_ns: n,
+            clock_readings: n,
         }
     }
 

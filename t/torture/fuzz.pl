@@ -188,8 +188,8 @@ for my $n (1 .. $configurations) {
     $exits{$exit}++;
     push @crashed, "exit $exit: $directive$output" if $exit != 0 && $exit != 1 || $output =~ /panicked|Sanitizer/;
     push @mute, "$directive$output" if $exit == 1 && $output !~ /\[emerg\]/;
-    # NGINX's own parser names the line where it finds no directive
-    push @unnamed, "$directive$output" if $exit == 1 && $output !~ /\[emerg\].*(?:request_cpu|unknown ".*" variable|invalid variable name|unexpected|not terminated|too long parameter|nginx\.conf:\d+)/s;
+    # NGINX's own parser names the line where it finds no directive; of a message it writes 2,048 bytes
+    push @unnamed, "$directive$output" if $exit == 1 && length $output < 2000 && $output !~ /\[emerg\].*(?:request_cpu|unknown ".*" variable|invalid variable name|unexpected|not terminated|too long parameter|nginx\.conf:\d+)/s;
 }
 is_deeply(\@crashed, [], 'a configuration of any bytes is accepted or refused');
 is_deeply(\@mute, [], 'and a refusal has a reason');

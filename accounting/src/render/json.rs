@@ -1,34 +1,105 @@
-//! The status as JSON, written account by account: nothing but one snapshot is held in memory.
-
-use std::io;
+//! The status as JSON, written account by account.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::{Detail, Status, Zone, shown};
+use super::{Detail, Shown, Status, Zone};
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SIZES, Snapshot};
 use crate::key;
+use crate::table::{Fill, Slot};
 use crate::window::Cores;
 use crate::workers::Worker;
 
-/// Writes the whole document and a newline.
-pub(super) fn write(status: &Status<'_>, mut out: impl io::Write) -> io::Result<()> {
-    serde_json::to_writer(&mut out, &Document(status))?;
-    out.write_all(b"\n")
+/// What comes next.
+#[derive(Default)]
+pub(super) enum Place {
+    /// what stands before the zones
+    #[default]
+    Head,
+    /// a zone by its number, or the end of the document
+    Zone(usize),
+    /// an account of a zone, or the zone's end
+    Account { zone: usize, slot: Option<Slot>, is_first: bool },
 }
 
-struct Document<'a>(&'a Status<'a>);
+impl Place {
+    /// Appends it; whether there is more to come.
+    pub(super) fn write(&mut self, status: &Status, shown: &[Shown], now_ms: u64, out: &mut Vec<u8>) -> bool {
+        *self = match *self {
+            Place::Head => {
+                open(&Head(status), out);
+                out.extend_from_slice(b",\"zones\":{");
+                Place::Zone(0)
+            }
+            Place::Zone(at) => match status.zones.get(at).zip(shown.get(at)) {
+                Some((zone, shown)) => {
+                    separate(at == 0, out);
+                    value(&zone.name, out);
+                    out.push(b':');
+                    open(&ZoneHead { zone, fill: shown.fill() }, out);
+                    out.extend_from_slice(b",\"keys\":{");
+                    Place::Account { zone: at, slot: shown.first(), is_first: true }
+                }
+                None => {
+                    out.extend_from_slice(b"}}\n");
+                    return false;
+                }
+            },
+            Place::Account { zone, slot: Some(slot), is_first } => {
+                let shown = &shown[zone];
+                let account = shown.table.account(slot);
+                let snapshot = account.snapshot(now_ms, shown.table.epoch());
+                separate(is_first, out);
+                value(&key::display(shown.table.key(slot)), out);
+                out.push(b':');
+                value(&Account { snapshot, detail: status.detail }, out);
+                Place::Account { zone, slot: shown.after(slot), is_first: false }
+            }
+            Place::Account { zone, slot: None, .. } => {
+                out.extend_from_slice(b"}}");
+                Place::Zone(zone + 1)
+            }
+        };
+        true
+    }
+}
 
-impl Serialize for Document<'_> {
+/// Appends an object that tells of an error.
+pub(super) fn error(message: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"error\":");
+    value(message, out);
+    out.push(b'}');
+}
+
+fn separate(is_first: bool, out: &mut Vec<u8>) {
+    if !is_first {
+        out.push(b',');
+    }
+}
+
+fn value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    // a vector takes everything, and so does JSON: all names are strings
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// An object without its closing brace: more members follow.
+fn open<T: Serialize>(object: &T, out: &mut Vec<u8>) {
+    value(object, out);
+    out.pop();
+}
+
+/// What stands before the zones.
+struct Head<'a>(&'a Status);
+
+impl Serialize for Head<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Document(status) = self;
+        let Head(status) = self;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("version", status.version)?;
         map.serialize_entry("nginx_version", status.nginx_version)?;
-        map.serialize_entry("time", status.time)?;
+        map.serialize_entry("time", &status.time)?;
         map.serialize_entry("clock", status.clock)?;
         map.serialize_entry("max_error_ns", &status.max_error_ns)?;
         map.serialize_entry("workers", &Workers(&status.workers))?;
-        map.serialize_entry("zones", &Zones(status))?;
         map.end()
     }
 }
@@ -57,54 +128,27 @@ impl Serialize for WorkerBooks<'_> {
         map.serialize_entry("other_ns", &books.other_ns)?;
         map.serialize_entry("pool_threads_cpu_ns", &books.pool_threads_cpu_ns)?;
         map.serialize_entry("pending_ns", &books.pending_ns)?;
+        map.serialize_entry("clock_readings", &books.clock_readings)?;
         map.end()
     }
 }
 
-struct Zones<'a>(&'a Status<'a>);
-
-impl Serialize for Zones<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Zones(status) = self;
-        let mut map = serializer.serialize_map(Some(status.zones.len()))?;
-        for zone in &status.zones {
-            map.serialize_entry(&zone.name, &ZoneAccounts { status, zone })?;
-        }
-        map.end()
-    }
+/// What stands before the keys of a zone.
+struct ZoneHead<'a> {
+    zone: &'a Zone,
+    fill: Fill,
 }
 
-struct ZoneAccounts<'a> {
-    status: &'a Status<'a>,
-    zone: &'a Zone<'a>,
-}
-
-impl Serialize for ZoneAccounts<'_> {
+impl Serialize for ZoneHead<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fill = self.zone.table.fill();
+        let ZoneHead { zone, fill } = self;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("size_bytes", &self.zone.size_bytes)?;
+        map.serialize_entry("size_bytes", &zone.size_bytes)?;
         map.serialize_entry("used_bytes", &fill.used_bytes)?;
         map.serialize_entry("capacity", &fill.capacity)?;
         map.serialize_entry("accounts", &fill.accounts)?;
         map.serialize_entry("overflowed", &fill.overflowed)?;
         map.serialize_entry("cut", &fill.cut)?;
-        map.serialize_entry("keys", &Keys { status: self.status, zone: self.zone })?;
-        map.end()
-    }
-}
-
-struct Keys<'a> {
-    status: &'a Status<'a>,
-    zone: &'a Zone<'a>,
-}
-
-impl Serialize for Keys<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (key, snapshot) in shown(self.zone, self.status.now_ms) {
-            map.serialize_entry(&key::display(key), &Account { snapshot, detail: self.status.detail })?;
-        }
         map.end()
     }
 }

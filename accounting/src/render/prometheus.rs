@@ -1,337 +1,304 @@
 //! The status in Prometheus' text format 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
 //!
-//! The format wants all samples of a family together, so every account is visited once per family. Each is read once,
-//! before the first line, and kept: so all families of a key show the same instant, however long the writing takes
-//! and whatever the workers count meanwhile, and a rate over two families of one scrape (CPU per request, say) is not
-//! skewed. The copies take less than 1 KB per account, a quarter of what is written about it.
+//! The format wants all samples of a family together, so every account is visited, and read, once per family: copies
+//! of all accounts would be nearly as large as the accounts themselves. The samples that an account has in one family
+//! show one instant, a histogram above all; from one family to the next, time passes. Each counter is read once, so it
+//! never falls from one answer to the next.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::io;
-
-use super::{Detail, Status, shown};
-use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Snapshot};
+use super::{Detail, Shown, Status};
+use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count};
 use crate::books::Books;
 use crate::key;
+use crate::table::{Fill, Slot};
 
-/// Owners of a worker's CPU, as the label says it, and their nanoseconds.
-fn owners(books: &Books) -> [(&'static str, u64); 5] {
-    [
-        ("charged", books.charged_ns),
-        ("no_request", books.no_request_ns),
-        ("loop", books.loop_ns),
-        ("other", books.other_ns),
-        ("pool_threads", books.pool_threads_cpu_ns),
-    ]
+/// What comes next.
+#[derive(Default)]
+pub(super) struct Place {
+    at: At,
+    /// whether the head of the family is written; one without samples gets none
+    named: bool,
+    /// of the account that is written; kept for its memory
+    labels: Vec<u8>,
 }
 
-/// Writes all families that have a sample.
-///
-/// # Errors
-/// Those of `out`, and [`io::ErrorKind::OutOfMemory`] if the accounts do not fit into memory.
-pub(super) fn write(status: &Status<'_>, out: impl io::Write) -> io::Result<()> {
-    let accounts = read(status)?;
-    let mut text = Text { out, family: "", line: String::with_capacity(512) };
+#[derive(Default, Clone, Copy)]
+enum At {
+    /// what stands before the accounts
+    #[default]
+    Head,
+    /// an account in a family, or the end of a zone in it
+    Account { family: usize, zone: usize, slot: Option<Slot> },
+    /// what stands behind the accounts
+    Tail,
+}
 
-    text.family("info", Kind::Gauge, "What answers here.")?;
-    let mut labels = String::new();
+impl Place {
+    /// Appends it; whether there is more to come.
+    pub(super) fn write(&mut self, status: &Status, shown: &[Shown], out: &mut Vec<u8>) -> bool {
+        let families = match status.detail {
+            Detail::Full => &ACCOUNTS[..],
+            Detail::Low => &ACCOUNTS[..ACCOUNTS_OF_LOW_DETAIL],
+        };
+        let start =
+            |family, zone: usize| At::Account { family, zone, slot: shown.get(zone).and_then(Shown::first) };
+        self.at = match self.at {
+            At::Head => {
+                info(status, out);
+                start(0, 0)
+            }
+            At::Account { family, zone, slot: Some(slot) } => {
+                let table = &shown[zone].table;
+                self.labels.clear();
+                push_label(&mut self.labels, "zone", &status.zones[zone].name);
+                push_label(&mut self.labels, "key", &key::display(table.key(slot)));
+                let (family_head, write) = &families[family];
+                let mut samples =
+                    Samples { family: family_head, named: &mut self.named, labels: &self.labels, out };
+                write(&mut samples, table.account(slot), table.epoch());
+                At::Account { family, zone, slot: shown[zone].after(slot) }
+            }
+            At::Account { family, zone, slot: None } if zone + 1 < shown.len() => start(family, zone + 1),
+            At::Account { family, .. } => {
+                self.named = false;
+                if family + 1 < families.len() { start(family + 1, 0) } else { At::Tail }
+            }
+            At::Tail => {
+                workers(&status.worker_totals, out);
+                zones(status, shown, out);
+                return false;
+            }
+        };
+        true
+    }
+}
+
+/// The head of a family.
+struct Family {
+    /// without the prefix that all have
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+}
+
+/// Writes the samples of one account in one family. The last argument is the epoch of the account's table.
+type Write = fn(&mut Samples<'_>, &Account, u32);
+
+/// The families that have samples of accounts; those that `low` detail has come first.
+const ACCOUNTS: [(Family, Write); 9] = [
+    (counter("seconds_total", "CPU time charged to the key."), |samples, account, _| {
+        samples.add("", None, Value::Seconds(account.usage().cpu_ns));
+    }),
+    (
+        counter("requests_total", "Requests that ended, by class of the response; other: without a status."),
+        |samples, account, _| {
+            for (class, requests) in CLASSES.into_iter().chain(["other"]).zip(account.responses()) {
+                if requests != 0 {
+                    samples.add("", Some(("class", class)), Value::Integer(requests));
+                }
+            }
+        },
+    ),
+    (
+        counter("wakeups_total", "Calls of event handlers on behalf of the key's requests."),
+        |samples, account, _| samples.add("", None, Value::Integer(account.usage().wakeups)),
+    ),
+    (counter("sent_bytes_total", "Bytes sent to clients."), |samples, account, _| {
+        samples.add("", None, Value::Integer(account.usage().sent_bytes));
+    }),
+    (counter("received_bytes_total", "Bytes received from clients."), |samples, account, _| {
+        samples.add("", None, Value::Integer(account.usage().received_bytes));
+    }),
+    (gauge("in_flight", "Requests that are open."), |samples, account, epoch| {
+        samples.add("", None, Value::Integer(account.in_flight().read(epoch).into()));
+    }),
+    (
+        counter("cache_seconds_total", "CPU time of requests that ended, by cache status."),
+        |samples, account, _| cache(samples, account, |count| Value::Seconds(count.cpu_ns)),
+    ),
+    (counter("cache_requests_total", "Requests that ended, by cache status."), |samples, account, _| {
+        cache(samples, account, |count| Value::Integer(count.requests))
+    }),
+    (
+        Family {
+            name: "per_request_seconds",
+            kind: "histogram",
+            help: "CPU time per request, of requests that ended.",
+        },
+        per_request,
+    ),
+];
+const ACCOUNTS_OF_LOW_DETAIL: usize = 6;
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "counter", help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "gauge", help }
+}
+
+fn cache(samples: &mut Samples<'_>, account: &Account, value: fn(&Count) -> Value) {
+    for (status, count) in CacheStatus::NAMES.into_iter().zip(&account.by_cache_status()) {
+        if count.requests != 0 {
+            samples.add("", Some(("status", status)), value(count));
+        }
+    }
+}
+
+/// Bounds of the histogram, [`CPU_BOUNDS_NS`] in seconds.
+const LE: [&str; CPU_BOUNDS_NS.len() + 1] = [
+    "0.00001", "0.00002", "0.00005", "0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005", "0.01", "0.02",
+    "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "+Inf",
+];
+
+/// The histogram. Every series has every bound: a sum over series would not be a histogram otherwise.
+fn per_request(samples: &mut Samples<'_>, account: &Account, _epoch: u32) {
+    let cpu_ns = Count::sum(&account.by_connection_order()).cpu_ns;
+    let mut below = 0;
+    for (le, requests) in LE.into_iter().zip(account.by_request_cpu()) {
+        below += requests;
+        samples.add("_bucket", Some(("le", le)), Value::Integer(below));
+    }
+    samples.add("_sum", None, Value::Seconds(cpu_ns));
+    // the sum of the buckets, not of other counters
+    samples.add("_count", None, Value::Integer(below));
+}
+
+fn info(status: &Status, out: &mut Vec<u8>) {
+    let mut labels = Vec::new();
     push_label(&mut labels, "version", status.version);
     push_label(&mut labels, "nginx_version", status.nginx_version);
     push_label(&mut labels, "clock", status.clock);
-    text.sample("", &labels, None, 1)?;
+    let family = gauge("info", "What answers here.");
+    Samples { family: &family, named: &mut false, labels: &labels, out }.add("", None, Value::Integer(1));
+}
 
-    text.counter(&accounts, "seconds_total", "CPU time charged to the key.", |s| Seconds(s.usage.cpu_ns))?;
-    text.requests(&accounts)?;
-    text.counter(
-        &accounts,
-        "wakeups_total",
-        "Calls of event handlers on behalf of the key's requests.",
-        |s| s.usage.wakeups,
-    )?;
-    text.counter(&accounts, "sent_bytes_total", "Bytes sent to clients.", |s| s.usage.sent_bytes)?;
-    text.counter(&accounts, "received_bytes_total", "Bytes received from clients.", |s| {
-        s.usage.received_bytes
-    })?;
-    text.each(&accounts, "in_flight", Kind::Gauge, "Requests that are open.", |s| s.in_flight)?;
-    if status.detail == Detail::Full {
-        text.cache(&accounts)?;
-        text.per_request(&accounts)?;
+fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
+    let help = "CPU time of workers, by whom it went to; pool_threads: their other threads.";
+    let (family, mut named) = (counter("worker_seconds_total", help), false);
+    for (worker, books) in totals {
+        let mut labels = Vec::new();
+        push_label(&mut labels, "worker", &worker.to_string());
+        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, out };
+        for (owner, ns) in [
+            ("charged", books.charged_ns),
+            ("no_request", books.no_request_ns),
+            ("loop", books.loop_ns),
+            ("other", books.other_ns),
+            ("pool_threads", books.pool_threads_cpu_ns),
+        ] {
+            samples.add("", Some(("owner", owner)), Value::Seconds(ns));
+        }
     }
-    drop(accounts);
-
-    text.workers(&status.worker_totals)?;
-    text.zones(status)?;
-    Ok(())
 }
 
-/// One account, read, with its labels as they are written.
-struct Account {
-    labels: Box<str>,
-    snapshot: Snapshot,
-}
-
-fn read(status: &Status<'_>) -> io::Result<Vec<Account>> {
-    let mut accounts = Vec::new();
-    // a worker process that fails to allocate aborts; an answer that does not fit into memory need not go that far
-    accounts.try_reserve_exact(status.zones.iter().map(|zone| zone.slots.len()).sum())?;
-    let mut labels = String::new();
-    for zone in &status.zones {
-        for (key, snapshot) in shown(zone, status.now_ms) {
-            labels.clear();
+fn zones(status: &Status, shown: &[Shown], out: &mut Vec<u8>) {
+    let fills: Vec<_> = status.zones.iter().zip(shown.iter().map(Shown::fill)).collect();
+    let mut each = |family: Family, value: fn(&Fill) -> u64| {
+        let mut named = false;
+        for (zone, fill) in &fills {
+            let mut labels = Vec::new();
             push_label(&mut labels, "zone", &zone.name);
-            push_label(&mut labels, "key", &key::display(key));
-            accounts.push(Account { labels: labels.as_str().into(), snapshot });
+            let mut samples = Samples { family: &family, named: &mut named, labels: &labels, out };
+            samples.add("", None, Value::Integer(value(fill)));
         }
-    }
-    Ok(accounts)
+    };
+    each(gauge("zone_accounts", "Keys that have an account."), |fill| fill.accounts.into());
+    each(gauge("zone_capacity", "Keys that the zone has room for."), |fill| fill.capacity.into());
+    let help = "Requests whose key found no room in the zone.";
+    each(counter("zone_overflowed_total", help), |fill| fill.overflowed);
 }
 
-/// Nanoseconds, written as seconds without loss.
-#[derive(Clone, Copy)]
-struct Seconds(u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
-    }
+enum Value {
+    Integer(u64),
+    /// nanoseconds, written as seconds without loss
+    Seconds(u64),
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// Samples of one family that have the same labels but for one.
+struct Samples<'a> {
+    family: &'a Family,
+    named: &'a mut bool,
+    labels: &'a [u8],
+    out: &'a mut Vec<u8>,
 }
 
-/// Appends `name="value"`, and a comma where a label stands before it.
-fn push_label(labels: &mut String, name: &str, value: &str) {
-    if !labels.is_empty() {
-        labels.push(',');
-    }
-    labels.push_str(name);
-    labels.push_str("=\"");
-    labels.push_str(&escaped(value));
-    labels.push('"');
-}
-
-/// A label value as the format wants it. Control characters other than the newline may stand as they are; keys have
-/// none that could do harm, see [`key::display`].
-fn escaped(value: &str) -> Cow<'_, str> {
-    if !value.contains(['\\', '"', '\n']) {
-        return Cow::Borrowed(value);
-    }
-    let mut out = String::with_capacity(value.len() + 8);
-    for char in value.chars() {
-        match char {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            char => out.push(char),
+impl Samples<'_> {
+    /// Writes one line, with one more label where `label` has it, whose value needs no escaping.
+    fn add(&mut self, suffix: &str, label: Option<(&str, &str)>, value: Value) {
+        let Family { name, kind, help } = self.family;
+        if !core::mem::replace(self.named, true) {
+            for part in ["# HELP ", PREFIX, name, " ", help, "\n# TYPE ", PREFIX, name, " ", kind, "\n"] {
+                push(self.out, part);
+            }
         }
-    }
-    Cow::Owned(out)
-}
-
-/// The writer, and the family whose samples are being written.
-struct Text<W> {
-    out: W,
-    family: &'static str,
-    line: String,
-}
-
-impl<W: io::Write> Text<W> {
-    /// Starts a family, `name` without the prefix that all have.
-    fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> io::Result<()> {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        self.family = name;
-        writeln!(self.out, "# HELP nginx_request_cpu_{name} {help}\n# TYPE nginx_request_cpu_{name} {kind}")
-    }
-
-    /// Writes one line: `labels`, and one more label where `last` has it, whose value needs no escaping.
-    fn sample(
-        &mut self,
-        suffix: &str,
-        labels: &str,
-        last: Option<(&str, &str)>,
-        value: impl std::fmt::Display,
-    ) -> io::Result<()> {
-        let line = &mut self.line;
-        line.clear();
-        for part in ["nginx_request_cpu_", self.family, suffix, "{", labels] {
-            line.push_str(part);
+        for part in [PREFIX, name, suffix, "{"] {
+            push(self.out, part);
         }
-        if let Some((name, value)) = last {
+        self.out.extend_from_slice(self.labels);
+        if let Some((name, value)) = label {
             for part in [",", name, "=\"", value, "\""] {
-                line.push_str(part);
+                push(self.out, part);
             }
         }
-        // writing to a String cannot fail
-        let _ = writeln!(line, "}} {value}");
-        self.out.write_all(line.as_bytes())
-    }
-
-    /// A family with one sample per account.
-    fn each<V: std::fmt::Display>(
-        &mut self,
-        accounts: &[Account],
-        name: &'static str,
-        kind: Kind,
-        help: &str,
-        value: impl Fn(&Snapshot) -> V,
-    ) -> io::Result<()> {
-        if accounts.is_empty() {
-            return Ok(());
-        }
-        self.family(name, kind, help)?;
-        for account in accounts {
-            self.sample("", &account.labels, None, value(&account.snapshot))?;
-        }
-        Ok(())
-    }
-
-    /// A family of counters with one sample per account.
-    fn counter<V: std::fmt::Display>(
-        &mut self,
-        accounts: &[Account],
-        name: &'static str,
-        help: &str,
-        value: impl Fn(&Snapshot) -> V,
-    ) -> io::Result<()> {
-        self.each(accounts, name, Kind::Counter, help, value)
-    }
-
-    /// A family of counters with one sample per account and value of the label `label`, as far as `counts` has them.
-    fn split<V: std::fmt::Display>(
-        &mut self,
-        accounts: &[Account],
-        name: &'static str,
-        help: &str,
-        label: &str,
-        counts: impl Fn(&Snapshot, &mut dyn FnMut(&'static str, V) -> io::Result<()>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut started = false;
-        for account in accounts {
-            counts(&account.snapshot, &mut |text, value| {
-                if !started {
-                    started = true;
-                    self.family(name, Kind::Counter, help)?;
-                }
-                self.sample("", &account.labels, Some((label, text)), value)
-            })?;
-        }
-        Ok(())
-    }
-
-    fn requests(&mut self, accounts: &[Account]) -> io::Result<()> {
-        let help = "Requests that ended, by class of the response; other: without a status.";
-        self.split(accounts, "requests_total", help, "class", |snapshot, sample| {
-            for (class, &requests) in CLASSES.iter().zip(&snapshot.responses) {
-                if requests != 0 {
-                    sample(class, requests)?;
-                }
-            }
-            if snapshot.other_responses != 0 {
-                sample("other", snapshot.other_responses)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn cache(&mut self, accounts: &[Account]) -> io::Result<()> {
-        let help = "CPU time of requests that ended, by cache status.";
-        self.split(accounts, "cache_seconds_total", help, "status", |snapshot, sample| {
-            for (status, count) in CacheStatus::NAMES.iter().zip(&snapshot.by_cache_status) {
-                if count.requests != 0 {
-                    sample(status, Seconds(count.cpu_ns))?;
-                }
-            }
-            Ok(())
-        })?;
-        let help = "Requests that ended, by cache status.";
-        self.split(accounts, "cache_requests_total", help, "status", |snapshot, sample| {
-            for (status, count) in CacheStatus::NAMES.iter().zip(&snapshot.by_cache_status) {
-                if count.requests != 0 {
-                    sample(status, count.requests)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// The histogram. Every series has every bound: a sum over series would not be a histogram otherwise.
-    fn per_request(&mut self, accounts: &[Account]) -> io::Result<()> {
-        if accounts.is_empty() {
-            return Ok(());
-        }
-        self.family("per_request_seconds", Kind::Histogram, "CPU time per request, of requests that ended.")?;
-        let bounds = CPU_BOUNDS_NS.map(le);
-        for Account { labels, snapshot } in accounts {
-            let mut below = 0;
-            for (le, requests) in
-                bounds.iter().map(String::as_str).chain(["+Inf"]).zip(snapshot.by_request_cpu)
-            {
-                below += requests;
-                self.sample("_bucket", labels, Some(("le", le)), below)?;
-            }
-            self.sample("_sum", labels, None, Seconds(snapshot.requests_cpu_ns))?;
-            // not `snapshot.requests`, which is read from other counters
-            self.sample("_count", labels, None, below)?;
-        }
-        Ok(())
-    }
-
-    fn workers(&mut self, totals: &[(u32, Books)]) -> io::Result<()> {
-        if totals.is_empty() {
-            return Ok(());
-        }
-        let help = "CPU time of workers, by whom it went to; pool_threads: their other threads.";
-        self.family("worker_seconds_total", Kind::Counter, help)?;
-        for (worker, books) in totals {
-            let labels = format!("worker=\"{worker}\"");
-            for (owner, ns) in owners(books) {
-                self.sample("", &labels, Some(("owner", owner)), Seconds(ns))?;
+        push(self.out, "} ");
+        let mut digits = itoa::Buffer::new();
+        match value {
+            Value::Integer(value) => push(self.out, digits.format(value)),
+            Value::Seconds(ns) => {
+                push(self.out, digits.format(ns / NS));
+                push(self.out, ".");
+                // nine digits, with the zeros that lead
+                push(self.out, &digits.format(NS + ns % NS)[1..]);
             }
         }
-        Ok(())
-    }
-
-    fn zones(&mut self, status: &Status<'_>) -> io::Result<()> {
-        if status.zones.is_empty() {
-            return Ok(());
-        }
-        let zones: Vec<_> = status
-            .zones
-            .iter()
-            .map(|zone| {
-                let mut labels = String::new();
-                push_label(&mut labels, "zone", &zone.name);
-                (labels, zone.table.fill())
-            })
-            .collect();
-        self.family("zone_accounts", Kind::Gauge, "Keys that have an account.")?;
-        for (labels, fill) in &zones {
-            self.sample("", labels, None, fill.accounts)?;
-        }
-        self.family("zone_capacity", Kind::Gauge, "Keys that the zone has room for.")?;
-        for (labels, fill) in &zones {
-            self.sample("", labels, None, fill.capacity)?;
-        }
-        let help = "Requests whose key found no room in the zone.";
-        self.family("zone_overflowed_total", Kind::Counter, help)?;
-        for (labels, fill) in &zones {
-            self.sample("", labels, None, fill.overflowed)?;
-        }
-        Ok(())
+        push(self.out, "\n");
     }
 }
 
-/// A bound in seconds, with no more digits than it has: `0.00001`, `10`.
-fn le(ns: u64) -> String {
-    let text = Seconds(ns).to_string();
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+const PREFIX: &str = "nginx_request_cpu_";
+/// Nanoseconds in a second.
+const NS: u64 = 1_000_000_000;
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends `name="value"`, and a comma where a label stands before it. Control characters other than the newline may
+/// stand as they are; keys have none that could do harm, see [`key::display`].
+fn push_label(labels: &mut Vec<u8>, name: &str, value: &str) {
+    if !labels.is_empty() {
+        push(labels, ",");
+    }
+    push(labels, name);
+    push(labels, "=\"");
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        push(labels, &rest[..at]);
+        push(
+            labels,
+            match rest.as_bytes()[at] {
+                b'\\' => "\\\\",
+                b'"' => "\\\"",
+                _ => "\\n",
+            },
+        );
+        rest = &rest[at + 1..];
+    }
+    push(labels, rest);
+    push(labels, "\"");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_accounts() {
+        for (le, ns) in LE.into_iter().zip(CPU_BOUNDS_NS) {
+            assert_eq!((le.parse::<f64>().unwrap() * 1e9).round() as u64, ns);
+        }
+        assert_eq!(LE.last(), Some(&"+Inf"));
+    }
 }

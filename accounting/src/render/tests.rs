@@ -1,15 +1,17 @@
 //! Both formats, from the same accounts.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Outcome, Usage};
 use crate::in_flight::InFlight;
+use crate::key;
 use crate::table::Spare;
-use crate::testing::Region;
+use crate::testing::{Region, cases};
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -27,7 +29,7 @@ fn usage() -> Usage {
     Usage { cpu_ns: 1_500_000_001, wakeups: 7, sent_bytes: 3_000_000_000, received_bytes: 500 }
 }
 
-fn status<'a>(zones: Vec<Zone<'a>>) -> Status<'a> {
+fn status(zones: Vec<Zone>) -> Status {
     let books = Books {
         wakeups: 10,
         charged_ns: 1_000_000_000,
@@ -35,15 +37,15 @@ fn status<'a>(zones: Vec<Zone<'a>>) -> Status<'a> {
         loop_ns: 30,
         other_ns: 4,
         pending_ns: 5,
+        clock_readings: 4,
         pool_threads_cpu_ns: 6,
     };
     Status {
         version: "0.1.0",
         nginx_version: "1.28.3",
-        time: "2026-01-31T12:00:00.000Z",
+        time: "2026-01-31T12:00:00.000Z".to_owned(),
         clock: "thread",
         max_error_ns: 0,
-        now_ms: NOW_MS,
         workers: vec![Worker { worker: 0, pid: 4711, books }],
         worker_totals: vec![(0, books), (1, Books::default())],
         zones,
@@ -51,20 +53,24 @@ fn status<'a>(zones: Vec<Zone<'a>>) -> Status<'a> {
     }
 }
 
-fn zone(name: &str, table: Table) -> Zone<'_> {
-    Zone { name: name.into(), size_bytes: 65_536, table, slots: table.slots() }
+fn zone(name: &str, table: Table) -> Zone {
+    Zone { name: name.to_owned(), size_bytes: 65_536, table, only: None }
 }
 
-fn as_json(status: &Status<'_>) -> String {
+/// The whole answer.
+fn written(status: Status, format: Format) -> String {
+    let mut answer = Answer::new(status, format);
     let mut out = Vec::new();
-    json(status, &mut out).unwrap();
+    while answer.write_some(NOW_MS, &mut out) {}
     String::from_utf8(out).unwrap()
 }
 
-fn as_text(status: &Status<'_>) -> String {
-    let mut out = Vec::new();
-    prometheus(status, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+fn as_json(status: Status) -> String {
+    written(status, Format::Json)
+}
+
+fn as_text(status: Status) -> String {
+    written(status, Format::Prometheus)
 }
 
 /// One account of the key `example.com` with one request, and an overflow account without any.
@@ -81,12 +87,12 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
     let region = Region::new(65_536);
     let table = one_request(&region);
     let fill = table.fill();
-    let text = as_json(&status(vec![zone("domains", table)]));
+    let text = as_json(status(vec![zone("domains", table)]));
     let expected = [
         r#"{"version":"0.1.0","nginx_version":"1.28.3","time":"2026-01-31T12:00:00.000Z","clock":"thread","#,
         r#""max_error_ns":0,"workers":[{"worker":0,"pid":4711,"wakeups":10,"thread_cpu_ns":1000000234,"#,
         r#""charged_ns":1000000000,"no_request_ns":200,"loop_ns":30,"other_ns":4,"pool_threads_cpu_ns":6,"#,
-        r#""pending_ns":5}],"zones":{"domains":{"size_bytes":65536,"#,
+        r#""pending_ns":5,"clock_readings":4}],"zones":{"domains":{"size_bytes":65536,"#,
         &format!(r#""used_bytes":{},"capacity":{},"accounts":1,"#, fill.used_bytes, fill.capacity),
         r#""overflowed":0,"cut":0,"keys":{"example.com":{"#,
         r#""requests":1,"responses":{"1xx":0,"2xx":1,"3xx":0,"4xx":0,"5xx":0},"cpu_ns":1500000001,"wakeups":7,"#,
@@ -106,7 +112,7 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
     let region = Region::new(65_536);
     let table = one_request(&region);
     let capacity = table.fill().capacity;
-    let text = as_text(&status(vec![zone("domains", table)]));
+    let text = as_text(status(vec![zone("domains", table)]));
     let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let mut expected = vec![
         r#"nginx_request_cpu_info{version="0.1.0",nginx_version="1.28.3",clock="thread"} 1"#.to_owned(),
@@ -186,7 +192,7 @@ fn awkward(region: &Region) -> Table {
 fn every_key_reads_back_from_the_json() {
     let region = Region::new(65_536);
     let table = awkward(&region);
-    let text = as_json(&status(vec![zone("domains", table)]));
+    let text = as_json(status(vec![zone("domains", table)]));
     let document: Value = serde_json::from_str(&text).unwrap();
     let keys = document["zones"]["domains"]["keys"].as_object().unwrap();
     assert_eq!(keys.len(), table.slots().len());
@@ -202,7 +208,7 @@ fn every_key_reads_back_from_the_json() {
 fn json_breakdowns_add_up_to_the_requests() {
     let region = Region::new(65_536);
     let document: Value =
-        serde_json::from_str(&as_json(&status(vec![zone("domains", awkward(&region))]))).unwrap();
+        serde_json::from_str(&as_json(status(vec![zone("domains", awkward(&region))]))).unwrap();
     for (key, account) in document["zones"]["domains"]["keys"].as_object().unwrap() {
         if key == "*" {
             continue;
@@ -239,7 +245,7 @@ fn what_is_zero_is_left_out_of_the_breakdowns() {
     table.account(two).finish(&Outcome { cpu_ns: 60_000, ..outcome() });
     table.account(two).finish(&Outcome { cpu_ns: 300_000, ..outcome() });
 
-    let document: Value = serde_json::from_str(&as_json(&status(vec![zone("z", table)]))).unwrap();
+    let document: Value = serde_json::from_str(&as_json(status(vec![zone("z", table)]))).unwrap();
     let keys = document["zones"]["z"]["keys"].as_object().unwrap();
     assert_eq!(keys.keys().collect::<Vec<_>>(), ["running", "slow", "two"], "no untouched overflow account");
     let running = keys["running"].as_object().unwrap();
@@ -260,20 +266,21 @@ fn what_is_zero_is_left_out_of_the_breakdowns() {
 #[test]
 fn low_detail_has_no_breakdowns() {
     let region = Region::new(65_536);
-    let low = Status { detail: Detail::Low, ..status(vec![zone("z", awkward(&region))]) };
-    assert!(!as_json(&low).contains("by_"));
-    let text = as_text(&low);
+    let table = awkward(&region);
+    let low = || Status { detail: Detail::Low, ..status(vec![zone("z", table)]) };
+    assert!(!as_json(low()).contains("by_"));
+    let text = as_text(low());
     assert!(!text.contains("_cache_") && !text.contains("_per_request_"), "{text}");
     assert!(text.contains("nginx_request_cpu_requests_total{"));
 }
 
 #[test]
 fn a_status_without_anything_is_well_formed() {
-    let empty = Status { workers: vec![], worker_totals: vec![], ..status(vec![]) };
-    let document: Value = serde_json::from_str(&as_json(&empty)).unwrap();
+    let empty = || Status { workers: vec![], worker_totals: vec![], ..status(vec![]) };
+    let document: Value = serde_json::from_str(&as_json(empty())).unwrap();
     assert_eq!(document["zones"], serde_json::json!({}));
     assert_eq!(document["workers"], serde_json::json!([]));
-    check_text(&as_text(&empty));
+    check_text(&as_text(empty()));
 }
 
 /// A sample: name, labels, value.
@@ -350,8 +357,7 @@ fn the_prometheus_text_is_well_formed_with_any_key() {
     let table = awkward(&region);
     let other = Region::new(65_536);
     let other_table = one_request(&other);
-    let samples =
-        check_text(&as_text(&status(vec![zone("domains", table), zone("a\"b\\c\nd", other_table)])));
+    let samples = check_text(&as_text(status(vec![zone("domains", table), zone("a\"b\\c\nd", other_table)])));
     for slot in table.slots() {
         let key = crate::key::display(table.key(slot));
         let labels = [("zone", "domains"), ("key", &*key)];
@@ -381,7 +387,7 @@ fn promtool_finds_no_fault() {
         status(vec![zone("domains", awkward(&region)), zone("a\"b\\c\nd", one_request(&other))]),
         Status { workers: vec![], worker_totals: vec![], ..status(vec![]) },
     ];
-    for status in &statuses {
+    for status in statuses {
         let child = Command::new("promtool")
             .args(["check", "metrics"])
             .stdin(Stdio::piped())
@@ -395,7 +401,7 @@ fn promtool_finds_no_fault() {
             }
             child => child.unwrap(),
         };
-        prometheus(status, child.stdin.take().unwrap()).unwrap();
+        child.stdin.take().unwrap().write_all(as_text(status).as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
@@ -424,7 +430,7 @@ fn counters_are_consistent_while_workers_count() {
         });
         let mut last: BTreeMap<String, f64> = BTreeMap::new();
         for _ in 0..rounds {
-            let samples = check_text(&as_text(&status(vec![zone("z", table)])));
+            let samples = check_text(&as_text(status(vec![zone("z", table)])));
             let labels = [("key", "example.com")];
             let infinite = [("key", "example.com"), ("le", "+Inf")];
             assert_eq!(
@@ -440,26 +446,127 @@ fn counters_are_consistent_while_workers_count() {
     });
 }
 
-#[test]
-fn an_error_of_the_writer_is_passed_on() {
-    struct Full(usize);
-    impl io::Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.0 < bytes.len() {
-                return Err(io::ErrorKind::StorageFull.into());
+/// An answer that is taken away in pieces, each of which has been given some bytes, or some steps, to grow.
+fn in_pieces(status: Status, format: Format, pieces: &[(usize, usize)], mut between: impl FnMut()) -> String {
+    let mut answer = Answer::new(status, format);
+    let (mut all, mut piece) = (Vec::new(), Vec::new());
+    for &(bytes, steps) in pieces.iter().cycle() {
+        piece.clear();
+        let mut more = true;
+        for _ in 0..=steps {
+            more = more && answer.write_some(NOW_MS, &mut piece);
+            if !more || piece.len() > bytes {
+                break;
             }
-            self.0 -= bytes.len();
-            Ok(bytes.len())
         }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+        all.extend_from_slice(&piece);
+        if !more {
+            break;
+        }
+        between();
+    }
+    String::from_utf8(all).unwrap()
+}
+
+fn formats() -> impl Strategy<Value = (Format, Detail)> {
+    (
+        prop_oneof![Just(Format::Json), Just(Format::Prometheus)],
+        prop_oneof![Just(Detail::Full), Just(Detail::Low)],
+    )
+}
+
+fn pieces() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    prop::collection::vec((0usize..5_000, 0usize..40), 1..5)
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn pieces_of_any_size_make_the_same_answer((format, detail) in formats(), pieces in pieces()) {
+        let (one, other) = (Region::new(65_536), Region::new(65_536));
+        let tables = [awkward(&one), one_request(&other)];
+        let zones = || vec![zone("domains", tables[0]), zone("a\"b\\c\nd", tables[1])];
+        let status = || Status { detail, ..status(zones()) };
+        prop_assert_eq!(in_pieces(status(), format, &pieces, || ()), written(status(), format));
+    }
+
+    #[test]
+    fn accounts_that_come_meanwhile_leave_it_whole((format, detail) in formats(), pieces in pieces()) {
+        let region = Region::new(65_536);
+        let table = awkward(&region);
+        let before: Vec<_> = table.slots().into_iter().map(|slot| key::display(table.key(slot)).into_owned()).collect();
+        let mut spare = Spare::default();
+        let mut n = 0;
+        let text = in_pieces(Status { detail, ..status(vec![zone("z", table)]) }, format, &pieces, || {
+            n += 1;
+            let slot = table.find_or_insert(format!("new-{n}").as_bytes(), &mut spare).slot;
+            for slot in [slot, table.slots()[1]] {
+                table.account(slot).add(NOW_MS, &usage());
+                table.account(slot).finish(&outcome());
+            }
+        });
+        match format {
+            Format::Json => {
+                let document: Value = serde_json::from_str(&text).unwrap();
+                let zone = &document["zones"]["z"];
+                let keys = zone["keys"].as_object().unwrap();
+                prop_assert_eq!(zone["accounts"].as_u64().unwrap() as usize, keys.len() - 1);
+                prop_assert!(before.iter().all(|key| keys.contains_key(key)));
+            }
+            Format::Prometheus => {
+                let samples = check_text(&text);
+                for key in &before {
+                    let labels = [("zone", "z"), ("key", key.as_str())];
+                    prop_assert!(value_of(&samples, "wakeups_total", &labels) > 0.0);
+                    if detail == Detail::Full {
+                        let infinite = [labels[0], labels[1], ("le", "+Inf")];
+                        prop_assert_eq!(
+                            value_of(&samples, "per_request_seconds_count", &labels),
+                            value_of(&samples, "per_request_seconds_bucket", &infinite)
+                        );
+                    }
+                }
+            }
         }
     }
+}
+
+#[test]
+fn one_account_can_be_picked_out() {
     let region = Region::new(65_536);
-    let status = status(vec![zone("z", one_request(&region))]);
-    for render in [|s: &Status<'_>, out: Full| json(s, out), |s: &Status<'_>, out: Full| prometheus(s, out)] {
-        for room in [0, 1, 500] {
-            assert_eq!(render(&status, Full(room)).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    let table = awkward(&region);
+    let only = table.find("käse.example".as_bytes());
+    let one = || status(vec![Zone { only, ..zone("z", table) }]);
+    let document: Value = serde_json::from_str(&as_json(one())).unwrap();
+    assert_eq!(document["zones"]["z"]["accounts"], table.fill().accounts);
+    let keys: Vec<_> = document["zones"]["z"]["keys"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["käse.example"]);
+    let samples = check_text(&as_text(one()));
+    let others = samples
+        .iter()
+        .flat_map(|(_, labels, _)| labels)
+        .filter(|(name, value)| name == "key" && value != "käse.example");
+    assert_eq!(others.count(), 0);
+}
+
+#[test]
+fn a_step_is_small() {
+    let accounts = if cfg!(miri) { 3 } else { 1000 };
+    let region = Region::new(2_000 * accounts + 10_000);
+    let table = region.table().unwrap();
+    let mut spare = Spare::default();
+    for n in 0..accounts {
+        let slot = table.find_or_insert(format!("{n:0>255}").as_bytes(), &mut spare).slot;
+        table.account(slot).finish(&outcome());
+    }
+    for format in [Format::Json, Format::Prometheus] {
+        let mut answer = Answer::new(status(vec![zone("z", table)]), format);
+        let (mut out, mut more) = (Vec::new(), true);
+        while more {
+            out.clear();
+            more = answer.write_some(NOW_MS, &mut out);
+            assert!(out.len() < 10_000, "{} bytes at once", out.len());
         }
     }
 }
@@ -475,7 +582,7 @@ fn names_of_classes_and_bounds_fit_their_counters() {
 fn an_error_is_told_in_the_format_that_was_asked_for() {
     let told = |format| {
         let mut out = Vec::new();
-        error(format, "unknown key \"a\\b\"", &mut out).unwrap();
+        error(format, "unknown key \"a\\b\"", &mut out);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(told(negotiate::Format::Json), "{\"error\":\"unknown key \\\"a\\\\b\\\"\"}\n");

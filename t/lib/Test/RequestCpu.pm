@@ -287,6 +287,10 @@ sub start {
     $self->{part} = \%part;
     $self->_write_config(%part);
     my $master = $part{single_process} ? 'master_process off;' : 'master_process on;';
+    # A master whose first parent is still there takes no USR2 (ngx_signal_handler).
+    my $daemon = $part{daemon} ? 'on' : 'off';
+    _adopt_orphans() if $part{daemon};
+    unlink "$self->{dir}/nginx.pid";
 
     defined(my $pid = fork) or die "fork: $!\n";
     if ($pid == 0) {
@@ -299,12 +303,18 @@ sub start {
         open STDERR, '>>', "$self->{dir}/stderr.log";
         my @command = (
             $self->{binary}, '-p', "$self->{dir}/", '-e', "$self->{dir}/error.log", '-c', "$self->{dir}/nginx.conf",
-            '-g', "daemon off; $master",
+            '-g', "daemon $daemon; $master",
         );
+        unshift @command, @{ $part{before} } if $part{before};    # a command that executes NGINX in its own place
         exec { $command[0] } @command or POSIX::_exit(127);
     }
     $self->{pid} = $pid;
     $self->{single} = $part{single_process};
+    if ($part{daemon}) {
+        waitpid $pid, 0;
+        wait_until(15, sub { ($pid) = $self->slurp("$self->{dir}/nginx.pid") =~ /^(\d+)$/ });
+        $self->{pid} = $pid or die "NGINX did not start: " . $self->slurp("$self->{dir}/error.log");
+    }
 
     my $ready = wait_until(15, sub {
         if (waitpid($pid, POSIX::WNOHANG()) == $pid) { delete $self->{pid}; return 'gone' }
@@ -320,12 +330,17 @@ sub start {
     return $self;
 }
 
-# PR_SET_PDEATHSIG: should the test be killed in a way that leaves no time to clean up, its NGINX goes as well.
-sub _die_with_parent {
-    my $machine = (POSIX::uname())[4];
-    my $prctl = { x86_64 => 157, aarch64 => 167 }->{$machine} or return;
-    eval { syscall($prctl, 1, POSIX::SIGTERM(), 0, 0, 0) };
+sub _prctl {
+    my ($option, $value) = @_;
+    my $prctl = { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] } or return;
+    eval { syscall($prctl, $option, $value, 0, 0, 0) };
 }
+
+# PR_SET_CHILD_SUBREAPER: a daemon, or a new master whose old one is gone, becomes this process' child.
+sub _adopt_orphans { _prctl(36, 1) }
+
+# PR_SET_PDEATHSIG: should the test be killed in a way that leaves no time to clean up, its NGINX goes as well.
+sub _die_with_parent { _prctl(1, POSIX::SIGTERM()) }
 
 sub master { $_[0]{pid} }
 
@@ -376,6 +391,46 @@ sub reload {
     return $done;
 }
 
+# Lets the master, started with daemon => 1, execute another one that serves beside it, maybe with another configuration. From
+# then on this is about the new one; the old one is told to go by retire().
+sub upgrade {
+    my ($self, %part) = @_;
+    $self->{part} = { %{ $self->{part} }, %part };
+    $self->_write_config(%{ $self->{part} }) if %part;
+    my $old = $self->{pid};
+    kill USR2 => $old;
+    my $ready = wait_until(15, sub {
+        my ($new) = $self->slurp("$self->{dir}/nginx.pid") =~ /^(\d+)$/;
+        return unless $new && $new != $old && -e "$self->{dir}/nginx.pid.oldbin";
+        local $self->{pid} = $new;
+        return $self->workers >= $self->expected_workers && $new;
+    }) or return;
+    @$self{qw(pid old)} = ($ready, $old);
+    return $ready;
+}
+
+# Ends the old master after an upgrade: first its workers, then itself. Returns its exit status.
+sub retire {
+    my ($self, %how) = @_;
+    my $new = $self->{pid};
+    $self->{pid} = delete $self->{old};
+    kill WINCH => $self->{pid};
+    my $idle = wait_until(20, sub { !$self->workers(all => 1) });
+    my $status = $self->stop(%how);
+    $self->{pid} = $new;
+    return $idle ? $status : 'old workers stay';
+}
+
+# An upgrade that is taken back: the new master ends, and the old one goes on.
+sub take_back {
+    my ($self) = @_;
+    my $old = delete $self->{old};
+    kill QUIT => $self->{pid};
+    my $gone = wait_until(10, sub { !kill(0, $self->{pid}) && !-e "$self->{dir}/nginx.pid.oldbin" });
+    $self->{pid} = $old;
+    return $gone;
+}
+
 # Ends the server and returns its exit status; gracefully unless another signal is named.
 sub stop {
     my ($self, %how) = @_;
@@ -406,7 +461,11 @@ sub _clean {
     my ($self) = @_;
     return if $$ != $self->{owner};
     $_->_clean for splice @{ $self->{children} };
-    if ($self->{pid}) { $self->stop(signal => 'TERM', within => 3) }
+    for (delete $self->{old}, $self->{pid}) {
+        next unless $_;
+        $self->{pid} = $_;
+        $self->stop(signal => 'TERM', within => 3);
+    }
     Test::RequestCpu->forget($self);
 }
 

@@ -1,0 +1,155 @@
+//! What the module does for a request, piece by piece: readings of clocks, laps, and what goes into an account.
+//!
+//! The clocks are those of this machine; a virtual one may differ from the metal below it by a factor.
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::hint::black_box;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use accounting::account::{CacheStatus, Outcome, Usage};
+use accounting::meter::{Clocks, Meter, Mode};
+use accounting::table::{Spare, Table};
+use accounting::unsettled::Unsettled;
+use criterion::{Criterion, criterion_group, criterion_main};
+use request_cpu_accounting as accounting;
+
+/// A clock of the kernel's, in nanoseconds.
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one `timespec`.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn thread_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// Ticks, as if there was one in each nanosecond: what that makes of long laps takes no longer.
+fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads a counter; every x86-64 has it.
+    return unsafe { core::arch::x86_64::_rdtsc() };
+    #[cfg(not(target_arch = "x86_64"))]
+    monotonic_ns()
+}
+
+/// The thread's clock, beside one of time. The mark of switches is only looked at here: it stays.
+struct Thread {
+    time: fn() -> u64,
+    mark: AtomicU64,
+}
+
+impl Clocks for Thread {
+    fn cpu_ns(&mut self) -> u64 {
+        thread_ns()
+    }
+
+    #[inline]
+    fn time_ns(&mut self) -> u64 {
+        (self.time)()
+    }
+
+    #[inline]
+    fn switched(&mut self) -> bool {
+        self.mark.load(Relaxed) != 1
+    }
+
+    fn sees_switches(&self) -> bool {
+        true
+    }
+}
+
+fn readings(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reading");
+    group.bench_function("CLOCK_THREAD_CPUTIME_ID", |b| b.iter(thread_ns));
+    group.bench_function("CLOCK_MONOTONIC", |b| b.iter(monotonic_ns));
+    group.bench_function("time stamp counter", |b| b.iter(ticks));
+    group.finish();
+}
+
+fn laps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lap");
+    for (name, mode, time) in [
+        ("thread", Mode::Thread, monotonic_ns as fn() -> u64),
+        ("hybrid, CLOCK_MONOTONIC", Mode::default(), monotonic_ns),
+        ("hybrid, time stamp counter", Mode::default(), ticks),
+    ] {
+        let mut meter = Meter::start(Thread { time, mark: AtomicU64::new(1) }, mode);
+        group.bench_function(name, |b| b.iter(|| meter.lap()));
+    }
+    group.finish();
+}
+
+/// An empty table with room for some 13,000 accounts; its memory is not given back.
+fn table() -> Option<Table> {
+    let layout = Layout::from_size_align(16 << 20, 64).ok()?;
+    // SAFETY: the layout is not empty.
+    let Some(base) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+    // SAFETY: it is aligned, ours alone, and stays.
+    unsafe { Table::create(base, layout.size(), [1, 2], b"$host") }.ok()
+}
+
+fn accounts(c: &mut Criterion) {
+    let Some(table) = table() else { return };
+    let mut spare = Spare::default();
+    let mut account_of = |key: &str| table.find_or_insert(key.as_bytes(), &mut spare).slot;
+    let keys: Vec<String> = (0..10_000).map(|n| format!("key-{n}.example.com")).collect();
+    let slot = account_of(&keys[0]);
+    let (usage, outcome) = request();
+    let mut unsettled = Unsettled::default();
+
+    let mut group = c.benchmark_group("account");
+    group.bench_function("a request", |b| {
+        b.iter(|| {
+            let outcome = black_box(&outcome);
+            let usage = black_box(&usage);
+            unsettled.finish(&table, 1_000, slot, usage, outcome.classes(), outcome.cpu_ns);
+        });
+    });
+    group.bench_function("a request, and its settlement", |b| {
+        b.iter(|| {
+            let outcome = black_box(&outcome);
+            let usage = black_box(&usage);
+            unsettled.finish(&table, 1_000, slot, usage, outcome.classes(), outcome.cpu_ns);
+            unsettled.settle(&table, 1_000);
+        });
+    });
+    group.bench_function("find_or_insert, one key", |b| b.iter(|| account_of(black_box(&keys[0]))));
+    // a step that visits all of them, far from one another
+    let mut at = 0;
+    group.bench_function("find_or_insert, 10,000 keys", |b| {
+        b.iter(|| {
+            at = (at + 7_919) % keys.len();
+            account_of(black_box(&keys[at]))
+        });
+    });
+    group.finish();
+}
+
+/// A small static one.
+fn request() -> (Usage, Outcome) {
+    let usage = Usage { cpu_ns: 9_000, wakeups: 1, sent_bytes: 1_264, received_bytes: 72 };
+    let outcome = Outcome {
+        status: 200,
+        cache: CacheStatus::None,
+        connection_order: 5,
+        response_bytes: usage.sent_bytes,
+        cpu_ns: usage.cpu_ns,
+    };
+    (usage, outcome)
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = readings, laps, accounts
+}
+criterion_main!(benches);

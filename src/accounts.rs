@@ -1,0 +1,198 @@
+//! The accounts of requests, as one worker uses them.
+
+use core::mem::MaybeUninit;
+
+use accounting::account::{Classes, Usage};
+use accounting::in_flight::InFlight;
+use accounting::key::MAX_KEY_BYTES;
+use accounting::table::{Slot, Spare, Table};
+use accounting::unsettled::Unsettled;
+
+use crate::conf::MAX_ZONES_PER_REQUEST;
+use crate::worker::now_ms;
+
+/// A full zone is warned of once in so many milliseconds.
+const WARN_MS: u64 = 60_000;
+
+/// An account: a zone by its place in the configuration, and a slot of its table.
+pub type AccountId = (u16, Slot);
+
+/// The accounts of one request. Most have one or none, so only as many are ever copied.
+#[derive(Debug)]
+pub struct AccountSet {
+    count: usize,
+    /// as many as `count` are initialised
+    ids: [MaybeUninit<AccountId>; MAX_ZONES_PER_REQUEST],
+}
+
+impl AccountSet {
+    pub const EMPTY: AccountSet =
+        AccountSet { count: 0, ids: [const { MaybeUninit::uninit() }; MAX_ZONES_PER_REQUEST] };
+
+    /// Adds an account; the ninth is left out, but `request_cpu` allows no ninth zone.
+    #[inline]
+    pub fn push(&mut self, id: AccountId) {
+        if let Some(free) = self.ids.get_mut(self.count) {
+            free.write(id);
+            self.count += 1;
+        }
+    }
+
+    #[inline]
+    pub fn ids(&self) -> &[AccountId] {
+        // SAFETY: `push` has written that many, one after the other.
+        unsafe { core::slice::from_raw_parts(self.ids.as_ptr().cast(), self.count) }
+    }
+
+    #[inline]
+    pub fn copy_from(&mut self, other: &AccountSet) {
+        self.count = 0;
+        match other.ids() {
+            [] => {}
+            &[id] => self.push(id),
+            ids => ids.iter().for_each(|&id| self.push(id)),
+        }
+    }
+}
+
+impl Clone for AccountSet {
+    #[inline]
+    fn clone(&self) -> Self {
+        let mut copy = Self::EMPTY;
+        copy.copy_from(self);
+        copy
+    }
+}
+
+/// A zone, as this worker uses it.
+struct Zone {
+    table: Table,
+    spare: Spare,
+    unsettled: Unsettled,
+    in_flight: InFlight,
+    /// accounts by the number of the server, where that alone decides
+    of_servers: Box<[Option<Slot>]>,
+    /// monotonic milliseconds before which no further warning of a full zone is logged
+    quiet_until_ms: u64,
+}
+
+/// All zones, by their place in the configuration.
+pub struct Zones(Vec<Zone>);
+
+impl Zones {
+    /// `servers`: how many there are.
+    pub fn new(tables: impl Iterator<Item = Table>, servers: usize) -> Self {
+        let zone = |table| Zone {
+            table,
+            spare: Spare::default(),
+            unsettled: Unsettled::default(),
+            in_flight: InFlight::default(),
+            of_servers: vec![None; servers + 1].into(),
+            quiet_until_ms: 0,
+        };
+        Zones(tables.map(zone).collect())
+    }
+
+    #[inline]
+    fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut Zone, Slot)) {
+        for &(zone, slot) in accounts.ids() {
+            if let Some(zone) = self.0.get_mut(usize::from(zone)) {
+                f(zone, slot);
+            }
+        }
+    }
+
+    /// Adds to accounts.
+    #[inline]
+    pub fn add(&mut self, accounts: &AccountSet, usage: &Usage) {
+        let now_ms = now_ms();
+        self.each(accounts, |zone, slot| zone.unsettled.add(&zone.table, now_ms, slot, usage));
+    }
+
+    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
+    #[inline]
+    pub fn charge(&mut self, accounts: &AccountSet, ns: u64) {
+        if ns != 0 {
+            let now_ms = now_ms();
+            self.each(accounts, |zone, slot| zone.unsettled.charge(&zone.table, now_ms, slot, ns));
+        }
+    }
+
+    /// A request has ended.
+    #[inline]
+    pub fn finish(&mut self, accounts: &AccountSet, usage: &Usage, classes: Classes, cpu_ns: u64) {
+        let now_ms = now_ms();
+        self.each(accounts, |zone, slot| {
+            zone.unsettled.finish(&zone.table, now_ms, slot, usage, classes, cpu_ns);
+        });
+    }
+
+    /// What has been added becomes visible to others.
+    #[inline]
+    pub fn settle(&mut self) {
+        let now_ms = now_ms();
+        for zone in &mut self.0 {
+            zone.unsettled.settle(&zone.table, now_ms);
+        }
+    }
+
+    pub fn enter_flight(&mut self, accounts: &AccountSet) {
+        self.each(accounts, |zone, slot| zone.in_flight.enter(&zone.table, slot));
+    }
+
+    pub fn leave_flight(&mut self, accounts: &AccountSet) {
+        self.each(accounts, |zone, slot| zone.in_flight.leave(&zone.table, slot));
+    }
+
+    /// Takes note of workers that were killed.
+    pub fn follow(&mut self) {
+        for zone in &mut self.0 {
+            zone.in_flight.follow(&zone.table);
+        }
+    }
+
+    /// A worker was killed.
+    pub fn next_epoch(&self) {
+        self.0.iter().for_each(|zone| zone.table.next_epoch());
+    }
+
+    /// The account of a server's requests, if it is known.
+    #[inline]
+    pub fn of_server(&self, index: usize, server: usize) -> Option<AccountId> {
+        let slot = (*self.0.get(index)?.of_servers.get(server)?)?;
+        Some((index as u16, slot))
+    }
+
+    /// The account of a key, and whether to warn that the zone is full. `server`: the number of the server, if the key is a
+    /// constant of it; `counts`: once per request.
+    pub fn find(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        server: Option<usize>,
+        counts: bool,
+    ) -> Option<(AccountId, bool)> {
+        let id = u16::try_from(index).ok()?;
+        let zone = self.0.get_mut(index)?;
+        let found = zone.table.find_or_insert(key, &mut zone.spare);
+        let is_cut = key.len() > MAX_KEY_BYTES;
+        if counts && found.overflowed {
+            zone.table.count_overflowed();
+        }
+        if counts && is_cut {
+            zone.table.count_cut();
+        }
+        // what is counted must come here again
+        if let Some(known) = server.and_then(|server| zone.of_servers.get_mut(server))
+            && !found.overflowed
+            && !is_cut
+        {
+            *known = Some(found.slot);
+        }
+        let warn = found.overflowed && now_ms() >= zone.quiet_until_ms;
+        if warn {
+            zone.quiet_until_ms = now_ms() + WARN_MS;
+        }
+        Some(((id, found.slot), warn))
+    }
+}

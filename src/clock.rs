@@ -1,0 +1,262 @@
+//! The clocks of a worker's thread: its CPU time, time as such, and whether it was switched out.
+
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
+
+use accounting::meter::Clocks;
+
+/// Reads a clock of the kernel, in nanoseconds.
+#[inline]
+pub fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process, nor for monotonic ones; if
+    // it did, the reading would be 0, and the lap empty.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// CPU time of the calling thread, in nanoseconds.
+#[inline]
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time of all threads of the process, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// The clocks of the thread that runs the event loop.
+#[derive(Debug)]
+pub struct ThreadClocks {
+    tsc: Option<Tsc>,
+    switches: Option<Switches>,
+}
+
+impl ThreadClocks {
+    /// Those that this machine has, for the calling thread. `dear`: no other clock than that of CPU time will be asked.
+    pub fn of_this_thread(dear: bool) -> Self {
+        if dear {
+            return Self { tsc: None, switches: None };
+        }
+        Self { tsc: Tsc::calibrate(), switches: Switches::of_this_thread() }
+    }
+
+    /// Compares the time stamp counter with the kernel's clock, about once a second.
+    pub fn calibrate(&mut self) {
+        self.tsc = self.tsc.take().and_then(Tsc::recalibrate);
+    }
+}
+
+impl Clocks for ThreadClocks {
+    #[inline]
+    fn cpu_ns(&mut self) -> u64 {
+        thread_cpu_ns()
+    }
+
+    #[inline]
+    fn time_ns(&mut self) -> u64 {
+        match &self.tsc {
+            Some(tsc) => tsc.now_ns(),
+            None => read(libc::CLOCK_MONOTONIC),
+        }
+    }
+
+    #[inline]
+    fn switched(&mut self) -> bool {
+        self.switches.as_ref().is_some_and(Switches::since_last_call)
+    }
+
+    fn sees_switches(&self) -> bool {
+        self.switches.is_some()
+    }
+}
+
+/// The processor's time stamp counter as a clock of nanoseconds, at the rate of `CLOCK_MONOTONIC_RAW`: unlike
+/// `CLOCK_MONOTONIC` that is not slewed, and so keeps pace with the scheduler's clock.
+#[derive(Debug)]
+struct Tsc {
+    /// the same instant by both clocks
+    ticks: u64,
+    ns: u64,
+    /// nanoseconds per tick, times 2^32
+    rate: u64,
+}
+
+/// How long the first calibration takes: one reading is off by some 20 ns, so the rate by some 20 ppm, for the first second.
+const CALIBRATION_NS: u64 = 1_000_000;
+
+impl Tsc {
+    /// Where the kernel itself keeps time by the counter, it has found that it ticks steadily, and alike on all processors.
+    fn calibrate() -> Option<Tsc> {
+        let source =
+            std::fs::read("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
+        if !cfg!(target_arch = "x86_64") || source.trim_ascii() != b"tsc" {
+            return None;
+        }
+        let (ticks, ns) = instant();
+        let start = Tsc { ticks, ns, rate: 0 };
+        while read(libc::CLOCK_MONOTONIC_RAW) < ns + CALIBRATION_NS {}
+        start.recalibrate()
+    }
+
+    /// The rate since the last instant that is known. None if the counter was of no use meanwhile, or is not any more.
+    fn recalibrate(self) -> Option<Tsc> {
+        let (ticks, ns) = instant();
+        let passed_ns = u128::from(ns.checked_sub(self.ns)?);
+        let passed_ticks = u128::from(ticks.checked_sub(self.ticks)?);
+        let rate = u64::try_from((passed_ns << 32).checked_div(passed_ticks)?).ok()?;
+        // it is a constant of the processor: if it seems to change, something is wrong
+        let steady = self.rate == 0 || rate.abs_diff(self.rate) < self.rate / 1000;
+        // time goes on where it was by the old rate
+        let ns = if self.rate == 0 { ns } else { self.at(ticks) };
+        (rate != 0 && steady).then_some(Tsc { ticks, ns, rate })
+    }
+
+    #[inline]
+    fn at(&self, ticks: u64) -> u64 {
+        self.ns + ((u128::from(ticks.wrapping_sub(self.ticks)) * u128::from(self.rate)) >> 32) as u64
+    }
+
+    #[inline]
+    fn now_ns(&self) -> u64 {
+        self.at(ticks())
+    }
+}
+
+#[inline]
+#[cfg(target_arch = "x86_64")]
+fn ticks() -> u64 {
+    // SAFETY: every processor of this architecture has the instruction, and Linux allows it (`PR_SET_TSC` aside).
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ticks() -> u64 {
+    0
+}
+
+/// The counter and the kernel's clock at the same instant: the closest pair of a few, since the thread may be switched out
+/// between the two readings.
+fn instant() -> (u64, u64) {
+    let pair = || {
+        let before = ticks();
+        let ns = read(libc::CLOCK_MONOTONIC_RAW);
+        let took = ticks().saturating_sub(before);
+        (took, before + took / 2, ns)
+    };
+    let (_, ticks, ns) = [(); 8].map(|()| pair()).into_iter().min().unwrap_or_default();
+    (ticks, ns)
+}
+
+/// Sees whether the thread was switched out, without asking the kernel.
+///
+/// A thread that has registered a `struct rseq` (glibc does so since 2.35) can name a critical section in it, and the kernel
+/// takes the name away when it switches the thread out, or sends it a signal, outside of that section (linux/rseq.h). So an
+/// empty section, in which the thread never is, serves as a mark that is gone after a switch.
+#[derive(Debug)]
+struct Switches {
+    /// `rseq_cs` of the thread that made this
+    mark: NonNull<AtomicU64>,
+    section: u64,
+}
+
+/// `struct rseq_cs` of linux/rseq.h, and what it points to.
+#[repr(C, align(32))]
+struct Section {
+    version: u32,
+    flags: u32,
+    start_ip: u64,
+    post_commit_offset: u64,
+    abort_ip: u64,
+    /// the kernel looks for the signature in front of `abort_ip`
+    signature: u32,
+    abort: u32,
+}
+
+/// `RSEQ_SIG` of glibc's bits/rseq.h for x86
+const SIGNATURE: u32 = 0x5305_3053;
+/// Places in `struct rseq`.
+const CPU_ID: usize = 4;
+const RSEQ_CS: usize = 8;
+/// `RSEQ_CPU_ID_UNINITIALIZED` and `RSEQ_CPU_ID_REGISTRATION_FAILED` of linux/rseq.h are above.
+const LAST_CPU_ID: u32 = i32::MAX as u32;
+
+impl Switches {
+    /// None where there is no registration, or where the kernel leaves the mark alone: some may when the thread was switched
+    /// out in a system call, since there can be no critical section around one.
+    fn of_this_thread() -> Option<Switches> {
+        let rseq = registration()?;
+        // SAFETY: glibc's registration of this thread, which lives as long as the thread, and holds these fields.
+        let (cpu_id, mark) =
+            unsafe { (rseq.add(CPU_ID).cast::<u32>().read_volatile(), rseq.add(RSEQ_CS).cast()) };
+        // Leaked: the kernel reads it until the thread ends, when the module may not be mapped any more (ngx_unload_module).
+        let section = Box::leak(Box::new(Section {
+            version: 0,
+            flags: 0,
+            start_ip: 0,
+            post_commit_offset: 0,
+            abort_ip: 0,
+            signature: SIGNATURE,
+            abort: 0,
+        }));
+        section.abort_ip = (&raw const section.abort).addr() as u64;
+        section.start_ip = section.abort_ip;
+        let switches = Switches { mark, section: (&raw const *section).addr() as u64 };
+        let works = cpu_id <= LAST_CPU_ID && {
+            switches.since_last_call();
+            std::thread::sleep(core::time::Duration::from_micros(50));
+            switches.since_last_call()
+        };
+        if !works {
+            switches.unmark();
+        }
+        works.then_some(switches)
+    }
+
+    fn mark(&self) -> &AtomicU64 {
+        // SAFETY: it is in the registration, which lives as long as the thread, is aligned for it, and is only used by the
+        // thread itself and by the kernel on its behalf.
+        unsafe { self.mark.as_ref() }
+    }
+
+    /// Whether the mark is gone; sets it again.
+    #[inline]
+    fn since_last_call(&self) -> bool {
+        // the kernel's writes are those of a signal handler in this thread
+        compiler_fence(SeqCst);
+        let gone = self.mark().load(Relaxed) != self.section;
+        if gone {
+            self.mark().store(self.section, Relaxed);
+            compiler_fence(SeqCst);
+        }
+        gone
+    }
+
+    fn unmark(&self) {
+        self.mark().store(0, Relaxed);
+    }
+}
+
+/// The calling thread's `struct rseq`, if glibc has registered one.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+fn registration() -> Option<NonNull<u8>> {
+    // SAFETY: symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`; null in a glibc without them.
+    let (size, offset) = unsafe {
+        let find = |name: &core::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        let size = find(c"__rseq_size").cast::<u32>().as_ref().copied()?;
+        (size, find(c"__rseq_offset").cast::<isize>().as_ref().copied()?)
+    };
+    let thread: usize;
+    // SAFETY: the ABI has the thread pointer at the start of the segment that it points to; nothing else is touched.
+    unsafe { asm!("mov {}, fs:0", out(reg) thread, options(nostack, preserves_flags, readonly)) };
+    let rseq = core::ptr::with_exposed_provenance_mut::<u8>(thread.checked_add_signed(offset)?);
+    NonNull::new(rseq).filter(|_| size as usize >= RSEQ_CS + size_of::<u64>())
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+fn registration() -> Option<NonNull<u8>> {
+    None
+}

@@ -1,0 +1,75 @@
+# Both clocks charge what the kernel counts; the hybrid one asks it less often.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Connection;
+
+my $t = Test::RequestCpu->new;
+my ($processor) = reverse $t->processors;
+my $can_pin = system('taskset -p $$ >/dev/null 2>&1') == 0;
+my @clocks = ('thread', 'hybrid', 'hybrid max_error=1us', 'hybrid max_error=10ms');
+my %max_error_ns = ('thread' => 0, 'hybrid' => 20_000, 'hybrid max_error=1us' => 1_000, 'hybrid max_error=10ms' => 10_000_000);
+my $pipelined = 2000;
+
+my %readings;
+for my $clock (@clocks) {
+    $t->html('a.txt', "plain\n");
+    $t->start(main => $can_pin ? $t->affinity($processor) : '', http => <<"EOC");
+        request_cpu_clock $clock;
+        request_cpu_zone \$server_name zone=domains:1m;
+        request_cpu zone=domains;
+        keepalive_requests 100000;
+        server {
+            listen 127.0.0.1:{{port:http}};
+            server_name clock.test;
+            location / { }
+            location = /burn { @{[ burn_rules(2) ]} return 200 "burnt\\n"; }
+        }
+EOC
+    my $status = $t->status;
+    is($status->{clock}, (split / /, $clock)[0], "$clock: its name");
+    is($status->{max_error_ns}, $max_error_ns{$clock}, "$clock: its largest error");
+
+    # Long laps, undisturbed and beside a loop that takes half of the processor away
+    my $burn = sub { $t->get('/burn?x=' . burn_text(20), host => 'clock.test') for 1 .. 3 };
+    for my $kind ('alone', $can_pin ? 'beside a busy loop' : ()) {
+        my $loop = $kind eq 'alone' ? undef : $t->spawn('taskset', '-c', $processor, $^X, '-e', '1 while 1');
+        my ($before) = @{ $t->status->{workers} };
+        my $used = $t->measured($burn);
+        my ($after) = @{ $t->status->{workers} };
+        $loop->end if $loop;
+        within($after->{charged_ns} - $before->{charged_ns}, $used, 0.97, 1.03, "$clock, $kind: charged what the kernel counts");
+    }
+
+    # Short laps without a pause between them
+    my $text = Test::RequestCpu::Connection->request_text('/a.txt', host => 'clock.test');
+    my ($before) = @{ $t->status->{workers} };
+    my $used = $t->measured(sub {
+        my $connection = $t->connect('http');
+        my $sender = detached(sub { $connection->send($text) for 1 .. $pipelined; 1 });
+        my $good = grep { $connection->response->{status} == 200 } 1 .. $pipelined;
+        $sender->result;
+        is($good, $pipelined, "$clock: pipelined requests are answered");
+    });
+    my ($after) = @{ $t->status->{workers} };
+    within($after->{charged_ns} - $before->{charged_ns} + $after->{loop_ns} - $before->{loop_ns}, $used, 0.95, 1.05,
+        "$clock: short laps add up to what the kernel counts");
+    $readings{$clock} = ($after->{clock_readings} - $before->{clock_readings}) / $pipelined;
+    $t->done(more => 1);
+    $t = Test::RequestCpu->new if $clock ne $clocks[-1];
+}
+
+cmp_ok($readings{thread}, '>=', 2, 'the thread clock is read at least twice for a request');
+cmp_ok($readings{'hybrid max_error=1us'}, '>', $readings{'hybrid max_error=10ms'}, 'a smaller error takes more readings');
+SKIP: {
+    # without rseq(2) the clock must be read whenever short laps add up to its largest error
+    skip('switches of the thread cannot be seen here', 1) if `getconf GNU_LIBC_VERSION` !~ /glibc 2\.(\d+)/ || $1 < 35;
+    cmp_ok($readings{hybrid}, '<', $readings{thread} / 4, 'the hybrid clock reads it more seldom');
+}
+diag(join ', ', map { sprintf "%s: %.3f", $_, $readings{$_} } @clocks) if $ENV{TEST_VERBOSE};
+done_testing();
