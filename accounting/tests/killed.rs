@@ -75,7 +75,7 @@ fn key(process: usize, n: u64) -> Vec<u8> {
 }
 
 fn accounts(table: &Table) -> BTreeMap<Vec<u8>, (Slot, u64)> {
-    let of = |slot| (table.key(slot).to_vec(), (slot, table.account(slot).snapshot(0, 1).usage.wakeups));
+    let of = |slot| (table.key(slot).to_vec(), (slot, table.account(slot).usage().wakeups));
     let slots = table.slots();
     let accounts: BTreeMap<_, _> = slots.iter().map(|&slot| of(slot)).collect();
     assert_eq!(accounts.len(), slots.len(), "a key has two accounts");
@@ -94,7 +94,7 @@ proptest! {
         // SAFETY: pages are aligned, ours, and mapped until the end of this function; zeros are valid counters.
         let (table, done) = unsafe {
             let done = std::slice::from_raw_parts(counters.0.as_ptr().cast::<AtomicU64>(), PROCESSES);
-            (Table::create(region.0, region.1, [3, 4]).unwrap(), done)
+            (Table::create(region.0, region.1, [3, 4], b"key").unwrap(), done)
         };
         let keys = [0, 1, 2].map(|process| (0..1_000).map(|n| key(process, n)).collect::<Vec<_>>());
         let children: Vec<Child> = keys.iter().zip(done).map(|(keys, done)| start(table, keys, done)).collect();
