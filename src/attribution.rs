@@ -184,6 +184,27 @@ pub unsafe fn wrap_listeners(cycle: &mut ngx_cycle_t) {
     LISTENERS.store(Box::into_raw(Box::new(listeners)), Relaxed);
 }
 
+/// Whether the event method queues listening sockets apart from all others, as `ngx_event_process_init` has told it.
+///
+/// With the accept mutex, accepting has the right of way. Without, NGINX does it in the order in which the method reports,
+/// and so it has to be queued in that order too.
+pub fn accept_first(first: bool) {
+    // SAFETY: null, or leaked by `wrap_listeners`, and never changed. The array stays as long as the cycle; a socket that this
+    // process serves has a connection, with its events. `ngx_close_listening_sockets` leaves a pointer to it, and then it may
+    // be another's, which has another listening socket or none.
+    unsafe {
+        let Some(listeners) = LISTENERS.load(Relaxed).as_ref() else { return };
+        for at in 0..listeners.handlers.len() {
+            let socket = listeners.first.add(at);
+            if let Some(connection) = (*socket).connection.as_ref()
+                && core::ptr::addr_eq(connection.listening, socket)
+            {
+                (*connection.read).set_accept(u32::from(first));
+            }
+        }
+    }
+}
+
 /// The handler that a listening socket had before.
 fn handler_of(socket: *mut ngx_listening_t) -> ngx_connection_handler_pt {
     // SAFETY: null, or leaked by `wrap_listeners`, and never changed.
@@ -332,8 +353,10 @@ pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
         // connection is always valid.
         Some(at) => unsafe {
             let c = worker.connections.connection(at);
-            if (*event).accept() != 0 {
-                return owner_of_listener((*c).listening);
+            // not by its flag `accept`, see `accept_first`
+            let socket = (*c).listening;
+            if !socket.is_null() && core::ptr::eq((*socket).connection, c) {
+                return owner_of_listener(socket);
             }
             (*c).log
         },

@@ -5,9 +5,9 @@
 //! queues ourselves, one event at a time, with a lap around each handler. What `ngx_process_events_and_timers` does
 //! afterwards finds its queues empty.
 //!
-//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs before timers, and before
-//! what was posted already (an answer must not lose against its own timeout). With it (accept mutex held): accepts, then
-//! the mutex is released, then timers, then the rest.
+//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in which the
+//! method reports it, before timers, and before what was posted already (an answer must not lose against its own timeout).
+//! With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
 
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
@@ -15,9 +15,9 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
-    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_int_t, ngx_msec_t,
-    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_min,
-    ngx_shmtx_unlock, ngx_uint_t,
+    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t,
+    ngx_msec_t, ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
+    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t, ngx_use_accept_mutex,
 };
 
 use crate::worker::{Owner, Worker, enter_loop, with};
@@ -32,6 +32,7 @@ static REAL: AtomicUsize = AtomicUsize::new(0);
 pub fn hook() {
     // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
     unsafe {
+        attribution::accept_first(ngx_use_accept_mutex != 0);
         let slot = &raw mut ngx_event_actions.process_events;
         if let Some(real) = slot.read() {
             REAL.store(real as usize, Relaxed);
@@ -58,22 +59,32 @@ unsafe extern "C" fn process_events(
         return unsafe { real(cycle, timer, flags) };
     }
     let post = NGX_POST_EVENTS as ngx_uint_t;
-    // SAFETY: queues are NGINX's own, and only this thread uses them; `waiting` and `ready` stay where they are while
-    // events are linked to them.
+    let mut waiting = with(Worker::take_waiting).unwrap_or_default();
+    // SAFETY: queues are NGINX's own, and only this thread uses them; `ready` stays where it is while events are linked to
+    // it. The method only queues events, so those that wait are there when it returns.
     unsafe {
         let posted = &raw mut ngx_posted_events;
-        let (mut waiting, mut ready) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let (waiting, ready) = (waiting.as_mut_ptr(), ready.as_mut_ptr());
+        let mut ready = MaybeUninit::uninit();
+        let ready = ready.as_mut_ptr();
         let direct = flags & post == 0;
+        if ngx_exiting != 0 {
+            // `ngx_shutdown_timer_handler` tells by the flag what it must leave alone
+            attribution::accept_first(true);
+        }
         if direct {
-            move_queue(posted, waiting);
+            // not as a queue: one of them may become ready too, and then its turn is before the timers
+            while let Some(event) = first(posted) {
+                ngx_delete_posted_event(event);
+                waiting.push(event);
+            }
         }
         let rc = real(cycle, timer, flags | post);
         with(|worker| worker.switch(Owner::Loop));
         if direct {
             move_queue(posted, ready);
-            move_queue(waiting, posted);
+            waiting.drain(..).for_each(|event| ngx_post_event(event, posted));
         }
+        with(|worker| worker.put_waiting(waiting));
         run(&raw mut ngx_posted_accept_events);
         if direct {
             run(ready);

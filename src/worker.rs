@@ -7,7 +7,7 @@ use accounting::books::Books;
 use accounting::meter::{Meter, Mode};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
-    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t,
+    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
     ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
@@ -60,6 +60,8 @@ pub struct Worker {
     pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
+    /// room for events that were posted before the event method is asked; empty but while it is
+    waiting: Vec<*mut ngx_event_t>,
     /// whether what a connection brings is cut off exactly where its request begins
     exact_connection: bool,
     shown: Option<(Workers, Seat)>,
@@ -132,6 +134,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         connections,
         zones,
         scratch: Vec::new(),
+        waiting: Vec::new(),
         exact_connection: main.connection_variable,
         shown,
         next_tick_ms: 0,
@@ -174,7 +177,10 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
-    with(Worker::leave);
+    if with(Worker::leave).is_some() {
+        // `ngx_worker_process_exit` tells by the flag what may be open still
+        attribution::accept_first(true);
+    }
     state::stop();
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
@@ -285,6 +291,14 @@ impl Worker {
 
     pub fn put_scratch(&mut self, scratch: Vec<ngx_http_variable_value_t>) {
         self.scratch = scratch;
+    }
+
+    pub fn take_waiting(&mut self) -> Vec<*mut ngx_event_t> {
+        core::mem::take(&mut self.waiting)
+    }
+
+    pub fn put_waiting(&mut self, waiting: Vec<*mut ngx_event_t>) {
+        self.waiting = waiting;
     }
 
     /// From here on [`Owner::Accounts`] stands for these accounts.

@@ -27,7 +27,10 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
 EOC
 
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
-my $before = $t->account_with('hosts', 'kill.test', 30);
+$t->account_with('hosts', 'kill.test', 30);
+# closing the connection is the account's as well
+$t->quiet;
+my $before = $t->account('hosts', 'kill.test');
 my @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'open.test'); $c } 1 .. 6;
 ok(wait_until(5, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 'six requests are in flight');
 

@@ -589,3 +589,28 @@ fn an_error_is_told_in_the_format_that_was_asked_for() {
     assert_eq!(told(negotiate::Format::Json), "{\"error\":\"unknown key \\\"a\\\\b\\\"\"}\n");
     assert_eq!(told(negotiate::Format::Prometheus), "unknown key \"a\\b\"\n");
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::testing::cases())]
+
+    #[test]
+    fn keys_of_any_bytes_can_be_told_apart_in_both_formats(
+        keys in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..30), 1..10),
+    ) {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        for key in &keys {
+            table.account(table.find_or_insert(key, &mut spare).slot).finish(&outcome());
+        }
+        let all = || status(vec![zone("domains", table)]);
+        let document: Value = serde_json::from_str(&as_json(all())).unwrap();
+        let samples = check_text(&as_text(all()));
+        for key in &keys {
+            let requests = keys.iter().filter(|other| *other == key).count();
+            let shown = crate::key::display(key);
+            assert_eq!(document["zones"]["domains"]["keys"][&*shown]["requests"], requests);
+            assert_eq!(value_of(&samples, "requests_total", &[("key", &*shown)]), requests as f64);
+        }
+    }
+}

@@ -240,7 +240,8 @@ sub _write_config {
     # Where NGINX would write to by itself is not for a test to touch.
     $text = "pid $self->{dir}/nginx.pid;\n$text"                unless $text =~ /^\s*pid\s/m;
     $text = "lock_file $self->{dir}/nginx.lock;\n$text"         unless $text =~ /^\s*lock_file\s/m;
-    $text = "error_log $self->{dir}/error.log info;\n$text"     unless $text =~ /^\s*error_log\s/m;
+    my $level = $ENV{TEST_LOG_LEVEL} || 'info';
+    $text = "error_log $self->{dir}/error.log $level;\n$text"   unless $text =~ /^\s*error_log\s/m;
     $self->write_file("$self->{dir}/nginx.conf", $text);
 }
 
