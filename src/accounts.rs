@@ -19,6 +19,7 @@ pub type AccountId = (u16, Slot);
 
 /// The accounts of one request. Most have one or none, so only as many are ever copied.
 #[derive(Debug)]
+#[repr(C)]
 pub struct AccountSet {
     count: usize,
     /// as many as `count` are initialised
@@ -70,8 +71,6 @@ struct Zone {
     spare: Spare,
     unsettled: Unsettled,
     in_flight: InFlight,
-    /// accounts by the number of the server, where that alone decides
-    of_servers: Box<[Option<Slot>]>,
     /// monotonic milliseconds before which no further warning of a full zone is logged
     quiet_until_ms: u64,
 }
@@ -80,14 +79,12 @@ struct Zone {
 pub struct Zones(Vec<Zone>);
 
 impl Zones {
-    /// `servers`: how many there are.
-    pub fn new(tables: impl Iterator<Item = Table>, servers: usize) -> Self {
+    pub fn new(tables: impl Iterator<Item = Table>) -> Self {
         let zone = |table| Zone {
             table,
             spare: Spare::default(),
             unsettled: Unsettled::default(),
             in_flight: InFlight::default(),
-            of_servers: vec![None; servers + 1].into(),
             quiet_until_ms: 0,
         };
         Zones(tables.map(zone).collect())
@@ -156,23 +153,9 @@ impl Zones {
         self.0.iter().for_each(|zone| zone.table.next_epoch());
     }
 
-    /// The account of a server's requests, if it is known.
-    #[inline]
-    pub fn of_server(&self, index: usize, server: usize) -> Option<AccountId> {
-        let slot = (*self.0.get(index)?.of_servers.get(server)?)?;
-        Some((index as u16, slot))
-    }
-
-    /// The account of a key, and whether to warn that the zone is full. `server`: the number of the server, if the key is a
-    /// constant of it; `counts`: once per request.
-    pub fn find(
-        &mut self,
-        index: usize,
-        key: &[u8],
-        server: Option<usize>,
-        counts: bool,
-    ) -> Option<(AccountId, bool)> {
-        let id = u16::try_from(index).ok()?;
+    /// The account of a key. `counts`: once per request.
+    pub fn find(&mut self, index: usize, key: &[u8], counts: bool) -> Option<Found> {
+        let zone_id = u16::try_from(index).ok()?;
         let zone = self.0.get_mut(index)?;
         let found = zone.table.find_or_insert(key, &mut zone.spare);
         let is_cut = key.len() > MAX_KEY_BYTES;
@@ -182,17 +165,19 @@ impl Zones {
         if counts && is_cut {
             zone.table.count_cut();
         }
-        // what is counted must come here again
-        if let Some(known) = server.and_then(|server| zone.of_servers.get_mut(server))
-            && !found.overflowed
-            && !is_cut
-        {
-            *known = Some(found.slot);
-        }
         let warn = found.overflowed && now_ms() >= zone.quiet_until_ms;
         if warn {
             zone.quiet_until_ms = now_ms() + WARN_MS;
         }
-        Some(((id, found.slot), warn))
+        Some(Found { id: (zone_id, found.slot), warn, lasting: !found.overflowed && !is_cut })
     }
+}
+
+/// The account of a key.
+pub struct Found {
+    pub id: AccountId,
+    /// the zone is full, and it is time to say so
+    pub warn: bool,
+    /// it need not be looked up again
+    pub lasting: bool,
 }

@@ -7,7 +7,7 @@
 //! A connection that has no request collects its CPU here; the next request on it takes that over. Where an event does not tell
 //! whose it is, what is done in its wakeup may: see [`io`](crate::io).
 
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use accounting::books::Books;
@@ -18,7 +18,7 @@ use nginx_sys::{
 };
 
 use crate::accounts::AccountSet;
-use crate::request;
+use crate::request::{self, Context};
 use crate::worker::{Owner, Worker, with};
 
 #[allow(non_camel_case_types)]
@@ -43,12 +43,16 @@ enum State {
 }
 
 /// What a client's connection has used that no request has paid for yet, and whom an upstream connection was used for.
+/// What is looked at with every request is in the first line of the cache.
 #[derive(Clone)]
+#[repr(C, align(64))]
 struct Entry {
     /// `connection.number`, since places are used again
     number: ngx_atomic_uint_t,
-    state: State,
     pending_ns: u64,
+    /// the request that has the connection for itself, as it is in HTTP/1
+    request: Option<NonNull<Context>>,
+    state: State,
     /// accounts of its last request
     accounts: AccountSet,
 }
@@ -70,8 +74,13 @@ impl Connections {
     /// # Safety
     /// `ngx_event_process_init` must have run for the cycle.
     pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
-        let vacant =
-            Entry { number: VACANT, state: State::Fresh, pending_ns: 0, accounts: AccountSet::EMPTY };
+        let vacant = Entry {
+            number: VACANT,
+            state: State::Fresh,
+            pending_ns: 0,
+            request: None,
+            accounts: AccountSet::EMPTY,
+        };
         Self {
             first: cycle.connections,
             read_events: cycle.read_events,
@@ -111,6 +120,28 @@ impl Connections {
     #[inline]
     fn is_client(&self, at: usize) -> bool {
         self.entries[at].state != State::Upstream && self.entries[at].number == self.number(at)
+    }
+
+    /// A request begins that has the connection for itself.
+    pub fn set_request(&mut self, at: usize, request: NonNull<Context>) {
+        self.entries[at].request = Some(request);
+    }
+
+    /// A request is being freed.
+    pub fn end_request(&mut self, at: usize, request: NonNull<Context>) {
+        let current = &mut self.entries[at].request;
+        if *current == Some(request) {
+            *current = None;
+        }
+    }
+
+    /// Whose the connection at this place is, if it is a client's of HTTP.
+    #[inline]
+    fn client_owner(&self, at: usize) -> Option<Owner> {
+        let entry = &self.entries[at];
+        let is_http = matches!(entry.state, State::Fresh | State::Served);
+        (is_http && entry.number == self.number(at))
+            .then(|| entry.request.map_or(Owner::Connection(at), Owner::Request))
     }
 
     /// The accounts of the request that the upstream connection at this place was used for last.
@@ -287,7 +318,8 @@ impl Connections {
     fn open(&mut self, at: usize) {
         // SAFETY: `place` has found `at` to be within the array.
         let number = unsafe { (*self.connection(at)).number };
-        self.entries[at] = Entry { number, state: State::Fresh, pending_ns: 0, accounts: AccountSet::EMPTY };
+        self.entries[at] =
+            Entry { number, state: State::Fresh, pending_ns: 0, request: None, accounts: AccountSet::EMPTY };
     }
 }
 
@@ -348,6 +380,11 @@ impl Worker {
 #[inline]
 pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     let at = worker.connections.index_of_event(event);
+    // The most frequent one is known without its log: where a connection of HTTP is not one request's, it is its own, whatever
+    // streams run on it.
+    if let Some(owner) = at.and_then(|at| worker.connections.client_owner(at)) {
+        return owner;
+    }
     let log = match at {
         // SAFETY: NGINX is about to call the event's handler, so event and connection are in use, and the log of an open
         // connection is always valid.

@@ -1,5 +1,6 @@
 //! Directives: what they mean, and how wrong ones are refused.
 
+use core::cell::OnceCell;
 use core::ffi::{c_char, c_void};
 use core::ptr::{self, null_mut};
 use core::slice;
@@ -22,6 +23,7 @@ use nginx_sys::{
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
+use crate::accounts::AccountSet;
 use crate::memory::Memory;
 use crate::{context_index, module, request, status, variables, zones};
 
@@ -148,6 +150,8 @@ pub struct LocConf {
     uses: *mut ngx_array_t,
     off: bool,
     pub status: StatusConf,
+    /// The accounts of all requests here, and the number of their server, if that alone decides. Set by a worker, for itself.
+    pub known: OnceCell<(usize, AccountSet)>,
 }
 
 /// Parameters of `request_cpu_status`.
@@ -256,7 +260,14 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     let conf = allocate::<LocConf>(cf).cast::<LocConf>();
     if !conf.is_null() {
         // SAFETY: just allocated.
-        unsafe { conf.write(LocConf { uses: null_mut(), off: false, status: StatusConf::default() }) };
+        unsafe {
+            conf.write(LocConf {
+                uses: null_mut(),
+                off: false,
+                status: StatusConf::default(),
+                known: OnceCell::new(),
+            })
+        };
     }
     conf.cast()
 }

@@ -188,6 +188,9 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         });
         (*pool).cleanup = cleanup;
         *(*main).ctx.add(context_index()) = context.as_ptr().cast();
+        if connection == (*main).connection {
+            with(|worker| worker.set_request(context));
+        }
         Some(context)
     }
 }
@@ -250,6 +253,13 @@ impl Worker {
         if let Some(at) = connection {
             let ns = self.take_over(at);
             self.context(pointer).meter.take_over(ns);
+        }
+    }
+
+    /// The request has its connection for itself, until it is freed.
+    fn set_request(&mut self, pointer: NonNull<Context>) {
+        if let Some(at) = self.context(pointer).connection {
+            self.connections.set_request(at, pointer);
         }
     }
 
@@ -334,6 +344,9 @@ impl Worker {
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
+        if let Some(at) = self.context(pointer).connection {
+            self.connections.end_request(at, pointer);
+        }
         if !self.context(pointer).logged {
             // never logged: what was not settled is paid by the accounts that it was in flight in
             let context = self.context(pointer);
@@ -407,9 +420,8 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && r == (*r).main
             && let Some(pointer) = find(r)
         {
-            let accounts = accounts_of(r, true);
             let outcome = outcome_of(r);
-            with(|worker| worker.finish(pointer, &accounts, &outcome));
+            with_accounts(r, true, |accounts| with(|worker| worker.finish(pointer, accounts, &outcome)));
         }
     }
     NGX_OK as ngx_int_t
@@ -436,32 +448,44 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
     }
 }
 
-/// The accounts of a request, by the zones of the location that it is in now. `counts`: once per request.
-unsafe fn accounts_of(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
+/// Calls `f` with the accounts of a request, by the zones of the location that it is in now. `counts`: once per request.
+#[inline]
+unsafe fn with_accounts<R>(r: *mut ngx_http_request_t, counts: bool, f: impl FnOnce(&AccountSet) -> R) -> R {
+    // SAFETY: a request of NGINX's.
+    unsafe {
+        match loc_conf(r).known.get() {
+            Some((server, accounts)) if *server == server_number(r) => f(accounts),
+            _ => f(&find_accounts(r, counts)),
+        }
+    }
+}
+
+#[inline(never)]
+unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
     let mut accounts = AccountSet::EMPTY;
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
-        for used in loc_conf(r).zones() {
+        let conf = loc_conf(r);
+        let mut lasting = true;
+        for used in conf.zones() {
             let zone = &*used.zone;
-            let server = matches!(zone.key, Key::ServerName(_)).then(|| server_number(r));
-            let known =
-                server.and_then(|server| with(|worker| worker.zones.of_server(used.index, server)).flatten());
-            if let Some(id) = known {
-                accounts.push(id);
-                continue;
-            }
+            lasting &= matches!(zone.key, Key::ServerName(_));
             let key = key_of(r, zone);
             if key.is_empty() {
                 continue;
             }
-            let found =
-                with(|worker| worker.zones.find(used.index, key.as_bytes(), server, counts)).flatten();
-            if let Some((id, warn)) = found {
-                accounts.push(id);
-                if warn {
+            let found = with(|worker| worker.zones.find(used.index, key.as_bytes(), counts)).flatten();
+            if let Some(found) = found {
+                accounts.push(found.id);
+                lasting &= found.lasting;
+                if found.warn {
                     warn_full(r, zone);
                 }
             }
+        }
+        if lasting {
+            // a location belongs to one server; if it did not, the first one would be served faster
+            let _ = conf.known.set((server_number(r), accounts.clone()));
         }
     }
     accounts
@@ -523,8 +547,11 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
             return;
         }
         if wanted != chosen {
-            let accounts = unnoticed(r, || accounts_of(r, false));
-            with(|worker| worker.enter_flight(pointer, &accounts, wanted));
+            unnoticed(r, || {
+                with_accounts(r, false, |accounts| {
+                    with(|worker| worker.enter_flight(pointer, accounts, wanted));
+                });
+            });
         }
         if settle {
             with(|worker| worker.settle(pointer));

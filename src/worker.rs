@@ -114,7 +114,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     };
     // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
     let tables = main.zones().iter().filter_map(|&zone| unsafe { (*zone).table });
-    let zones = Zones::new(tables, main.servers);
+    let zones = Zones::new(tables);
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
     #[cfg(feature = "audit")]

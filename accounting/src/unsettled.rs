@@ -12,7 +12,8 @@ const PLACES: usize = 16;
 /// Sums for one account.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sums {
-    slot: Slot,
+    /// none: there is nothing
+    slot: Option<Slot>,
     usage: Usage,
     /// requests that ended, all of the same classes
     classes: Classes,
@@ -37,9 +38,9 @@ impl Unsettled {
     fn sums(&mut self, table: &Table, now_ms: u64, slot: Slot) -> &mut Sums {
         let at = slot.index() % PLACES;
         let sums = &mut self.places[at];
-        if self.used & 1 << at == 0 || sums.slot != slot {
+        if sums.slot != Some(slot) {
             sums.settle(table, now_ms);
-            sums.slot = slot;
+            sums.slot = Some(slot);
             self.used |= 1 << at;
         }
         sums
@@ -72,12 +73,12 @@ impl Unsettled {
         let sums = self.sums(table, now_ms, slot);
         sums.usage = sums.usage.plus(usage);
         if sums.classes != classes {
-            sums.settle_ended(table);
+            sums.settle_ended(table, slot);
             sums.classes = classes;
         }
         let bucket = cpu_bucket(cpu_ns);
         if sums.bucket != bucket {
-            sums.settle_bucket(table);
+            sums.settle_bucket(table, slot);
             sums.bucket = bucket;
         }
         sums.in_bucket += 1;
@@ -100,24 +101,27 @@ impl Sums {
     #[cold]
     #[inline(never)]
     fn settle(&mut self, table: &Table, now_ms: u64) {
-        table.account(self.slot).add(now_ms, &core::mem::take(&mut self.usage));
-        self.settle_ended(table);
-        self.settle_bucket(table);
+        if let Some(slot) = self.slot {
+            table.account(slot).add(now_ms, &core::mem::take(&mut self.usage));
+            self.settle_ended(table, slot);
+            self.settle_bucket(table, slot);
+            self.slot = None;
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn settle_ended(&mut self, table: &Table) {
+    fn settle_ended(&mut self, table: &Table, slot: Slot) {
         let ended = core::mem::take(&mut self.ended);
         if ended.requests != 0 {
-            table.account(self.slot).count(&self.classes, &ended);
+            table.account(slot).count(&self.classes, &ended);
         }
     }
 
-    fn settle_bucket(&mut self, table: &Table) {
+    fn settle_bucket(&mut self, table: &Table, slot: Slot) {
         let requests = core::mem::take(&mut self.in_bucket);
         if requests != 0 {
-            table.account(self.slot).count_cpu(self.bucket, requests);
+            table.account(slot).count_cpu(self.bucket, requests);
         }
     }
 }
