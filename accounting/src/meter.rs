@@ -76,6 +76,9 @@ pub fn parse_max_error(value: &[u8]) -> Option<u64> {
 /// no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
 const TRUST_NS: u64 = 1_000_000;
 
+/// Readings that are no further apart are of the same time: some three times what a reading of the CPU clock takes.
+const NEAR_NS: u64 = 2_000;
+
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
 ///
 /// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
@@ -140,8 +143,7 @@ impl<C: Clocks> Meter<C> {
         }
         // switches from here on are the next lap's
         self.clocks.switched();
-        let cpu_ns = self.clocks.cpu_ns();
-        let now_ns = self.clocks.time_ns();
+        let (cpu_ns, now_ns) = self.instant();
         // a clock that went back says nothing about the lap
         let passed_ns = now_ns.checked_sub(self.last_ns).unwrap_or(u64::MAX);
         let lap_ns = cpu_ns.saturating_sub(self.charged_ns).min(passed_ns);
@@ -149,6 +151,22 @@ impl<C: Clocks> Meter<C> {
         self.last_ns = now_ns;
         self.doubt_ns = self.charged_ns.saturating_sub(cpu_ns);
         lap_ns
+    }
+
+    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next lap.
+    fn instant(&mut self) -> (u64, u64) {
+        let mut before_ns = self.clocks.time_ns();
+        let mut tries = 3;
+        loop {
+            let cpu_ns = self.clocks.cpu_ns();
+            let now_ns = self.clocks.time_ns();
+            tries -= 1;
+            if tries == 0 || now_ns.saturating_sub(before_ns) < NEAR_NS {
+                return (cpu_ns, now_ns);
+            }
+            self.readings += 1;
+            before_ns = now_ns;
+        }
     }
 
     /// By the CPU clock, where the running lap started, in nanoseconds.

@@ -267,6 +267,34 @@ fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     assert_eq!(readings(true, &[Step::Run(MAX_ERROR_NS), Step::Lap]), 1);
 }
 
+/// As an interrupt does: it takes CPU time between the reading of one clock and that of the other.
+#[test]
+fn an_interrupt_between_two_readings_is_in_the_lap_that_it_came_in() {
+    struct Interrupted(Machine, u64);
+    impl Clocks for Interrupted {
+        fn cpu_ns(&mut self) -> u64 {
+            let now_ns = self.0.cpu_ns;
+            self.0.step(Step::Run(std::mem::take(&mut self.1)));
+            now_ns
+        }
+        fn time_ns(&mut self) -> u64 {
+            self.0.time_ns
+        }
+        fn switched(&mut self) -> bool {
+            false
+        }
+        fn sees_switches(&self) -> bool {
+            true
+        }
+    }
+    let mut meter = Meter::start(Interrupted(Machine::exact(true), 0), HYBRID);
+    meter.clocks().0.step(Step::Run(MAX_ERROR_NS));
+    meter.clocks().1 = 50_000;
+    assert_eq!((meter.lap(), meter.readings()), (MAX_ERROR_NS + 50_000, 3));
+    meter.clocks().0.step(Step::Run(100));
+    assert_eq!((meter.lap(), meter.readings()), (100, 3));
+}
+
 /// As when the counter is found to be of no use any more, and another clock of time takes its place.
 #[test]
 fn a_clock_of_time_that_goes_back_costs_a_reading_and_nothing_else() {
