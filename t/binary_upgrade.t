@@ -24,7 +24,7 @@ sub http {
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
-        location = /slow.txt { limit_rate 20k; }
+        location = /slow.txt { limit_rate 10k; }
     }
 EOC
 }
