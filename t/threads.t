@@ -78,7 +78,10 @@ my @clients = map {
 is(scalar(grep { $_->{complete} } map { $_->response } @clients), 16, 'sixteen at the same time');
 my @lines = $t->logged(16);
 my ($heavy, $light) = map { my $server = $_; median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
-cmp_ok($heavy, '>', 3 * $light, 'each pays for its own');
+SKIP: {
+    skip('a debug log makes small requests dear', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
+    cmp_ok($heavy, '>', 3 * $light, 'each pays for its own');
+}
 
 # One connection, files one after the other, and parts of one
 my $connection = $t->connect('http');
