@@ -130,17 +130,8 @@ pub struct MainConf {
     pub measured: bool,
     /// whether the clock must be read where a request takes over from its connection
     pub connection_variable: bool,
-    /// how many servers there are
-    pub servers: usize,
     /// where the workers' books are; null if nothing is measured
     pub workers: *mut zones::WorkersZone,
-}
-
-/// What is known of a server. In the configuration's pool, all zero at first.
-#[repr(C)]
-pub struct SrvConf {
-    /// its number; the first one has 1
-    pub number: usize,
 }
 
 /// What is configured in a location. In the configuration's pool.
@@ -150,8 +141,8 @@ pub struct LocConf {
     uses: *mut ngx_array_t,
     off: bool,
     pub status: StatusConf,
-    /// The accounts of all requests here, and the number of their server, if that alone decides. Set by a worker, for itself.
-    pub known: OnceCell<(usize, AccountSet)>,
+    /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a worker, for itself.
+    pub known: OnceCell<(*mut *mut c_void, AccountSet)>,
 }
 
 /// Parameters of `request_cpu_status`.
@@ -235,25 +226,11 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 clock: Mode::default(),
                 measured: false,
                 connection_variable: false,
-                servers: 0,
                 workers: null_mut(),
             });
         }
     }
     conf.cast()
-}
-
-pub extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    allocate::<SrvConf>(cf)
-}
-
-/// `ngx_http_merge_servers` calls once for each server.
-pub extern "C" fn merge_srv_conf(cf: *mut ngx_conf_t, _prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
-    // SAFETY: NGINX calls with a valid `cf`, within `http`, and with what `create_srv_conf` made.
-    let (main, server) = unsafe { (parsing_main_conf(&*cf), &mut *conf.cast::<SrvConf>()) };
-    main.servers += 1;
-    server.number = main.servers;
-    CONF_OK
 }
 
 pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
@@ -297,16 +274,6 @@ pub fn main_conf<'a>(cycle: *const nginx_sys::ngx_cycle_t) -> Option<&'a mut Mai
 pub unsafe fn loc_conf<'a>(r: *mut nginx_sys::ngx_http_request_t) -> &'a LocConf {
     // SAFETY: every location has one, made by `create_loc_conf`.
     unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<LocConf>() }
-}
-
-/// The number of the server that a request is for.
-///
-/// # Safety
-/// `r` must be a request that NGINX has created.
-#[inline]
-pub unsafe fn server_number(r: *mut nginx_sys::ngx_http_request_t) -> usize {
-    // SAFETY: every server has one, made by `create_srv_conf`.
-    unsafe { (*(*(*r).srv_conf.add(context_index())).cast::<SrvConf>()).number }
 }
 
 /// Runs the body of a directive and logs its refusal.

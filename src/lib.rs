@@ -41,8 +41,8 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     postconfiguration: Some(conf::postconfiguration),
     create_main_conf: Some(conf::create_main_conf),
     init_main_conf: None,
-    create_srv_conf: Some(conf::create_srv_conf),
-    merge_srv_conf: Some(conf::merge_srv_conf),
+    create_srv_conf: None,
+    merge_srv_conf: None,
     create_loc_conf: Some(conf::create_loc_conf),
     merge_loc_conf: Some(conf::merge_loc_conf),
 };

@@ -21,7 +21,7 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::accounts::AccountSet;
-use crate::conf::{Key, Zone, ZoneUse, loc_conf, server_number};
+use crate::conf::{Key, Zone, ZoneUse, loc_conf};
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
@@ -454,7 +454,7 @@ unsafe fn with_accounts<R>(r: *mut ngx_http_request_t, counts: bool, f: impl FnO
     // SAFETY: a request of NGINX's.
     unsafe {
         match loc_conf(r).known.get() {
-            Some((server, accounts)) if *server == server_number(r) => f(accounts),
+            Some((server, accounts)) if *server == (*r).srv_conf => f(accounts),
             _ => f(&find_accounts(r, counts)),
         }
     }
@@ -485,7 +485,7 @@ unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet 
         }
         if lasting {
             // a location belongs to one server; if it did not, the first one would be served faster
-            let _ = conf.known.set((server_number(r), accounts.clone()));
+            let _ = conf.known.set(((*r).srv_conf, accounts.clone()));
         }
     }
     accounts
