@@ -144,6 +144,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     state::start(main, log);
     event_loop::hook();
     io::hook();
+    #[cfg(ngx_feature = "ssl")]
+    crate::tls::find_functions();
     #[cfg(ngx_feature = "threads")]
     crate::threads::hook();
     NGX_OK as ngx_int_t
@@ -319,6 +321,9 @@ impl Worker {
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
     pub fn end_wakeup(&mut self) {
+        if let Owner::Connection(at) = self.owner {
+            self.watch_handshake(at);
+        }
         self.switch(Owner::Loop);
         #[cfg(feature = "audit")]
         self.audit.end_wakeup();
