@@ -30,13 +30,13 @@ const style = bundle("src/style.css");
 const license = read("node_modules/uplot/LICENSE").trim();
 const { version } = JSON.parse(read("node_modules/uplot/package.json"));
 
-const means = (_, what, counted) =>
-  `<table class="means"><thead><tr><th scope="col">${what}</th><th class="bars" aria-hidden="true"></th>` +
+const means = (_, title, what, counted) =>
+  `<h3>${title}</h3><table class="means" aria-label="CPU per request: ${title}"><thead><tr><th scope="col">${what}</th><th class="bars" aria-hidden="true"></th>` +
   `<th scope="col">CPU/${counted === "Requests" ? "request" : "handshake"}</th><th scope="col">${counted}</th></tr></thead><tbody></tbody></table>`;
 
 const page = read("src/page.html")
   .replace("<html", `<!--\nuPlot ${version}, which draws the charts of this page:\n\n${license}\n-->\n<html`)
-  .replace(/\{\{means:(\w+):(\w+)\}\}/g, means)
+  .replace(/\{\{means:([\w ]+):(\w+):(\w+)\}\}/g, means)
   .replace("{{style}}", () => style)
   .replace("{{script}}", () => script);
 

@@ -107,8 +107,8 @@ readonly system_packages=(nginx nginx-dev)
 # parts of it that the vendored NGINX has built in, and a module of others that is tested next to this one
 readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mod-http-lua)
 readonly demo_packages=(openssl curl perl nghttp2-client)
-# promtool is in prometheus; python3-venv is for the HTTP/3 client, which Debian 12 has no package of
-readonly test_packages=(openssl curl perl nghttp2-client prometheus python3-venv)
+# promtool is in prometheus; python3-venv is for the HTTP/3 client, which Debian 12 has no package of; chromium is for t/page.t
+readonly test_packages=(openssl curl perl nghttp2-client prometheus python3-venv chromium chromium-driver)
 
 on_debian() { has dpkg-query && has apt-get; }
 

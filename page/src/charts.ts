@@ -100,10 +100,9 @@ export class StackedChart {
 
   /** For those who do not see it. */
   private told(): string {
-    const at = this.times.length - 1;
-    const known = this.layers.filter((layer) => layer.values[at] != null);
-    if (!known.length) return `${this.what}: no data yet`;
-    const now = known.map((layer) => `${layer.name} ${figure(layer.values[at]!)}`).join(", ");
+    const at = this.latest();
+    if (at < 0) return `${this.what}: no data yet`;
+    const now = this.layers.map((layer) => `${layer.name} ${figure(layer.values[at]!)}`).join(", ");
     return `${this.what}, in ${this.unit}, from ${timeOfDay(this.times[0]! * 1000)} to ${timeOfDay(this.times[at]! * 1000)}. Now: ${now}`;
   }
 
@@ -130,7 +129,7 @@ export class StackedChart {
       },
       axes: [
         { ...axes(), values: (_, ticks) => ticks.map((tick) => timeOfDay(tick * 1000).slice(0, tick % 60 ? 8 : 5)), space: 70, size: 28 },
-        { ...axes(), values: (_, ticks) => ticks.map(figure), size: 54 },
+        { ...axes(), values: (_, ticks) => ticks.map((tick) => String(+tick.toPrecision(6))), size: 54 },
       ],
       series: [
         {},
@@ -160,9 +159,14 @@ export class StackedChart {
     }));
   }
 
+  /** The last moment of which something is known, or -1. */
+  private latest(): number {
+    return this.layers[0]?.values.findLastIndex((value) => value !== null) ?? -1;
+  }
+
   /** Figures of the moment that is pointed at, or of the last one. */
   private figures(pointed: number | null): void {
-    const at = pointed ?? this.times.length - 1;
+    const at = pointed ?? this.latest();
     const values = this.names.querySelectorAll(".value");
     let sum: number | null = 0;
     this.layers.forEach((layer, i) => {
@@ -171,8 +175,9 @@ export class StackedChart {
       setText(values[i]!, value === null ? "–" : figure(value));
     });
     const time = this.times[at];
-    const when = pointed === null || time === undefined ? "" : ` at ${timeOfDay(time * 1000)}`;
-    setText(this.when, sum === null || time === undefined ? "no data yet" : `${figure(sum)} ${this.unit}${when}`);
+    const when = at === this.times.length - 1 || time === undefined ? "" : ` at ${timeOfDay(time * 1000)}`;
+    const none = pointed === null ? "no data yet" : `no data${when}`;
+    setText(this.when, sum === null || time === undefined ? none : `${figure(sum)} ${this.unit}${when}`);
   }
 
   private size(): { width: number; height: number } {

@@ -1,6 +1,6 @@
 // One domain: what it costs, and what moves its CPU per request.
 
-import { BarChart, StackedChart, colour } from "./charts.ts";
+import { BarChart, StackedChart } from "./charts.ts";
 import { byId, element, setText } from "./dom.ts";
 import { bytes, count, duration, figure, visible } from "./format.ts";
 import { type Account, OVERFLOW, type Zone, buckets } from "./model.ts";
@@ -77,7 +77,7 @@ export class Detail {
   }
 
   /** `account`: as it was last told; null: not asked yet, or gone. */
-  show(key: string, zone: Zone | undefined, now: Figures | null, account: Account | null): void {
+  show(key: string, zone: Zone | undefined, now: Figures | null, account: Account | null, hue: string): void {
     const isOther = this.key !== key;
     this.key = key;
     this.panel.hidden = false;
@@ -99,8 +99,8 @@ export class Detail {
       ["MB/s", figure(of("mb"))],
       ["CPU s/GB", figure(of("spg"))],
       ["In flight", count(account.in_flight)],
-      ["In all", `${count(account.requests)} requests, ${duration(account.cpu_ns)} of CPU, ${bytes(account.sent_bytes)} sent`],
       ["Responses", responses(account)],
+      ["In all", `${count(account.requests)} requests, ${duration(account.cpu_ns)} of CPU, ${bytes(account.sent_bytes)} sent`],
     ];
     const list = byId("detail-tiles");
     if (list.childElementCount !== tiles.length) {
@@ -110,7 +110,7 @@ export class Detail {
 
     this.chart.show(
       zone.history.map((moment) => moment.time),
-      [{ name: visible(key), colour: colour(0), values: zone.history.map(({ cores }) => (cores ? cores.get(key) ?? 0 : null)) }],
+      [{ name: visible(key), colour: hue, values: zone.history.map(({ cores }) => (cores ? cores.get(key) ?? 0 : null)) }],
     );
     const parts = (names: Record<string, string>, of: Record<string, { cpu_ns: number; requests?: number; handshakes?: number }> = {}) =>
       sorted(Object.keys(of), Object.keys(names)).map((name) => {
@@ -124,16 +124,21 @@ export class Detail {
 
     const bars = buckets(account);
     byId("histogram").hidden = bars.length === 0;
-    const bound = (le: number, i: number) => (le === Infinity ? `> ${duration(bars[i - 1]?.le ?? 10e9)}` : duration(le));
+    const bound = (le: number, i: number) => (le === Infinity ? `> ${limit(bars[i - 1]?.le ?? 10e9)}` : `≤ ${limit(le)}`);
     this.histogram.show(bars.map(({ le }, i) => bound(le, i)), bars.map(({ requests }) => requests));
     const body = byId("histogram-table").querySelector("tbody")!;
     body.replaceChildren(...bars.map(({ le, requests }, i) => {
-      const th = element("th", { text: le === Infinity ? bound(le, i) : `up to ${bound(le, i)}` });
+      const th = element("th", { text: le === Infinity ? bound(le, i) : `up to ${limit(le)}` });
       th.scope = "row";
       return element("tr", {}, th, element("td", { text: count(requests) }));
     }));
     if (isOther && matchMedia("(max-width: 1080px)").matches) this.panel.scrollIntoView({ block: "start" });
   }
+}
+
+/** A bound of the histogram: these are round. */
+function limit(ns: number): string {
+  return ns < 1e6 ? `${ns / 1e3} µs` : ns < 1e9 ? `${ns / 1e6} ms` : `${ns / 1e9} s`;
 }
 
 function responses(account: Account): string {

@@ -76,6 +76,8 @@ export interface WorkerRate {
 const REMEMBERED_KEYS = 32;
 /** How much is remembered, in moments. */
 const REMEMBERED_MOMENTS = 900;
+/** Answers that come sooner after each other are not compared: so little time is measured badly. */
+const LEAST_MS = 250;
 /** Two clocks, of the server and of the browser, may go so differently before one of them was set. */
 const CLOCKS_MAY_DIFFER_MS = 5000;
 
@@ -187,9 +189,8 @@ export class Zone {
     return false;
   }
 
-  /** Nothing is known for a while. */
+  /** Nothing is known for a while; the last rates stay until there are others. */
   interrupt(): void {
-    this.rates = null;
     const last = this.history.at(-1);
     if (last?.cores) this.remember({ time: last.time + 0.001, cores: null, all: NaN });
   }
@@ -281,7 +282,8 @@ export class Model {
     const timeMs = Date.parse(status.time);
     const news = { restarted: false, reloaded: false, clockSet: false };
     const passed = timeMs - (this.last?.timeMs ?? NaN);
-    if (passed === 0 && !this.interrupted) return news;
+    const isKnown = Object.keys(status.zones).every((name) => this.zones.has(name));
+    if (!this.interrupted && isKnown && passed >= 0 && passed < LEAST_MS) return news;
     const differ = Math.abs(passed - (askedMs - this.atBrowserMs));
     news.clockSet = passed < 0 || (!this.interrupted && differ > CLOCKS_MAY_DIFFER_MS + tookMs);
     let isContinued = !this.interrupted && !news.clockSet && passed > 0;

@@ -6,6 +6,7 @@ import { keyArgument } from "./format.ts";
 /** An answer that takes longer is given up. */
 const PATIENCE_MS = 30_000;
 const LONGEST_WAIT_MS = 30_000;
+const SOON_MS = 1000;
 
 /** The endpoint answered, but not with the status. */
 export class Refused extends Error {
@@ -65,9 +66,12 @@ export class Poller {
   failures = 0;
   /** when the next one begins, by performance.now() */
   next = 0;
+  /** the next one is wanted soon, whatever the interval */
+  isUrgent = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private running: AbortController | null = null;
   private stopped = true;
+  private again = false;
 
   constructor(
     private readonly task: (signal: AbortSignal) => Promise<void>,
@@ -79,12 +83,14 @@ export class Poller {
   start(): void {
     this.stopped = false;
     clearTimeout(this.timer);
-    if (!this.running) void this.run();
+    if (this.running) this.again = true;
+    else void this.run();
   }
 
   /** Ends, and gives up what is under way. */
   stop(): void {
     this.stopped = true;
+    this.again = false;
     clearTimeout(this.timer);
     this.running?.abort();
   }
@@ -104,12 +110,14 @@ export class Poller {
     this.running = null;
     if (this.stopped) return;
     const took = performance.now() - begin;
-    const wait = this.failures
-      ? Math.min(LONGEST_WAIT_MS, 1000 * 2 ** Math.min(this.failures - 1, 10))
+    const interval = this.isUrgent ? Math.min(this.intervalMs, SOON_MS) : this.intervalMs;
+    this.wait(
+      this.again ? 0
+      : this.failures ? Math.min(LONGEST_WAIT_MS, 1000 * 2 ** Math.min(this.failures - 1, 10))
       // answers that take long are asked for more rarely: half of the time the server has rest
-      : Math.max(this.intervalMs - took, took, 50);
-    // an aborted task that was started again goes on at once
-    this.wait(control.signal.aborted ? 0 : wait);
+      : Math.max(interval - took, took, 50),
+    );
+    this.again = this.isUrgent = false;
   }
 
   private wait(ms: number): void {

@@ -124,6 +124,13 @@ export class Table {
     if (row !== null && this.focused() === null) this.reveal(row);
   }
 
+  /** Puts the keyboard on the row that it was on, or on the first one. */
+  focus(): void {
+    const first = this.data?.keys[this.data.order[0] ?? -1];
+    const key = this.active ?? first;
+    if (key !== undefined) this.reveal(key);
+  }
+
   private isShown(key: string): boolean {
     return this.rowOf(key) >= 0;
   }
@@ -182,6 +189,7 @@ export class Table {
   private draw(): void {
     const data = this.data;
     if (!data) return;
+    const focused = this.focused();
     const n = Math.min(data.order.length, MOST_ROWS);
     const seen = Math.ceil((this.box.clientHeight || ROW_PX * 20) / ROW_PX) + 2 * MARGIN;
     const wanted = Math.min(n, seen);
@@ -192,7 +200,6 @@ export class Table {
     }
     while (this.rows.length > wanted) this.rows.pop()!.tr.remove();
 
-    const focused = this.focused();
     this.first = this.firstRow();
     pad(this.before, this.first * ROW_PX);
     pad(this.after, (n - this.first - wanted) * ROW_PX);

@@ -81,10 +81,10 @@ sub _do { my ($self, $method, $path, $body) = @_; return $self->call($method, "$
 sub go { my ($self, $url) = @_; return $self->_do(POST => '/url', { url => $url }) }
 sub refresh { my ($self) = @_; return $self->_do(POST => '/refresh') }
 
-# The value of a JavaScript expression, or of a body with return.
+# The value of a JavaScript expression, or of a body that begins with return or const.
 sub js {
     my ($self, $script, @arguments) = @_;
-    $script = "return ($script)" unless $script =~ /\breturn\b/;
+    $script = "return ($script)" unless $script =~ /^\s*(?:return|const)\b/;
     return $self->_do(POST => '/execute/sync', { script => $script, args => \@arguments });
 }
 
