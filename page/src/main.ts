@@ -61,10 +61,10 @@ async function poll(signal: AbortSignal): Promise<void> {
     throw error;
   }
   slowMs = performance.now() - began;
-  // for the browser's own tools, and for tests; the one before is forgotten, or they would pile up
-  performance.clearMeasures("request_cpu answer");
-  performance.measure("request_cpu answer", { start: began });
+  measured("answer", began);
+  const told = performance.now();
   const news = model.feed(status, began, slowMs, one === null, choice.key);
+  measured("take", told);
   askForAll = news.reloaded;
   if (choice.zone === null || !model.zones.has(choice.zone)) {
     // a zone that was asked for by name, and is not there, is said to be missing
@@ -104,8 +104,13 @@ function failed(error: unknown): void {
 function show(): void {
   const began = performance.now();
   showAll();
-  performance.clearMeasures("request_cpu show");
-  performance.measure("request_cpu show", { start: began });
+  measured("show", began);
+}
+
+/** For the browser's own tools, and for tests. What was measured before is forgotten, or it would pile up. */
+function measured(what: string, start: number): void {
+  performance.clearMeasures(`request_cpu ${what}`);
+  performance.measure(`request_cpu ${what}`, { start });
 }
 
 function showAll(): void {
