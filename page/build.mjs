@@ -17,7 +17,7 @@ function bundle(entry, options = {}) {
     minify: true,
     write: false,
     charset: "utf8",
-    target: ["chrome123", "firefox120", "safari17.5"],
+    target: ["chrome123", "firefox128", "safari17.5"],
     legalComments: "none",
     ...options,
   });

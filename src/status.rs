@@ -56,30 +56,24 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     let (content, by_accept) = content(request);
     let mut text = Vec::new();
     let mut answer = None;
-    let mut is_page = false;
-    let (status, content_type) = match content.and_then(|content| answered(request, content)) {
-        Ok(Answered::Page) => {
-            is_page = true;
-            (NGX_HTTP_OK, "text/html; charset=utf-8")
-        }
+    let (status, content_type, headers) = match content.and_then(|content| answered(request, content)) {
+        Ok(Answered::Page) => (NGX_HTTP_OK, "text/html; charset=utf-8", page(request, by_accept, &mut text)),
         Ok(Answered::Status(status, format)) => {
             answer = Some(Answer::new(status, format));
-            (NGX_HTTP_OK, format.content_type())
+            (NGX_HTTP_OK, format.content_type(), status_headers(request, by_accept))
         }
         Err(Refused { status, format, message }) => {
             render::error(format, &message, &mut text);
-            (status, format.content_type())
+            (status, format.content_type(), status_headers(request, by_accept))
         }
     };
+    if headers.is_none() {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+    }
     request.headers_out.status = status as ngx_uint_t;
     request.headers_out.content_type =
         ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
     request.headers_out.content_type_len = content_type.len();
-    let headers =
-        if is_page { page(request, by_accept, &mut text) } else { status_headers(request, by_accept) };
-    if headers.is_none() {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-    }
     // SAFETY: as above.
     unsafe { send(r, answer, text) }
 }

@@ -94,7 +94,7 @@ export class StackedChart {
     } else {
       this.plot.setData(this.stacked());
     }
-    this.figures(null);
+    this.figures(this.plot.cursor.idx ?? null);
     this.canvas.setAttribute("aria-label", this.told());
   }
 

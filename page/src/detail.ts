@@ -83,7 +83,7 @@ export class Detail {
     this.panel.hidden = false;
     setText(byId("detail-key"), key === OVERFLOW ? "* (what found no room)" : visible(key));
     const place = zone ? zone.totals.keys.indexOf(key) : -1;
-    const isGone = zone !== undefined && place < 0;
+    const isGone = place < 0;
     const message = byId("detail-message");
     message.hidden = !isGone && account !== null;
     setText(message, isGone ? "This domain is not in the zone, or not yet." : "Waiting for its figures…");

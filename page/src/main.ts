@@ -276,6 +276,8 @@ function showTable(): void {
     colours: colours.all(),
   });
   setText(byId("found"), choice.search === "" ? `${count(keys.length)} domains` : `${count(found.length)} of ${count(keys.length)} domains`);
+  // read aloud for those who search, not whenever a domain is new
+  byId("found").setAttribute("aria-live", choice.search === "" ? "off" : "polite");
   const none = byId("none-found");
   none.hidden = found.length > 0;
   setText(none, `No domain contains “${visible(choice.search)}”.`);

@@ -96,8 +96,11 @@ export class Columns {
     this.inFlight = new Float64Array(n);
   }
 
-  static of(accounts: Record<string, Account>): Columns {
-    const columns = new Columns(Object.keys(accounts));
+  /** Where the keys are those that were there before, they are the same array. */
+  static of(accounts: Record<string, Account>, before: Columns): Columns {
+    const keys = Object.keys(accounts);
+    const same = keys.length === before.keys.length && keys.every((key, i) => key === before.keys[i]);
+    const columns = new Columns(same ? before.keys : keys);
     columns.keys.forEach((key, i) => {
       const account = accounts[key]!;
       columns.cpuNs[i] = account.cpu_ns;
@@ -152,8 +155,8 @@ export class Zone {
   /** Takes an answer; whether the counters have begun anew. */
   feed(status: ZoneStatus, timeMs: number, isContinued: boolean, watched: string | null): boolean {
     const { keys, ...rest } = status;
-    const now = Columns.of(keys);
     const before = this.totals;
+    const now = Columns.of(keys, before);
     const places = now.placesIn(before);
     const restarted = !Number.isNaN(this.timeMs) && hasFallen(now, before, places);
     const hadTime = this.timeMs;
