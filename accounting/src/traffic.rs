@@ -10,6 +10,7 @@
 //! a line that was torn, and goes on. Of all writers one at a time may touch journal and file; the caller takes care of that.
 
 use core::cell::UnsafeCell;
+use core::hash::Hasher;
 use core::mem::size_of;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -18,6 +19,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::io;
+
+use siphasher::sip::SipHasher13;
 
 use crate::account::{Account, CLASSES};
 use crate::key;
@@ -229,6 +232,15 @@ pub const BASELINE_BYTES: usize = size_of::<Baseline>();
 /// Bytes of shared memory for a log of a zone of `zone_bytes` bytes, without room for accounts that cannot be there.
 pub fn region_bytes(zone_bytes: usize) -> usize {
     size_of::<Header>() + (zone_bytes / ACCOUNT_BYTES + 1) * BASELINE_BYTES
+}
+
+/// What a log of this zone and file is known by to other processes: sixteen digits.
+pub fn name_of(zone: &[u8], path: &[u8]) -> String {
+    let mut hasher = SipHasher13::new();
+    hasher.write(zone);
+    hasher.write(b"\0");
+    hasher.write(path);
+    format!("{:016x}", hasher.finish())
 }
 
 /// A view of what a log has written. Copies are views of the same one.
