@@ -314,6 +314,10 @@ impl Append for Descriptor<'_> {
         self.file.write(bytes)
     }
 
+    fn cut(&mut self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         if self.readable.is_none() {
             // the same file, whatever its name is now

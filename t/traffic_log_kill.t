@@ -17,7 +17,7 @@ $t->html('a.txt', "plain\n");
 my ($log, $hourly) = map { $t->dir . "/$_.log" } qw(traffic hourly);
 
 # Keys enough for many batches: a part takes some milliseconds
-my $keys = 3000;
+my $keys = 5000;
 my %part = (main => 'worker_processes 3;', log => 0, http => <<"EOC");
     request_cpu_zone \$arg_k zone=keys:8m state=state;
     request_cpu_zone \$host zone=hosts:1m;
@@ -61,7 +61,7 @@ my @clients = map { detached(sub { srand; load($seconds) }) } 1 .. 2;
 my ($end, $kills) = (time + $seconds, 0);
 # Writers are at it when a second ends. All workers are killed then, or some, or one at any other time.
 while (time < $end - 1) {
-    my $after = rand(0.025) - 0.002;
+    my $after = rand(0.015) - 0.001;
     my $at = POSIX::ceil(time + 0.05) + $after;
     $at = time + rand if rand > 0.8;
     my $left = $at - time;

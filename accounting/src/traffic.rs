@@ -436,6 +436,12 @@ pub trait Append {
     /// Those of the system. Nothing has been written then.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Cuts it to this size.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn cut(&mut self, size: u64) -> io::Result<()>;
+
     /// Some of the bytes there, no more than fit; none at its end.
     ///
     /// # Errors
@@ -463,7 +469,7 @@ pub struct Written {
 
 impl Ledger {
     /// Brings to an end what a writer before has begun: it was killed, or there was an error. `files` are those that it may have
-    /// written into, as far as they are known.
+    /// written into, as far as they are known; the last one is the file that is written now.
     ///
     /// If the file is gone, or it is no regular one, nobody can know how much of the batch is in it: it is taken as written.
     ///
@@ -483,16 +489,15 @@ impl Ledger {
         // SAFETY: a text of that length is there, and only the one writer touches it.
         let text = unsafe { &(&*journal.text.get())[..bytes] };
         let mut found = Found::Within(self.known(bytes));
-        for file in files {
+        let last = files.len().saturating_sub(1);
+        for (at, file) in files.iter_mut().enumerate() {
             let about = file.about()?;
             if about.id == journal.file.each_ref().map(|part| part.load(Relaxed)) {
                 found = self.look(text, &mut **file, about);
                 if let Found::AtEnd(start @ 1..) = found
                     && start < bytes
                 {
-                    // a line may be torn, and readers that follow the file would not like it to be cut
-                    self.write(text, start, &mut **file)?;
-                    found = Found::Within(bytes);
+                    found = self.complete(text, start, &mut **file, at == last)?;
                 }
                 break;
             }
@@ -500,6 +505,28 @@ impl Ledger {
         let (Found::AtEnd(there) | Found::Within(there)) = found;
         self.settle(there);
         Ok(())
+    }
+
+    /// A file ends with so much of the text, maybe within a line. Readers that follow the file would not like it to be cut, so the
+    /// rest is written; in a file that was moved away, where that is not possible, half a line goes.
+    fn complete(
+        &self,
+        text: &[u8],
+        start: usize,
+        file: &mut dyn Append,
+        is_current: bool,
+    ) -> io::Result<Found> {
+        let Err(error) = self.write(text, start, file) else { return Ok(Found::Within(text.len())) };
+        if is_current {
+            return Err(error);
+        }
+        let there = (self.journal().written.load(Relaxed) as usize).min(text.len());
+        let lines = text[..there].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let size = file.about()?.size;
+        if file.cut(size.saturating_sub((there - lines) as u64)).is_err() {
+            // then it stays: what others have there may be more than this
+        }
+        Ok(Found::Within(lines))
     }
 
     /// What is there as far as it is known without the file: after an error, it is; of a writer that was killed, all.
@@ -814,6 +841,12 @@ mod tests {
             disk.bytes.extend_from_slice(&bytes[..fits]);
             disk.room -= fits;
             Ok(fits)
+        }
+
+        fn cut(&mut self, size: u64) -> io::Result<()> {
+            step();
+            self.0.borrow_mut().bytes.truncate(size as usize);
+            Ok(())
         }
 
         fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
@@ -1139,6 +1172,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_cannot_be_completed_in_a_file_of_before_goes() {
+        for room in 0..700 {
+            for steps in [1000, 5, 20] {
+                let zone = new_zone();
+                let (before, after) = (new_disk(1), new_disk(2));
+                (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+                before.borrow_mut().room = room;
+                let _ = zone.write(400, &[&before]);
+                before.borrow_mut().room = room % 50;
+                killed_after(Some(steps), || zone.write(400, &[&before, &after]).unwrap());
+                zone.write(400, &[&before, &after]).unwrap();
+                zone.check(&[&before, &after]).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn what_others_write_into_the_file_is_no_trouble() {
         for steps in 0..200 {
             let zone = new_zone();
@@ -1236,12 +1286,11 @@ mod tests {
                 let _ = killed_after(steps, || zone.write(batch_bytes, &last));
                 // files are kept until what is in them has been looked at
                 if rotate && (disks.len() < 2 || !zone.ledger.is_open()) {
-                    disks.last().unwrap().borrow_mut().room = usize::MAX;
                     disks.push(new_disk(disks.len() as u64));
                 }
             }
-            disks.iter().for_each(|disk| disk.borrow_mut().room = usize::MAX);
             let from = disks.len().saturating_sub(2);
+            disks.last().unwrap().borrow_mut().room = usize::MAX;
             zone.write(BATCH_BYTES, &disks[from..].iter().collect::<Vec<_>>()).unwrap();
             let all: Vec<&RefCell<Disk>> = disks.iter().collect();
             if let Err(reason) = zone.check(&all) {
