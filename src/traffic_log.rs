@@ -17,7 +17,7 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -50,8 +50,8 @@ const RETRY_MS: u64 = 10_000;
 const POLL_MS: u64 = 200;
 /// How long a worker sleeps at most: the clock of the wall may be set.
 const SLEEP_MS: u64 = 60_000;
-/// How long the last part waits for a writer that is at it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process that ends waits for a writer that does not get on.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A log of the configuration. In the configuration's pool.
 pub struct Log {
@@ -182,8 +182,16 @@ fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(),
         }
     }
     log.memory = zones::shared_memory(&name, bytes, shm.shm.log);
-    let base = log.memory.as_ref().map(Memory::base).or_else(|| zones::take_all(shm, bytes));
-    let base = base.ok_or(accounting::table::Error::TooSmall)?;
+    let base = match &log.memory {
+        Some(memory) => memory.base(),
+        None => {
+            let base = zones::take_all(shm, bytes).ok_or(accounting::table::Error::TooSmall)?;
+            // a debugging slab allocator fills what it gives out (`ngx_slab_junk`)
+            // SAFETY: it has given out as many bytes.
+            unsafe { base.write_bytes(0, bytes) };
+            base
+        }
+    };
     // SAFETY: memory that nobody else uses, all zero since it is new, at the start of a page; it stays as long as the log.
     let ledger = unsafe { Ledger::create(base, bytes, table, now().monotonic_ms) }?;
     Lock::make(&ledger);
@@ -285,8 +293,13 @@ struct Held {
 
 impl Held {
     fn of(file: *const ngx_open_file_t) -> io::Result<Held> {
-        // SAFETY: the file is open as long as its cycle is in use, in which the caller is.
-        let file = unsafe { BorrowedFd::borrow_raw((*file).fd) }.try_clone_to_owned().map(File::from)?;
+        // SAFETY: files live in the configuration's pool.
+        let descriptor = unsafe { (*file).fd };
+        if descriptor < 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // SAFETY: it is open as long as its cycle is in use, in which the caller is.
+        let file = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map(File::from)?;
         let id = Descriptor::new(&file).about()?.id;
         Ok(Held { file: Arc::new(file), id })
     }
@@ -294,13 +307,14 @@ impl Held {
 
 struct Descriptor<'a> {
     file: &'a File,
+    progress: Option<&'a AtomicU64>,
     /// NGINX opens its files to be written only
     readable: Option<File>,
 }
 
 impl Descriptor<'_> {
     fn new(file: &File) -> Descriptor<'_> {
-        Descriptor { file, readable: None }
+        Descriptor { file, progress: None, readable: None }
     }
 }
 
@@ -311,7 +325,11 @@ impl Append for Descriptor<'_> {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let count = self.file.write(bytes)?;
+        if let Some(progress) = self.progress {
+            progress.fetch_add(1, Relaxed);
+        }
+        Ok(count)
     }
 
     fn cut(&mut self, size: u64) -> io::Result<()> {
@@ -336,6 +354,8 @@ struct Job {
     host: String,
     zone: String,
     path: String,
+    /// how often something has been written, for who waits for it
+    progress: AtomicU64,
     /// keep the memory of the ledger and of the table
     _mappings: [Option<Arc<MmapRaw>>; 2],
 }
@@ -361,6 +381,7 @@ impl Job {
             host: text(&cycle.hostname),
             zone: text(&log.zone_name),
             path: text(&log.path),
+            progress: AtomicU64::new(0),
             _mappings: [log.memory.as_ref(), zone.memory.as_ref()].map(|memory| memory.map(Memory::mapping)),
         })
     }
@@ -368,7 +389,7 @@ impl Job {
     /// Writes a part to the last one of the files; an earlier one is that of before, where something may not have been brought to
     /// its end. Whether there is anything to say of it.
     fn write(&self, files: &[Held], reason: Reason) -> Option<News> {
-        let patience = if reason == Reason::Last { PATIENCE } else { Duration::ZERO };
+        let patience = if reason == Reason::Last { PATIENCE / 2 } else { Duration::ZERO };
         let Some(_lock) = Lock::take(&self.ledger, patience) else {
             return (reason == Reason::Last).then_some(News::Busy);
         };
@@ -377,16 +398,39 @@ impl Job {
         }
         match self.write_locked(files, reason) {
             Ok(()) => (self.ledger.note_error(0) != 0).then_some(News::Recovered),
-            Err(error) => {
-                self.ledger.set_next_try(now().monotonic_ms + RETRY_MS.min(self.interval_ms));
-                let number = error.raw_os_error().unwrap_or(libc::EIO) as u32;
-                (self.ledger.note_error(number) != number).then_some(News::Failed(error))
-            }
+            Err(error) => self.failed(error),
         }
     }
 
+    /// Says so, unless that has been said before.
+    fn failed(&self, error: io::Error) -> Option<News> {
+        self.ledger.set_next_try(now().monotonic_ms + RETRY_MS.min(self.interval_ms));
+        let number = error.raw_os_error().unwrap_or(libc::EIO) as u32;
+        (self.ledger.note_error(number) != number).then_some(News::Failed(error))
+    }
+
+    /// Waits for a thread that writes, but not for one that does not get on: the process may end at any time, since that is what
+    /// the journal is for.
+    fn wait_for(&self, thread: JoinHandle<Option<News>>) -> Option<News> {
+        let mut last = (std::time::Instant::now(), self.progress.load(Relaxed));
+        while !thread.is_finished() {
+            let progress = self.progress.load(Relaxed);
+            if progress != last.1 {
+                last = (std::time::Instant::now(), progress);
+            } else if last.0.elapsed() > PATIENCE {
+                return Some(News::Hangs);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        thread.join().ok().flatten()
+    }
+
     fn write_locked(&self, files: &[Held], reason: Reason) -> io::Result<()> {
-        let mut files: Vec<Descriptor> = files.iter().map(|held| Descriptor::new(&held.file)).collect();
+        let open = |held| {
+            let Held { file, .. }: &Held = held;
+            Descriptor { progress: Some(&self.progress), ..Descriptor::new(file) }
+        };
+        let mut files: Vec<Descriptor> = files.iter().map(open).collect();
         let mut all: Vec<&mut dyn Append> = files.iter_mut().map(|file| file as &mut dyn Append).collect();
         self.ledger.resolve(&mut all)?;
         let file = all.pop().ok_or(io::ErrorKind::NotFound)?;
@@ -408,6 +452,8 @@ enum News {
     Recovered,
     /// Another process writes, and does not come to an end.
     Busy,
+    /// This one does not.
+    Hangs,
 }
 
 impl News {
@@ -434,6 +480,13 @@ impl News {
                     NGX_LOG_ERR,
                     log,
                     "request_cpu_log \"{path}\" of zone \"{zone}\" lacks its last part: another process is writing"
+                );
+            }
+            News::Hangs => {
+                ngx_log_error!(
+                    NGX_LOG_ERR,
+                    log,
+                    "request_cpu_log \"{path}\" of zone \"{zone}\" is not waited for any longer"
                 );
             }
         }
@@ -489,7 +542,7 @@ fn last_part(job: Arc<Job>, files: Vec<Held>, log: *mut ngx_log_t) {
     let its = job.clone();
     match state::spawn(move || its.write(&files, Reason::Last)) {
         Ok(thread) => {
-            if let Some(news) = thread.join().ok().flatten() {
+            if let Some(news) = job.wait_for(thread) {
                 news.log(&job, log);
             }
         }
@@ -624,14 +677,17 @@ impl Writing {
             job.write(&files, Reason::Due)
         }) {
             Ok(thread) => self.running = Some(thread),
-            Err(error) => News::Failed(error).log(&self.job, log),
+            Err(error) => {
+                if let Some(news) = self.job.failed(error) {
+                    news.log(&self.job, log);
+                }
+            }
         }
     }
 
     /// Waits for the thread, and says what went wrong.
     fn finish(&mut self, log: *mut ngx_log_t) {
-        let news = self.running.take().and_then(|thread| thread.join().ok().flatten());
-        if let Some(news) = news {
+        if let Some(news) = self.running.take().and_then(|thread| self.job.wait_for(thread)) {
             news.log(&self.job, log);
         }
     }

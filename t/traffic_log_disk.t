@@ -19,7 +19,7 @@ mkdir $folder;
 my $log = "$folder/traffic.log";
 
 my %part = (main => 'worker_processes 2;', log => 0, http => <<"EOC");
-    request_cpu_zone \$arg_k zone=keys:1m;
+    request_cpu_zone \$arg_k zone=keys:4m;
     request_cpu zone=keys;
     request_cpu_log {{dir}}/disk/traffic.log zone=keys interval=1s;
     server {
@@ -186,7 +186,30 @@ cmp_ok(time - $began, '<', 5, 'requests are served while the log waits');
 is(scalar($t->workers), 2, 'by all workers');
 ok(wait_until(15, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
     or diag(join "\n", unwritten(eval { sums("$folder/read") } || {}, counters_of($t, 'keys')));
+
+# The writer waits for the pipe, and dies: another one goes on
+ask("more$_.", 100) for 1 .. 6;
+sleep 1.5;
+$t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
+for my $pid ($t->workers) {
+    kill KILL => $pid;
+    ok(wait_until(10, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }), 'a worker is killed, maybe in the middle of a write');
+}
+drain();
+ask('then', 3);
+ok(wait_until(15, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
+my %seen;
+$seen{$_}++ for $read =~ /"key":"(more[\d.]+)"/g;
+is(scalar(grep { $_ > 1 } values %seen), 0, 'and nothing twice');
+cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'what is lost is what a write takes, at most');
+
+# It is not read any more
+ask("end$_.", 100) for 1 .. 6;
+sleep 1.5;
+$began = time;
+is($t->stop(within => 40), 0, 'NGINX ends, though nobody reads the pipe');
+cmp_ok(time - $began, '<', 30, 'soon');
+like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/, 'and says what is missing');
 close $pipe;
-is($t->stop, 0, 'stop');
 
 $t->done;

@@ -210,4 +210,32 @@ $t->account_with('hosts', 'one.test', 25);
 ok(wait_until(10, sub { sums($log)->{'one.test'}{requests} == 25 }), 'all is in the log');
 my $counters = counters_of($t, 'hosts')->{'one.test'};
 is($counters->{requests}, 25, 'as it is counted');
+is($t->stop, 0, 'stop');
+
+# Workers of another user, in a folder that they may not even look into
+SKIP: {
+    skip('only root can be another user', 6) if $> != 0;
+    my $folder = $t->dir . '/private';
+    mkdir $folder, 0700;
+    my ($file, $rotated) = ("$folder/traffic.log", "$folder/traffic.log.1");
+    my $group = getgrgid((getpwnam 'nobody')[3]);
+    my $raw = $t->_config(%part, http => http(logs => 'request_cpu_log private/traffic.log zone=hosts interval=1s;')) =~ s/user root;/user nobody $group;/r;
+    chmod 0777, glob $t->dir . '/temp';
+    $t->start(raw => $raw);
+    ask('one.test', 5);
+    settles('workers that are nobody write a file of root', $file);
+    rename $file, $rotated;
+    # as logrotate does with "create", since nobody may not make files there
+    chmod 0711, $folder;
+    kill USR1 => $t->master;
+    ok(wait_until(5, sub { -e $file && (stat $file)[4] == getpwnam 'nobody' }), 'a new file is theirs');
+    ask('one.test', 5);
+    settles('and written', $file, $rotated);
+    ok((stat $file)[7] > 0, 'in its turn');
+    my $slow = slow('slow.test');
+    ok($t->reload, 'a reload');
+    finish($slow);
+    settles('changes nothing', $file, $rotated);
+    is($t->stop, 0, 'stop');
+}
 $t->done;
