@@ -11,8 +11,8 @@
 //! that hangs, since its disk does, is waited for: it may go on writing at any time. What was counted meanwhile stays in the
 //! accounts.
 //!
-//! When NGINX ends, its master writes what is left, after its workers. A worker that was told to finish leaves writing to its
-//! successors; unless they have other accounts or no such log, since then nobody else would write what is left.
+//! When NGINX ends, its master writes what is left, after its workers; so it does when a reload removes a log. A worker that was
+//! told to finish leaves writing to its successors; unless they have other accounts, since then nobody else would do it.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -210,17 +210,28 @@ pub fn close_descriptors(main: &MainConf) {
     main.logs().iter().filter_map(|&log| unsafe { (*log).memory.as_mut() }).for_each(Memory::close);
 }
 
-/// A configuration is complete: logs of the one before that it does not continue are left to the workers of before.
+/// A configuration is complete. Logs of the one before that it does not continue get their last part; if it has not their
+/// accounts any more, that is not the end: workers of before may still count there.
 pub fn retire_others(cycle: &ngx_cycle_t) {
     // SAFETY: the cycle before, until `ngx_init_cycle` is done; the first time, it is `init_cycle` of NGINX's main function.
     let before = unsafe { cycle.old_cycle.as_ref() }.filter(|before| !before.conf_ctx.is_null());
-    let Some(before) = before.and_then(|before| main_conf(before)) else { return };
-    let now = main_conf(cycle);
-    for old in logs(before).filter_map(|log| log.ledger) {
-        let mut ledgers = now.iter().flat_map(|main| logs(main)).filter_map(|log| log.ledger);
-        if !ledgers.any(|ledger| ledger.is(&old)) {
-            old.retire();
+    let Some((before, logs_before)) = before.and_then(|before| Some((before, main_conf(before)?))) else {
+        return;
+    };
+    let main = main_conf(cycle);
+    for old in logs(logs_before) {
+        let now = || main.iter().flat_map(|main| logs(main));
+        let is_continued = |its: &Ledger| now().filter_map(|log| log.ledger).any(|ledger| ledger.is(its));
+        let Some(job) = Job::of(old, before).filter(|job| !is_continued(&job.ledger)) else { continue };
+        // SAFETY: zones live in the configuration's pool.
+        let zones = main.iter().flat_map(|main| main.zones()).map(|&zone| unsafe { &*zone });
+        let mut tables = zones.filter_map(|zone| zone.table);
+        let has_table = tables.any(|table| table.id() == job.table.id());
+        if !has_table {
+            job.ledger.retire();
         }
+        let reason = if has_table { Reason::Removed } else { Reason::Last };
+        last_part(Arc::new(job), Held::of(old.file), reason, cycle.log);
     }
 }
 
@@ -365,8 +376,10 @@ struct Job {
 enum Reason {
     /// Its interval is over.
     Due,
-    /// Nobody will write more.
+    /// Nobody may be there to write more.
     Last,
+    /// Nobody is to write more.
+    Removed,
 }
 
 impl Job {
@@ -389,16 +402,21 @@ impl Job {
     /// Writes a part to the last one of the files; an earlier one is that of before, where something may not have been brought to
     /// its end. Whether there is anything to say of it.
     fn write(&self, files: &[Held], reason: Reason) -> Option<News> {
-        let patience = if reason == Reason::Last { PATIENCE / 2 } else { Duration::ZERO };
+        let patience = if reason == Reason::Due { Duration::ZERO } else { PATIENCE / 2 };
         let Some(_lock) = Lock::take(&self.ledger, patience) else {
-            return (reason == Reason::Last).then_some(News::Busy);
+            return (reason != Reason::Due).then_some(News::Busy);
         };
-        if reason == Reason::Due && !self.ledger.is_due(now(), self.interval_ms) {
+        if self.ledger.is_closed() || reason == Reason::Due && !self.ledger.is_due(now(), self.interval_ms) {
             return None;
         }
-        match self.write_locked(files, reason) {
+        let result = self.write_locked(files, reason);
+        if reason == Reason::Removed {
+            self.ledger.close();
+        }
+        match result {
             Ok(()) => (self.ledger.note_error(0) != 0).then_some(News::Recovered),
-            Err(error) => self.failed(error),
+            Err(error) if reason == Reason::Due => self.failed(error),
+            Err(error) => Some(News::Lost(error)),
         }
     }
 
@@ -439,7 +457,7 @@ impl Job {
         let now = now();
         let end = match reason {
             Reason::Due => self.ledger.end_of_part(now, self.interval_ms),
-            Reason::Last => now,
+            Reason::Last | Reason::Removed => now,
         };
         let part = Part::new(&utc(end.wall_ms), end.monotonic_ms, &self.host, &self.zone, batch_bytes);
         self.ledger.write_part(&self.table, &part, file).map(drop)
@@ -450,6 +468,8 @@ impl Job {
 enum News {
     Failed(io::Error),
     Recovered,
+    /// It was the last part.
+    Lost(io::Error),
     /// Another process writes, and does not come to an end.
     Busy,
     /// This one does not.
@@ -473,6 +493,13 @@ impl News {
                     NGX_LOG_NOTICE,
                     log,
                     "request_cpu_log \"{path}\" of zone \"{zone}\" is written again"
+                );
+            }
+            News::Lost(error) => {
+                ngx_log_error!(
+                    NGX_LOG_ERR,
+                    log,
+                    "request_cpu_log \"{path}\" of zone \"{zone}\" lacks its last part: {error}"
                 );
             }
             News::Busy => {
@@ -530,23 +557,28 @@ pub fn exit_master(cycle: *mut ngx_cycle_t) {
     let (cycle, log) = unsafe { (&*cycle, (*cycle).log) };
     for of in logs(main) {
         let Some(job) = Job::of(of, cycle) else { continue };
-        match Held::of(of.file) {
-            Ok(held) => last_part(Arc::new(job), vec![held], log),
-            Err(error) => News::Failed(error).log(&job, log),
-        }
+        last_part(Arc::new(job), Held::of(of.file), Reason::Last, log);
+    }
+}
+
+/// Writes it in the master.
+fn last_part(job: Arc<Job>, held: io::Result<Held>, reason: Reason, log: *mut ngx_log_t) {
+    match held {
+        Ok(held) => write_and_wait(job, vec![held], reason, log),
+        Err(error) => News::Lost(error).log(&job, log),
     }
 }
 
 /// In a thread, which gets no signals: `SIGXFSZ` is to be an error of `write`.
-fn last_part(job: Arc<Job>, files: Vec<Held>, log: *mut ngx_log_t) {
+fn write_and_wait(job: Arc<Job>, files: Vec<Held>, reason: Reason, log: *mut ngx_log_t) {
     let its = job.clone();
-    match state::spawn(move || its.write(&files, Reason::Last)) {
+    match state::spawn(move || its.write(&files, reason)) {
         Ok(thread) => {
             if let Some(news) = job.wait_for(thread) {
                 news.log(&job, log);
             }
         }
-        Err(error) => News::Failed(error).log(&job, log),
+        Err(error) => News::Lost(error).log(&job, log),
     }
 }
 
@@ -620,7 +652,7 @@ pub fn stop(is_current: bool) {
         writing.finish(log);
         if is_worker && is_current && writing.job.ledger.is_retired() {
             writing.follow();
-            last_part(writing.job.clone(), writing.files(), log);
+            write_and_wait(writing.job.clone(), writing.files(), Reason::Last, log);
         }
     }
 }

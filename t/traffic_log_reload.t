@@ -104,11 +104,21 @@ ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interva
 ask('three.test', 7);
 $t->account_with('hosts', 'three.test', 7);
 settles('leaves the first as it is', $log, $other);
+$slow = slow('other.test');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'and goes');
 ok(wait_until(10, sub { (stat $third)[7] > 0 }), 'with what it had not written');
-is_deeply([ keys %{ sums($third) } ], ['three.test'], 'since it was there');
+is_deeply([ grep { !/other/ } keys %{ sums($third) } ], ['three.test'], 'since it was there');
 is(sums($third)->{'three.test'}{requests}, 7, 'all of it');
+ask('three.test', 4);
 settles('and the first one goes on', $log, $other);
+ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=1s;')), 'it comes again');
+ask('three.test', 5);
+ok(wait_until(10, sub { sums($third)->{'three.test'}{requests} > 7 }), 'and goes on');
+is(scalar($t->workers(old => 1)), 1, 'while there are old workers');
+is(finish($slow), 60_000, 'until they are gone');
+settles('all is in the first one', $log, $other);
+is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
+ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
 # Rotation
 my $old = "$other.1";

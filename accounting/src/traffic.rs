@@ -173,6 +173,9 @@ mod state {
     pub const WRITTEN: u32 = 3;
 }
 
+const RETIRED: u32 = 1;
+const CLOSED: u32 = 2;
+
 #[repr(C, align(64))]
 struct Header {
     magic: u64,
@@ -345,14 +348,24 @@ impl Ledger {
         NonNull::from(&self.header().lock.0).cast()
     }
 
-    /// The configuration has no such log any more: what is left to write falls to the workers of before, when they end.
+    /// The configuration has not these accounts any more: what is left to write falls to the workers that still count there.
     pub fn retire(&self) {
-        self.header().retired.store(1, Relaxed);
+        self.header().retired.store(RETIRED, Relaxed);
     }
 
     /// See [`Ledger::retire`].
     pub fn is_retired(&self) -> bool {
-        self.header().retired.load(Relaxed) != 0
+        self.header().retired.load(Relaxed) == RETIRED
+    }
+
+    /// The configuration has no such log any more, and its last line has been written.
+    pub fn close(&self) {
+        self.header().retired.store(CLOSED, Relaxed);
+    }
+
+    /// See [`Ledger::close`].
+    pub fn is_closed(&self) -> bool {
+        self.header().retired.load(Relaxed) == CLOSED
     }
 
     /// Whether the last part is to be written at `now`.
@@ -1039,6 +1052,12 @@ mod tests {
         // SAFETY: the region is aligned, zero and ours.
         let small = unsafe { Ledger::create(region.base(), region.bytes(), &one.table, 0) };
         assert_eq!(small.err(), Some(Error::TooSmall));
+    }
+
+    #[test]
+    fn what_a_log_takes_is_in_the_readme() {
+        assert_eq!(BASELINE_BYTES, 88);
+        assert_eq!(size_of::<Header>() / 1000, 103);
     }
 
     #[test]
