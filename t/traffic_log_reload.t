@@ -13,6 +13,7 @@ use Time::HiRes qw(sleep time);
 my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 $t->html('slow.txt', 'x' x 60_000);
+$t->html('held.txt', 'x' x 100_000);
 my $log = $t->dir . '/traffic.log';
 
 sub http {
@@ -27,6 +28,7 @@ sub http {
         listen 127.0.0.1:{{port:http}};
         location / { }
         location = /slow.txt { limit_rate 20k; }
+        location = /held.txt { limit_rate 2k; }
     }
 EOC
 }
@@ -52,9 +54,9 @@ sub settles {
 }
 
 sub slow {
-    my ($host) = @_;
+    my ($host, $uri) = @_;
     my $connection = $t->connect('http');
-    $connection->request('/slow.txt', host => $host);
+    $connection->request($uri || '/slow.txt', host => $host);
     wait_until(5, sub { $t->account('hosts', $host)->{in_flight} == 1 });
     return $connection;
 }
@@ -109,7 +111,7 @@ ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interva
 ask('three.test', 7);
 $t->account_with('hosts', 'three.test', 7);
 settles('leaves the first as it is', $log, $other);
-$slow = slow('other.test');
+my $held = slow('other.test', '/held.txt');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'and goes');
 ok(wait_until(10, sub { (stat $third)[7] > 0 }), 'with what it had not written');
 is_deeply([ grep { !/other/ } keys %{ sums($third) } ], ['three.test'], 'since it was there');
@@ -120,7 +122,8 @@ ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interva
 ask('three.test', 5);
 ok(wait_until(10, sub { sums($third)->{'three.test'}{requests} > 7 }), 'and goes on');
 is(scalar($t->workers(old => 1)), 1, 'while there are old workers');
-is(finish($slow), 60_000, 'until they are gone');
+$held->close;
+ok(wait_until(10, sub { !$t->workers(old => 1) }), 'until they are gone');
 settles('all is in the first one', $log, $other);
 is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
