@@ -1,12 +1,257 @@
 //! `cpu-report domains`: what each domain used.
 
+mod line;
+mod series;
+mod store;
+mod table;
+mod time;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use glob::{MatchOptions, Pattern};
+
+use crate::input::{self, fold};
+use crate::output::{self, Format, complain};
+use line::{LastTime, Line};
+use store::{Plan, Store};
+use table::{Sort, Wanted};
+use time::{By, Millis, SLOT_MS};
+
+const ABOUT: &str = "\
+Reads traffic logs, the files that `request_cpu_log` writes, and shows what each domain used: requests, GB sent (10^9 bytes), CPU \
+time, average, peak and 95th percentile of the cores, CPU time per request and per GB, and the share of responses with 4xx and 5xx. \
+The lines of several servers add up.";
+
+const NOTES: &str = "\
+Times:
+  All times are UTC. A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
+border of two hours, or of --from, each side gets its part in proportion.
+  Average cores are CPU time by the time from --from to --to; without these, from the first line's begin to the last line's end. \
+Peak and 95 % are of slots of five minutes (12:00, 12:05, …) of that time: the highest, and that which 95 % of all slots do not \
+exceed (nearest rank). A slot in which a domain used nothing counts as 0. With --by, they are those of each hour, day or month, \
+and times in which a domain used nothing have no row.
+
+Zones:
+  A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
+
+Exit status:
+  0  fine, also if broken lines were skipped (not with --strict)
+  1  a file could not be read, or all lines are broken, or Prometheus gave no answer
+  2  wrong arguments
+
+Examples:
+  cpu-report domains /var/log/nginx/traffic.log*
+  cpu-report domains --from 2026-01-01 --to 2026-02-01 --top 20 --sort p95 edge-*/traffic.log.gz
+  cpu-report domains --by day --domain '*.example.com' --cores --format csv traffic.log >days.csv
+  zstdcat traffic.log.zst | cpu-report domains --format json - | jq '.rows[0]'";
 
 /// The arguments of `cpu-report domains`.
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(about = "What each domain used, from traffic logs", long_about = ABOUT, after_long_help = NOTES)]
+pub struct Args {
+    /// Traffic logs, plain or gzip; "-" is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+
+    /// A row for each five minutes, hour, day or month
+    #[arg(long)]
+    by: Option<By>,
+
+    /// Only what was used from then on: a time (RFC 3339) or a date
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    from: Option<Millis>,
+
+    /// Only what was used before then
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    to: Option<Millis>,
+
+    /// Only these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
+    #[arg(long, short, value_name = "PATTERN")]
+    domain: Vec<Pattern>,
+
+    /// Only these zones, likewise
+    #[arg(long, value_name = "PATTERN")]
+    zone: Vec<Pattern>,
+
+    /// Only what these servers used, likewise
+    #[arg(long, value_name = "PATTERN")]
+    host: Vec<Pattern>,
+
+    /// So many domains have rows of their own, the others one together; 0 is no limit
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000)]
+    top: usize,
+
+    /// What comes first; also what --top goes by
+    #[arg(long, short, value_name = "FIGURE", default_value = "cpu")]
+    sort: Sort,
+
+    /// Show cores, and no CPU time
+    #[arg(long, conflicts_with = "seconds")]
+    cores: bool,
+
+    /// Show CPU time, and no cores
+    #[arg(long)]
+    seconds: bool,
+
+    /// How the rows are written
+    #[arg(long, short, default_value = "table")]
+    format: Format,
+
+    /// So many domains are told apart while reading; those that come later are added to the rest
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    max_domains: usize,
+
+    #[command(flatten)]
+    input: input::Options,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let (Some(from), Some(to)) = (args.from, args.to) {
+        if from >= to {
+            complain("--from must be before --to");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    let store = Store::new(Plan { from: args.from, to: args.to, by: args.by, max_domains: args.max_domains });
+    let (states, summary) =
+        fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
+    summary.report(&args.files);
+    let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
+    write(args, store, &span)?;
+    Ok(summary.status(&args.input))
+}
+
+fn write(args: &Args, store: Store, span: &Span) -> anyhow::Result<()> {
+    span.report(args);
+    let Some(range) = span.range(args) else {
+        complain("there is nothing in the logs");
+        return Ok(());
+    };
+    let wanted = Wanted {
+        range,
+        by: args.by,
+        top: if args.top == 0 { usize::MAX } else { args.top },
+        sort: args.sort,
+        seconds: !args.cores,
+        cores: !args.seconds,
+        format: args.format,
+    };
+    let zones = store.into_zones();
+    if zones.iter().flat_map(|(_, domains)| domains).any(|domain| domain.name.is_none()) {
+        complain(&format!(
+            "there are more than {} domains: those that came later are in the rest (--max-domains, --domain)",
+            args.max_domains
+        ));
+    }
+    table::write(&wanted, &zones, output::stdout(), output::is_styled())?;
+    Ok(())
+}
+
+/// The time that lines cover.
+#[derive(Debug, Default)]
+struct Span {
+    time: Option<(Millis, Millis)>,
+    longest_ms: i64,
+}
+
+impl Span {
+    fn add(&mut self, begin: Millis, end: Millis) {
+        let (first, last) = self.time.unwrap_or((begin, end));
+        self.time = Some((first.min(begin), last.max(end)));
+    }
+
+    fn with(mut self, other: Self) -> Self {
+        if let Some((begin, end)) = other.time {
+            self.add(begin, end);
+        }
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+        self
+    }
+
+    /// What is asked for, or else what there is.
+    fn range(&self, args: &Args) -> Option<(Millis, Millis)> {
+        let from = args.from.or(self.time.map(|(begin, _)| begin))?;
+        let to = args.to.or(self.time.map(|(_, end)| end))?;
+        (from < to).then_some((from, to))
+    }
+
+    fn report(&self, args: &Args) {
+        if self.longest_ms > SLOT_MS {
+            complain(&format!(
+                "lines are of up to {} s: peak and 95 % cannot be finer than that, though they are of five minutes",
+                self.longest_ms / 1000
+            ));
+        }
+        let Some((begin, end)) = self.time else { return };
+        if args.from.is_some_and(|from| begin - from > SLOT_MS) {
+            complain(&format!(
+                "the logs begin at {}, after --from; the time before counts as idle",
+                time::format(begin)
+            ));
+        }
+        if args.to.is_some_and(|to| to - end > SLOT_MS) {
+            complain(&format!(
+                "the logs end at {}, before --to; the time after counts as idle",
+                time::format(end)
+            ));
+        }
+    }
+}
+
+/// What a thread keeps from line to line.
+#[derive(Default)]
+struct Thread {
+    span: Span,
+    time: LastTime,
+    zone: Option<(String, Option<u32>)>,
+    host: Option<(String, bool)>,
+}
+
+impl Thread {
+    fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
+        let line = Line::parse(line).map_err(|error| error.to_string())?;
+        let (begin, end) = line.interval(&mut self.time)?;
+        let zone = match &self.zone {
+            Some((name, zone)) if *name == line.zone => *zone,
+            _ => {
+                let zone = match matches(&args.zone, &line.zone) {
+                    true => Some(store.zone(&line.zone).ok_or("there are too many zones")?),
+                    false => None,
+                };
+                self.zone = Some((line.zone.clone().into_owned(), zone));
+                zone
+            }
+        };
+        let is_host = match &self.host {
+            Some((name, is_host)) if *name == line.host => *is_host,
+            _ => {
+                let is_host = matches(&args.host, &line.host);
+                self.host = Some((line.host.clone().into_owned(), is_host));
+                is_host
+            }
+        };
+        // lines of others tell too that there was a log at the time
+        let first = args.from.map_or(begin, |from| from.max(begin));
+        let last = args.to.map_or(end, |to| to.min(end));
+        if first < last {
+            self.span.add(first, last);
+            self.span.longest_ms = self.span.longest_ms.max(end - begin);
+            if let Some(zone) = zone.filter(|_| is_host && matches(&args.domain, &line.key)) {
+                store.add(zone, &line.key, (begin, end), &line.usage());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name is one of those asked for; without patterns, all are.
+fn matches(patterns: &[Pattern], name: &str) -> bool {
+    const OPTIONS: MatchOptions = MatchOptions {
+        case_sensitive: false,
+        require_literal_separator: false,
+        require_literal_leading_dot: false,
+    };
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches_with(name, OPTIONS))
 }
