@@ -103,7 +103,7 @@ impl<W: Write> Rows<W> {
             Format::Table => Sink::Table { out, style: Style { is_styled }, held: Vec::new(), widths: None },
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(columns.iter().map(|column| column.name))?;
+                writer.write_record(columns.iter().map(|column| column.name)).map_err(csv_error)?;
                 Sink::Csv(Box::new(writer))
             }
             Format::Json => {
@@ -122,17 +122,15 @@ impl<W: Write> Rows<W> {
             Sink::Table { .. } => self.hold(Some(cells.iter().map(|cell| printable(&cell.shown)).collect())),
             Sink::Csv(writer) => {
                 for cell in cells {
-                    match &cell.value {
-                        Value::Text(text) => writer.write_field(text.as_bytes())?,
-                        Value::Count(count) => writer.write_field(count.to_string())?,
-                        Value::Number(number) if number.is_finite() => {
-                            writer.write_field(number.to_string())?
-                        }
-                        Value::Number(_) | Value::Nothing => writer.write_field("")?,
-                    }
+                    let written = match &cell.value {
+                        Value::Text(text) => writer.write_field(text.as_bytes()),
+                        Value::Count(count) => writer.write_field(count.to_string()),
+                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
+                        Value::Number(_) | Value::Nothing => writer.write_field(""),
+                    };
+                    written.map_err(csv_error)?;
                 }
-                writer.write_record(None::<&[u8]>)?;
-                Ok(())
+                writer.write_record(None::<&[u8]>).map_err(csv_error)
             }
             Sink::Json { out, is_first } => {
                 out.write_all(if std::mem::take(is_first) { b"\n  {" } else { b",\n  {" })?;
@@ -197,6 +195,14 @@ impl<W: Write> Rows<W> {
         }
         *widths = Some(found);
         Ok(())
+    }
+}
+
+/// The error within, by whose kind a closed pipe is known.
+fn csv_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

@@ -11,7 +11,7 @@ use super::time::{self, Millis};
 const MAX_INTERVAL_MS: u64 = 31 * 86_400_000;
 
 /// What one server counted for one key of a zone in an interval of time. Members that are not named here are ignored.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub struct Line<'a> {
     /// when the interval ended
     #[serde(borrow)]
@@ -45,7 +45,11 @@ pub struct LastTime {
 impl<'a> Line<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(line)
+        // as the module writes them; this takes a third of the time
+        match written(line) {
+            Some(line) => Ok(line),
+            None => serde_json::from_slice(line),
+        }
     }
 
     /// When its interval begins and ends. An interval of nothing is taken for a millisecond.
@@ -73,6 +77,74 @@ impl<'a> Line<'a> {
         usage[Metric::Responses4xx] = self.responses_4xx.into();
         usage[Metric::Responses5xx] = self.responses_5xx.into();
         usage
+    }
+}
+
+/// A line with its members in the order in which the module writes them, without spaces, and names without escapes. None if it
+/// is otherwise, be it right or wrong.
+fn written(line: &[u8]) -> Option<Line<'_>> {
+    let mut rest = Rest(str::from_utf8(line).ok()?);
+    let time = rest.after("{\"time\":\"")?.string()?;
+    let interval_ms = rest.after(",\"interval_ms\":")?.number()?;
+    let host = rest.after(",\"host\":\"")?.string()?;
+    let zone = rest.after(",\"zone\":\"")?.string()?;
+    let key = rest.after(",\"key\":\"")?.string()?;
+    let requests = rest.after(",\"requests\":")?.number()?;
+    let cpu_ns = rest.after(",\"cpu_ns\":")?.number()?;
+    rest.after(",\"wakeups\":")?.number()?;
+    let sent_bytes = rest.after(",\"sent_bytes\":")?.number()?;
+    rest.after(",\"received_bytes\":")?.number()?;
+    rest.after(",\"2xx\":")?.number()?;
+    let responses_4xx = rest.after(",\"4xx\":")?.number()?;
+    let responses_5xx = rest.after(",\"5xx\":")?.number()?;
+    // what else there was, if there was any
+    for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":"] {
+        if let Some(rest) = rest.after(name) {
+            rest.number()?;
+        }
+    }
+    let [time, host, zone, key] = [time, host, zone, key].map(Cow::Borrowed);
+    let line = Line {
+        time,
+        interval_ms,
+        host,
+        zone,
+        key,
+        requests,
+        cpu_ns,
+        sent_bytes,
+        responses_4xx,
+        responses_5xx,
+    };
+    (rest.0 == "}").then_some(line)
+}
+
+/// What was not read yet.
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    fn after(&mut self, literal: &str) -> Option<&mut Self> {
+        self.0 = self.0.strip_prefix(literal)?;
+        Some(self)
+    }
+
+    /// Up to the next quote, if nothing before it means something else.
+    fn string(&mut self) -> Option<&'a str> {
+        let end = self.0.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\')?;
+        let (string, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.strip_prefix('"')?;
+        Some(string)
+    }
+
+    /// One that fits.
+    fn number(&mut self) -> Option<u64> {
+        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let (digits, rest) = self.0.split_at_checked(end)?;
+        if digits.len() > 1 && digits.starts_with('0') {
+            return None;
+        }
+        self.0 = rest;
+        digits.parse().ok()
     }
 }
 
@@ -127,7 +199,41 @@ mod tests {
         }
     }
 
+    /// As the module writes it.
+    fn line(key: &str, numbers: [u64; 9], more: &str) -> String {
+        let [interval, requests, cpu, wakeups, sent, received, ok, bad, worse] = numbers;
+        let key = serde_json::to_string(key).unwrap();
+        format!(
+            r#"{{"time":"2026-01-31T12:01:00.000Z","interval_ms":{interval},"host":"edge-1","zone":"domains","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":{wakeups},"sent_bytes":{sent},"received_bytes":{received},"2xx":{ok},"4xx":{bad},"5xx":{worse}{more}}}"#
+        )
+    }
+
+    #[test]
+    fn a_line_of_the_module_is_read_the_fast_way() {
+        for more in ["", r#","1xx":1"#, r#","1xx":1,"3xx":0,"other":3"#, r#","other":3"#] {
+            let line = line("example.com", [60_000, 1, 2, 3, 4, 5, 6, 7, u64::MAX], more);
+            let read = written(line.as_bytes());
+            assert!(read.is_some(), "{line}");
+            assert_eq!(read, serde_json::from_str(&line).ok());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn both_ways_read_the_same(
+            key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
+            at: prop::sample::Index, byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')], is_damaged: bool,
+        ) {
+            let mut line = line(&key, numbers, more).into_bytes();
+            let at = at.index(line.len());
+            if is_damaged {
+                line[at] = byte;
+            }
+            if let Some(read) = written(&line) {
+                prop_assert_eq!(read, serde_json::from_slice(&line).unwrap());
+            }
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Line::parse(&bytes);

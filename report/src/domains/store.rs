@@ -59,11 +59,6 @@ impl Usage {
         }
     }
 
-    /// Whether there is nothing to count.
-    pub fn is_zero(&self) -> bool {
-        self.0 == [0; Metric::ALL.len()]
-    }
-
     /// What of it belongs to the time from `begin` to `end`, both counted from the beginning of its interval of `whole`: in
     /// proportion, rounded down to that since the beginning, so that the parts of an interval add up to the whole.
     fn part(&self, begin: i64, end: i64, whole: i64) -> Self {
@@ -99,10 +94,12 @@ pub struct Domain {
     /// in the whole time
     pub total: Usage,
     /// nanoseconds of CPU by slot
-    pub slots: Series,
-    /// by bucket, where that is asked for
-    buckets: Option<Box<[Series; Metric::ALL.len()]>>,
+    slots: Series,
+    /// by bucket, where that is asked for; without CPU, where buckets are slots
+    buckets: Option<Buckets>,
 }
+
+type Buckets = Box<[Series; Metric::ALL.len()]>;
 
 impl Domain {
     /// One that has used nothing.
@@ -116,28 +113,41 @@ impl Domain {
         }
     }
 
+    /// Nanoseconds of CPU by slot, in order.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, u128)> {
+        self.slots.iter()
+    }
+
     /// What was used in a bucket.
-    pub fn in_bucket(&self, bucket: u32) -> Usage {
-        Usage(
-            self.buckets
-                .as_ref()
-                .map(|buckets| std::array::from_fn(|at| buckets[at].get(bucket)))
-                .unwrap_or_default(),
-        )
+    pub fn in_bucket(&self, by: By, bucket: u32) -> Usage {
+        let Some(buckets) = &self.buckets else { return Usage::default() };
+        Usage(Metric::ALL.map(|metric| self.series(by, buckets, metric).get(bucket)))
     }
 
     /// The buckets in which there was something, in order.
-    pub fn buckets(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self
-            .buckets
-            .iter()
-            .flat_map(|buckets| buckets.iter())
-            .flat_map(Series::iter)
-            .map(|(at, _)| at)
-            .collect();
+    pub fn buckets(&self, by: By) -> Vec<u32> {
+        let Some(buckets) = &self.buckets else { return Vec::new() };
+        let used = |metric| self.series(by, buckets, metric).iter().map(|(at, _)| at);
+        let mut all: Vec<u32> = Metric::ALL.into_iter().flat_map(used).collect();
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    fn series<'a>(&'a self, by: By, buckets: &'a Buckets, metric: Metric) -> &'a Series {
+        if by.is_slots() && metric == Metric::Cpu { &self.slots } else { &buckets[metric as usize] }
+    }
+
+    fn add_part(&mut self, by: Option<By>, time: Millis, part: &Usage) {
+        self.slots.add(slot(time), part[Metric::Cpu]);
+        if let (Some(buckets), Some(by)) = (&mut self.buckets, by) {
+            let bucket = by.bucket(time);
+            for metric in Metric::ALL {
+                if !(by.is_slots() && metric == Metric::Cpu) {
+                    buckets[metric as usize].add(bucket, part[metric]);
+                }
+            }
+        }
     }
 
     /// Adds another's figures to these.
@@ -226,16 +236,8 @@ impl Store {
         domain.total.add(&usage.part(first - begin, last - begin, whole));
         let mut from = first;
         while from < last {
-            let at = slot(from);
-            let to = By::FiveMinutes.bounds(at).1.min(last);
-            let part = usage.part(from - begin, to - begin, whole);
-            domain.slots.add(at, part[Metric::Cpu]);
-            if let (Some(buckets), Some(by)) = (&mut domain.buckets, self.plan.by) {
-                let bucket = by.bucket(from);
-                for metric in Metric::ALL {
-                    buckets[metric as usize].add(bucket, part[metric]);
-                }
-            }
+            let to = By::FiveMinutes.bounds(slot(from)).1.min(last);
+            domain.add_part(self.plan.by, from, &usage.part(from - begin, to - begin, whole));
             from = to;
         }
         Some((first, last))
@@ -302,4 +304,98 @@ impl Store {
 // nothing that is locked is left half done by a panic, which ends the program anyway
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usage() -> impl Strategy<Value = Usage> {
+        prop::array::uniform5(prop_oneof![0u64..1000, any::<u64>()])
+            .prop_map(|values| Usage(values.map(u128::from)))
+    }
+
+    fn plan() -> impl Strategy<Value = Plan> {
+        let by = prop::sample::select(
+            &[None, Some(By::FiveMinutes), Some(By::Hour), Some(By::Day), Some(By::Month)][..],
+        );
+        (by, 1usize..5).prop_map(|(by, max_domains)| Plan { from: None, to: None, by, max_domains })
+    }
+
+    proptest! {
+        #[test]
+        fn slots_and_buckets_add_up_to_the_lines(
+            plan in plan(),
+            lines in prop::collection::vec(("[ab]", "[a-e]", 1_769_000_000_000i64..1_771_000_000_000, 1i64..10_000_000, usage()), 0..40),
+        ) {
+            let store = Store::new(plan);
+            let mut sum = Usage::default();
+            for (zone, name, begin, length, usage) in &lines {
+                let zone = store.zone(zone).unwrap();
+                prop_assert_eq!(store.add(zone, name, (*begin, begin + length), usage), Some((*begin, begin + length)));
+                sum.add(usage);
+            }
+            let domains: Vec<Domain> = store.into_zones().into_iter().flat_map(|(_, domains)| domains).collect();
+            prop_assert!(domains.iter().filter(|domain| domain.name.is_some()).count() <= plan.max_domains);
+            let mut total = Usage::default();
+            for domain in &domains {
+                total.add(&domain.total);
+                prop_assert_eq!(domain.slots().map(|(_, cpu)| cpu).sum::<u128>(), domain.total[Metric::Cpu]);
+                if let Some(by) = plan.by {
+                    let mut in_buckets = Usage::default();
+                    for bucket in domain.buckets(by) {
+                        in_buckets.add(&domain.in_bucket(by, bucket));
+                    }
+                    prop_assert_eq!(in_buckets, domain.total);
+                }
+            }
+            prop_assert_eq!(total, sum);
+        }
+
+        #[test]
+        fn what_is_before_and_after_a_time_adds_up_to_the_whole(
+            begin in 0i64..10_000_000, length in 1i64..10_000_000, border in 0i64..20_000_000, usage in usage(),
+        ) {
+            let mut sum = Usage::default();
+            for (from, to) in [(None, Some(border)), (Some(border), None)] {
+                let store = Store::new(Plan { from, to, by: None, max_domains: 1 });
+                let zone = store.zone("zone").unwrap();
+                store.add(zone, "a", (begin, begin + length), &usage);
+                for (_, domains) in store.into_zones() {
+                    domains.iter().for_each(|domain| sum.add(&domain.total));
+                }
+            }
+            prop_assert_eq!(sum, usage);
+        }
+    }
+
+    #[test]
+    fn threads_lose_nothing() {
+        let store = Store::new(Plan { from: None, to: None, by: Some(By::Hour), max_domains: 300 });
+        let zone = store.zone("zone").unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..20_000i64 {
+                        let begin = n * 1000 + thread;
+                        store.add(
+                            zone,
+                            &format!("{}", n % 500),
+                            (begin, begin + 1000),
+                            &Usage([1, 2, 3, 4, 5]),
+                        );
+                    }
+                });
+            }
+        });
+        let zones = store.into_zones();
+        let domains = &zones[0].1;
+        assert_eq!(domains.len(), 301);
+        let mut sum = Usage::default();
+        domains.iter().for_each(|domain| sum.add(&domain.total));
+        assert_eq!(sum, Usage([1, 2, 3, 4, 5].map(|n| n * 80_000)));
+    }
 }

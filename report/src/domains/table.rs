@@ -171,20 +171,20 @@ fn account<W: Write>(
     rows: &mut Rows<W>,
 ) -> io::Result<bool> {
     let Some(by) = wanted.by else {
-        let (peak, p95) = peak_and_p95(domain.slots.iter(), wanted.range, wanted.range);
+        let (peak, p95) = peak_and_p95(domain.slots(), wanted.range, wanted.range);
         let figures = Figures { usage: domain.total, seconds: seconds(wanted.range), peak, p95 };
         rows.row(&plan.cells(label, None, &figures))?;
         return Ok(true);
     };
-    let mut slots = domain.slots.iter().peekable();
-    let buckets = domain.buckets();
+    let mut slots = domain.slots().peekable();
+    let buckets = domain.buckets(by);
     for bucket in &buckets {
         let (begin, end) = by.bounds(*bucket);
         let range = (begin.max(wanted.range.0), end.min(wanted.range.1));
         let in_bucket =
             std::iter::from_fn(|| slots.next_if(|(slot, _)| By::FiveMinutes.bounds(*slot).0 < end));
         let (peak, p95) = peak_and_p95(in_bucket, range, wanted.range);
-        let figures = Figures { usage: domain.in_bucket(*bucket), seconds: seconds(range), peak, p95 };
+        let figures = Figures { usage: domain.in_bucket(by, *bucket), seconds: seconds(range), peak, p95 };
         rows.row(&plan.cells(label, Some(begin), &figures))?;
     }
     Ok(!buckets.is_empty())
@@ -246,7 +246,7 @@ fn peak_and_p95(
 fn key(wanted: &Wanted, domain: &Domain) -> f64 {
     let of = |metric: Metric| domain.total[metric] as f64;
     let per = |number: f64, by: f64| if by > 0.0 { number / by } else { -1.0 };
-    let peak_and_p95 = || peak_and_p95(domain.slots.iter(), wanted.range, wanted.range);
+    let peak_and_p95 = || peak_and_p95(domain.slots(), wanted.range, wanted.range);
     match wanted.sort {
         Sort::Cpu => of(Metric::Cpu),
         Sort::Requests => of(Metric::Requests),
@@ -277,7 +277,7 @@ const fn number(name: &'static str, title: &'static str) -> Column {
 impl Columns {
     fn new(wanted: &Wanted) -> Self {
         let is_data = wanted.format != Format::Table;
-        let is_slots = wanted.by == Some(By::FiveMinutes);
+        let is_slots = wanted.by.is_some_and(By::is_slots);
         // in the order of `cells`
         let all = [
             (text("zone", "zone"), is_data),
@@ -347,4 +347,34 @@ impl Columns {
 
 fn count(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn peak_and_percentile_are_those_of_all_slots_in_order(
+            first in 0u32..1000, cores in prop::collection::vec(prop_oneof![Just(0u32), 0u32..5], 1..200), begin in 0i64..300_000,
+            end in 0i64..300_000,
+        ) {
+            // the first and the last slot are cut
+            let last = first + cores.len() as u32 - 1;
+            let range = (By::FiveMinutes.bounds(first).0 + begin, By::FiveMinutes.bounds(last).1 - end);
+            prop_assume!(range.0 < range.1);
+            let used: Vec<(u32, u128)> = cores.iter().zip(first..).map(|(cores, slot)| {
+                let (begin, end) = By::FiveMinutes.bounds(slot);
+                (slot, u128::from(*cores) * (end.min(range.1) - begin.max(range.0)) as u128 * 1_000_000)
+            }).filter(|(_, cpu)| *cpu > 0).collect();
+            let (peak, p95) = peak_and_p95(used.into_iter(), range, range);
+            let mut sorted = cores.clone();
+            sorted.sort_unstable();
+            let wanted = sorted[(cores.len() as f64 * 0.95).ceil() as usize - 1];
+            prop_assert!((peak - f64::from(*sorted.last().unwrap())).abs() < 1e-9);
+            prop_assert!((p95 - f64::from(wanted)).abs() < 1e-9, "{p95} {wanted}");
+        }
+    }
 }

@@ -63,6 +63,11 @@ impl By {
         }
     }
 
+    /// Whether buckets are slots.
+    pub fn is_slots(self) -> bool {
+        self == Self::FiveMinutes
+    }
+
     /// As it is asked for.
     pub fn name(self) -> &'static str {
         match self {
