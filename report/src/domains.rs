@@ -1,6 +1,8 @@
 //! `cpu-report domains`: what each domain used.
 
+mod filter;
 mod line;
+mod prometheus;
 mod series;
 mod store;
 mod table;
@@ -9,14 +11,14 @@ mod time;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use glob::{MatchOptions, Pattern};
-
 use crate::input::{self, fold};
 use crate::output::{self, Format, complain};
+use filter::Filter;
 use line::{LastTime, Line};
+use prometheus::Prometheus;
 use store::{Plan, Store};
 use table::{Sort, Wanted};
-use time::{By, Millis, SLOT_MS};
+use time::{By, DAY_MS, Millis, SLOT_MS, slot};
 
 const ABOUT: &str = "\
 Reads traffic logs, the files that `request_cpu_log` writes, and shows what each domain used: requests, GB sent (10^9 bytes), CPU \
@@ -51,8 +53,16 @@ Examples:
 #[command(about = "What each domain used, from traffic logs", long_about = ABOUT, after_long_help = NOTES)]
 pub struct Args {
     /// Traffic logs, plain or gzip; "-" is standard input
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
     files: Vec<PathBuf>,
+
+    /// Take the counters of the fleet from the Prometheus at this address instead
+    #[arg(long, value_name = "URL")]
+    prometheus: Option<String>,
+
+    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
+    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    header: Vec<String>,
 
     /// A row for each five minutes, hour, day or month
     #[arg(long)]
@@ -66,17 +76,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
     to: Option<Millis>,
 
-    /// Only these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
-    #[arg(long, short, value_name = "PATTERN")]
-    domain: Vec<Pattern>,
-
-    /// Only these zones, likewise
-    #[arg(long, value_name = "PATTERN")]
-    zone: Vec<Pattern>,
-
-    /// Only what these servers used, likewise
-    #[arg(long, value_name = "PATTERN")]
-    host: Vec<Pattern>,
+    #[command(flatten)]
+    filter: Filter,
 
     /// So many domains have rows of their own, the others one together; 0 is no limit
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000)]
@@ -108,27 +109,63 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let (Some(from), Some(to)) = (args.from, args.to) {
-        if from >= to {
-            complain("--from must be before --to");
-            return Ok(ExitCode::from(2));
-        }
+    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
+        complain("--from must be before --to");
+        return Ok(ExitCode::from(2));
     }
+    match &args.prometheus {
+        Some(url) => from_prometheus(args, url),
+        None => from_logs(args),
+    }
+}
+
+fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::new(Plan { from: args.from, to: args.to, by: args.by, max_domains: args.max_domains });
     let (states, summary) =
         fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
     summary.report(&args.files);
     let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
-    write(args, store, &span)?;
+    span.report(args.from, args.to);
+    match span.range(args.from, args.to) {
+        Some(range) => write(args, store, range)?,
+        None => complain("there is nothing in the logs"),
+    }
     Ok(summary.status(&args.input))
 }
 
-fn write(args: &Args, store: Store, span: &Span) -> anyhow::Result<()> {
-    span.report(args);
-    let Some(range) = span.range(args) else {
-        complain("there is nothing in the logs");
-        return Ok(());
-    };
+/// Counters are read at the borders of slots, so that times are those. Without them, it is the day until now.
+fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
+    let prometheus = Prometheus::new(url, &args.header)?;
+    let to = args.to.map_or_else(
+        || By::FiveMinutes.bounds(slot(time::now())).0,
+        |to| By::FiveMinutes.bounds(slot(to + SLOT_MS - 1)).0,
+    );
+    let from = By::FiveMinutes.bounds(slot(args.from.unwrap_or(to - DAY_MS).max(0))).0;
+    if from >= to {
+        complain("--from is not before now");
+        return Ok(ExitCode::from(2));
+    }
+    for (name, wanted, border) in [("--from", args.from, from), ("--to", args.to, to)] {
+        if wanted.is_some_and(|wanted| wanted != border) {
+            complain(&format!("{name} is taken for {}, the border of five minutes", time::format(border)));
+        }
+    }
+    let store =
+        Store::new(Plan { from: Some(from), to: Some(to), by: args.by, max_domains: args.max_domains });
+    let progress = input::bar((to - from) as u64 / 1000, &args.input);
+    let span = prometheus
+        .read(&store, &args.filter, (from, to), |until| progress.set_position((until - from) as u64 / 1000));
+    progress.finish_and_clear();
+    let span = span?;
+    span.report(Some(from), Some(to));
+    if span.time.is_none() {
+        complain("Prometheus has no counters of these domains in that time");
+    }
+    write(args, store, (from, to))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<()> {
     let wanted = Wanted {
         range,
         by: args.by,
@@ -171,13 +208,13 @@ impl Span {
     }
 
     /// What is asked for, or else what there is.
-    fn range(&self, args: &Args) -> Option<(Millis, Millis)> {
-        let from = args.from.or(self.time.map(|(begin, _)| begin))?;
-        let to = args.to.or(self.time.map(|(_, end)| end))?;
+    fn range(&self, from: Option<Millis>, to: Option<Millis>) -> Option<(Millis, Millis)> {
+        let from = from.or(self.time.map(|(begin, _)| begin))?;
+        let to = to.or(self.time.map(|(_, end)| end))?;
         (from < to).then_some((from, to))
     }
 
-    fn report(&self, args: &Args) {
+    fn report(&self, from: Option<Millis>, to: Option<Millis>) {
         if self.longest_ms > SLOT_MS {
             complain(&format!(
                 "lines are of up to {} s: peak and 95 % cannot be finer than that, though they are of five minutes",
@@ -185,17 +222,14 @@ impl Span {
             ));
         }
         let Some((begin, end)) = self.time else { return };
-        if args.from.is_some_and(|from| begin - from > SLOT_MS) {
+        if from.is_some_and(|from| begin - from > SLOT_MS) {
             complain(&format!(
-                "the logs begin at {}, after --from; the time before counts as idle",
+                "nothing is known of the time before {}; it counts as idle",
                 time::format(begin)
             ));
         }
-        if args.to.is_some_and(|to| to - end > SLOT_MS) {
-            complain(&format!(
-                "the logs end at {}, before --to; the time after counts as idle",
-                time::format(end)
-            ));
+        if to.is_some_and(|to| to - end > SLOT_MS) {
+            complain(&format!("nothing is known of the time after {}; it counts as idle", time::format(end)));
         }
     }
 }
@@ -216,7 +250,7 @@ impl Thread {
         let zone = match &self.zone {
             Some((name, zone)) if *name == line.zone => *zone,
             _ => {
-                let zone = match matches(&args.zone, &line.zone) {
+                let zone = match args.filter.takes_zone(&line.zone) {
                     true => Some(store.zone(&line.zone).ok_or("there are too many zones")?),
                     false => None,
                 };
@@ -227,7 +261,7 @@ impl Thread {
         let is_host = match &self.host {
             Some((name, is_host)) if *name == line.host => *is_host,
             _ => {
-                let is_host = matches(&args.host, &line.host);
+                let is_host = args.filter.takes_host(&line.host);
                 self.host = Some((line.host.clone().into_owned(), is_host));
                 is_host
             }
@@ -238,20 +272,10 @@ impl Thread {
         if first < last {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);
-            if let Some(zone) = zone.filter(|_| is_host && matches(&args.domain, &line.key)) {
+            if let Some(zone) = zone.filter(|_| is_host && args.filter.takes_domain(&line.key)) {
                 store.add(zone, &line.key, (begin, end), &line.usage());
             }
         }
         Ok(())
     }
-}
-
-/// Whether a name is one of those asked for; without patterns, all are.
-fn matches(patterns: &[Pattern], name: &str) -> bool {
-    const OPTIONS: MatchOptions = MatchOptions {
-        case_sensitive: false,
-        require_literal_separator: false,
-        require_literal_leading_dot: false,
-    };
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches_with(name, OPTIONS))
 }

@@ -143,7 +143,7 @@ where
         (state, summary)
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work.clone())).collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let mut reader =
             Reader { blocks, empty, progress: progress(files, options), summary: Summary::default() };
         for (at, file) in files.iter().enumerate() {
@@ -355,11 +355,8 @@ fn open(path: &Path, progress: &ProgressBar) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// A bar with an estimate where all sizes are known; nothing where stderr is no terminal.
+/// Bytes where all sizes are known.
 fn progress(files: &[PathBuf], options: &Options) -> ProgressBar {
-    if options.quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
     let size = |file: &PathBuf| match file.metadata() {
         _ if is_stdin(file) => None,
         Ok(metadata) if !metadata.is_file() => None,
@@ -367,13 +364,25 @@ fn progress(files: &[PathBuf], options: &Options) -> ProgressBar {
         // it will be said later that this one cannot be read
         Err(_) => Some(0),
     };
-    let (bar, template) = match files.iter().map(size).sum::<Option<u64>>() {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left",
-        ),
-        None => (ProgressBar::new_spinner(), "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}"),
-    };
+    const BYTES: &str = "{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
+    const SPINNER: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}";
+    match files.iter().map(size).sum::<Option<u64>>() {
+        Some(total) => shown(options, BYTES, || ProgressBar::new(total)),
+        None => shown(options, SPINNER, ProgressBar::new_spinner),
+    }
+}
+
+/// A bar with an estimate for anything that has a known length.
+pub fn bar(total: u64, options: &Options) -> ProgressBar {
+    shown(options, "{bar:40} {percent} % {eta} left", || ProgressBar::new(total))
+}
+
+/// Nothing where stderr is no terminal.
+fn shown(options: &Options, template: &str, new: impl FnOnce() -> ProgressBar) -> ProgressBar {
+    if options.quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = new();
     // the templates are constant; if one were wrong, indicatif's own would do
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

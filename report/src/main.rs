@@ -2,6 +2,7 @@
 //!
 //! Each sub-command is a module of its own, with its arguments (`Args`) and a function `run`. `input` reads log files, `output`
 //! writes tables, CSV and JSON.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use std::io;
 use std::process::ExitCode;

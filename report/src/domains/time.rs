@@ -1,9 +1,9 @@
 //! Times as milliseconds since 1970, and how they are cut into slots and buckets. All is UTC.
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
 /// Milliseconds since the beginning of 1970, UTC.
 pub type Millis = i64;
@@ -12,7 +12,8 @@ pub type Millis = i64;
 pub const SLOT_MS: i64 = 300_000;
 
 const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 86_400_000;
+/// A day.
+pub const DAY_MS: i64 = 86_400_000;
 
 /// How long a time of a row is.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,13 +123,6 @@ pub fn format(time: Millis) -> String {
 /// Now.
 pub fn now() -> Millis {
     Timestamp::now().as_millisecond()
-}
-
-/// So many days earlier.
-pub fn days_before(time: Millis, days: i64) -> Millis {
-    Timestamp::from_millisecond(time)
-        .and_then(|time| time.checked_sub((24 * days).hours()))
-        .map_or(0, |time| time.as_millisecond())
 }
 
 #[cfg(test)]
