@@ -180,6 +180,8 @@ struct Shard {
     /// places in `domains`
     places: HashTable<u32>,
     domains: Vec<Domain>,
+    /// by zone, what came when there were too many
+    unnamed: Vec<Domain>,
 }
 
 const SHARDS: usize = 64;
@@ -255,24 +257,20 @@ impl Store {
         }
         if self.domains.fetch_add(1, Ordering::Relaxed) >= self.plan.max_domains {
             self.domains.fetch_sub(1, Ordering::Relaxed);
-            // each shard has one of these for each zone
-            if let Some(at) =
-                shard.domains.iter().position(|domain| domain.zone == zone && domain.name.is_none())
-            {
-                return shard.domains.get_mut(at);
+            for zone in shard.unnamed.len()..=zone as usize {
+                shard.unnamed.push(Domain::new(zone as u32, None, self.plan.by));
             }
-            shard.domains.push(Domain::new(zone, None, self.plan.by));
-        } else {
-            let place = u32::try_from(shard.domains.len()).ok()?;
-            let hash_of = |at: &u32| {
-                let domain = shard.domains.get(*at as usize);
-                domain.map_or(0, |domain| {
-                    self.hasher.hash_one((domain.zone, domain.name.as_deref().unwrap_or_default()))
-                })
-            };
-            shard.places.insert_unique(hash, place, hash_of);
-            shard.domains.push(Domain::new(zone, Some(name.into()), self.plan.by));
+            return shard.unnamed.get_mut(zone as usize);
         }
+        let place = u32::try_from(shard.domains.len()).ok()?;
+        let hash_of = |at: &u32| {
+            let domain = shard.domains.get(*at as usize);
+            domain.map_or(0, |domain| {
+                self.hasher.hash_one((domain.zone, domain.name.as_deref().unwrap_or_default()))
+            })
+        };
+        shard.places.insert_unique(hash, place, hash_of);
+        shard.domains.push(Domain::new(zone, Some(name.into()), self.plan.by));
         shard.domains.last_mut()
     }
 
@@ -282,15 +280,16 @@ impl Store {
         let mut zones: Vec<(String, Vec<Domain>)> =
             zones.into_iter().map(|name| (name, Vec::new())).collect();
         for shard in self.shards {
-            for domain in shard.into_inner().unwrap_or_else(PoisonError::into_inner).domains {
+            let Shard { domains, unnamed, .. } = shard.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for domain in domains {
+                if let Some((_, domains)) = zones.get_mut(domain.zone as usize) {
+                    domains.push(domain);
+                }
+            }
+            for domain in unnamed.into_iter().filter(|domain| domain.total != Usage::default()) {
                 let Some((_, domains)) = zones.get_mut(domain.zone as usize) else { continue };
-                // at most one of each shard has no name
-                let unnamed = match domain.name {
-                    Some(_) => None,
-                    None => domains.iter_mut().find(|other| other.name.is_none()),
-                };
-                match unnamed {
-                    Some(unnamed) => unnamed.add(&domain),
+                match domains.iter_mut().find(|other| other.name.is_none()) {
+                    Some(sum) => sum.add(&domain),
                     None => domains.push(domain),
                 }
             }
