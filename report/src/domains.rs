@@ -21,9 +21,9 @@ use table::{Sort, Wanted};
 use time::{By, DAY_MS, Millis, SLOT_MS, slot};
 
 const ABOUT: &str = "\
-Reads traffic logs, the files that `request_cpu_log` writes, and shows what each domain used: requests, GB sent (10^9 bytes), CPU \
-time, average, peak and 95th percentile of the cores, CPU time per request and per GB, and the share of responses with 4xx and 5xx. \
-The lines of several servers add up.";
+What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, CPU time per request \
+and per GB, and the share of responses with 4xx and 5xx. It is read from traffic logs, the files that `request_cpu_log` writes, \
+or with --prometheus from the counters of a fleet. What several servers used adds up.";
 
 const NOTES: &str = "\
 Times:
@@ -37,6 +37,16 @@ and times in which a domain used nothing have no row.
 Zones:
   A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
 
+Prometheus:
+  Asked for are the 24 hours until now, or --from and --to, both at a border of five minutes. What the counters of an instance have \
+grown by from one border to the next was used in between. A counter that is lower than before has begun anew; one that has done \
+so and is higher again within five minutes is not noticed. Used is what was scraped: what was counted after the last scrape \
+of an instance that ends is missing. VictoriaMetrics answers as well.
+
+Memory:
+  A log may be larger than memory. For each domain some 150 bytes are kept, and for each five minutes in which it used something \
+4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to five times that for each hour, day or month.
+
 Exit status:
   0  fine, also if broken lines were skipped (not with --strict)
   1  a file could not be read, or all lines are broken, or Prometheus gave no answer
@@ -46,11 +56,12 @@ Examples:
   cpu-report domains /var/log/nginx/traffic.log*
   cpu-report domains --from 2026-01-01 --to 2026-02-01 --top 20 --sort p95 edge-*/traffic.log.gz
   cpu-report domains --by day --domain '*.example.com' --cores --format csv traffic.log >days.csv
-  zstdcat traffic.log.zst | cpu-report domains --format json - | jq '.rows[0]'";
+  zstdcat traffic.log.zst | cpu-report domains --format json - | jq '.rows[0]'
+  cpu-report domains --prometheus http://localhost:9090 --from 2026-01-01 --to 2026-02-01";
 
 /// The arguments of `cpu-report domains`.
 #[derive(clap::Args)]
-#[command(about = "What each domain used, from traffic logs", long_about = ABOUT, after_long_help = NOTES)]
+#[command(about = "What each domain used, from traffic logs or from Prometheus", long_about = ABOUT, after_long_help = NOTES)]
 pub struct Args {
     /// Traffic logs, plain or gzip; "-" is standard input
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
@@ -245,7 +256,9 @@ struct Thread {
 
 impl Thread {
     fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
-        let line = Line::parse(line).map_err(|error| error.to_string())?;
+        // the line is told apart from this one, which is all that the parser sees
+        let line = Line::parse(line)
+            .map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
         let (begin, end) = line.interval(&mut self.time)?;
         let zone = match &self.zone {
             Some((name, zone)) if *name == line.zone => *zone,

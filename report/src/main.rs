@@ -27,7 +27,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What each domain used, from traffic logs or from Prometheus
     Domains(domains::Args),
     /// What makes requests dear, from access logs
     Factors(factors::Args),
