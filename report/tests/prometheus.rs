@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,29 +33,35 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-struct Prometheus {
-    server: Child,
-    url: String,
-    _folder: TempDir,
+/// A server with Prometheus' API.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    folder: TempDir,
 }
 
-impl Drop for Prometheus {
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-/// Whether Debian's package is there.
-fn is_installed() -> bool {
-    let has =
-        |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
-    has("prometheus") && has("promtool")
+/// Whether Debian's packages are there.
+fn are_installed(commands: &[&str]) -> bool {
+    let has = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    let all = commands.iter().all(has);
+    if !all {
+        eprintln!("skipped: needs {}", commands.join(" and "));
+    }
+    all
 }
 
-impl Prometheus {
+impl Server {
     /// With the samples of this text, in the format of OpenMetrics.
-    fn start(samples: &str) -> Self {
+    fn prometheus(samples: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("samples"), samples).unwrap();
@@ -68,40 +73,82 @@ impl Prometheus {
             .unwrap();
         assert!(made.status.success(), "{}", text(&made.stderr));
         let address = free_address();
-        let log = fs::File::create(path("log")).unwrap();
-        let server = Command::new("prometheus")
+        let mut command = Command::new("prometheus");
+        command
             .arg(format!("--config.file={}", path("config").display()))
             .arg(format!("--storage.tsdb.path={}", path("data").display()))
             .arg("--storage.tsdb.retention.time=100y")
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let started = Self { server, url: format!("http://{address}"), _folder: folder };
-        let begin = Instant::now();
-        while !is_ready(address) {
-            assert!(
-                begin.elapsed() < Duration::from_secs(60),
-                "{}",
-                fs::read_to_string(started.log()).unwrap()
-            );
-            thread::sleep(Duration::from_millis(100));
-        }
-        started
+            .arg(format!("--web.listen-address={address}"));
+        Self::start(command, address, folder, "/-/ready")
     }
 
-    fn log(&self) -> impl AsRef<Path> {
-        self._folder.path().join("log")
+    /// The same in VictoriaMetrics.
+    fn victoria_metrics(samples: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = free_address();
+        let mut command = Command::new("victoria-metrics");
+        command
+            .arg(format!("-storageDataPath={}", folder.path().join("data").display()))
+            .arg(format!("-httpListenAddr={address}"))
+            .arg("-retentionPeriod=100y");
+        let server = Self::start(command, address, folder, "/health");
+        // its times are milliseconds
+        let samples: Vec<String> = samples
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| format!("{line}000\n"))
+            .collect();
+        assert!(
+            ask(address, "POST", "/api/v1/import/prometheus", &samples.concat())
+                .is_some_and(|answer| is_success(&answer))
+        );
+        server.wait(|| {
+            let _ = ask(address, "GET", "/internal/force_flush", "");
+            ask(
+                address,
+                "GET",
+                &format!("/api/v1/query?query=nginx_request_cpu_zone_accounts&time={NOON}"),
+                "",
+            )
+            .is_some_and(|answer| answer.contains("edge-1"))
+        });
+        server
+    }
+
+    fn start(mut command: Command, address: SocketAddr, folder: TempDir, health: &str) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = Self { process, address, folder };
+        server.wait(|| ask(address, "GET", health, "").is_some_and(|answer| is_success(&answer)));
+        server
+    }
+
+    fn wait(&self, is_done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is_done() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+            assert!(begin.elapsed() < Duration::from_secs(60), "{}", log());
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
-fn is_ready(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+/// An answer with its head.
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()?;
     let mut answer = String::new();
-    let asked =
-        write!(stream, "GET /-/ready HTTP/1.0\r\n\r\n").and_then(|()| stream.read_to_string(&mut answer));
-    asked.is_ok() && answer.starts_with("HTTP/1.0 200")
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn is_success(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 2")
 }
 
 /// Two servers that are scraped once a minute from 11:50 to 13:10.
@@ -169,16 +216,25 @@ fn samples() -> String {
     families + "# EOF\n"
 }
 
+const HOUR: [&str; 6] = ["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T13:00:00Z", "--format", "csv"];
+
 #[test]
 fn the_fleet_is_the_sum_of_what_counters_grew_by() {
-    if !is_installed() {
-        eprintln!("skipped: prometheus and promtool are not installed here");
-        return;
+    if are_installed(&["prometheus", "promtool"]) {
+        sums_are_right(&Server::prometheus(&samples()).url());
     }
-    let prometheus = Prometheus::start(&samples());
-    let hour = ["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T13:00:00Z", "--format", "csv"];
+}
+
+#[test]
+fn victoria_metrics_tells_the_same() {
+    if are_installed(&["victoria-metrics"]) {
+        sums_are_right(&Server::victoria_metrics(&samples()).url());
+    }
+}
+
+fn sums_are_right(url: &str) {
     let run = |more: &[&str]| {
-        let output = report(&prometheus.url, &[&hour, more].concat());
+        let output = report(url, &[&HOUR, more].concat());
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
         text(&output.stdout).to_owned()
     };
@@ -234,7 +290,7 @@ fn the_fleet_is_the_sum_of_what_counters_grew_by() {
 
     assert!(!run(&["--domain", "a.example"]).contains("b.example"));
     assert!(run(&["--domain", "[ab].example"]).contains("b.example"));
-    let output = report(&prometheus.url, &[&hour[..], &["--host", "edge-2:*"]].concat());
+    let output = report(url, &[&HOUR[..], &["--host", "edge-2:*"]].concat());
     assert_eq!(output.status.code(), Some(0));
     let said = text(&output.stderr);
     assert!(said.contains("nothing is known of the time before 2026-01-31T12:30:00Z"), "{said}");
@@ -243,23 +299,29 @@ fn the_fleet_is_the_sum_of_what_counters_grew_by() {
         second.lines().nth(1).is_some_and(|row| row.starts_with("domains,domain,a.example,0,0,174,")),
         "{second}"
     );
+}
 
-    let output = report(&prometheus.url, &[&hour[..], &["--zone", "nothing"]].concat());
+#[test]
+fn what_is_not_known_is_said() {
+    if !are_installed(&["prometheus", "promtool"]) {
+        return;
+    }
+    let prometheus = Server::prometheus(&samples());
+    let url = prometheus.url();
+    let output = report(&url, &[&HOUR[..], &["--zone", "nothing"]].concat());
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("Prometheus has no counters"), "{}", text(&output.stderr));
 
     // borders are those of slots, and what is not known is said
-    let output = report(
-        &prometheus.url,
-        &["--from", "2026-01-31T11:01:00Z", "--to", "2026-01-31T11:59:59Z", "--format", "csv"],
-    );
+    let output =
+        report(&url, &["--from", "2026-01-31T11:01:00Z", "--to", "2026-01-31T11:59:59Z", "--format", "csv"]);
     let said = text(&output.stderr);
     assert!(said.contains("--from is taken for 2026-01-31T11:00:00Z"), "{said}");
     assert!(said.contains("--to is taken for 2026-01-31T12:00:00Z"), "{said}");
     assert!(said.contains("nothing is known of the time before 2026-01-31T11:50:00Z"), "{said}");
 
     // an error of the API's own
-    let output = report(&format!("{}/nothing-here", prometheus.url), &hour);
+    let output = report(&format!("{}/nothing-here", url), &HOUR);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("404 Not Found"), "{}", text(&output.stderr));
 }
