@@ -108,7 +108,7 @@ readonly system_packages=(nginx nginx-dev)
 readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mod-http-lua)
 readonly demo_packages=(openssl curl perl nghttp2-client)
 # promtool is in prometheus; python3-venv is for the HTTP/3 client, which Debian 12 has no package of
-readonly test_packages=(openssl curl perl nghttp2-client prometheus python3-venv)
+readonly test_packages=(openssl curl perl nghttp2-client prometheus victoria-metrics python3-venv)
 
 on_debian() { has dpkg-query && has apt-get; }
 
@@ -138,7 +138,7 @@ need_packages() {
 apt_install() (
     policy=/usr/sbin/policy-rc.d
     status=0
-    # Debian's nginx and prometheus packages start a server as soon as they are installed. policy-rc.d is Debian's way to
+    # Debian's nginx, prometheus and victoria-metrics packages start a server as soon as they are installed. policy-rc.d is Debian's way to
     # forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
     if [[ ! -e $policy ]]; then
         trap 'rm -f "$policy"; stop_watching' EXIT
@@ -159,7 +159,7 @@ apt_install() (
 
     # not started now, and not at the next boot either
     if [[ -d /run/systemd/system ]]; then
-        for unit in nginx prometheus; do
+        for unit in nginx prometheus victoria-metrics; do
             [[ " $* " != *" $unit "* ]] || systemctl disable --quiet "$unit.service" >&2 || true
         done
     fi
