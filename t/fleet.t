@@ -286,7 +286,6 @@ sub between {
     return 0;
 }
 
-my $largest = 0;
 for (
     [ 'seconds', 'CPU cores', \@cpu ], [ 'requests', 'requests per second', \@requests ],
     [ 'sent_bytes', 'bytes sent per second', \@sent ], [ 'received_bytes', 'bytes received per second', \@received ],
@@ -295,13 +294,16 @@ for (
     my ($fleet, $time) = recorded($prometheus, "zone_key:nginx_request_cpu_$metric:rate5m", $now, '', 'zone', 'key');
     my $stretch = stretch($time);
     my @factor = map { $stretch->{$_} } @nodes;
-    my $fine = 1;
+    my ($fine, %by_counters) = (1);
     for my $key (sort keys %$fleet) {
         my $low = sum(map { $_->{$key} } @$increase) / $window;
         my $high = sum(map { $increase->[$_]{$key} * $factor[$_] } 0 .. 2) / $window;
+        $by_counters{$key} = $low;
         $fine &&= between($fleet->{$key}, $low, $high, "$metric of $key");
         ($fine = 0, diag("no load on $key")) if $key =~ /a\.test|b\.test|burn/ && !$low;
     }
+    note(sprintf '%s: %.6g by the servers\' counters, %.6g recorded, %+.1f %%', $_, $by_counters{$_}, $fleet->{$_}, 100 * ($fleet->{$_} / $by_counters{$_} - 1))
+        for grep { $metric eq 'seconds' && /^domains,/ } sort keys %by_counters;
     is_deeply([ sort keys %$fleet ], [ sort keys %$cpu ], "$title over the fleet: every domain has its own");
     ok($fine, "$title over the fleet: counter difference by time");
 

@@ -124,7 +124,7 @@ sub prometheus {
     make_path("$dir/data");
     my %file = ('prometheus.yml' => $part{config}, %{ $part{files} || {} });
     for my $name (keys %file) { Test::RequestCpu->write_file("$dir/$name", $file{$name}) }
-    my $port = Test::RequestCpu::free_port();
+    my $port = $part{port} || Test::RequestCpu::free_port();
     return $class->_start(
         port => $port, log => "$dir/log", ready => '/-/ready',
         command => [
