@@ -444,6 +444,16 @@ for my $series (@{ $prometheus->query($domain->[2], $at) }) {
 }
 is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'back\\\\slash\\"quote.test' ], 'the list of domains has them');
 
+# What a Prometheus above would be given: figures of domains, and nothing of single nodes but their workers and zones
+{
+    my @match = shipped('federation.yml') =~ /^ +- '(\{.*\})'$/mg;
+    is(scalar @match, 2, 'the federation asks for two kinds of series');
+    my $given = $prometheus->{http}->get($prometheus->url('/federate?' . $prometheus->{http}->www_form_urlencode([ map { ('match[]' => $_) } @match ])));
+    my %name = map { $_ => 1 } $given->{content} =~ /^([a-z_:0-9]+)\{/mg;
+    ok($name{$_}, "the federation has $_") for qw(zone_key:nginx_request_cpu_seconds:rate5m job:nginx_request_cpu_unattributed:ratio_rate5m nginx_request_cpu_zone_accounts up);
+    is_deeply([ grep { /^instance_zone_key:|^nginx_request_cpu_(?!zone_)/ } sort keys %name ], [], 'and no series of a domain on a node');
+}
+
 #
 # VictoriaMetrics has the same
 #

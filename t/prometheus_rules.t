@@ -30,6 +30,12 @@ is(scalar @rules, 4, 'four files of rules');
 unlike(accepted("$_ is valid", 'check', 'rules', "$folder/$_"), qr/duplicate/i, 'and records nothing twice') for @rules;
 accepted("$_: rules and alerts do what was worked out by hand", 'test', 'rules', "$folder/tests/$_") for map { m{([^/]+)$} } glob "$folder/tests/*.yml";
 
+SKIP: {
+    skip('vmalert is not here', 1) unless Test::RequestCpu::Prometheus->command('vmalert');
+    my ($status, $output) = run_command('vmalert', '-dryRun', map { "-rule=$folder/$_" } @rules);
+    is($status, 0, "VictoriaMetrics' vmalert takes the same files") or diag($output);
+}
+
 # What is commented out is meant to be put in
 Test::RequestCpu->write_file("$copy/$_", shipped($_)) for @rules;
 my $all = uncommented(shipped('prometheus.yml'));
