@@ -51,6 +51,13 @@ is_deeply([ grep { !/^[a-z_]+:nginx_request_cpu_[a-z_]+:[a-z_0-9]+$/ } sort keys
 my $text = join '', map { shipped($_) } @rules;
 is_deeply([ grep { !$recorded{$_} } $text =~ /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g ], [], 'rules use no name that none records');
 
+# What is written to a long-term store, and what a federation reads, is of domains or of nodes, and not of both
+for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s], ['federation', shipped('federation.yml') =~ /__name__=~"(.*?:.*?)"/]) {
+    my ($name, $regex) = @$_;
+    is_deeply([ sort grep { /^(?:$regex)$/ } keys %recorded ], [ sort grep { !/^instance_zone_key:/ } keys %recorded ], "$name: what the rules made of all nodes");
+    is_deeply([ grep { /^(?:$regex)$/ } map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ], [], 'and no counters of domains');
+}
+
 # Every family that a rule or a panel asks for is one that the module has
 my @expressions = dashboard_expressions(
     __rate_interval => '1m', __range => '6h', job => 'nginx-cpu', zone => 'domains', instance => '.+', domain => 'x.example', top => 10,
