@@ -44,7 +44,7 @@ so and is higher again within five minutes is not noticed. Used is what was scra
 of an instance that ends is missing. VictoriaMetrics answers as well.
 
 Memory:
-  A log may be larger than memory. For each domain some 150 bytes are kept, and for each five minutes in which it used something \
+  A log may be larger than memory. For each domain some 250 bytes are kept, and for each five minutes in which it used something \
 4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to five times that for each hour, day or month.
 
 Exit status:

@@ -24,6 +24,9 @@ use crate::output::complain;
 /// A line may be as long as this; longer ones are counted as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
+/// One thread cannot read for more.
+const MAX_WORKERS: usize = 8;
+
 /// So many of the broken lines are shown.
 const SHOWN_BROKEN: usize = 5;
 
@@ -120,7 +123,7 @@ where
     Reason: Display,
 {
     warn_of_repeated(files);
-    let workers = thread::available_parallelism().map_or(1, |n| n.get());
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
     let (blocks, taken) = mpsc::sync_channel::<Block>(2 * workers);
     let (used, empty) = mpsc::channel::<Vec<u8>>();
     let taken = Mutex::new(taken);

