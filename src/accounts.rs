@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use accounting::account::{Classes, Usage};
+use accounting::account::{Classes, Handshake, Usage};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::table::{Slot, Spare, Table};
@@ -122,6 +122,11 @@ impl Zones {
         self.each(accounts, |zone, slot| {
             zone.unsettled.finish(&zone.table, now_ms, slot, usage, classes, cpu_ns);
         });
+    }
+
+    /// The connection of a request has made a TLS handshake.
+    pub fn count_handshake(&mut self, accounts: &AccountSet, handshake: &Handshake) {
+        self.each(accounts, |zone, slot| zone.table.account(slot).count_handshake(handshake));
     }
 
     /// What has been added becomes visible to others.

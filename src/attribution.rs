@@ -10,6 +10,7 @@
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
+use accounting::account::Handshake;
 use accounting::books::Books;
 use nginx_sys::{
     ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
@@ -53,6 +54,8 @@ struct Entry {
     /// the request that has the connection for itself, as it is in HTTP/1
     request: Option<NonNull<Context>>,
     state: State,
+    /// what of it came before the end of the TLS handshake; 0 before that, and where there is none
+    handshake_ns: u64,
     /// accounts of its last request
     accounts: AccountSet,
 }
@@ -79,6 +82,7 @@ impl Connections {
             state: State::Fresh,
             pending_ns: 0,
             request: None,
+            handshake_ns: 0,
             accounts: AccountSet::EMPTY,
         };
         Self {
@@ -248,7 +252,18 @@ fn handler_of(socket: *mut ngx_listening_t) -> ngx_connection_handler_pt {
 unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
     // SAFETY: `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
     let Some(handler) = handler_of(unsafe { (*c).listening }) else { return };
-    let opened = if quic_parent(c).is_some() { None } else { open(c) };
+    let opened = match quic_parent(c) {
+        None => open(c),
+        Some(parent) => {
+            // the first one of a connection says that its handshake is over
+            with(|worker| {
+                if let Some(at) = worker.connections.client(parent) {
+                    worker.end_handshake(at);
+                }
+            });
+            None
+        }
+    };
     // SAFETY: the handler that would have been called without us.
     unsafe { handler(c) };
     if let Some(at) = opened {
@@ -290,6 +305,7 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
     if core::ptr::fn_addr_eq(handler, ngx_http_init_connection as ngx_connection_handler) {
         HTTP_LOG_ERROR.store(log_handler, Relaxed);
         wrap_quic_input(c);
+        worker.watch_handshake(at);
     } else if log_handler != HTTP_LOG_ERROR.load(Relaxed) {
         worker.connections.learn_foreign(log_handler);
         worker.mark_other(at);
@@ -318,21 +334,63 @@ impl Connections {
     fn open(&mut self, at: usize) {
         // SAFETY: `place` has found `at` to be within the array.
         let number = unsafe { (*self.connection(at)).number };
-        self.entries[at] =
-            Entry { number, state: State::Fresh, pending_ns: 0, request: None, accounts: AccountSet::EMPTY };
+        self.entries[at] = Entry {
+            number,
+            state: State::Fresh,
+            pending_ns: 0,
+            request: None,
+            handshake_ns: 0,
+            accounts: AccountSet::EMPTY,
+        };
     }
 }
 
 impl Worker {
-    /// A new request takes over what its connection has used so far, in nanoseconds.
-    pub fn take_over(&mut self, at: usize) -> u64 {
+    /// A new request takes over what its connection has used so far, in nanoseconds; the first one also the count of its
+    /// handshake.
+    #[inline]
+    pub fn take_over(&mut self, at: usize) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
         let ns = core::mem::take(&mut entry.pending_ns);
-        if entry.state != State::Served {
-            entry.state = State::Served;
-            self.books().pending_to_charged(ns);
+        if entry.state == State::Served {
+            return (ns, None);
         }
-        ns
+        entry.state = State::Served;
+        // with early data, requests begin before the handshake is over
+        let cpu_ns = if entry.handshake_ns != 0 { entry.handshake_ns } else { ns };
+        self.books().pending_to_charged(ns);
+        #[cfg(ngx_feature = "ssl")]
+        // SAFETY: a request runs on the connection.
+        let resumed = unsafe { crate::tls::is_resumed(self.connections.connection(at)) };
+        #[cfg(not(ngx_feature = "ssl"))]
+        let resumed = None;
+        (ns, resumed.map(|resumed| Handshake { resumed, cpu_ns }))
+    }
+
+    /// A wakeup of a connection is over.
+    #[inline]
+    pub fn watch_handshake(&mut self, at: usize) {
+        #[cfg(ngx_feature = "ssl")]
+        if self.connections.entries[at].state == State::Fresh {
+            // SAFETY: `close_connection` would have taken it off the running lap.
+            unsafe { crate::tls::watch(self.connections.connection(at)) };
+        }
+        #[cfg(not(ngx_feature = "ssl"))]
+        let _ = at;
+    }
+
+    /// The handshake of a connection is over: what it has used so far was for that.
+    pub fn end_handshake(&mut self, at: usize) {
+        if self.connections.entries[at].state != State::Fresh
+            || self.connections.entries[at].handshake_ns != 0
+        {
+            return;
+        }
+        if self.owner() == Owner::Connection(at) {
+            self.read_clock();
+        }
+        let entry = &mut self.connections.entries[at];
+        entry.handshake_ns = entry.pending_ns;
     }
 
     /// A connection that is not HTTP has no requests.

@@ -5,7 +5,7 @@
 //! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
-//!   [`io`]: what tells that later; `threads`: what pools of threads do for it;
+//!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
 //! - [`variables`], [`status`] and [`traffic_log`]: what a user gets to see.
 //!
@@ -32,6 +32,8 @@ mod state;
 mod status;
 #[cfg(ngx_feature = "threads")]
 mod threads;
+#[cfg(ngx_feature = "ssl")]
+mod tls;
 mod traffic_log;
 mod variables;
 mod worker;

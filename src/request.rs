@@ -9,7 +9,7 @@ use core::mem::offset_of;
 use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use accounting::account::{CacheStatus, Outcome, Usage};
+use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
 use accounting::request::RequestMeter;
 use nginx_sys::{
     NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
@@ -35,6 +35,8 @@ pub struct Context {
     pub meter: RequestMeter,
     /// place of the client's connection
     connection: Option<usize>,
+    /// of the connection, if this is its first request
+    handshake: Option<Handshake>,
     /// the log phase has begun: the total is final
     pub stopped: bool,
     /// what came after that and before the accounts were known, in nanoseconds
@@ -165,6 +167,7 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             meter: RequestMeter::default(),
             connection: with(|worker| worker.connections.client(connection)).flatten(),
             stopped: false,
+            handshake: None,
             late_ns: 0,
             logged: false,
             accounts: AccountSet::EMPTY,
@@ -251,8 +254,10 @@ impl Worker {
         }
         self.claim(pointer);
         if let Some(at) = connection {
-            let ns = self.take_over(at);
-            self.context(pointer).meter.take_over(ns);
+            let (ns, handshake) = self.take_over(at);
+            let context = self.context(pointer);
+            context.meter.take_over(ns);
+            context.handshake = handshake;
         }
     }
 
@@ -276,8 +281,11 @@ impl Worker {
         let classes = outcome.classes();
         context.logged = true;
         context.accounts.copy_from(accounts);
-        let connection = context.connection;
+        let (connection, handshake) = (context.connection, context.handshake.take());
         self.zones.finish(accounts, &usage, classes, cpu_ns);
+        if let Some(handshake) = handshake {
+            self.zones.count_handshake(accounts, &handshake);
+        }
         #[cfg(feature = "audit")]
         self.audit.end_request(&audited);
         if let Some(at) = connection {
@@ -351,8 +359,12 @@ impl Worker {
             // never logged: what was not settled is paid by the accounts that it was in flight in
             let context = self.context(pointer);
             let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
             self.zones.charge(&accounts, unsettled_ns);
+            if let Some(handshake) = handshake {
+                self.zones.count_handshake(&accounts, &handshake);
+            }
             self.leave_flight(pointer);
         }
         if self.owner() == Owner::Request(pointer) {

@@ -146,6 +146,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     traffic_log::start(main, unsafe { &*cycle });
     event_loop::hook();
     io::hook();
+    #[cfg(ngx_feature = "ssl")]
+    crate::tls::find_functions();
     #[cfg(ngx_feature = "threads")]
     crate::threads::hook();
     NGX_OK as ngx_int_t
@@ -322,6 +324,9 @@ impl Worker {
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
     pub fn end_wakeup(&mut self) {
+        if let Owner::Connection(at) = self.owner {
+            self.watch_handshake(at);
+        }
         self.switch(Owner::Loop);
         #[cfg(feature = "audit")]
         self.audit.end_wakeup();

@@ -57,6 +57,11 @@ my ($first, $later) = map { median(map { $_->{ns} } @$_) } [ grep { $_->{order} 
 cmp_ok($first, '>', 2 * $later, 'the first request of a connection pays the handshake');
 within(median(map { $_->{conn_ns} } grep { $_->{order} == 1 } @lines), $first, 0.5, 1, 'which is in $request_cpu_connection_ns');
 
+my $handshakes = $t->account('hosts', 'order.test')->{tls_handshakes};
+is($handshakes->{new}{handshakes}, 5, 'a handshake is counted for each connection');
+within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } grep { $_->{order} == 1 } @lines), 0.5, 1,
+    'with its CPU, which the first requests have paid');
+
 # Two domains at once
 $t->clear_log;
 my @both = map { ('heavy.test', "/text.txt?$_", 'light.test', "/a.txt?$_", 'light.test', "/a.txt?$_.2") } 1 .. 6;

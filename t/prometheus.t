@@ -85,10 +85,15 @@ for my $host (qw(one.test two.test)) {
     is_deeply([ map { $_->[1] } @buckets ], [ sort { $a <=> $b } map { $_->[1] } @buckets ], "$host: its buckets are cumulative");
     my $sum = (pick('nginx_request_cpu_per_request_seconds_sum', %label))[0];
     ok($sum > 0 && $sum <= $account->{cpu_ns} / 1e9, "$host: its sum is the CPU of requests");
-    for my $cache (keys %{ $account->{by_cache_status} }) {
-        is((pick('nginx_request_cpu_cache_requests_total', %label, status => $cache))[0], $account->{by_cache_status}{$cache}{requests}, "$host: requests, cache $cache");
-        is(sprintf('%.9f', (pick('nginx_request_cpu_cache_seconds_total', %label, status => $cache))[0]),
-            sprintf('%.9f', $account->{by_cache_status}{$cache}{cpu_ns} / 1e9), "$host: CPU, cache $cache");
+    for ([ by_cache_status => 'cache', 'status' ], [ by_connection_order => 'order', 'order' ], [ by_response_size => 'size', 'size' ]) {
+        my ($member, $family, $by) = @$_;
+        my %seen = map { $_->[1]{$by} => 1 } grep { $_->[0] eq "nginx_request_cpu_${family}_requests_total" && $_->[1]{key} eq $host } @$samples;
+        is_deeply([ sort keys %seen ], [ sort keys %{ $account->{$member} } ], "$host: $family, the same classes as in JSON");
+        for my $class (keys %{ $account->{$member} }) {
+            is((pick("nginx_request_cpu_${family}_requests_total", %label, $by => $class))[0], $account->{$member}{$class}{requests}, "$host: requests, $family $class");
+            is(sprintf('%.9f', (pick("nginx_request_cpu_${family}_seconds_total", %label, $by => $class))[0]),
+                sprintf('%.9f', $account->{$member}{$class}{cpu_ns} / 1e9), "$host: CPU, $family $class");
+        }
     }
 }
 is_deeply([ sort keys %{ $json->{zones}{hosts}{keys}{'two.test'}{by_cache_status} } ], [qw(HIT MISS)], 'a cache took part');

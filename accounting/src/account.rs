@@ -88,6 +88,8 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 /// Names of the response sizes: upper bounds in powers of four, from 1k = 1024 bytes.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
+/// Names of how a TLS session came about: by a full handshake, or resumed (`$ssl_session_reused`).
+pub const SESSIONS: [&str; 2] = ["new", "resumed"];
 /// Upper bounds of the histogram of CPU per request, in nanoseconds; the last bucket has none.
 pub const CPU_BOUNDS_NS: [u64; 19] = [
     10_000,
@@ -143,6 +145,15 @@ const FIRST_BUCKETS: [u8; 65] = {
     }
     first
 };
+
+/// The TLS handshake of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handshake {
+    /// the session of an earlier connection was resumed
+    pub resumed: bool,
+    /// nanoseconds of CPU of the connection, from its accept to the end of the handshake
+    pub cpu_ns: u64,
+}
 
 /// Where a request belongs in each breakdown but that of CPU, as places in them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -212,6 +223,8 @@ pub struct Account {
     by_cache: [Tally; 8],
     by_size: [Tally; 10],
     by_cpu: [AtomicU64; CPU_BUCKETS],
+    /// handshakes, where the others count requests
+    by_session: [Tally; SESSIONS.len()],
     windows: Windows,
 }
 
@@ -248,10 +261,16 @@ impl Account {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }
 
+    /// Counts a handshake. It is not often, and dear by itself, so this goes to the account at once.
+    pub fn count_handshake(&self, handshake: &Handshake) {
+        let &Handshake { resumed, cpu_ns } = handshake;
+        self.by_session[usize::from(resumed)].add(&Count { requests: 1, cpu_ns });
+    }
+
     /// All that only grows, in the order of [`counter_names`].
     fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
         let usage = [&self.cpu_ns, &self.wakeups, &self.sent_bytes, &self.received_bytes];
-        let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size);
+        let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size).chain(&self.by_session);
         let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
         plain.chain(tallies.flat_map(Tally::counters))
     }
@@ -302,6 +321,16 @@ impl Account {
         self.by_order.each_ref().map(Tally::read)
     }
 
+    /// As [`SIZES`].
+    pub fn by_response_size(&self) -> [Count; 10] {
+        self.by_size.each_ref().map(Tally::read)
+    }
+
+    /// TLS handshakes of connections whose first request has ended, as [`SESSIONS`].
+    pub fn tls_handshakes(&self) -> [Count; SESSIONS.len()] {
+        self.by_session.each_ref().map(Tally::read)
+    }
+
     /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
     pub fn by_request_cpu(&self) -> [u64; CPU_BUCKETS] {
         self.by_cpu.each_ref().map(|requests| requests.load(Relaxed))
@@ -329,15 +358,19 @@ impl Account {
             cores: self.windows.cores(now_ms),
             by_cache_status: self.by_cache_status(),
             by_connection_order,
-            by_response_size: self.by_size.each_ref().map(Tally::read),
+            by_response_size: self.by_response_size(),
             by_request_cpu: self.by_request_cpu(),
+            tls_handshakes: self.tls_handshakes(),
         }
     }
 }
 
 /// How many counters of an account only grow.
-pub const COUNTERS: usize =
-    4 + CLASSES.len() + 1 + CPU_BUCKETS + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len());
+pub const COUNTERS: usize = 4
+    + CLASSES.len()
+    + 1
+    + CPU_BUCKETS
+    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len());
 
 /// The counters of an account that only grow, in the order of [`counter_names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -360,16 +393,19 @@ pub fn counter_names() -> impl Iterator<Item = String> {
     let tallies = |by: &'static str, names: &'static [&str]| {
         names.iter().flat_map(move |name| ["requests", "cpu_ns"].map(|of| format!("{by}.{name}.{of}")))
     };
+    let sessions = SESSIONS
+        .iter()
+        .flat_map(|session| ["handshakes", "cpu_ns"].map(|of| format!("tls_handshakes.{session}.{of}")));
     let orders = tallies("by_connection_order", &ORDERS);
     let caches = tallies("by_cache_status", &CacheStatus::NAMES);
     let sizes = tallies("by_response_size", &SIZES);
-    usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes)
+    usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes).chain(sessions)
 }
 
-/// A number of requests and their CPU, read.
+/// A number of requests, or of handshakes, and their CPU, read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
-    /// requests
+    /// how many
     pub requests: u64,
     /// their CPU in nanoseconds
     pub cpu_ns: u64,
@@ -410,6 +446,8 @@ pub struct Snapshot {
     pub by_response_size: [Count; 10],
     /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
     pub by_request_cpu: [u64; CPU_BUCKETS],
+    /// As [`SESSIONS`].
+    pub tls_handshakes: [Count; SESSIONS.len()],
 }
 
 #[cfg(test)]
@@ -444,12 +482,12 @@ pub(crate) mod tests {
         let bytes = 16 * 1024 * 1024 * 98 / 100;
         let region = Region::new(bytes);
         let capacity = region.table().unwrap().fill().capacity;
-        assert!(capacity >= 13_000, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
+        assert!(capacity >= 12_500, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
     }
 
     #[test]
     fn an_account_has_the_size_that_the_documentation_says() {
-        assert_eq!(crate::table::ACCOUNT_BYTES, 1216);
+        assert_eq!(crate::table::ACCOUNT_BYTES, 1280);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::{Detail, Shown, Status, Zone};
-use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SIZES, Snapshot};
+use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES, Snapshot};
 use crate::key;
 use crate::table::{Fill, Slot};
 use crate::window::Cores;
@@ -178,13 +178,14 @@ impl Serialize for Account {
             &usage.cpu_ns.checked_div(snapshot.requests).unwrap_or_default(),
         )?;
         if *detail == Detail::Full {
-            let mut breakdown = |name, names, counts| match Breakdown::of(names, counts) {
+            let mut breakdown = |name, names, counts, of| match Breakdown::of(names, counts, of) {
                 Some(breakdown) => map.serialize_entry(name, &breakdown),
                 None => Ok(()),
             };
-            breakdown("by_cache_status", &CacheStatus::NAMES, &snapshot.by_cache_status)?;
-            breakdown("by_connection_order", &ORDERS, &snapshot.by_connection_order)?;
-            breakdown("by_response_size", &SIZES, &snapshot.by_response_size)?;
+            breakdown("by_cache_status", &CacheStatus::NAMES, &snapshot.by_cache_status, "requests")?;
+            breakdown("by_connection_order", &ORDERS, &snapshot.by_connection_order, "requests")?;
+            breakdown("by_response_size", &SIZES, &snapshot.by_response_size, "requests")?;
+            breakdown("tls_handshakes", &SESSIONS, &snapshot.tls_handshakes, "handshakes")?;
             if let Some(histogram) = Histogram::of(&snapshot.by_request_cpu) {
                 map.serialize_entry("by_request_cpu", &histogram)?;
             }
@@ -229,29 +230,34 @@ impl Serialize for Windows<'_> {
 struct Breakdown<'a> {
     names: &'a [&'a str],
     counts: &'a [Count],
+    /// what is counted
+    of: &'static str,
 }
 
 impl<'a> Breakdown<'a> {
     /// `None` if no class has requests.
-    fn of(names: &'a [&'a str], counts: &'a [Count]) -> Option<Self> {
-        counts.iter().any(|count| count.requests != 0).then_some(Breakdown { names, counts })
+    fn of(names: &'a [&'a str], counts: &'a [Count], of: &'static str) -> Option<Self> {
+        counts.iter().any(|count| count.requests != 0).then_some(Breakdown { names, counts, of })
     }
 }
 
 impl Serialize for Breakdown<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let counts = self.counts.iter().map(Tally);
-        serializer.collect_map(self.names.iter().zip(counts).filter(|(_, tally)| tally.0.requests != 0))
+        let tallies = self.counts.iter().map(|count| Tally { count, of: self.of });
+        serializer.collect_map(self.names.iter().zip(tallies).filter(|(_, tally)| tally.count.requests != 0))
     }
 }
 
-struct Tally<'a>(&'a Count);
+struct Tally<'a> {
+    count: &'a Count,
+    of: &'static str,
+}
 
 impl Serialize for Tally<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("requests", &self.0.requests)?;
-        map.serialize_entry("cpu_ns", &self.0.cpu_ns)?;
+        map.serialize_entry(self.of, &self.count.requests)?;
+        map.serialize_entry("cpu_ns", &self.count.cpu_ns)?;
         map.end()
     }
 }

@@ -7,7 +7,7 @@
 //! never falls from one answer to the next.
 
 use super::{Detail, Shown, Status};
-use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count};
+use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES};
 use crate::books::Books;
 use crate::key;
 use crate::table::{Fill, Slot};
@@ -85,7 +85,7 @@ struct Family {
 type Write = fn(&mut Samples<'_>, &Account, u32);
 
 /// The families that have samples of accounts; those that `low` detail has come first.
-const ACCOUNTS: [(Family, Write); 9] = [
+const ACCOUNTS: [(Family, Write); 15] = [
     (counter("seconds_total", "CPU time charged to the key."), |samples, account, _| {
         samples.add("", None, Value::Seconds(account.usage().cpu_ns));
     }),
@@ -114,10 +114,36 @@ const ACCOUNTS: [(Family, Write); 9] = [
     }),
     (
         counter("cache_seconds_total", "CPU time of requests that ended, by cache status."),
-        |samples, account, _| cache(samples, account, |count| Value::Seconds(count.cpu_ns)),
+        |samples, account, _| by_cache(samples, account, cpu),
     ),
     (counter("cache_requests_total", "Requests that ended, by cache status."), |samples, account, _| {
-        cache(samples, account, |count| Value::Integer(count.requests))
+        by_cache(samples, account, requests)
+    }),
+    (
+        counter("order_seconds_total", "CPU time of requests that ended, by their order in the connection."),
+        |samples, account, _| by_order(samples, account, cpu),
+    ),
+    (
+        counter("order_requests_total", "Requests that ended, by their order in the connection."),
+        |samples, account, _| by_order(samples, account, requests),
+    ),
+    (
+        counter("size_seconds_total", "CPU time of requests that ended, by upper bound of the bytes sent."),
+        |samples, account, _| by_size(samples, account, cpu),
+    ),
+    (
+        counter("size_requests_total", "Requests that ended, by upper bound of the bytes sent."),
+        |samples, account, _| by_size(samples, account, requests),
+    ),
+    (
+        counter(
+            "tls_handshake_seconds_total",
+            "CPU time of TLS connections until their handshakes were over, by kind of session.",
+        ),
+        |samples, account, _| by_session(samples, account, cpu),
+    ),
+    (counter("tls_handshakes_total", "TLS handshakes, by kind of session."), |samples, account, _| {
+        by_session(samples, account, requests)
     }),
     (
         Family {
@@ -138,12 +164,31 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "gauge", help }
 }
 
-fn cache(samples: &mut Samples<'_>, account: &Account, value: fn(&Count) -> Value) {
-    for (status, count) in CacheStatus::NAMES.into_iter().zip(&account.by_cache_status()) {
-        if count.requests != 0 {
-            samples.add("", Some(("status", status)), value(count));
-        }
-    }
+/// What is shown of a count.
+type Shows = fn(&Count) -> Value;
+
+fn cpu(count: &Count) -> Value {
+    Value::Seconds(count.cpu_ns)
+}
+
+fn requests(count: &Count) -> Value {
+    Value::Integer(count.requests)
+}
+
+fn by_cache(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
+    samples.add_each("status", &CacheStatus::NAMES, &account.by_cache_status(), shows);
+}
+
+fn by_order(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
+    samples.add_each("order", &ORDERS, &account.by_connection_order(), shows);
+}
+
+fn by_size(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
+    samples.add_each("size", &SIZES, &account.by_response_size(), shows);
+}
+
+fn by_session(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
+    samples.add_each("session", &SESSIONS, &account.tls_handshakes(), shows);
 }
 
 /// Bounds of the histogram, [`CPU_BOUNDS_NS`] in seconds.
@@ -225,6 +270,13 @@ struct Samples<'a> {
 }
 
 impl Samples<'_> {
+    /// Writes a line for each class that has been counted.
+    fn add_each(&mut self, label: &str, names: &[&str], counts: &[Count], shows: Shows) {
+        for (name, count) in names.iter().zip(counts).filter(|(_, count)| count.requests != 0) {
+            self.add("", Some((label, name)), shows(count));
+        }
+    }
+
     /// Writes one line, with one more label where `label` has it, whose value needs no escaping.
     fn add(&mut self, suffix: &str, label: Option<(&str, &str)>, value: Value) {
         let Family { name, kind, help } = self.family;

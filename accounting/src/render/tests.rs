@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Outcome, Usage};
+use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
 use crate::in_flight::InFlight;
 use crate::key;
 use crate::table::Spare;
@@ -80,6 +80,7 @@ fn one_request(region: &Region) -> Table {
     let slot = table.find_or_insert(b"example.com", &mut Spare::default()).slot;
     table.account(slot).add(NOW_MS, &usage());
     table.account(slot).finish(&outcome());
+    table.account(slot).count_handshake(&Handshake { resumed: true, cpu_ns: 14_000 });
     table
 }
 
@@ -102,6 +103,7 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
         r#""by_cache_status":{"NONE":{"requests":1,"cpu_ns":15000}},"#,
         r#""by_connection_order":{"1":{"requests":1,"cpu_ns":15000}},"#,
         r#""by_response_size":{"1k":{"requests":1,"cpu_ns":15000}},"#,
+        r#""tls_handshakes":{"resumed":{"handshakes":1,"cpu_ns":14000}},"#,
         r#""by_request_cpu":[{"le_ns":20000,"requests":1}]}}}}}"#,
         "\n",
     ];
@@ -126,6 +128,13 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
         r#"nginx_request_cpu_cache_seconds_total{zone="domains",key="example.com",status="NONE"} 0.000015000"#
             .to_owned(),
         r#"nginx_request_cpu_cache_requests_total{zone="domains",key="example.com",status="NONE"} 1"#.to_owned(),
+        r#"nginx_request_cpu_order_seconds_total{zone="domains",key="example.com",order="1"} 0.000015000"#.to_owned(),
+        r#"nginx_request_cpu_order_requests_total{zone="domains",key="example.com",order="1"} 1"#.to_owned(),
+        r#"nginx_request_cpu_size_seconds_total{zone="domains",key="example.com",size="1k"} 0.000015000"#.to_owned(),
+        r#"nginx_request_cpu_size_requests_total{zone="domains",key="example.com",size="1k"} 1"#.to_owned(),
+        r#"nginx_request_cpu_tls_handshake_seconds_total{zone="domains",key="example.com",session="resumed"} 0.000014000"#
+            .to_owned(),
+        r#"nginx_request_cpu_tls_handshakes_total{zone="domains",key="example.com",session="resumed"} 1"#.to_owned(),
     ];
     let bounds =
         "0.00001 0.00002 0.00005 0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.02 0.05 0.1 0.2 0.5 1 2 5 10";

@@ -1,0 +1,154 @@
+# TLS handshakes, new and resumed, are counted with their CPU in the account of the connection's first request.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+
+my $t = Test::RequestCpu->new->need('http_ssl', 'http_v2');
+plan(skip_all => 'curl and openssl are needed') if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
+
+my $dir = $t->dir;
+my %new_key = (rsa => [ '-newkey', 'rsa:2048' ], ecdsa => [ '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256' ]);
+for my $kind (sort keys %new_key) {
+    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', @{ $new_key{$kind} }, '-days', 2,
+        '-subj', '/CN=tls.test', '-keyout', "$dir/$kind.key", '-out', "$dir/$kind.pem");
+    die $output if $status;
+}
+$t->html('a.txt', "plain\n");
+my ($http2_listen, $http2_on) = ($t->http2_listen, $t->http2_on);
+
+$t->start(http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu_zone \$server_port zone=ports:1m;
+    request_cpu zone=hosts zone=ports;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:tls:1m;
+    server {
+        listen 127.0.0.1:{{port:rsa}} ssl$http2_listen;
+        $http2_on
+        ssl_certificate {{dir}}/rsa.pem; ssl_certificate_key {{dir}}/rsa.key;
+        location / { }
+    }
+    server {
+        listen 127.0.0.1:{{port:ecdsa}} ssl;
+        ssl_certificate {{dir}}/ecdsa.pem; ssl_certificate_key {{dir}}/ecdsa.key;
+        location / { }
+    }
+    server {
+        # the connection's data is there when it is accepted, so the handshake begins in the wakeup of the socket
+        listen 127.0.0.1:{{port:deferred}} ssl deferred;
+        ssl_certificate {{dir}}/ecdsa.pem; ssl_certificate_key {{dir}}/ecdsa.key;
+        location / { }
+    }
+    server {
+        # a request can begin before the handshake is over
+        listen 127.0.0.1:{{port:early}} ssl;
+        ssl_protocols TLSv1.3;
+        ssl_early_data on;
+        ssl_certificate {{dir}}/rsa.pem; ssl_certificate_key {{dir}}/rsa.key;
+        location / { add_header Early "\$ssl_early_data" always; }
+    }
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { }
+    }
+EOC
+$t->expect_log(qr/SSL_do_handshake\(\) failed/);
+
+# One connection each, with the requests that are asked for.
+sub curl {
+    my ($kind, $host, $uris, @option) = @_;
+    my $port = $t->port($kind);
+    my ($status, $output) = run_command('curl', '-sk', @option, '--resolve', "$host:$port:127.0.0.1",
+        map { "https://$host:$port$_" } @$uris);
+    die "curl failed ($status): $output\n" if $status;
+}
+
+for my $case (
+    [ 'HTTP/1.1, TLS 1.3', 'rsa', '--http1.1', '--tlsv1.3' ],
+    [ 'HTTP/1.1, TLS 1.2', 'rsa', '--http1.1', '--tls-max', '1.2' ],
+    [ 'HTTP/2', 'rsa', '--http2' ],
+    [ 'a deferred accept', 'deferred', '--http1.1' ],
+) {
+    my ($name, $kind, @option) = @$case;
+    (my $host = lc($name)) =~ s/\W+/-/g;
+    $host .= '.test';
+    $t->clear_log;
+    curl($kind, $host, [ ('/a.txt') x 3 ], @option) for 1 .. 8;
+    my @lines = $t->logged(24);
+    my $account = $t->account_with('hosts', $host, 24);
+    my $handshakes = $account->{tls_handshakes};
+    is($handshakes->{new}{handshakes}, 8, "$name: a handshake for each connection, whatever its requests");
+    is($handshakes->{resumed}, undef, "$name: none resumed");
+    my $conn_ns = sum(map { $_->{conn_ns} } grep { $_->{order} == 1 } @lines);
+    my $first_ns = sum(map { $_->{ns} } grep { $_->{order} == 1 } @lines);
+    cmp_ok($handshakes->{new}{cpu_ns}, '<=', $first_ns, "$name: its CPU is part of the first requests'");
+    within($handshakes->{new}{cpu_ns}, $conn_ns, 0.5, 1, "$name: and most of what they took over from the connection");
+    my $later_ns = $account->{by_connection_order}{2}{cpu_ns} + $account->{by_connection_order}{3}{cpu_ns};
+    cmp_ok($handshakes->{new}{cpu_ns} / 8, '>', 3 * $later_ns / 16, "$name: it is dear");
+}
+
+# The key of the certificate
+curl('ecdsa', 'ecdsa.test', ['/a.txt'], '--tlsv1.3') for 1 .. 8;
+my $ecdsa = $t->account_with('hosts', 'ecdsa.test', 8)->{tls_handshakes}{new};
+my $rsa = $t->account('hosts', 'http-1-1-tls-1-3.test')->{tls_handshakes}{new};
+cmp_ok($ecdsa->{cpu_ns} / 8, '<', $rsa->{cpu_ns} / 8, 'a handshake with an ECDSA key costs less than one with an RSA key');
+
+# Sessions that are resumed
+my $port = $t->port('rsa');
+for my $version ('-tls1_2', '-tls1_3') {
+    my $host = "resumed$version.test";
+    my $session = "$dir/session$version";
+    my $request = "GET /a.txt HTTP/1.1\\r\\nHost: $host\\r\\nConnection: close\\r\\n\\r\\n";
+    for my $option ("-sess_out $session", ("-sess_in $session") x 5) {
+        my $command = "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof $version $option";
+        my ($status, $output) = run_command('sh', '-c', $command);
+        like($output, qr/plain/, "$version $option: an answer") or diag($output);
+    }
+    my $handshakes = $t->account_with('hosts', $host, 6)->{tls_handshakes};
+    is($handshakes->{new}{handshakes}, 1, "$version: one full handshake");
+    is($handshakes->{resumed}{handshakes}, 5, "$version: five that resumed its session");
+    cmp_ok($handshakes->{resumed}{cpu_ns} / 5 * 1.3, '<', $handshakes->{new}{cpu_ns}, "$version: which cost less");
+}
+
+{
+    my ($early, $session) = ($t->port('early'), "$dir/early");
+    $t->write_file("$dir/early.txt", "GET /a.txt HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n");
+    my $client = "openssl s_client -connect 127.0.0.1:$early -quiet -ign_eof -tls1_3";
+    run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
+    my (undef, $output) = run_command('sh', '-c', "$client -sess_in $session -early_data $dir/early.txt < /dev/null");
+    like($output, qr/^Early: 1\r$/m, 'a request in early data') or diag($output);
+    my $handshakes = $t->account_with('hosts', 'early.test', 2)->{tls_handshakes};
+    is("$handshakes->{new}{handshakes} $handshakes->{resumed}{handshakes}", '1 1', 'counts a handshake too');
+    cmp_ok($handshakes->{resumed}{cpu_ns}, '<', $handshakes->{new}{cpu_ns}, 'that cost less');
+    cmp_ok($handshakes->{resumed}{cpu_ns}, '>', 0, 'but something');
+}
+
+# What is no handshake
+$t->get('/a.txt', port => 'http', host => 'plain.test') for 1 .. 3;
+is($t->account_with('hosts', 'plain.test', 3)->{tls_handshakes}, undef, 'a plain connection has none');
+is($t->get('/a.txt', port => 'rsa', host => 'plain-on-tls.test')->{status}, 400, 'HTTP where TLS is spoken is refused');
+is($t->account_with('hosts', 'plain-on-tls.test', 1)->{tls_handshakes}, undef, 'and is none either');
+my $before = $t->account('ports', $port)->{tls_handshakes}{new}{handshakes};
+for (1 .. 5) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(5); $connection->close }
+curl('rsa', 'after.test', ['/a.txt']);
+$t->account_with('hosts', 'after.test', 1);
+is($t->account('ports', $port)->{tls_handshakes}{new}{handshakes}, $before + 1, 'handshakes that fail are not counted');
+
+# Every zone of the request, and both formats
+my $sum = sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{hosts}{keys} });
+is(sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{ports}{keys} }), $sum, 'each zone counts them all');
+my ($samples) = $t->prometheus;
+sub sample { my ($name) = @_; map { $_->[2] } grep { $_->[0] eq "nginx_request_cpu_$name" && $_->[1]{key} eq 'ecdsa.test' && $_->[1]{session} eq 'new' } @$samples }
+is_deeply([ sample('tls_handshakes_total') ], [8], 'Prometheus has the count');
+within((sample('tls_handshake_seconds_total'))[0] * 1e9, $ecdsa->{cpu_ns}, 0.999999, 1.000001, 'and the CPU');
+
+# A reload
+$t->reload;
+is($t->account('hosts', 'ecdsa.test')->{tls_handshakes}{new}{handshakes}, 8, 'a reload keeps them');
+
+$t->done;
