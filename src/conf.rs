@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
-use accounting::render::negotiate::Format;
+use accounting::render::negotiate::Content;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE12, NGX_ERROR, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
@@ -164,7 +164,8 @@ pub struct LocConf {
 pub struct StatusConf {
     set: bool,
     /// none: the client's choice
-    pub format: Option<Format>,
+    pub content: Option<Content>,
+    /// unless the client names another
     pub detail: Detail,
 }
 
@@ -563,7 +564,7 @@ extern "C" fn request_cpu_clock(
     })
 }
 
-/// `request_cpu_status [format=auto|json|prometheus] [detail=full|low];`
+/// `request_cpu_status [format=auto|json|prometheus|html] [detail=full|low];`
 extern "C" fn request_cpu_status(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -586,21 +587,20 @@ extern "C" fn request_cpu_status(
                 if core::mem::replace(&mut format_set, true) {
                     return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
                 }
-                loc.status.format = match value.as_bytes() {
+                loc.status.content = match value.as_bytes() {
                     b"auto" => None,
-                    name => match Format::from_name(name) {
-                        Some(format) => Some(format),
-                        None => return refuse(arg, "\"auto\", \"json\" or \"prometheus\""),
+                    name => match Content::from_name(name) {
+                        Some(content) => Some(content),
+                        None => return refuse(arg, "\"auto\", \"json\", \"prometheus\" or \"html\""),
                     },
                 };
             } else if let Some(value) = arg.strip_prefix("detail=") {
                 if core::mem::replace(&mut detail_set, true) {
                     return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
                 }
-                loc.status.detail = match value.as_bytes() {
-                    b"full" => Detail::Full,
-                    b"low" => Detail::Low,
-                    _ => return refuse(arg, "\"full\" or \"low\""),
+                loc.status.detail = match Detail::from_name(value.as_bytes()) {
+                    Some(detail) => detail,
+                    None => return refuse(arg, "\"full\" or \"low\""),
                 };
             } else {
                 return Err(format!("invalid parameter \"{arg}\" in \"request_cpu_status\"").into());

@@ -110,7 +110,7 @@ my @refused = (
 
     # request_cpu_status
     [ 'an unknown format', location => 'request_cpu_status format=xml;', qr/xml/, qr/"request_cpu_status"/ ],
-    [ 'a format of another version', location => 'request_cpu_status format=html;', qr/html/, qr/"request_cpu_status"/ ],
+    [ 'a format in capitals', location => 'request_cpu_status format=HTML;', qr/"format=HTML"/, qr/"auto", "json", "prometheus" or "html"/ ],
     [ 'an unknown detail', location => 'request_cpu_status detail=some;', qr/some/, qr/"request_cpu_status"/ ],
     [ 'an unknown parameter of the status', location => 'request_cpu_status refresh=1;', qr/"refresh=1"/, qr/"request_cpu_status"/ ],
     [ 'a word', location => 'request_cpu_status json;', qr/"json"/, qr/"request_cpu_status"/ ],
@@ -181,7 +181,7 @@ for my $case (
     [ 'a log of a zone that is configured later', http => 'request_cpu_log x.log zone=a; request_cpu_zone $host zone=a:1m;' ],
     [ 'several logs', after_zone => 'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log x.log zone=b;' ],
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
-    [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus)) ],
+    [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus html)) ],
     [ 'the status without parameters', location => 'request_cpu_status;' ],
 ) {
     my ($name, $where, $text) = @$case;
