@@ -14,6 +14,7 @@
 //! When NGINX ends, its master writes what is left, after its workers; so it does when a reload removes a log. A worker that was
 //! told to finish leaves writing to its successors; unless they have other accounts, since then nobody else would do it.
 
+use core::cell::RefCell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null_mut};
@@ -85,8 +86,9 @@ impl Log {
         Log { main, file, path, zone_name, interval_ms, place, zone, ledger, table, memory }
     }
 
-    fn is_same(&self, other: &Log) -> bool {
-        self.zone_name == other.zone_name && self.path == other.path
+    /// What it is known by in all processes.
+    fn name(&self) -> u64 {
+        traffic::name_of(self.zone_name.as_bytes(), self.path.as_bytes())
     }
 }
 
@@ -100,7 +102,7 @@ fn logs(main: &MainConf) -> impl Iterator<Item = &Log> {
 /// Asks NGINX for the memory of a log. Called when all zones are known, so it comes after theirs.
 pub fn add_memory(cf: &mut ngx_conf_t, log: *mut Log) -> Result<(), ()> {
     // SAFETY: the log and its zone live in the configuration's pool.
-    let (name, zone_bytes) = unsafe { (name(&*log), (*(*log).zone).size_bytes) };
+    let (name, zone_bytes) = unsafe { (memory_name(&*log), (*(*log).zone).size_bytes) };
     let name = [b"request_cpu", &name[..]].concat();
     // SAFETY: set when NGINX starts.
     let page = unsafe { ngx_pagesize };
@@ -117,10 +119,11 @@ pub fn add_memory(cf: &mut ngx_conf_t, log: *mut Log) -> Result<(), ()> {
     Ok(())
 }
 
-/// The same in all processes that may share a ledger.
-fn name(log: &Log) -> Vec<u8> {
-    let id = traffic::name_of(log.zone_name.as_bytes(), log.path.as_bytes());
-    [b"_log:", id.as_bytes()].concat()
+/// What the names of all logs' memory begin with.
+const MEMORY: &[u8] = b"_log:";
+
+fn memory_name(log: &Log) -> Vec<u8> {
+    [MEMORY, format!("{:016x}", log.name()).as_bytes()].concat()
 }
 
 /// Called by `ngx_init_cycle` when the log's memory is there, and its zone's table.
@@ -150,37 +153,65 @@ fn has_table(log: &Log, table: &Table) -> bool {
     log.table.is_some_and(|its| its.id() == table.id())
 }
 
-/// The log of the configuration that is running whose lines this one continues: the same one, or one of the same accounts that
-/// is not there any more, since its file has got another name.
+/// The log of the configuration that is running whose lines this one continues.
 fn predecessor(log: &Log, table: &Table) -> Option<&'static Log> {
-    // SAFETY: the configuration that this log is part of.
-    let new = unsafe { log.main.as_ref() }?;
     // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
     let cycle = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null())?;
     // SAFETY: its configuration lives until this one is in use.
-    let old: Vec<&'static Log> = main_conf(cycle)?.logs().iter().map(|&log| unsafe { &*log }).collect();
-    let is_taken = |old: &Log| {
-        let ledgers = || logs(new).filter_map(|log| log.ledger);
-        logs(new).any(|log| log.is_same(old))
-            || old.ledger.is_some_and(|its| ledgers().any(|ledger| ledger.is(&its)))
+    let old = main_conf(cycle)?.logs().iter().map(|&log| unsafe { &*log });
+    let old: Vec<&'static Log> = old.filter(|old| has_table(old, table)).collect();
+    let ledgers: Vec<Ledger> = old.iter().filter_map(|old| old.ledger).collect();
+    let ledger = continued(log, &ledgers)?;
+    old.into_iter().find(|old| old.ledger.is_some_and(|its| its.is(&ledger)))
+}
+
+/// Of ledgers of the same accounts, the one of this log; or one whose log is not there any more, since its file has got another
+/// name.
+fn continued(log: &Log, ledgers: &[Ledger]) -> Option<Ledger> {
+    // SAFETY: the configuration that this log is part of.
+    let main = unsafe { log.main.as_ref() }?;
+    let is_taken = |ledger: &Ledger| {
+        logs(main).any(|log| log.name() == ledger.name() || log.ledger.is_some_and(|its| its.is(ledger)))
     };
-    let mut candidates = old.into_iter().filter(|old| has_table(old, table) && old.ledger.is_some());
-    let same = candidates.clone().find(|old| old.is_same(log));
-    same.or_else(|| candidates.find(|old| !is_taken(old)))
+    let same = ledgers.iter().find(|ledger| ledger.name() == log.name());
+    same.or_else(|| ledgers.iter().find(|ledger| !is_taken(ledger))).copied()
+}
+
+thread_local! {
+    /// What the binary before has left us, until our first configuration is complete.
+    static INHERITED: RefCell<Option<Vec<Memory>>> = const { RefCell::new(None) };
+}
+
+/// A log whose lines this one continues, of the binary before.
+fn inherited(log: &Log, table: &Table) -> Option<(Ledger, Memory)> {
+    if !zones::is_new_binary() {
+        return None;
+    }
+    INHERITED.with_borrow_mut(|inherited| {
+        let memories = inherited.get_or_insert_with(|| Memory::all_inherited(MEMORY));
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+        let open = |memory: &Memory| unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok();
+        let ledgers: Vec<Ledger> = memories.iter().filter_map(open).collect();
+        let ledger = continued(log, &ledgers)?;
+        let at = memories.iter().position(|memory| open(memory).is_some_and(|its| its.is(&ledger)))?;
+        Some((ledger, memories.swap_remove(at)))
+    })
+}
+
+/// Gives up what has no use.
+pub fn close_inherited() {
+    INHERITED.take();
 }
 
 /// The ledger that the binary before has left us, or a new one.
 fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(), accounting::table::Error> {
+    if let Some((ledger, memory)) = inherited(log, table) {
+        (log.ledger, log.memory) = (Some(ledger), Some(memory));
+        return Ok(());
+    }
     // SAFETY: the zone lives in the configuration's pool.
     let bytes = traffic::region_bytes(unsafe { (*log.zone).size_bytes });
-    let name = name(log);
-    if let Some(memory) = zones::inherited_memory(&name) {
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-        if let Ok(ledger) = unsafe { Ledger::open(memory.base(), memory.bytes(), table) } {
-            (log.ledger, log.memory) = (Some(ledger), Some(memory));
-            return Ok(());
-        }
-    }
+    let name = memory_name(log);
     log.memory = zones::shared_memory(&name, bytes, shm.shm.log);
     let base = match &log.memory {
         Some(memory) => memory.base(),
@@ -194,6 +225,7 @@ fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(),
     };
     // SAFETY: memory that nobody else uses, all zero since it is new, at the start of a page; it stays as long as the log.
     let ledger = unsafe { Ledger::create(base, bytes, table, now().monotonic_ms) }?;
+    ledger.set_name(log.name());
     Lock::make(&ledger);
     log.ledger = Some(ledger);
     Ok(())
@@ -210,9 +242,15 @@ pub fn close_descriptors(main: &MainConf) {
     main.logs().iter().filter_map(|&log| unsafe { (*log).memory.as_mut() }).for_each(Memory::close);
 }
 
-/// A configuration is complete. Logs of the one before that it does not continue get their last part; if it has not their
+/// A configuration is complete. Ledgers belong to its logs now. Logs of the one before that it does not continue get their last part; if it has not their
 /// accounts any more, that is not the end: workers of before may still count there.
-pub fn retire_others(cycle: &ngx_cycle_t) {
+pub fn commit(cycle: &ngx_cycle_t) {
+    let main = main_conf(cycle);
+    for log in main.iter().flat_map(|main| logs(main)) {
+        if let Some(ledger) = log.ledger {
+            ledger.set_name(log.name());
+        }
+    }
     // SAFETY: the cycle before, until `ngx_init_cycle` is done; the first time, it is `init_cycle` of NGINX's main function.
     let before = unsafe { cycle.old_cycle.as_ref() }.filter(|before| !before.conf_ctx.is_null());
     let Some((before, logs_before)) = before.and_then(|before| Some((before, main_conf(before)?))) else {

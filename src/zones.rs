@@ -100,14 +100,9 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &mut Zone) -> Result<(), table::Error>
     Ok(())
 }
 
-/// Memory that the binary before has left us.
-pub fn inherited_memory(name: &[u8]) -> Option<Memory> {
-    is_new_binary().then(|| Memory::inherited(name)).flatten()
-}
-
 /// The table of this zone that the binary before has left us, maybe of another size.
 fn inherited(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Table, Memory)> {
-    let memory = inherited_memory(name)?;
+    let memory = is_new_binary().then(|| Memory::inherited(name))??;
     // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
     match unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) } {
         Ok(table) => Some((table, memory)),
@@ -154,7 +149,7 @@ fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
 
 /// Whether this process was executed by another NGINX, and is reading its first configuration: only then are descriptors
 /// open that it has not opened itself.
-fn is_new_binary() -> bool {
+pub fn is_new_binary() -> bool {
     // SAFETY: `ngx_add_inherited_sockets` sets the one before the configuration is read; the other is `init_cycle` of NGINX's
     // main function, until the first configuration is in use (`ngx_is_init_cycle`).
     unsafe { ngx_inherited != 0 && ngx_cycle.as_ref().is_none_or(|cycle| cycle.conf_ctx.is_null()) }
@@ -177,11 +172,12 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         // SAFETY: zones live in the configuration's pool.
         let memories = zones.filter_map(|&zone| unsafe { (*zone).memory.as_ref() });
         let workers = main.iter().filter_map(|main| workers_zone(main)?.memory.as_ref());
+        traffic_log::close_inherited();
         let logs = main.iter().flat_map(|main| traffic_log::memories(main));
         memory::close_inherited(memories.chain(workers).chain(logs));
     }
     // SAFETY: NGINX calls with the cycle that is about to be used.
-    traffic_log::retire_others(unsafe { &*cycle });
+    traffic_log::commit(unsafe { &*cycle });
     NGX_OK as ngx_int_t
 }
 
@@ -257,7 +253,7 @@ extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_i
         return NGX_OK as ngx_int_t;
     }
     let name = b"_workers";
-    let left = inherited_memory(name);
+    let left = is_new_binary().then(|| Memory::inherited(name)).flatten();
     if let Some(memory) = left.filter(|memory| memory.bytes() == workers::BYTES) {
         // SAFETY: as many bytes are mapped, at the start of a page, as long as the zone has `memory`.
         zone.workers = unsafe { Workers::open(memory.base()) }.ok();

@@ -230,6 +230,29 @@ my $counters = counters_of($t, 'hosts')->{'one.test'};
 is($counters->{requests}, 25, 'as it is counted');
 is($t->stop, 0, 'stop');
 
+# Upgrades to another file, at once and after a reload; nothing is written twice while old and new ones are there
+unlink $log, $other, $third;
+$t->start(%part, daemon => 1);
+my $to = sub { my ($file) = @_; return http(logs => "request_cpu_log $file zone=hosts interval=1s; request_cpu_log hourly.log zone=hosts interval=1h;") };
+ok($t->reload(http => $to->('other.log')), 'a reload to another file');
+ask('one.test', 5);
+settles('changes nothing', $log, $other);
+ok($t->upgrade, 'nor does an upgrade after that');
+for my $n (1 .. 3) { ask("key$n.test", 3); sleep 0.7 }
+is($t->retire, 0, 'to its end');
+settles('all is there', $log, $other);
+ok($t->upgrade(http => $to->('third.log')), 'an upgrade to another file');
+for my $n (4 .. 6) { ask("key$n.test", 3); sleep 0.7 }
+is($t->retire, 0, 'to its end');
+settles('neither', $log, $other, $third);
+my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cpu/ } map { readlink } glob "/proc/$pid/fd/*" };
+is($memories->($t->master), 4, 'memory of a zone, of the books, and of two logs');
+is($memories->($_), 0, 'which workers have not open') for $t->workers;
+$t->quiet;
+$counters = counters_of($t, 'hosts');
+is($t->stop, 0, 'stop');
+sums_are_counters(sums($t->dir . '/hourly.log'), $counters, 'a log that came with a reload has all since then');
+
 # Workers of another user, in a folder that they may not even look into
 SKIP: {
     skip('only root can be another user', 6) if $> != 0;
