@@ -6,7 +6,7 @@ mod prometheus;
 mod series;
 mod store;
 mod table;
-mod time;
+pub mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
