@@ -264,7 +264,7 @@ fn width(text: &str) -> usize {
 }
 
 /// Names come from clients: what would move a terminal's cursor is shown as it is written in Rust.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     if text.chars().any(char::is_control) {
         text.chars()
             .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
