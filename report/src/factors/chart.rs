@@ -215,7 +215,7 @@ where
         let (left, _) = chart.backend_coord(&(begin, base));
         let (right, _) = chart.backend_coord(&(x, base));
         root.draw(&PathElement::new([(left, foot), (right, foot)], INK.stroke_width(1)))?;
-        let name = shortened(&cluster.name, 12 * cluster.bars.len());
+        let name = shortened(&cluster.name, 13 * cluster.bars.len());
         root.draw(&Text::new(name, (at_x, foot + 25), label(15, INK, HPos::Center, VPos::Top)))?;
         x += f64::from(CLUSTER_GAP);
     }

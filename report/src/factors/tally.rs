@@ -1,7 +1,6 @@
 //! Adds up requests by what moves their CPU, in several threads at once.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
@@ -30,13 +29,12 @@ const MAX_NAME_BYTES: usize = 255;
 pub struct Names {
     admitted: Mutex<HashSet<Box<[u8]>>>,
     most: usize,
-    is_full: AtomicBool,
 }
 
 impl Names {
     /// Room for so many.
     pub fn new(most: usize) -> Self {
-        Self { admitted: Mutex::default(), most, is_full: AtomicBool::new(false) }
+        Self { admitted: Mutex::default(), most }
     }
 
     fn admit(&self, name: &[u8]) -> bool {
@@ -47,13 +45,7 @@ impl Names {
         if admitted.len() < self.most {
             return admitted.insert(name.into());
         }
-        self.is_full.store(true, Ordering::Relaxed);
         false
-    }
-
-    /// Whether a name was refused.
-    pub fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
     }
 }
 
@@ -312,7 +304,6 @@ mod tests {
         let requests = |host: &[u8]| one.domains.get(host).map(|ratio| ratio.requests);
         assert_eq!([requests(b"a"), requests(b"b"), requests(b"c")], [Some(3), Some(2), None]);
         assert_eq!((one.other_domains.requests, one.other_domains.bytes, one.requests), (3, 300, 8));
-        assert!(shared.domains.is_full());
     }
 
     #[test]
