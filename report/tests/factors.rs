@@ -1,5 +1,7 @@
 //! `cpu-report factors` as it is run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 /// Figures are kept to so many nanoseconds in a histogram, an hour; what is more counts as that there.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
-/// A value of a histogram is right to 1 %. A histogram is 36 KB.
+/// A value of a histogram is right to 1 %. A histogram is 18 KB.
 const DIGITS: u8 = 2;
 
 /// The 97.5th percentile of the normal distribution: a mean is within so many standard errors with 95 %.
@@ -19,7 +19,7 @@ pub struct Cell {
     /// nanoseconds of all together
     pub cpu_ns: u64,
     squares: u128,
-    spread: Option<Histogram<u64>>,
+    spread: Option<Histogram<u32>>,
 }
 
 impl Cell {

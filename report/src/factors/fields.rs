@@ -188,7 +188,7 @@ impl fmt::Display for Invalid {
 }
 
 /// What the figures take from a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     /// nanoseconds of CPU; none if the line has `-`
     pub cpu_ns: Option<u64>,
@@ -202,18 +202,22 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Reads the numbers among the fields.
-    pub fn new(fields: Fields<'a>) -> Result<Self, Invalid> {
+    pub fn read_numbers(&mut self) -> Result<(), Invalid> {
+        let fields = &self.fields;
         let number = |field, parse: fn(&[u8]) -> Option<u64>| match fields.get(field) {
             None => Ok(None),
             Some(value) => parse(value).map(Some).ok_or_else(|| Invalid::new(field, value)),
         };
-        let first = |a: Option<u64>, b: Result<Option<u64>, Invalid>| if a.is_some() { Ok(a) } else { b };
-        Ok(Self {
-            cpu_ns: first(number(Field::CpuNs, integer)?, number(Field::CpuSeconds, nanoseconds))?,
-            order: number(Field::Order, integer)?,
-            bytes: first(number(Field::Bytes, integer)?, number(Field::BodyBytes, integer))?,
-            fields,
-        })
+        self.cpu_ns = match number(Field::CpuNs, integer)? {
+            None => number(Field::CpuSeconds, nanoseconds)?,
+            ns => ns,
+        };
+        self.bytes = match number(Field::Bytes, integer)? {
+            None => number(Field::BodyBytes, integer)?,
+            bytes => bytes,
+        };
+        self.order = number(Field::Order, integer)?;
+        Ok(())
     }
 
     /// The domain; none if the line does not tell.
@@ -387,11 +391,15 @@ mod tests {
         fields.set(Field::Order, b"");
         fields.set(Field::Bytes, b"12");
         fields.set(Field::Bytes, b"13");
-        let record = Record::new(fields).unwrap();
+        let mut record = Record { fields, ..Record::default() };
+        record.read_numbers().unwrap();
         assert_eq!((record.cpu_ns, record.order, record.bytes), (None, None, Some(12)));
         assert!(fields.has(Field::Order) && !fields.has(Field::Cache));
-        fields.set(Field::CpuNs, b"twelve");
-        assert_eq!(Record::new(fields).unwrap_err().to_string(), "\"twelve\" is no CPU time in nanoseconds");
+        record.fields.set(Field::CpuNs, b"twelve");
+        assert_eq!(
+            record.read_numbers().unwrap_err().to_string(),
+            "\"twelve\" is no CPU time in nanoseconds"
+        );
     }
 
     #[test]

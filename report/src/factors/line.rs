@@ -91,30 +91,34 @@ impl Reader {
 
     /// Reads a line.
     pub fn read<'r, 'a>(&'r self, line: &'a [u8]) -> Result<Record<'a>, Misfit<'r>> {
-        if self.takes_json && line.first() == Some(&b'{') {
-            let fields = self.json(line).map_err(Misfit::Json)?;
-            return Record::new(fields).map_err(Misfit::Invalid);
-        }
-        let record =
-            |fields: Result<_, _>| fields.and_then(|fields| Record::new(fields).map_err(Misfit::Invalid));
-        match record(self.splitter.split(line)) {
-            Ok(record) => Ok(record),
-            // a value that has in it what should end it: what stands behind it may be read from the line's end. Of several
-            // that could be meant, the last: texts of clients tend to stand behind
-            Err(misfit) => {
-                let mut around =
-                    self.splitter.loose.iter().rev().map(|at| record(self.splitter.split_around(line, *at)));
-                around.find_map(Result::ok).ok_or(misfit)
-            }
-        }
+        let mut record = Record::default();
+        self.read_into(line, &mut record).map(|()| record)
     }
 
-    fn json<'a>(&self, line: &'a [u8]) -> Result<Fields<'a>, serde_json::Error> {
+    fn read_into<'r, 'a>(&'r self, line: &'a [u8], record: &mut Record<'a>) -> Result<(), Misfit<'r>> {
+        if self.takes_json && line.first() == Some(&b'{') {
+            self.json(line, &mut record.fields).map_err(Misfit::Json)?;
+            return record.read_numbers().map_err(Misfit::Invalid);
+        }
+        let numbers = |record: &mut Record<'a>| record.read_numbers().map_err(Misfit::Invalid);
+        let split = self.splitter.split(line, &mut record.fields);
+        let Err(misfit) = split.and_then(|()| numbers(record)) else { return Ok(()) };
+        // a value that has in it what should end it: what stands behind it may be read from the line's end. Of several that
+        // could be meant, the last: texts of clients tend to stand behind
+        for pivot in self.splitter.loose.iter().rev() {
+            *record = Record::default();
+            let split = self.splitter.split_around(line, *pivot, &mut record.fields);
+            if split.and_then(|()| numbers(record)).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(misfit)
+    }
+
+    fn json<'a>(&self, line: &'a [u8], fields: &mut Fields<'a>) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(line);
-        let mut fields = Fields::default();
-        json.deserialize_map(Members { names: &self.names, fields: &mut fields })?;
-        json.end()?;
-        Ok(fields)
+        json.deserialize_map(Members { names: &self.names, fields })?;
+        json.end()
     }
 }
 
@@ -222,8 +226,7 @@ impl Splitter {
     }
 
     /// Each value goes up to the first place where the text after it stands.
-    fn split<'r, 'a>(&'r self, line: &'a [u8]) -> Result<Fields<'a>, Misfit<'r>> {
-        let mut fields = Fields::default();
+    fn split<'r, 'a>(&'r self, line: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Misfit<'r>> {
         let mut rest = line.strip_prefix(self.begin.as_slice()).ok_or(Misfit::Begin(&self.begin))?;
         let mut before: Option<&Slot> = None;
         for (at, slot) in self.slots.iter().enumerate() {
@@ -236,7 +239,7 @@ impl Splitter {
             };
             if is_last && self.is_open {
                 let end = memchr::memchr(b' ', value).unwrap_or(value.len());
-                fields_of(slot, value.get(..end).unwrap_or(value), &mut fields);
+                fields_of(slot, value.get(..end).unwrap_or(value), fields);
                 break;
             }
             if is_last
@@ -247,25 +250,29 @@ impl Splitter {
             {
                 return Err(Misfit::Surplus(&slot.name));
             }
-            fields_of(slot, value, &mut fields);
+            fields_of(slot, value, fields);
             if rest.is_empty() && at + 1 >= self.least {
                 break;
             }
             before = Some(slot);
         }
-        Ok(fields)
+        Ok(())
     }
 
     /// The values before slot `pivot` as [`Self::split`] finds them, those after it from the line's end, and what is left in
     /// between is its own.
-    fn split_around<'r, 'a>(&'r self, line: &'a [u8], pivot: usize) -> Result<Fields<'a>, Misfit<'r>> {
-        let mut fields = Fields::default();
+    fn split_around<'r, 'a>(
+        &'r self,
+        line: &'a [u8],
+        pivot: usize,
+        fields: &mut Fields<'a>,
+    ) -> Result<(), Misfit<'r>> {
         let mut rest = line.strip_prefix(self.begin.as_slice()).ok_or(Misfit::Begin(&self.begin))?;
         let (before, others) = self.slots.split_at(pivot);
         for slot in before {
             let (value, after) =
                 slot.value(rest, false).ok_or(Misfit::After(&slot.name, &slot.after.bytes))?;
-            fields_of(slot, value, &mut fields);
+            fields_of(slot, value, fields);
             rest = after;
         }
         // from behind, a value begins where the text after its neighbour ends
@@ -288,10 +295,10 @@ impl Splitter {
                 }
             };
             let (left, value) = end.split_at(begin.min(end.len()));
-            fields_of(slot, value, &mut fields);
+            fields_of(slot, value, fields);
             end = left;
         }
-        Ok(fields)
+        Ok(())
     }
 }
 

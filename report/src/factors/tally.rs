@@ -245,13 +245,13 @@ fn size_class(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::Fields;
     use super::*;
 
     fn record<'a>(fields: &[(Field, &'a str)]) -> Record<'a> {
-        let mut all = Fields::default();
-        fields.iter().for_each(|(field, value)| all.set(*field, value.as_bytes()));
-        Record::new(all).unwrap()
+        let mut record = Record::default();
+        fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));
+        record.read_numbers().unwrap();
+        record
     }
 
     fn group_of(fields: &[(Field, &'static str)]) -> &'static str {
