@@ -9,6 +9,7 @@ mod line;
 mod table;
 mod tally;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use jiff::fmt::strtime;
 use crate::domains::time::{self, Millis};
 use crate::input::{self, fold};
 use crate::output::{self, Format, complain};
-use fields::{Field, Fields, Names};
+use fields::{Field, Fields, Names, Record};
 use figures::{Figure, Kind, Wanted};
 use format::LogFormat;
 use line::{Misfit, Reader};
@@ -289,7 +290,22 @@ impl Thread {
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
-        let record = reader.read(line).map_err(Broken::Misfit)?;
+        match reader.read(line) {
+            Ok(record) => self.record(args, &record, shared),
+            Err(Misfit::Json(error)) => {
+                // ngx_escape_json() leaves bytes that are not UTF-8 as they are, and JSON has no others
+                if let Cow::Owned(text) = String::from_utf8_lossy(line)
+                    && let Ok(record) = reader.read(text.as_bytes())
+                {
+                    return self.record(args, &record, shared);
+                }
+                Err(Broken::Misfit(Misfit::Json(error)))
+            }
+            Err(misfit) => Err(Broken::Misfit(misfit)),
+        }
+    }
+
+    fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
         if args.from.is_some() || args.to.is_some() {
             let time = self.time(&record.fields).ok_or(Broken::NoTime)?;
             if args.from.is_some_and(|from| time < from) || args.to.is_some_and(|to| time >= to) {
@@ -302,7 +318,7 @@ impl Thread {
             return Ok(());
         }
         match record.cpu_ns {
-            Some(cpu_ns) => self.tally.record(&record, cpu_ns, shared),
+            Some(cpu_ns) => self.tally.record(record, cpu_ns, shared),
             None => self.tally.without_cpu += 1,
         }
         Ok(())

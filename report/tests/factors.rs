@@ -313,6 +313,14 @@ fn json_logs_are_read_with_names_of_the_users_own() {
 }
 
 #[test]
+fn bytes_that_are_not_utf8_are_no_fault_of_a_json_log() {
+    let line =
+        b"{\"host\":\"a\xff\",\"http_user_agent\":\"\xc3\",\"bytes_sent\":1000,\"request_cpu_ns\":1000}\n";
+    let rows = Logs::of(line).rows(&["--figure", "domain", "access.log"]);
+    assert_eq!(rows, [row("domain", "", "a\u{fffd}", 1, 1e-6, 1.0)]);
+}
+
+#[test]
 fn domains_are_selected_and_summed_and_none_is_lost() {
     let many: String = (0..500)
         .map(|n| format!("d{}.example / 200 1000 0.001 0.000{:06} 1\n", n % 50, 1000 * (n % 50 + 1)))

@@ -30,6 +30,9 @@ const GRID: RGBColor = RGBColor(225, 225, 225);
 /// Where the highest is so many times the lowest, an axis is logarithmic.
 const LOG_FROM: f64 = 30.0;
 
+/// More than so many nobody looks at; the table has all.
+const MOST_BARS: usize = 100;
+
 /// An axis of this many pixels at least.
 const HEIGHT: u32 = 300;
 
@@ -38,7 +41,8 @@ type Area<'a> = DrawingArea<Backend<'a>, plotters::coord::Shift>;
 
 /// The figure as an SVG document.
 pub fn svg(figure: &Figure) -> anyhow::Result<String> {
-    let bars: Vec<&Bar> = figure.bars.iter().filter(|bar| bar.value.is_finite()).collect();
+    let finite = figure.bars.iter().filter(|bar| bar.value.is_finite());
+    let bars: Vec<&Bar> = finite.take(MOST_BARS).collect();
     let mut out = String::new();
     // what goes wrong in a drawing that is kept in memory is this program's fault; it is reported like others'
     let drawn = match figure.kind {
@@ -307,6 +311,11 @@ fn headline(root: &Area<'_>, figure: &Figure, is_log: bool) -> Result<(), Box<dy
         _ => "bar: mean  ·  ring: median",
     };
     let few = if figure.bars.iter().any(|bar| bar.is_few) { "  ·  pale, !: few requests" } else { "" };
+    let few = if figure.bars.len() > MOST_BARS {
+        format!("{few}  ·  the first {MOST_BARS}")
+    } else {
+        few.to_owned()
+    };
     let log = if is_log { "  ·  logarithmic axis" } else { "" };
     let text =
         format!("{} requests  ·  {bars}  ·  whisker: 95 % interval{few}{log}", grouped(figure.requests));
