@@ -73,7 +73,8 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     request.headers_out.status = status as ngx_uint_t;
     request.headers_out.content_type =
         ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-    request.headers_out.content_type_len = content_type.len();
+    // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
+    request.headers_out.content_type_len = content_type.find(';').unwrap_or(content_type.len());
     // SAFETY: as above.
     unsafe { send(r, answer, text) }
 }
