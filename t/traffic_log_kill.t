@@ -14,7 +14,7 @@ use Time::HiRes qw(sleep time);
 my $t = Test::RequestCpu->new;
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 $t->html('a.txt', "plain\n");
-my ($log, $hourly) = map { $t->dir . "/$_.log" } qw(traffic hourly);
+my ($log, $hosts, $hourly) = map { $t->dir . "/$_.log" } qw(traffic hosts hourly);
 
 # Keys enough for many batches: a part takes some milliseconds
 my $keys = 5000;
@@ -23,7 +23,7 @@ my %part = (main => 'worker_processes 3;', log => 0, http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
     request_cpu zone=keys zone=hosts;
     request_cpu_log traffic.log zone=keys interval=1s;
-    request_cpu_log traffic.log zone=hosts interval=1s;
+    request_cpu_log hosts.log zone=hosts interval=1s;
     request_cpu_log hourly.log zone=keys interval=1h;
     keepalive_requests 100000;
     server {
@@ -90,7 +90,7 @@ rests($log);
 my $sums = sums($log);
 my $counters = counters_of($t, 'keys');
 sums_are_counters($sums->{keys}, $counters, 'sums of the lines are the counters');
-sums_are_counters($sums->{hosts}, counters_of($t, 'hosts'), 'in the other zone too');
+sums_are_counters(sums($hosts)->{hosts}, counters_of($t, 'hosts'), 'in the other zone too');
 my $requests = sum(map { $_->{requests} } values %$counters);
 cmp_ok($requests, '>', 2000, "of $requests requests");
 my %seen;
