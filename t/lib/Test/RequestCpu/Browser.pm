@@ -99,7 +99,21 @@ sub find {
     return $self->_do(POST => '/element', { using => 'css selector', value => $css })->{$ELEMENT};
 }
 
-sub click { my ($self, $css) = @_; return $self->_do(POST => '/element/' . $self->find($css) . '/click') }
+# As soon as it can be clicked, and stays where it is: a message that comes or goes moves what is below it.
+sub click {
+    my ($self, $css) = @_;
+    my ($end, $was) = (time + 10, '');
+    while (1) {
+        my $is = $self->js('const r = document.querySelector(arguments[0])?.getBoundingClientRect(); return r ? `${r.x} ${r.y} ${r.width} ${r.height}` : ""', $css);
+        if ($is ne '' && $is eq $was) {
+            return 1 if eval { $self->_do(POST => '/element/' . $self->find($css) . '/click'); 1 };
+            die $@ if time > $end;
+        }
+        die "nothing to be clicked, or it does not stand still: $css\n" if time > $end;
+        $was = $is;
+        sleep 0.1;
+    }
+}
 sub text  { my ($self, $css) = @_; return $self->js('document.querySelector(arguments[0])?.textContent', $css) }
 
 sub type {
