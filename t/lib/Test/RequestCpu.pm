@@ -47,7 +47,9 @@ END {
 }
 
 sub _clean_all {
-    $_->_clean for grep { defined } values %live;
+    # copies: cleaning one may let go of another
+    my @things = grep { defined } values %live;
+    $_->_clean for @things;
     %live = ();
 }
 
