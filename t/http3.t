@@ -18,11 +18,7 @@ my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 
 plan(skip_all => 'no Python with aioquic, the HTTP/3 client of this test') unless $python;
 
 my $dir = $t->dir;
-{
-    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'rsa:2048', '-days', 2,
-        '-subj', '/CN=h3.test', '-keyout', "$dir/h3.key", '-out', "$dir/h3.pem");
-    die $output if $status;
-}
+$t->certificate(rsa => 'h3');
 $t->html('a.txt', "plain\n");
 $t->html('text.txt', words(300_000));
 

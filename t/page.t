@@ -23,11 +23,7 @@ plan(skip_all => "no $missing, which this test drives") if $missing;
 
 my $t = Test::RequestCpu->new->need('gzip', 'http_ssl');
 my $dir = $t->dir;
-{
-    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256',
-        '-days', 2, '-subj', '/CN=tls.test', '-keyout', "$dir/tls.key", '-out', "$dir/tls.pem");
-    die $output if $status;
-}
+$t->certificate(ecdsa => 'tls');
 $t->html('small.txt', 'x' x 300);
 $t->html('text.txt', words(60_000));
 my $zone_kb = int($many * 1.6) + 200;

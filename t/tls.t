@@ -13,12 +13,7 @@ my $t = Test::RequestCpu->new->need('http_ssl');
 plan(skip_all => 'curl and openssl are needed') if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
 
 my $dir = $t->dir;
-my %new_key = (rsa => [ '-newkey', 'rsa:2048' ], ecdsa => [ '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256' ]);
-for my $kind (sort keys %new_key) {
-    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', @{ $new_key{$kind} }, '-days', 2,
-        '-subj', '/CN=tls.test', '-keyout', "$dir/$kind.key", '-out', "$dir/$kind.pem");
-    die $output if $status;
-}
+$t->certificate($_, $_) for qw(rsa ecdsa);
 $t->html('a.txt', "plain\n");
 
 $t->start(http => <<"EOC");

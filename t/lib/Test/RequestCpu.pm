@@ -255,6 +255,15 @@ sub write_file {
     close $file;
 }
 
+# A new key, "rsa" or "ecdsa", and a certificate of its own making: $name.key and $name.pem in the test's folder.
+my %new_key = (rsa => [ '-newkey', 'rsa:2048' ], ecdsa => [ '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256' ]);
+sub certificate {
+    my ($self, $kind, $name) = @_;
+    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', @{ $new_key{$kind} }, '-days', 2,
+        '-subj', "/CN=$name.test", '-keyout', "$self->{dir}/$name.key", '-out', "$self->{dir}/$name.pem");
+    die $output if $status;
+}
+
 # A file below the document root.
 sub html {
     my ($self, $name, $content) = @_;
