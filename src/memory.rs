@@ -51,23 +51,22 @@ impl Memory {
     pub fn inherited(what: &[u8]) -> Option<Memory> {
         let wanted = name(what);
         let (_, descriptor) = descriptors().into_iter().find(|(found, _)| *found == wanted)?;
-        // SAFETY: open, and nobody else's: a new binary has not made any itself when it looks for this name.
-        let file = unsafe { File::from_raw_fd(descriptor) };
-        let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
-        Memory::map(file, bytes).ok()
+        Memory::take(descriptor)
     }
 
     /// All memory whose names begin like this that the binary before has left open for us.
     pub fn all_inherited(what: &[u8]) -> Vec<Memory> {
         let wanted = name(what);
         let found = descriptors().into_iter().filter(|(found, _)| found.starts_with(&wanted));
-        let memory = found.filter_map(|(_, descriptor)| {
-            // SAFETY: as above.
-            let file = unsafe { File::from_raw_fd(descriptor) };
-            let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
-            Memory::map(file, bytes).ok()
-        });
-        memory.collect()
+        found.filter_map(|(_, descriptor)| Memory::take(descriptor)).collect()
+    }
+
+    /// One that [`descriptors`] has found.
+    fn take(descriptor: RawFd) -> Option<Memory> {
+        // SAFETY: open, and nobody else's: a new binary has not made any itself when it looks for this name.
+        let file = unsafe { File::from_raw_fd(descriptor) };
+        let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
+        Memory::map(file, bytes).ok()
     }
 
     fn map(file: File, bytes: usize) -> io::Result<Memory> {
