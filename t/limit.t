@@ -12,12 +12,14 @@ use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite', 'map', 'ssi');
 $t->html($_, "plain\n") for qw(a.txt burn.txt in.txt free/a.txt free/burn.txt);
+$t->html('free/page.html', '<!--#include virtual="/in.txt" -->');
 $t->html('page.html', '<!--#include virtual="/in.txt" -->' x 3);
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 
-my $burn = burn_rules(1);
+# some 100 ms
+my $burn = burn_rules(3);
 my $log = <<'EOC';
-    log_format limits '$server_name $uri $status $request_cpu_limit_status $arg_n';
+    log_format limits '$server_name $uri $status $request_cpu_limit_status $request_uri';
     access_log {{dir}}/limits.log limits;
 EOC
 my $http2 = $t->has('http_v2') ? "listen 127.0.0.1:{{port:h2}}{{http2}}; {{http2_on}}" : '';
@@ -33,11 +35,11 @@ my @part = (main => 'worker_processes 2;', http => <<"EOC");
     server { listen 127.0.0.1:{{port:http}}; server_name free.test; }
     server {
         listen 127.0.0.1:{{port:http}}; server_name limited.test; $burn $http2
-        request_cpu_limit zone=domains cores=0.02 burst=20ms;
+        request_cpu_limit zone=domains cores=0.05 burst=20ms;
         location / { }
         location = /moved.txt { rewrite ^ /a.txt last; }
         location = /page.html { ssi on; ssi_types *; }
-        location /free/ { request_cpu_limit off; }
+        location /free/ { request_cpu_limit off; ssi on; ssi_types *; }
     }
     server {
         listen 127.0.0.1:{{port:http}}; server_name status.limit.test; $burn
@@ -62,7 +64,7 @@ my @part = (main => 'worker_processes 2;', http => <<"EOC");
     }
     server {
         listen 127.0.0.1:{{port:http}}; server_name refused.test; $burn
-        location / { request_cpu_limit zone=domains cores=0.01 burst=10ms; }
+        location / { request_cpu_limit zone=domains cores=0.04 burst=10ms; }
     }
 EOC
 $t->start(@part);
@@ -79,7 +81,7 @@ sub burn {
 sub said {
     my ($n) = @_;
     my $line;
-    wait_until(10, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \Q$n\E\n/m });
+    wait_until(10, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \S+\bn=\Q$n\E\n/m });
     return $line;
 }
 sub limit { my ($zone, $key) = @_; return $t->account($zone, $key)->{limit} }
@@ -91,7 +93,7 @@ is(said('first'), 'limited.test /a.txt 200 PASSED', 'and the variable says so');
 is(get('free.test', '/a.txt?n=free')->{status}, 200, 'as is one without a limit');
 is(said('free'), 'free.test /a.txt 200 -', 'for which it says nothing');
 my $limit = charged('domains', 'limited.test', 1);
-is_deeply([ @$limit{qw(cores burst_ns debt_ns refused refused_dry_run refused_cpu_ns)} ], [ 0.02, 20e6, 0, 0, 0, 0 ], 'the status shows the limit');
+is_deeply([ @$limit{qw(cores burst_ns debt_ns refused refused_dry_run refused_cpu_ns)} ], [ 0.05, 20e6, 0, 0, 0, 0 ], 'the status shows the limit');
 ok(!exists $t->account('domains', 'free.test')->{limit}, 'where there is one');
 
 # The first request beyond the limit is served, since nobody knows before what it costs
@@ -100,14 +102,13 @@ is(burn('limited.test')->{status}, 200, 'a dear request is served');
 $limit = charged('domains', 'limited.test', 2);
 my $account = $t->account('domains', 'limited.test');
 my $passed = time - $start;
-within($limit->{debt_ns}, $account->{cpu_ns} - 20e6, 1 - $passed * 0.02e9 / ($account->{cpu_ns} - 20e6) - 0.1, 1, 'what it has used beyond the burst is the debt');
+within($limit->{debt_ns}, $account->{cpu_ns} - 20e6, 1 - $passed * 0.05e9 / ($account->{cpu_ns} - 20e6) - 0.1, 1, 'what it has used beyond the burst is the debt');
 my $refused = get('limited.test', '/a.txt?n=refused');
 is($refused->{status}, 429, 'the next one is refused');
 like($refused->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'with the time to come again in whole seconds');
 is(said('refused'), 'limited.test /a.txt 429 REJECTED', 'which the variable says too');
 my $debt_s = $limit->{debt_ns} / 1e9;
-within($refused->{headers}{'retry-after'}, $debt_s / 0.02, 0.3, 1 + 0.02 / $debt_s, 'which is how long the debt lasts');
-my $seconds = sprintf '%.3f', $debt_s;
+within($refused->{headers}{'retry-after'}, $debt_s / 0.05, 0.5, 1 + 0.05 / $debt_s, 'which is how long the debt lasts');
 like($t->error_log, qr/\[warn\] .*limiting requests by CPU, debt: \d+\.\d{3} s, zone "domains", key "limited\.test", client: 127\.0\.0\.1, server: limited\.test/, 'the log tells of the debt');
 is(get('free.test', '/a.txt')->{status}, 200, 'others are served');
 is(get('limited.test', '/free/a.txt?n=off')->{status}, 200, 'so is the same key where there is no limit');
@@ -120,10 +121,9 @@ $limit = charged('domains', 'limited.test', 34);
 is($limit->{refused} - $before->{refused}, 30, 'each refusal is counted');
 cmp_ok($limit->{refused_cpu_ns}, '>', $before->{refused_cpu_ns}, 'and so is its CPU');
 cmp_ok($limit->{debt_ns}, '<', $before->{debt_ns}, 'which is in no debt');
-my $coming = time + $debt_s / 0.02;
-my $when = wait_until($debt_s / 0.02 + 3, sub { sleep 0.05; get('limited.test', '/a.txt')->{status} == 200 && time });
+my $when = wait_until($debt_s / 0.05 + 3, sub { sleep 0.05; get('limited.test', '/a.txt')->{status} == 200 && time });
 ok($when, 'when the debt is paid the key is served again');
-within($when - $start, $debt_s / 0.02, 0.7, 1.3, 'after the time that was said') if $when;
+within($when - $start, $debt_s / 0.05, 0.8, 1.3, 'after the time that was said') if $when;
 is(limit('domains', 'limited.test')->{debt_ns} >= 0, 1, 'the debt is gone');
 
 # A client that comes at the time it was told is let in
@@ -134,15 +134,15 @@ sleep $refused->{headers}{'retry-after'};
 is(get('limited.test', '/a.txt')->{status}, 200, 'who waits as long as was said is served');
 
 # Internal redirects and subrequests are not checked again
-my @checks = map { $t->log_faults; () } 1;
 is(get('limited.test', '/moved.txt?n=moved')->{status}, 200, 'an internal redirect within the limit is served');
 is(said('moved'), 'limited.test /a.txt 200 PASSED', 'the variable is kept');
 my $page = get('limited.test', '/page.html');
 is($page->{body}, "plain\nplain\nplain\n", 'subrequests are served');
 burn('limited.test');
 is(limit('domains', 'limited.test')->{refused} + 1, do { get('limited.test', '/moved.txt'); charged('domains', 'limited.test', 0)->{refused} }, 'a request is refused once');
-# SSI in a location without a limit, whose subrequests come to one with a limit
-$t->html('free/page.html', '<!--#include virtual="/in.txt" -->');
+$page = get('limited.test', '/free/page.html?n=include');
+is($page->{body}, "plain\n", 'a subrequest is not checked, even where its request was not');
+is(said('include'), 'limited.test /free/page.html 200 -', 'and the variable says so');
 
 # Status and error_page
 is(burn('status.limit.test')->{status}, 200, 'without a burst the first request is served');
@@ -151,7 +151,6 @@ is($refused->{status}, 503, 'and the next one refused by the status that is conf
 is($refused->{body}, '<!--#include virtual="/in.txt" -->' x 3, 'error_page has its page');
 like($refused->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'and Retry-After is there');
 is(said('page'), 'status.limit.test /page.html 503 REJECTED', 'the variable is kept');
-my $told = () = $t->error_log =~ /limiting requests/g;
 get('status.limit.test', '/info');
 like($t->error_log, qr/\[info\] .*limiting requests by CPU/, 'the log level is that of the location');
 
@@ -228,12 +227,12 @@ SKIP: {
     $client->send($client->preface, map { $client->request('/a.txt?n=h2', host => 'limited.test', number => \$numbers[$_]) } 0 .. 4);
     ok($client->finish, 'HTTP/2: five streams in one packet end');
     like(said('h2'), qr{limited\.test /a\.txt 429 REJECTED}, 'HTTP/2: refused');
-    my $lines = wait_until(5, sub { my $n = () = $t->slurp($t->dir . '/limits.log') =~ / 429 REJECTED h2\n/g; $n == 5 && $n });
+    my $lines = wait_until(5, sub { my $n = () = $t->slurp($t->dir . '/limits.log') =~ / 429 REJECTED \S+n=h2\n/g; $n == 5 && $n });
     is($lines, 5, 'HTTP/2: all of them');
 }
 
 # Reloads and killed workers
-burn('refused.test') for 1 .. 2;
+burn("refused.test");
 my $again = limit('domains', 'refused.test');
 cmp_ok($again->{debt_ns}, '>', 0, 'a debt');
 ok($t->reload, 'a reload');
