@@ -107,8 +107,9 @@ readonly system_packages=(nginx nginx-dev)
 # parts of it that the vendored NGINX has built in, and a module of others that is tested next to this one
 readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mod-http-lua)
 readonly demo_packages=(openssl curl perl nghttp2-client)
-# promtool is in prometheus; python3-venv is for the HTTP/3 client, which Debian 12 has no package of
-readonly test_packages=(openssl curl perl nghttp2-client prometheus python3-venv)
+# promtool is in prometheus, vmalert in victoria-metrics; python3-venv is for the HTTP/3 client, which Debian 12 has no package of;
+# chromium is for t/page.t
+readonly test_packages=(openssl curl perl nghttp2-client prometheus victoria-metrics python3-venv chromium chromium-driver)
 
 on_debian() { has dpkg-query && has apt-get; }
 
@@ -138,8 +139,8 @@ need_packages() {
 apt_install() (
     policy=/usr/sbin/policy-rc.d
     status=0
-    # Debian's nginx and prometheus packages start a server as soon as they are installed. policy-rc.d is Debian's way to
-    # forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
+    # Debian's nginx, prometheus and victoria-metrics packages start a server as soon as they are installed. policy-rc.d is
+    # Debian's way to forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
     if [[ ! -e $policy ]]; then
         trap 'rm -f "$policy"; stop_watching' EXIT
         trap 'exit 130' INT TERM HUP
@@ -159,7 +160,7 @@ apt_install() (
 
     # not started now, and not at the next boot either
     if [[ -d /run/systemd/system ]]; then
-        for unit in nginx prometheus; do
+        for unit in nginx prometheus victoria-metrics; do
             [[ " $* " != *" $unit "* ]] || systemctl disable --quiet "$unit.service" >&2 || true
         done
     fi
@@ -173,7 +174,7 @@ need_commands() {
     done
     ((${#missing[@]} == 0)) || die "not found: ${missing[*]}" \
         "On a system that is not Debian, install by hand: a C compiler, make, libclang, the headers of PCRE2, OpenSSL and zlib;" \
-        "for the demonstration and the tests also openssl, curl, h2load (nghttp2), perl with JSON::PP and prove, promtool (prometheus)."
+        "for the demonstration and the tests also openssl, curl, h2load (nghttp2), perl with JSON::PP and prove, prometheus with promtool, victoria-metrics."
 }
 
 need_rust() {

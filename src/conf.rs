@@ -11,30 +11,35 @@ use std::{fs, io};
 
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
-use accounting::render::negotiate::Format;
+use accounting::render::negotiate::Content;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
     NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t,
-    ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_http_compile_complex_value,
+    ngx_command_t, ngx_conf_full_name, ngx_conf_open_file, ngx_conf_t, ngx_http_compile_complex_value,
     ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
     ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_variable_index,
-    ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_pcalloc, ngx_pool_cleanup_add, ngx_shared_memory_add,
-    ngx_str_t, ngx_uint_t,
+    ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_parse_time, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
 use crate::accounts::AccountSet;
 use crate::limit::{self, LimitAccounts, LimitConf};
 use crate::memory::Memory;
+use crate::traffic_log::{self, Log};
 use crate::{context_index, module, request, status, variables, zones};
 
 /// A request is counted in at most so many zones.
 pub const MAX_ZONES_PER_REQUEST: usize = 8;
 
+/// Of the traffic log, in milliseconds.
+const DEFAULT_INTERVAL_MS: u64 = 60_000;
+const MIN_INTERVAL_MS: u64 = 1000;
+
 const EMPTY_COMMAND: ngx_command_t = ngx_command_t::empty();
 
-pub static mut COMMANDS: [ngx_command_t; 7] = [
+pub static mut COMMANDS: [ngx_command_t; 8] = [
     ngx_command_t {
         name: ngx_string!("request_cpu_zone"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE) as ngx_uint_t,
@@ -75,6 +80,13 @@ pub static mut COMMANDS: [ngx_command_t; 7] = [
         type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
         set: Some(limit::request_cpu_limit_log_level),
         conf: NGX_HTTP_LOC_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
+        name: ngx_string!("request_cpu_log"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        set: Some(request_cpu_log),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
         ..EMPTY_COMMAND
     },
     EMPTY_COMMAND,
@@ -142,6 +154,8 @@ pub struct MainConf {
     uses: *mut ngx_array_t,
     /// of `*mut ngx_array_t`, each of [`LimitConf`]
     pub limits: *mut ngx_array_t,
+    /// of `*mut Log`
+    logs: *mut ngx_array_t,
     clock_set: bool,
     pub clock: Mode,
     /// whether anything of this module is used, so that requests must be measured
@@ -177,13 +191,18 @@ pub struct LocConf {
 pub struct StatusConf {
     set: bool,
     /// none: the client's choice
-    pub format: Option<Format>,
+    pub content: Option<Content>,
+    /// unless the client names another
     pub detail: Detail,
 }
 
 impl MainConf {
     pub fn zones(&self) -> &[*mut Zone] {
         array(self.zones)
+    }
+
+    pub fn logs(&self) -> &[*mut Log] {
+        array(self.logs)
     }
 }
 
@@ -264,6 +283,7 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 zones: null_mut(),
                 uses: null_mut(),
                 limits: null_mut(),
+                logs: null_mut(),
                 clock_set: false,
                 clock: Mode::default(),
                 measured: false,
@@ -595,7 +615,7 @@ extern "C" fn request_cpu_clock(
     })
 }
 
-/// `request_cpu_status [format=auto|json|prometheus] [detail=full|low];`
+/// `request_cpu_status [format=auto|json|prometheus|html] [detail=full|low];`
 extern "C" fn request_cpu_status(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -618,21 +638,20 @@ extern "C" fn request_cpu_status(
                 if core::mem::replace(&mut format_set, true) {
                     return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
                 }
-                loc.status.format = match value.as_bytes() {
+                loc.status.content = match value.as_bytes() {
                     b"auto" => None,
-                    name => match Format::from_name(name) {
-                        Some(format) => Some(format),
-                        None => return refuse(arg, "\"auto\", \"json\" or \"prometheus\""),
+                    name => match Content::from_name(name) {
+                        Some(content) => Some(content),
+                        None => return refuse(arg, "\"auto\", \"json\", \"prometheus\" or \"html\""),
                     },
                 };
             } else if let Some(value) = arg.strip_prefix("detail=") {
                 if core::mem::replace(&mut detail_set, true) {
                     return Err(format!("duplicate parameter \"{arg}\" in \"request_cpu_status\"").into());
                 }
-                loc.status.detail = match value.as_bytes() {
-                    b"full" => Detail::Full,
-                    b"low" => Detail::Low,
-                    _ => return refuse(arg, "\"full\" or \"low\""),
+                loc.status.detail = match Detail::from_name(value.as_bytes()) {
+                    Some(detail) => detail,
+                    None => return refuse(arg, "\"full\" or \"low\""),
                 };
             } else {
                 return Err(format!("invalid parameter \"{arg}\" in \"request_cpu_status\"").into());
@@ -647,6 +666,84 @@ extern "C" fn request_cpu_status(
         core.handler = Some(status::handler);
         Ok(())
     })
+}
+
+/// `request_cpu_log PATH zone=NAME [interval=TIME];`
+extern "C" fn request_cpu_log(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: `conf` is the main configuration, as the command table says; `cmd` is an entry of it.
+    let (main, directive_name) = unsafe { (&mut *conf.cast::<MainConf>(), (*cmd).name) };
+    directive(cf, |cf, args| {
+        let (mut zone, mut interval_ms) = (None, None);
+        for arg in &args[2..] {
+            let duplicate =
+                || Err(Refusal::from(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"")));
+            if let Some(value) = arg.strip_prefix("zone=").filter(|value| !value.is_empty()) {
+                if zone.replace(value).is_some() {
+                    return duplicate();
+                }
+            } else if let Some(mut value) = arg.strip_prefix("interval=") {
+                // SAFETY: `ngx_parse_time` only reads the string; 0: in milliseconds.
+                let ms = unsafe { ngx_parse_time(&mut value, 0) };
+                let Some(ms) = u64::try_from(ms).ok().filter(|&ms| ms >= MIN_INTERVAL_MS) else {
+                    return Err(format!(
+                        "invalid interval \"{value}\" in \"{directive_name}\", it must be at least 1s"
+                    )
+                    .into());
+                };
+                if interval_ms.replace(ms).is_some() {
+                    return duplicate();
+                }
+            } else {
+                return Err(format!("invalid parameter \"{arg}\" in \"{directive_name}\"").into());
+            }
+        }
+        let mut path = args[1];
+        check_log_path(&mut path, &directive_name)?;
+        let Some(zone) = zone else {
+            return Err(format!("\"{directive_name}\" must have \"zone\" parameter").into());
+        };
+        // SAFETY: `cf` is valid. NGINX opens the file with all others, and reopens it on USR1.
+        let file = unsafe { ngx_conf_open_file(cf.cycle, &mut path).as_mut() }.ok_or(Refusal::Memory)?;
+        // SAFETY: logs live in the configuration's pool.
+        let mut others = main.logs().iter().map(|&log| unsafe { &*log });
+        if others.any(|other| other.zone_name == zone && other.path == file.name) {
+            return Err(format!(
+                "\"{directive_name}\" of zone \"{zone}\" with path \"{}\" is duplicate",
+                args[1]
+            )
+            .into());
+        }
+        // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
+        let place = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
+        let interval_ms = interval_ms.unwrap_or(DEFAULT_INTERVAL_MS);
+        let log = Log::new(main, file, file.name, zone, interval_ms, place);
+        let log = own(cf, log).ok_or(Refusal::Memory)?;
+        push(cf, &mut main.logs, log)
+    })
+}
+
+/// The file is opened once, for all requests; what `access_log` has beside files is not there.
+fn check_log_path(path: &mut ngx_str_t, directive: &ngx_str_t) -> Result<(), Refusal> {
+    let refuse =
+        |what: &str| Err(Refusal::from(format!("invalid path \"{path}\" in \"{directive}\": {what}")));
+    let bytes = path.as_bytes();
+    if bytes.is_empty() {
+        return refuse("it has no name");
+    }
+    if bytes.contains(&b'$') {
+        return refuse("variables are not supported");
+    }
+    if bytes == b"off" {
+        return refuse("there is no log without the directive; a file of that name is \"./off\"");
+    }
+    if bytes.starts_with(b"syslog:") {
+        return refuse("syslog is not supported");
+    }
+    Ok(())
 }
 
 /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
@@ -678,7 +775,7 @@ pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 /// Finds the zones that are named; a zone may be defined after its use.
-fn resolve(cf: &ngx_conf_t, main: &MainConf) -> Result<(), ()> {
+fn resolve(cf: &mut ngx_conf_t, main: &MainConf) -> Result<(), ()> {
     let mut counted = vec![false; main.zones().len()];
     for &uses in array::<*mut ngx_array_t>(main.uses) {
         // SAFETY: an array of `ZoneUse` of this configuration; nobody else looks at it now.
@@ -702,6 +799,24 @@ fn resolve(cf: &ngx_conf_t, main: &MainConf) -> Result<(), ()> {
                 );
             }
         }
+    }
+    for &log in array::<*mut Log>(main.logs) {
+        // SAFETY: logs live in the configuration's pool; nobody else looks at this one now.
+        let log = unsafe { &mut *log };
+        // SAFETY: so do zones.
+        let zone = main.zones().iter().find(|&&zone| unsafe { (*zone).name == log.zone_name });
+        let Some(&zone) = zone else {
+            let (file, line) = log.place;
+            ngx::ngx_log_error!(
+                NGX_LOG_EMERG,
+                cf.log,
+                "unknown zone \"{}\" in \"request_cpu_log\" in {file}:{line}",
+                log.zone_name
+            );
+            return Err(());
+        };
+        log.zone = zone;
+        traffic_log::add_memory(cf, log)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles; [`limit`]: who is
 //!   refused;
-//! - [`variables`] and [`status`]: what a user gets to see.
+//! - [`variables`], [`status`] and [`traffic_log`]: what a user gets to see.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
 
@@ -17,7 +17,7 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
-use nginx_sys::{NGX_HTTP_MODULE, ngx_http_module_t, ngx_module_t, ngx_uint_t};
+use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
 mod attribution;
@@ -36,6 +36,7 @@ mod status;
 mod threads;
 #[cfg(ngx_feature = "ssl")]
 mod tls;
+mod traffic_log;
 mod variables;
 mod worker;
 mod zones;
@@ -63,9 +64,15 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     init_module: Some(zones::init_module),
     init_process: Some(worker::init_process),
     exit_process: Some(worker::exit_process),
-    exit_master: Some(state::exit_master),
+    exit_master: Some(exit_master),
     ..ngx_module_t::default()
 };
+
+/// Called by `ngx_master_process_exit`, when all workers are gone.
+extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+    state::exit_master(cycle);
+    traffic_log::exit_master(cycle);
+}
 
 /// The module's descriptor.
 fn module() -> *mut ngx_module_t {

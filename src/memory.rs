@@ -57,6 +57,19 @@ impl Memory {
         Memory::map(file, bytes).ok()
     }
 
+    /// All memory whose names begin like this that the binary before has left open for us.
+    pub fn all_inherited(what: &[u8]) -> Vec<Memory> {
+        let wanted = name(what);
+        let found = descriptors().into_iter().filter(|(found, _)| found.starts_with(&wanted));
+        let memory = found.filter_map(|(_, descriptor)| {
+            // SAFETY: as above.
+            let file = unsafe { File::from_raw_fd(descriptor) };
+            let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
+            Memory::map(file, bytes).ok()
+        });
+        memory.collect()
+    }
+
     fn map(file: File, bytes: usize) -> io::Result<Memory> {
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;

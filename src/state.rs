@@ -258,7 +258,7 @@ impl Job {
 
 /// Runs `f` in a thread that gets no signals, as `ngx_thread_pool_cycle` does: NGINX's handlers must interrupt the event
 /// loop, and `SIGXFSZ` becomes an error of `write`.
-fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: `sigfillset` initialises the set; a thread starts with the mask of the one that makes it.
     unsafe {
@@ -275,7 +275,7 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Resul
 }
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
-pub extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+pub fn exit_master(cycle: *mut ngx_cycle_t) {
     let Some(main) = main_conf(cycle) else { return };
     let jobs = jobs(main);
     if jobs.is_empty() {

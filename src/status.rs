@@ -3,6 +3,9 @@
 //! An answer may have hundreds of megabytes, and its worker has other things to do. So it is rendered while it is sent, one
 //! piece after the other in the same memory, for a bounded time in each turn of the event loop. What is needed for that
 //! lives in the request's pool, and ends with it.
+//!
+//! The page for browsers is the same for everyone: it is built into the module (see page/), and reads the accounts as JSON
+//! from the address that it came from.
 
 use core::ffi::c_void;
 use core::ptr::{self, null_mut};
@@ -11,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use accounting::key;
 use accounting::meter::Mode;
-use accounting::render::negotiate::Format;
-use accounting::render::{self, Answer, Status, Zone};
+use accounting::render::negotiate::{Content, Format, accepts_gzip};
+use accounting::render::{self, Answer, Detail, Status, Zone};
 use accounting::table::{Slot, Table};
 use nginx_sys::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
@@ -20,7 +23,7 @@ use nginx_sys::{
     ngx_add_timer, ngx_buf_t, ngx_cached_time, ngx_chain_t, ngx_cycle_t, ngx_del_timer, ngx_gmtime,
     ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_core_module,
     ngx_http_discard_request_body, ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t,
-    ngx_http_send_header, ngx_http_test_reading, ngx_int_t, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_http_send_header, ngx_http_test_reading, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_pool_cleanup_add,
     ngx_post_event, ngx_posted_next_events, ngx_str_t, ngx_table_elt_t, ngx_tm_t, ngx_uint_t,
     ngx_unescape_uri,
 };
@@ -50,19 +53,28 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     if rc != NGX_OK as ngx_int_t {
         return rc;
     }
+    let (content, by_accept) = content(request);
     let mut text = Vec::new();
-    let (status, format, answer) = match answer(request) {
-        Ok((status, format)) => (NGX_HTTP_OK, format, Some(Answer::new(status, format))),
+    let mut answer = None;
+    let (status, content_type, headers) = match content.and_then(|content| answered(request, content)) {
+        Ok(Answered::Page) => (NGX_HTTP_OK, "text/html; charset=utf-8", page(request, by_accept, &mut text)),
+        Ok(Answered::Status(status, format)) => {
+            answer = Some(Answer::new(status, format));
+            (NGX_HTTP_OK, format.content_type(), status_headers(request, by_accept))
+        }
         Err(Refused { status, format, message }) => {
             render::error(format, &message, &mut text);
-            (status, format, None)
+            (status, format.content_type(), status_headers(request, by_accept))
         }
     };
+    if headers.is_none() {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+    }
     request.headers_out.status = status as ngx_uint_t;
-    let content_type = format.content_type();
     request.headers_out.content_type =
         ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-    request.headers_out.content_type_len = content_type.len();
+    // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
+    request.headers_out.content_type_len = content_type.find(';').unwrap_or(content_type.len());
     // SAFETY: as above.
     unsafe { send(r, answer, text) }
 }
@@ -74,16 +86,47 @@ struct Refused {
     message: String,
 }
 
-/// What is to be answered, and in which format.
-fn answer(r: &mut ngx_http_request_t) -> Result<(Status, Format), Refused> {
+/// What is answered if they are right.
+enum Answered {
+    Page,
+    Status(Status, Format),
+}
+
+/// What the client gets by the directive, the argument `format`, or its `Accept` header, and whether that header was asked.
+///
+/// A directive that names a format of the accounts leaves no choice. Where it names the page, the argument is heard: the
+/// page itself asks for JSON by it.
+fn content(r: &mut ngx_http_request_t) -> (Result<Content, Refused>, bool) {
     // SAFETY: the request is in a location.
-    let configured = unsafe { loc_conf(r) }.status;
-    let preferred = configured.format.unwrap_or_else(|| Format::from_accept(&accept(r)));
-    let format = match (configured.format, argument(r, "format")) {
-        (None, Some(name)) if name != b"auto" => Format::from_name(&name)
-            .ok_or_else(|| refuse(preferred, NGX_HTTP_BAD_REQUEST, "unknown format", &name))?,
-        _ => preferred,
+    let configured = unsafe { loc_conf(r) }.status.content;
+    if let Some(fixed @ Content::Status(_)) = configured {
+        return (Ok(fixed), false);
+    }
+    let by_accept = |r: &_| Content::from_accept(&header_values(r, b"accept"));
+    match (configured, argument(r, "format")) {
+        (_, Some(name)) if name != b"auto" => match Content::from_name(&name) {
+            Some(content) => (Ok(content), false),
+            None => {
+                let format = configured.unwrap_or_else(|| by_accept(r)).format_of_errors();
+                (Err(refuse(format, NGX_HTTP_BAD_REQUEST, "unknown format", &name)), configured.is_none())
+            }
+        },
+        (Some(content), _) => (Ok(content), false),
+        (None, _) => (Ok(by_accept(r)), true),
+    }
+}
+
+/// What is to be answered.
+fn answered(r: &mut ngx_http_request_t, content: Content) -> Result<Answered, Refused> {
+    // SAFETY: the request is in a location.
+    let configured = unsafe { loc_conf(r) }.status.detail;
+    let detail = match argument(r, "detail") {
+        Some(name) => Detail::from_name(&name).ok_or_else(|| {
+            refuse(content.format_of_errors(), NGX_HTTP_BAD_REQUEST, "unknown detail", &name)
+        })?,
+        None => configured,
     };
+    let Content::Status(format) = content else { return Ok(Answered::Page) };
     with(Worker::show_now);
     let zones = select(r, format)?;
     // SAFETY: NGINX's current cycle.
@@ -99,9 +142,9 @@ fn answer(r: &mut ngx_http_request_t) -> Result<(Status, Format), Refused> {
         workers: shared.map(|workers| workers.living()).unwrap_or_default(),
         worker_totals: shared.map(|workers| workers.totals()).unwrap_or_default(),
         zones,
-        detail: configured.detail,
+        detail,
     };
-    Ok((status, format))
+    Ok(Answered::Status(status, format))
 }
 
 /// The zones and accounts that the arguments `zone` and `key` leave.
@@ -161,8 +204,66 @@ fn argument(r: &mut ngx_http_request_t, name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// All values of `Accept`, joined as one list.
-fn accept(r: &ngx_http_request_t) -> Vec<u8> {
+/// The page as it is, and compressed by build.rs.
+const PAGE: &[u8] = include_bytes!("../page/dist/page.html");
+const PAGE_GZIP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.html.gz"));
+
+/// Sets the headers of the page, and appends it as the client can read it. `None` if there is no memory.
+///
+/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same, which NGINX
+/// answers by itself (`ngx_http_not_modified_header_filter`).
+fn page(r: &mut ngx_http_request_t, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
+    // what a subrequest answers becomes a part of something else, and headers of it are not sent
+    let gzip = ptr::eq(r.main, r) && accepts_gzip(&header_values(r, b"accept-encoding"));
+    let etag =
+        if gzip { concat!("\"", env!("PAGE_TAG"), "-gzip\"") } else { concat!("\"", env!("PAGE_TAG"), "\"") };
+    r.headers_out.etag = add_header(r, "ETag", etag)?;
+    add_header(r, "Cache-Control", "no-cache")?;
+    add_header(r, "Vary", if by_accept { "Accept, Accept-Encoding" } else { "Accept-Encoding" })?;
+    add_header(r, "Content-Security-Policy", env!("PAGE_POLICY"))?;
+    add_header(r, "X-Content-Type-Options", "nosniff")?;
+    add_header(r, "Referrer-Policy", "no-referrer")?;
+    if gzip {
+        // where this is set, NGINX's own filter does not compress once more (`ngx_http_gzip_header_filter`)
+        r.headers_out.content_encoding = add_header(r, "Content-Encoding", "gzip")?;
+    }
+    text.extend_from_slice(if gzip { PAGE_GZIP } else { PAGE });
+    Some(())
+}
+
+/// Sets the headers of the accounts, and of errors. `None` if there is no memory.
+fn status_headers(r: &mut ngx_http_request_t, by_accept: bool) -> Option<()> {
+    add_header(r, "Cache-Control", "no-store")?;
+    if by_accept {
+        add_header(r, "Vary", "Accept")?;
+    }
+    add_header(r, "X-Content-Type-Options", "nosniff")?;
+    Some(())
+}
+
+fn add_header(
+    r: &mut ngx_http_request_t,
+    name: &'static str,
+    value: &'static str,
+) -> Option<*mut ngx_table_elt_t> {
+    let text = |text: &'static str| ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+    // SAFETY: the list was made with the request, in its pool; an element of zeros is an empty header, and its `next`
+    // (since 1.23) is null. NGINX does not write to the text of headers.
+    unsafe {
+        let header = ngx_list_push(&mut r.headers_out.headers).cast::<ngx_table_elt_t>();
+        if header.is_null() {
+            return None;
+        }
+        header.write_bytes(0, 1);
+        (*header).hash = 1;
+        (*header).key = text(name);
+        (*header).value = text(value);
+        Some(header)
+    }
+}
+
+/// All values of the request's headers of a name (in small letters), joined as one list.
+fn header_values(r: &ngx_http_request_t, name: &[u8]) -> Vec<u8> {
     let mut values = Vec::new();
     let mut part: *const nginx_sys::ngx_list_part_t = &r.headers_in.headers.part;
     // SAFETY: the list of the request's headers, complete when content is made.
@@ -173,7 +274,7 @@ fn accept(r: &ngx_http_request_t) -> Vec<u8> {
             // SAFETY: as above.
             unsafe { core::slice::from_raw_parts(this.elts.cast(), this.nelts) }
         };
-        for header in headers.iter().filter(|h| h.key.as_bytes().eq_ignore_ascii_case(b"accept")) {
+        for header in headers.iter().filter(|h| h.key.as_bytes().eq_ignore_ascii_case(name)) {
             if !values.is_empty() {
                 values.push(b',');
             }

@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
 use crate::conf::main_conf;
 use crate::request::Context;
-use crate::{attribution, event_loop, io, state, zones};
+use crate::{attribution, event_loop, io, state, traffic_log, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -142,6 +142,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
     state::start(main, log);
+    // SAFETY: the cycle is NGINX's.
+    traffic_log::start(main, unsafe { &*cycle });
     event_loop::hook();
     io::hook();
     #[cfg(ngx_feature = "ssl")]
@@ -178,12 +180,13 @@ pub fn is_alive(pid: u32) -> bool {
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
 }
 
-pub extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
+pub extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     if with(Worker::leave).is_some() {
         // `ngx_worker_process_exit` tells by the flag what may be open still
         attribution::accept_first(true);
     }
     state::stop();
+    traffic_log::stop(!cycle.is_null());
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }

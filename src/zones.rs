@@ -15,7 +15,7 @@ use ngx::{ngx_log_error, ngx_string};
 
 use crate::conf::{self, MainConf, Zone, main_conf};
 use crate::memory::{self, Memory};
-use crate::{module, state};
+use crate::{module, state, traffic_log};
 
 /// Called by `ngx_init_cycle` when the zone's memory is there. `data` is the zone of the cycle before, if NGINX keeps its
 /// memory, which it does when name and size are the same.
@@ -149,14 +149,14 @@ fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
 
 /// Whether this process was executed by another NGINX, and is reading its first configuration: only then are descriptors
 /// open that it has not opened itself.
-fn is_new_binary() -> bool {
+pub fn is_new_binary() -> bool {
     // SAFETY: `ngx_add_inherited_sockets` sets the one before the configuration is read; the other is `init_cycle` of NGINX's
     // main function, until the first configuration is in use (`ngx_is_init_cycle`).
     unsafe { ngx_inherited != 0 && ngx_cycle.as_ref().is_none_or(|cycle| cycle.conf_ctx.is_null()) }
 }
 
 /// Memory that a new binary can go on with; none where the system does not allow that.
-fn shared_memory(what: &[u8], bytes: usize, log: *mut ngx_log_t) -> Option<Memory> {
+pub fn shared_memory(what: &[u8], bytes: usize, log: *mut ngx_log_t) -> Option<Memory> {
     let memory = Memory::create(what, bytes);
     if let Err(error) = &memory {
         ngx_log_error!(NGX_LOG_NOTICE, log, "request_cpu: no memory that outlives a binary upgrade: {error}");
@@ -172,13 +172,18 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         // SAFETY: zones live in the configuration's pool.
         let memories = zones.filter_map(|&zone| unsafe { (*zone).memory.as_ref() });
         let workers = main.iter().filter_map(|main| workers_zone(main)?.memory.as_ref());
-        memory::close_inherited(memories.chain(workers));
+        traffic_log::close_inherited();
+        let logs = main.iter().flat_map(|main| traffic_log::memories(main));
+        memory::close_inherited(memories.chain(workers).chain(logs));
     }
+    // SAFETY: NGINX calls with the cycle that is about to be used.
+    traffic_log::commit(unsafe { &*cycle });
     NGX_OK as ngx_int_t
 }
 
 /// In a process that the master has forked: what it executes is not to inherit the memory.
 pub fn close_descriptors(main: &mut MainConf) {
+    traffic_log::close_descriptors(main);
     // SAFETY: zones and the workers' books live in the configuration's pool, and this process has one thread.
     unsafe {
         main.zones().iter().filter_map(|&zone| (*zone).memory.as_mut()).for_each(Memory::close);
@@ -194,7 +199,7 @@ fn free_bytes(shm: &ngx_shm_zone_t) -> usize {
 
 /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator stays in place:
 /// `ngx_unlock_mutexes` looks at it when a worker dies.
-fn take_all(shm: &ngx_shm_zone_t, needed: usize) -> Option<NonNull<u8>> {
+pub fn take_all(shm: &ngx_shm_zone_t, needed: usize) -> Option<NonNull<u8>> {
     let bytes = free_bytes(shm);
     // SAFETY: as above; a size of whole pages is served by `ngx_slab_alloc_pages`.
     (bytes >= needed).then(|| NonNull::new(unsafe { ngx_slab_alloc(shm.shm.addr.cast(), bytes) }.cast()))?

@@ -110,7 +110,7 @@ my @refused = (
 
     # request_cpu_status
     [ 'an unknown format', location => 'request_cpu_status format=xml;', qr/xml/, qr/"request_cpu_status"/ ],
-    [ 'a format of another version', location => 'request_cpu_status format=html;', qr/html/, qr/"request_cpu_status"/ ],
+    [ 'a format in capitals', location => 'request_cpu_status format=HTML;', qr/"format=HTML"/, qr/"auto", "json", "prometheus" or "html"/ ],
     [ 'an unknown detail', location => 'request_cpu_status detail=some;', qr/some/, qr/"request_cpu_status"/ ],
     [ 'an unknown parameter of the status', location => 'request_cpu_status refresh=1;', qr/"refresh=1"/, qr/"request_cpu_status"/ ],
     [ 'a word', location => 'request_cpu_status json;', qr/"json"/, qr/"request_cpu_status"/ ],
@@ -147,8 +147,33 @@ my @refused = (
     [ 'an unknown level', after_zone => 'request_cpu_limit_log_level debug;', qr/"debug"/, qr/"request_cpu_limit_log_level"/ ],
     [ 'two levels', after_zone => 'request_cpu_limit_log_level info; request_cpu_limit_log_level warn;', qr/"request_cpu_limit_log_level"/, qr/duplicate/ ],
 
+    # request_cpu_log
+    [ 'a log without anything', after_zone => 'request_cpu_log;', qr/"request_cpu_log"/, qr/invalid number of arguments/ ],
+    [ 'a log without a zone', after_zone => 'request_cpu_log x.log;', qr/"request_cpu_log" must have "zone"/ ],
+    [ 'a log with an interval only', after_zone => 'request_cpu_log x.log interval=5s;', qr/"request_cpu_log" must have "zone"/ ],
+    [ 'a log of an unknown zone', after_zone => 'request_cpu_log x.log zone=b;', qr/unknown zone "b" in "request_cpu_log" in .*nginx.conf:/ ],
+    [ 'a log of a zone without a name', after_zone => 'request_cpu_log x.log zone=;', qr/"zone="/, qr/"request_cpu_log"/ ],
+    [ 'a log with a word', after_zone => 'request_cpu_log x.log zone=a combined;', qr/"combined"/, qr/"request_cpu_log"/ ],
+    [ 'a log with an unknown parameter', after_zone => 'request_cpu_log x.log zone=a buffer=32k;', qr/"buffer=32k"/, qr/"request_cpu_log"/ ],
+    [ 'an interval of nothing', after_zone => 'request_cpu_log x.log zone=a interval=0s;', qr/invalid interval "0s" in "request_cpu_log"/, qr/1s/ ],
+    [ 'an interval that is too short', after_zone => 'request_cpu_log x.log zone=a interval=999ms;', qr/invalid interval "999ms" in "request_cpu_log"/, qr/1s/ ],
+    [ 'an interval that is none', after_zone => 'request_cpu_log x.log zone=a interval=abc;', qr/invalid interval "abc" in "request_cpu_log"/ ],
+    [ 'an interval that is negative', after_zone => 'request_cpu_log x.log zone=a interval=-5s;', qr/invalid interval "-5s" in "request_cpu_log"/ ],
+    [ 'an interval that is too long', after_zone => 'request_cpu_log x.log zone=a interval=99999999999999999999s;', qr/invalid interval/, qr/"request_cpu_log"/ ],
+    [ 'an empty interval', after_zone => 'request_cpu_log x.log zone=a interval=;', qr/invalid interval ""/, qr/"request_cpu_log"/ ],
+    [ 'two intervals', after_zone => 'request_cpu_log x.log zone=a interval=1s interval=2s;', qr/duplicate parameter "interval=2s" in "request_cpu_log"/ ],
+    [ 'two zones of a log', after_zone => 'request_cpu_log x.log zone=a zone=b;', qr/duplicate parameter "zone=b" in "request_cpu_log"/ ],
+    [ 'a log twice', after_zone => 'request_cpu_log x.log zone=a; request_cpu_log ./x.log zone=a; request_cpu_log x.log zone=a interval=2s;', qr/"request_cpu_log"/, qr/"x.log"/, qr/duplicate/ ],
+    [ 'a log that is off', after_zone => 'request_cpu_log off zone=a;', qr/"off" in "request_cpu_log"/ ],
+    [ 'a log in syslog', after_zone => 'request_cpu_log syslog:server=127.0.0.1 zone=a;', qr/syslog/, qr/"request_cpu_log"/ ],
+    [ 'a log without a name', after_zone => 'request_cpu_log "" zone=a;', qr/"request_cpu_log"/ ],
+    [ 'a log with a variable', after_zone => 'request_cpu_log $host.log zone=a;', qr/"\$host.log" in "request_cpu_log": variables/ ],
+    [ 'a log in a folder that is not there', after_zone => 'request_cpu_log no/x.log zone=a;', qr{open\(\) ".*/no/x.log" failed \(2: No such file} ],
+    [ 'a log that is a folder', after_zone => 'request_cpu_log html zone=a;', qr{open\(\) ".*/html" failed \(21: Is a directory} ],
+    [ 'a log in a server', server => 'request_cpu_log x.log zone=a;', qr/"request_cpu_log"/, qr/not allowed/ ],
+    [ 'a log of a zone of another module', http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu_log x.log zone=l;', qr/unknown zone "l"/ ],
+
     # What does not exist must not be silently accepted
-    [ 'a log of another version', after_zone => 'request_cpu_log /tmp/x zone=a;', qr/"request_cpu_log"/ ],
     [ 'a variable of another version', http => 'log_format l $request_cpu_limit; server { access_log /dev/null l; }', qr/request_cpu_limit/ ],
 );
 push @refused, [ 'in stream', stream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ] if $t->has('stream');
@@ -180,13 +205,16 @@ for my $case (
     [ 'zones at every level', http => 'request_cpu_zone $host zone=a:1m; request_cpu zone=a; server { request_cpu off; location / { request_cpu zone=a; } }' ],
     [ 'a size in bytes', http => 'request_cpu_zone $host zone=a:65536;' ],
     [ 'a state file', http => 'request_cpu_zone $host zone=a:64k state=a; request_cpu_zone $host zone=b:64k state={{dir}}/b;' ],
+    [ 'a log', after_zone => 'request_cpu_log x.log zone=a;' ],
+    [ 'a log of a zone that is configured later', http => 'request_cpu_log x.log zone=a; request_cpu_zone $host zone=a:1m;' ],
+    [ 'several logs', after_zone => 'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log x.log zone=b;' ],
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
-    [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus)) ],
     (map { [ 'a limit', after_zone => "request_cpu zone=a; request_cpu_limit zone=a $_;" ] } 'cores=1', 'cores=0.001', 'cores=100000 burst=0',
         'dry_run status=400 burst=1m cores=1.5', 'cores=1 status=599 burst=500ms', 'cores=$arg_c', 'cores=0.$arg_c burst=1'),
     [ 'limits at every level', http => 'request_cpu_zone $host zone=a:1m; request_cpu_zone $uri zone=b:1m; request_cpu zone=a zone=b; request_cpu_limit zone=a cores=1; request_cpu_limit zone=b cores=1;'
         . ' request_cpu_limit_log_level info; server { request_cpu_limit off; request_cpu_limit_log_level error; location / { request_cpu_limit zone=a cores=1; request_cpu_limit_log_level notice; } }' ],
     [ 'the variable of limits', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }' ],
+    [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus html)) ],
     [ 'the status without parameters', location => 'request_cpu_status;' ],
 ) {
     my ($name, $where, $text) = @$case;

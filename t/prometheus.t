@@ -18,6 +18,7 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
+        location = /gzip { request_cpu_status; request_cpu off; gzip on; gzip_min_length 1; gzip_types text/plain application/json; }
         location /cached/ { proxy_pass http://127.0.0.1:{{port:origin}}/; proxy_cache cache; proxy_cache_valid 1h; }
     }
     server {
@@ -33,6 +34,12 @@ $t->get('/none', host => 'one.test');
 $t->get('/cached/a.txt', host => 'two.test') for 1 .. 3;
 $t->account_with('hosts', 'two.test', 3);
 $t->account_with('hosts', 'one.test', 8);
+
+# types are named without their parameters
+for my $format (qw(prometheus json)) {
+    my $answer = $t->get("/gzip?format=$format", headers => { 'Accept-Encoding' => 'gzip' });
+    is($answer->{headers}{'content-encoding'}, 'gzip', "$format: compressed where gzip_types names its type");
+}
 
 my ($samples, $text) = $t->prometheus;
 my $json = $t->status;

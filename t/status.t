@@ -6,6 +6,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use B ();
+use Compress::Zlib ();
+use Digest::SHA ();
 use JSON::PP ();
 use Test::More;
 use Test::RequestCpu;
@@ -37,6 +39,8 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
         location /low { request_cpu_status detail=low; }
         location /low_json { request_cpu_status format=json detail=low; }
         location /full { request_cpu_status format=auto detail=full; }
+        location /html { request_cpu_status format=html; }
+        location /zipped { request_cpu_status; gzip on; gzip_vary on; gzip_min_length 1; gzip_types *; gzip_proxied any; }
         location /closed { request_cpu_status; deny all; }
     }
 EOC
@@ -156,7 +160,11 @@ for my $case (
     [ 'an unknown key', 'zone=hosts&key=nobody.test', 404, qr/nobody\.test/ ],
     [ 'an unknown key of any zone', 'key=nobody.test', 404, qr/nobody\.test/ ],
     [ 'an unknown format', 'format=xml', 400, qr/xml/ ],
-    [ 'a format of another version', 'format=html', 400, qr/html/ ],
+    [ 'a format in capitals', 'format=HTML', 400, qr/HTML/ ],
+    [ 'an unknown detail', 'detail=some', 400, qr/some/ ],
+    [ 'no detail', 'detail=', 400, qr/unknown detail/ ],
+    [ 'an unknown detail for Prometheus', 'format=prometheus&detail=FULL', 400, qr/FULL/ ],
+    [ 'an unknown detail of the page', 'format=html&detail=some', 400, qr/some/ ],
     [ 'an unknown zone for Prometheus', 'format=prometheus&zone=nowhere', 404, qr/nowhere/ ],
 ) {
     my ($name, $query, $code, $pattern) = @$case;
@@ -187,6 +195,7 @@ my $prometheus = qr{^text/plain;\s*version=0\.0\.4};
 my $scraper = 'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2';
 my $newer = 'application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1';
 my $browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8';
+my $html = qr{^text/html; charset=utf-8$};
 for my $case (
     [ 'nothing said', '/auto', undef, $json ],
     [ 'application/json', '/auto', 'application/json', $json ],
@@ -194,7 +203,16 @@ for my $case (
     [ 'a Prometheus scraper', '/auto', $scraper, $prometheus ],
     [ 'a newer scraper', '/auto', $newer, $prometheus ],
     [ 'text/plain of that version', '/auto', 'text/plain;version=0.0.4', $prometheus ],
-    [ 'a browser', '/auto', $browser, $json ],
+    [ 'a browser', '/auto', $browser, $html ],
+    [ 'a browser that is told', '/auto?format=html', '*/*', $html ],
+    [ 'a browser that asks for JSON', '/auto?format=json', $browser, $json ],
+    [ 'a browser where JSON is configured', '/json', $browser, $json ],
+    [ 'and asks for the page', '/json?format=html', $browser, $json ],
+    [ 'the page is configured', '/html', undef, $html ],
+    [ 'for scrapers too', '/html', $scraper, $html ],
+    [ 'but has to get its figures', '/html?format=json&detail=low', $browser, $json ],
+    [ 'format=auto where the page is configured', '/html?format=auto', 'application/json', $html ],
+    [ 'a zone and a key that may be none', '/auto?format=html&zone=nowhere&key=nobody', undef, $html ],
     [ 'an argument against the header', '/auto?format=json', $scraper, $json ],
     [ 'the other way round', '/auto?format=prometheus', 'application/json', $prometheus ],
     [ 'a configured format', '/json', $scraper, $json ],
@@ -205,14 +223,73 @@ for my $case (
     my $answer = $t->get($uri, port => 'formats', headers => { Accept => $accept });
     is($answer->{status}, 200, "$name: is answered");
     like($answer->{headers}{'content-type'}, $type, "$name: by type");
-    like($answer->{body}, $type == $json ? qr/^\s*\{/ : qr/^# HELP /m, "$name: and by content");
+    like($answer->{body}, $type == $json ? qr/^\s*\{/ : $type == $html ? qr/^<!DOCTYPE html>/ : qr/^# HELP /m, "$name: and by content");
+    my $vary = $uri =~ m{^/(?:auto|full)(?!.*format=)} ? 'Accept' : '';
+    is(join(', ', grep { $_ ne 'Accept-Encoding' } split /,\s*/, $answer->{headers}{vary} || ''), $vary, "$name: Vary") ;
+    is($answer->{headers}{'x-content-type-options'}, 'nosniff', "$name: and nothing else");
+    is($answer->{headers}{'cache-control'}, $type == $html ? 'no-cache' : 'no-store', "$name: Cache-Control");
 }
-like($t->get('/auto', port => 'formats')->{headers}{'cache-control'} || 'no-cache', qr/no-(?:cache|store)/, 'no cache is told to keep it');
+
+# The page
+my $page = $t->get('/auto', port => 'formats', headers => { Accept => $browser });
+my %page = %{ $page->{headers} };
+my $policy = $page{'content-security-policy'};
+my %element = map { $_ => [ $page->{body} =~ m{<$_>(.*?)</$_>}gs ] } qw(script style);
+for my $name (sort keys %element) {
+    is(scalar @{ $element{$name} }, 1, "the page has one $name");
+    is(scalar(() = $page->{body} =~ /<$name\b/g), 1, 'and no other');
+    my ($hash) = map { Digest::SHA::sha256_base64($_) . '=' } @{ $element{$name} };
+    like($policy, qr/(?:^|; )$name-src 'sha256-\Q$hash\E'(?:;|$)/, 'which its policy allows, and nothing else');
+}
+like($policy, qr/(?:^|; )\Q$_\E(?:;|$)/, "policy: $_")
+    for "default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'";
+unlike($page->{body}, qr{<[^<>]*\s(?:src|style|on\w+)\s*=}, 'nothing is loaded, and nothing is styled or scripted in its elements')
+    if $page->{body} =~ s{<(script|style)>.*?</\1>}{}gs;
+is($page{'referrer-policy'}, 'no-referrer', 'Referrer-Policy');
+is($page{vary}, 'Accept, Accept-Encoding', 'Vary');
+is($page{'content-length'}, length $t->get('/html', port => 'formats')->{body}, 'Content-Length');
+ok(!exists $page{'content-encoding'}, 'it is plain for those who do not say that they take gzip');
+my $plain = $t->get('/html', port => 'formats')->{body};
+like($plain, qr/MIT License.*Permission is hereby granted/s, 'with the licence of what is in it');
+
+for my $where ('/html', '/zipped?format=html') {
+    my $zipped = $t->get($where, port => 'formats', headers => { 'Accept-Encoding' => 'gzip, deflate, br' });
+    is($zipped->{headers}{'content-encoding'}, 'gzip', "$where: compressed for those who do");
+    is($zipped->{headers}{'content-length'}, length $zipped->{body}, 'with its length');
+    is($zipped->{headers}{vary}, 'Accept-Encoding', 'Vary');
+    cmp_ok(length $zipped->{body}, '<', 100_000, 'and small');
+    is(Compress::Zlib::memGunzip($zipped->{body}), $plain, 'once');    # which takes it away
+}
+is($t->get('/zipped?format=html', port => 'formats', headers => { 'Accept-Encoding' => 'gzip;q=0' })->{body}, $plain, 'gzip;q=0');
+is($t->get('/zipped?format=html', port => 'formats', headers => { 'Accept-Encoding' => 'br' })->{body}, $plain, 'other encodings');
+
+my ($head_of_page) = $t->get('/html', port => 'formats', method => 'HEAD', headers => { 'Accept-Encoding' => 'gzip' });
+is($head_of_page->{status}, 200, 'HEAD of the page');
+is($head_of_page->{headers}{'content-security-policy'}, $policy, 'has its headers');
+is($t->get('/html', port => 'formats', method => 'POST', body => 'x')->{status}, 405, 'POST is refused there too');
+
+my %tag = map { $_ => $t->get('/html', port => 'formats', headers => { 'Accept-Encoding' => $_ })->{headers}{etag} } qw(gzip identity);
+like($tag{$_}, qr/^"[^"]+"$/, "ETag, $_") for sort keys %tag;
+isnt($tag{gzip}, $tag{identity}, 'which differ');
+for my $coding (sort keys %tag) {
+    my $again = $t->get('/html', port => 'formats', headers => { 'Accept-Encoding' => $coding, 'If-None-Match' => $tag{$coding} });
+    is($again->{status}, 304, "$coding: the same page is not sent again");
+    is($again->{body}, '', 'not at all');
+    is($again->{headers}{etag}, $tag{$coding}, 'with its tag');
+    is($t->get('/html', port => 'formats', headers => { 'Accept-Encoding' => $coding, 'If-None-Match' => '"other"' })->{status}, 200, 'another is');
+}
 
 my $low = JSON::PP->new->utf8->decode($t->get('/low_json', port => 'formats')->{body});
 my $account = $low->{zones}{hosts}{keys}{'one.test'};
 is($account->{requests}, 9, 'detail=low has the counters');
 is_deeply([ grep { /^by_/ } keys %$account ], [], 'and no breakdowns');
+for my $case ([ '/json?detail=low', 0 ], [ '/low_json', 0 ], [ '/low_json?detail=full', 1 ], [ '/json?detail=full', 1 ], [ '/auto?format=json&detail=low', 0 ]) {
+    my ($uri, $is_full) = @$case;
+    my $found = JSON::PP->new->utf8->decode($t->get($uri, port => 'formats')->{body})->{zones}{hosts}{keys}{'one.test'};
+    is(exists $found->{by_connection_order} ? 1 : 0, $is_full, "$uri: the argument decides");
+}
+unlike($t->get('/prometheus?detail=low', port => 'formats')->{body}, qr/_bucket/, 'detail=low for Prometheus');
+like($t->get('/prometheus', port => 'formats')->{body}, qr/_bucket/, 'which is full without');
 is($t->get('/closed', port => 'formats')->{status}, 403, 'deny works as for any location');
 
 # A document while everything changes

@@ -145,8 +145,8 @@ my ($lines, $tail);
     }
 });
 unlike($head, qr/^(?:content-length|transfer-encoding):/mi, 'HTTP/1.0 gets neither a length nor chunks');
-# 8 samples and a histogram of 22 for each key; five owners, three of the zone, the info; two lines for each family
-is($lines, 30 * $keys + 9 + 2 * 14, 'Prometheus\' format has a line for each sample');
+# 12 samples and a histogram of 22 for each key; five owners, three of the zone, the info; two lines for each family
+is($lines, 34 * $keys + 9 + 2 * 18, 'Prometheus\' format has a line for each sample');
 like($tail, qr/\nnginx_request_cpu_zone_overflowed_total\{zone="many"\} 0\n\z/, 'and ends where it should');
 shares('Prometheus', '/prometheus', @times);
 

@@ -3,7 +3,7 @@
 //! Data flows one way: a [`meter::Meter`] cuts the worker's CPU time into laps; a lap is charged to a request
 //! ([`request::RequestMeter`]) and to the worker's [`books::Books`]; a request settles into its accounts
 //! ([`account::Account`]) in a shared [`table::Table`]; a reader renders the tables ([`render`]). What has to outlive
-//! the memory of a table is in a file ([`state`]).
+//! the memory of a table is in a file ([`state`]). What was counted in each interval goes to a log ([`traffic`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -17,6 +17,7 @@ pub mod render;
 pub mod request;
 pub mod state;
 pub mod table;
+pub mod traffic;
 pub mod unsettled;
 pub mod window;
 pub mod workers;

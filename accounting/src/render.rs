@@ -25,6 +25,17 @@ pub enum Detail {
     Low,
 }
 
+impl Detail {
+    /// From the name in a directive or in an argument.
+    pub fn from_name(name: &[u8]) -> Option<Detail> {
+        match name {
+            b"full" => Some(Detail::Full),
+            b"low" => Some(Detail::Low),
+            _ => None,
+        }
+    }
+}
+
 /// One zone, and which of its accounts are shown.
 pub struct Zone {
     /// its name in the configuration

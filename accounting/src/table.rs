@@ -246,6 +246,11 @@ impl Table {
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
+    /// Two numbers that no other table has, the same in all processes.
+    pub fn id(&self) -> [u64; 2] {
+        self.header().seed
+    }
+
     fn bucket_base(&self) -> NonNull<AtomicU64> {
         // SAFETY: `plan` has put the buckets behind the header, within the region.
         unsafe { self.base.add(size_of::<Header>()).cast() }

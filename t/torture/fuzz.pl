@@ -94,8 +94,8 @@ SKIP: {
 }
 
 # What is asked
-my @accepts = ('*/*', 'application/json', 'text/plain;version=0.0.4;q=0.5,*/*;q=0.1', 'application/openmetrics-text; version=1.0.0,text/*;q=0.3');
-my @arguments = ('format=json', 'format=prometheus', 'format=auto', 'format=html', 'zone=bytes', 'zone=small', 'key=*', 'key=a.test', 'detail=low', 'refresh=1');
+my @accepts = ('*/*', 'text/html,application/xhtml+xml,*/*;q=0.8', 'application/json', 'text/plain;version=0.0.4;q=0.5,*/*;q=0.1', 'application/openmetrics-text; version=1.0.0,text/*;q=0.3');
+my @arguments = ('format=json', 'format=prometheus', 'format=auto', 'format=html', 'zone=bytes', 'zone=small', 'key=*', 'key=a.test', 'detail=low', 'detail=full', 'refresh=1');
 my %answers;
 my @strange;
 $connection = undef;

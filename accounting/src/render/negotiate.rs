@@ -1,4 +1,13 @@
-//! Which format a client wants: proactive negotiation as in RFC 9110, section 12.5.1.
+//! Which format a client wants: proactive negotiation as in RFC 9110, section 12.5.
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// the page for browsers, `text/html`, which reads the accounts itself
+    Page,
+    /// the accounts
+    Status(Format),
+}
 
 /// A format of the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,16 +18,62 @@ pub enum Format {
     Prometheus,
 }
 
-impl Format {
-    /// From the name in a directive or in an argument.
-    pub fn from_name(name: &[u8]) -> Option<Format> {
+impl Content {
+    /// From the name of a format in a directive or in an argument.
+    pub fn from_name(name: &[u8]) -> Option<Content> {
         match name {
-            b"json" => Some(Format::Json),
-            b"prometheus" => Some(Format::Prometheus),
+            b"json" => Some(Content::Status(Format::Json)),
+            b"prometheus" => Some(Content::Status(Format::Prometheus)),
+            b"html" => Some(Content::Page),
             _ => None,
         }
     }
 
+    /// What the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the choice, or have
+    /// nothing that there is.
+    ///
+    /// Of the ranges that match a format the most specific one has its weight. A range that names another format of
+    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus: scrapers
+    /// that are told to prefer one of these still take `*/*`, and cannot read JSON. The page is only for those that name it,
+    /// as browsers do.
+    pub fn from_accept(accept: &[u8]) -> Content {
+        let mut json = Preference::default();
+        let mut text = Preference::default();
+        let mut kin = Preference::default();
+        let mut html = Preference::default();
+        for range in elements(accept, b',') {
+            let Some(range) = Range::parse(range) else { continue };
+            match range.offer {
+                Offer::Json => json.note(&range),
+                Offer::Plain => text.note(&range),
+                Offer::Kin => kin.note(&range),
+                Offer::Html => html.note(&range),
+                Offer::Any => {
+                    json.note(&range);
+                    text.note(&range);
+                }
+            }
+        }
+        let prometheus = text.weight.max(kin.weight);
+        if html.weight > json.weight && html.weight >= prometheus {
+            Content::Page
+        } else if prometheus > json.weight {
+            Content::Status(Format::Prometheus)
+        } else {
+            Content::Status(Format::Json)
+        }
+    }
+
+    /// In which format an error is told.
+    pub fn format_of_errors(self) -> Format {
+        match self {
+            Content::Page => Format::Json,
+            Content::Status(format) => format,
+        }
+    }
+}
+
+impl Format {
     /// Value of the header `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -26,31 +81,30 @@ impl Format {
             Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
+}
 
-    /// The format that the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the
-    /// choice, or have neither.
-    ///
-    /// Of the ranges that match a format the most specific one has its weight. A range that names another format of
-    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus: scrapers
-    /// that are told to prefer one of these still take `*/*`, and cannot read JSON.
-    pub fn from_accept(accept: &[u8]) -> Format {
-        let mut json = Preference::default();
-        let mut text = Preference::default();
-        let mut kin = Preference::default();
-        for range in elements(accept, b',') {
-            let Some(range) = Range::parse(range) else { continue };
-            match range.offer {
-                Offer::Json => json.note(&range),
-                Offer::Text => text.note(&range),
-                Offer::Kin => kin.note(&range),
-                Offer::Any => {
-                    json.note(&range);
-                    text.note(&range);
-                }
-            }
-        }
-        if text.weight.max(kin.weight) > json.weight { Format::Prometheus } else { Format::Json }
+/// Whether the values of a request's `Accept-Encoding` headers (joined by commas) allow `gzip`, and do not prefer to have
+/// none: RFC 9110, section 12.5.3.
+pub fn accepts_gzip(accept_encoding: &[u8]) -> bool {
+    let (mut gzip, mut any, mut identity) = (None, None, None);
+    for element in elements(accept_encoding, b',') {
+        let mut parts = elements(element, b';');
+        let Some(coding) = parts.next() else { continue };
+        let q = parts.find_map(|part| {
+            let at = part.iter().position(|&byte| byte == b'=')?;
+            part[..at].trim_ascii().eq_ignore_ascii_case(b"q").then(|| part[at + 1..].trim_ascii())
+        });
+        let Some(weight) = q.map_or(Some(1000), weight) else { continue };
+        let known = match () {
+            () if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => &mut gzip,
+            () if coding.eq_ignore_ascii_case(b"identity") => &mut identity,
+            () if coding == b"*" => &mut any,
+            () => continue,
+        };
+        *known = (*known).max(Some(weight));
     }
+    let gzip = gzip.or(any).unwrap_or(0);
+    gzip > 0 && gzip >= identity.unwrap_or(0)
 }
 
 /// The weight, in thousandths, that the most specific range so far gives to a format.
@@ -74,9 +128,10 @@ impl Preference {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Offer {
     Json,
-    Text,
+    Plain,
     /// a format of Prometheus that is not there
     Kin,
+    Html,
     Any,
 }
 
@@ -100,9 +155,10 @@ impl Range {
         let mut range = match () {
             () if kind == b"*" && subtype == b"*" => Range::of(Offer::Any, 1),
             () if is(kind, b"application") && subtype == b"*" => Range::of(Offer::Json, 2),
-            () if is(kind, b"text") && subtype == b"*" => Range::of(Offer::Text, 2),
+            () if is(kind, b"text") && subtype == b"*" => Range::of(Offer::Plain, 2),
             () if is(media, b"application/json") => Range::of(Offer::Json, 3),
-            () if is(media, b"text/plain") => Range::of(Offer::Text, 3),
+            () if is(media, b"text/plain") => Range::of(Offer::Plain, 3),
+            () if is(media, b"text/html") => Range::of(Offer::Html, 3),
             () if is(media, b"application/openmetrics-text") => Range::of(Offer::Kin, 3),
             () if is(media, b"application/vnd.google.protobuf") => Range::of(Offer::Kin, 3),
             () => return None,
@@ -117,7 +173,7 @@ impl Range {
                 // what follows is no parameter of the range
                 break;
             }
-            if range.offer == Offer::Text && !is_parameter_of_text(name, value) {
+            if range.offer == Offer::Plain && !is_parameter_of_text(name, value) {
                 range.offer = Offer::Kin;
             }
             if !part.is_empty() {
@@ -199,6 +255,9 @@ mod tests {
 
     use super::*;
 
+    const JSON: Content = Content::Status(Format::Json);
+    const PROMETHEUS: Content = Content::Status(Format::Prometheus);
+
     #[test]
     fn people_and_programs_without_a_wish_get_json() {
         for accept in [
@@ -210,14 +269,59 @@ mod tests {
             "application/*",
             "application/json, text/plain, */*",
             "application/json;q=0.9, text/plain;q=0.8",
-            "text/html",
             "image/png, video/*",
-            // Firefox, Chrome
+            // both are named, and neither is preferred
+            "text/html, application/json",
+            "text/html;q=0.5, */*",
+        ] {
+            assert_eq!(Content::from_accept(accept.as_bytes()), JSON, "{accept}");
+        }
+    }
+
+    #[test]
+    fn browsers_get_the_page() {
+        for accept in [
+            "text/html",
+            "TEXT/html",
+            "text/html; charset=utf-8",
+            "text/html;level=1",
+            // Firefox, Chrome, Lynx
             "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
             "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,\
              application/signed-exchange;v=b3;q=0.7",
+            "text/html, text/plain, text/sgml, text/css, */*;q=0.01",
+            "text/html;q=0.3, application/json;q=0.2",
         ] {
-            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Json, "{accept}");
+            assert_eq!(Content::from_accept(accept.as_bytes()), Content::Page, "{accept}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_compressed_for_those_who_take_it() {
+        for accept in [
+            "gzip",
+            "gzip, deflate, br, zstd",
+            "GZIP;q=0.5",
+            "deflate, *",
+            "x-gzip",
+            "identity;q=0.5, gzip",
+            "*;q=0.1",
+        ] {
+            assert!(accepts_gzip(accept.as_bytes()), "{accept}");
+        }
+        for accept in [
+            "",
+            "identity",
+            "gzip;q=0",
+            "deflate, br",
+            "gzip;q=0, *",
+            "*;q=0",
+            "gzip;q=0.5, identity",
+            "gzip;q=x",
+            "gzi",
+            "q=1",
+        ] {
+            assert!(!accepts_gzip(accept.as_bytes()), "{accept}");
         }
     }
 
@@ -249,24 +353,24 @@ mod tests {
             // vmagent
             "text/plain;version=0.0.4;q=1,*/*;q=0.1",
         ] {
-            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Prometheus, "{accept}");
+            assert_eq!(Content::from_accept(accept.as_bytes()), PROMETHEUS, "{accept}");
         }
     }
 
     #[test]
     fn the_most_specific_range_decides() {
         for (accept, format) in [
-            ("text/plain;q=0.1, application/json;q=0.2, */*", Format::Json),
-            ("application/json;q=0.1, */*;q=0.2", Format::Prometheus),
-            ("application/json;q=0, */*", Format::Prometheus),
-            ("text/*;q=0.9, text/plain;q=0.1, application/json;q=0.5", Format::Json),
-            ("text/plain;q=0.1, text/plain;version=0.0.4;q=0.9, application/json;q=0.5", Format::Prometheus),
-            ("text/plain;q=0.9, text/plain;version=0.0.4;q=0.1, application/json;q=0.5", Format::Json),
-            ("text/plain;q=0", Format::Json),
-            ("application/json;q=0, text/plain;q=0", Format::Json),
-            ("application/*;q=0.3, text/*;q=0.4", Format::Prometheus),
+            ("text/plain;q=0.1, application/json;q=0.2, */*", JSON),
+            ("application/json;q=0.1, */*;q=0.2", PROMETHEUS),
+            ("application/json;q=0, */*", PROMETHEUS),
+            ("text/*;q=0.9, text/plain;q=0.1, application/json;q=0.5", JSON),
+            ("text/plain;q=0.1, text/plain;version=0.0.4;q=0.9, application/json;q=0.5", PROMETHEUS),
+            ("text/plain;q=0.9, text/plain;version=0.0.4;q=0.1, application/json;q=0.5", JSON),
+            ("text/plain;q=0", JSON),
+            ("application/json;q=0, text/plain;q=0", JSON),
+            ("application/*;q=0.3, text/*;q=0.4", PROMETHEUS),
         ] {
-            assert_eq!(Format::from_accept(accept.as_bytes()), format, "{accept}");
+            assert_eq!(Content::from_accept(accept.as_bytes()), format, "{accept}");
         }
     }
 
@@ -300,19 +404,20 @@ mod tests {
             "text/plain ; q = 0.5",
             "a/b;c=\"text/html,\\\"\", text/plain",
         ] {
-            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Prometheus, "{accept}");
+            assert_eq!(Content::from_accept(accept.as_bytes()), PROMETHEUS, "{accept}");
         }
         for accept in ["text/plain;q=x", "a/b;c=\", text/plain", "text/plain;q=0.5.5", "*/plain", "text"] {
-            assert_eq!(Format::from_accept(accept.as_bytes()), Format::Json, "{accept}");
+            assert_eq!(Content::from_accept(accept.as_bytes()), JSON, "{accept}");
         }
     }
 
     #[test]
     fn names_of_formats_are_those_of_the_directive() {
-        assert_eq!(Format::from_name(b"json"), Some(Format::Json));
-        assert_eq!(Format::from_name(b"prometheus"), Some(Format::Prometheus));
-        assert_eq!(Format::from_name(b"JSON"), None);
-        assert_eq!(Format::from_name(b""), None);
+        assert_eq!(Content::from_name(b"json"), Some(JSON));
+        assert_eq!(Content::from_name(b"prometheus"), Some(PROMETHEUS));
+        assert_eq!(Content::from_name(b"html"), Some(Content::Page));
+        assert_eq!(Content::from_name(b"JSON"), None);
+        assert_eq!(Content::from_name(b""), None);
     }
 
     proptest! {
@@ -320,12 +425,14 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(accept: Vec<u8>) {
-            Format::from_accept(&accept);
+            Content::from_accept(&accept);
+            accepts_gzip(&accept);
         }
 
         #[test]
         fn any_text_of_the_grammars_letters_is_answered(accept in "[a-z*/;,=q0-9.\" \\\\]{0,80}") {
-            Format::from_accept(accept.as_bytes());
+            Content::from_accept(accept.as_bytes());
+            accepts_gzip(accept.as_bytes());
         }
 
         #[test]
@@ -345,8 +452,8 @@ mod tests {
             };
             let (forwards, backwards) = (join(&mut ranges.iter()), join(&mut ranges.iter().rev()));
             prop_assert_eq!(
-                Format::from_accept(forwards.as_bytes()),
-                Format::from_accept(backwards.as_bytes())
+                Content::from_accept(forwards.as_bytes()),
+                Content::from_accept(backwards.as_bytes())
             );
         }
     }

@@ -641,6 +641,14 @@ fn a_step_is_small() {
 }
 
 #[test]
+fn names_of_details_are_those_of_the_directive() {
+    assert_eq!(Detail::from_name(b"full"), Some(Detail::Full));
+    assert_eq!(Detail::from_name(b"low"), Some(Detail::Low));
+    assert_eq!(Detail::from_name(b"Low"), None);
+    assert_eq!(Detail::from_name(b""), None);
+}
+
+#[test]
 fn names_of_classes_and_bounds_fit_their_counters() {
     let snapshot = Region::new(65_536).table().unwrap().account(Slot::OVERFLOW).snapshot(0, 0);
     assert_eq!(snapshot.responses.len(), CLASSES.len());

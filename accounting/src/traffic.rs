@@ -1,0 +1,1345 @@
+//! The traffic log: what each account has counted in an interval, as lines of JSON, each of them written once.
+//!
+//! The accounts know totals. What of these has been written is known by a [`Ledger`] beside them, in shared memory of its own:
+//! for each account the counters as they were in its last line. A line is the difference, so whatever could not be written yet
+//! is in a later one, and the sums of all lines are the counters.
+//!
+//! Lines are written in batches. Before a batch is written, its text, its place in the file and what its accounts have counted
+//! by then stand in the ledger's journal; after that, these counters become the ones that were written. A writer can be killed
+//! at any instruction: who comes next finds the batch in the journal, looks at the file for how much of it is there, completes
+//! a line that was torn, and goes on. Of all writers one at a time may touch journal and file; the caller takes care of that.
+
+use core::cell::UnsafeCell;
+use core::hash::Hasher;
+use core::mem::size_of;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::io;
+
+use siphasher::sip::SipHasher13;
+
+use crate::account::{Account, CLASSES};
+use crate::key;
+use crate::table::{ACCOUNT_BYTES, Error, Slot, Table};
+
+/// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
+const MAGIC: u64 = u64::from_le_bytes(*b"rctraf01");
+const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Baseline>() as u64;
+
+/// Largest batch in bytes; a line is never divided, and always shorter.
+pub const BATCH_BYTES: usize = 64 * 1024;
+/// Most lines of a batch. The shortest line has more than 150 bytes.
+const BATCH_LINES: usize = 432;
+/// How far in a file a batch is looked for, if others have written into it as well.
+const LOOK_BYTES: u64 = 4 * 1024 * 1024;
+
+// ---- what a line tells -----------------------------------------------------------------------------------------------
+
+const RESPONSES: usize = CLASSES.len() + 1;
+const FIELDS: usize = 4 + RESPONSES;
+
+/// The counters of an account that a line tells of.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Reading([u64; FIELDS]);
+
+impl Reading {
+    fn of(account: &Account) -> Reading {
+        let usage = account.usage();
+        let mut fields = [0; FIELDS];
+        fields[..4].copy_from_slice(&[usage.cpu_ns, usage.wakeups, usage.sent_bytes, usage.received_bytes]);
+        fields[4..].copy_from_slice(&account.responses());
+        Reading(fields)
+    }
+
+    fn since(&self, earlier: &Reading) -> Reading {
+        Reading(core::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.0 == [0; FIELDS]
+    }
+}
+
+/// Appends a line. `1xx`, `3xx` and `other` (requests without a status) are at its end where they are not zero, so that the
+/// classes always add up to the requests.
+fn push_line(out: &mut Vec<u8>, part: &Part, interval_ms: u64, key: &[u8], counted: &Reading) {
+    let [cpu_ns, wakeups, sent_bytes, received_bytes, ref responses @ ..] = counted.0;
+    let [r1xx, r2xx, r3xx, r4xx, r5xx, other]: [u64; RESPONSES] = *responses;
+    let number = |out: &mut Vec<u8>, name: &str, value: u64| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    };
+    out.extend_from_slice(part.start.as_bytes());
+    number(out, "", interval_ms);
+    out.extend_from_slice(part.names.as_bytes());
+    push_string(out, &key::display(key));
+    // the sum of what follows, even while workers count
+    number(out, ",\"requests\":", responses.iter().sum());
+    number(out, ",\"cpu_ns\":", cpu_ns);
+    number(out, ",\"wakeups\":", wakeups);
+    number(out, ",\"sent_bytes\":", sent_bytes);
+    number(out, ",\"received_bytes\":", received_bytes);
+    number(out, ",\"2xx\":", r2xx);
+    number(out, ",\"4xx\":", r4xx);
+    number(out, ",\"5xx\":", r5xx);
+    for (name, value) in [(",\"1xx\":", r1xx), (",\"3xx\":", r3xx), (",\"other\":", other)] {
+        if value != 0 {
+            number(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    // a string can be written to a `Vec` without an error
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// What the lines of one part of the log have in common.
+#[derive(Debug)]
+pub struct Part {
+    start: String,
+    names: String,
+    end_ms: u64,
+    batch_bytes: usize,
+}
+
+impl Part {
+    /// `time` is its end, in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` the same on the monotonic clock. Batches are of at most
+    /// `batch_bytes` bytes, but for a single line that is longer.
+    pub fn new(time: &str, end_ms: u64, host: &str, zone: &str, batch_bytes: usize) -> Part {
+        let mut names = b",\"host\":".to_vec();
+        push_string(&mut names, host);
+        names.extend_from_slice(b",\"zone\":");
+        push_string(&mut names, zone);
+        names.extend_from_slice(b",\"key\":");
+        Part {
+            start: format!("{{\"time\":\"{time}\",\"interval_ms\":"),
+            names: String::from_utf8(names).unwrap_or_default(),
+            end_ms,
+            batch_bytes: batch_bytes.min(BATCH_BYTES),
+        }
+    }
+}
+
+// ---- when ------------------------------------------------------------------------------------------------------------
+
+/// One instant on two clocks, in milliseconds. The wall clock can be set; lengths are those of the monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// since 1970
+    pub wall_ms: u64,
+    /// since anything, the same in all processes
+    pub monotonic_ms: u64,
+}
+
+impl Instant {
+    fn earlier(self, by_ms: u64) -> Instant {
+        let Instant { wall_ms, monotonic_ms } = self;
+        Instant { wall_ms: wall_ms.saturating_sub(by_ms), monotonic_ms: monotonic_ms.saturating_sub(by_ms) }
+    }
+
+    /// When the last interval ended: intervals begin and end at multiples of their length on the wall clock.
+    pub fn last_end(self, interval_ms: u64) -> Instant {
+        self.earlier(self.wall_ms % interval_ms)
+    }
+
+    /// Milliseconds until the next one ends.
+    pub fn next_end_ms(self, interval_ms: u64) -> u64 {
+        interval_ms - self.wall_ms % interval_ms
+    }
+}
+
+/// A part that is written no later than this after the end of its interval is said to end there.
+fn tolerance_ms(interval_ms: u64) -> u64 {
+    (interval_ms / 20).min(500)
+}
+
+// ---- the ledger ------------------------------------------------------------------------------------------------------
+
+/// What the journal holds.
+mod state {
+    /// Nothing.
+    pub const IDLE: u32 = 0;
+    /// A batch that is being written: who finds it there without its writer has to look at the file.
+    pub const WRITING: u32 = 1;
+    /// A batch of which `written` bytes were written, before there was an error.
+    pub const TORN: u32 = 2;
+    /// A batch that is in the file, up to `text_bytes`.
+    pub const WRITTEN: u32 = 3;
+}
+
+const RETIRED: u32 = 1;
+const CLOSED: u32 = 2;
+
+#[repr(C, align(64))]
+struct Header {
+    magic: u64,
+    layout: u64,
+    /// the table whose accounts these are
+    table: [u64; 2],
+    records: u32,
+    retired: AtomicU32,
+    /// of its log, as [`name_of`]
+    name: AtomicU64,
+    /// end of the last part that was written as a whole, on the monotonic clock
+    done_ms: AtomicU64,
+    next_try_ms: AtomicU64,
+    /// the error that was reported, until something could be written again
+    failing: AtomicU32,
+    lock: Lock,
+    journal: Journal,
+}
+
+/// Room for the caller's lock.
+#[repr(C, align(64))]
+struct Lock(UnsafeCell<[u64; 8]>);
+
+#[repr(C, align(64))]
+struct Journal {
+    state: AtomicU32,
+    lines: AtomicU32,
+    text_bytes: AtomicU32,
+    written: AtomicU32,
+    /// the file, and its size before the batch
+    file: [AtomicU64; 2],
+    at: AtomicU64,
+    /// end of the part
+    end_ms: AtomicU64,
+    counted: [Counted; BATCH_LINES],
+    text: UnsafeCell<[u8; BATCH_BYTES]>,
+}
+
+/// A line of a batch.
+#[repr(C)]
+struct Counted {
+    slot: AtomicU32,
+    /// where it ends in the text
+    end: AtomicU32,
+    reading: [AtomicU64; FIELDS],
+}
+
+/// What has been written of an account. All zero: nothing.
+#[repr(C)]
+struct Baseline {
+    reading: [AtomicU64; FIELDS],
+    /// end of the last part with a line of it
+    end_ms: AtomicU64,
+}
+
+/// Bytes of shared memory that a log takes per account of its zone.
+pub const BASELINE_BYTES: usize = size_of::<Baseline>();
+
+/// Bytes of shared memory for a log of a zone of `zone_bytes` bytes, without room for accounts that cannot be there.
+pub fn region_bytes(zone_bytes: usize) -> usize {
+    size_of::<Header>() + (zone_bytes / ACCOUNT_BYTES + 1) * BASELINE_BYTES
+}
+
+/// What a log of this zone and file is known by to other processes.
+pub fn name_of(zone: &[u8], path: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(zone);
+    hasher.write(b"\0");
+    hasher.write(path);
+    hasher.finish()
+}
+
+/// A view of what a log has written. Copies are views of the same one.
+#[derive(Clone, Copy)]
+pub struct Ledger {
+    base: NonNull<u8>,
+    records: u32,
+}
+
+// SAFETY: what it points to is shared between processes anyway, and only touched through atomics, but for what is written before
+// anybody else knows the region, and for the journal's text, which belongs to the one writer.
+unsafe impl Send for Ledger {}
+// SAFETY: as above.
+unsafe impl Sync for Ledger {}
+
+impl Ledger {
+    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written.
+    ///
+    /// # Errors
+    /// [`Error::TooSmall`] if the region has less than [`region_bytes`] of the zone.
+    ///
+    /// # Safety
+    /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for as long as any
+    /// copy of the ledger is used, and that nobody else uses yet.
+    pub unsafe fn create(
+        base: NonNull<u8>,
+        bytes: usize,
+        table: &Table,
+        now_ms: u64,
+    ) -> Result<Ledger, Error> {
+        let records = table.fill().capacity + 1;
+        let needed = size_of::<Header>() + records as usize * BASELINE_BYTES;
+        if bytes < needed {
+            return Err(Error::TooSmall);
+        }
+        let ledger = Ledger { base, records };
+        // SAFETY: the caller gives us the region alone, and it is large enough. All zero is valid for the rest.
+        unsafe {
+            let header = base.cast::<Header>().as_ptr();
+            (&raw mut (*header).magic).write(MAGIC);
+            (&raw mut (*header).layout).write(LAYOUT);
+            (&raw mut (*header).table).write(table.id());
+            (&raw mut (*header).records).write(records);
+        }
+        ledger.header().done_ms.store(now_ms, Relaxed);
+        for slot in table.slots() {
+            ledger.set_baseline(slot, Reading::of(table.account(slot)), now_ms);
+        }
+        Ok(ledger)
+    }
+
+    /// Opens a ledger that [`Ledger::create`] made for this table, maybe in another process.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] if there is no such ledger.
+    ///
+    /// # Safety
+    /// As for [`Ledger::create`], but others may use the ledger.
+    pub unsafe fn open(base: NonNull<u8>, bytes: usize, table: &Table) -> Result<Ledger, Error> {
+        let records = table.fill().capacity + 1;
+        if bytes < size_of::<Header>() + records as usize * BASELINE_BYTES {
+            return Err(Error::Foreign);
+        }
+        let ledger = Ledger { base, records };
+        let header = ledger.header();
+        let same = header.magic == MAGIC
+            && header.layout == LAYOUT
+            && header.records == records
+            && header.table == table.id();
+        if same { Ok(ledger) } else { Err(Error::Foreign) }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: `create` and `open` take care that the region holds one; it only changes through atomics and cells.
+        unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.header().journal
+    }
+
+    fn baseline(&self, slot: Slot) -> &Baseline {
+        // a slot of another table would be an error of the caller's; it gets the overflow account's, not other memory
+        let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
+        // SAFETY: as many were laid out behind the header and zeroed by `create`, aligned to 8 bytes.
+        unsafe { self.base.add(size_of::<Header>()).cast::<Baseline>().add(index).as_ref() }
+    }
+
+    fn set_baseline(&self, slot: Slot, reading: Reading, end_ms: u64) {
+        let baseline = self.baseline(slot);
+        store(&baseline.reading, &reading);
+        baseline.end_ms.store(end_ms, Relaxed);
+    }
+
+    /// The log that it belongs to, as [`name_of`]; zero if that was not said.
+    pub fn name(&self) -> u64 {
+        self.header().name.load(Relaxed)
+    }
+
+    /// It belongs to this log from now on.
+    pub fn set_name(&self, name: u64) {
+        self.header().name.store(name, Relaxed);
+    }
+
+    /// Whether two views are of the same ledger.
+    pub fn is(&self, other: &Ledger) -> bool {
+        self.base == other.base
+    }
+
+    /// 64 bytes, aligned to as many, for a lock that makes one writer at a time of all processes; zero at first.
+    pub fn lock(&self) -> NonNull<u8> {
+        NonNull::from(&self.header().lock.0).cast()
+    }
+
+    /// The configuration has not these accounts any more: what is left to write falls to the workers that still count there.
+    pub fn retire(&self) {
+        self.header().retired.store(RETIRED, Relaxed);
+    }
+
+    /// See [`Ledger::retire`].
+    pub fn is_retired(&self) -> bool {
+        self.header().retired.load(Relaxed) == RETIRED
+    }
+
+    /// The configuration has no such log any more, and its last line has been written.
+    pub fn close(&self) {
+        self.header().retired.store(CLOSED, Relaxed);
+    }
+
+    /// See [`Ledger::close`].
+    pub fn is_closed(&self) -> bool {
+        self.header().retired.load(Relaxed) == CLOSED
+    }
+
+    /// Whether the last part is to be written at `now`.
+    pub fn is_due(&self, now: Instant, interval_ms: u64) -> bool {
+        let end = now.last_end(interval_ms);
+        self.header().done_ms.load(Relaxed) + tolerance_ms(interval_ms) < end.monotonic_ms
+    }
+
+    /// Whether it falls to the caller to write the part that is due. Of all processes that ask, one is told so; should it die at
+    /// that, or not be done, another one is at `again_ms`.
+    pub fn claim(&self, now_ms: u64, again_ms: u64) -> bool {
+        let next_try_ms = self.next_try_ms();
+        now_ms >= next_try_ms
+            && self.header().next_try_ms.compare_exchange(next_try_ms, again_ms, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Before that, nobody needs to ask.
+    pub fn next_try_ms(&self) -> u64 {
+        self.header().next_try_ms.load(Relaxed)
+    }
+
+    /// Sets when the next one may try.
+    pub fn set_next_try(&self, at_ms: u64) {
+        self.header().next_try_ms.store(at_ms, Relaxed);
+    }
+
+    /// Notes the number of an error, or that there is none (0). What was noted before.
+    pub fn note_error(&self, error: u32) -> u32 {
+        self.header().failing.swap(error, Relaxed)
+    }
+
+    /// Where a part ends that is written at `now`: at the end of its interval, unless that is long ago.
+    pub fn end_of_part(&self, now: Instant, interval_ms: u64) -> Instant {
+        let end = now.last_end(interval_ms);
+        let late_ms = now.wall_ms - end.wall_ms;
+        let is_new = end.monotonic_ms > self.header().done_ms.load(Relaxed);
+        if late_ms <= tolerance_ms(interval_ms) && is_new { end } else { now }
+    }
+
+    /// Whether there may be a batch that is half done.
+    pub fn is_open(&self) -> bool {
+        self.journal().state.load(Relaxed) != state::IDLE
+    }
+}
+
+fn store(places: &[AtomicU64; FIELDS], reading: &Reading) {
+    for (place, value) in places.iter().zip(reading.0) {
+        step();
+        place.store(value, Relaxed);
+    }
+}
+
+fn load(places: &[AtomicU64; FIELDS]) -> Reading {
+    Reading(places.each_ref().map(|place| place.load(Relaxed)))
+}
+
+// ---- writing ---------------------------------------------------------------------------------------------------------
+
+/// A file that others may write into, move away or cut at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// device and number
+    pub id: [u64; 2],
+    /// bytes
+    pub size: u64,
+    /// not a pipe or a device, so that it can be known what is there
+    pub is_regular: bool,
+}
+
+/// A file to append to.
+pub trait Append {
+    /// What and how large it is.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn about(&mut self) -> io::Result<About>;
+
+    /// Appends some of the bytes; how many.
+    ///
+    /// # Errors
+    /// Those of the system. Nothing has been written then.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Cuts it to this size.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn cut(&mut self, size: u64) -> io::Result<()>;
+
+    /// Some of the bytes there, no more than fit; none at its end.
+    ///
+    /// # Errors
+    /// If it may only be written.
+    fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize>;
+}
+
+/// How much of a batch is in a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// So many bytes, and nothing after them.
+    AtEnd(usize),
+    /// So many bytes, and others after them; or nobody can know any more.
+    Within(usize),
+}
+
+/// How much was written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// lines
+    pub lines: u64,
+    /// bytes
+    pub bytes: u64,
+}
+
+impl Ledger {
+    /// Brings to an end what a writer before has begun: it was killed, or there was an error. `files` are those that it may have
+    /// written into, as far as they are known; the last one is the file that is written now.
+    ///
+    /// If the file is gone, or it is no regular one, nobody can know how much of the batch is in it: it is taken as written.
+    ///
+    /// # Errors
+    /// Those of the file: it is to be tried again later.
+    pub fn resolve(&self, files: &mut [&mut dyn Append]) -> io::Result<()> {
+        let journal = self.journal();
+        match journal.state.load(Acquire) {
+            state::WRITING | state::TORN => {}
+            state::WRITTEN => {
+                self.apply();
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        let bytes = (journal.text_bytes.load(Relaxed) as usize).min(BATCH_BYTES);
+        // SAFETY: a text of that length is there, and only the one writer touches it.
+        let text = unsafe { &(&*journal.text.get())[..bytes] };
+        let mut found = Found::Within(self.known(bytes));
+        let last = files.len().saturating_sub(1);
+        for (at, file) in files.iter_mut().enumerate() {
+            let about = file.about()?;
+            if about.id == journal.file.each_ref().map(|part| part.load(Relaxed)) {
+                found = self.look(text, &mut **file, about);
+                if let Found::AtEnd(start @ 1..) = found
+                    && start < bytes
+                {
+                    found = self.complete(text, start, &mut **file, at == last)?;
+                }
+                break;
+            }
+        }
+        let (Found::AtEnd(there) | Found::Within(there)) = found;
+        self.settle(there);
+        Ok(())
+    }
+
+    /// A file ends with so much of the text, maybe within a line. Readers that follow the file would not like it to be cut, so the
+    /// rest is written; in a file that was moved away, where that is not possible, half a line goes.
+    fn complete(
+        &self,
+        text: &[u8],
+        start: usize,
+        file: &mut dyn Append,
+        is_current: bool,
+    ) -> io::Result<Found> {
+        let Err(error) = self.write(text, start, file) else { return Ok(Found::Within(text.len())) };
+        if is_current {
+            return Err(error);
+        }
+        let there = (self.journal().written.load(Relaxed) as usize).min(text.len());
+        let lines = text[..there].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let size = file.about()?.size;
+        // if it stays, there is no line of it
+        let _ = file.cut(size.saturating_sub((there - lines) as u64));
+        Ok(Found::Within(lines))
+    }
+
+    /// What is there as far as it is known without the file: after an error, it is; of a writer that was killed, all.
+    fn known(&self, bytes: usize) -> usize {
+        let journal = self.journal();
+        match journal.state.load(Relaxed) {
+            state::TORN => (journal.written.load(Relaxed) as usize).min(bytes),
+            _ => bytes,
+        }
+    }
+
+    /// Looks at the file that a batch was written into.
+    fn look(&self, text: &[u8], file: &mut dyn Append, about: About) -> Found {
+        let known = self.known(text.len());
+        let torn = self.journal().state.load(Relaxed) == state::TORN;
+        let at = self.journal().at.load(Relaxed);
+        if !about.is_regular {
+            return if torn { Found::AtEnd(known) } else { Found::Within(known) };
+        }
+        // it is shorter if somebody has cut it since
+        let from = if about.size >= at { at } else { about.size.saturating_sub(LOOK_BYTES) };
+        let Ok(region) = read(file, from..about.size.min(from + LOOK_BYTES)) else {
+            // only its size is known
+            return match about.size.checked_sub(at).map(|more| more as usize) {
+                Some(more) if torn && more != known => Found::Within(known),
+                Some(more) => Found::AtEnd(more.min(text.len())),
+                None => Found::Within(known),
+            };
+        };
+        if find(&region, text).is_some() {
+            return Found::Within(text.len());
+        }
+        let is_end = from + region.len() as u64 == about.size;
+        let overlap = (1..text.len()).rev().find(|&bytes| region.ends_with(&text[..bytes]));
+        if let Some(bytes) = overlap.filter(|_| is_end) {
+            return Found::AtEnd(bytes);
+        }
+        let lines = self.lines_in(&region, text);
+        if lines > 0 {
+            Found::Within(lines)
+        } else if torn || about.size < at {
+            Found::Within(known)
+        } else {
+            Found::AtEnd(0)
+        }
+    }
+
+    /// How many bytes of the text are lines, from the first one on, that are there.
+    fn lines_in(&self, region: &[u8], text: &[u8]) -> usize {
+        let mut rest = region;
+        let mut there = 0;
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            let Some(at) = find(rest, line) else { break };
+            rest = &rest[at + line.len()..];
+            there += line.len();
+        }
+        there
+    }
+
+    /// Of the batch in the journal, so many bytes are in the file for good.
+    fn settle(&self, bytes: usize) {
+        let journal = self.journal();
+        step();
+        // in one store: a line is written if it ends before
+        journal.text_bytes.store(bytes as u32, Relaxed);
+        step();
+        journal.state.store(state::WRITTEN, Release);
+        self.apply();
+    }
+
+    /// What the lines of the batch tell is what has been written. Can be repeated.
+    fn apply(&self) {
+        let journal = self.journal();
+        let bytes = journal.text_bytes.load(Relaxed);
+        let end_ms = journal.end_ms.load(Relaxed);
+        let lines = (journal.lines.load(Relaxed) as usize).min(BATCH_LINES);
+        for counted in &journal.counted[..lines] {
+            if counted.end.load(Relaxed) <= bytes {
+                self.set_baseline(Slot(counted.slot.load(Relaxed)), load(&counted.reading), end_ms);
+            }
+        }
+        step();
+        journal.state.store(state::IDLE, Release);
+    }
+
+    /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`] must have been
+    /// successful.
+    ///
+    /// # Errors
+    /// Those of the file. What has not been written is in the next part.
+    pub fn write_part(&self, table: &Table, part: &Part, file: &mut dyn Append) -> io::Result<Written> {
+        let mut batch = Batch::default();
+        let mut written = Written::default();
+        let done_ms = self.header().done_ms.load(Relaxed);
+        for slot in table.slots() {
+            let baseline = self.baseline(slot);
+            let reading = Reading::of(table.account(slot));
+            let counted = reading.since(&load(&baseline.reading));
+            if counted.is_nothing() {
+                continue;
+            }
+            let start_ms = baseline.end_ms.load(Relaxed).max(done_ms);
+            let interval_ms = part.end_ms.saturating_sub(start_ms).max(1);
+            let before = batch.text.len();
+            push_line(&mut batch.text, part, interval_ms, table.key(slot), &counted);
+            if batch.text.len() > part.batch_bytes && before > 0 {
+                let line = batch.text.split_off(before);
+                self.write_batch(&mut batch, part, file, &mut written)?;
+                batch.text = line;
+            }
+            batch.lines.push((slot, batch.text.len(), reading));
+            if batch.lines.len() == BATCH_LINES {
+                self.write_batch(&mut batch, part, file, &mut written)?;
+            }
+        }
+        self.write_batch(&mut batch, part, file, &mut written)?;
+        step();
+        self.header().done_ms.store(part.end_ms, Relaxed);
+        Ok(written)
+    }
+
+    fn write_batch(
+        &self,
+        batch: &mut Batch,
+        part: &Part,
+        file: &mut dyn Append,
+        written: &mut Written,
+    ) -> io::Result<()> {
+        let (text, lines) = (&batch.text[..], &batch.lines[..]);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if text.len() > BATCH_BYTES {
+            // no name and no key is so long
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let about = file.about()?;
+        let journal = self.journal();
+        for (counted, (slot, end, reading)) in journal.counted.iter().zip(lines) {
+            counted.slot.store(slot.0, Relaxed);
+            counted.end.store(*end as u32, Relaxed);
+            store(&counted.reading, reading);
+        }
+        step();
+        // SAFETY: the text fits, and only the one writer touches it.
+        unsafe { journal.text.get().cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len()) };
+        journal.lines.store(lines.len() as u32, Relaxed);
+        journal.text_bytes.store(text.len() as u32, Relaxed);
+        journal.file[0].store(about.id[0], Relaxed);
+        journal.file[1].store(about.id[1], Relaxed);
+        journal.at.store(about.size, Relaxed);
+        journal.end_ms.store(part.end_ms, Relaxed);
+        step();
+        journal.state.store(state::WRITING, Release);
+        self.write(text, 0, file)?;
+        self.settle(text.len());
+        written.lines += lines.len() as u64;
+        written.bytes += text.len() as u64;
+        batch.text.clear();
+        batch.lines.clear();
+        Ok(())
+    }
+
+    /// Writes the text of the journal from `start` on; as a rule, at once.
+    fn write(&self, text: &[u8], start: usize, file: &mut dyn Append) -> io::Result<()> {
+        let journal = self.journal();
+        let mut there = start;
+        while there < text.len() {
+            step();
+            let error = match file.append(&text[there..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(bytes) => {
+                    there += bytes;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            step();
+            journal.written.store(there as u32, Relaxed);
+            step();
+            // what is not there can be in a line of its own later
+            journal.state.store(if there == 0 { state::IDLE } else { state::TORN }, Release);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// Lines that are to be written together.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    /// of each line: its account, where it ends, and what it makes known
+    lines: Vec<(Slot, usize, Reading)>,
+}
+
+fn find(region: &[u8], text: &[u8]) -> Option<usize> {
+    // where it was written by itself, at once
+    if region.starts_with(text) {
+        return Some(0);
+    }
+    region.windows(text.len().max(1)).position(|window| window == text)
+}
+
+fn read(file: &mut dyn Append, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let mut there = 0;
+    while there < bytes.len() {
+        match file.read(range.start + there as u64, &mut bytes[there..])? {
+            0 => break,
+            more => there += more,
+        }
+    }
+    bytes.truncate(there);
+    Ok(bytes)
+}
+
+/// Where tests let a writer die.
+#[cfg(not(test))]
+#[inline(always)]
+fn step() {}
+
+#[cfg(test)]
+use tests::step;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::account::{CacheStatus, Outcome, Usage};
+    use crate::table::Spare;
+    use crate::testing::{Region, cases};
+
+    thread_local! {
+        /// after so many steps the writer dies
+        static FUSE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    struct Killed;
+
+    fn is_last_step() -> bool {
+        FUSE.with(|fuse| match fuse.get() {
+            Some(0) => true,
+            Some(steps) => {
+                fuse.set(Some(steps - 1));
+                false
+            }
+            None => false,
+        })
+    }
+
+    pub(super) fn step() {
+        if is_last_step() {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Runs a writer that is killed after so many steps; none if it was.
+    fn killed_after<T>(steps: Option<u64>, writer: impl FnOnce() -> T) -> Option<T> {
+        FUSE.with(|fuse| fuse.set(steps));
+        let result = catch_unwind(AssertUnwindSafe(writer));
+        FUSE.with(|fuse| fuse.set(None));
+        match result {
+            Ok(value) => Some(value),
+            Err(reason) if reason.is::<Killed>() => None,
+            Err(reason) => resume_unwind(reason),
+        }
+    }
+
+    /// A file as writers see it.
+    #[derive(Debug, Clone)]
+    struct Disk {
+        id: u64,
+        bytes: Vec<u8>,
+        /// it is full after so many more bytes
+        room: usize,
+        is_regular: bool,
+        is_readable: bool,
+        writes: u32,
+    }
+
+    struct Open<'a>(&'a RefCell<Disk>);
+
+    impl Append for Open<'_> {
+        fn about(&mut self) -> io::Result<About> {
+            let disk = self.0.borrow();
+            let size = if disk.is_regular { disk.bytes.len() as u64 } else { 0 };
+            Ok(About { id: [1, disk.id], size, is_regular: disk.is_regular })
+        }
+
+        fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.borrow_mut();
+            disk.writes += 1;
+            let fits = bytes.len().min(disk.room);
+            // the system calls end early for a process that is killed
+            for part in [0, fits / 3, fits.saturating_sub(1), fits] {
+                if is_last_step() {
+                    disk.bytes.extend_from_slice(&bytes[..part]);
+                    resume_unwind(Box::new(Killed));
+                }
+            }
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.bytes.extend_from_slice(&bytes[..fits]);
+            disk.room -= fits;
+            Ok(fits)
+        }
+
+        fn cut(&mut self, size: u64) -> io::Result<()> {
+            step();
+            self.0.borrow_mut().bytes.truncate(size as usize);
+            Ok(())
+        }
+
+        fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+            let disk = self.0.borrow();
+            if !disk.is_readable || !disk.is_regular {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            let rest = &disk.bytes[at as usize..];
+            // as slow as can be
+            let count = rest.len().min(bytes.len()).min(1000);
+            bytes[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+    }
+
+    fn new_disk(id: u64) -> RefCell<Disk> {
+        let room = usize::MAX;
+        RefCell::new(Disk { id, bytes: Vec::new(), room, is_regular: true, is_readable: true, writes: 0 })
+    }
+
+    /// A table and the ledger of one log.
+    struct Zone {
+        table: Table,
+        ledger: Ledger,
+        /// counts the parts: each has a time of its own
+        parts: Cell<u64>,
+        _regions: [Region; 2],
+    }
+
+    const ZONE_BYTES: usize = 40_000;
+
+    /// Of what is tried at every step, Miri gets a part.
+    const STEP: usize = if cfg!(miri) { 97 } else { 1 };
+
+    fn zeroed_region(bytes: usize) -> Region {
+        let region = Region::new(bytes);
+        // SAFETY: all of it is ours.
+        unsafe { region.base().write_bytes(0, bytes) };
+        region
+    }
+
+    fn new_zone() -> Zone {
+        let (accounts, region) = (Region::new(ZONE_BYTES), zeroed_region(region_bytes(ZONE_BYTES)));
+        let table = accounts.table().unwrap();
+        // SAFETY: the region is aligned, zero and ours; it lives as long as the zone.
+        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &table, 1000) }.unwrap();
+        Zone { table, ledger, parts: Cell::new(0), _regions: [accounts, region] }
+    }
+
+    impl Zone {
+        fn count(&self, key: &[u8], n: u64) {
+            let found = self.table.find_or_insert(key, &mut Spare::default());
+            let account = self.table.account(found.slot);
+            account.add(n, &Usage { cpu_ns: n, wakeups: 1, sent_bytes: 2 * n, received_bytes: n / 3 });
+            account.finish(&Outcome {
+                status: n % 700,
+                cache: CacheStatus::None,
+                connection_order: 1,
+                response_bytes: n,
+                cpu_ns: n,
+            });
+        }
+
+        fn part(&self, batch_bytes: usize) -> Part {
+            self.parts.set(self.parts.get() + 1);
+            let n = self.parts.get();
+            Part::new(&format!("part {n}"), 1000 + n * 1000, "edge-1", "zone", batch_bytes)
+        }
+
+        fn write(&self, batch_bytes: usize, disks: &[&RefCell<Disk>]) -> io::Result<Written> {
+            let mut files: Vec<Open> = disks.iter().map(|disk| Open(disk)).collect();
+            let mut all: Vec<&mut dyn Append> =
+                files.iter_mut().map(|file| file as &mut dyn Append).collect();
+            self.ledger.resolve(&mut all)?;
+            self.ledger.write_part(&self.table, &self.part(batch_bytes), all.pop().unwrap())
+        }
+
+        /// All lines of these files, one after the other, are whole, and their sums are the counters.
+        fn check(&self, disks: &[&RefCell<Disk>]) -> Result<(), String> {
+            let mut sums: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            let mut seen = BTreeSet::new();
+            for disk in disks {
+                let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+                if !text.is_empty() && !text.ends_with('\n') {
+                    return Err(format!("the last line is torn: {text}"));
+                }
+                for line in text.lines().filter(|line| *line != "another") {
+                    let line: Value = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
+                    let key = line["key"].as_str().unwrap().to_string();
+                    if !seen.insert((line["time"].to_string(), key.clone())) {
+                        return Err(format!("written twice: {line}"));
+                    }
+                    let sums = sums.entry(key).or_insert(vec![0; NAMES.len()]);
+                    for (sum, name) in sums.iter_mut().zip(NAMES) {
+                        *sum += line.get(name).map_or(0, |value| value.as_u64().unwrap());
+                    }
+                }
+            }
+            let mut counters = BTreeMap::new();
+            for slot in self.table.slots() {
+                let Reading(fields) = Reading::of(self.table.account(slot));
+                let requests = fields[4..].iter().sum();
+                if requests > 0 {
+                    let key = key::display(self.table.key(slot)).into_owned();
+                    counters.insert(key, [&[requests], &fields[..]].concat());
+                }
+            }
+            if sums == counters { Ok(()) } else { Err(format!("lines {sums:?}\ncounters {counters:?}")) }
+        }
+    }
+
+    const NAMES: [&str; FIELDS + 1] = [
+        "requests",
+        "cpu_ns",
+        "wakeups",
+        "sent_bytes",
+        "received_bytes",
+        "1xx",
+        "2xx",
+        "3xx",
+        "4xx",
+        "5xx",
+        "other",
+    ];
+
+    #[test]
+    fn a_line_is_as_the_interface_says() {
+        let zone = new_zone();
+        let disk = new_disk(1);
+        zone.count(b"a\"\xFF\n", 200);
+        zone.count(b"a\"\xFF\n", 404);
+        assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 1);
+        let expected = concat!(
+            r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\n","requests":2,"#,
+            r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(disk.borrow().bytes.clone()).unwrap(), expected);
+        // other classes are there if they are not zero
+        zone.count(b"b", 101);
+        zone.count(b"b", 304);
+        zone.count(b"b", 0);
+        zone.write(BATCH_BYTES, &[&disk]).unwrap();
+        let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+        assert!(text.ends_with("\"2xx\":0,\"4xx\":0,\"5xx\":0,\"1xx\":1,\"3xx\":1,\"other\":1}\n"), "{text}");
+        zone.check(&[&disk]).unwrap();
+    }
+
+    #[test]
+    fn accounts_that_counted_nothing_have_no_line() {
+        let zone = new_zone();
+        let disk = new_disk(1);
+        zone.count(b"a", 200);
+        zone.count(b"b", 200);
+        assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 2);
+        assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap(), Written::default());
+        zone.count(b"b", 1);
+        zone.table.find_or_insert(b"c", &mut Spare::default());
+        assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 1);
+        zone.check(&[&disk]).unwrap();
+        let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+        assert!(text.lines().all(|line| line.contains("\"interval_ms\":1000,")), "{text}");
+    }
+
+    #[test]
+    fn what_was_counted_before_there_was_a_log_is_not_in_it() {
+        let zone = new_zone();
+        zone.count(b"a", 5);
+        let region = zeroed_region(region_bytes(ZONE_BYTES));
+        // SAFETY: the region is aligned, zero and ours.
+        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 0) }.unwrap();
+        let disk = new_disk(1);
+        let part = zone.part(BATCH_BYTES);
+        assert_eq!(ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().lines, 0);
+        zone.count(b"a", 7);
+        let part = zone.part(BATCH_BYTES);
+        ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap();
+        let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+        assert!(text.contains("\"requests\":1,\"cpu_ns\":7,"), "{text}");
+    }
+
+    #[test]
+    fn a_ledger_can_be_opened_again_with_its_own_table_and_no_other() {
+        let (one, other) = (new_zone(), Region::new(ZONE_BYTES));
+        let bytes = region_bytes(ZONE_BYTES);
+        // SAFETY: the region is aligned and there.
+        let open = |table: &Table, bytes| unsafe { Ledger::open(one.ledger.base, bytes, table) };
+        assert!(open(&one.table, bytes).unwrap().is(&one.ledger));
+        // SAFETY: the region is aligned and ours.
+        let other = unsafe { Table::create(other.base(), ZONE_BYTES, [7, 7], b"$host") }.unwrap();
+        assert_eq!(open(&other, bytes).err(), Some(Error::Foreign));
+        assert_eq!(open(&one.table, 1000).err(), Some(Error::Foreign));
+        let region = zeroed_region(1000);
+        // SAFETY: the region is aligned, zero and ours.
+        let small = unsafe { Ledger::create(region.base(), region.bytes(), &one.table, 0) };
+        assert_eq!(small.err(), Some(Error::TooSmall));
+    }
+
+    #[test]
+    fn what_a_log_takes_is_in_the_readme() {
+        assert_eq!(BASELINE_BYTES, 88);
+        assert_eq!(size_of::<Header>() / 1000, 103);
+    }
+
+    #[test]
+    fn a_batch_is_one_write_of_whole_lines() {
+        let zone = new_zone();
+        let disk = new_disk(1);
+        for n in 0..20 {
+            zone.count(format!("key{n}").as_bytes(), 200);
+        }
+        let line_bytes = {
+            let disk = new_disk(2);
+            let region = zeroed_region(region_bytes(ZONE_BYTES));
+            // SAFETY: the region is aligned, zero and ours.
+            let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 0) }.unwrap();
+            zone.count(b"key19", 200);
+            let part = zone.part(BATCH_BYTES);
+            ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().bytes as usize
+        };
+        zone.write(BATCH_BYTES, &[&disk]).unwrap();
+        assert_eq!(disk.borrow().writes, 1);
+        (0..20).for_each(|n| zone.count(format!("key{n}").as_bytes(), 200));
+        zone.write(5 * line_bytes, &[&disk]).unwrap();
+        assert!((5..=6).contains(&disk.borrow().writes), "{}", disk.borrow().writes);
+        zone.count(b"key1", 200);
+        zone.write(1, &[&disk]).unwrap();
+        zone.check(&[&disk]).unwrap();
+    }
+
+    #[test]
+    fn a_writer_killed_at_any_step_loses_no_line_and_its_successor_writes_none_twice() {
+        for is_readable in [true, false] {
+            let mut steps = 0;
+            loop {
+                let zone = new_zone();
+                let disk = new_disk(1);
+                disk.borrow_mut().is_readable = is_readable;
+                (0..5).for_each(|n| zone.count(&[b'a' + n], 200 + u64::from(n)));
+                let first = killed_after(Some(steps), || zone.write(400, &[&disk]).unwrap());
+                zone.count(b"a", 500);
+                // the next one may be killed just as well
+                for more in [steps / 2, steps % 7, 3] {
+                    killed_after(Some(more), || zone.write(400, &[&disk]).unwrap());
+                }
+                zone.write(400, &[&disk]).unwrap();
+                if let Err(reason) = zone.check(&[&disk]) {
+                    panic!("after {steps} steps: {reason}");
+                }
+                if first.is_some() {
+                    break;
+                }
+                steps += STEP as u64;
+            }
+            assert!(steps > 80, "{steps}");
+        }
+    }
+
+    #[test]
+    fn on_a_full_disk_nothing_is_lost_and_no_line_stays_torn() {
+        for room in (0..900).step_by(STEP) {
+            let zone = new_zone();
+            let disk = new_disk(1);
+            disk.borrow_mut().room = room;
+            (0..5).for_each(|n| zone.count(&[b'a' + n], 200 + u64::from(n)));
+            if zone.write(400, &[&disk]).is_ok() {
+                continue;
+            }
+            zone.count(b"a", 500);
+            assert!(zone.write(400, &[&disk]).is_err());
+            // a little room, and then enough
+            disk.borrow_mut().room = 30;
+            assert!(zone.write(400, &[&disk]).is_err());
+            disk.borrow_mut().room = usize::MAX;
+            zone.write(400, &[&disk]).unwrap();
+            zone.check(&[&disk]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_line_after_an_error_tells_how_long_it_is() {
+        let zone = new_zone();
+        let disk = new_disk(1);
+        zone.count(b"a", 1);
+        disk.borrow_mut().room = 0;
+        assert!(zone.write(BATCH_BYTES, &[&disk]).is_err());
+        assert!(zone.write(BATCH_BYTES, &[&disk]).is_err());
+        disk.borrow_mut().room = usize::MAX;
+        zone.write(BATCH_BYTES, &[&disk]).unwrap();
+        let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+        assert!(text.starts_with("{\"time\":\"part 3\",\"interval_ms\":3000,"), "{text}");
+    }
+
+    #[test]
+    fn a_full_disk_that_is_cleared_gets_all_that_it_had_not() {
+        for room in (0..420).step_by(STEP) {
+            let zone = new_zone();
+            let disk = new_disk(1);
+            (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+            zone.write(BATCH_BYTES, &[&disk]).unwrap();
+            let before = disk.borrow().clone();
+            (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+            disk.borrow_mut().room = room;
+            assert!(zone.write(BATCH_BYTES, &[&disk]).is_err());
+            // somebody empties the file, after a copy of its whole lines
+            let there = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+            let copy = new_disk(2);
+            copy.borrow_mut().bytes = there[..=there.rfind('\n').unwrap()].into();
+            assert!(copy.borrow().bytes.len() >= before.bytes.len());
+            disk.borrow_mut().bytes.clear();
+            disk.borrow_mut().room = usize::MAX;
+            zone.write(BATCH_BYTES, &[&disk]).unwrap();
+            zone.check(&[&copy, &disk]).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_a_rotation_is_found_in_the_file_of_before() {
+        for steps in (0..2000).step_by(STEP) {
+            let zone = new_zone();
+            let (before, after) = (new_disk(1), new_disk(2));
+            (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+            let first = killed_after(Some(steps), || zone.write(400, &[&before]).unwrap());
+            zone.count(b"a", 500);
+            zone.write(400, &[&before, &after]).unwrap();
+            zone.check(&[&before, &after]).unwrap();
+            if first.is_some() {
+                return;
+            }
+        }
+        panic!("the writer was killed each time");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_completed_in_a_file_of_before_goes() {
+        for room in (0..700).step_by(STEP) {
+            for steps in [1000, 5, 20] {
+                let zone = new_zone();
+                let (before, after) = (new_disk(1), new_disk(2));
+                (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+                before.borrow_mut().room = room;
+                let _ = zone.write(400, &[&before]);
+                before.borrow_mut().room = room % 50;
+                killed_after(Some(steps), || zone.write(400, &[&before, &after]).unwrap());
+                zone.write(400, &[&before, &after]).unwrap();
+                zone.check(&[&before, &after]).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_write_into_the_file_is_no_trouble() {
+        for steps in (0..2000).step_by(STEP) {
+            let zone = new_zone();
+            let disk = new_disk(1);
+            (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+            let first = killed_after(Some(steps), || zone.write(BATCH_BYTES, &[&disk]).unwrap());
+            let whole = disk.borrow().bytes.last().is_none_or(|&last| last == b'\n');
+            if whole {
+                disk.borrow_mut().bytes.extend_from_slice(b"another\n");
+            }
+            zone.write(400, &[&disk]).unwrap();
+            zone.check(&[&disk]).unwrap();
+            if first.is_some() {
+                return;
+            }
+        }
+        panic!("the writer was killed each time");
+    }
+
+    #[test]
+    fn a_pipe_gets_no_line_twice() {
+        for steps in (0..2000).step_by(STEP) {
+            let zone = new_zone();
+            let disk = new_disk(1);
+            disk.borrow_mut().is_regular = false;
+            (0..3).for_each(|n| zone.count(&[b'a' + n], 200));
+            let first = killed_after(Some(steps), || zone.write(400, &[&disk]).unwrap());
+            zone.write(400, &[&disk]).unwrap();
+            let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+            let lines: Vec<&str> = text.lines().filter(|line| line.ends_with('}')).collect();
+            let keys: BTreeSet<&str> =
+                lines.iter().map(|line| line.split("\"key\":").nth(1).unwrap()).collect();
+            assert_eq!(lines.len(), keys.len(), "{text}");
+            if first.is_some() {
+                return zone.check(&[&disk]).unwrap();
+            }
+        }
+        panic!("the writer was killed each time");
+    }
+
+    #[test]
+    fn of_all_that_could_write_one_does_and_only_when_it_is_due() {
+        let zone = new_zone();
+        let ledger = &zone.ledger;
+        let at = |wall_ms, monotonic_ms| Instant { wall_ms, monotonic_ms };
+        // done until 1000 on the monotonic clock
+        assert!(!ledger.is_due(at(60_100, 1_100), 60_000), "the interval ended when it began");
+        assert!(ledger.is_due(at(120_000, 61_000), 60_000));
+        let claims = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| ledger.claim(61_000, 62_000))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|&won| won).count()
+        });
+        assert_eq!(claims, 1);
+        assert!(!ledger.claim(61_999, 63_000));
+        assert!(ledger.claim(62_000, 63_000), "its claim is over if it is not done by then");
+    }
+
+    #[test]
+    fn parts_end_at_multiples_of_their_interval() {
+        let zone = new_zone();
+        let end = |wall_ms, monotonic_ms| zone.ledger.end_of_part(Instant { wall_ms, monotonic_ms }, 60_000);
+        assert_eq!(end(120_003, 500_003), Instant { wall_ms: 120_000, monotonic_ms: 500_000 });
+        assert_eq!(end(120_500, 500_500), Instant { wall_ms: 120_000, monotonic_ms: 500_000 });
+        // too late for that
+        assert_eq!(end(120_501, 500_501), Instant { wall_ms: 120_501, monotonic_ms: 500_501 });
+        // another part has ended there
+        assert_eq!(end(120_100, 1_100), Instant { wall_ms: 120_100, monotonic_ms: 1_100 });
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn whatever_happens_between_writers_the_sums_are_the_counters(
+            rounds in prop::collection::vec(
+                (
+                    prop::collection::vec((0u8..6, 1u64..1 << 40), 0..5),
+                    prop::option::of(0u64..120),
+                    prop::option::weighted(0.3, 0usize..700),
+                    prop::bool::weighted(0.3),
+                    300usize..1200,
+                ),
+                1..if cfg!(miri) { 3 } else { 12 },
+            ),
+        ) {
+            let zone = new_zone();
+            let mut disks = vec![new_disk(0)];
+            for (counts, steps, room, rotate, batch_bytes) in rounds {
+                for (key, n) in counts {
+                    zone.count(&[b'a' + key], n);
+                }
+                disks.last().unwrap().borrow_mut().room = room.unwrap_or(usize::MAX);
+                let from = disks.len().saturating_sub(2);
+                let last: Vec<&RefCell<Disk>> = disks[from..].iter().collect();
+                let _ = killed_after(steps, || zone.write(batch_bytes, &last));
+                // files are kept until what is in them has been looked at
+                if rotate && (disks.len() < 2 || !zone.ledger.is_open()) {
+                    disks.push(new_disk(disks.len() as u64));
+                }
+            }
+            let from = disks.len().saturating_sub(2);
+            disks.last().unwrap().borrow_mut().room = usize::MAX;
+            zone.write(BATCH_BYTES, &disks[from..].iter().collect::<Vec<_>>()).unwrap();
+            let all: Vec<&RefCell<Disk>> = disks.iter().collect();
+            if let Err(reason) = zone.check(&all) {
+                prop_assert!(false, "{}", reason);
+            }
+        }
+
+        #[test]
+        fn intervals_are_found_on_any_clock(wall_ms: u64, monotonic_ms: u64, interval_ms in 1000u64..1 << 40) {
+            let now = Instant { wall_ms, monotonic_ms };
+            let end = now.last_end(interval_ms);
+            prop_assert!(end.wall_ms <= wall_ms && wall_ms - end.wall_ms < interval_ms);
+            prop_assert_eq!(end.wall_ms % interval_ms, 0);
+            prop_assert!(end.monotonic_ms <= monotonic_ms);
+            let next_ms = now.next_end_ms(interval_ms);
+            prop_assert!((1..=interval_ms).contains(&next_ms));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+// One domain: what it costs, and what moves its CPU per request.
+
+import { BarChart, StackedChart } from "./charts.ts";
+import { byId, element, setText } from "./dom.ts";
+import { bytes, count, duration, figure, visible } from "./format.ts";
+import { type Account, OVERFLOW, type Zone, buckets } from "./model.ts";
+import { type Figures } from "./rows.ts";
+
+/** A mean of fewer requests than this says little, and is shown so. */
+const FEW = 10;
+
+const SIZES: Record<string, string> = {
+  "1k": "to 1 KiB", "4k": "to 4 KiB", "16k": "to 16 KiB", "64k": "to 64 KiB", "256k": "to 256 KiB", "1m": "to 1 MiB",
+  "4m": "to 4 MiB", "16m": "to 16 MiB", "64m": "to 64 MiB", "inf": "over 64 MiB",
+};
+const ORDERS: Record<string, string> = { "1": "first", "2": "second", "3": "third", "4+": "fourth and later" };
+const SESSIONS: Record<string, string> = { new: "new session", resumed: "resumed" };
+
+interface Part {
+  name: string;
+  n: number;
+  cpuNs: number;
+}
+
+/** Mean CPU of some classes of requests: a table with bars. */
+class MeansTable {
+  private readonly section: HTMLElement;
+  private readonly body: HTMLTableSectionElement;
+
+  constructor(id: string) {
+    this.section = byId(id);
+    this.body = this.section.querySelector("tbody")!;
+  }
+
+  show(parts: Part[]): void {
+    this.section.hidden = parts.length === 0;
+    const most = Math.max(...parts.map(({ n, cpuNs }) => cpuNs / n));
+    while (this.body.rows.length > parts.length) this.body.deleteRow(-1);
+    parts.forEach((part, i) => {
+      const mean = part.cpuNs / part.n;
+      let tr = this.body.rows[i];
+      if (!tr) {
+        const th = element("th");
+        th.scope = "row";
+        const bar = element("td", { class: "bars" }, element("span", { class: "bar" }));
+        tr = element("tr", {}, th, bar, element("td"), element("td"));
+        this.body.append(tr);
+      }
+      const cell = (at: number) => tr.cells[at]!;
+      setText(cell(0), part.name);
+      (cell(1).firstElementChild as HTMLElement).style.width = `${most > 0 ? (100 * mean) / most : 0}%`;
+      setText(cell(2), duration(mean));
+      setText(cell(3), count(part.n));
+      tr.classList.toggle("few", part.n < FEW);
+      tr.title = part.n < FEW ? "so few tell little" : "";
+    });
+  }
+}
+
+export class Detail {
+  private readonly panel = byId("detail");
+  private readonly chart = new StackedChart(byId("detail-chart"), "Cores of the domain");
+  private readonly histogram = new BarChart(byId("histogram-plot"));
+  private readonly order = new MeansTable("by-order");
+  private readonly cache = new MeansTable("by-cache");
+  private readonly size = new MeansTable("by-size");
+  private readonly tls = new MeansTable("by-tls");
+  private key: string | null = null;
+
+  constructor(close: () => void) {
+    byId("detail-close").addEventListener("click", close);
+  }
+
+  hide(): void {
+    this.panel.hidden = true;
+    this.key = null;
+  }
+
+  /** `account`: as it was last told; null: not asked yet, or gone. */
+  show(key: string, zone: Zone | undefined, now: Figures | null, account: Account | null, hue: string): void {
+    const isOther = this.key !== key;
+    this.key = key;
+    this.panel.hidden = false;
+    setText(byId("detail-key"), key === OVERFLOW ? "* (what found no room)" : visible(key));
+    const place = zone ? zone.totals.keys.indexOf(key) : -1;
+    const isGone = place < 0;
+    const message = byId("detail-message");
+    message.hidden = !isGone && account !== null;
+    setText(message, isGone ? "This domain is not in the zone, or not yet." : "Waiting for its figures…");
+    byId("detail-body").hidden = isGone || account === null;
+    if (isGone || !zone || !account) return;
+
+    const of = (column: keyof Figures) => now?.[column][place] ?? NaN;
+    const tiles: [string, string][] = [
+      ["Cores now", figure(of("cpu"))],
+      ["10 s · 1 min · 5 min", ["10s", "1m", "5m"].map((span) => figure(account.cores[span] ?? NaN)).join(" · ")],
+      ["Requests/s", figure(of("req"))],
+      ["CPU/request", duration(of("cpr"))],
+      ["MB/s", figure(of("mb"))],
+      ["CPU s/GB", figure(of("spg"))],
+      ["In flight", count(account.in_flight)],
+      ["Responses", responses(account)],
+      ["In all", `${count(account.requests)} requests, ${duration(account.cpu_ns)} of CPU, ${bytes(account.sent_bytes)} sent`],
+    ];
+    const list = byId("detail-tiles");
+    if (list.childElementCount !== tiles.length) {
+      list.replaceChildren(...tiles.map(([name]) => element("div", {}, element("dt", { text: name }), element("dd"))));
+    }
+    tiles.forEach(([, value], i) => setText(list.children[i]!.lastElementChild!, value));
+
+    this.chart.show(
+      zone.history.map((moment) => moment.time),
+      [{ name: visible(key), colour: hue, values: zone.history.map(({ cores }) => (cores ? cores.get(key) ?? 0 : null)) }],
+    );
+    const parts = (names: Record<string, string>, of: Record<string, { cpu_ns: number; requests?: number; handshakes?: number }> = {}) =>
+      sorted(Object.keys(of), Object.keys(names)).map((name) => {
+        const { cpu_ns, requests, handshakes } = of[name]!;
+        return { name: names[name] ?? visible(name), n: requests ?? handshakes ?? 0, cpuNs: cpu_ns };
+      }).filter(({ n }) => n > 0);
+    this.order.show(parts(ORDERS, account.by_connection_order));
+    this.cache.show(parts({ NONE: "no cache" }, account.by_cache_status));
+    this.size.show(parts(SIZES, account.by_response_size));
+    this.tls.show(parts(SESSIONS, account.tls_handshakes));
+
+    const bars = buckets(account);
+    byId("histogram").hidden = bars.length === 0;
+    const bound = (le: number, i: number) => (le === Infinity ? `> ${limit(bars[i - 1]?.le ?? 10e9)}` : `≤ ${limit(le)}`);
+    this.histogram.show(bars.map(({ le }, i) => bound(le, i)), bars.map(({ requests }) => requests));
+    const body = byId("histogram-table").querySelector("tbody")!;
+    body.replaceChildren(...bars.map(({ le, requests }, i) => {
+      const th = element("th", { text: le === Infinity ? bound(le, i) : `up to ${limit(le)}` });
+      th.scope = "row";
+      return element("tr", {}, th, element("td", { text: count(requests) }));
+    }));
+    if (isOther && matchMedia("(max-width: 1080px)").matches) this.panel.scrollIntoView({ block: "start" });
+  }
+}
+
+/** A bound of the histogram: these are round. */
+function limit(ns: number): string {
+  return ns < 1e6 ? `${ns / 1e3} µs` : ns < 1e9 ? `${ns / 1e6} ms` : `${ns / 1e9} s`;
+}
+
+function responses(account: Account): string {
+  const classes = Object.entries(account.responses).filter(([, n]) => n > 0);
+  return classes.map(([name, n]) => `${name} ${count(n)}`).join(" · ") || "none yet";
+}
+
+/** Names in the order of a list; those that are not in it come last. */
+function sorted(names: string[], list: string[]): string[] {
+  const place = (name: string) => (list.includes(name) ? list.indexOf(name) : list.length);
+  return names.sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+}

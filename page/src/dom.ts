@@ -1,0 +1,25 @@
+// Elements. Text gets into the page as text only, never as markup: keys are what clients have sent.
+
+export function byId<T extends HTMLElement>(id: string): T {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`no element ${id}`);
+  return found as T;
+}
+
+export function element<K extends keyof HTMLElementTagNameMap>(
+  name: K,
+  set: { class?: string; text?: string; title?: string } = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const made = document.createElement(name);
+  if (set.class) made.className = set.class;
+  if (set.text !== undefined) made.textContent = set.text;
+  if (set.title) made.title = set.title;
+  made.append(...children);
+  return made;
+}
+
+/** Sets text if it is another: what stays is not laid out anew, nor read aloud. */
+export function setText(node: Node, text: string): void {
+  if (node.textContent !== text) node.textContent = text;
+}

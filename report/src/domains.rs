@@ -1,0 +1,294 @@
+//! `cpu-report domains`: what each domain used.
+
+mod filter;
+mod line;
+mod prometheus;
+mod series;
+mod store;
+mod table;
+pub mod time;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::input::{self, fold};
+use crate::output::{self, Format, complain};
+use filter::Filter;
+use line::{LastTime, Line};
+use prometheus::Prometheus;
+use store::{Plan, Store};
+use table::{Sort, Wanted};
+use time::{By, DAY_MS, Millis, SLOT_MS, slot};
+
+const ABOUT: &str = "\
+What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, CPU time per request \
+and per GB, and the share of responses with 4xx and 5xx. It is read from traffic logs, the files that `request_cpu_log` writes, \
+or with --prometheus from the counters of a fleet. What several servers used adds up.";
+
+const NOTES: &str = "\
+Times:
+  All times are UTC. A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
+border of two hours, or of --from, each side gets its part in proportion.
+  Average cores are CPU time by the time from --from to --to; without these, from the first line's begin to the last line's end. \
+Peak and 95 % are of slots of five minutes (12:00, 12:05, …) of that time: the highest, and that which 95 % of all slots do not \
+exceed (nearest rank). A slot in which a domain used nothing counts as 0. With --by, they are those of each hour, day or month, \
+and times in which a domain used nothing have no row.
+
+Zones:
+  A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
+
+Prometheus:
+  Asked for are the 24 hours until now, or --from and --to, both at a border of five minutes. What the counters of an instance have \
+grown by from one border to the next was used in between. A counter that is lower than before has begun anew; one that has done \
+so and is higher again within five minutes is not noticed. Used is what was scraped: what was counted after the last scrape \
+of an instance that ends is missing. VictoriaMetrics answers as well.
+
+Memory:
+  A log may be larger than memory. For each domain some 250 bytes are kept, and for each five minutes in which it used something \
+4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to five times that for each hour, day or month.
+
+Exit status:
+  0  fine, also if broken lines were skipped (not with --strict)
+  1  a file could not be read, or all lines are broken, or Prometheus gave no answer
+  2  wrong arguments
+
+Examples:
+  cpu-report domains /var/log/nginx/traffic.log*
+  cpu-report domains --from 2026-01-01 --to 2026-02-01 --top 20 --sort p95 edge-*/traffic.log.gz
+  cpu-report domains --by day --domain '*.example.com' --cores --format csv traffic.log >days.csv
+  zstdcat traffic.log.zst | cpu-report domains --format json - | jq '.rows[0]'
+  cpu-report domains --prometheus http://localhost:9090 --from 2026-01-01 --to 2026-02-01";
+
+/// The arguments of `cpu-report domains`.
+#[derive(clap::Args)]
+#[command(about = "What each domain used, from traffic logs or from Prometheus", long_about = ABOUT, after_long_help = NOTES)]
+pub struct Args {
+    /// Traffic logs, plain or gzip; "-" is standard input
+    #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
+    files: Vec<PathBuf>,
+
+    /// Take the counters of the fleet from the Prometheus at this address instead
+    #[arg(long, value_name = "URL")]
+    prometheus: Option<String>,
+
+    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
+    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    header: Vec<String>,
+
+    /// A row for each five minutes, hour, day or month
+    #[arg(long)]
+    by: Option<By>,
+
+    /// Only what was used from then on: a time (RFC 3339) or a date
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    from: Option<Millis>,
+
+    /// Only what was used before then
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    to: Option<Millis>,
+
+    #[command(flatten)]
+    filter: Filter,
+
+    /// So many domains have rows of their own, the others one together; 0 is no limit
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000)]
+    top: usize,
+
+    /// What comes first; also what --top goes by
+    #[arg(long, short, value_name = "FIGURE", default_value = "cpu")]
+    sort: Sort,
+
+    /// Show cores, and no CPU time
+    #[arg(long, conflicts_with = "seconds")]
+    cores: bool,
+
+    /// Show CPU time, and no cores
+    #[arg(long)]
+    seconds: bool,
+
+    /// How the rows are written
+    #[arg(long, short, default_value = "table")]
+    format: Format,
+
+    /// So many domains are told apart while reading; those that come later are added to the rest
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    max_domains: usize,
+
+    #[command(flatten)]
+    input: input::Options,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
+        complain("--from must be before --to");
+        return Ok(ExitCode::from(2));
+    }
+    match &args.prometheus {
+        Some(url) => from_prometheus(args, url),
+        None => from_logs(args),
+    }
+}
+
+fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
+    let store = Store::new(Plan { from: args.from, to: args.to, by: args.by, max_domains: args.max_domains });
+    let (states, summary) =
+        fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
+    summary.report(&args.files);
+    let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
+    span.report(args.from, args.to);
+    match span.range(args.from, args.to) {
+        Some(range) => write(args, store, range)?,
+        None => complain("there is nothing in the logs"),
+    }
+    Ok(summary.status(&args.input))
+}
+
+/// Counters are read at the borders of slots, so that times are those. Without them, it is the day until now.
+fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
+    let prometheus = Prometheus::new(url, &args.header)?;
+    let to = args.to.map_or_else(
+        || By::FiveMinutes.bounds(slot(time::now())).0,
+        |to| By::FiveMinutes.bounds(slot(to + SLOT_MS - 1)).0,
+    );
+    let from = By::FiveMinutes.bounds(slot(args.from.unwrap_or(to - DAY_MS).max(0))).0;
+    if from >= to {
+        complain("--from is not before now");
+        return Ok(ExitCode::from(2));
+    }
+    for (name, wanted, border) in [("--from", args.from, from), ("--to", args.to, to)] {
+        if wanted.is_some_and(|wanted| wanted != border) {
+            complain(&format!("{name} is taken for {}, the border of five minutes", time::format(border)));
+        }
+    }
+    let store =
+        Store::new(Plan { from: Some(from), to: Some(to), by: args.by, max_domains: args.max_domains });
+    let progress = input::bar((to - from) as u64 / 1000, &args.input);
+    let span = prometheus
+        .read(&store, &args.filter, (from, to), |until| progress.set_position((until - from) as u64 / 1000));
+    progress.finish_and_clear();
+    let span = span?;
+    span.report(Some(from), Some(to));
+    if span.time.is_none() {
+        complain("Prometheus has no counters of these domains in that time");
+    }
+    write(args, store, (from, to))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<()> {
+    let wanted = Wanted {
+        range,
+        by: args.by,
+        top: if args.top == 0 { usize::MAX } else { args.top },
+        sort: args.sort,
+        seconds: !args.cores,
+        cores: !args.seconds,
+        format: args.format,
+    };
+    let zones = store.into_zones();
+    if zones.iter().flat_map(|(_, domains)| domains).any(|domain| domain.name.is_none()) {
+        complain(&format!(
+            "there are more than {} domains: those that came later are in the rest (--max-domains, --domain)",
+            args.max_domains
+        ));
+    }
+    table::write(&wanted, &zones, output::stdout(), output::is_styled())?;
+    Ok(())
+}
+
+/// The time that lines cover.
+#[derive(Debug, Default)]
+struct Span {
+    time: Option<(Millis, Millis)>,
+    longest_ms: i64,
+}
+
+impl Span {
+    fn add(&mut self, begin: Millis, end: Millis) {
+        let (first, last) = self.time.unwrap_or((begin, end));
+        self.time = Some((first.min(begin), last.max(end)));
+    }
+
+    fn with(mut self, other: Self) -> Self {
+        if let Some((begin, end)) = other.time {
+            self.add(begin, end);
+        }
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+        self
+    }
+
+    /// What is asked for, or else what there is.
+    fn range(&self, from: Option<Millis>, to: Option<Millis>) -> Option<(Millis, Millis)> {
+        let from = from.or(self.time.map(|(begin, _)| begin))?;
+        let to = to.or(self.time.map(|(_, end)| end))?;
+        (from < to).then_some((from, to))
+    }
+
+    fn report(&self, from: Option<Millis>, to: Option<Millis>) {
+        if self.longest_ms > SLOT_MS {
+            complain(&format!(
+                "lines are of up to {} s: peak and 95 % cannot be finer than that, though they are of five minutes",
+                self.longest_ms / 1000
+            ));
+        }
+        let Some((begin, end)) = self.time else { return };
+        if from.is_some_and(|from| begin - from > SLOT_MS) {
+            complain(&format!(
+                "nothing is known of the time before {}; it counts as idle",
+                time::format(begin)
+            ));
+        }
+        if to.is_some_and(|to| to - end > SLOT_MS) {
+            complain(&format!("nothing is known of the time after {}; it counts as idle", time::format(end)));
+        }
+    }
+}
+
+/// What a thread keeps from line to line.
+#[derive(Default)]
+struct Thread {
+    span: Span,
+    time: LastTime,
+    zone: Option<(String, Option<u32>)>,
+    host: Option<(String, bool)>,
+}
+
+impl Thread {
+    fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
+        // the line is told apart from this one, which is all that the parser sees
+        let line = Line::parse(line)
+            .map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
+        let (begin, end) = line.interval(&mut self.time)?;
+        let zone = match &self.zone {
+            Some((name, zone)) if *name == line.zone => *zone,
+            _ => {
+                let zone = match args.filter.takes_zone(&line.zone) {
+                    true => Some(store.zone(&line.zone).ok_or("there are too many zones")?),
+                    false => None,
+                };
+                self.zone = Some((line.zone.clone().into_owned(), zone));
+                zone
+            }
+        };
+        let is_host = match &self.host {
+            Some((name, is_host)) if *name == line.host => *is_host,
+            _ => {
+                let is_host = args.filter.takes_host(&line.host);
+                self.host = Some((line.host.clone().into_owned(), is_host));
+                is_host
+            }
+        };
+        // lines of others tell too that there was a log at the time
+        let first = args.from.map_or(begin, |from| from.max(begin));
+        let last = args.to.map_or(end, |to| to.min(end));
+        if first < last {
+            self.span.add(first, last);
+            self.span.longest_ms = self.span.longest_ms.max(end - begin);
+            if let Some(zone) = zone.filter(|_| is_host && args.filter.takes_domain(&line.key)) {
+                store.add(zone, &line.key, (begin, end), &line.usage());
+            }
+        }
+        Ok(())
+    }
+}

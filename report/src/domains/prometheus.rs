@@ -1,0 +1,315 @@
+//! What domains used, from the counters that a Prometheus has scraped from a fleet.
+//!
+//! Counters are read as they are, of every instance, at the borders of slots, and what one has grown by from one to the next was
+//! used in between. Prometheus' own `increase()` would extrapolate from what is within a slot to the slot, which is right on
+//! average, but does not add up to the counters.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::store::{Metric, Store, Usage};
+use super::time::{Millis, SLOT_MS};
+use super::{Filter, Span};
+
+/// Prometheus answers with at most 11,000 points of a series.
+const MAX_POINTS: i64 = 10_000;
+
+/// Numbers in an answer, which take some 30 bytes each.
+const ANSWER_NUMBERS: usize = 500_000;
+
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A server with Prometheus' HTTP API.
+pub struct Prometheus {
+    agent: Agent,
+    url: String,
+    headers: Vec<(String, String)>,
+}
+
+/// What is asked for: a counter, and what its numbers are to be multiplied with.
+struct Counter {
+    metric: Metric,
+    /// with `{}` for what restricts the series
+    query: &'static str,
+    scale: f64,
+}
+
+const COUNTERS: [Counter; 5] = [
+    Counter { metric: Metric::Cpu, query: "nginx_request_cpu_seconds_total{}", scale: 1e9 },
+    Counter { metric: Metric::Sent, query: "nginx_request_cpu_sent_bytes_total{}", scale: 1.0 },
+    // all of these begin anew at once, so that their sum is a counter too
+    Counter {
+        metric: Metric::Requests,
+        query: "sum without (class) (nginx_request_cpu_requests_total{})",
+        scale: 1.0,
+    },
+    Counter {
+        metric: Metric::Responses4xx,
+        query: "nginx_request_cpu_requests_total{class=\"4xx\",}",
+        scale: 1.0,
+    },
+    Counter {
+        metric: Metric::Responses5xx,
+        query: "nginx_request_cpu_requests_total{class=\"5xx\",}",
+        scale: 1.0,
+    },
+];
+
+/// This is there for a zone without keys too.
+const ZONES: &str = "nginx_request_cpu_zone_accounts{}";
+
+impl Prometheus {
+    /// `headers` are lines as `Authorization: Bearer …`, or `@FILE` with such lines.
+    pub fn new(url: &str, headers: &[String]) -> anyhow::Result<Self> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            bail!("\"{url}\" is no URL that begins with http:// or https://");
+        }
+        let mut lines = Vec::new();
+        for header in headers {
+            match header.strip_prefix('@') {
+                Some(file) => {
+                    let content = std::fs::read_to_string(file).with_context(|| file.to_owned())?;
+                    lines.extend(content.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
+                }
+                None => lines.push(header.clone()),
+            }
+        }
+        let split = |line: &String| {
+            let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("a header is \"NAME: VALUE\""))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        };
+        let mut headers = lines.iter().map(split).collect::<anyhow::Result<Vec<_>>>()?;
+        let (url, user) = without_user(url);
+        if let Some(user) = user {
+            let user: Vec<u8> = percent_decode_str(user).collect();
+            headers.push(("Authorization".to_owned(), format!("Basic {}", BASE64_STANDARD.encode(user))));
+        }
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .user_agent(concat!("cpu-report/", env!("CARGO_PKG_VERSION")));
+        if url.starts_with("https:") {
+            let certificates = rustls_native_certs::load_native_certs().certs;
+            let certificates: Vec<_> =
+                certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+            config = config.tls_config(
+                TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build(),
+            );
+        }
+        Ok(Self { agent: config.build().new_agent(), url, headers })
+    }
+
+    /// Adds what was used from `from` to `to`, which are borders of slots. `done` is told how far it got.
+    pub fn read(
+        &self,
+        store: &Store,
+        filter: &Filter,
+        (from, to): (Millis, Millis),
+        done: impl Fn(Millis),
+    ) -> anyhow::Result<Span> {
+        let mut growth =
+            Growth { filter, store, counters: HashMap::new(), zones: HashMap::new(), span: Span::default() };
+        let restrict = filter.matchers();
+        // the first point is what all others are compared with
+        let (mut begin, mut points) = (from, 1);
+        while begin <= to {
+            let end = to.min(begin + (points - 1) * SLOT_MS);
+            let ask = |query: &str| self.query(&query.replacen('}', &format!("{restrict}}}"), 1), begin, end);
+            growth.forget(begin);
+            growth.see(&parse(&ask(ZONES)?)?);
+            let mut most = 1;
+            for (at, counter) in COUNTERS.iter().enumerate() {
+                let answer = ask(counter.query)?;
+                let answer = parse(&answer)?;
+                most = most.max(answer.len());
+                growth.see(&answer);
+                for series in &answer {
+                    growth.add(at, counter, series);
+                }
+            }
+            points = ((ANSWER_NUMBERS / most) as i64).clamp(1, MAX_POINTS);
+            begin = end + SLOT_MS;
+            done(end);
+        }
+        Ok(growth.span)
+    }
+
+    fn query(&self, query: &str, begin: Millis, end: Millis) -> anyhow::Result<Vec<u8>> {
+        let seconds = |time: Millis| format!("{:.3}", time as f64 / 1e3);
+        let step = (SLOT_MS / 1000).to_string();
+        let mut request = self.agent.post(format!("{}/api/v1/query_range", self.url));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let form = [("query", query), ("start", &seconds(begin)), ("end", &seconds(end)), ("step", &step)];
+        let mut response = request.send_form(form).with_context(|| self.url.clone())?;
+        let mut body = Vec::new();
+        response.body_mut().as_reader().read_to_end(&mut body).with_context(|| self.url.clone())?;
+        if !response.status().is_success() {
+            let error = match serde_json::from_slice::<Failure>(&body) {
+                Ok(failure) => format!("{} ({})", failure.error, failure.error_type),
+                Err(_) => String::from_utf8_lossy(&body).chars().take(200).collect(),
+            };
+            bail!("{}: {}: {} in answer to {query}", self.url, response.status(), error.trim());
+        }
+        Ok(body)
+    }
+}
+
+/// The URL that the API's paths are added to, and `user:password` out of it.
+fn without_user(url: &str) -> (String, Option<&str>) {
+    let url = url.trim_end_matches('/');
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (server, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match server.rsplit_once('@') {
+        Some((user, server)) => (format!("{scheme}://{server}{path}"), Some(user)),
+        None => (url.to_owned(), None),
+    }
+}
+
+/// An answer that is an error.
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(rename = "errorType")]
+    error_type: String,
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    data: Matrix<'a>,
+}
+
+#[derive(Deserialize)]
+struct Matrix<'a> {
+    #[serde(borrow)]
+    result: Vec<Series<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Series<'a> {
+    metric: std::collections::BTreeMap<String, String>,
+    #[serde(borrow)]
+    values: Vec<(f64, &'a str)>,
+}
+
+/// From counters to what was used.
+struct Growth<'a> {
+    filter: &'a Filter,
+    store: &'a Store,
+    /// the counters as they were last, by the labels that all metrics of an account have
+    counters: HashMap<String, [Option<f64>; COUNTERS.len()]>,
+    /// when there was a zone of an instance, by the labels that all its accounts have
+    zones: HashMap<String, HashSet<Millis>>,
+    span: Span,
+}
+
+impl Growth<'_> {
+    /// Of the borders before `begin`, the last one is still needed.
+    fn forget(&mut self, begin: Millis) {
+        for times in self.zones.values_mut() {
+            times.retain(|time| *time == begin - SLOT_MS);
+        }
+    }
+
+    /// Notes when there were these zones, or accounts of them.
+    fn see(&mut self, answer: &[Series<'_>]) {
+        for series in answer {
+            let times = self.zones.entry(series.labels(&["key"])).or_default();
+            times.extend(series.numbers().map(|(time, _)| time));
+        }
+    }
+
+    /// Adds what a counter has grown by.
+    fn add(&mut self, at: usize, counter: &Counter, series: &Series<'_>) {
+        let label = |name: &str| series.metric.get(name).map_or("", String::as_str);
+        let (zone, key) = (label("zone"), label("key"));
+        if !self.filter.takes(zone, label("instance"), key) {
+            return;
+        }
+        let Some(zone) = self.store.zone(zone) else { return };
+        let times = self.zones.get(&series.labels(&["key"]));
+        let last = self.counters.entry(series.labels(&[])).or_default().get_mut(at);
+        let Some(last) = last else { return };
+        for (time, number) in series.numbers() {
+            let before = match last.replace(number) {
+                Some(earlier) if earlier <= number => earlier,
+                // it began anew
+                Some(_) => 0.0,
+                // where there was the zone without the key, the key began at nothing
+                None if times.is_some_and(|times| times.contains(&(time - SLOT_MS))) => 0.0,
+                // where it was not scraped, it may be from long ago
+                None => continue,
+            };
+            let mut usage = Usage::default();
+            usage[counter.metric] = ((number - before) * counter.scale).round() as u128;
+            if let Some((begin, end)) = self.store.add(zone, key, (time - SLOT_MS, time), &usage) {
+                self.span.add(begin, end);
+            }
+        }
+    }
+}
+
+fn parse(answer: &[u8]) -> anyhow::Result<Vec<Series<'_>>> {
+    let answer: Answer<'_> =
+        serde_json::from_slice(answer).context("this is no answer of Prometheus' HTTP API")?;
+    Ok(answer.data.result)
+}
+
+impl Series<'_> {
+    /// The labels but for the metric's name, the class and those named, in a form that is the same for the same labels.
+    fn labels(&self, without: &[&str]) -> String {
+        let mut labels = String::new();
+        for (name, value) in &self.metric {
+            if name != "__name__" && name != "class" && !without.contains(&name.as_str()) {
+                for text in [name, value] {
+                    labels.push_str(text);
+                    // not in UTF-8 texts of Prometheus' own, and harmless otherwise
+                    labels.push('\0');
+                }
+            }
+        }
+        labels
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = (Millis, f64)> {
+        let number = |(time, number): &(f64, &str)| {
+            let number: f64 = number.parse().ok()?;
+            (number.is_finite() && number >= 0.0).then_some(((time * 1e3).round() as Millis, number))
+        };
+        self.values.iter().filter_map(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_in_the_url_that_messages_show() {
+        let url = "http://me:se@cret@host:9090/a@b/";
+        assert_eq!(without_user(url), ("http://host:9090/a@b".to_owned(), Some("me:se@cret")));
+        assert_eq!(without_user("http://host/a@b"), ("http://host/a@b".to_owned(), None));
+        assert!(Prometheus::new("host:9090", &[]).is_err());
+    }
+
+    #[test]
+    fn headers_are_lines() {
+        let headers = |lines: &[&str]| {
+            Prometheus::new("http://host", &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(headers(&["A: b:c"]).unwrap().headers, [("A".to_owned(), "b:c".to_owned())]);
+        assert!(headers(&["A"]).is_err());
+        assert!(headers(&["@/no/such/file"]).is_err());
+    }
+}

@@ -1,0 +1,400 @@
+//! Adds up what domains used, in total and by slots and buckets of time.
+//!
+//! Several threads add at once; domains are spread over shards by a hash, each with a lock of its own.
+
+use std::hash::BuildHasher;
+use std::ops::{Index, IndexMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::series::Series;
+use super::time::{By, Millis, slot};
+
+/// What is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// requests that ended
+    Requests,
+    /// nanoseconds of CPU
+    Cpu,
+    /// bytes that were sent
+    Sent,
+    /// responses with a status of 4xx
+    Responses4xx,
+    /// responses with a status of 5xx
+    Responses5xx,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Requests, Self::Cpu, Self::Sent, Self::Responses4xx, Self::Responses5xx];
+}
+
+/// A number of each metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage([u128; Metric::ALL.len()]);
+
+impl Index<Metric> for Usage {
+    type Output = u128;
+
+    fn index(&self, metric: Metric) -> &u128 {
+        &self.0[metric as usize]
+    }
+}
+
+impl IndexMut<Metric> for Usage {
+    fn index_mut(&mut self, metric: Metric) -> &mut u128 {
+        &mut self.0[metric as usize]
+    }
+}
+
+impl Usage {
+    /// Adds.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    /// What of it belongs to the time from `begin` to `end`, both counted from the beginning of its interval of `whole`: in
+    /// proportion, rounded down to that since the beginning, so that the parts of an interval add up to the whole.
+    fn part(&self, begin: i64, end: i64, whole: i64) -> Self {
+        if begin == 0 && end == whole {
+            return *self;
+        }
+        let (begin, end, whole) = (begin as u128, end as u128, whole as u128);
+        // a line's numbers are below 2^64, its milliseconds below 2^32
+        Self(self.0.map(|value| value * end / whole - value * begin / whole))
+    }
+}
+
+/// What is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// what was used before is left out
+    pub from: Option<Millis>,
+    /// what was used from then on is left out
+    pub to: Option<Millis>,
+    /// all metrics are kept by buckets of this length; CPU is kept by slots in any case
+    pub by: Option<By>,
+    /// so many domains are told apart; those that come later are added to one that has no name
+    pub max_domains: usize,
+}
+
+/// A domain of a zone, and what it used.
+#[derive(Debug)]
+pub struct Domain {
+    /// the zone's number
+    pub zone: u32,
+    /// its name; none for what came when there were too many
+    pub name: Option<Box<str>>,
+    /// in the whole time
+    pub total: Usage,
+    /// nanoseconds of CPU by slot
+    slots: Series,
+    /// by bucket, where that is asked for; without CPU, where buckets are slots
+    buckets: Option<Buckets>,
+}
+
+type Buckets = Box<[Series; Metric::ALL.len()]>;
+
+impl Domain {
+    /// One that has used nothing.
+    pub fn new(zone: u32, name: Option<Box<str>>, by: Option<By>) -> Self {
+        Self {
+            zone,
+            name,
+            total: Usage::default(),
+            slots: Series::default(),
+            buckets: by.map(|_| Box::default()),
+        }
+    }
+
+    /// Nanoseconds of CPU by slot, in order.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, u128)> {
+        self.slots.iter()
+    }
+
+    /// What was used in a bucket.
+    pub fn in_bucket(&self, by: By, bucket: u32) -> Usage {
+        let Some(buckets) = &self.buckets else { return Usage::default() };
+        Usage(Metric::ALL.map(|metric| self.series(by, buckets, metric).get(bucket)))
+    }
+
+    /// The buckets in which there was something, in order.
+    pub fn buckets(&self, by: By) -> Vec<u32> {
+        let Some(buckets) = &self.buckets else { return Vec::new() };
+        let used = |metric| self.series(by, buckets, metric).iter().map(|(at, _)| at);
+        let mut all: Vec<u32> = Metric::ALL.into_iter().flat_map(used).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn series<'a>(&'a self, by: By, buckets: &'a Buckets, metric: Metric) -> &'a Series {
+        if by.is_slots() && metric == Metric::Cpu { &self.slots } else { &buckets[metric as usize] }
+    }
+
+    fn add_part(&mut self, by: Option<By>, time: Millis, part: &Usage) {
+        self.slots.add(slot(time), part[Metric::Cpu]);
+        if let (Some(buckets), Some(by)) = (&mut self.buckets, by) {
+            let bucket = by.bucket(time);
+            for metric in Metric::ALL {
+                if !(by.is_slots() && metric == Metric::Cpu) {
+                    buckets[metric as usize].add(bucket, part[metric]);
+                }
+            }
+        }
+    }
+
+    /// Adds another's figures to these.
+    pub fn add(&mut self, other: &Self) {
+        self.total.add(&other.total);
+        for (slot, cpu) in other.slots.iter() {
+            self.slots.add(slot, cpu);
+        }
+        if let (Some(buckets), Some(others)) = (&mut self.buckets, &other.buckets) {
+            for (sum, series) in buckets.iter_mut().zip(others.iter()) {
+                for (bucket, value) in series.iter() {
+                    sum.add(bucket, value);
+                }
+            }
+        }
+    }
+}
+
+/// The domains of all zones.
+pub struct Store {
+    plan: Plan,
+    hasher: DefaultHashBuilder,
+    shards: Vec<Mutex<Shard>>,
+    domains: AtomicUsize,
+    zones: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// places in `domains`
+    places: HashTable<u32>,
+    domains: Vec<Domain>,
+    /// by zone, what came when there were too many
+    unnamed: Vec<Domain>,
+}
+
+const SHARDS: usize = 64;
+
+/// A configuration has a few zones. More than these are no traffic log's.
+const MAX_ZONES: usize = 1000;
+
+impl Store {
+    /// An empty one.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            domains: AtomicUsize::new(0),
+            zones: Mutex::default(),
+        }
+    }
+
+    /// The number of a zone; none if there are too many.
+    pub fn zone(&self, name: &str) -> Option<u32> {
+        let mut zones = lock(&self.zones);
+        let place = match zones.iter().position(|zone| zone == name) {
+            Some(place) => place,
+            None if zones.len() == MAX_ZONES => return None,
+            None => {
+                zones.push(name.to_owned());
+                zones.len() - 1
+            }
+        };
+        u32::try_from(place).ok()
+    }
+
+    /// Adds what a domain used from `begin` to `end`, spread evenly over that time. Returns the part of that time that is asked
+    /// for; none if there is none.
+    pub fn add(
+        &self,
+        zone: u32,
+        name: &str,
+        (begin, end): (Millis, Millis),
+        usage: &Usage,
+    ) -> Option<(Millis, Millis)> {
+        let whole = end - begin;
+        let first = self.plan.from.map_or(begin, |from| from.max(begin));
+        let last = self.plan.to.map_or(end, |to| to.min(end));
+        if first >= last {
+            return None;
+        }
+        let hash = self.hasher.hash_one((zone, name));
+        // the table in the shard goes by other bits
+        let shard = self.shards.get((hash >> 32) as usize % SHARDS)?;
+        let mut shard = lock(shard);
+        let domain = self.domain(&mut shard, hash, zone, name)?;
+        domain.total.add(&usage.part(first - begin, last - begin, whole));
+        let mut from = first;
+        while from < last {
+            let to = By::FiveMinutes.bounds(slot(from)).1.min(last);
+            domain.add_part(self.plan.by, from, &usage.part(from - begin, to - begin, whole));
+            from = to;
+        }
+        Some((first, last))
+    }
+
+    fn domain<'a>(&self, shard: &'a mut Shard, hash: u64, zone: u32, name: &str) -> Option<&'a mut Domain> {
+        let is_it = |at: &u32| {
+            shard
+                .domains
+                .get(*at as usize)
+                .is_some_and(|domain| domain.zone == zone && domain.name.as_deref() == Some(name))
+        };
+        if let Some(at) = shard.places.find(hash, is_it) {
+            return shard.domains.get_mut(*at as usize);
+        }
+        if self.domains.fetch_add(1, Ordering::Relaxed) >= self.plan.max_domains {
+            self.domains.fetch_sub(1, Ordering::Relaxed);
+            for zone in shard.unnamed.len()..=zone as usize {
+                shard.unnamed.push(Domain::new(zone as u32, None, self.plan.by));
+            }
+            return shard.unnamed.get_mut(zone as usize);
+        }
+        let place = u32::try_from(shard.domains.len()).ok()?;
+        let hash_of = |at: &u32| {
+            let domain = shard.domains.get(*at as usize);
+            domain.map_or(0, |domain| {
+                self.hasher.hash_one((domain.zone, domain.name.as_deref().unwrap_or_default()))
+            })
+        };
+        shard.places.insert_unique(hash, place, hash_of);
+        shard.domains.push(Domain::new(zone, Some(name.into()), self.plan.by));
+        shard.domains.last_mut()
+    }
+
+    /// The zones by name, each with its domains in no order.
+    pub fn into_zones(self) -> Vec<(String, Vec<Domain>)> {
+        let zones = self.zones.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut zones: Vec<(String, Vec<Domain>)> =
+            zones.into_iter().map(|name| (name, Vec::new())).collect();
+        for shard in self.shards {
+            let Shard { domains, unnamed, .. } = shard.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for domain in domains {
+                if let Some((_, domains)) = zones.get_mut(domain.zone as usize) {
+                    domains.push(domain);
+                }
+            }
+            for domain in unnamed.into_iter().filter(|domain| domain.total != Usage::default()) {
+                let Some((_, domains)) = zones.get_mut(domain.zone as usize) else { continue };
+                match domains.iter_mut().find(|other| other.name.is_none()) {
+                    Some(sum) => sum.add(&domain),
+                    None => domains.push(domain),
+                }
+            }
+        }
+        zones.retain(|(_, domains)| !domains.is_empty());
+        zones.sort_by(|(a, _), (b, _)| a.cmp(b));
+        zones
+    }
+}
+
+// nothing that is locked is left half done by a panic, which ends the program anyway
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usage() -> impl Strategy<Value = Usage> {
+        prop::array::uniform5(prop_oneof![0u64..1000, any::<u64>()])
+            .prop_map(|values| Usage(values.map(u128::from)))
+    }
+
+    fn plan() -> impl Strategy<Value = Plan> {
+        let by = prop::sample::select(
+            &[None, Some(By::FiveMinutes), Some(By::Hour), Some(By::Day), Some(By::Month)][..],
+        );
+        (by, 1usize..5).prop_map(|(by, max_domains)| Plan { from: None, to: None, by, max_domains })
+    }
+
+    proptest! {
+        #[test]
+        fn slots_and_buckets_add_up_to_the_lines(
+            plan in plan(),
+            lines in prop::collection::vec(("[ab]", "[a-e]", 1_769_000_000_000i64..1_771_000_000_000, 1i64..10_000_000, usage()), 0..40),
+        ) {
+            let store = Store::new(plan);
+            let mut sum = Usage::default();
+            for (zone, name, begin, length, usage) in &lines {
+                let zone = store.zone(zone).unwrap();
+                prop_assert_eq!(store.add(zone, name, (*begin, begin + length), usage), Some((*begin, begin + length)));
+                sum.add(usage);
+            }
+            let domains: Vec<Domain> = store.into_zones().into_iter().flat_map(|(_, domains)| domains).collect();
+            prop_assert!(domains.iter().filter(|domain| domain.name.is_some()).count() <= plan.max_domains);
+            let mut total = Usage::default();
+            for domain in &domains {
+                total.add(&domain.total);
+                prop_assert_eq!(domain.slots().map(|(_, cpu)| cpu).sum::<u128>(), domain.total[Metric::Cpu]);
+                if let Some(by) = plan.by {
+                    let mut in_buckets = Usage::default();
+                    for bucket in domain.buckets(by) {
+                        in_buckets.add(&domain.in_bucket(by, bucket));
+                    }
+                    prop_assert_eq!(in_buckets, domain.total);
+                }
+            }
+            prop_assert_eq!(total, sum);
+        }
+
+        #[test]
+        fn what_is_before_and_after_a_time_adds_up_to_the_whole(
+            begin in 0i64..10_000_000, length in 1i64..10_000_000, border in 0i64..20_000_000, usage in usage(),
+        ) {
+            let mut sum = Usage::default();
+            for (from, to) in [(None, Some(border)), (Some(border), None)] {
+                let store = Store::new(Plan { from, to, by: None, max_domains: 1 });
+                let zone = store.zone("zone").unwrap();
+                store.add(zone, "a", (begin, begin + length), &usage);
+                for (_, domains) in store.into_zones() {
+                    domains.iter().for_each(|domain| sum.add(&domain.total));
+                }
+            }
+            prop_assert_eq!(sum, usage);
+        }
+    }
+
+    #[test]
+    fn threads_lose_nothing() {
+        let store = Store::new(Plan { from: None, to: None, by: Some(By::Hour), max_domains: 300 });
+        let zone = store.zone("zone").unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..20_000i64 {
+                        let begin = n * 1000 + thread;
+                        store.add(
+                            zone,
+                            &format!("{}", n % 500),
+                            (begin, begin + 1000),
+                            &Usage([1, 2, 3, 4, 5]),
+                        );
+                    }
+                });
+            }
+        });
+        let zones = store.into_zones();
+        let domains = &zones[0].1;
+        assert_eq!(domains.len(), 301);
+        let mut sum = Usage::default();
+        domains.iter().for_each(|domain| sum.add(&domain.total));
+        assert_eq!(sum, Usage([1, 2, 3, 4, 5].map(|n| n * 80_000)));
+    }
+}

@@ -1,0 +1,380 @@
+//! From what was added up to rows.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use super::store::{Domain, Metric, Usage};
+use super::time::{self, By, Millis, slot};
+use crate::output::{Cell, Column, Format, Rows, Value};
+
+/// What the rows are sorted by. Largest first, names in their order.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// CPU time, which is the order of average cores too
+    #[default]
+    Cpu,
+    /// number of requests
+    Requests,
+    /// bytes sent
+    Gb,
+    /// highest cores of five minutes
+    Peak,
+    /// 95th percentile of the cores of five minutes
+    P95,
+    /// CPU time per request
+    PerRequest,
+    /// CPU time per GB
+    PerGb,
+    /// responses with a status of 5xx
+    Errors,
+    /// name
+    Domain,
+}
+
+/// What the rows are about, and which are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// the time that averages and percentiles are of
+    pub range: (Millis, Millis),
+    /// a row for each of these; otherwise one for the whole time
+    pub by: Option<By>,
+    /// so many domains of each zone have rows, the others one together
+    pub top: usize,
+    /// which are first
+    pub sort: Sort,
+    /// CPU time is shown
+    pub seconds: bool,
+    /// cores are shown
+    pub cores: bool,
+    /// how it is written
+    pub format: Format,
+}
+
+/// Writes the rows of all zones.
+pub fn write<W: Write>(
+    wanted: &Wanted,
+    zones: &[(String, Vec<Domain>)],
+    mut out: W,
+    is_styled: bool,
+) -> io::Result<()> {
+    let (from, to) = wanted.range;
+    let plan = Columns::new(wanted);
+    match wanted.format {
+        Format::Table => {
+            let span = format!("{} to {}", time::format(from), time::format(to));
+            if zones.is_empty() {
+                writeln!(out, "{span}: nothing was used")?;
+            }
+            for (at, (name, domains)) in zones.iter().enumerate() {
+                if at > 0 {
+                    writeln!(out)?;
+                }
+                writeln!(out, "{span}, zone {name}\n")?;
+                let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, is_styled)?;
+                zone(wanted, &plan, name, domains, &mut rows)?;
+                rows.finish()?;
+            }
+        }
+        Format::Csv | Format::Json => {
+            if wanted.format == Format::Json {
+                let by = wanted.by.map(By::name);
+                let head = json!({ "from": time::format(from), "to": time::format(to), "by": by, "slot_seconds": time::SLOT_MS / 1000 });
+                let head = head.to_string();
+                write!(out, "{},\"rows\":", head.trim_end_matches('}'))?;
+            }
+            let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, is_styled)?;
+            for (name, domains) in zones {
+                zone(wanted, &plan, name, domains, &mut rows)?;
+            }
+            rows.finish()?;
+            if wanted.format == Format::Json {
+                writeln!(out, "}}")?;
+            }
+        }
+    }
+    out.flush()
+}
+
+fn zone<W: Write>(
+    wanted: &Wanted,
+    plan: &Columns,
+    zone: &str,
+    domains: &[Domain],
+    rows: &mut Rows<W>,
+) -> io::Result<()> {
+    let mut sorted: Vec<(f64, &Domain)> = domains
+        .iter()
+        .filter(|domain| domain.name.is_some())
+        .map(|domain| (key(wanted, domain), domain))
+        .collect();
+    sorted.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.name.cmp(&right.name)));
+    let (shown, others) = sorted.split_at(sorted.len().min(wanted.top));
+
+    let mut rest = Domain::new(0, None, wanted.by);
+    for (_, domain) in others {
+        rest.add(domain);
+    }
+    // those that were too many to be told apart
+    for domain in domains.iter().filter(|domain| domain.name.is_none()) {
+        rest.add(domain);
+    }
+    let mut all = Domain::new(0, None, wanted.by);
+    all.add(&rest);
+    for (_, domain) in shown {
+        all.add(domain);
+    }
+
+    let mut written = false;
+    for (_, domain) in shown {
+        let name = domain.name.as_deref().unwrap_or_default();
+        written |= account(
+            wanted,
+            plan,
+            Label { zone, row: "domain", domain: Some(name), shown: name },
+            domain,
+            rows,
+        )?;
+    }
+    if shown.len() < domains.len() {
+        let title = match others.len() {
+            0 => "rest".to_owned(),
+            1 => "rest (1 domain)".to_owned(),
+            n => format!("rest ({n} domains)"),
+        };
+        written |=
+            account(wanted, plan, Label { zone, row: "rest", domain: None, shown: &title }, &rest, rows)?;
+    }
+    if written {
+        rows.rule()?;
+    }
+    account(wanted, plan, Label { zone, row: "all", domain: None, shown: "all" }, &all, rows)?;
+    Ok(())
+}
+
+/// Whose row it is.
+#[derive(Clone, Copy)]
+struct Label<'a> {
+    zone: &'a str,
+    /// `domain`, `rest` or `all`: a domain may have any name
+    row: &'static str,
+    domain: Option<&'a str>,
+    shown: &'a str,
+}
+
+/// The rows of a domain, a rest or all; whether there were any.
+fn account<W: Write>(
+    wanted: &Wanted,
+    plan: &Columns,
+    label: Label<'_>,
+    domain: &Domain,
+    rows: &mut Rows<W>,
+) -> io::Result<bool> {
+    let Some(by) = wanted.by else {
+        let (peak, p95) = peak_and_p95(domain.slots(), wanted.range, wanted.range);
+        let figures = Figures { usage: domain.total, seconds: seconds(wanted.range), peak, p95 };
+        rows.row(&plan.cells(label, None, &figures))?;
+        return Ok(true);
+    };
+    let mut slots = domain.slots().peekable();
+    let buckets = domain.buckets(by);
+    for bucket in &buckets {
+        let (begin, end) = by.bounds(*bucket);
+        let range = (begin.max(wanted.range.0), end.min(wanted.range.1));
+        let in_bucket =
+            std::iter::from_fn(|| slots.next_if(|(slot, _)| By::FiveMinutes.bounds(*slot).0 < end));
+        let (peak, p95) = peak_and_p95(in_bucket, range, wanted.range);
+        let figures = Figures { usage: domain.in_bucket(by, *bucket), seconds: seconds(range), peak, p95 };
+        rows.row(&plan.cells(label, Some(begin), &figures))?;
+    }
+    Ok(!buckets.is_empty())
+}
+
+fn seconds((begin, end): (Millis, Millis)) -> f64 {
+    (end - begin) as f64 / 1e3
+}
+
+/// Of a row.
+struct Figures {
+    usage: Usage,
+    /// how long that took
+    seconds: f64,
+    peak: f64,
+    p95: f64,
+}
+
+impl Figures {
+    fn of(&self, metric: Metric) -> f64 {
+        self.usage[metric] as f64
+    }
+
+    fn cores(&self) -> f64 {
+        self.of(Metric::Cpu) / 1e9 / self.seconds
+    }
+}
+
+/// Cores of the highest slot, and of the slot that 95 % of all slots do not exceed (nearest rank: of N slots in order, that at
+/// ⌈0.95 N⌉). All slots of `range` count, those in which nothing was used as 0. Of a slot that `whole` begins or ends in, the
+/// part within counts.
+fn peak_and_p95(
+    used: impl Iterator<Item = (u32, u128)>,
+    range: (Millis, Millis),
+    whole: (Millis, Millis),
+) -> (f64, f64) {
+    let mut cores: Vec<f64> = used
+        .map(|(slot, cpu)| {
+            let (begin, end) = By::FiveMinutes.bounds(slot);
+            cpu as f64 / 1e9 / seconds((begin.max(whole.0), end.min(whole.1)))
+        })
+        .collect();
+    let slots = match range {
+        (begin, end) if begin < end => u64::from(slot(end - 1) - slot(begin)) + 1,
+        _ => 0,
+    };
+    let peak = cores.iter().copied().fold(0.0, f64::max);
+    // the slots that are not among `cores` come first
+    let zeros = slots.saturating_sub(cores.len() as u64);
+    let rank = (slots * 95).div_ceil(100);
+    let p95 = match usize::try_from(rank.saturating_sub(zeros)) {
+        Ok(rank @ 1..) if rank <= cores.len() => *cores.select_nth_unstable_by(rank - 1, f64::total_cmp).1,
+        _ => 0.0,
+    };
+    (peak, p95)
+}
+
+/// What a domain is sorted by; names, where it is the same.
+fn key(wanted: &Wanted, domain: &Domain) -> f64 {
+    let of = |metric: Metric| domain.total[metric] as f64;
+    let per = |number: f64, by: f64| if by > 0.0 { number / by } else { -1.0 };
+    let peak_and_p95 = || peak_and_p95(domain.slots(), wanted.range, wanted.range);
+    match wanted.sort {
+        Sort::Cpu => of(Metric::Cpu),
+        Sort::Requests => of(Metric::Requests),
+        Sort::Gb => of(Metric::Sent),
+        Sort::Peak => peak_and_p95().0,
+        Sort::P95 => peak_and_p95().1,
+        Sort::PerRequest => per(of(Metric::Cpu), of(Metric::Requests)),
+        Sort::PerGb => per(of(Metric::Cpu), of(Metric::Sent)),
+        Sort::Errors => of(Metric::Responses5xx),
+        Sort::Domain => 0.0,
+    }
+}
+
+/// The columns that are wanted.
+struct Columns {
+    columns: Vec<Column>,
+    is_shown: Vec<bool>,
+}
+
+const fn text(name: &'static str, title: &'static str) -> Column {
+    Column { name, title, is_number: false }
+}
+
+const fn number(name: &'static str, title: &'static str) -> Column {
+    Column { name, title, is_number: true }
+}
+
+impl Columns {
+    fn new(wanted: &Wanted) -> Self {
+        let is_data = wanted.format != Format::Table;
+        let is_slots = wanted.by.is_some_and(By::is_slots);
+        // in the order of `cells`
+        let all = [
+            (text("zone", "zone"), is_data),
+            (text("row", "row"), is_data),
+            (text("domain", "domain"), true),
+            (text("time", "time"), wanted.by.is_some()),
+            (number("requests", "requests"), true),
+            (number("sent_gb", "GB"), true),
+            (number("cpu_seconds", "CPU time"), wanted.seconds),
+            (number("cores", "cores"), wanted.cores),
+            // a slot has no peak
+            (number("peak_cores", "peak"), wanted.cores && !is_slots),
+            (number("p95_cores", "95 %"), wanted.cores && !is_slots),
+            (number("cpu_seconds_per_request", "CPU/request"), true),
+            (number("cpu_seconds_per_gb", "CPU s/GB"), true),
+            (number("responses_4xx", "4xx"), true),
+            (number("responses_5xx", "5xx"), true),
+        ];
+        Self {
+            columns: all.iter().filter(|(_, is_shown)| *is_shown).map(|(column, _)| *column).collect(),
+            is_shown: all.iter().map(|(_, is_shown)| *is_shown).collect(),
+        }
+    }
+
+    fn cells<'a>(&self, label: Label<'a>, begin: Option<Millis>, figures: &Figures) -> Vec<Cell<'a>> {
+        let requests = figures.of(Metric::Requests);
+        let sent_gb = figures.of(Metric::Sent) / 1e9;
+        let cpu_ns = figures.of(Metric::Cpu);
+        let per =
+            |by: f64, cell: fn(f64) -> Cell<'a>| if by > 0.0 { cell(cpu_ns / by) } else { Cell::nothing() };
+        let share = |metric: Metric| Cell {
+            value: Value::Count(count(figures.usage[metric])),
+            shown: if requests > 0.0 {
+                format!("{:.1} %", 100.0 * figures.of(metric) / requests).into()
+            } else {
+                "-".into()
+            },
+        };
+        let domain = match label.domain {
+            Some(name) => Cell::text(name),
+            None => Cell { value: Value::Nothing, shown: label.shown.into() },
+        };
+        let cells = [
+            Cell::text(label.zone),
+            Cell::text(label.row),
+            domain,
+            begin.map_or_else(Cell::nothing, |time| Cell::text(time::format(time))),
+            Cell::count(count(figures.usage[Metric::Requests])),
+            Cell::number(sent_gb, 3),
+            Cell { shown: format!("{:.3} s", cpu_ns / 1e9).into(), ..Cell::duration(cpu_ns) },
+            Cell::number(figures.cores(), 4),
+            Cell::number(figures.peak, 4),
+            Cell::number(figures.p95, 4),
+            per(requests, Cell::duration),
+            per(sent_gb, |ns| Cell::number(ns / 1e9, 2)),
+            share(Metric::Responses4xx),
+            share(Metric::Responses5xx),
+        ];
+        cells
+            .into_iter()
+            .zip(&self.is_shown)
+            .filter(|(_, is_shown)| **is_shown)
+            .map(|(cell, _)| cell)
+            .collect()
+    }
+}
+
+fn count(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn peak_and_percentile_are_those_of_all_slots_in_order(
+            first in 0u32..1000, cores in prop::collection::vec(prop_oneof![Just(0u32), 0u32..5], 1..200), begin in 0i64..300_000,
+            end in 0i64..300_000,
+        ) {
+            // the first and the last slot are cut
+            let last = first + cores.len() as u32 - 1;
+            let range = (By::FiveMinutes.bounds(first).0 + begin, By::FiveMinutes.bounds(last).1 - end);
+            prop_assume!(range.0 < range.1);
+            let used: Vec<(u32, u128)> = cores.iter().zip(first..).map(|(cores, slot)| {
+                let (begin, end) = By::FiveMinutes.bounds(slot);
+                (slot, u128::from(*cores) * (end.min(range.1) - begin.max(range.0)) as u128 * 1_000_000)
+            }).filter(|(_, cpu)| *cpu > 0).collect();
+            let (peak, p95) = peak_and_p95(used.into_iter(), range, range);
+            let mut sorted = cores.clone();
+            sorted.sort_unstable();
+            let wanted = sorted[(cores.len() as f64 * 0.95).ceil() as usize - 1];
+            prop_assert!((peak - f64::from(*sorted.last().unwrap())).abs() < 1e-9);
+            prop_assert!((p95 - f64::from(wanted)).abs() < 1e-9, "{p95} {wanted}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! `cpu-report factors`: what makes requests dear, from access logs.
+
+mod cell;
+mod chart;
+mod fields;
+mod figures;
+mod format;
+mod line;
+mod table;
+mod tally;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use glob::{MatchOptions, Pattern};
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+
+use crate::domains::time::{self, Millis};
+use crate::input::{self, fold};
+use crate::output::{self, Format, complain};
+use fields::{Field, Fields, Names, Record};
+use figures::{Figure, Kind, Wanted};
+use format::LogFormat;
+use line::{Misfit, Reader};
+use tally::{Shared, Tally};
+
+const ABOUT: &str = "\
+Reads access logs that have $request_cpu_time or $request_cpu_ns in their log_format, and shows what moves the CPU per request: its \
+order in the connection, the cache status, the response size; and the CPU seconds per GB (10^9 bytes) of each domain.";
+
+const NOTES: &str = "\
+Log formats:
+  Without --log-format, lines are those of the README's and the demonstration's log_format,
+    $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
+    $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused
+  (the last four may be missing, and others may follow), or JSON objects whose members are named like variables.
+  With --log-format, they are of that format; \"escape=\" is heeded.
+
+What the figures are made of:
+  CPU      $request_cpu_ns or $request_cpu_time
+  order    $connection_requests; by kind of key where there is $tls_key (a variable of your own, by map) or, up to TLS 1.2, \
+$ssl_cipher; by new and resumed TLS sessions where there is $ssl_session_reused; by any variable with --split
+  cache    $upstream_cache_status; NONE is what no cache was asked for
+  size     $bytes_sent or $body_bytes_sent
+  domain   $server_name or $host, and bytes
+  A figure that the log does not tell enough for is left out, with a message.
+  --field takes one of them from another variable, or member of JSON: the roles are cpu (in seconds), cpu_ns, order, cache, \
+bytes, domain, cipher, session and time.
+
+Numbers:
+  \"± 95 %\" is half the width of the interval that the mean is in with a probability of 95 %, if requests are independent of \
+each other; percentiles are right to 1 %.
+
+Exit status:
+  0  fine, also if broken lines were skipped (not with --strict)
+  1  a file could not be read or written, or all lines are broken, or there is no figure
+  2  wrong arguments
+
+Examples:
+  cpu-report factors /var/log/nginx/access.log*
+  cpu-report factors --figure order --domain '*.example.com' --svg figures/ access.log
+  cpu-report factors --log-format '$remote_addr [$time_local] \"$request\" $status $bytes_sent $host $request_cpu_time' access.log
+  cpu-report factors --log-format-from /etc/nginx/nginx.conf:main --from 2026-01-31T12:00:00Z access.log
+  cpu-report factors --field cpu=cpu_s --split datacenter --format csv access.json.gz >figures.csv";
+
+/// The arguments of `cpu-report factors`.
+#[derive(clap::Args)]
+#[command(about = "What makes requests dear, from access logs", long_about = ABOUT, after_long_help = NOTES)]
+pub struct Args {
+    /// Access logs, plain or gzip; "-" is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+
+    /// The log's log_format, as it stands in nginx.conf: the text, or all that follows on its name
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format, help_heading = "Log")]
+    log_format: Option<LogFormat>,
+
+    /// The same, out of a configuration file: the file, ":", and the format's name
+    #[arg(long, value_name = "CONF:NAME", conflicts_with = "log_format", help_heading = "Log")]
+    log_format_from: Option<String>,
+
+    /// Take a figure's field from this variable, or JSON member. May be repeated
+    #[arg(long, value_name = "ROLE=VARIABLE", help_heading = "Log")]
+    field: Vec<String>,
+
+    /// Only these figures
+    #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
+    figure: Vec<Kind>,
+
+    /// Split the figure by order by the values of this variable, and not by kinds of keys
+    #[arg(long, value_name = "VARIABLE")]
+    split: Option<String>,
+
+    /// Only requests to these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
+    #[arg(long, short, value_name = "PATTERN")]
+    domain: Vec<Pattern>,
+
+    /// Only what was logged from then on: a time (RFC 3339) or a date; needs $msec, $time_iso8601 or $time_local in the log
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    from: Option<Millis>,
+
+    /// Only what was logged before then
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    to: Option<Millis>,
+
+    /// So many domains have rows of their own, those with the most CPU, and the others one together; 0 is no limit
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    top: usize,
+
+    /// Mark what is of fewer requests than this
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    min_requests: u64,
+
+    /// How the tables are written
+    #[arg(long, short, default_value = "table")]
+    format: Format,
+
+    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+
+    /// So many domains are told apart while reading; those that come later are added to the others
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_domains: usize,
+
+    #[command(flatten)]
+    input: input::Options,
+}
+
+fn parse_format(text: &str) -> Result<LogFormat, format::Error> {
+    LogFormat::parse(text)
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let kinds = if args.figure.is_empty() { &Kind::ALL[..] } else { &args.figure };
+    let reader = match reader(args) {
+        Ok(reader) => reader,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let shared = Shared::new(args.max_domains);
+    let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
+        thread.line(args, &reader, &shared, line)
+    });
+    summary.report(&args.files);
+    let mut tally = Tally::default();
+    threads.into_iter().for_each(|thread| tally.add(thread.tally, &shared));
+
+    let names = reader.names();
+    if tally.without_cpu > 0 {
+        let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
+        complain(&format!(
+            "{} lines are without {variables}, and were left out",
+            output::grouped(tally.without_cpu)
+        ));
+    }
+    let wanted = Wanted {
+        min_requests: args.min_requests,
+        top: if args.top == 0 { usize::MAX } else { args.top },
+        is_escaped: reader.is_escaped(),
+    };
+    let mut figures: Vec<Figure> = Vec::new();
+    for kind in kinds {
+        match wanted.figure(*kind, &tally) {
+            Some(figure) => figures.push(figure),
+            None if tally.requests == 0 => {}
+            None => complain(&format!(
+                "no figure \"{}\": the log does not tell {}, which log_format needs to have",
+                kind.title(),
+                kind.variables(names)
+            )),
+        }
+    }
+    if figures.is_empty() {
+        complain(if tally.requests == 0 && tally.left_out > 0 {
+            "none of the requests is of those that were asked for"
+        } else {
+            "there is nothing to draw a figure of"
+        });
+        return Ok(ExitCode::FAILURE);
+    }
+    for figure in figures.iter().filter(|figure| figure.requests < tally.requests) {
+        complain(&format!(
+            "{} of {} requests are not in \"{}\": their lines do not tell {}",
+            output::grouped(tally.requests - figure.requests),
+            output::grouped(tally.requests),
+            figure.kind.title(),
+            figure.kind.variables(names)
+        ));
+    }
+    let head = table::Head { requests: tally.requests, min_requests: args.min_requests };
+    table::write(&figures, &head, args.format, output::stdout(), output::is_styled())?;
+    if let Some(folder) = &args.svg {
+        draw(&figures, folder)?;
+    }
+    Ok(summary.status(&args.input))
+}
+
+fn reader(args: &Args) -> anyhow::Result<Reader> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        bail!("--from must be before --to");
+    }
+    let mut names = Names::default();
+    for field in &args.field {
+        names.rename(field).context("--field")?;
+    }
+    if let Some(variable) = &args.split {
+        names.split_by(variable).context("--split")?;
+    }
+    let format = match (&args.log_format, &args.log_format_from) {
+        (Some(format), _) => format.clone(),
+        (None, Some(place)) => format_in_conf(place).with_context(|| format!("--log-format-from {place}"))?,
+        (None, None) => return Reader::of_default(names),
+    };
+    let reader = Reader::of_format(&format, names);
+    if !reader.tells(Field::CpuNs) && !reader.tells(Field::CpuSeconds) {
+        let variables = reader.names().any_of(&[Field::CpuNs, Field::CpuSeconds]);
+        let glued = match reader.glued() {
+            [] => String::new(),
+            glued => format!("; between ${} there is no text that tells them apart", glued.join(" and $")),
+        };
+        bail!("the log_format has no {variables}{glued}");
+    }
+    if args.split.is_some() && !reader.tells(Field::Split) {
+        bail!("the log_format has no ${}, which --split asks for", reader.names().name(Field::Split));
+    }
+    let times = [Field::Msec, Field::Iso8601, Field::TimeLocal];
+    if (args.from.is_some() || args.to.is_some()) && !times.iter().any(|field| reader.tells(*field)) {
+        bail!("the log_format has no {}, which --from and --to need", reader.names().any_of(&times));
+    }
+    Ok(reader)
+}
+
+fn format_in_conf(place: &str) -> anyhow::Result<LogFormat> {
+    let Some((file, name)) = place.rsplit_once(':') else { bail!("it must be CONF:NAME") };
+    Ok(LogFormat::from_conf(&fs::read(file)?, name)?)
+}
+
+fn draw(figures: &[Figure], folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    for figure in figures {
+        let file = folder.join(format!("{}.svg", figure.kind.name()));
+        let svg = chart::svg(figure).with_context(|| format!("figure {}", figure.kind.name()))?;
+        fs::write(&file, svg).with_context(|| file.display().to_string())?;
+        complain(&format!("drawn: {}", file.display()));
+    }
+    Ok(())
+}
+
+// ---- a line -------------------------------------------------------------------------------------------------------
+
+/// Why a line was not taken.
+enum Broken<'r> {
+    Misfit(Misfit<'r>),
+    NoTime,
+}
+
+impl fmt::Display for Broken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::NoTime => f.write_str("it has no time that --from and --to could go by"),
+        }
+    }
+}
+
+/// What a thread keeps from line to line.
+#[derive(Default)]
+struct Thread {
+    tally: Tally,
+    /// as it was written, and what it is
+    last_time: (Vec<u8>, Option<Millis>),
+}
+
+impl Thread {
+    fn line<'r>(
+        &mut self,
+        args: &Args,
+        reader: &'r Reader,
+        shared: &Shared,
+        line: &[u8],
+    ) -> Result<(), Broken<'r>> {
+        match reader.read(line) {
+            Ok(record) => self.record(args, &record, shared),
+            Err(Misfit::Json(error)) => {
+                // ngx_escape_json() leaves bytes that are not UTF-8 as they are, and JSON has no others
+                if let Cow::Owned(text) = String::from_utf8_lossy(line)
+                    && let Ok(record) = reader.read(text.as_bytes())
+                {
+                    return self.record(args, &record, shared);
+                }
+                Err(Broken::Misfit(Misfit::Json(error)))
+            }
+            Err(misfit) => Err(Broken::Misfit(misfit)),
+        }
+    }
+
+    fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
+        if args.from.is_some() || args.to.is_some() {
+            let time = self.time(&record.fields).ok_or(Broken::NoTime)?;
+            if args.from.is_some_and(|from| time < from) || args.to.is_some_and(|to| time >= to) {
+                self.tally.left_out += 1;
+                return Ok(());
+            }
+        }
+        if !args.domain.is_empty() && !record.domain().is_some_and(|domain| matches(&args.domain, domain)) {
+            self.tally.left_out += 1;
+            return Ok(());
+        }
+        match record.cpu_ns {
+            Some(cpu_ns) => self.tally.record(record, cpu_ns, shared),
+            None => self.tally.without_cpu += 1,
+        }
+        Ok(())
+    }
+
+    fn time(&mut self, fields: &Fields<'_>) -> Option<Millis> {
+        if let Some(seconds) = fields.get(Field::Msec) {
+            return i64::try_from(fields::nanoseconds(seconds)? / 1_000_000).ok();
+        }
+        let (text, is_local) = match fields.get(Field::Iso8601) {
+            Some(text) => (text, false),
+            None => (fields.get(Field::TimeLocal)?, true),
+        };
+        // many lines of a second follow on each other
+        if *text != *self.last_time.0 {
+            self.last_time.0 = text.to_vec();
+            let text = std::str::from_utf8(text).ok();
+            let local =
+                |text| strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).and_then(|time| time.to_timestamp());
+            let time = text
+                .and_then(|text| if is_local { local(text).ok() } else { text.parse::<Timestamp>().ok() });
+            self.last_time.1 = time.map(|time| time.as_millisecond());
+        }
+        self.last_time.1
+    }
+}
+
+/// Whether a domain is one of those asked for.
+fn matches(patterns: &[Pattern], domain: &[u8]) -> bool {
+    const OPTIONS: MatchOptions = MatchOptions {
+        case_sensitive: false,
+        require_literal_separator: false,
+        require_literal_leading_dot: false,
+    };
+    let domain = String::from_utf8_lossy(domain);
+    patterns.iter().any(|pattern| pattern.matches_with(&domain, OPTIONS))
+}

@@ -1,0 +1,430 @@
+//! What the figures are made of, and which variables of NGINX tell it.
+
+use std::fmt;
+
+use anyhow::bail;
+
+/// Something that a log line can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// CPU time of the request in nanoseconds
+    CpuNs,
+    /// the same in seconds
+    CpuSeconds,
+    /// which request of its connection it is, from 1 on
+    Order,
+    /// `HIT`, `MISS` and so on
+    Cache,
+    /// bytes sent, with the header
+    Bytes,
+    /// bytes sent, without the header
+    BodyBytes,
+    /// the domain, by configuration
+    ServerName,
+    /// the domain, as the client asked for it
+    Host,
+    /// what the first figure is split by, if it is asked for
+    Split,
+    /// the kind of key of the server's certificate
+    TlsKey,
+    /// the cipher suite, which names the kind of key up to TLS 1.2
+    Cipher,
+    /// the TLS version; `-` without TLS
+    Protocol,
+    /// `r` if the TLS session is one of an earlier connection
+    Session,
+    /// seconds since 1970
+    Msec,
+    /// as `2026-01-31T12:00:00+00:00`
+    Iso8601,
+    /// as `31/Jan/2026:12:00:00 +0000`
+    TimeLocal,
+}
+
+/// How many there are.
+const FIELDS: usize = Field::TimeLocal as usize + 1;
+
+/// The values of a line, as they stand in it. A field has none if the line does not have it, or if it has `-`, nothing or null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'a>([Option<&'a [u8]>; FIELDS]);
+
+impl<'a> Fields<'a> {
+    /// The value of a field.
+    pub fn get(&self, field: Field) -> Option<&'a [u8]> {
+        self.0[field as usize].filter(|value| !matches!(*value, b"" | b"-"))
+    }
+
+    /// Whether the line has the field, with a value or not.
+    pub fn has(&self, field: Field) -> bool {
+        self.0[field as usize].is_some()
+    }
+
+    /// Sets a value, unless the field has one.
+    pub fn set(&mut self, field: Field, value: &'a [u8]) {
+        self.0[field as usize].get_or_insert(value);
+    }
+}
+
+/// What can be given another variable with `--field`, by the name that it has there.
+const ROLES: [(&str, Field, &[Field]); 9] = [
+    // the first field gets the variable, and the others none
+    ("cpu", Field::CpuSeconds, &[Field::CpuNs]),
+    ("cpu_ns", Field::CpuNs, &[Field::CpuSeconds]),
+    ("order", Field::Order, &[]),
+    ("cache", Field::Cache, &[]),
+    ("bytes", Field::Bytes, &[Field::BodyBytes]),
+    ("domain", Field::ServerName, &[Field::Host]),
+    ("cipher", Field::Cipher, &[Field::TlsKey]),
+    ("session", Field::Session, &[]),
+    ("time", Field::Iso8601, &[Field::Msec, Field::TimeLocal]),
+];
+
+/// Which variable a field is taken from; for JSON, which member.
+#[derive(Clone, Debug)]
+pub struct Names(Vec<(String, Field)>);
+
+impl Default for Names {
+    fn default() -> Self {
+        let names = [
+            ("request_cpu_ns", Field::CpuNs),
+            ("request_cpu_time", Field::CpuSeconds),
+            ("connection_requests", Field::Order),
+            ("upstream_cache_status", Field::Cache),
+            ("bytes_sent", Field::Bytes),
+            ("body_bytes_sent", Field::BodyBytes),
+            ("server_name", Field::ServerName),
+            ("host", Field::Host),
+            ("tls_key", Field::TlsKey),
+            ("ssl_cipher", Field::Cipher),
+            ("ssl_protocol", Field::Protocol),
+            ("ssl_session_reused", Field::Session),
+            ("msec", Field::Msec),
+            ("time_iso8601", Field::Iso8601),
+            ("time_local", Field::TimeLocal),
+        ];
+        Self(names.map(|(name, field)| (name.to_owned(), field)).to_vec())
+    }
+}
+
+impl Names {
+    /// `role=variable`, as it was given on the command line.
+    pub fn rename(&mut self, role_and_name: &str) -> anyhow::Result<()> {
+        let Some((role, name)) = role_and_name.split_once('=') else {
+            bail!("invalid field \"{role_and_name}\", it must be ROLE=VARIABLE");
+        };
+        let Some((_, field, others)) = ROLES.iter().find(|(known, ..)| *known == role) else {
+            let known: Vec<&str> = ROLES.iter().map(|(known, ..)| *known).collect();
+            bail!("invalid role \"{role}\" in \"{role_and_name}\", it must be one of {}", known.join(", "));
+        };
+        self.0.retain(|(_, known)| known != field && !others.contains(known));
+        self.add(name, *field)
+    }
+
+    /// Takes what the first figure is split by from this variable.
+    pub fn split_by(&mut self, name: &str) -> anyhow::Result<()> {
+        self.0.retain(|(_, known)| !matches!(known, Field::TlsKey | Field::Cipher));
+        self.add(name, Field::Split)
+    }
+
+    fn add(&mut self, name: &str, field: Field) -> anyhow::Result<()> {
+        let name = name.strip_prefix('$').unwrap_or(name);
+        if name.is_empty() {
+            bail!("the name of a variable is missing");
+        }
+        self.0.push((name.to_owned(), field));
+        Ok(())
+    }
+
+    /// The fields that a variable tells.
+    pub fn fields(&self, name: &[u8]) -> impl Iterator<Item = Field> {
+        self.0
+            .iter()
+            .filter(move |(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+            .map(|(_, field)| *field)
+    }
+
+    /// The name of the variable that a field is taken from.
+    pub fn name(&self, field: Field) -> &str {
+        self.0.iter().find(|(_, known)| *known == field).map_or("-", |(name, _)| name)
+    }
+
+    /// The names of those fields that have one, for a message.
+    pub fn any_of(&self, fields: &[Field]) -> String {
+        let known = self.0.iter().filter(|(_, field)| fields.contains(field));
+        known.map(|(name, _)| format!("${name}")).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+// ---- values -------------------------------------------------------------------------------------------------------
+
+/// A value that is not what its field has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// the field that has it
+    pub field: Field,
+    /// the value, or how it begins
+    pub value: String,
+}
+
+impl Invalid {
+    fn new(field: Field, value: &[u8]) -> Self {
+        let shown = value.get(..40).unwrap_or(value);
+        let dots = if shown.len() < value.len() { "…" } else { "" };
+        Self { field, value: format!("{}{dots}", String::from_utf8_lossy(shown)) }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.field {
+            Field::CpuNs => "CPU time in nanoseconds",
+            Field::CpuSeconds => "CPU time in seconds",
+            Field::Order => "order in a connection",
+            Field::Bytes | Field::BodyBytes => "number of bytes",
+            _ => "time",
+        };
+        write!(f, "\"{}\" is no {what}", self.value)
+    }
+}
+
+/// What the figures take from a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// nanoseconds of CPU; none if the line has `-`
+    pub cpu_ns: Option<u64>,
+    /// which request of its connection it is
+    pub order: Option<u64>,
+    /// bytes that were sent
+    pub bytes: Option<u64>,
+    /// all other values
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// Reads the numbers among the fields.
+    pub fn read_numbers(&mut self) -> Result<(), Invalid> {
+        let fields = &self.fields;
+        let number = |field, parse: fn(&[u8]) -> Option<u64>| match fields.get(field) {
+            None => Ok(None),
+            Some(value) => parse(value).map(Some).ok_or_else(|| Invalid::new(field, value)),
+        };
+        self.cpu_ns = match number(Field::CpuNs, integer)? {
+            None => number(Field::CpuSeconds, nanoseconds)?,
+            ns => ns,
+        };
+        self.bytes = match number(Field::Bytes, integer)? {
+            None => number(Field::BodyBytes, integer)?,
+            bytes => bytes,
+        };
+        self.order = number(Field::Order, integer)?;
+        Ok(())
+    }
+
+    /// The domain; none if the line does not tell.
+    pub fn domain(&self) -> Option<&'a [u8]> {
+        self.fields.get(Field::ServerName).or_else(|| self.fields.get(Field::Host))
+    }
+}
+
+/// Digits.
+pub fn integer(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut number: u64 = 0;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    Some(number)
+}
+
+/// Seconds with decimals as nanoseconds; what is smaller is cut off. Other programs than NGINX may have written them with an
+/// exponent.
+pub fn nanoseconds(text: &[u8]) -> Option<u64> {
+    decimal(text).or_else(|| {
+        let with_exponent = text.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        let seconds: f64 = std::str::from_utf8(text).ok().filter(|_| with_exponent)?.parse().ok()?;
+        (0.0..=1e10).contains(&seconds).then_some((seconds * 1e9).round() as u64)
+    })
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    let (whole, decimals) = match memchr::memchr(b'.', text) {
+        Some(point) => (text.get(..point)?, text.get(point + 1..)?),
+        None => (text, &[][..]),
+    };
+    let mut ns = integer(whole)?;
+    for at in 0..9 {
+        let digit = match decimals.get(at) {
+            Some(byte) => byte.wrapping_sub(b'0'),
+            None => 0,
+        };
+        if digit > 9 {
+            return None;
+        }
+        ns = ns.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    if decimals.iter().skip(9).any(|byte| !byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(ns)
+}
+
+/// A value as it was before NGINX wrote it: `\xHH` of `escape=default` and what JSON has are turned back. A backslash that begins
+/// neither stays; NGINX writes none such but with `escape=none`.
+pub fn unescape(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, escaped) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let mut put = |byte: u8, len| {
+            out.push(byte);
+            len
+        };
+        let taken = match escaped.get(1) {
+            Some(b'x') => hex(escaped.get(2..4)).map(|code| put(code as u8, 4)),
+            Some(b'u') => hex(escaped.get(2..6)).map(|code| utf16(code, escaped.get(6..), &mut out)),
+            Some(b'n') => Some(put(b'\n', 2)),
+            Some(b'r') => Some(put(b'\r', 2)),
+            Some(b't') => Some(put(b'\t', 2)),
+            Some(b'b') => Some(put(8, 2)),
+            Some(b'f') => Some(put(12, 2)),
+            Some(&byte @ (b'\\' | b'"' | b'/')) => Some(put(byte, 2)),
+            _ => None,
+        };
+        let taken = taken.unwrap_or_else(|| {
+            out.push(b'\\');
+            1
+        });
+        rest = escaped.get(taken..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The number that these digits are.
+fn hex(digits: Option<&[u8]>) -> Option<u32> {
+    let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Appends the character of `\uXXXX`, or of two of them; how long that is in the value.
+fn utf16(code: u32, rest: Option<&[u8]>, out: &mut Vec<u8>) -> usize {
+    let low = match rest {
+        Some([b'\\', b'u', digits @ ..]) => hex(digits.get(..4)),
+        _ => None,
+    };
+    let (code, taken) = match low {
+        Some(low @ 0xdc00..=0xdfff) if (0xd800..0xdc00).contains(&code) => {
+            (0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00), 12)
+        }
+        _ => (code, 6),
+    };
+    let mut buffer = [0; 4];
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn seconds_are_read_to_the_nanosecond() {
+        for (text, ns) in [
+            ("0.000169292", Some(169_292)),
+            ("0", Some(0)),
+            ("12", Some(12_000_000_000)),
+            ("1.5", Some(1_500_000_000)),
+            ("1.", Some(1_000_000_000)),
+            ("0.0000000019", Some(1)),
+            ("18446744073.709551615", Some(u64::MAX)),
+            ("18446744073.709551616", None),
+            ("99999999999999999999", None),
+            (".5", None),
+            ("-1", None),
+            ("1e3", Some(1_000_000_000_000)),
+            ("1.69292e-4", Some(169_292)),
+            ("-1e3", None),
+            ("1e30", None),
+            ("e", None),
+            ("0.00a", None),
+            ("0.0000000001a", None),
+            ("", None),
+        ] {
+            assert_eq!(nanoseconds(text.as_bytes()), ns, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_can_be_taken_from_another_variable() {
+        let mut names = Names::default();
+        names.rename("cpu=my_cpu").unwrap();
+        names.rename("domain=$tenant").unwrap();
+        names.split_by("tenant").unwrap();
+        assert_eq!(names.fields(b"my_cpu").collect::<Vec<_>>(), [Field::CpuSeconds]);
+        assert_eq!(names.fields(b"tenant").collect::<Vec<_>>(), [Field::ServerName, Field::Split]);
+        for gone in ["request_cpu_ns", "request_cpu_time", "host", "server_name", "tls_key"] {
+            assert_eq!(names.fields(gone.as_bytes()).count(), 0, "{gone}");
+        }
+        let message = |text: &str| Names::default().rename(text).unwrap_err().to_string();
+        assert_eq!(message("cpu"), "invalid field \"cpu\", it must be ROLE=VARIABLE");
+        assert!(
+            message("cpus=x")
+                .starts_with("invalid role \"cpus\" in \"cpus=x\", it must be one of cpu, cpu_ns,")
+        );
+        assert_eq!(message("cpu="), "the name of a variable is missing");
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_number_and_no_fault() {
+        let mut fields = Fields::default();
+        fields.set(Field::CpuSeconds, b"-");
+        fields.set(Field::Order, b"");
+        fields.set(Field::Bytes, b"12");
+        fields.set(Field::Bytes, b"13");
+        let mut record = Record { fields, ..Record::default() };
+        record.read_numbers().unwrap();
+        assert_eq!((record.cpu_ns, record.order, record.bytes), (None, None, Some(12)));
+        assert!(fields.has(Field::Order) && !fields.has(Field::Cache));
+        record.fields.set(Field::CpuNs, b"twelve");
+        assert_eq!(
+            record.read_numbers().unwrap_err().to_string(),
+            "\"twelve\" is no CPU time in nanoseconds"
+        );
+    }
+
+    #[test]
+    fn escaped_values_are_turned_back() {
+        for (written, value) in [
+            (r"a\x22b\x5C\xff", &b"a\"b\\\xff"[..]),
+            (r#"\"\\\/\n\r\t\b\f\u001F"#, b"\"\\/\n\r\t\x08\x0c\x1f"),
+            (r"\u00e9\uD83D\uDE00\ud83d", "é😀\u{fffd}".as_bytes()),
+            (r"\x\xg0\q\", br"\x\xg0\q\"),
+            (r"\u12", br"\u12"),
+        ] {
+            assert_eq!(unescape(written.as_bytes()), value, "{written}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_it_panic(value in any::<Vec<u8>>()) {
+            let _ = (integer(&value), nanoseconds(&value), unescape(&value));
+        }
+
+        #[test]
+        fn seconds_as_nginx_writes_them_are_exact(ns in any::<u64>()) {
+            let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+            prop_assert_eq!(nanoseconds(text.as_bytes()), Some(ns));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The four figures: what moves CPU per request.
+
+use std::cmp::Reverse;
+
+use super::cell::{Cell, Ratio};
+use super::fields::{Field, Names, unescape};
+use super::tally::{ORDERS, Orders, SIZES, Tally};
+
+/// A figure.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// CPU per request, by its order in the connection
+    Order,
+    /// CPU per request, by cache status
+    Cache,
+    /// CPU per request, by response size
+    Size,
+    /// CPU seconds per GB, by domain
+    Domain,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Order, Self::Cache, Self::Size, Self::Domain];
+
+    /// As it is asked for, and as files are named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Cache => "cache",
+            Self::Size => "size",
+            Self::Domain => "domain",
+        }
+    }
+
+    /// What stands above it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Order => "CPU per request, by its order in the connection",
+            Self::Cache => "CPU per request, by cache status",
+            Self::Size => "CPU per request, by response size",
+            Self::Domain => "CPU seconds per GB, by domain",
+        }
+    }
+
+    /// The fields that it is made of, besides CPU: of each list, one at least.
+    fn needs(self) -> &'static [&'static [Field]] {
+        match self {
+            Self::Order => &[&[Field::Order]],
+            Self::Cache => &[&[Field::Cache]],
+            Self::Size => &[&[Field::Bytes, Field::BodyBytes]],
+            Self::Domain => &[&[Field::ServerName, Field::Host], &[Field::Bytes, Field::BodyBytes]],
+        }
+    }
+
+    /// The variables that it is made of.
+    pub fn variables(self, names: &Names) -> String {
+        self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// A figure with its numbers.
+pub struct Figure {
+    /// which one
+    pub kind: Kind,
+    /// in the order in which they are shown
+    pub bars: Vec<Bar>,
+    /// requests of all bars
+    pub requests: u64,
+    /// what a reader has to know
+    pub notes: Vec<String>,
+}
+
+/// A bar of a figure, and a row of its table.
+pub struct Bar {
+    /// whose requests, where the figure has groups
+    pub group: Option<String>,
+    /// order, cache status, size or domain
+    pub name: String,
+    /// how many
+    pub requests: u64,
+    /// nanoseconds of all together
+    pub cpu_ns: u64,
+    /// bytes of all together, where they are known
+    pub bytes: Option<u64>,
+    /// nanoseconds per request, or seconds per GB
+    pub value: f64,
+    /// half the width of its 95 % interval
+    pub margin: Option<f64>,
+    /// nanoseconds that 50, 95 and 99 % of the requests do not exceed
+    pub percentiles: Option<[u64; 3]>,
+    /// whether there are too few requests to rely on it
+    pub is_few: bool,
+}
+
+/// What is wanted of the figures.
+pub struct Wanted {
+    /// bars of fewer requests are marked
+    pub min_requests: u64,
+    /// so many domains have bars of their own
+    pub top: usize,
+    /// whether names have to be turned back to what they were before they were written
+    pub is_escaped: bool,
+}
+
+/// So many groups have bars of their own.
+const MAX_GROUPS: usize = 6;
+
+impl Wanted {
+    /// A figure; none where no line tells what it needs.
+    pub fn figure(&self, kind: Kind, tally: &Tally) -> Option<Figure> {
+        let mut notes = Vec::new();
+        let bars = match kind {
+            Kind::Order => self.orders(tally, &mut notes),
+            Kind::Cache => self.statuses(tally),
+            Kind::Size => self.sizes(tally, &mut notes),
+            Kind::Domain => self.domains(tally, &mut notes),
+        };
+        let requests: u64 = bars.iter().map(|bar| bar.requests).sum();
+        (requests > 0).then_some(Figure { kind, bars, requests, notes })
+    }
+
+    fn orders(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+        let requests = |row: &Orders| row.cells.iter().map(|cell| cell.requests).sum::<u64>();
+        let mut rows: Vec<&Orders> = tally.orders.iter().collect();
+        rows.sort_by_key(|row| (Reverse(requests(row)), &row.group, row.is_resumed));
+        let (shown, rest) = rows.split_at(if rows.len() > MAX_GROUPS { MAX_GROUPS - 1 } else { rows.len() });
+        let mut groups: Vec<(String, Vec<Cell>)> =
+            shown.iter().map(|row| (self.group(row), row.cells.to_vec())).collect();
+        groups.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if !rest.is_empty() {
+            let mut cells = vec![Cell::default(); ORDERS.len()];
+            for row in rest {
+                cells.iter_mut().zip(&row.cells).for_each(|(sum, cell)| sum.add(cell));
+            }
+            notes.push(format!("{} groups with fewer requests are together", rest.len()));
+            groups.push(("all others".to_owned(), cells));
+        }
+        let bars = groups.iter().flat_map(|(group, cells)| {
+            let bar =
+                |(name, cell)| self.bar(Some(group.clone()).filter(|group| !group.is_empty()), name, cell);
+            ORDERS.into_iter().zip(cells).filter_map(bar)
+        });
+        bars.collect()
+    }
+
+    fn group(&self, row: &Orders) -> String {
+        let name = self.text(&row.group);
+        match (row.is_resumed, name.is_empty()) {
+            (false, _) => name,
+            (true, true) => "resumed".to_owned(),
+            (true, false) => format!("{name}, resumed"),
+        }
+    }
+
+    fn statuses(&self, tally: &Tally) -> Vec<Bar> {
+        let mut statuses: Vec<_> = tally.statuses.iter().collect();
+        // hits first, then what had to be fetched; others by their names
+        let place = |name: &[u8]| {
+            [&b"HIT"[..], b"STALE", b"UPDATING", b"REVALIDATED", b"EXPIRED", b"MISS", b"BYPASS"]
+                .iter()
+                .position(|known| *known == name)
+                .unwrap_or(usize::MAX)
+        };
+        statuses.sort_by_key(|(name, _)| (place(name), name));
+        statuses.iter().filter_map(|(name, cell)| self.bar(None, &self.text(name), cell)).collect()
+    }
+
+    fn sizes(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+        if tally.has_body_sizes {
+            notes.push("sizes are those of bodies, without headers".to_owned());
+        }
+        SIZES.into_iter().zip(&tally.sizes).filter_map(|(name, cell)| self.bar(None, name, cell)).collect()
+    }
+
+    fn domains(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+        let mut domains: Vec<(&[u8], &Ratio)> =
+            tally.domains.iter().map(|(name, ratio)| (name.as_slice(), ratio)).collect();
+        domains.sort_by_key(|(name, ratio)| (Reverse(ratio.cpu_ns), *name));
+        let (shown, rest) = domains.split_at(self.top.min(domains.len()));
+        let mut bars: Vec<Bar> =
+            shown.iter().filter_map(|(name, ratio)| self.ratio(&self.text(name), ratio)).collect();
+        // those without bytes last
+        let value = |bar: &Bar| if bar.value.is_nan() { -1.0 } else { bar.value };
+        bars.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| a.name.cmp(&b.name)));
+        let mut others = tally.other_domains;
+        rest.iter().for_each(|(_, ratio)| others.add(ratio));
+        if tally.other_domains.requests > 0 {
+            notes.push(format!(
+                "{} domains were told apart; those that came later are among \"all others\" (--max-domains)",
+                domains.len()
+            ));
+        }
+        bars.extend(self.ratio("all others", &others));
+        if tally.has_body_sizes {
+            notes.push("bytes are those of bodies, without headers".to_owned());
+        }
+        bars
+    }
+
+    fn bar(&self, group: Option<String>, name: &str, cell: &Cell) -> Option<Bar> {
+        Some(Bar {
+            group,
+            name: name.to_owned(),
+            requests: cell.requests,
+            cpu_ns: cell.cpu_ns,
+            bytes: None,
+            value: cell.mean_ns()?,
+            margin: cell.margin_ns(),
+            percentiles: cell.percentiles_ns(),
+            is_few: cell.requests < self.min_requests,
+        })
+    }
+
+    /// None without requests; with requests that had no bytes, there is no value.
+    fn ratio(&self, name: &str, ratio: &Ratio) -> Option<Bar> {
+        (ratio.requests > 0).then(|| Bar {
+            group: None,
+            name: name.to_owned(),
+            requests: ratio.requests,
+            cpu_ns: ratio.cpu_ns,
+            bytes: Some(ratio.bytes),
+            value: ratio.seconds_per_gb().unwrap_or(f64::NAN),
+            margin: ratio.margin(),
+            percentiles: None,
+            is_few: ratio.requests < self.min_requests,
+        })
+    }
+
+    fn text(&self, name: &[u8]) -> String {
+        let name = if self.is_escaped { unescape(name) } else { name.to_vec() };
+        String::from_utf8_lossy(&name).into_owned()
+    }
+}

@@ -1,0 +1,360 @@
+//! NGINX's `log_format`: what it is made of, as `ngx_http_log_compile_format` reads it.
+
+use std::fmt;
+use std::iter::Peekable;
+use std::slice::Iter;
+
+/// How the values of variables are written; the `escape=` of `log_format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Escape {
+    /// `"`, `\`, control characters and bytes from 0x7f on as `\xHH`; `-` for what is not there
+    #[default]
+    Default,
+    /// as in JSON strings; nothing for what is not there
+    Json,
+    /// as they are
+    None,
+}
+
+/// A part of a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// text that is the same in each line
+    Text(Vec<u8>),
+    /// the value of a variable, by its name in lower case, without `$`
+    Variable(String),
+}
+
+/// A log format, which no text follows on another text in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFormat {
+    /// how values are written
+    pub escape: Escape,
+    /// what stands in a line, in order
+    pub pieces: Vec<Piece>,
+}
+
+/// Why a text is no log format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// a word after `escape=` that NGINX does not know
+    UnknownEscape(String),
+    /// `${` without `}`
+    OpenBracket(String),
+    /// `$` without a name
+    NoName(String),
+    /// no variable at all
+    NoVariable,
+    /// a quote that does not end, or something that follows on a quote
+    Quotes,
+    /// the configuration has no format of that name
+    NotFound(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownEscape(word) => {
+                write!(f, "unknown log format escaping \"{word}\", it must be default, json or none")
+            }
+            Self::OpenBracket(name) => write!(f, "the closing bracket in \"{name}\" variable is missing"),
+            Self::NoName(text) => write!(f, "invalid parameter \"{text}\": a name must follow \"$\""),
+            Self::NoVariable => write!(f, "there is no variable in it"),
+            Self::Quotes => write!(f, "its quotes do not match"),
+            Self::NotFound(name) => write!(f, "there is no log_format \"{name}\" in it"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl LogFormat {
+    /// A format as it stands in nginx.conf: the whole directive; what follows its name, which are pieces in single quotes, with
+    /// `escape=` before them or not; or only what stands between the quotes.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        let is_directive = text.strip_prefix("log_format").is_some_and(|rest| rest.starts_with(is_space));
+        if is_directive || text.starts_with('\'') || text.starts_with("escape=") {
+            let mut tokens = Tokens::new(text.as_bytes());
+            let words = tokens.directive()?.unwrap_or_default();
+            return Self::compile(words.get(if is_directive { 2 } else { 0 }..).unwrap_or_default());
+        }
+        Self::compile(&[unescape(text.as_bytes())])
+    }
+
+    /// The format of that name in a configuration file. Files that it includes are not read.
+    pub fn from_conf(conf: &[u8], name: &str) -> Result<Self, Error> {
+        let mut tokens = Tokens::new(conf);
+        while let Some(words) = tokens.directive()? {
+            if let [directive, found, pieces @ ..] = words.as_slice()
+                && directive == b"log_format"
+                && found == name.as_bytes()
+            {
+                return Self::compile(pieces);
+            }
+        }
+        Err(Error::NotFound(name.to_owned()))
+    }
+
+    /// The arguments of `log_format` without the name.
+    fn compile(words: &[Vec<u8>]) -> Result<Self, Error> {
+        let (escape, words) = match words.split_first() {
+            Some((first, rest)) if first.starts_with(b"escape=") => (escape(first)?, rest),
+            _ => (Escape::Default, words),
+        };
+        let mut pieces: Vec<Piece> = Vec::new();
+        for word in words {
+            let mut rest = word.as_slice();
+            while !rest.is_empty() {
+                rest = match rest.strip_prefix(b"$") {
+                    Some(after) => variable(after, &mut pieces)?,
+                    None => {
+                        let (text, after) = rest.split_at(memchr::memchr(b'$', rest).unwrap_or(rest.len()));
+                        match pieces.last_mut() {
+                            Some(Piece::Text(before)) => before.extend_from_slice(text),
+                            _ => pieces.push(Piece::Text(text.to_vec())),
+                        }
+                        after
+                    }
+                };
+            }
+        }
+        if !pieces.iter().any(|piece| matches!(piece, Piece::Variable(_))) {
+            return Err(Error::NoVariable);
+        }
+        Ok(Self { escape, pieces })
+    }
+}
+
+fn escape(word: &[u8]) -> Result<Escape, Error> {
+    match word.strip_prefix(b"escape=") {
+        Some(b"default") => Ok(Escape::Default),
+        Some(b"json") => Ok(Escape::Json),
+        Some(b"none") => Ok(Escape::None),
+        other => Err(Error::UnknownEscape(lossy(other.unwrap_or(word)))),
+    }
+}
+
+/// `name…` or `{name}…`, what follows on a `$`.
+fn variable<'a>(after: &'a [u8], pieces: &mut Vec<Piece>) -> Result<&'a [u8], Error> {
+    let bracketed = after.strip_prefix(b"{");
+    let named = bracketed.unwrap_or(after);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let (name, mut rest) = named.split_at(named.iter().take_while(|byte| is_name(byte)).count());
+    if bracketed.is_some() {
+        rest = rest.strip_prefix(b"}").ok_or_else(|| Error::OpenBracket(lossy(named)))?;
+    }
+    if name.is_empty() {
+        return Err(Error::NoName(format!("${}", lossy(after))));
+    }
+    // ngx_http_get_variable_index() knows no difference between upper and lower case
+    pieces.push(Piece::Variable(lossy(name).to_ascii_lowercase()));
+    Ok(rest)
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+// ---- words of a configuration -------------------------------------------------------------------------------------
+
+/// The directives of a configuration, as `ngx_conf_read_token` reads them; blocks are not told from what is in them.
+struct Tokens<'a> {
+    rest: Peekable<Iter<'a, u8>>,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(conf: &'a [u8]) -> Self {
+        Self { rest: conf.iter().peekable() }
+    }
+
+    /// The words of the next directive, without quotes; nothing at the end. A last one without `;` is one as well.
+    fn directive(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => {}
+                b'#' => while self.rest.next().is_some_and(|byte| *byte != b'\n') {},
+                b';' | b'}' => return Ok(Some(words)),
+                b'{' => {
+                    if words.first().is_some_and(|word| word.ends_with(b"_by_lua_block")) {
+                        self.skip_block();
+                    }
+                    return Ok(Some(words));
+                }
+                b'"' | b'\'' => words.push(self.quoted(byte)?),
+                _ => words.push(self.plain(byte)),
+            }
+        }
+        Ok(Some(words).filter(|words| !words.is_empty()))
+    }
+
+    fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, Error> {
+        let mut word = Vec::new();
+        loop {
+            match self.rest.next() {
+                None => return Err(Error::Quotes),
+                Some(b'\\') => word.extend([b'\\'].into_iter().chain(self.rest.next().copied())),
+                Some(&byte) if byte == quote => break,
+                Some(&byte) => word.push(byte),
+            }
+        }
+        match self.rest.peek() {
+            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(unescape(&word)),
+            Some(_) => Err(Error::Quotes),
+        }
+    }
+
+    fn plain(&mut self, first: u8) -> Vec<u8> {
+        let mut word = vec![first];
+        let mut is_escaped = first == b'\\';
+        while let Some(&&byte) = self.rest.peek() {
+            let is_variable = byte == b'{' && word.last() == Some(&b'$');
+            if !is_escaped && !is_variable && matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{') {
+                break;
+            }
+            is_escaped = !is_escaped && byte == b'\\';
+            word.push(byte);
+            self.rest.next();
+        }
+        unescape(&word)
+    }
+
+    /// Up to the bracket that belongs to one that was read already. What stands between them is Lua.
+    fn skip_block(&mut self) {
+        let mut depth = 1;
+        while depth > 0 {
+            match self.rest.next() {
+                None => return,
+                Some(b'{') => depth += 1,
+                Some(b'}') => depth -= 1,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// The backslashes that `ngx_conf_read_token` takes away; others stay.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len());
+    let mut bytes = word.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        let escaped = match (byte, bytes.peek()) {
+            (b'\\', Some(b'"' | b'\'' | b'\\')) => bytes.peek().copied(),
+            (b'\\', Some(b't')) => Some(b'\t'),
+            (b'\\', Some(b'r')) => Some(b'\r'),
+            (b'\\', Some(b'n')) => Some(b'\n'),
+            _ => None,
+        };
+        match escaped {
+            Some(escaped) => {
+                bytes.next();
+                out.push(escaped);
+            }
+            None => out.push(byte),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.as_bytes().to_vec())
+    }
+
+    fn variable(name: &str) -> Piece {
+        Piece::Variable(name.to_owned())
+    }
+
+    #[test]
+    fn a_format_is_texts_and_variables() {
+        let format = LogFormat::parse(r#"$remote_addr - [$time_local] "${request}x" $STATUS"#).unwrap();
+        assert_eq!(format.escape, Escape::Default);
+        assert_eq!(
+            format.pieces,
+            [
+                variable("remote_addr"),
+                text(" - ["),
+                variable("time_local"),
+                text("] \""),
+                variable("request"),
+                text("x\" "),
+                variable("status"),
+            ]
+        );
+    }
+
+    #[test]
+    fn pieces_in_quotes_follow_on_each_other_without_a_space() {
+        let expected = LogFormat::parse(r#"$host "$request" $status"#).unwrap();
+        for text in [
+            r#"'$host "$request" $status'"#,
+            "'$host '\n    '\"$request\" '  '$status'",
+            "'$host \"$request\" $status';",
+            "log_format cpu '$host ' \"\\\"$request\\\" \" $status;",
+            "log_format  cpu escape=default '$host \"$request\" $status';",
+            r#"escape=default '$host "$request" $status'"#,
+        ] {
+            assert_eq!(LogFormat::parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn escaping_is_part_of_a_format() {
+        let format = LogFormat::parse(r#"escape=json '{"host":"$host"}'"#).unwrap();
+        assert_eq!(format.escape, Escape::Json);
+        assert_eq!(format.pieces, [text("{\"host\":\""), variable("host"), text("\"}")]);
+        assert_eq!(LogFormat::parse("escape=none '$a\\t$b\\d'").unwrap().pieces[1], text("\t"));
+    }
+
+    #[test]
+    fn what_nginx_refuses_is_refused() {
+        let message = |text: &str| LogFormat::parse(text).unwrap_err().to_string();
+        assert_eq!(
+            message("escape=xml '$host'"),
+            "unknown log format escaping \"xml\", it must be default, json or none"
+        );
+        assert_eq!(message("${host"), "the closing bracket in \"host\" variable is missing");
+        assert_eq!(message("a $ b"), "invalid parameter \"$ b\": a name must follow \"$\"");
+        assert_eq!(message("a$"), "invalid parameter \"$\": a name must follow \"$\"");
+        assert_eq!(message("combined"), "there is no variable in it");
+        assert_eq!(message("'$host"), "its quotes do not match");
+        assert_eq!(message("'$host'x"), "its quotes do not match");
+        assert_eq!(message(""), "there is no variable in it");
+    }
+
+    #[test]
+    fn a_format_is_found_in_a_configuration() {
+        let conf = br#"
+            # log_format cpu '$commented';
+            http {
+                server { location ~ ^/a{2} { return 200 "it's"; } }
+                init_by_lua_block { local s = { "it's" } }
+                log_format other '$other';
+                log_format cpu '$host '
+                               '"$request"'; # the rest of the line
+            }"#;
+        let format = LogFormat::from_conf(conf, "cpu").unwrap();
+        assert_eq!(format, LogFormat::parse(r#"$host "$request""#).unwrap());
+        let error = LogFormat::from_conf(conf, "main").unwrap_err();
+        assert_eq!(error.to_string(), "there is no log_format \"main\" in it");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+            let _ = LogFormat::parse(&text);
+            let _ = LogFormat::parse(&format!("'{text}'"));
+            let _ = LogFormat::parse(&format!("log_format {text}"));
+            let _ = LogFormat::from_conf(&bytes, "cpu");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Adds up requests by what moves their CPU, in several threads at once.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+
+use super::cell::{Cell, Ratio};
+use super::fields::{Field, Record};
+
+/// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
+pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
+
+/// The orders in a connection that are told apart.
+pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
+
+/// So many values of the variable that the first figure is split by are told apart.
+const MAX_GROUPS: usize = 64;
+
+/// NGINX has nine cache statuses, and a variable of the user's own may have others.
+const MAX_STATUSES: usize = 64;
+
+/// Longer names are cut there, as in the module's zones.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The first names that come, up to a number. Names are admitted for all threads at once, so that each name's requests are
+/// all under it, or all among the others.
+pub struct Names {
+    admitted: Mutex<HashSet<Box<[u8]>>>,
+    most: usize,
+}
+
+impl Names {
+    /// Room for so many.
+    pub fn new(most: usize) -> Self {
+        Self { admitted: Mutex::default(), most }
+    }
+
+    fn admit(&self, name: &[u8]) -> bool {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if admitted.contains(name) {
+            return true;
+        }
+        if admitted.len() < self.most {
+            return admitted.insert(name.into());
+        }
+        false
+    }
+}
+
+/// What all threads share.
+pub struct Shared {
+    /// of domains
+    pub domains: Names,
+    /// of the groups of the first figure
+    pub groups: Names,
+    /// of cache statuses
+    pub statuses: Names,
+}
+
+impl Shared {
+    /// Room for so many domains.
+    pub fn new(max_domains: usize) -> Self {
+        Self {
+            domains: Names::new(max_domains),
+            groups: Names::new(MAX_GROUPS),
+            statuses: Names::new(MAX_STATUSES),
+        }
+    }
+}
+
+/// The group of connections without TLS.
+const PLAIN: &[u8] = b"no TLS";
+
+/// The group of connections with TLS, where the log does not tell the key.
+const TLS: &[u8] = b"TLS";
+
+/// What came when there were too many names.
+pub const OTHERS: &[u8] = b"others";
+
+/// The requests without a cache, as in the module's status.
+const NO_CACHE: &[u8] = b"NONE";
+
+/// The group of the first figure that a request belongs to; empty if the log knows no groups.
+fn group<'a>(record: &Record<'a>) -> &'a [u8] {
+    let fields = &record.fields;
+    if let Some(name) = fields.get(Field::Split).or_else(|| fields.get(Field::TlsKey)) {
+        return name;
+    }
+    if fields.has(Field::Split) {
+        return b"-";
+    }
+    let protocol = fields.get(Field::Protocol);
+    match fields.get(Field::Cipher) {
+        Some(cipher) => key_of_cipher(cipher).unwrap_or(TLS),
+        None if protocol.is_some() => TLS,
+        None if fields.has(Field::Protocol) || fields.has(Field::Cipher) => PLAIN,
+        None if fields.has(Field::TlsKey) => b"-",
+        None => b"",
+    }
+}
+
+/// The key that a cipher suite of TLS up to 1.2 has the server sign with. Later ones say nothing of it.
+fn key_of_cipher(cipher: &[u8]) -> Option<&'static [u8]> {
+    let has = |word: &[u8]| cipher.windows(word.len()).any(|part| part == word);
+    if has(b"ECDSA") {
+        Some(b"ECDSA")
+    } else if cipher.starts_with(b"TLS_") || has(b"PSK") || has(b"ADH") || has(b"AECDH") || has(b"DSS") {
+        None
+    } else {
+        // also those that do not name it, such as AES128-SHA
+        Some(b"RSA")
+    }
+}
+
+/// What a thread has added up, and in the end all.
+#[derive(Default)]
+pub struct Tally {
+    /// requests that were taken into the figures, as far as their lines tell what a figure needs
+    pub requests: u64,
+    /// nanoseconds of CPU of them
+    pub cpu_ns: u64,
+    /// lines without a CPU time
+    pub without_cpu: u64,
+    /// lines of domains or times that were not asked for
+    pub left_out: u64,
+    /// by group, and in it by order
+    pub orders: Vec<Orders>,
+    /// by cache status
+    pub statuses: Vec<(Box<[u8]>, Cell)>,
+    /// by size
+    pub sizes: [Cell; SIZES.len()],
+    /// whether a size is that of the body, since the line did not have more
+    pub has_body_sizes: bool,
+    /// by domain
+    pub domains: HashMap<Vec<u8>, Ratio>,
+    /// of domains that came when there were too many
+    pub other_domains: Ratio,
+}
+
+/// A group of the first figure.
+pub struct Orders {
+    /// whose requests; see [`group`]
+    pub group: Box<[u8]>,
+    /// whether the TLS session is one of an earlier connection
+    pub is_resumed: bool,
+    /// by order
+    pub cells: [Cell; ORDERS.len()],
+}
+
+impl Tally {
+    /// Adds a request.
+    pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &Shared) {
+        self.requests += 1;
+        self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
+        if let Some(order) = record.order {
+            let is_resumed = record.fields.get(Field::Session) == Some(b"r");
+            let cells = &mut self.orders(group(record), is_resumed, shared).cells;
+            if let Some(cell) = order.checked_sub(1).and_then(|at| cells.get_mut(at.min(3) as usize)) {
+                cell.record(cpu_ns);
+            }
+        }
+        if record.fields.has(Field::Cache) {
+            self.status(record.fields.get(Field::Cache).unwrap_or(NO_CACHE), shared).record(cpu_ns);
+        }
+        let Some(bytes) = record.bytes else { return };
+        self.has_body_sizes |= record.fields.get(Field::Bytes).is_none();
+        if let Some(cell) = self.sizes.get_mut(size_class(bytes)) {
+            cell.record(cpu_ns);
+        }
+        if let Some(domain) = record.domain() {
+            self.domain(cut(domain), shared).record(cpu_ns, bytes);
+        }
+    }
+
+    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut Orders {
+        let group = cut(group);
+        let find = |rows: &[Orders], group: &[u8]| {
+            rows.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed)
+        };
+        let at = find(&self.orders, group).unwrap_or_else(|| {
+            let group = if shared.groups.admit(group) { group } else { OTHERS };
+            find(&self.orders, group).unwrap_or_else(|| {
+                self.orders.push(Orders { group: group.into(), is_resumed, cells: Default::default() });
+                self.orders.len() - 1
+            })
+        });
+        &mut self.orders[at]
+    }
+
+    fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
+        let status = cut(status);
+        let find =
+            |rows: &[(Box<[u8]>, Cell)], status: &[u8]| rows.iter().position(|(name, _)| **name == *status);
+        let at = find(&self.statuses, status).unwrap_or_else(|| {
+            let status = if shared.statuses.admit(status) { status } else { OTHERS };
+            find(&self.statuses, status).unwrap_or_else(|| {
+                self.statuses.push((status.into(), Cell::default()));
+                self.statuses.len() - 1
+            })
+        });
+        &mut self.statuses[at].1
+    }
+
+    fn domain(&mut self, domain: &[u8], shared: &Shared) -> &mut Ratio {
+        match self.domains.entry_ref(domain) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) if shared.domains.admit(domain) => entry.insert(Ratio::default()),
+            EntryRef::Vacant(_) => &mut self.other_domains,
+        }
+    }
+
+    /// Adds what another thread has added up.
+    pub fn add(&mut self, other: Self, shared: &Shared) {
+        self.requests += other.requests;
+        self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
+        self.without_cpu += other.without_cpu;
+        self.left_out += other.left_out;
+        self.has_body_sizes |= other.has_body_sizes;
+        for row in other.orders {
+            let mine = self.orders(&row.group, row.is_resumed, shared);
+            mine.cells.iter_mut().zip(&row.cells).for_each(|(mine, cell)| mine.add(cell));
+        }
+        for (status, cell) in other.statuses {
+            self.status(&status, shared).add(&cell);
+        }
+        self.sizes.iter_mut().zip(&other.sizes).for_each(|(mine, cell)| mine.add(cell));
+        for (domain, ratio) in other.domains {
+            self.domain(&domain, shared).add(&ratio);
+        }
+        self.other_domains.add(&other.other_domains);
+    }
+}
+
+fn cut(name: &[u8]) -> &[u8] {
+    name.get(..MAX_NAME_BYTES).unwrap_or(name)
+}
+
+/// The place in [`SIZES`] of a response. A bound belongs to what is below it.
+fn size_class(bytes: u64) -> usize {
+    let bounds = (0..SIZES.len() - 1).map(|at| 1024u64 << (2 * at));
+    bounds.take_while(|bound| bytes > *bound).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<'a>(fields: &[(Field, &'a str)]) -> Record<'a> {
+        let mut record = Record::default();
+        fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));
+        record.read_numbers().unwrap();
+        record
+    }
+
+    fn group_of(fields: &[(Field, &'static str)]) -> &'static str {
+        std::str::from_utf8(group(&record(fields))).unwrap()
+    }
+
+    #[test]
+    fn the_group_is_the_kind_of_key_where_the_line_tells_it() {
+        use Field::{Cipher, Protocol, Split, TlsKey};
+        assert_eq!(group_of(&[]), "");
+        assert_eq!(group_of(&[(TlsKey, "RSA"), (Protocol, "TLSv1.3")]), "RSA");
+        assert_eq!(group_of(&[(TlsKey, "-"), (Protocol, "TLSv1.3")]), "TLS");
+        assert_eq!(group_of(&[(TlsKey, "-"), (Protocol, "-")]), "no TLS");
+        assert_eq!(group_of(&[(TlsKey, "-")]), "-");
+        assert_eq!(group_of(&[(Split, "edge-1"), (TlsKey, "RSA")]), "edge-1");
+        assert_eq!(group_of(&[(Split, "-"), (Protocol, "TLSv1.3")]), "-");
+        assert_eq!(group_of(&[(Cipher, "-")]), "no TLS");
+        for (cipher, key) in [
+            ("ECDHE-RSA-AES128-GCM-SHA256", "RSA"),
+            ("ECDHE-ECDSA-CHACHA20-POLY1305", "ECDSA"),
+            ("AES128-SHA", "RSA"),
+            ("TLS_AES_256_GCM_SHA384", "TLS"),
+            ("ECDHE-PSK-AES128-CBC-SHA", "TLS"),
+        ] {
+            assert_eq!(group_of(&[(Cipher, cipher)]), key, "{cipher}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_modules_status() {
+        for (bytes, name) in
+            [(0, "1k"), (1024, "1k"), (1025, "4k"), (4096, "4k"), (1 << 20, "1m"), ((1 << 26) + 1, "inf")]
+        {
+            assert_eq!(SIZES[size_class(bytes)], name, "{bytes}");
+        }
+        assert_eq!(SIZES[size_class(u64::MAX)], "inf");
+    }
+
+    #[test]
+    fn a_domain_is_exact_or_among_the_others_in_whichever_thread() {
+        let shared = Shared::new(2);
+        let [mut one, mut two] = [Tally::default(), Tally::default()];
+        for (tally, hosts) in [(&mut one, ["a", "b", "c", "a"]), (&mut two, ["b", "c", "d", "a"])] {
+            for host in hosts {
+                let line = [(Field::Host, host), (Field::Bytes, "100"), (Field::CpuNs, "7")];
+                tally.record(&record(&line), 7, &shared);
+            }
+        }
+        one.add(two, &shared);
+        let requests = |host: &[u8]| one.domains.get(host).map(|ratio| ratio.requests);
+        assert_eq!([requests(b"a"), requests(b"b"), requests(b"c")], [Some(3), Some(2), None]);
+        assert_eq!((one.other_domains.requests, one.other_domains.bytes, one.requests), (3, 300, 8));
+    }
+
+    #[test]
+    fn groups_and_statuses_are_bounded() {
+        let shared = Shared::new(1);
+        let mut tally = Tally::default();
+        for at in 0..1000 {
+            let value = at.to_string();
+            let line = [(Field::Split, value.as_str()), (Field::Order, "2"), (Field::Cache, &value)];
+            tally.record(&record(&line), 1, &shared);
+        }
+        assert_eq!((tally.orders.len(), tally.statuses.len()), (MAX_GROUPS + 1, MAX_STATUSES + 1));
+        let others = tally.orders.iter().find(|row| *row.group == *OTHERS).unwrap();
+        assert_eq!(others.cells[1].requests, 1000 - MAX_GROUPS as u64);
+    }
+
+    #[test]
+    fn what_a_line_does_not_tell_is_not_counted_in_that_figure() {
+        let shared = Shared::new(10);
+        let mut tally = Tally::default();
+        tally.record(&record(&[(Field::Order, "9")]), 5, &shared);
+        tally.record(
+            &record(&[(Field::Cache, "-"), (Field::BodyBytes, "5000"), (Field::Host, "a")]),
+            5,
+            &shared,
+        );
+        assert_eq!((tally.requests, tally.cpu_ns), (2, 10));
+        assert_eq!(tally.orders.iter().map(|row| row.cells[3].requests).collect::<Vec<_>>(), [1]);
+        assert_eq!(tally.statuses.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), [b"NONE"]);
+        assert_eq!((tally.sizes[2].requests, tally.has_body_sizes, tally.domains.len()), (1, true, 1));
+    }
+}

@@ -1,0 +1,464 @@
+//! Reads log files line by line: plain or gzip, any number of them, and standard input.
+//!
+//! One thread reads and decompresses, and cuts what it has read into blocks of whole lines; others take a block at a time. So a
+//! log may be of any size: in memory are a few blocks, and what the caller keeps.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Chain, Cursor, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::complain;
+
+/// A line may be as long as this; longer ones are counted as broken.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// One thread cannot read for more.
+const MAX_WORKERS: usize = 8;
+
+/// So many of the broken lines are shown.
+const SHOWN_BROKEN: usize = 5;
+
+/// Arguments of all commands that read logs, for `#[command(flatten)]`.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Options {
+    /// End with status 1 if there is a broken line
+    #[arg(long, help_heading = "Input")]
+    pub strict: bool,
+
+    /// Show no progress
+    #[arg(long, short, help_heading = "Input")]
+    pub quiet: bool,
+}
+
+/// What was read, and what was not.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// files that were read to their end
+    pub files: u64,
+    /// files that could not be opened, or not be read to their end
+    pub unreadable: u64,
+    /// lines, without empty ones
+    pub lines: u64,
+    /// lines that the caller refused, or that were too long
+    pub broken: u64,
+    /// bytes after decompression
+    pub bytes: u64,
+    shown: Vec<Broken>,
+}
+
+/// A line that was not understood.
+#[derive(Debug)]
+struct Broken {
+    file: usize,
+    line: u64,
+    reason: String,
+}
+
+impl Summary {
+    /// Says on stderr which lines were skipped, if any were.
+    pub fn report(&self, files: &[PathBuf]) {
+        for broken in &self.shown {
+            let file = files.get(broken.file).map(|file| name(file)).unwrap_or_default();
+            complain(&format!("{file}:{}: {}", broken.line, broken.reason));
+        }
+        if self.broken > 0 {
+            complain(&format!("{} of {} lines are broken, and were skipped", self.broken, self.lines));
+        }
+    }
+
+    /// Broken lines are no failure unless `strict` is set, or there is nothing but them; files that cannot be read are.
+    pub fn status(&self, options: &Options) -> ExitCode {
+        let nothing = self.lines > 0 && self.broken == self.lines;
+        if self.unreadable > 0 || nothing || (options.strict && self.broken > 0) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.unreadable += other.unreadable;
+        self.lines += other.lines;
+        self.broken += other.broken;
+        self.bytes += other.bytes;
+        self.shown.extend(other.shown);
+        self.shown.sort_by_key(|broken| (broken.file, broken.line));
+        self.shown.truncate(SHOWN_BROKEN);
+    }
+
+    fn note_broken(&mut self, file: usize, line: u64, reason: &dyn Display) {
+        self.broken += 1;
+        // the blocks come in order, so that these are the first ones that this thread sees
+        if self.shown.len() < SHOWN_BROKEN {
+            self.shown.push(Broken { file, line, reason: reason.to_string() });
+        }
+    }
+}
+
+/// Calls `each` with every line of the files that is not empty, without its line end, from several threads at once. Every thread
+/// has a state of its own, made by `new`, and all states are returned; a line belongs to one of them, and lines of one file
+/// may go to any. `-` is standard input. What `each` refuses is counted and skipped; the reasons of the first ones are
+/// kept in the summary. Files that cannot be read are named on stderr at once, and counted.
+pub fn fold<State, Reason>(
+    files: &[PathBuf],
+    options: &Options,
+    new: impl Fn() -> State + Sync,
+    each: impl Fn(&mut State, &[u8]) -> Result<(), Reason> + Sync,
+) -> (Vec<State>, Summary)
+where
+    State: Send,
+    Reason: Display,
+{
+    warn_of_repeated(files);
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
+    let (blocks, taken) = mpsc::sync_channel::<Block>(2 * workers);
+    let (used, empty) = mpsc::channel::<Vec<u8>>();
+    let taken = Mutex::new(taken);
+    let work = || {
+        let (mut state, mut summary) = (new(), Summary::default());
+        while let Some(block) = next(&taken) {
+            let lines = block.bytes.get(..block.len).unwrap_or_default();
+            for (line, number) in Lines(lines).zip(block.first_line..) {
+                if line.is_empty() {
+                    continue;
+                }
+                summary.lines += 1;
+                if let Err(reason) = each(&mut state, line) {
+                    summary.note_broken(block.file, number, &reason);
+                }
+            }
+            // the reader may have ended
+            let _ = used.send(block.bytes);
+        }
+        (state, summary)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut reader =
+            Reader { blocks, empty, progress: progress(files, options), summary: Summary::default() };
+        for (at, file) in files.iter().enumerate() {
+            reader.read(at, file);
+        }
+        reader.progress.finish_and_clear();
+        let mut summary = reader.summary;
+        // the threads end when there is nobody to send them blocks
+        drop(reader.blocks);
+        let mut states = Vec::with_capacity(threads.len());
+        for thread in threads {
+            match thread.join() {
+                Ok((state, part)) => {
+                    states.push(state);
+                    summary.add(part);
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        (states, summary)
+    })
+}
+
+/// What the user called the file.
+fn name(file: &Path) -> String {
+    if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == OsStr::new("-")
+}
+
+/// A file that is named twice counts twice, which is hardly what was meant.
+fn warn_of_repeated(files: &[PathBuf]) {
+    let mut seen = HashSet::new();
+    for file in files {
+        let is_new = match file.metadata() {
+            _ if is_stdin(file) => seen.insert((0, 0)),
+            Ok(metadata) => seen.insert((metadata.dev(), metadata.ino())),
+            Err(_) => true,
+        };
+        if !is_new {
+            complain(&format!("{} is read more than once, and counts each time", name(file)));
+        }
+    }
+}
+
+// ---- blocks -------------------------------------------------------------------------------------------------------
+
+/// Whole lines of a file.
+struct Block {
+    file: usize,
+    first_line: u64,
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+fn next(taken: &Mutex<Receiver<Block>>) -> Option<Block> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// The lines of a block, without their ends.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (line, rest) = match memchr::memchr(b'\n', self.0) {
+            Some(end) => (self.0.get(..end)?, self.0.get(end + 1..)?),
+            None => (self.0, &[][..]),
+        };
+        self.0 = rest;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+// ---- reading ------------------------------------------------------------------------------------------------------
+
+struct Reader {
+    blocks: SyncSender<Block>,
+    empty: Receiver<Vec<u8>>,
+    progress: ProgressBar,
+    summary: Summary,
+}
+
+impl Reader {
+    fn read(&mut self, at: usize, file: &Path) {
+        let mut lines = 0;
+        match self.read_blocks(at, file, &mut lines) {
+            Ok(()) => self.summary.files += 1,
+            Err(error) => {
+                self.summary.unreadable += 1;
+                let place = if lines > 0 { format!("after line {lines}: ") } else { String::new() };
+                self.progress.suspend(|| complain(&format!("{}: {place}{error}", name(file))));
+            }
+        }
+    }
+
+    /// Sends the file's lines on, in blocks; `line` is how many there were so far.
+    fn read_blocks(&mut self, file: usize, path: &Path, line: &mut u64) -> io::Result<()> {
+        let mut input = open(path, &self.progress)?;
+        let mut bytes = self.buffer();
+        let mut len = 0;
+        // whether the end of a line that is too long is still to come
+        let mut in_long_line = false;
+        loop {
+            let read = fill(&mut input, bytes.get_mut(len..).unwrap_or_default());
+            let (got, is_end) = match &read {
+                Ok((got, is_end)) => (*got, *is_end),
+                // what came before the error is taken, less a line that may have been cut
+                Err((got, _)) => (*got, false),
+            };
+            self.summary.bytes += got as u64;
+            len += got;
+            let filled = bytes.get(..len).unwrap_or_default();
+            let whole = match memchr::memrchr(b'\n', filled) {
+                _ if is_end => len,
+                Some(last) => last + 1,
+                None => 0,
+            };
+            if in_long_line {
+                // up to its end, nothing is kept
+                match memchr::memchr(b'\n', filled) {
+                    Some(end) => {
+                        bytes.copy_within(end + 1..len, 0);
+                        len -= end + 1;
+                        *line += 1;
+                        in_long_line = false;
+                        if is_end {
+                            self.send(file, line, &mut bytes, len, len);
+                            return Ok(());
+                        }
+                    }
+                    None => len = 0,
+                }
+            } else if whole > 0 {
+                len = self.send(file, line, &mut bytes, whole, len);
+            } else if len == bytes.len() {
+                self.summary.lines += 1;
+                self.summary.note_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
+                in_long_line = true;
+                len = 0;
+            }
+            match read {
+                Err((_, error)) => return Err(error),
+                Ok(_) if is_end => return Ok(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Sends the first `whole` bytes on, and keeps the rest, whose length is returned.
+    fn send(&mut self, file: usize, line: &mut u64, bytes: &mut Vec<u8>, whole: usize, len: usize) -> usize {
+        let mut next = self.buffer();
+        let rest = bytes.get(whole..len).unwrap_or_default();
+        let kept = rest.len();
+        if let Some(begin) = next.get_mut(..kept) {
+            begin.copy_from_slice(rest);
+        }
+        let first_line = *line + 1;
+        *line += memchr::memchr_iter(b'\n', bytes.get(..whole).unwrap_or_default()).count() as u64;
+        let full = std::mem::replace(bytes, next);
+        // nobody takes it only if all threads have ended, which they do after the reader
+        let _ = self.blocks.send(Block { file, first_line, bytes: full, len: whole });
+        kept
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        self.empty.try_recv().unwrap_or_else(|_| vec![0; MAX_LINE_BYTES])
+    }
+}
+
+/// Reads until the buffer is full or the input ends: how much, and whether it ended.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<(usize, bool), (usize, io::Error)> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match input.read(rest) {
+            Ok(0) => return Ok((got, true)),
+            Ok(n) => got += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((got, error)),
+        }
+    }
+    Ok((got, false))
+}
+
+/// A log as it is stored.
+type Raw = Box<dyn Read>;
+/// The same, with the bytes that were looked at put back.
+type Peeked = Chain<Cursor<Vec<u8>>, Raw>;
+
+/// Gzip is known by how it begins, whatever the file is called.
+fn open(path: &Path, progress: &ProgressBar) -> io::Result<Box<dyn Read>> {
+    let file: Raw = if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let mut raw: Raw = Box::new(progress.wrap_read(file));
+    let mut magic = [0; 2];
+    let (got, _) = fill(&mut raw, &mut magic).map_err(|(_, error)| error)?;
+    let begin = magic.get(..got).unwrap_or_default().to_vec();
+    let is_gzip = begin == [0x1f, 0x8b];
+    let whole: Peeked = Cursor::new(begin).chain(raw);
+    Ok(if is_gzip {
+        Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, whole)))
+    } else {
+        Box::new(whole)
+    })
+}
+
+/// Bytes where all sizes are known.
+fn progress(files: &[PathBuf], options: &Options) -> ProgressBar {
+    let size = |file: &PathBuf| match file.metadata() {
+        _ if is_stdin(file) => None,
+        Ok(metadata) if !metadata.is_file() => None,
+        Ok(metadata) => Some(metadata.len()),
+        // it will be said later that this one cannot be read
+        Err(_) => Some(0),
+    };
+    const BYTES: &str = "{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
+    const SPINNER: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}";
+    match files.iter().map(size).sum::<Option<u64>>() {
+        Some(total) => shown(options, BYTES, || ProgressBar::new(total)),
+        None => shown(options, SPINNER, ProgressBar::new_spinner),
+    }
+}
+
+/// A bar with an estimate for anything that has a known length.
+pub fn bar(total: u64, options: &Options) -> ProgressBar {
+    shown(options, "{bar:40} {percent} % {eta} left", || ProgressBar::new(total))
+}
+
+/// Nothing where stderr is no terminal.
+fn shown(options: &Options, template: &str, new: impl FnOnce() -> ProgressBar) -> ProgressBar {
+    if options.quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = new();
+    // the templates are constant; if one were wrong, indicatif's own would do
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn read(contents: &[&[u8]]) -> (Vec<Vec<u8>>, Summary) {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = (0..contents.len()).map(|at| folder.path().join(at.to_string())).collect();
+        for (file, content) in files.iter().zip(contents) {
+            std::fs::write(file, content).unwrap();
+        }
+        let each = |lines: &mut Vec<Vec<u8>>, line: &[u8]| {
+            lines.push(line.to_vec());
+            if line.starts_with(b"bad") { Err("it is bad") } else { Ok(()) }
+        };
+        let (states, summary) = fold(&files, &Options::default(), Vec::new, each);
+        let mut lines: Vec<Vec<u8>> = states.into_iter().flatten().collect();
+        lines.sort();
+        (lines, summary)
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn lines_of_plain_and_gzip_files_are_read() {
+        let members = [gzip(b"c\nd"), gzip(b"\ne\n")].concat();
+        let (lines, summary) = read(&[b"a\r\n\nb", &members, b""]);
+        assert_eq!(lines, [b"a", b"b", b"c", b"d", b"e"]);
+        assert_eq!((summary.files, summary.lines, summary.broken, summary.unreadable), (3, 5, 0, 0));
+    }
+
+    #[test]
+    fn the_first_broken_lines_are_shown_with_their_numbers() {
+        let many: Vec<u8> =
+            (0..100_000).flat_map(|n| if n % 1000 == 7 { *b"bad line\n" } else { *b"goodline\n" }).collect();
+        let (_, summary) = read(&[b"good\n", &many]);
+        assert_eq!((summary.lines, summary.broken), (100_001, 100));
+        let shown: Vec<_> = summary.shown.iter().map(|broken| (broken.file, broken.line)).collect();
+        assert_eq!(shown, [(1, 8), (1, 1008), (1, 2008), (1, 3008), (1, 4008)]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped() {
+        for long in [MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 3 * MAX_LINE_BYTES + 17] {
+            let content = [b"a\n", &vec![b'x'; long][..], b"\nb\nc"].concat();
+            let (lines, summary) = read(&[&content]);
+            assert_eq!(lines, [b"a", b"b", b"c"], "{long}");
+            assert_eq!((summary.lines, summary.broken), (4, 1));
+            assert_eq!(summary.shown[0].line, 2);
+        }
+    }
+
+    #[test]
+    fn what_comes_before_the_damage_of_a_file_is_taken() {
+        let mut cut = gzip(&b"0123456789 a line\n".repeat(200_000));
+        cut.truncate(cut.len() - 20);
+        let (lines, summary) = read(&[&cut, b"z\n"]);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line == b"0123456789 a line" || line == b"z"));
+        assert_eq!((summary.files, summary.unreadable, summary.broken), (1, 1, 0));
+    }
+}

@@ -1,0 +1,55 @@
+//! `cpu-report`: tables and figures from the logs that NGINX writes with the request CPU module.
+//!
+//! Each sub-command is a module of its own, with its arguments (`Args`) and a function `run`. `input` reads log files, `output`
+//! writes tables, CSV and JSON.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod domains;
+mod factors;
+mod input;
+mod output;
+
+#[derive(Parser)]
+#[command(
+    name = "cpu-report",
+    version,
+    about = "Tables and figures from the logs of NGINX's request CPU module"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Domains(domains::Args),
+    /// What makes requests dear, from access logs
+    Factors(factors::Args),
+}
+
+/// Status 0 if all is well, 1 if something could not be read or written, 2 if the arguments are wrong.
+fn main() -> ExitCode {
+    let result = match &Cli::parse().command {
+        Command::Domains(args) => domains::run(args),
+        Command::Factors(args) => factors::run(args),
+    };
+    match result {
+        Ok(status) => status,
+        // the reader of a pipe, such as head, has seen enough
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(kind))
+}

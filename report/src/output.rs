@@ -1,0 +1,402 @@
+//! Writes rows as a table that a person reads, as CSV, or as a JSON array.
+//!
+//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use serde_json::Value as Json;
+
+/// How the rows are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// aligned columns, with units, for a person
+    #[default]
+    Table,
+    /// comma separated, with a line of names; plain numbers in base units
+    Csv,
+    /// an object with an array of objects; plain numbers in base units
+    Json,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// in CSV and JSON, with the unit: `cpu_seconds`
+    pub name: &'static str,
+    /// at the head of a table: `CPU time`
+    pub title: &'static str,
+    /// whether its cells are aligned to the right
+    pub is_number: bool,
+}
+
+/// A figure as programs read it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// a name or a time
+    Text(Cow<'a, str>),
+    /// a whole number
+    Count(u64),
+    /// any other number; one that is not finite is written as nothing
+    Number(f64),
+    /// unknown, or not defined: empty in CSV, `null` in JSON
+    Nothing,
+}
+
+/// A figure, and how a person reads it.
+#[derive(Clone, Debug)]
+pub struct Cell<'a> {
+    /// for CSV and JSON
+    pub value: Value<'a>,
+    /// for tables
+    pub shown: Cow<'a, str>,
+}
+
+impl<'a> Cell<'a> {
+    /// The same text for all.
+    pub fn text(text: impl Into<Cow<'a, str>>) -> Self {
+        let text = text.into();
+        Self { value: Value::Text(text.clone()), shown: text }
+    }
+
+    /// A whole number, with commas in a table.
+    pub fn count(count: u64) -> Self {
+        Self { value: Value::Count(count), shown: grouped(count).into() }
+    }
+
+    /// A number with so many decimals in a table.
+    pub fn number(number: f64, decimals: usize) -> Self {
+        Self { value: Value::Number(number), shown: format!("{number:.decimals$}").into() }
+    }
+
+    /// Nanoseconds: seconds in CSV and JSON; µs, ms or s in a table.
+    pub fn duration(ns: f64) -> Self {
+        Self { value: Value::Number(ns / 1e9), shown: duration(ns).into() }
+    }
+
+    /// What is not known, or not defined.
+    pub fn nothing() -> Self {
+        Self { value: Value::Nothing, shown: "-".into() }
+    }
+}
+
+/// Writes rows in a format.
+pub struct Rows<W: Write> {
+    columns: Vec<Column>,
+    sink: Sink<W>,
+}
+
+enum Sink<W: Write> {
+    Table { out: W, style: Style, held: Vec<Option<Vec<String>>>, widths: Option<Vec<usize>> },
+    Csv(Box<csv::Writer<W>>),
+    Json { out: W, is_first: bool },
+}
+
+/// A table's widths are those of so many rows.
+const HELD_ROWS: usize = 20_000;
+
+impl<W: Write> Rows<W> {
+    /// `is_styled`: whether a table's head is bold, and its rules dim; see [`is_styled`].
+    pub fn new(format: Format, columns: &[Column], out: W, is_styled: bool) -> io::Result<Self> {
+        let columns = columns.to_vec();
+        let sink = match format {
+            Format::Table => Sink::Table { out, style: Style { is_styled }, held: Vec::new(), widths: None },
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(out);
+                writer.write_record(columns.iter().map(|column| column.name)).map_err(csv_error)?;
+                Sink::Csv(Box::new(writer))
+            }
+            Format::Json => {
+                let mut out = out;
+                out.write_all(b"[")?;
+                Sink::Json { out, is_first: true }
+            }
+        };
+        Ok(Self { columns, sink })
+    }
+
+    /// A row, with a cell for each column.
+    pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
+        debug_assert_eq!(cells.len(), self.columns.len());
+        match &mut self.sink {
+            Sink::Table { .. } => self.hold(Some(cells.iter().map(|cell| printable(&cell.shown)).collect())),
+            Sink::Csv(writer) => {
+                for cell in cells {
+                    let written = match &cell.value {
+                        Value::Text(text) => writer.write_field(text.as_bytes()),
+                        Value::Count(count) => writer.write_field(count.to_string()),
+                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
+                        Value::Number(_) | Value::Nothing => writer.write_field(""),
+                    };
+                    written.map_err(csv_error)?;
+                }
+                writer.write_record(None::<&[u8]>).map_err(csv_error)
+            }
+            Sink::Json { out, is_first } => {
+                out.write_all(if std::mem::take(is_first) { b"\n  {" } else { b",\n  {" })?;
+                for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
+                    if at > 0 {
+                        out.write_all(b",")?;
+                    }
+                    serde_json::to_writer(&mut *out, column.name)?;
+                    out.write_all(b":")?;
+                    serde_json::to_writer(&mut *out, &json(&cell.value))?;
+                }
+                out.write_all(b"}")
+            }
+        }
+    }
+
+    /// A line across a table, for instance before the sum; nothing in other formats.
+    pub fn rule(&mut self) -> io::Result<()> {
+        match self.sink {
+            Sink::Table { .. } => self.hold(None),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is held back, and gives the output back; it is not flushed.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.release()?;
+        match self.sink {
+            Sink::Table { out, .. } => Ok(out),
+            Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()),
+            Sink::Json { mut out, is_first } => {
+                out.write_all(if is_first { b"]" } else { b"\n]" })?;
+                Ok(out)
+            }
+        }
+    }
+
+    fn hold(&mut self, row: Option<Vec<String>>) -> io::Result<()> {
+        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
+        if let Some(widths) = widths {
+            return style.line(out, &self.columns, widths, row.as_deref());
+        }
+        held.push(row);
+        if held.len() >= HELD_ROWS { self.release() } else { Ok(()) }
+    }
+
+    /// Writes the head of a table and the rows that were held to learn its widths.
+    fn release(&mut self) -> io::Result<()> {
+        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
+        if widths.is_some() {
+            return Ok(());
+        }
+        let mut found: Vec<usize> = self.columns.iter().map(|column| width(column.title)).collect();
+        for row in held.iter().flatten() {
+            for (widest, cell) in found.iter_mut().zip(row) {
+                *widest = (*widest).max(width(cell));
+            }
+        }
+        style.head(out, &self.columns, &found)?;
+        for row in held.drain(..) {
+            style.line(out, &self.columns, &found, row.as_deref())?;
+        }
+        *widths = Some(found);
+        Ok(())
+    }
+}
+
+/// The error within, by whose kind a closed pipe is known.
+fn csv_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+struct Style {
+    is_styled: bool,
+}
+
+impl Style {
+    fn head(&self, out: &mut impl Write, columns: &[Column], widths: &[usize]) -> io::Result<()> {
+        let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
+        let (bold, plain) = if self.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        out.write_all(bold.as_bytes())?;
+        cells(out, columns, widths, &titles)?;
+        writeln!(out, "{plain}")?;
+        self.line(out, columns, widths, None)
+    }
+
+    fn line(
+        &self,
+        out: &mut impl Write,
+        columns: &[Column],
+        widths: &[usize],
+        row: Option<&[String]>,
+    ) -> io::Result<()> {
+        match row {
+            Some(row) => {
+                cells(out, columns, widths, row)?;
+                writeln!(out)
+            }
+            None => {
+                let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+                let (dim, plain) = if self.is_styled { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+                writeln!(out, "{dim}{}{plain}", dashes.join("  "))
+            }
+        }
+    }
+}
+
+fn cells(out: &mut impl Write, columns: &[Column], widths: &[usize], row: &[String]) -> io::Result<()> {
+    let mut line = String::new();
+    for (at, ((column, width_wanted), cell)) in columns.iter().zip(widths).zip(row).enumerate() {
+        if at > 0 {
+            line.push_str("  ");
+        }
+        let padding = " ".repeat(width_wanted.saturating_sub(width(cell)));
+        if column.is_number {
+            line.push_str(&padding);
+            line.push_str(cell);
+        } else {
+            line.push_str(cell);
+            line.push_str(&padding);
+        }
+    }
+    out.write_all(line.trim_end().as_bytes())
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Names come from clients: what would move a terminal's cursor is shown as it is written in Rust.
+pub fn printable(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+            .collect()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The value as JSON.
+pub fn json(value: &Value<'_>) -> Json {
+    match value {
+        Value::Text(text) => Json::from(text.as_ref()),
+        Value::Count(count) => Json::from(*count),
+        Value::Number(number) => Json::from(*number),
+        Value::Nothing => Json::Null,
+    }
+}
+
+/// `12345` as `12,345`.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Nanoseconds in the unit that suits them.
+pub fn duration(ns: f64) -> String {
+    if ns < 1e6 {
+        format!("{:.1} µs", ns / 1e3)
+    } else if ns < 1e9 {
+        format!("{:.2} ms", ns / 1e6)
+    } else {
+        format!("{:.2} s", ns / 1e9)
+    }
+}
+
+/// Standard output, buffered. Flush it at the end: an error is lost otherwise.
+pub fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
+
+/// Whether what goes to standard output may have colours: on a terminal, unless `NO_COLOR` is set.
+pub fn is_styled() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !no_color && !is_dumb
+}
+
+/// A message on standard error.
+pub fn complain(message: &str) {
+    // where that is closed, nobody wants to know
+    let _ = writeln!(io::stderr(), "cpu-report: {}", printable(message));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column { name: "name", title: "name", is_number: false },
+        Column { name: "count", title: "count", is_number: true },
+        Column { name: "share", title: "share", is_number: true },
+    ];
+
+    fn written(format: Format, rows: &[(String, u64, f64)]) -> String {
+        let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+        for (name, count, share) in rows {
+            out.row(&[Cell::text(name), Cell::count(*count), Cell::number(*share, 2)]).unwrap();
+        }
+        String::from_utf8(out.finish().unwrap()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_can_be_read_again(
+            rows in prop::collection::vec((any::<String>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
+        ) {
+            let csv = written(Format::Csv, &rows);
+            let read: Vec<(String, u64, f64)> = csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            prop_assert_eq!(&read, &rows);
+            let json: Vec<serde_json::Map<String, Json>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
+            prop_assert_eq!(json.len(), rows.len());
+            for (object, (name, count, share)) in json.iter().zip(&rows) {
+                prop_assert_eq!(object["name"].as_str(), Some(name.as_str()));
+                prop_assert_eq!(object["count"].as_u64(), Some(*count));
+                // serde_json reads to the last digit but one
+                prop_assert!((object["share"].as_f64().unwrap() - share).abs() <= share.abs() * 1e-15);
+            }
+        }
+
+        #[test]
+        fn a_table_has_a_line_for_each_row(rows in prop::collection::vec((any::<String>(), any::<u64>(), -1e6f64..1e6), 0..10)) {
+            prop_assert_eq!(written(Format::Table, &rows).split('\n').count(), rows.len() + 3);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_nothing() {
+        let cells = [Cell::text("a"), Cell::nothing(), Cell::number(f64::NAN, 1)];
+        for (format, wanted) in [
+            (Format::Csv, "name,count,share\na,,\n"),
+            (Format::Json, "[\n  {\"name\":\"a\",\"count\":null,\"share\":null}\n]"),
+        ] {
+            let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+            out.row(&cells).unwrap();
+            assert_eq!(String::from_utf8(out.finish().unwrap()).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_times_have_units() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 1500.0, 2.5e6, 3e9].map(duration), ["0.0 µs", "1.5 µs", "2.50 ms", "3.00 s"]);
+    }
+
+    #[test]
+    fn a_table_that_is_long_goes_on_with_the_widths_of_its_first_rows() {
+        let mut rows: Vec<_> = (0..HELD_ROWS as u64 + 2).map(|n| (String::from("a"), n, 0.0)).collect();
+        rows.push(("a longer name".to_owned(), 1, 1.0));
+        let table = written(Format::Table, &rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), rows.len() + 2);
+        assert_eq!(lines[..3], ["name   count  share", "----  ------  -----", "a          0   0.00"]);
+        assert_eq!(lines.last(), Some(&"a longer name       1   1.00"));
+    }
+}

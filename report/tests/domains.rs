@@ -1,0 +1,406 @@
+//! `cpu-report domains` as it is run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CPU_REPORT: &str = env!("CARGO_BIN_EXE_cpu-report");
+
+struct Logs(TempDir);
+
+impl Logs {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let output = Command::new(CPU_REPORT)
+            .arg("domains")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output();
+        Ran::new(output.unwrap())
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    status: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn fine(self) -> String {
+        assert_eq!((self.status, self.err.as_str()), (Some(0), ""));
+        self.out
+    }
+}
+
+/// A line, with what is not given at its usual value.
+fn line(
+    end: &str,
+    seconds: f64,
+    host: &str,
+    zone: &str,
+    key: &str,
+    [requests, cpu_ms, sent_mb]: [u64; 3],
+) -> String {
+    let (interval, cpu, sent) = ((seconds * 1e3) as u64, cpu_ms * 1_000_000, sent_mb * 1_000_000);
+    let key = serde_json::to_string(key).unwrap();
+    format!(
+        r#"{{"time":"2026-01-31T{end}.000Z","interval_ms":{interval},"host":"{host}","zone":"{zone}","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":1,"sent_bytes":{sent},"received_bytes":0,"2xx":0,"4xx":1,"5xx":2}}"#
+    ) + "\n"
+}
+
+/// From 12:00 to 15:20, which are 40 slots of five minutes.
+fn logs() -> Logs {
+    let logs = Logs::new();
+    let edge_1 = [
+        line("12:05:00", 300.0, "edge-1", "domains", "api.example", [100, 900_000, 500]),
+        line("12:05:00", 300.0, "edge-1", "domains", "www.example", [1000, 30_000, 6000]),
+        line("12:10:00", 300.0, "edge-1", "domains", "api.example", [100, 600_000, 500]),
+        // a minute of each slot
+        line("13:01:00", 120.0, "edge-1", "domains", "www.example", [500, 12_000, 4000]),
+        line("15:20:00", 60.0, "edge-1", "domains", "old.example", [0, 1, 0]),
+    ];
+    let edge_2 = [
+        line("12:05:00", 300.0, "edge-2", "domains", "api.example", [50, 600_000, 1000]),
+        line("12:30:00", 300.0, "edge-2", "domains", "api.example", [50, 300_000, 0]),
+        line("15:20:00", 60.0, "edge-2", "domains", "api.example", [700, 60_000, 3000]),
+    ];
+    logs.file("edge-1", edge_1.concat());
+    let mut gzip =
+        GzEncoder::new(File::create(logs.0.path().join("edge-2.gz")).unwrap(), Compression::default());
+    gzip.write_all(edge_2.concat().as_bytes()).unwrap();
+    gzip.finish().unwrap();
+    logs
+}
+
+const FILES: [&str; 2] = ["edge-1", "edge-2.gz"];
+
+fn with<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &FILES].concat()
+}
+
+#[test]
+fn the_table_is_as_computed_by_hand() {
+    // api: 2460 s in 12,000 s; slots of 5, 2, 1 and 0.2 cores, so the third highest of 40, which is the 95th percentile, is of 1
+    assert_eq!(
+        logs().run(&with(&[])).fine(),
+        "\
+2026-01-31T12:00:00Z to 2026-01-31T15:20:00Z, zone domains
+
+domain       requests      GB    CPU time   cores    peak    95 %  CPU/request  CPU s/GB    4xx    5xx
+-----------  --------  ------  ----------  ------  ------  ------  -----------  --------  -----  -----
+api.example     1,000   5.000  2460.000 s  0.2050  5.0000  1.0000       2.46 s    492.00  0.5 %  1.0 %
+www.example     1,500  10.000    42.000 s  0.0035  0.1000  0.0200     28.00 ms      4.20  0.1 %  0.3 %
+old.example         0   0.000     0.001 s  0.0000  0.0000  0.0000            -         -      -      -
+-----------  --------  ------  ----------  ------  ------  ------  -----------  --------  -----  -----
+all             2,500  15.000  2502.001 s  0.2085  5.1000  1.0000       1.00 s    166.80  0.3 %  0.6 %
+"
+    );
+}
+
+#[test]
+fn a_rest_stands_for_the_domains_that_are_not_shown() {
+    let out = logs().run(&with(&["--top", "1", "--sort", "gb", "--seconds"])).fine();
+    let rows: Vec<&str> = out.lines().skip(4).collect();
+    assert_eq!(
+        rows,
+        [
+            "www.example          1,500  10.000    42.000 s     28.00 ms      4.20  0.1 %  0.3 %",
+            "rest (2 domains)     1,000   5.000  2460.001 s       2.46 s    492.00  0.6 %  1.2 %",
+            "----------------  --------  ------  ----------  -----------  --------  -----  -----",
+            "all                  2,500  15.000  2502.001 s       1.00 s    166.80  0.3 %  0.6 %",
+        ]
+    );
+}
+
+#[test]
+fn csv_and_json_hold_the_same() {
+    let logs = logs();
+    for more in [
+        &[][..],
+        &["--by", "hour"],
+        &["--by", "5m", "--top", "1"],
+        &["--cores", "--by", "day"],
+        &["--by", "month"],
+    ] {
+        let csv = logs.run(&with(&[&["--format", "csv"], more].concat())).fine();
+        let json: Value =
+            serde_json::from_str(&logs.run(&with(&[&["--format", "json"], more].concat())).fine()).unwrap();
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let names = reader.headers().unwrap().clone();
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let objects = json["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), objects.len());
+        assert!(!rows.is_empty());
+        for (row, object) in rows.iter().zip(objects) {
+            assert_eq!(object.as_object().unwrap().len(), names.len());
+            for (name, field) in names.iter().zip(row) {
+                match &object[name] {
+                    Value::Null => assert_eq!(field, "", "{name}"),
+                    Value::String(text) => assert_eq!(field, text, "{name}"),
+                    // serde_json reads to the last digit but one
+                    number => {
+                        let (field, number) = (field.parse::<f64>().unwrap(), number.as_f64().unwrap());
+                        assert!((field - number).abs() <= 1e-15 * number, "{name}: {field} {number}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_for_programs_are_in_base_units() {
+    let out = logs().run(&with(&["--format", "csv", "--domain", "API.*"])).fine();
+    assert_eq!(
+        out,
+        "\
+zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx
+domains,domain,api.example,1000,5,2460,0.205,5,1,2.46,492,5,10
+domains,all,,1000,5,2460,0.205,5,1,2.46,492,5,10
+"
+    );
+    let json: Value = serde_json::from_str(&logs().run(&with(&["--format", "json"])).fine()).unwrap();
+    assert_eq!(
+        (&json["from"], &json["to"]),
+        (&"2026-01-31T12:00:00Z".into(), &"2026-01-31T15:20:00Z".into())
+    );
+    assert_eq!(json["rows"][2]["domain"], "old.example");
+    assert_eq!(json["rows"][2]["cpu_seconds_per_request"], Value::Null);
+    assert_eq!(json["rows"][3]["row"], "all");
+}
+
+#[test]
+fn a_line_counts_in_proportion_where_it_spans_a_border() {
+    // the line that ends at 13:01 covers two minutes
+    let out = logs()
+        .run(&with(&["--by", "hour", "--domain", "www.example", "--format", "csv", "--seconds"]))
+        .fine();
+    let rows: Vec<&str> = out.lines().skip(1).take(2).collect();
+    assert_eq!(
+        rows,
+        [
+            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3",
+            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1",
+        ]
+    );
+    let half = [
+        "--from",
+        "2026-01-31T13:00:00Z",
+        "--to",
+        "2026-01-31T13:00:30Z",
+        "--domain",
+        "www.example",
+        "--format",
+        "csv",
+    ];
+    let out = logs().run(&with(&half)).fine();
+    assert_eq!(out.lines().nth(1), Some("domains,domain,www.example,125,1,3,0.1,0.1,0.1,0.024,3,0,0"));
+}
+
+#[test]
+fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_said() {
+    let logs = logs();
+    let out = logs
+        .run(&with(&["--from", "2026-01-31T12:05:00Z", "--to", "2026-01-31T12:10:00Z", "--format", "csv"]))
+        .fine();
+    assert_eq!(
+        out.lines().nth(1),
+        Some("domains,domain,api.example,100,0.5,600,2,2,2,6,1200,1,2"),
+        "what ended at 12:05 is not in it, what ended at 12:10 is"
+    );
+    assert_eq!(out.lines().count(), 3);
+    let ran = logs.run(&with(&["--from", "2026-01-31", "--to", "2026-02-01", "--format", "csv"]));
+    assert_eq!(ran.status, Some(0));
+    assert!(ran.out.contains("api.example,1000,5,2460,0.02847222222222222,5,0,"), "{}", ran.out);
+    assert!(ran.err.contains("nothing is known of the time before 2026-01-31T12:00:00Z"), "{}", ran.err);
+    assert!(ran.err.contains("nothing is known of the time after 2026-01-31T15:20:00Z"), "{}", ran.err);
+}
+
+#[test]
+fn zones_have_tables_of_their_own() {
+    let logs = Logs::new();
+    let usage = [10, 1000, 1000];
+    logs.file(
+        "log",
+        [
+            line("12:05:00", 300.0, "h", "paths", "/a", usage),
+            line("12:05:00", 300.0, "h", "domains", "a.example", usage),
+        ]
+        .concat(),
+    );
+    let out = logs.run(&["log"]).fine();
+    let heads: Vec<&str> = out.lines().filter(|line| line.contains("zone ")).collect();
+    assert_eq!(heads.len(), 2);
+    assert!(heads[0].ends_with(", zone domains") && heads[1].ends_with(", zone paths"), "{out}");
+    let all: Vec<&str> = out.lines().filter(|line| line.starts_with("all ")).collect();
+    assert!(all.len() == 2 && all.iter().all(|row| row.contains(" 10 ")), "{out}");
+    let csv = logs.run(&["log", "--format", "csv", "--zone", "pa*"]).fine();
+    assert_eq!(csv.lines().filter(|row| row.starts_with("paths,")).count(), 2);
+    assert_eq!(csv.lines().count(), 3);
+}
+
+#[test]
+fn hosts_can_be_chosen() {
+    let out = logs().run(&with(&["--host", "*-2", "--format", "csv"])).fine();
+    assert!(out.contains("domains,all,,800,4,960,"), "{out}");
+}
+
+#[test]
+fn broken_lines_are_counted_shown_and_skipped() {
+    let logs = logs();
+    let good = line("12:05:00", 300.0, "h", "domains", "a.example", [1, 1000, 1]);
+    let bad = b"not json\n{\"time\":\"2026-01-31T12:05:00Z\"}\n\xff\xfe\n\n".to_vec();
+    let cut = &good.as_bytes()[..40];
+    logs.file("log", [good.as_bytes(), &bad, good.as_bytes(), cut].concat());
+    let ran = logs.run(&["log", "--format", "csv"]);
+    assert_eq!(ran.status, Some(0));
+    assert!(ran.out.contains("a.example,2,0.002,2,"), "{}", ran.out);
+    let messages: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(messages.len(), 5, "{messages:?}");
+    for (message, begin) in messages.iter().zip([
+        "log:2: ",
+        "log:3: missing field",
+        "log:4: ",
+        "log:7: EOF",
+        "4 of 6 lines are broken",
+    ]) {
+        assert!(message.starts_with(&format!("cpu-report: {begin}")), "{message}");
+    }
+    assert_eq!(logs.run(&["log", "--strict"]).status, Some(1));
+    logs.file("bad", bad);
+    let ran = logs.run(&["bad"]);
+    assert_eq!(ran.status, Some(1), "nothing but broken lines");
+    assert!(ran.err.ends_with("there is nothing in the logs\n"), "{}", ran.err);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_the_others_count() {
+    let logs = logs();
+    let ran = logs.run(&["missing", "edge-1", "--format", "csv"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.starts_with("cpu-report: missing: No such file"), "{}", ran.err);
+    assert!(ran.out.contains("api.example,200,"), "{}", ran.out);
+    let mut gzip = std::fs::read(logs.0.path().join("edge-2.gz")).unwrap();
+    gzip.truncate(gzip.len() - 9);
+    logs.file("cut.gz", gzip);
+    assert_eq!(logs.run(&["cut.gz"]).status, Some(1));
+}
+
+#[test]
+fn a_file_named_twice_is_warned_of() {
+    let logs = logs();
+    let ran = logs.run(&["edge-1", "./edge-1", "--format", "csv"]);
+    assert_eq!(ran.status, Some(0));
+    assert_eq!(ran.err, "cpu-report: ./edge-1 is read more than once, and counts each time\n");
+}
+
+#[test]
+fn standard_input_is_read() {
+    let logs = logs();
+    for file in FILES {
+        let output = Command::new(CPU_REPORT)
+            .args(["domains", "-", "--format", "csv"])
+            .stdin(File::open(logs.0.path().join(file)).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(Ran::new(output).fine(), logs.run(&[file, "--format", "csv"]).fine());
+    }
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    let logs = logs();
+    for arguments in [
+        &[][..],
+        &["log", "--by", "week"],
+        &["log", "--from", "yesterday"],
+        &["log", "--from", "2026-02-01", "--to", "2026-01-01"],
+        &["log", "--domain", "[a"],
+        &["log", "--cores", "--seconds"],
+        &["log", "--top", "-1"],
+        &["log", "--no-such-thing"],
+    ] {
+        let ran = logs.run(arguments);
+        assert_eq!(ran.status, Some(2), "{arguments:?}: {ran:?}");
+        assert!(!ran.err.is_empty());
+    }
+}
+
+#[test]
+fn nothing_in_the_logs_is_no_failure() {
+    let logs = logs();
+    logs.file("empty", "");
+    let ran = logs.run(&["empty"]);
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), "cpu-report: there is nothing in the logs\n"));
+    let out = logs.run(&with(&["--domain", "nobody.example"])).fine();
+    assert_eq!(out, "2026-01-31T12:00:00Z to 2026-01-31T15:20:00Z: nothing was used\n");
+}
+
+#[test]
+fn domains_that_are_too_many_are_in_the_rest() {
+    let logs = Logs::new();
+    let lines: Vec<String> = (0..100)
+        .map(|n| line("12:05:00", 300.0, "h", "domains", &format!("{n}.example"), [1, 1000, 1]))
+        .collect();
+    logs.file("log", lines.concat());
+    let ran = logs.run(&["log", "--max-domains", "10", "--format", "csv", "--by", "day"]);
+    assert_eq!(ran.status, Some(0));
+    assert!(ran.err.contains("more than 10 domains"), "{}", ran.err);
+    assert_eq!(ran.out.lines().filter(|row| row.starts_with("domains,domain,")).count(), 10);
+    assert!(ran.out.contains("domains,rest,,2026-01-31T00:00:00Z,90,0.09,90,"), "{}", ran.out);
+    assert!(ran.out.contains("domains,all,,2026-01-31T00:00:00Z,100,0.1,100,"), "{}", ran.out);
+}
+
+#[test]
+fn a_name_cannot_move_the_cursor() {
+    let logs = Logs::new();
+    logs.file("log", line("12:05:00", 300.0, "h", "domains", "a\u{1b}[2Jb,\"c\"", [1, 1000, 1]));
+    assert!(logs.run(&["log"]).fine().contains("a\\u{1b}[2Jb,\"c\" "));
+    let json: Value = serde_json::from_str(&logs.run(&["log", "--format", "json"]).fine()).unwrap();
+    assert_eq!(json["rows"][0]["domain"], "a\u{1b}[2Jb,\"c\"");
+    assert!(logs.run(&["log", "--format", "csv"]).fine().contains("\"a\u{1b}[2Jb,\"\"c\"\"\""));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let logs = Logs::new();
+    let lines: Vec<String> = (0..20_000)
+        .map(|n| line("12:05:00", 300.0, "h", "domains", &format!("{n}.example"), [1, 1000, 1]))
+        .collect();
+    let path: &Path = &logs.file("log", lines.concat());
+    let mut child = Command::new(CPU_REPORT)
+        .args(["domains", "--format", "csv", "--top", "0"])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut begin = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut begin).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}

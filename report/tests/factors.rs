@@ -1,0 +1,375 @@
+//! `cpu-report factors` as it is run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use flate2::{Compression, write::GzEncoder};
+use roxmltree::Document;
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Logs(TempDir);
+
+#[derive(Debug)]
+struct Ran {
+    status: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn fine(self) -> String {
+        assert_eq!((self.status, self.err.as_str()), (Some(0), ""));
+        self.out
+    }
+}
+
+impl Logs {
+    /// A folder with this as `access.log`.
+    fn of(content: impl AsRef<[u8]>) -> Self {
+        let logs = Self(TempDir::new().unwrap());
+        logs.file("access.log", content);
+        logs
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, b"")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cpu-report"))
+            .arg("factors")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // a command that has failed reads nothing
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The rows in JSON, each as its figure, group, name, requests, CPU per request and CPU per GB.
+    #[track_caller]
+    fn rows(&self, arguments: &[&str]) -> Vec<(String, String, String, u64, f64, f64)> {
+        let out = self.run(&[arguments, &["--format", "json"]].concat()).fine();
+        rows(&out)
+    }
+}
+
+fn rows(out: &str) -> Vec<(String, String, String, u64, f64, f64)> {
+    let all: Value = serde_json::from_str(out).unwrap();
+    let rows = all["rows"].as_array().unwrap().iter().map(|row| {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let number = |name: &str| row[name].as_f64().unwrap_or_default();
+        let requests = row["requests"].as_u64().unwrap();
+        let mean = number("cpu_seconds_per_request");
+        (text("figure"), text("group"), text("name"), requests, mean, number("cpu_seconds_per_gb"))
+    });
+    rows.collect()
+}
+
+fn row(
+    figure: &str,
+    group: &str,
+    name: &str,
+    requests: u64,
+    mean: f64,
+    per_gb: f64,
+) -> (String, String, String, u64, f64, f64) {
+    (figure.to_owned(), group.to_owned(), name.to_owned(), requests, mean, per_gb)
+}
+
+/// Two connections with each kind of key, and one without TLS.
+const LOG: &str = "\
+rsa.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA .
+rsa.example / 200 900 0.000 0.000100000 2 - TLSv1.3 RSA .
+rsa.example / 200 900 0.001 0.001000000 1 - TLSv1.3 RSA r
+ec.example / 200 900 0.000 0.000900000 1 - TLSv1.3 ECDSA .
+ec.example / 200 900 0.000 0.000700000 1 - TLSv1.3 ECDSA .
+ec.example / 200 900 0.000 0.000100000 5 - TLSv1.3 ECDSA .
+files.example /a 200 5000000 0.000 0.004000000 1 MISS - - -
+files.example /a 200 5000000 0.000 0.001000000 2 HIT - - -
+";
+
+#[test]
+fn the_figures_are_those_of_a_calculation_by_hand() {
+    let rows = Logs::of(LOG).rows(&["access.log"]);
+    assert_eq!(
+        rows,
+        [
+            row("order", "ECDSA", "1", 2, 0.0008, 0.0),
+            row("order", "ECDSA", "4+", 1, 0.0001, 0.0),
+            row("order", "RSA", "1", 1, 0.002, 0.0),
+            row("order", "RSA", "2", 1, 0.0001, 0.0),
+            row("order", "RSA, resumed", "1", 1, 0.001, 0.0),
+            row("order", "no TLS", "1", 1, 0.004, 0.0),
+            row("order", "no TLS", "2", 1, 0.001, 0.0),
+            row("cache", "", "HIT", 1, 0.001, 0.0),
+            row("cache", "", "MISS", 1, 0.004, 0.0),
+            // 4.8 ms of 6
+            row("cache", "", "NONE", 6, 0.0008, 0.0),
+            row("size", "", "1k", 6, 0.0008, 0.0),
+            row("size", "", "16m", 2, 0.0025, 0.0),
+            // 3.1 ms by 2,700 bytes, 1.7 ms by as many, 5 ms by 10 MB
+            row("domain", "", "rsa.example", 3, 3.1e-3 / 3.0, 3.1e6 / 2700.0),
+            row("domain", "", "ec.example", 3, 1.7e-3 / 3.0, 1.7e6 / 2700.0),
+            row("domain", "", "files.example", 2, 0.0025, 0.5),
+        ]
+    );
+}
+
+#[test]
+fn tables_say_what_is_of_too_few_requests() {
+    let logs = Logs::of(LOG);
+    let out = logs.run(&["--figure", "cache,domain", "--min-requests", "3", "access.log"]).fine();
+    // of the six: deviations' squares 2.48 ms², so 1.96 * sqrt(2.48 / 5 / 6) = 0.5635 ms
+    let expected = "\
+CPU per request, by cache status
+
+cache status  requests  CPU time  CPU/request    ± 95 %       p50      p95      p99
+------------  --------  --------  -----------  --------  --------  -------  -------  ---
+HIT                  1   1.00 ms      1.00 ms         -   1.00 ms  1.00 ms  1.00 ms  few
+MISS                 1   4.00 ms      4.00 ms         -   4.01 ms  4.01 ms  4.01 ms  few
+NONE                 6   4.80 ms     800.0 µs  563.5 µs  700.4 µs  2.01 ms  2.01 ms
+  few: less than 3 requests, which says little
+
+CPU seconds per GB, by domain
+
+domain         requests     GB  CPU time  CPU/request  CPU s/GB   ± 95 %
+-------------  --------  -----  --------  -----------  --------  -------  ---
+rsa.example           3  0.000   3.10 ms      1.03 ms   1148.15  1195.00
+ec.example            3  0.000   1.70 ms     566.7 µs    629.63   523.46
+files.example         2  0.010   5.00 ms      2.50 ms      0.50     0.59  few
+  few: less than 3 requests, which says little
+";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn csv_has_all_figures_in_one_table() {
+    let out = Logs::of(LOG).run(&["--format", "csv", "access.log"]).fine();
+    let mut lines = out.lines();
+    assert_eq!(
+        lines.next(),
+        Some(
+            "figure,group,name,requests,bytes,cpu_seconds,cpu_seconds_per_request,cpu_seconds_per_request_margin,\
+             cpu_seconds_p50,cpu_seconds_p95,cpu_seconds_p99,cpu_seconds_per_gb,cpu_seconds_per_gb_margin,is_few"
+        )
+    );
+    assert_eq!(lines.clone().count(), 15);
+    assert!(lines.next().unwrap().starts_with("order,ECDSA,1,2,,0.0016,0.0008,"));
+    assert!(lines.last().unwrap().starts_with("domain,,files.example,2,10000000,0.005,0.0025,,,,,0.5,"));
+}
+
+#[test]
+fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
+    let logs = Logs::of("a.example 0.5\nb.example 0.25\na.example -\n");
+    let ran = logs.run(&["--log-format", "$host $request_cpu_time", "access.log"]);
+    assert_eq!(ran.status, Some(1), "{}", ran.err);
+    for message in [
+        "1 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
+        "no figure \"CPU per request, by its order in the connection\": the log does not tell $connection_requests, which",
+        "the log does not tell $upstream_cache_status, which log_format needs to have",
+        "the log does not tell $bytes_sent or $body_bytes_sent, which log_format needs to have",
+        "the log does not tell $server_name or $host and $bytes_sent or $body_bytes_sent, which",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    // some lines have it
+    let logs =
+        Logs::of(r#"{"request_cpu_ns":5,"connection_requests":1}"#.to_owned() + "\n{\"request_cpu_ns\":7}\n");
+    let ran = logs.run(&["--figure", "order", "access.log"]);
+    assert_eq!(ran.status, Some(0));
+    assert!(
+        ran.err.contains("1 of 2 requests are not in \"CPU per request, by its order in the connection\""),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn broken_lines_are_counted_and_shown_and_are_no_failure() {
+    let mut content = LOG.as_bytes().to_vec();
+    content.extend(b"rubbish\n\xff\xfe\x00\n{\"request_cpu_ns\":\n");
+    let logs = Logs::of(content);
+    let ran = logs.run(&["--figure", "cache", "access.log"]);
+    assert_eq!(ran.status, Some(0));
+    for message in [
+        "access.log:9: no \" \" follows on $host",
+        "access.log:11: it is no JSON object",
+        "3 of 11 lines are broken",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    assert_eq!(logs.run(&["--strict", "access.log"]).status, Some(1));
+    assert_eq!(logs.run(&["access.log", "missing.log"]).status, Some(1));
+    logs.file("bad.log", "a\nb\n");
+    assert_eq!(logs.run(&["bad.log"]).status, Some(1));
+}
+
+#[test]
+fn files_of_all_kinds_add_up() {
+    let logs = Logs::of(LOG);
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(LOG.as_bytes()).unwrap();
+    logs.file("access.log.1.gz", encoder.finish().unwrap());
+    let arguments = ["--figure", "cache", "--format", "json", "access.log", "access.log.1.gz", "-"];
+    let ran = logs.run_with(&arguments, LOG.as_bytes());
+    assert_eq!(
+        rows(&ran.fine()).iter().map(|row| (row.2.as_str(), row.3)).collect::<Vec<_>>(),
+        [("HIT", 3), ("MISS", 3), ("NONE", 18)]
+    );
+}
+
+const COMBINED: &str = r#"10.0.0.1 - - [31/Jan/2026:11:59:59 +0000] "GET / HTTP/1.1" 200 100 "-" "a b" 5000 1
+10.0.0.1 - - [31/Jan/2026:13:00:00 +0100] "GET /\x22 HTTP/1.1" 200 100 "-" "\x22" 7000 2
+10.0.0.1 - - [31/Jan/2026:12:00:01 +0000] "" 400 0 "-" "-" 9000 3
+"#;
+const COMBINED_FORMAT: &str = r#"'$remote_addr - $remote_user [$time_local] "$request" '
+    '$status $body_bytes_sent "$http_referer" "$http_user_agent" '
+    '$request_cpu_ns $connection_requests'"#;
+
+#[test]
+fn a_format_is_taken_from_the_command_line_or_from_nginx_conf() {
+    let logs = Logs::of(COMBINED);
+    logs.file("nginx.conf", format!("http {{ # it's\n log_format  cpu {COMBINED_FORMAT};\n}}"));
+    let expected =
+        [("1", 5e-6), ("2", 7e-6), ("3", 9e-6)].map(|(name, mean)| row("order", "", name, 1, mean, 0.0));
+    for format in [["--log-format", COMBINED_FORMAT], ["--log-format-from", "nginx.conf:cpu"]] {
+        assert_eq!(logs.rows(&[&format[..], &["--figure", "order", "access.log"]].concat()), expected);
+    }
+    for (arguments, message) in [
+        (["--log-format-from", "nginx.conf:main"], "there is no log_format \"main\" in it"),
+        (["--log-format-from", "missing.conf:cpu"], "--log-format-from missing.conf:cpu: No such file"),
+        (["--log-format-from", "nginx.conf"], "it must be CONF:NAME"),
+        (["--log-format", "$host"], "the log_format has no $request_cpu_ns or $request_cpu_time"),
+        (["--log-format", "${host"], "the closing bracket in \"host\" variable is missing"),
+        (["--field", "cpus=x"], "invalid role \"cpus\" in \"cpus=x\""),
+        (["--figure", "orders"], "invalid value 'orders'"),
+        (["--from", "noon"], "expected a time"),
+    ] {
+        let ran = logs.run(&[&arguments[..], &["access.log"]].concat());
+        assert_eq!(ran.status, Some(2), "{arguments:?}");
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+}
+
+#[test]
+fn only_the_time_that_is_asked_for_is_taken() {
+    let logs = Logs::of(COMBINED);
+    let of = |arguments: &[&str]| {
+        let all = [arguments, &["--log-format", COMBINED_FORMAT, "--figure", "order", "access.log"]].concat();
+        logs.rows(&all).into_iter().map(|row| row.2).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&["--from", "2026-01-31T12:00:00Z"]), ["2", "3"]);
+    assert_eq!(of(&["--to", "2026-01-31T12:00:00Z"]), ["1"]);
+    assert_eq!(of(&["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T12:00:01Z"]), ["2"]);
+    let ran = logs.run(&["--log-format", COMBINED_FORMAT, "--from", "2026-02-01", "access.log"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.contains("none of the requests is of those that were asked for"), "{}", ran.err);
+    // the demonstration's log has no time
+    let ran = Logs::of(LOG).run(&["--from", "2026-02-01", "access.log"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.contains("it has no time that --from and --to could go by"), "{}", ran.err);
+}
+
+#[test]
+fn json_logs_are_read_with_names_of_the_users_own() {
+    let lines = [
+        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"a.example","cpu":"0.001","n":1,"out":2000,"cache":"HIT","pop":"fra"}"#,
+        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"b.example","cpu":"0.003","n":2,"out":2000,"cache":null,"pop":"\u0041\"<&"}"#,
+    ];
+    let fields = ["domain=vhost", "cpu=cpu", "order=n", "bytes=out", "cache=cache", "time=ts"];
+    let mut arguments: Vec<&str> = fields.iter().flat_map(|field| ["--field", field]).collect();
+    arguments.extend(["--split", "pop", "--from", "2026-01-31T11:00:00Z", "access.log"]);
+    let rows = Logs::of(lines.join("\n")).rows(&arguments);
+    assert_eq!(
+        rows,
+        [
+            row("order", "A\"<&", "2", 1, 0.003, 0.0),
+            row("order", "fra", "1", 1, 0.001, 0.0),
+            row("cache", "", "HIT", 1, 0.001, 0.0),
+            row("cache", "", "NONE", 1, 0.003, 0.0),
+            row("size", "", "4k", 2, 0.002, 0.0),
+            row("domain", "", "b.example", 1, 0.003, 1500.0),
+            row("domain", "", "a.example", 1, 0.001, 500.0),
+        ]
+    );
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_no_fault_of_a_json_log() {
+    let line =
+        b"{\"host\":\"a\xff\",\"http_user_agent\":\"\xc3\",\"bytes_sent\":1000,\"request_cpu_ns\":1000}\n";
+    let rows = Logs::of(line).rows(&["--figure", "domain", "access.log"]);
+    assert_eq!(rows, [row("domain", "", "a\u{fffd}", 1, 1e-6, 1.0)]);
+}
+
+#[test]
+fn domains_are_selected_and_summed_and_none_is_lost() {
+    let many: String = (0..500)
+        .map(|n| format!("d{}.example / 200 1000 0.001 0.000{:06} 1\n", n % 50, 1000 * (n % 50 + 1)))
+        .collect();
+    let logs = Logs::of(many);
+    let of = |arguments: &[&str]| {
+        let all = [&["--figure", "domain"], arguments, &["--format", "json", "access.log"]].concat();
+        rows(&logs.run(&all).out)
+    };
+    let names = |arguments: &[&str]| of(arguments).into_iter().map(|row| (row.2, row.3)).collect::<Vec<_>>();
+    let named = |name: &str, requests| (name.to_owned(), requests);
+    assert_eq!(names(&["--domain", "D4[89].*"]), [named("d49.example", 10), named("d48.example", 10)]);
+    assert_eq!(names(&["--top", "1"]), [named("d49.example", 10), named("all others", 490)]);
+    assert_eq!(of(&["--top", "0"]).len(), 50);
+    let capped = of(&["--top", "0", "--max-domains", "7"]);
+    assert_eq!(capped.len(), 8);
+    assert_eq!(capped.iter().map(|row| row.3).sum::<u64>(), 500);
+    assert!(capped[..7].iter().all(|row| row.3 == 10), "those that are told apart are exact");
+}
+
+#[test]
+fn figures_are_well_formed_and_have_the_counts() {
+    let mut content = LOG.repeat(40);
+    content.push_str("<b>&\"\\x01\\xC3\\xA9' / 200 9 0.1 0.5 2 <x>&\\x1B - - -\n");
+    let logs = Logs::of(content);
+    let ran = logs.run(&["--svg", "to/figures", "access.log"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    let texts = |name: &str| {
+        let svg = std::fs::read_to_string(logs.0.path().join("to/figures").join(name)).unwrap();
+        let document = Document::parse(&svg).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(document.root_element().tag_name().name(), "svg");
+        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+        texts.map(|node| node.text().unwrap_or_default().trim().to_owned()).collect::<Vec<_>>()
+    };
+    for (name, expected) in [
+        ("order.svg", vec!["RSA, resumed", "no TLS", "1st request", "4th and later", "80", "2 ms", "800 µs"]),
+        ("cache.svg", vec!["HIT", "NONE", "240", "40", "1 !"]),
+        ("size.svg", vec!["≤ 1k", "≤ 16m", "241 requests"]),
+        ("domain.svg", vec!["files.example", "0.5", "80 requests", "1 requests !", "<b>&\"\\u{1}é'"]),
+    ] {
+        let texts = texts(name);
+        for text in expected {
+            let is_there =
+                texts.iter().any(|found| found == text || (text == "241 requests" && found == "241"));
+            assert!(is_there, "{name}: {text}: {texts:?}");
+        }
+    }
+    // a folder that cannot be made
+    let ran = logs.run(&["--svg", "access.log/x", "access.log"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.contains("access.log/x"), "{}", ran.err);
+}

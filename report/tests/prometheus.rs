@@ -1,0 +1,394 @@
+//! `cpu-report domains --prometheus` with a real Prometheus, whose numbers are known.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const CPU_REPORT: &str = env!("CARGO_BIN_EXE_cpu-report");
+
+/// 2026-01-31T12:00:00Z
+const NOON: u64 = 1_769_860_800;
+
+fn report(url: &str, arguments: &[&str]) -> Output {
+    Command::new(CPU_REPORT)
+        .args(["domains", "--prometheus", url])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A server with Prometheus' API.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whether Debian's packages are there.
+fn are_installed(commands: &[&str]) -> bool {
+    let has = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    let all = commands.iter().all(has);
+    if !all {
+        eprintln!("skipped: needs {}", commands.join(" and "));
+    }
+    all
+}
+
+impl Server {
+    /// With the samples of this text, in the format of OpenMetrics.
+    fn prometheus(samples: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("samples"), samples).unwrap();
+        fs::write(path("config"), "global: {}\n").unwrap();
+        let made = Command::new("promtool")
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .args([path("samples"), path("data")])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let address = free_address();
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", path("config").display()))
+            .arg(format!("--storage.tsdb.path={}", path("data").display()))
+            .arg("--storage.tsdb.retention.time=100y")
+            .arg(format!("--web.listen-address={address}"));
+        Self::start(command, address, folder, "/-/ready")
+    }
+
+    /// The same in VictoriaMetrics.
+    fn victoria_metrics(samples: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = free_address();
+        let mut command = Command::new("victoria-metrics");
+        command
+            .arg(format!("-storageDataPath={}", folder.path().join("data").display()))
+            .arg(format!("-httpListenAddr={address}"))
+            .arg("-retentionPeriod=100y");
+        let server = Self::start(command, address, folder, "/health");
+        // its times are milliseconds
+        let samples: Vec<String> = samples
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| format!("{line}000\n"))
+            .collect();
+        assert!(
+            ask(address, "POST", "/api/v1/import/prometheus", &samples.concat())
+                .is_some_and(|answer| is_success(&answer))
+        );
+        server.wait(|| {
+            let _ = ask(address, "GET", "/internal/force_flush", "");
+            ask(
+                address,
+                "GET",
+                &format!("/api/v1/query?query=nginx_request_cpu_zone_accounts&time={NOON}"),
+                "",
+            )
+            .is_some_and(|answer| answer.contains("edge-1"))
+        });
+        server
+    }
+
+    fn start(mut command: Command, address: SocketAddr, folder: TempDir, health: &str) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = Self { process, address, folder };
+        server.wait(|| ask(address, "GET", health, "").is_some_and(|answer| is_success(&answer)));
+        server
+    }
+
+    fn wait(&self, is_done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is_done() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+            assert!(begin.elapsed() < Duration::from_secs(60), "{}", log());
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// An answer with its head.
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn is_success(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 2")
+}
+
+/// Two servers that are scraped once a minute from 11:50 to 13:10.
+fn samples() -> String {
+    let minutes =
+        || (-10i64..=70).map(|minute| (NOON.checked_add_signed(minute * 60).unwrap(), minute as f64 * 60.0));
+    let mut families = String::new();
+    let mut family = |name: &str, kind: &str, samples: &dyn Fn(&mut String, u64, f64)| {
+        writeln!(families, "# TYPE {name} {kind}").unwrap();
+        for (time, second) in minutes() {
+            samples(&mut families, time, second);
+        }
+    };
+    // half a core; from 12:20 to 12:25 it is two
+    let first = |second: f64| 1000.0 + 0.5 * second + 1.5 * (second - 1200.0).clamp(0.0, 300.0);
+    // it is scraped from 12:30 on, when it has a past; it begins anew at 12:46
+    let second_from = |second: f64| second >= 1800.0;
+    let second =
+        |second: f64| if second < 2760.0 { 100_000.0 + 0.1 * second } else { 0.1 * (second - 2760.0) };
+    const A: &str = r#"job="nginx",zone="domains",key="a.example""#;
+    const B: &str = r#"job="nginx",zone="domains",key="b.example""#;
+    family("nginx_request_cpu_seconds", "counter", &|out, time, at| {
+        writeln!(out, "nginx_request_cpu_seconds_total{{instance=\"edge-1:80\",{A}}} {} {time}", first(at))
+            .unwrap();
+        // a domain that is new at 12:07
+        if at >= 420.0 {
+            writeln!(
+                out,
+                "nginx_request_cpu_seconds_total{{instance=\"edge-1:80\",{B}}} {} {time}",
+                3.0 + (at - 420.0) / 90.0
+            )
+            .unwrap();
+        }
+        if second_from(at) {
+            writeln!(
+                out,
+                "nginx_request_cpu_seconds_total{{instance=\"edge-2:80\",{A}}} {} {time}",
+                second(at)
+            )
+            .unwrap();
+        }
+    });
+    family("nginx_request_cpu_sent_bytes", "counter", &|out, time, at| {
+        writeln!(
+            out,
+            "nginx_request_cpu_sent_bytes_total{{instance=\"edge-1:80\",{A}}} {} {time}",
+            5e6 * (at + 600.0)
+        )
+        .unwrap();
+    });
+    family("nginx_request_cpu_requests", "counter", &|out, time, at| {
+        let requests = "nginx_request_cpu_requests_total{instance=\"edge-1:80\",";
+        writeln!(out, "{requests}{A},class=\"2xx\"}} {} {time}", 2.0 * (at + 600.0)).unwrap();
+        // the first of them is at 12:31
+        if at >= 1860.0 {
+            writeln!(out, "{requests}{A},class=\"5xx\"}} {} {time}", at / 60.0 - 30.0).unwrap();
+        }
+    });
+    family("nginx_request_cpu_zone_accounts", "gauge", &|out, time, at| {
+        writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 {time}").unwrap();
+        if second_from(at) {
+            writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-2:80\",job=\"nginx\",zone=\"domains\"}} 1 {time}").unwrap();
+        }
+    });
+    families + "# EOF\n"
+}
+
+const HOUR: [&str; 6] = ["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T13:00:00Z", "--format", "csv"];
+
+#[test]
+fn the_fleet_is_the_sum_of_what_counters_grew_by() {
+    if are_installed(&["prometheus", "promtool"]) {
+        sums_are_right(&Server::prometheus(&samples()).url());
+    }
+}
+
+#[test]
+fn victoria_metrics_tells_the_same() {
+    if are_installed(&["victoria-metrics"]) {
+        sums_are_right(&Server::victoria_metrics(&samples()).url());
+    }
+}
+
+fn sums_are_right(url: &str) {
+    let run = |more: &[&str]| {
+        let output = report(url, &[&HOUR, more].concat());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        text(&output.stdout).to_owned()
+    };
+
+    // edge-1: 3600 s of half a core, and 450 s more. edge-2: 900 s of a tenth from 12:30 to 12:45, which is the last that is
+    // known of it, then 840 s from 12:46 on. Its past is not counted.
+    // The slot from 12:20 is the highest of twelve, and the 95 % of twelve are twelve.
+    // b.example: 3 s that it had when it was seen first, and 3180 / 90 s.
+    let rows: Vec<Vec<String>> = csv::Reader::from_reader(run(&[]).as_bytes())
+        .records()
+        .map(|row| row.unwrap().iter().map(str::to_owned).collect())
+        .collect();
+    let wanted: [(&str, &str, [f64; 5], [f64; 2]); 3] = [
+        ("domain", "a.example", [7230.0, 18.0, 2424.0, 2424.0 / 3600.0, 2.0], [0.0, 30.0]),
+        (
+            "domain",
+            "b.example",
+            [0.0, 0.0, 3.0 + 3180.0 / 90.0, (3.0 + 3180.0 / 90.0) / 3600.0, (3.0 + 180.0 / 90.0) / 300.0],
+            [0.0, 0.0],
+        ),
+        (
+            "all",
+            "",
+            [
+                7230.0,
+                18.0,
+                2427.0 + 3180.0 / 90.0,
+                (2427.0 + 3180.0 / 90.0) / 3600.0,
+                2.0 + 300.0 / 90.0 / 300.0,
+            ],
+            [0.0, 30.0],
+        ),
+    ];
+    assert_eq!(rows.len(), wanted.len());
+    for (row, (kind, domain, figures, errors)) in rows.iter().zip(wanted) {
+        assert_eq!((row[1].as_str(), row[2].as_str()), (kind, domain));
+        let found: Vec<f64> =
+            row[3..8].iter().chain(&row[11..]).map(|field| field.parse().unwrap()).collect();
+        for (found, wanted) in found.iter().zip(figures.iter().chain(&errors)) {
+            assert!((found - wanted).abs() < 1e-6, "{domain}: {found}, and not {wanted}: {row:?}");
+        }
+    }
+
+    // the slots add up to the whole
+    let by_slots = run(&["--by", "5m", "--domain", "A.*", "--seconds"]);
+    let slots: Vec<csv::StringRecord> =
+        csv::Reader::from_reader(by_slots.as_bytes()).records().map(Result::unwrap).collect();
+    let cpu: Vec<f64> =
+        slots.iter().filter(|row| &row[1] == "domain").map(|row| row[6].parse().unwrap()).collect();
+    assert_eq!(cpu.len(), 12);
+    assert!((cpu.iter().sum::<f64>() - 2424.0).abs() < 1e-6, "{cpu:?}");
+    assert!((cpu[9] - 174.0).abs() < 1e-6, "edge-2 begins anew in the tenth: {cpu:?}");
+
+    assert!(!run(&["--domain", "a.example"]).contains("b.example"));
+    assert!(run(&["--domain", "[ab].example"]).contains("b.example"));
+    let output = report(url, &[&HOUR[..], &["--host", "edge-2:*"]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output.stderr);
+    assert!(said.contains("nothing is known of the time before 2026-01-31T12:30:00Z"), "{said}");
+    let second = text(&output.stdout);
+    assert!(
+        second.lines().nth(1).is_some_and(|row| row.starts_with("domains,domain,a.example,0,0,174,")),
+        "{second}"
+    );
+}
+
+#[test]
+fn what_is_not_known_is_said() {
+    if !are_installed(&["prometheus", "promtool"]) {
+        return;
+    }
+    let prometheus = Server::prometheus(&samples());
+    let url = prometheus.url();
+    let output = report(&url, &[&HOUR[..], &["--zone", "nothing"]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("Prometheus has no counters"), "{}", text(&output.stderr));
+
+    // borders are those of slots, and what is not known is said
+    let output =
+        report(&url, &["--from", "2026-01-31T11:01:00Z", "--to", "2026-01-31T11:59:59Z", "--format", "csv"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("--from is taken for 2026-01-31T11:00:00Z"), "{said}");
+    assert!(said.contains("--to is taken for 2026-01-31T12:00:00Z"), "{said}");
+    assert!(said.contains("nothing is known of the time before 2026-01-31T11:50:00Z"), "{said}");
+
+    // an error of the API's own
+    let output = report(&format!("{}/nothing-here", url), &HOUR);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("404 Not Found"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_without_its_password() {
+    let output = report(&format!("http://me:secret@{}/", free_address()), &[]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    let said = text(&output.stderr);
+    assert!(said.contains("127.0.0.1") && said.contains("refused") && !said.contains("secret"), "{said}");
+}
+
+/// Answers one request with this, and returns what it was.
+fn answer_once(status: &str, body: &str) -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://me:se%40cret@{}", listener.local_addr().unwrap());
+    let answer =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let asked = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut reader = BufReader::new(stream);
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            head.push_str(&line);
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut form = vec![0; length];
+        reader.read_exact(&mut form).unwrap();
+        reader.get_mut().write_all(answer.as_bytes()).unwrap();
+        head + text(&form)
+    });
+    (url, asked)
+}
+
+#[test]
+fn errors_of_the_api_are_shown_and_headers_are_sent() {
+    let body = r#"{"status":"error","errorType":"bad_data","error":"it is too much"}"#;
+    let (url, asked) = answer_once("422 Unprocessable Entity", body);
+    let output = report(&url, &["--header", "X-Scope-OrgID: tenant"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("422") && said.contains("it is too much (bad_data)"), "{said}");
+    let asked = asked.join().unwrap().to_ascii_lowercase();
+    assert!(asked.starts_with("post /api/v1/query_range "), "{asked}");
+    assert!(asked.contains("x-scope-orgid: tenant"), "{asked}");
+    // me:se@cret
+    assert!(asked.contains("authorization: basic bwu6c2vay3jlda=="), "{asked}");
+    assert!(asked.contains("query=nginx_request_cpu_zone_accounts"), "{asked}");
+
+    let (url, asked) = answer_once("200 OK", "<html>a page</html>");
+    let output = report(&url, &[]);
+    asked.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no answer of Prometheus"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    for arguments in [&["log"][..], &["--from", "2026-02-01", "--to", "2026-01-01"]] {
+        assert_eq!(report("http://127.0.0.1:1", arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}

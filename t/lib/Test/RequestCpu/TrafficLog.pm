@@ -1,0 +1,99 @@
+package Test::RequestCpu::TrafficLog;
+
+# Reads traffic logs, and compares their sums to the counters of the status page.
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use JSON::PP ();
+use Test::More;
+use Test::RequestCpu qw(wait_until);
+
+our @EXPORT = qw(text_of lines_of sums_of counters_of sums_are_counters unwritten);
+
+my @members = qw(requests cpu_ns wakeups sent_bytes received_bytes 1xx 2xx 3xx 4xx 5xx other);
+my $number = qr/(?:0|[1-9][0-9]*)/;
+my $string = qr/"(?:[^"\\\x00-\x1f]|\\(?:["\\\/bfnrt]|u[0-9a-f]{4}))*"/;
+my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),"host":($string),"zone":($string),"key":($string),
+    "requests":($number),"cpu_ns":($number),"wakeups":($number),"sent_bytes":($number),"received_bytes":($number),
+    "2xx":($number),"4xx":($number),"5xx":($number)((?:,"(?:[13]xx|other)":$number)*)\}/x;
+my @names = qw(time interval_ms host zone key requests cpu_ns wakeups sent_bytes received_bytes 2xx 4xx 5xx);
+
+sub text_of {
+    my (@files) = @_;
+    my $text = '';
+    for my $name (@files) {
+        open my $file, '<', $name or next;
+        binmode $file;
+        local $/;
+        my $content = <$file>;
+        $text .= $content if defined $content;
+    }
+    return $text;
+}
+
+# All lines of some files; dies if one is not as it should be.
+sub lines_of {
+    my (@files) = @_;
+    my $text = text_of(@files);
+    die "the last line is torn: ..." . substr($text, -100) . "\n" if $text ne '' && $text !~ /\n\z/;
+    # JSON::PP would take a minute for what a test writes
+    my $json = JSON::PP->new->utf8->allow_nonref;
+    my %decoded;
+    return map {
+        my %line;
+        (@line{@names}, my $more) = /^$line$/ or die "not a line of a traffic log: $_\n";
+        $_ = $decoded{$_} = defined $decoded{$_} ? $decoded{$_} : $json->decode($_) for @line{qw(host zone key)};
+        $line{$1} = $2 while $more =~ /"(\w+)":(\d+)/g;
+        \%line;
+    } split /\n/, $text;
+}
+
+# { zone => { key => { member => sum } } }
+sub sums_of {
+    my (@lines) = @_;
+    my %sum;
+    for my $line (@lines) { $sum{ $line->{zone} }{ $line->{key} }{$_} += $line->{$_} || 0 for @members }
+    return \%sum;
+}
+
+# The same of a zone, as the status page has it.
+sub counters_of {
+    my ($t, $zone) = @_;
+    my $keys = $t->status->{zones}{$zone}{keys};
+    my %counter;
+    for my $key (keys %$keys) {
+        my $account = $keys->{$key};
+        my %responses = %{ $account->{responses} || {} };
+        my $classes = 0;
+        $classes += $_ for values %responses;
+        $counter{$key} = {
+            (map { $_ => $account->{$_} } @members[ 0 .. 4 ]), %responses, other => $account->{requests} - $classes,
+        };
+    }
+    return \%counter;
+}
+
+# Keys and members whose sum in the lines is not the counter.
+sub unwritten {
+    my ($sums, $counters) = @_;
+    my @wrong;
+    my %keys = map { $_ => 1 } keys %$sums, keys %$counters;
+    for my $key (sort keys %keys) {
+        for my $member (@members) {
+            my ($sum, $counter) = map { $_->{$key}{$member} || 0 } $sums, $counters;
+            push @wrong, "$key $member: $sum in lines, $counter counted" if $sum != $counter;
+        }
+    }
+    return @wrong;
+}
+
+sub sums_are_counters {
+    my ($sums, $counters, $name) = @_;
+    my @wrong = unwritten($sums, $counters);
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(!@wrong, $name) || diag(join "\n", @wrong[ 0 .. ($#wrong > 20 ? 20 : $#wrong) ]);
+}
+
+1;
