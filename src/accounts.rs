@@ -1,10 +1,12 @@
 //! The accounts of requests, as one worker uses them.
 
 use core::mem::MaybeUninit;
+use core::num::NonZeroU64;
 
 use accounting::account::{Classes, Handshake, Usage};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
+use accounting::limit::{Limit, Share};
 use accounting::table::{Slot, Spare, Table};
 use accounting::unsettled::Unsettled;
 
@@ -14,8 +16,15 @@ use crate::worker::now_ms;
 /// A full zone is warned of once in so many milliseconds.
 const WARN_MS: u64 = 60_000;
 
-/// An account: a zone by its place in the configuration, and a slot of its table.
-pub type AccountId = (u16, Slot);
+/// An account, and what is charged to it.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountId {
+    /// by its place in the configuration
+    zone: u16,
+    share: Share,
+    /// of the zone's table
+    slot: Slot,
+}
 
 /// The accounts of one request. Most have one or none, so only as many are ever copied.
 #[derive(Debug)]
@@ -43,6 +52,14 @@ impl AccountSet {
     pub fn ids(&self) -> &[AccountId] {
         // SAFETY: `push` has written that many, one after the other.
         unsafe { core::slice::from_raw_parts(self.ids.as_ptr().cast(), self.count) }
+    }
+
+    /// Says what is charged to each account, by its zone.
+    pub fn set_shares(&mut self, share: impl Fn(usize) -> Share) {
+        // SAFETY: as in `ids`.
+        let ids =
+            unsafe { core::slice::from_raw_parts_mut(self.ids.as_mut_ptr().cast::<AccountId>(), self.count) };
+        ids.iter_mut().for_each(|id| id.share = share(usize::from(id.zone)));
     }
 
     #[inline]
@@ -91,10 +108,10 @@ impl Zones {
     }
 
     #[inline]
-    fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut Zone, Slot)) {
-        for &(zone, slot) in accounts.ids() {
+    fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut Zone, Slot, Share)) {
+        for &AccountId { zone, share, slot } in accounts.ids() {
             if let Some(zone) = self.0.get_mut(usize::from(zone)) {
-                f(zone, slot);
+                f(zone, slot, share);
             }
         }
     }
@@ -103,7 +120,7 @@ impl Zones {
     #[inline]
     pub fn add(&mut self, accounts: &AccountSet, usage: &Usage) {
         let now_ms = now_ms();
-        self.each(accounts, |zone, slot| zone.unsettled.add(&zone.table, now_ms, slot, usage));
+        self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ms, slot, share, usage));
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
@@ -111,7 +128,9 @@ impl Zones {
     pub fn charge(&mut self, accounts: &AccountSet, ns: u64) {
         if ns != 0 {
             let now_ms = now_ms();
-            self.each(accounts, |zone, slot| zone.unsettled.charge(&zone.table, now_ms, slot, ns));
+            self.each(accounts, |zone, slot, share| {
+                zone.unsettled.charge(&zone.table, now_ms, slot, share, ns);
+            });
         }
     }
 
@@ -119,14 +138,14 @@ impl Zones {
     #[inline]
     pub fn finish(&mut self, accounts: &AccountSet, usage: &Usage, classes: Classes, cpu_ns: u64) {
         let now_ms = now_ms();
-        self.each(accounts, |zone, slot| {
-            zone.unsettled.finish(&zone.table, now_ms, slot, usage, classes, cpu_ns);
+        self.each(accounts, |zone, slot, share| {
+            zone.unsettled.finish(&zone.table, now_ms, slot, share, usage, classes, cpu_ns);
         });
     }
 
     /// The connection of a request has made a TLS handshake.
     pub fn count_handshake(&mut self, accounts: &AccountSet, handshake: &Handshake) {
-        self.each(accounts, |zone, slot| zone.table.account(slot).count_handshake(handshake));
+        self.each(accounts, |zone, slot, _| zone.table.account(slot).count_handshake(handshake));
     }
 
     /// What has been added becomes visible to others.
@@ -139,11 +158,11 @@ impl Zones {
     }
 
     pub fn enter_flight(&mut self, accounts: &AccountSet) {
-        self.each(accounts, |zone, slot| zone.in_flight.enter(&zone.table, slot));
+        self.each(accounts, |zone, slot, _| zone.in_flight.enter(&zone.table, slot));
     }
 
     pub fn leave_flight(&mut self, accounts: &AccountSet) {
-        self.each(accounts, |zone, slot| zone.in_flight.leave(&zone.table, slot));
+        self.each(accounts, |zone, slot, _| zone.in_flight.leave(&zone.table, slot));
     }
 
     /// Takes note of workers that were killed.
@@ -156,6 +175,20 @@ impl Zones {
     /// A worker was killed.
     pub fn next_epoch(&self) {
         self.0.iter().for_each(|zone| zone.table.next_epoch());
+    }
+
+    /// Whether a limit lets a request of this account in; a refusal is counted.
+    ///
+    /// # Errors
+    /// The debt in nanoseconds of CPU.
+    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Result<(), NonZeroU64> {
+        let Some(zone) = self.0.get_mut(usize::from(id.zone)) else { return Ok(()) };
+        let account = zone.table.account(id.slot);
+        let passed = account.check(now_ms(), limit, zone.unsettled.used_ns(id.slot));
+        if passed.is_err() {
+            account.count_refused(dry_run);
+        }
+        passed
     }
 
     /// The account of a key. `counts`: once per request.
@@ -174,7 +207,8 @@ impl Zones {
         if warn {
             zone.quiet_until_ms = now_ms() + WARN_MS;
         }
-        Some(Found { id: (zone_id, found.slot), warn, lasting: !found.overflowed && !is_cut })
+        let id = AccountId { zone: zone_id, share: Share::Used, slot: found.slot };
+        Some(Found { id, warn, lasting: !found.overflowed && !is_cut })
     }
 }
 

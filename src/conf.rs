@@ -13,17 +13,19 @@ use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE12, NGX_ERROR, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
-    NGX_LOG_EMERG, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_full_name,
-    ngx_conf_open_file, ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
-    ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size,
-    ngx_parse_time, ngx_pcalloc, ngx_pool_cleanup_add, ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
+    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t,
+    ngx_command_t, ngx_conf_full_name, ngx_conf_open_file, ngx_conf_t, ngx_http_compile_complex_value,
+    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
+    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_variable_index,
+    ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_parse_time, ngx_pcalloc, ngx_pool_cleanup_add,
+    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
 use crate::accounts::AccountSet;
+use crate::limit::{self, LimitAccounts, LimitConf};
 use crate::memory::Memory;
 use crate::traffic_log::{self, Log};
 use crate::{context_index, module, request, status, variables, zones};
@@ -37,7 +39,7 @@ const MIN_INTERVAL_MS: u64 = 1000;
 
 const EMPTY_COMMAND: ngx_command_t = ngx_command_t::empty();
 
-pub static mut COMMANDS: [ngx_command_t; 6] = [
+pub static mut COMMANDS: [ngx_command_t; 8] = [
     ngx_command_t {
         name: ngx_string!("request_cpu_zone"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE) as ngx_uint_t,
@@ -67,6 +69,20 @@ pub static mut COMMANDS: [ngx_command_t; 6] = [
         ..EMPTY_COMMAND
     },
     ngx_command_t {
+        name: ngx_string!("request_cpu_limit"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        set: Some(limit::request_cpu_limit),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
+        name: ngx_string!("request_cpu_limit_log_level"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
+        set: Some(limit::request_cpu_limit_log_level),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        ..EMPTY_COMMAND
+    },
+    ngx_command_t {
         name: ngx_string!("request_cpu_log"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE) as ngx_uint_t,
         set: Some(request_cpu_log),
@@ -83,7 +99,7 @@ const CONF_ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
 
 /// Why a directive is refused; written to the error log with the file and the line.
 #[derive(Debug)]
-enum Refusal {
+pub enum Refusal {
     Memory,
     Message(String),
 }
@@ -119,9 +135,9 @@ pub enum Key {
     Complex(ngx_http_complex_value_t),
 }
 
-/// A zone that a `request_cpu` names; its place is known when the whole configuration has been read.
+/// A zone that a `request_cpu` or a `request_cpu_limit` names; its place is known when the whole configuration has been read.
 pub struct ZoneUse {
-    name: ngx_str_t,
+    pub name: ngx_str_t,
     file: ngx_str_t,
     line: ngx_uint_t,
     /// in [`MainConf::zones`]
@@ -136,6 +152,8 @@ pub struct MainConf {
     zones: *mut ngx_array_t,
     /// of `*mut ngx_array_t`, each of [`ZoneUse`]
     uses: *mut ngx_array_t,
+    /// of `*mut ngx_array_t`, each of [`LimitConf`]
+    pub limits: *mut ngx_array_t,
     /// of `*mut Log`
     logs: *mut ngx_array_t,
     clock_set: bool,
@@ -155,6 +173,15 @@ pub struct LocConf {
     uses: *mut ngx_array_t,
     off: bool,
     pub status: StatusConf,
+    /// of [`LimitConf`]; null means inherited, or none
+    pub limits: *mut ngx_array_t,
+    /// in [`MainConf::limits`]
+    pub limits_place: u16,
+    pub limits_off: bool,
+    /// at which refusals are logged; none means inherited, or the default
+    pub limit_log_level: Option<ngx_uint_t>,
+    /// As `known`, for the limits.
+    pub limit_accounts: OnceCell<(*mut *mut c_void, LimitAccounts)>,
     /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a worker, for itself.
     pub known: OnceCell<(*mut *mut c_void, AccountSet)>,
 }
@@ -184,15 +211,29 @@ impl LocConf {
     pub fn zones(&self) -> &[ZoneUse] {
         array(self.uses)
     }
+
+    /// The limits that a request is checked against.
+    pub fn limits(&self) -> &[LimitConf] {
+        array(self.limits)
+    }
 }
 
-fn array<'a, T>(elements: *mut ngx_array_t) -> &'a [T] {
+impl ZoneUse {
+    /// As the directive that is being read names it.
+    pub fn named(cf: &ngx_conf_t, name: ngx_str_t) -> ZoneUse {
+        // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
+        let (file, line) = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
+        ZoneUse { name, file, line, index: usize::MAX, zone: null_mut() }
+    }
+}
+
+pub fn array<'a, T>(elements: *mut ngx_array_t) -> &'a [T] {
     // SAFETY: both configurations hold arrays that were made for `T`, or null, in a pool that outlives the worker.
     unsafe { elements.as_ref() }.map_or(&[], |elements| unsafe { elements.as_slice() })
 }
 
 /// Adds an element to an array in the configuration's pool, which is made if it is not there yet.
-fn push<T>(cf: &ngx_conf_t, elements: &mut *mut ngx_array_t, value: T) -> Result<(), Refusal> {
+pub fn push<T>(cf: &ngx_conf_t, elements: &mut *mut ngx_array_t, value: T) -> Result<(), Refusal> {
     // SAFETY: the pool lives as long as the configuration; `ngx_array_push` returns room for one `T`.
     unsafe {
         if elements.is_null() {
@@ -241,6 +282,7 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
             conf.write(MainConf {
                 zones: null_mut(),
                 uses: null_mut(),
+                limits: null_mut(),
                 logs: null_mut(),
                 clock_set: false,
                 clock: Mode::default(),
@@ -262,6 +304,11 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 uses: null_mut(),
                 off: false,
                 status: StatusConf::default(),
+                limits: null_mut(),
+                limits_place: 0,
+                limits_off: false,
+                limit_log_level: None,
+                limit_accounts: OnceCell::new(),
                 known: OnceCell::new(),
             })
         };
@@ -276,6 +323,12 @@ pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: 
         conf.uses = prev.uses;
         conf.off = prev.off;
     }
+    if conf.limits.is_null() && !conf.limits_off {
+        conf.limits = prev.limits;
+        conf.limits_place = prev.limits_place;
+        conf.limits_off = prev.limits_off;
+    }
+    conf.limit_log_level = conf.limit_log_level.or(prev.limit_log_level);
     CONF_OK
 }
 
@@ -297,7 +350,7 @@ pub unsafe fn loc_conf<'a>(r: *mut nginx_sys::ngx_http_request_t) -> &'a LocConf
 }
 
 /// Runs the body of a directive and logs its refusal.
-fn directive(
+pub fn directive(
     cf: *mut ngx_conf_t,
     body: impl FnOnce(&mut ngx_conf_t, &[ngx_str_t]) -> Result<(), Refusal>,
 ) -> *mut c_char {
@@ -458,7 +511,7 @@ fn single_variable(text: &[u8]) -> Option<&[u8]> {
     (is_name && name.first().is_some_and(|first| !first.is_ascii_digit())).then_some(name)
 }
 
-fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_complex_value_t, Refusal> {
+pub fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_complex_value_t, Refusal> {
     // SAFETY: all zero is what NGINX's modules start from too; `ngx_http_compile_complex_value` fills the value, or logs
     // why it cannot.
     unsafe {
@@ -511,9 +564,7 @@ extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *
                 )
                 .into());
             }
-            // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
-            let (file, line) = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
-            push(cf, &mut loc.uses, ZoneUse { name, file, line, index: usize::MAX, zone: null_mut() })?;
+            push(cf, &mut loc.uses, ZoneUse::named(cf, name))?;
         }
         if before == 0 && !loc.uses.is_null() {
             let main = parsing_main_conf(cf);
@@ -524,7 +575,7 @@ extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *
 }
 
 /// The module's main configuration while `http` is being read.
-fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
+pub fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
     // SAFETY: within `http`, `cf.ctx` is an `ngx_http_conf_ctx_t` whose main configurations are all created.
     unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() }
 }
@@ -707,37 +758,43 @@ pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     };
     let used = variables::used(core);
     main.connection_variable = used.connection;
-    main.measured = used.any || !main.uses.is_null();
+    main.measured = used.any || !main.uses.is_null() || !main.limits.is_null();
     if !main.measured {
         return NGX_OK as ngx_int_t;
     }
     if request::register(core).is_err() || zones::add_workers(cf, main).is_err() {
         return NGX_ERROR as ngx_int_t;
     }
+    if !main.limits.is_null() && limit::register(core).is_err() {
+        return NGX_ERROR as ngx_int_t;
+    }
     NGX_OK as ngx_int_t
 }
 
 /// Finds the zones that are named; a zone may be defined after its use.
-fn resolve(cf: &mut ngx_conf_t, main: &mut MainConf) -> Result<(), ()> {
+fn resolve(cf: &mut ngx_conf_t, main: &MainConf) -> Result<(), ()> {
+    let mut counted = vec![false; main.zones().len()];
     for &uses in array::<*mut ngx_array_t>(main.uses) {
         // SAFETY: an array of `ZoneUse` of this configuration; nobody else looks at it now.
         for used in unsafe { (*uses).as_slice_mut::<ZoneUse>() } {
-            // SAFETY: zones live in the configuration's pool.
-            let index = main.zones().iter().position(|&zone| unsafe { (*zone).name == used.name });
-            let Some(index) = index else {
-                // `cf` stands at the end of `http` by now: the place is the one that was kept
+            resolve_use(cf, main, used, "request_cpu")?;
+            counted[used.index] = true;
+        }
+    }
+    for &limits in array::<*mut ngx_array_t>(main.limits) {
+        // SAFETY: as above, of `LimitConf`.
+        for LimitConf { used, .. } in unsafe { (*limits).as_slice_mut::<LimitConf>() } {
+            resolve_use(cf, main, used, "request_cpu_limit")?;
+            if !counted[used.index] {
                 ngx::ngx_log_error!(
-                    NGX_LOG_EMERG,
+                    NGX_LOG_WARN,
                     cf.log,
-                    "unknown zone \"{}\" in \"request_cpu\" in {}:{}",
+                    "zone \"{}\" in \"request_cpu_limit\" is in no \"request_cpu\", so nothing is used of the limit in {}:{}",
                     used.name,
                     used.file,
                     used.line
                 );
-                return Err(());
-            };
-            used.index = index;
-            used.zone = main.zones()[index];
+            }
         }
     }
     for &log in array::<*mut Log>(main.logs) {
@@ -758,5 +815,25 @@ fn resolve(cf: &mut ngx_conf_t, main: &mut MainConf) -> Result<(), ()> {
         log.zone = zone;
         traffic_log::add_memory(cf, log)?;
     }
+    Ok(())
+}
+
+fn resolve_use(cf: &ngx_conf_t, main: &MainConf, used: &mut ZoneUse, directive: &str) -> Result<(), ()> {
+    // SAFETY: zones live in the configuration's pool.
+    let index = main.zones().iter().position(|&zone| unsafe { (*zone).name == used.name });
+    let Some(index) = index else {
+        // `cf` stands at the end of `http` by now: the place is the one that was kept
+        ngx::ngx_log_error!(
+            NGX_LOG_EMERG,
+            cf.log,
+            "unknown zone \"{}\" in \"{directive}\" in {}:{}",
+            used.name,
+            used.file,
+            used.line
+        );
+        return Err(());
+    };
+    used.index = index;
+    used.zone = main.zones()[index];
     Ok(())
 }

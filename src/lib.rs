@@ -6,7 +6,8 @@
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
 //!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
-//! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles;
+//! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles; [`limit`]: who is
+//!   refused;
 //! - [`variables`], [`status`] and [`traffic_log`]: what a user gets to see.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
@@ -26,6 +27,7 @@ mod clock;
 mod conf;
 mod event_loop;
 mod io;
+mod limit;
 mod memory;
 mod request;
 mod state;

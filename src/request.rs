@@ -20,8 +20,9 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::accounts::AccountSet;
+use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, Zone, ZoneUse, loc_conf};
+use crate::limit::Verdict;
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
@@ -48,6 +49,7 @@ pub struct Context {
     /// `request_cpu` that `accounts` were chosen by, while it is in flight
     zones: *const ZoneUse,
     in_flight: bool,
+    pub verdict: Verdict,
     /// neighbours among the requests in flight
     previous_flying: Option<NonNull<Context>>,
     next_flying: Option<NonNull<Context>>,
@@ -173,6 +175,7 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             accounts: AccountSet::EMPTY,
             zones: null(),
             in_flight: false,
+            verdict: Verdict::NONE,
             previous_flying: None,
             next_flying: None,
             settled_ms: now_ms(),
@@ -301,6 +304,7 @@ impl Worker {
         self.leave_flight(pointer);
         let context = self.context(pointer);
         context.accounts.copy_from(accounts);
+        context.verdict.mark(&mut context.accounts);
         context.zones = zones;
         context.in_flight = true;
         let next = self.flying.replace(pointer);
@@ -433,7 +437,12 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && let Some(pointer) = find(r)
         {
             let outcome = outcome_of(r);
-            with_accounts(r, true, |accounts| with(|worker| worker.finish(pointer, accounts, &outcome)));
+            with_accounts(r, true, |accounts| {
+                with(|worker| {
+                    let verdict = worker.context(pointer).verdict;
+                    verdict.marked(accounts, |accounts| worker.finish(pointer, accounts, &outcome));
+                });
+            });
         }
     }
     NGX_OK as ngx_int_t
@@ -480,20 +489,7 @@ unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet 
         let conf = loc_conf(r);
         let mut lasting = true;
         for used in conf.zones() {
-            let zone = &*used.zone;
-            lasting &= matches!(zone.key, Key::ServerName(_));
-            let key = key_of(r, zone);
-            if key.is_empty() {
-                continue;
-            }
-            let found = with(|worker| worker.zones.find(used.index, key.as_bytes(), counts)).flatten();
-            if let Some(found) = found {
-                accounts.push(found.id);
-                lasting &= found.lasting;
-                if found.warn {
-                    warn_full(r, zone);
-                }
-            }
+            lasting &= find_account(r, used, counts, |id| accounts.push(id));
         }
         if lasting {
             // a location belongs to one server; if it did not, the first one would be served faster
@@ -503,8 +499,40 @@ unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet 
     accounts
 }
 
+/// Calls `f` with the account of a request in a zone, if it has a key there; whether that is the same for all requests of its
+/// server.
+///
+/// # Safety
+/// `r` must be a request of the configuration that names the zone.
+pub unsafe fn find_account(
+    r: *mut ngx_http_request_t,
+    used: &ZoneUse,
+    counts: bool,
+    f: impl FnOnce(AccountId),
+) -> bool {
+    // SAFETY: as the caller says; zones live as long as the configuration.
+    unsafe {
+        let zone = &*used.zone;
+        let lasting = matches!(zone.key, Key::ServerName(_));
+        let key = key_of(r, zone);
+        if key.is_empty() {
+            return lasting;
+        }
+        let found = with(|worker| worker.zones.find(used.index, key.as_bytes(), counts)).flatten();
+        let Some(found) = found else { return lasting };
+        f(found.id);
+        if found.warn {
+            warn_full(r, zone);
+        }
+        lasting && found.lasting
+    }
+}
+
 /// The key of a request in a zone; empty if it has none.
-unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
+///
+/// # Safety
+/// `r` must be a request of the configuration that has the zone.
+pub unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
     let mut value = ngx_str_t::empty();
     // SAFETY: a request of NGINX's; the key was made for the configuration that it is served by.
     unsafe {

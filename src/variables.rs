@@ -8,6 +8,7 @@ use nginx_sys::{
 
 use ngx::ngx_string;
 
+use crate::limit;
 use crate::request::{self, Reading};
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -33,6 +34,10 @@ pub extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
         variable.get_handler = Some(get);
         variable.data = at;
+    }
+    // SAFETY: as above.
+    if unsafe { limit::add_variable(cf) }.is_err() {
+        return NGX_ERROR as ngx_int_t;
     }
     NGX_OK as ngx_int_t
 }
@@ -103,7 +108,7 @@ pub fn len_of(v: &ngx_http_variable_value_t) -> usize {
 
 /// A value is there, is this long, and stays as it is.
 #[inline]
-fn set_valid(v: &mut ngx_http_variable_value_t, len: usize) {
+pub fn set_valid(v: &mut ngx_http_variable_value_t, len: usize) {
     let fields = len as u32 & ((1 << LEN_BITS) - 1) | 1 << LEN_BITS;
     // SAFETY: as above.
     unsafe { (&raw mut *v).cast::<u32>().write(fields) };

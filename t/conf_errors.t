@@ -118,6 +118,35 @@ my @refused = (
     [ 'the status in a server', server => 'request_cpu_status;', qr/"request_cpu_status"/, qr/not allowed/ ],
     [ 'the status in http', http => 'request_cpu_status;', qr/"request_cpu_status"/, qr/not allowed/ ],
 
+    # request_cpu_limit
+    [ 'a limit without anything', after_zone => 'request_cpu_limit;', qr/"request_cpu_limit"/ ],
+    [ 'a limit without cores', after_zone => 'request_cpu_limit zone=a;', qr/"request_cpu_limit" must have "cores"/ ],
+    [ 'a limit without a zone', after_zone => 'request_cpu_limit cores=1;', qr/"request_cpu_limit" must have "zone"/ ],
+    [ 'a limit of an unnamed zone', after_zone => 'request_cpu_limit zone= cores=1;', qr/"zone="/, qr/"request_cpu_limit"/ ],
+    [ 'a limit of an unknown zone', location => 'request_cpu_limit zone=nope cores=1;', qr/unknown zone "nope"/, qr/"request_cpu_limit"/, qr/nginx\.conf:\d+/ ],
+    [ 'a word in a limit', after_zone => 'request_cpu_limit zone=a cores=1 nodelay;', qr/"nodelay"/, qr/"request_cpu_limit"/ ],
+    (map { [ "cores that are none: $_", after_zone => "request_cpu_limit zone=a cores=$_;", qr/invalid cores "\Q$_\E"/, qr/"request_cpu_limit"/, qr/0\.001 to 100000/ ] }
+        '', '1,5', qw(x 0 0.0 -1 +1 1e3 .5 1. 0.0009 100000.1 99999999999999999999 1s)),
+    [ 'cores of an unknown variable', after_zone => 'request_cpu_limit zone=a cores=$no_such;', qr/"no_such"/ ],
+    [ 'cores of a variable without a name', after_zone => 'request_cpu_limit zone=a cores=1$;', qr/invalid variable name/ ],
+    (map { [ "a burst that is none: $_", after_zone => "request_cpu_limit zone=a cores=1 burst=$_;", qr/invalid burst "\Q$_\E"/, qr/"request_cpu_limit"/ ] }
+        '', qw(x -1s 1q 1us 99999999999999999999s 9999999999999999s)),
+    (map { [ "a status that is none: $_", after_zone => "request_cpu_limit zone=a cores=1 status=$_;", qr/invalid status "\Q$_\E"/, qr/"request_cpu_limit"/, qr/400 and 599/ ] }
+        '', qw(x 399 600 0 -429 99999999999999999999)),
+    (map { [ "twice in a limit: $_", after_zone => "request_cpu_limit zone=a cores=1 $_ $_;", qr/duplicate parameter "\Q$_\E"/, qr/"request_cpu_limit"/ ] }
+        qw(zone=a cores=1 burst=1s status=429 dry_run)),
+    [ 'two limits of a zone', server => 'request_cpu_limit zone=a cores=1; request_cpu_limit zone=a cores=2;', qr/"a"/, qr/"request_cpu_limit"/, qr/duplicate/ ],
+    [ 'no limit and a limit', server => 'request_cpu_limit off; request_cpu_limit zone=a cores=2;', qr/"off"/, qr/"request_cpu_limit"/ ],
+    [ 'a limit and no limit', server => 'request_cpu_limit zone=a cores=2; request_cpu_limit off;', qr/"off"/, qr/"request_cpu_limit"/ ],
+    [ 'no limit twice', server => 'request_cpu_limit off; request_cpu_limit off;', qr/request_cpu_limit off/, qr/duplicate/ ],
+    [ 'off and more', server => 'request_cpu_limit off zone=a;', qr/"off"/, qr/"request_cpu_limit"/ ],
+    [ 'nine limits', http => "$nine_zones server { " . join(' ', map { "request_cpu_limit zone=z$_ cores=1;" } 1 .. 9) . ' }', qr/"z9"/, qr/"request_cpu_limit"/, qr/8/ ],
+    [ 'a limit outside of http', main => 'request_cpu_limit zone=a cores=1;', qr/"request_cpu_limit"/, qr/not allowed/ ],
+    [ 'a limit in if', if => 'request_cpu_limit zone=a cores=1;', qr/"request_cpu_limit"/, qr/not allowed/ ],
+    [ 'a zone of limit_req', http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu_limit zone=l cores=1;', qr/unknown zone "l"/, qr/"request_cpu_limit"/ ],
+    [ 'an unknown level', after_zone => 'request_cpu_limit_log_level debug;', qr/"debug"/, qr/"request_cpu_limit_log_level"/ ],
+    [ 'two levels', after_zone => 'request_cpu_limit_log_level info; request_cpu_limit_log_level warn;', qr/"request_cpu_limit_log_level"/, qr/duplicate/ ],
+
     # request_cpu_log
     [ 'a log without anything', after_zone => 'request_cpu_log;', qr/"request_cpu_log"/, qr/invalid number of arguments/ ],
     [ 'a log without a zone', after_zone => 'request_cpu_log x.log;', qr/"request_cpu_log" must have "zone"/ ],
@@ -146,8 +175,7 @@ my @refused = (
     [ 'a log of a zone of another module', http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu_log x.log zone=l;', qr/unknown zone "l"/ ],
 
     # What does not exist must not be silently accepted
-    [ 'a limit of another version', after_zone => 'request_cpu_limit zone=a cores=1;', qr/"request_cpu_limit"/ ],
-    [ 'a variable of another version', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }', qr/request_cpu_limit_status/ ],
+    [ 'a variable of another version', http => 'log_format l $request_cpu_limit; server { access_log /dev/null l; }', qr/request_cpu_limit/ ],
 );
 push @refused, [ 'in stream', stream => 'request_cpu off;', qr/"request_cpu"/, qr/not allowed/ ] if $t->has('stream');
 
@@ -182,6 +210,11 @@ for my $case (
     [ 'a log of a zone that is configured later', http => 'request_cpu_log x.log zone=a; request_cpu_zone $host zone=a:1m;' ],
     [ 'several logs', after_zone => 'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log z.log zone=b;' ],
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
+    (map { [ 'a limit', after_zone => "request_cpu zone=a; request_cpu_limit zone=a $_;" ] } 'cores=1', 'cores=0.001', 'cores=100000 burst=0',
+        'dry_run status=400 burst=1m cores=1.5', 'cores=1 status=599 burst=500ms', 'cores=$arg_c', 'cores=0.$arg_c burst=1'),
+    [ 'limits at every level', http => 'request_cpu_zone $host zone=a:1m; request_cpu_zone $uri zone=b:1m; request_cpu zone=a zone=b; request_cpu_limit zone=a cores=1; request_cpu_limit zone=b cores=1;'
+        . ' request_cpu_limit_log_level info; server { request_cpu_limit off; request_cpu_limit_log_level error; location / { request_cpu_limit zone=a cores=1; request_cpu_limit_log_level notice; } }' ],
+    [ 'the variable of limits', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }' ],
     [ 'every format and detail', server => join(' ', map { my $f = $_; map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus html)) ],
     [ 'the status without parameters', location => 'request_cpu_status;' ],
 ) {
@@ -190,5 +223,10 @@ for my $case (
     is($status, 0, "$name is accepted ($text)") or diag($output);
     unlike($output, qr/\[(?:warn|error|crit|alert|emerg)\]/, "$name: without a word");
 }
+
+# What works, but cannot be meant
+my ($status, $output) = check(after_zone => 'request_cpu_limit zone=a cores=1;');
+is($status, 0, 'a limit on a zone that nothing is counted in is accepted') or diag($output);
+like($output, qr/\[warn\] .*zone "a" in "request_cpu_limit" is in no "request_cpu".* in \S+nginx\.conf:\d+/, 'with a warning');
 
 done_testing();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use accounting::account::{CacheStatus, Outcome, Usage};
+use accounting::limit::Share;
 use accounting::meter::{Clocks, Meter, Mode};
 use accounting::table::{Spare, Table};
 use accounting::unsettled::Unsettled;
@@ -111,14 +112,14 @@ fn accounts(c: &mut Criterion) {
         b.iter(|| {
             let outcome = black_box(&outcome);
             let usage = black_box(&usage);
-            unsettled.finish(&table, 1_000, slot, usage, outcome.classes(), outcome.cpu_ns);
+            unsettled.finish(&table, 1_000, slot, Share::Used, usage, outcome.classes(), outcome.cpu_ns);
         });
     });
     group.bench_function("a request, and its settlement", |b| {
         b.iter(|| {
             let outcome = black_box(&outcome);
             let usage = black_box(&usage);
-            unsettled.finish(&table, 1_000, slot, usage, outcome.classes(), outcome.cpu_ns);
+            unsettled.finish(&table, 1_000, slot, Share::Used, usage, outcome.classes(), outcome.cpu_ns);
             unsettled.settle(&table, 1_000);
         });
     });

@@ -1,8 +1,10 @@
 //! The account of one key: counters in shared memory that all workers add to with relaxed atomics.
 
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::in_flight::Gauge;
+use crate::limit::{Bucket, BucketState, DRY_RUN, Limit};
 use crate::window::{Cores, Windows};
 
 /// What is added to an account over time.
@@ -217,6 +219,10 @@ pub struct Account {
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     in_flight: Gauge,
+    /// its first member is on the line of `cpu_ns`: that is all that is read of it where there is no limit
+    bucket: Bucket,
+    /// requests that limits have refused, as [`DRY_RUN`]; those of `dry_run` were served
+    refused: [Tally; DRY_RUN.len()],
     /// the last one: no class
     responses: [AtomicU64; CLASSES.len() + 1],
     by_order: [Tally; 4],
@@ -231,20 +237,47 @@ pub struct Account {
 impl Account {
     /// Adds what a request, or the work after its log line, has used since the last call. `now_ms` is a monotonic
     /// clock's that all workers share.
-    #[inline]
     pub fn add(&self, now_ms: u64, usage: &Usage) {
+        self.add_shares(now_ms, usage, &[0; DRY_RUN.len()]);
+    }
+
+    /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
+    #[inline]
+    pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
         let add = |counter: &AtomicU64, value: u64| {
             if value != 0 {
                 counter.fetch_add(value, Relaxed);
             }
         };
         if usage.cpu_ns != 0 {
-            self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
+            if self.bucket.is_live() || refused_ns != &[0; DRY_RUN.len()] {
+                self.add_limited(now_ms, usage.cpu_ns, refused_ns);
+            } else {
+                self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
+            }
             self.windows.add(now_ms, usage.cpu_ns);
         }
         add(&self.wakeups, usage.wakeups);
         add(&self.sent_bytes, usage.sent_bytes);
         add(&self.received_bytes, usage.received_bytes);
+    }
+
+    /// Adds CPU where limits are concerned.
+    #[inline(never)]
+    fn add_limited(&self, now_ms: u64, cpu_ns: u64, refused_ns: &[u64; DRY_RUN.len()]) {
+        let is_limited = self.bucket.is_live();
+        if is_limited {
+            self.bucket.earn(now_ms, || self.used_ns());
+        }
+        // before the sum that they are a part of, so that nobody takes them for use
+        for (refused, &ns) in self.refused.iter().zip(refused_ns).filter(|&(_, &ns)| ns != 0) {
+            refused.cpu_ns.fetch_add(ns, Relaxed);
+        }
+        self.cpu_ns.fetch_add(cpu_ns, Relaxed);
+        if is_limited {
+            let used_ns = cpu_ns.saturating_sub(refused_ns.iter().sum());
+            self.bucket.lapse(now_ms, used_ns, || self.used_ns());
+        }
     }
 
     /// Counts requests that ended, all of the same classes; not yet by their CPU.
@@ -267,10 +300,44 @@ impl Account {
         self.by_session[usize::from(resumed)].add(&Count { requests: 1, cpu_ns });
     }
 
+    /// CPU in nanoseconds that limits count: all but that of refused requests.
+    fn used_ns(&self) -> u64 {
+        // in this order, and a part before its sum in `add`: rather a little less than there is than more
+        let cpu_ns = self.cpu_ns.load(Relaxed);
+        let refused_ns: u64 = self.refused.iter().map(|refused| refused.cpu_ns.load(Relaxed)).sum();
+        cpu_ns.saturating_sub(refused_ns)
+    }
+
+    /// Whether a limit lets a request in. `now_ms` is a monotonic clock's that all workers share, and `ahead_ns` what the
+    /// caller has not added yet, in nanoseconds of CPU.
+    ///
+    /// # Errors
+    /// The debt in nanoseconds of CPU; the refusal is counted by [`Account::count_refused`].
+    #[inline]
+    pub fn check(&self, now_ms: u64, limit: &Limit, ahead_ns: u64) -> Result<(), NonZeroU64> {
+        self.bucket.check(now_ms, limit, || self.used_ns(), ahead_ns)
+    }
+
+    /// Counts a request that was refused, or would have been.
+    pub fn count_refused(&self, dry_run: bool) {
+        self.refused[usize::from(dry_run)].requests.fetch_add(1, Relaxed);
+    }
+
+    /// The state of the limit that was checked last; none if there was none.
+    pub fn limit(&self, now_ms: u64) -> Option<BucketState> {
+        self.bucket.read(now_ms, || self.used_ns())
+    }
+
+    /// Requests that limits have refused, and their CPU, as [`DRY_RUN`].
+    pub fn refused(&self) -> [Count; DRY_RUN.len()] {
+        self.refused.each_ref().map(Tally::read)
+    }
+
     /// All that only grows, in the order of [`counter_names`].
     fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
         let usage = [&self.cpu_ns, &self.wakeups, &self.sent_bytes, &self.received_bytes];
         let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size).chain(&self.by_session);
+        let tallies = tallies.chain(&self.refused);
         let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
         plain.chain(tallies.flat_map(Tally::counters))
     }
@@ -361,6 +428,8 @@ impl Account {
             by_response_size: self.by_response_size(),
             by_request_cpu: self.by_request_cpu(),
             tls_handshakes: self.tls_handshakes(),
+            limit: self.limit(now_ms),
+            refused: self.refused(),
         }
     }
 }
@@ -370,7 +439,7 @@ pub const COUNTERS: usize = 4
     + CLASSES.len()
     + 1
     + CPU_BUCKETS
-    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len());
+    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len());
 
 /// The counters of an account that only grow, in the order of [`counter_names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -396,10 +465,12 @@ pub fn counter_names() -> impl Iterator<Item = String> {
     let sessions = SESSIONS
         .iter()
         .flat_map(|session| ["handshakes", "cpu_ns"].map(|of| format!("tls_handshakes.{session}.{of}")));
+    let refused = tallies("limit", &["refused", "refused_dry_run"]);
     let orders = tallies("by_connection_order", &ORDERS);
     let caches = tallies("by_cache_status", &CacheStatus::NAMES);
     let sizes = tallies("by_response_size", &SIZES);
-    usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes).chain(sessions)
+    let all = usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes);
+    all.chain(sessions).chain(refused)
 }
 
 /// A number of requests, or of handshakes, and their CPU, read.
@@ -448,6 +519,10 @@ pub struct Snapshot {
     pub by_request_cpu: [u64; CPU_BUCKETS],
     /// As [`SESSIONS`].
     pub tls_handshakes: [Count; SESSIONS.len()],
+    /// The limit that was checked last; none if there was none since the account was made.
+    pub limit: Option<BucketState>,
+    /// Requests that limits have refused, as [`DRY_RUN`].
+    pub refused: [Count; DRY_RUN.len()],
 }
 
 #[cfg(test)]
@@ -482,12 +557,12 @@ pub(crate) mod tests {
         let bytes = 16 * 1024 * 1024 * 98 / 100;
         let region = Region::new(bytes);
         let capacity = region.table().unwrap().fill().capacity;
-        assert!(capacity >= 12_500, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
+        assert!(capacity >= 12_000, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
     }
 
     #[test]
     fn an_account_has_the_size_that_the_documentation_says() {
-        assert_eq!(crate::table::ACCOUNT_BYTES, 1280);
+        assert_eq!(crate::table::ACCOUNT_BYTES, 1344);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod account;
 pub mod books;
 pub mod in_flight;
 pub mod key;
+pub mod limit;
 pub mod meter;
 pub mod render;
 pub mod request;

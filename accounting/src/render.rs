@@ -108,7 +108,7 @@ impl Answer {
         }
         match &mut self.place {
             Place::Json(place) => place.write(&self.status, &self.shown, now_ms, out),
-            Place::Prometheus(place) => place.write(&self.status, &self.shown, out),
+            Place::Prometheus(place) => place.write(&self.status, &self.shown, now_ms, out),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use proptest::prelude::ProptestConfig;
 
 use crate::account::{Account, Count, Outcome, cpu_bucket};
+use crate::limit::Bucket;
 use crate::table::{Error, Table};
 use crate::window::{Ring, Windows};
 
@@ -75,6 +76,8 @@ pub unsafe trait Zeroed {}
 unsafe impl Zeroed for Account {}
 // SAFETY: as above.
 unsafe impl Zeroed for Windows {}
+// SAFETY: as above.
+unsafe impl Zeroed for Bucket {}
 // SAFETY: as above.
 unsafe impl<const N: usize, const MS: u64> Zeroed for Ring<N, MS> {}
 

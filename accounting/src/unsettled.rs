@@ -4,6 +4,7 @@
 //! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
 
 use crate::account::{Classes, Count, Usage, cpu_bucket};
+use crate::limit::{DRY_RUN, Share};
 use crate::table::{Slot, Table};
 
 /// Accounts that are summed up at the same time. A worker that serves more of them in one turn adds more often.
@@ -15,6 +16,8 @@ struct Sums {
     /// none: there is nothing
     slot: Option<Slot>,
     usage: Usage,
+    /// the part of the CPU that was refused requests', as [`DRY_RUN`]
+    refused_ns: [u64; DRY_RUN.len()],
     /// requests that ended, all of the same classes
     classes: Classes,
     ended: Count,
@@ -48,30 +51,43 @@ impl Unsettled {
 
     /// A request has used this. `now_ms` is a monotonic clock's that all workers share.
     #[inline]
-    pub fn add(&mut self, table: &Table, now_ms: u64, slot: Slot, usage: &Usage) {
-        let sums = &mut self.sums(table, now_ms, slot).usage;
-        *sums = sums.plus(usage);
+    pub fn add(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, usage: &Usage) {
+        self.sums(table, now_ms, slot).add(share, usage);
     }
 
     /// What came after a request's log line has used `ns` nanoseconds of CPU.
     #[inline]
-    pub fn charge(&mut self, table: &Table, now_ms: u64, slot: Slot, ns: u64) {
-        self.sums(table, now_ms, slot).usage.cpu_ns += ns;
+    pub fn charge(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, ns: u64) {
+        let sums = self.sums(table, now_ms, slot);
+        sums.usage.cpu_ns += ns;
+        sums.set_apart(share, ns);
+    }
+
+    /// What an account has not got yet that limits count, in nanoseconds of CPU.
+    #[inline]
+    pub fn used_ns(&self, slot: Slot) -> u64 {
+        let sums = &self.places[slot.index() % PLACES];
+        if sums.slot != Some(slot) {
+            return 0;
+        }
+        sums.usage.cpu_ns.saturating_sub(sums.refused_ns.iter().sum())
     }
 
     /// A request has ended, of these classes, that took `cpu_ns` nanoseconds of CPU; `usage` is what is new.
+    #[allow(clippy::too_many_arguments)]
     #[inline]
     pub fn finish(
         &mut self,
         table: &Table,
         now_ms: u64,
         slot: Slot,
+        share: Share,
         usage: &Usage,
         classes: Classes,
         cpu_ns: u64,
     ) {
         let sums = self.sums(table, now_ms, slot);
-        sums.usage = sums.usage.plus(usage);
+        sums.add(share, usage);
         if sums.classes != classes {
             sums.settle_ended(table, slot);
             sums.classes = classes;
@@ -98,11 +114,29 @@ impl Unsettled {
 }
 
 impl Sums {
+    #[inline]
+    fn add(&mut self, share: Share, usage: &Usage) {
+        self.usage = self.usage.plus(usage);
+        self.set_apart(share, usage.cpu_ns);
+    }
+
+    /// CPU that is part of the sum may be no use.
+    #[inline]
+    fn set_apart(&mut self, share: Share, ns: u64) {
+        match share {
+            Share::Used => {}
+            Share::Refused => self.refused_ns[0] += ns,
+            Share::RefusedDryRun => self.refused_ns[1] += ns,
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn settle(&mut self, table: &Table, now_ms: u64) {
         if let Some(slot) = self.slot {
-            table.account(slot).add(now_ms, &core::mem::take(&mut self.usage));
+            let (usage, refused_ns) =
+                (core::mem::take(&mut self.usage), core::mem::take(&mut self.refused_ns));
+            table.account(slot).add_shares(now_ms, &usage, &refused_ns);
             self.settle_ended(table, slot);
             self.settle_bucket(table, slot);
             self.slot = None;
@@ -140,9 +174,13 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        Add(usize, u64),
-        Finish(usize, Outcome),
+        Add(usize, u64, Share),
+        Finish(usize, Outcome, Share),
         Settle,
+    }
+
+    fn shares() -> impl Strategy<Value = Share> {
+        prop_oneof![4 => Just(Share::Used), 1 => Just(Share::Refused), 1 => Just(Share::RefusedDryRun)]
     }
 
     proptest! {
@@ -152,8 +190,8 @@ mod tests {
         #[test]
         fn what_is_settled_is_what_was_added(
             steps in prop::collection::vec(prop_oneof![
-                4 => (0usize..40, 0u64..1 << 30).prop_map(|(at, n)| Step::Add(at, n)),
-                4 => (0usize..40, outcomes()).prop_map(|(at, outcome)| Step::Finish(at, outcome)),
+                4 => (0usize..40, 0u64..1 << 30, shares()).prop_map(|(at, n, share)| Step::Add(at, n, share)),
+                4 => (0usize..40, outcomes(), shares()).prop_map(|(at, outcome, share)| Step::Finish(at, outcome, share)),
                 1 => Just(Step::Settle),
             ], 0..200),
         ) {
@@ -162,30 +200,42 @@ mod tests {
             let mut spare = Spare::default();
             let slots: Vec<Slot> = (0..40u8).map(|n| table.find_or_insert(&[n], &mut spare).slot).collect();
             let mut unsettled = Unsettled::default();
-            let mut expected: BTreeMap<usize, (Usage, Count)> = BTreeMap::new();
+            let mut expected: BTreeMap<usize, (Usage, Count, [u64; 3])> = BTreeMap::new();
             for step in steps {
                 match step {
-                    Step::Add(at, n) => {
+                    Step::Add(at, n, share) => {
                         let usage = Usage { cpu_ns: n / 2, wakeups: 1, sent_bytes: n + 1, received_bytes: n + 2 };
-                        unsettled.add(&table, 5_000, slots[at], &usage);
-                        unsettled.charge(&table, 5_000, slots[at], n);
-                        let sum = &mut expected.entry(at).or_default().0;
+                        unsettled.add(&table, 5_000, slots[at], share, &usage);
+                        unsettled.charge(&table, 5_000, slots[at], share, n);
+                        let (sum, _, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&Usage { cpu_ns: n / 2 + n, ..usage });
+                        by_share[share as usize] += n / 2 + n;
                     }
-                    Step::Finish(at, outcome) => {
-                        unsettled.finish(&table, 5_000, slots[at], &Usage::default(), outcome.classes(), outcome.cpu_ns);
-                        let count = &mut expected.entry(at).or_default().1;
+                    Step::Finish(at, outcome, share) => {
+                        let usage = Usage { cpu_ns: 1, ..Usage::default() };
+                        unsettled.finish(&table, 5_000, slots[at], share, &usage, outcome.classes(), outcome.cpu_ns);
+                        let (sum, count, by_share) = expected.entry(at).or_default();
+                        *sum = sum.plus(&usage);
+                        by_share[share as usize] += 1;
                         count.requests += 1;
                         count.cpu_ns += outcome.cpu_ns;
                     }
                     Step::Settle => unsettled.settle(&table, 5_000),
                 }
             }
+            for (at, &slot) in slots.iter().enumerate() {
+                let all = expected.get(&at).map_or(0, |(_, _, by_share)| by_share[Share::Used as usize]);
+                let cpu_ns = table.account(slot).usage().cpu_ns;
+                let refused_ns = table.account(slot).refused().map(|count| count.cpu_ns).iter().sum::<u64>();
+                prop_assert_eq!(cpu_ns - refused_ns + unsettled.used_ns(slot), all);
+            }
             unsettled.settle(&table, 5_000);
             for (at, slot) in slots.into_iter().enumerate() {
-                let (usage, count) = expected.remove(&at).unwrap_or_default();
+                let (usage, count, by_share) = expected.remove(&at).unwrap_or_default();
                 let snapshot = table.account(slot).snapshot(5_000, 0);
                 prop_assert_eq!(snapshot.usage, usage);
+                prop_assert_eq!(snapshot.refused.map(|count| count.cpu_ns).to_vec(), by_share[1..].to_vec());
+                prop_assert_eq!(unsettled.used_ns(slot), 0);
                 add_up(&snapshot, count.requests, count.cpu_ns);
             }
             prop_assert!(table.account(Slot::OVERFLOW).is_untouched(0));
@@ -206,7 +256,8 @@ mod tests {
                 response_bytes: 1,
                 cpu_ns: 1,
             };
-            unsettled.finish(&table, 0, slot, &Usage::default(), outcome.classes(), outcome.cpu_ns);
+            let (usage, classes) = (Usage::default(), outcome.classes());
+            unsettled.finish(&table, 0, slot, Share::Used, &usage, classes, outcome.cpu_ns);
         }
         assert_eq!(table.account(slot).snapshot(0, 0).responses, [0, 2, 0, 1, 0], "the last one not yet");
         unsettled.settle(&table, 0);

@@ -5,6 +5,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use super::{Detail, Shown, Status, Zone};
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES, Snapshot};
 use crate::key;
+use crate::limit::{BucketState, DRY_RUN};
 use crate::table::{Fill, Slot};
 use crate::window::Cores;
 use crate::workers::Worker;
@@ -177,6 +178,9 @@ impl Serialize for Account {
             "cpu_ns_per_request",
             &usage.cpu_ns.checked_div(snapshot.requests).unwrap_or_default(),
         )?;
+        if let Some(limit) = &snapshot.limit {
+            map.serialize_entry("limit", &Limit { limit, refused: &snapshot.refused })?;
+        }
         if *detail == Detail::Full {
             let mut breakdown = |name, names, counts, of| match Breakdown::of(names, counts, of) {
                 Some(breakdown) => map.serialize_entry(name, &breakdown),
@@ -190,6 +194,29 @@ impl Serialize for Account {
                 map.serialize_entry("by_request_cpu", &histogram)?;
             }
         }
+        map.end()
+    }
+}
+
+/// The limit that was checked last, and what all of them have refused.
+struct Limit<'a> {
+    limit: &'a BucketState,
+    refused: &'a [Count; DRY_RUN.len()],
+}
+
+impl Serialize for Limit<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let BucketState { rate, burst_ns, debt_ns } = *self.limit;
+        let [refused, dry_run] = self.refused;
+        let mut map = serializer.serialize_map(None)?;
+        // nanoseconds per second
+        map.serialize_entry("cores", &(rate as f64 / 1e9))?;
+        map.serialize_entry("burst_ns", &burst_ns)?;
+        map.serialize_entry("debt_ns", &debt_ns)?;
+        map.serialize_entry("refused", &refused.requests)?;
+        map.serialize_entry("refused_dry_run", &dry_run.requests)?;
+        map.serialize_entry("refused_cpu_ns", &refused.cpu_ns)?;
+        map.serialize_entry("refused_dry_run_cpu_ns", &dry_run.cpu_ns)?;
         map.end()
     }
 }

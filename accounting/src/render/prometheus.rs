@@ -10,6 +10,7 @@ use super::{Detail, Shown, Status};
 use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES};
 use crate::books::Books;
 use crate::key;
+use crate::limit::DRY_RUN;
 use crate::table::{Fill, Slot};
 
 /// What comes next.
@@ -35,7 +36,7 @@ enum At {
 
 impl Place {
     /// Appends it; whether there is more to come.
-    pub(super) fn write(&mut self, status: &Status, shown: &[Shown], out: &mut Vec<u8>) -> bool {
+    pub(super) fn write(&mut self, status: &Status, shown: &[Shown], now_ms: u64, out: &mut Vec<u8>) -> bool {
         let families = match status.detail {
             Detail::Full => &ACCOUNTS[..],
             Detail::Low => &ACCOUNTS[..ACCOUNTS_OF_LOW_DETAIL],
@@ -53,8 +54,8 @@ impl Place {
                 push_label(&mut self.labels, "zone", &status.zones[zone].name);
                 push_label(&mut self.labels, "key", &key::display(table.key(slot)));
                 let (family_head, write) = &families[family];
-                let mut samples =
-                    Samples { family: family_head, named: &mut self.named, labels: &self.labels, out };
+                let (named, labels) = (&mut self.named, &self.labels);
+                let mut samples = Samples { family: family_head, named, labels, now_ms, out };
                 write(&mut samples, table.account(slot), table.epoch());
                 At::Account { family, zone, slot: shown[zone].after(slot) }
             }
@@ -85,7 +86,7 @@ struct Family {
 type Write = fn(&mut Samples<'_>, &Account, u32);
 
 /// The families that have samples of accounts; those that `low` detail has come first.
-const ACCOUNTS: [(Family, Write); 15] = [
+const ACCOUNTS: [(Family, Write); 19] = [
     (counter("seconds_total", "CPU time charged to the key."), |samples, account, _| {
         samples.add("", None, Value::Seconds(account.usage().cpu_ns));
     }),
@@ -112,6 +113,37 @@ const ACCOUNTS: [(Family, Write); 15] = [
     (gauge("in_flight", "Requests that are open."), |samples, account, epoch| {
         samples.add("", None, Value::Integer(account.in_flight().read(epoch).into()));
     }),
+    (
+        gauge("limit_cores", "CPU cores that the key is limited to, as of its last request."),
+        |samples, account, _| {
+            if let Some(limit) = account.limit(samples.now_ms) {
+                // nanoseconds per second
+                samples.add("", None, Value::Seconds(limit.rate));
+            }
+        },
+    ),
+    (
+        gauge(
+            "limit_debt_seconds",
+            "CPU time beyond the limit and its burst; requests are refused until it is paid.",
+        ),
+        |samples, account, _| {
+            if let Some(limit) = account.limit(samples.now_ms) {
+                samples.add("", None, Value::Seconds(limit.debt_ns));
+            }
+        },
+    ),
+    (
+        counter("limit_refused_requests_total", "Requests that limits have refused; dry_run: would have."),
+        |samples, account, _| by_refusal(samples, account, requests),
+    ),
+    (
+        counter(
+            "limit_refused_seconds_total",
+            "CPU time of requests that limits have refused; dry_run: would have.",
+        ),
+        |samples, account, _| by_refusal(samples, account, cpu),
+    ),
     (
         counter("cache_seconds_total", "CPU time of requests that ended, by cache status."),
         |samples, account, _| by_cache(samples, account, cpu),
@@ -154,7 +186,7 @@ const ACCOUNTS: [(Family, Write); 15] = [
         per_request,
     ),
 ];
-const ACCOUNTS_OF_LOW_DETAIL: usize = 6;
+const ACCOUNTS_OF_LOW_DETAIL: usize = 10;
 
 const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "counter", help }
@@ -173,6 +205,16 @@ fn cpu(count: &Count) -> Value {
 
 fn requests(count: &Count) -> Value {
     Value::Integer(count.requests)
+}
+
+/// Both kinds from the first check on, so that what is refused first is an increase.
+fn by_refusal(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
+    let is_limited = account.limit(samples.now_ms).is_some();
+    for (dry_run, count) in DRY_RUN.iter().zip(account.refused()) {
+        if is_limited || count.requests != 0 {
+            samples.add("", Some(("dry_run", dry_run)), shows(&count));
+        }
+    }
 }
 
 fn by_cache(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
@@ -216,7 +258,8 @@ fn info(status: &Status, out: &mut Vec<u8>) {
     push_label(&mut labels, "nginx_version", status.nginx_version);
     push_label(&mut labels, "clock", status.clock);
     let family = gauge("info", "What answers here.");
-    Samples { family: &family, named: &mut false, labels: &labels, out }.add("", None, Value::Integer(1));
+    let mut samples = Samples { family: &family, named: &mut false, labels: &labels, now_ms: 0, out };
+    samples.add("", None, Value::Integer(1));
 }
 
 fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
@@ -225,7 +268,7 @@ fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
     for (worker, books) in totals {
         let mut labels = Vec::new();
         push_label(&mut labels, "worker", &worker.to_string());
-        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, out };
+        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
         for (owner, ns) in [
             ("charged", books.charged_ns),
             ("no_request", books.no_request_ns),
@@ -245,7 +288,7 @@ fn zones(status: &Status, shown: &[Shown], out: &mut Vec<u8>) {
         for (zone, fill) in &fills {
             let mut labels = Vec::new();
             push_label(&mut labels, "zone", &zone.name);
-            let mut samples = Samples { family: &family, named: &mut named, labels: &labels, out };
+            let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
             samples.add("", None, Value::Integer(value(fill)));
         }
     };
@@ -266,6 +309,8 @@ struct Samples<'a> {
     family: &'a Family,
     named: &'a mut bool,
     labels: &'a [u8],
+    /// the monotonic time that limits know, where there is an account
+    now_ms: u64,
     out: &'a mut Vec<u8>,
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
 use crate::in_flight::InFlight;
 use crate::key;
+use crate::limit::{Limit, parse_cores};
 use crate::table::Spare;
 use crate::testing::{Region, cases};
 
@@ -164,6 +165,64 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
         expected.push(format!("nginx_request_cpu_{line}"));
     }
     assert_eq!(samples, expected);
+}
+
+/// An account with a limit of 0.25 cores, and a debt of 1.4 s half a second ago; beside one without a limit.
+fn limited(region: &Region) -> Table {
+    let table = one_request(region);
+    let account = table.account(table.find_or_insert(b"limited", &mut Spare::default()).slot);
+    let limit = Limit::new(parse_cores(b"0.25").unwrap(), Some(100_000_000));
+    assert_eq!(account.check(NOW_MS - 500, &limit, 0), Ok(()));
+    account.add_shares(NOW_MS - 500, &usage(), &[0, 1]);
+    let debt_ns = account.check(NOW_MS - 500, &limit, 0).unwrap_err().get();
+    assert_eq!(debt_ns, 1_400_000_000);
+    account.count_refused(false);
+    account.count_refused(false);
+    account.add_shares(NOW_MS - 500, &usage(), &[1_500_000_001, 0]);
+    table
+}
+
+#[test]
+fn a_limit_is_shown_in_any_detail_where_a_request_was_checked() {
+    let region = Region::new(65_536);
+    let table = limited(&region);
+    let at = |detail| Status { detail, ..status(vec![zone("z", table)]) };
+    for detail in [Detail::Full, Detail::Low] {
+        let text = as_json(at(detail));
+        let member = [
+            r#""limit":{"cores":0.25,"burst_ns":100000000,"debt_ns":1275000000,"refused":2,"refused_dry_run":0,"#,
+            r#""refused_cpu_ns":1500000001,"refused_dry_run_cpu_ns":1}"#,
+        ]
+        .concat();
+        assert!(text.contains(&member), "{text}");
+        assert_eq!(text.matches(r#""limit""#).count(), 1, "{text}");
+        let text = as_text(at(detail));
+        let samples: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("nginx_request_cpu_limit_")).collect();
+        assert_eq!(
+            samples,
+            [
+                r#"cores{zone="z",key="limited"} 0.250000000"#,
+                r#"debt_seconds{zone="z",key="limited"} 1.275000000"#,
+                r#"refused_requests_total{zone="z",key="limited",dry_run="no"} 2"#,
+                r#"refused_requests_total{zone="z",key="limited",dry_run="yes"} 0"#,
+                r#"refused_seconds_total{zone="z",key="limited",dry_run="no"} 1.500000001"#,
+                r#"refused_seconds_total{zone="z",key="limited",dry_run="yes"} 0.000000001"#,
+            ]
+        );
+    }
+}
+
+#[test]
+fn refusals_before_a_restart_are_shown_before_the_first_check() {
+    let (one, other) = (Region::new(65_536), Region::new(65_536));
+    let (before, table) = (limited(&one), other.table().unwrap());
+    crate::state::copy(&before, &table);
+    assert!(!as_json(status(vec![zone("z", table)])).contains(r#""limit""#), "no limit is known yet");
+    let samples = check_text(&as_text(status(vec![zone("z", table)])));
+    assert_eq!(value_of(&samples, "limit_refused_requests_total", &[("key", "limited")]), 2.0);
+    assert_eq!(value_of(&samples, "limit_refused_seconds_total", &[("key", "limited")]), 1.500_000_001);
+    assert!(!samples.iter().any(|(name, ..)| name.ends_with("limit_cores")));
 }
 
 /// Accounts of many kinds in two zones: awkward keys, all classes, all cache statuses, overflow.
@@ -394,7 +453,7 @@ fn promtool_finds_no_fault() {
     let region = Region::new(65_536);
     let other = Region::new(65_536);
     let statuses = [
-        status(vec![zone("domains", awkward(&region)), zone("a\"b\\c\nd", one_request(&other))]),
+        status(vec![zone("domains", awkward(&region)), zone("a\"b\\c\nd", limited(&other))]),
         Status { workers: vec![], worker_totals: vec![], ..status(vec![]) },
     ];
     for status in statuses {
