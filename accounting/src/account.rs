@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::in_flight::Gauge;
 use crate::limit::{Bucket, BucketState, DRY_RUN, Limit};
+use crate::measures::{self, Measures, Signal, WINDOWS};
 use crate::window::{Cores, Windows};
 
 /// What is added to an account over time.
@@ -231,6 +232,7 @@ pub struct Account {
     by_cpu: [AtomicU64; CPU_BUCKETS],
     /// handshakes, where the others count requests
     by_session: [Tally; SESSIONS.len()],
+    measures: measures::Sums,
     windows: Windows,
 }
 
@@ -339,7 +341,7 @@ impl Account {
         let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size).chain(&self.by_session);
         let tallies = tallies.chain(&self.refused);
         let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
-        plain.chain(tallies.flat_map(Tally::counters))
+        plain.chain(tallies.flat_map(Tally::counters)).chain(self.measures.counters())
     }
 
     /// All counters, each read once.
@@ -403,6 +405,17 @@ impl Account {
         self.by_cpu.each_ref().map(|requests| requests.load(Relaxed))
     }
 
+    /// What other ways to charge than by CPU need to know.
+    pub fn measures(&self) -> &measures::Sums {
+        &self.measures
+    }
+
+    /// What an autoscaler looks at, over each of [`WINDOWS`].
+    pub fn signals(&self, now_ms: u64) -> [Signal; WINDOWS.len()] {
+        let cores = self.windows.cores(now_ms).ten_seconds;
+        WINDOWS.map(|_| Signal { cores, ..Signal::default() })
+    }
+
     /// Nothing was ever counted, and nothing is open. `epoch` is the table's.
     pub fn is_untouched(&self, epoch: u32) -> bool {
         self.usage() == Usage::default()
@@ -430,6 +443,8 @@ impl Account {
             tls_handshakes: self.tls_handshakes(),
             limit: self.limit(now_ms),
             refused: self.refused(),
+            measures: self.measures.read(),
+            signals: self.signals(now_ms),
         }
     }
 }
@@ -439,7 +454,8 @@ pub const COUNTERS: usize = 4
     + CLASSES.len()
     + 1
     + CPU_BUCKETS
-    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len());
+    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len())
+    + measures::NAMES.len();
 
 /// The counters of an account that only grow, in the order of [`counter_names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -470,7 +486,7 @@ pub fn counter_names() -> impl Iterator<Item = String> {
     let caches = tallies("by_cache_status", &CacheStatus::NAMES);
     let sizes = tallies("by_response_size", &SIZES);
     let all = usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes);
-    all.chain(sessions).chain(refused)
+    all.chain(sessions).chain(refused).chain(measures::NAMES.map(String::from))
 }
 
 /// A number of requests, or of handshakes, and their CPU, read.
@@ -523,6 +539,10 @@ pub struct Snapshot {
     pub limit: Option<BucketState>,
     /// Requests that limits have refused, as [`DRY_RUN`].
     pub refused: [Count; DRY_RUN.len()],
+    /// For other ways to charge.
+    pub measures: Measures,
+    /// Over each of [`WINDOWS`].
+    pub signals: [Signal; WINDOWS.len()],
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod books;
 pub mod in_flight;
 pub mod key;
 pub mod limit;
+pub mod measures;
 pub mod meter;
 pub mod render;
 pub mod request;

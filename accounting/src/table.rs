@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
-const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu03");
+const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu04");
 /// What two processes must agree on to share a region.
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Record>() as u64;
 
