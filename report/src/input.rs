@@ -108,6 +108,15 @@ impl Summary {
     }
 }
 
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// the file's place in the list of files
+    pub file: usize,
+    /// from 1 on
+    pub line: u64,
+}
+
 /// Calls `each` with every line of the files that is not empty, without its line end, from several threads at once. Every thread
 /// has a state of its own, made by `new`, and all states are returned; a line belongs to one of them, and lines of one file
 /// may go to any. `-` is standard input. What `each` refuses is counted and skipped; the reasons of the first ones are
@@ -117,6 +126,20 @@ pub fn fold<State, Reason>(
     options: &Options,
     new: impl Fn() -> State + Sync,
     each: impl Fn(&mut State, &[u8]) -> Result<(), Reason> + Sync,
+) -> (Vec<State>, Summary)
+where
+    State: Send,
+    Reason: Display,
+{
+    fold_places(files, options, new, |state, _, line| each(state, line))
+}
+
+/// The same, where `each` is told where the line stands.
+pub fn fold_places<State, Reason>(
+    files: &[PathBuf],
+    options: &Options,
+    new: impl Fn() -> State + Sync,
+    each: impl Fn(&mut State, Place, &[u8]) -> Result<(), Reason> + Sync,
 ) -> (Vec<State>, Summary)
 where
     State: Send,
@@ -136,7 +159,7 @@ where
                     continue;
                 }
                 summary.lines += 1;
-                if let Err(reason) = each(&mut state, line) {
+                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, line) {
                     summary.note_broken(block.file, number, &reason);
                 }
             }
@@ -171,7 +194,7 @@ where
 }
 
 /// What the user called the file.
-fn name(file: &Path) -> String {
+pub fn name(file: &Path) -> String {
     if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
