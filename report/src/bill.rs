@@ -214,8 +214,8 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     }
     let plans = paths.iter().map(|path| Plan::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut stems = HashSet::new();
-    if let Some((plan, first)) =
-        plans.iter().zip(plans.first()).find(|(plan, first)| plan.currency != first.currency)
+    if let [first, others @ ..] = plans.as_slice()
+        && let Some(plan) = others.iter().find(|plan| plan.currency != first.currency)
     {
         bail!(
             "the plan \"{}\" is in {}, and \"{}\" in {}",

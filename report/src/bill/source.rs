@@ -315,7 +315,10 @@ impl Thread {
         let last = source.to.map_or(end, |to| to.min(end));
         if first < last {
             self.span.add(first, last);
-            self.span.longest_ms = self.span.longest_ms.max(end - begin);
+            // which matters to percentiles alone
+            if !needs.samples.is_empty() {
+                self.span.longest_ms = self.span.longest_ms.max(end - begin);
+            }
             if is_zone && is_host && source.filter.takes_domain(&line.key) {
                 let mut used = Used::default();
                 for member in &needs.members {
