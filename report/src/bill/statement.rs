@@ -277,22 +277,25 @@ impl<'a> Writer<'a> {
     }
 
     fn row<W: Write>(&self, rows: &mut Rows<'_, W>, row: Row<'_>, amount: &BigUint) -> io::Result<()> {
+        let is_table = self.wanted.format == Format::Table;
         let unit_size = row.of.map_or(1, |item| item.unit.size);
         let quantity = |at: usize, is_with_unit: bool| {
-            let Some(quantity) = row.quantities.get(at).copied().flatten() else {
-                return Cell { value: Value::Nothing, shown: "".into() };
-            };
-            let mut text = shown(quantity, unit_size);
-            if let Some(item) = row.of.filter(|_| is_with_unit) {
-                text = format!("{text} {}", item.unit.plural);
+            let empty = Cell { value: Value::Nothing, shown: "".into() };
+            let Some(quantity) = row.quantities.get(at).copied().flatten() else { return empty };
+            if !is_table {
+                return Cell { value: Value::Exact(in_unit(quantity, unit_size, DECIMALS)), ..empty };
             }
-            Cell { value: Value::Exact(in_unit(quantity, unit_size, DECIMALS)), shown: text.into() }
+            let text = shown(quantity, unit_size);
+            match row.of.filter(|_| is_with_unit) {
+                Some(item) => Cell::text(format!("{text} {}", item.unit.plural)),
+                None => Cell::text(text),
+            }
         };
         let maybe = |text: Option<&str>| match text {
             Some(text) => Cell::text(text.to_owned()),
             None => Cell { value: Value::Nothing, shown: "".into() },
         };
-        if self.wanted.format == Format::Table {
+        if is_table {
             let domain = Cell::text(row.title);
             let cells = [
                 domain,
