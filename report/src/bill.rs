@@ -89,7 +89,8 @@ bits: CPU is exact to the ns up to 104 days of one counter, and to 1 in 10^15 fr
 after the last scrape of an instance that ends is missing.
 
 What is missing:
-  A bill needs all of the log. If a file cannot be read, there is none. Lines that are broken are shown and skipped (with --strict there \
+  A bill needs all of the log. If a file cannot be read, or is named twice, there is none. (Copies of \
+a file under other names are not noticed.) Lines that are broken are shown and skipped (with --strict there \
 is no bill). If lines of a domain do not tell what the plan charges for, as those of older versions do, there is no bill \
 either, unless with --missing zero.
 

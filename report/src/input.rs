@@ -55,6 +55,8 @@ pub struct Summary {
     pub broken: u64,
     /// bytes after decompression
     pub bytes: u64,
+    /// files that were named before
+    pub repeated: u64,
     shown: Vec<Broken>,
 }
 
@@ -145,7 +147,7 @@ where
     State: Send,
     Reason: Display,
 {
-    warn_of_repeated(files);
+    let repeated = warn_of_repeated(files);
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
     let (blocks, taken) = mpsc::sync_channel::<Block>(2 * workers);
     let (used, empty) = mpsc::channel::<Vec<u8>>();
@@ -177,6 +179,7 @@ where
         }
         reader.progress.finish_and_clear();
         let mut summary = reader.summary;
+        summary.repeated = repeated;
         // the threads end when there is nobody to send them blocks
         drop(reader.blocks);
         let mut states = Vec::with_capacity(threads.len());
@@ -202,9 +205,10 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
-/// A file that is named twice counts twice, which is hardly what was meant.
-fn warn_of_repeated(files: &[PathBuf]) {
+/// A file that is named twice counts twice, which is hardly what was meant. Returns how many there are.
+fn warn_of_repeated(files: &[PathBuf]) -> u64 {
     let mut seen = HashSet::new();
+    let mut repeated = 0;
     for file in files {
         let is_new = match file.metadata() {
             _ if is_stdin(file) => seen.insert((0, 0)),
@@ -212,9 +216,11 @@ fn warn_of_repeated(files: &[PathBuf]) {
             Err(_) => true,
         };
         if !is_new {
+            repeated += 1;
             complain(&format!("{} is read more than once, and counts each time", name(file)));
         }
     }
+    repeated
 }
 
 // ---- blocks -------------------------------------------------------------------------------------------------------

@@ -444,6 +444,7 @@ fn a_bill_needs_all_of_the_log() {
     files
         .run(&["bill", "--plan", "plan.toml", "log", "missing"])
         .fails("a bill of a part of the logs would be too low");
+    files.run(&["bill", "--plan", "plan.toml", "log", "./log"]).fails("more than once: there is none");
     let good = std::fs::read_to_string(files.0.path().join("log")).unwrap();
     files.file("log", good + "half a li");
     let ran = files.run(&["bill", "--plan", "plan.toml", "log"]);

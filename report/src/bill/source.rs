@@ -90,6 +90,9 @@ impl Source {
             thread.line(self, &needs, &book, place, line)
         });
         summary.report(files);
+        if summary.repeated > 0 {
+            bail!("a bill would charge for these lines more than once: there is none");
+        }
         if summary.unreadable > 0 || (self.input.strict && summary.broken > 0) {
             bail!("a bill of a part of the logs would be too low: there is none");
         }
