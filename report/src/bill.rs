@@ -67,7 +67,7 @@ second. It is charged at "idle_rate"; without one it is waived, and the line say
   A percentile is of slots of five minutes (12:00, 12:05, …) of the period, as far as the bill is of it. A slot without lines is a \
 sample of 0, one that is cut by the time's end is a sample as any other. rule = "nearest-rank": the sample at ⌈0.95 N⌉, which is the \
 highest after 5 % of them, rounded down, were thrown away. rule = "discard-up": the number thrown away is rounded up. \
-In a month the two are the same.
+In a month of 30 days the two are the same.
   With scope = "account", a domain's part of the allowance and of what is charged is in proportion to what it used. All domains of the \
 bill are the account: choose them with --domain.
 

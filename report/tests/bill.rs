@@ -463,6 +463,11 @@ fn a_bill_is_of_one_zone() {
         .fails("choose it with --zone (domains, paths)");
     let alone = files.run(&["bill", "--plan", "plan.toml", "log"]).fine();
     assert_eq!(files.run(&["bill", "--plan", "plan.toml", "log", "paths", "--zone", "dom*"]).fine(), alone);
+    // nothing of the other zone is asked for
+    assert_eq!(
+        files.run(&["bill", "--plan", "plan.toml", "log", "paths", "--domain", "*.example"]).fine(),
+        alone
+    );
     files.run(&["bill", "--plan", "plan.toml", "log", "--max-domains", "1"]).fails("more than 1 domains");
 }
 

@@ -278,6 +278,8 @@ struct Thread {
     gaps: Gaps,
     time: LastTime,
     zone: Option<(String, bool)>,
+    /// whether the book knows of it
+    is_zone_seen: bool,
     host: Option<(String, bool)>,
 }
 
@@ -298,9 +300,7 @@ impl Thread {
             Some((name, is_zone)) if *name == line.zone => *is_zone,
             _ => {
                 let is_zone = source.filter.takes_zone(&line.zone);
-                if is_zone {
-                    book.see_zone(&line.zone);
-                }
+                self.is_zone_seen = false;
                 self.zone = Some((line.zone.clone().into_owned(), is_zone));
                 is_zone
             }
@@ -329,6 +329,10 @@ impl Thread {
                         (Some(number), Some(used)) => *used = number,
                         _ => self.gaps.note(*member, place, &line.key),
                     }
+                }
+                if !self.is_zone_seen {
+                    book.see_zone(&line.zone);
+                    self.is_zone_seen = true;
                 }
                 book.add(&line.key, (begin, end), &used);
             }
