@@ -11,6 +11,7 @@ use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Us
 use crate::in_flight::InFlight;
 use crate::key;
 use crate::limit::{Limit, parse_cores};
+use crate::measures::Span;
 use crate::table::Spare;
 use crate::testing::{Region, cases};
 
@@ -249,7 +250,7 @@ fn awkward(region: &Region) -> Table {
             });
         }
         for _ in 0..n {
-            in_flight.enter(&table, slot);
+            in_flight.enter(&table, slot, &Span::default());
         }
     }
     table.account(Slot::OVERFLOW).add(NOW_MS, &usage());
