@@ -48,7 +48,7 @@ fn parts(c: &mut Criterion) {
         let Ok(table) = table else { return };
         let ledger_bytes = region_bytes(bytes);
         // SAFETY: as above, all zero.
-        let ledger = unsafe { Ledger::create(memory(ledger_bytes), ledger_bytes, &table, 0) };
+        let ledger = unsafe { Ledger::create(memory(ledger_bytes), ledger_bytes, &table, 0, 0) };
         let Ok(ledger) = ledger else { return };
         let mut spare = Spare::default();
         let slots: Vec<_> = (0..keys)

@@ -44,6 +44,13 @@ pub struct Measures {
     pub peak_cpu_ns: u64,
 }
 
+impl Measures {
+    /// Whole milliseconds of [`Measures::duration_ns`], as every reader is told: what they differ by adds up.
+    pub fn duration_ms(&self) -> u64 {
+        self.duration_ns / 1_000_000
+    }
+}
+
 impl Sums {
     /// All that only grows by additions.
     pub(crate) fn counters(&self) -> [&AtomicU64; NAMES.len()] {
