@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use accounting::measures::{DEFAULT_ACTIVE_THRESHOLD_NS, LOGS, parse_active_threshold};
+use accounting::measures::{LOGS, parse_active_threshold};
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
+use accounting::table::ACTIVE_THRESHOLD_NS;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
@@ -424,7 +425,7 @@ extern "C" fn request_cpu_zone(
         if !shm.data.is_null() {
             return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
         }
-        let active_threshold_ns = active_threshold_ns.unwrap_or(DEFAULT_ACTIVE_THRESHOLD_NS);
+        let active_threshold_ns = active_threshold_ns.unwrap_or(ACTIVE_THRESHOLD_NS);
         let (table, memory) = (None, None);
         let zone = Zone { name, key_text, key, size_bytes, table, memory, state, active_threshold_ns };
         let zone = own(cf, zone).ok_or(Refusal::Memory)?;

@@ -39,6 +39,7 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
+use crate::clock::shared_ms;
 use crate::conf::{MainConf, Zone, main_conf};
 use crate::memory::Memory;
 use crate::{module, state, zones};
@@ -518,7 +519,7 @@ impl Job {
             Reason::Last | Reason::Removed => now,
         };
         let part = Part::new(&utc(end.wall_ms), end.monotonic_ms, &self.host, &self.zone, batch_bytes);
-        self.ledger.write_part(&self.table, &part, file).map(drop)
+        self.ledger.write_part(&self.table, shared_ms(), &part, file).map(drop)
     }
 }
 

@@ -7,9 +7,6 @@ use crate::limit::parse_decimal;
 /// Traffic logs that a zone can have: each is told the peaks of its own intervals.
 pub const LOGS: usize = 2;
 
-/// Of a zone that names none: 1 % of a core, as nanoseconds of CPU in a second.
-pub const DEFAULT_ACTIVE_THRESHOLD_NS: u64 = 10_000_000;
-
 /// From what CPU on a second is active, in nanoseconds: a number of cores from 0 to 100, or a percentage of one (`1%`), without
 /// sign or exponent. Parts of a nanosecond are dropped. `None` if it is none of these.
 pub fn parse_active_threshold(text: &[u8]) -> Option<u64> {
@@ -133,7 +130,7 @@ mod tests {
     #[test]
     fn a_threshold_is_cores_or_a_percentage_of_one() {
         let parse = |text: &str| parse_active_threshold(text.as_bytes());
-        assert_eq!(parse("1%"), Some(DEFAULT_ACTIVE_THRESHOLD_NS));
+        assert_eq!(parse("1%"), Some(crate::table::ACTIVE_THRESHOLD_NS));
         for (text, ns) in [
             ("0", 0),
             ("0%", 0),

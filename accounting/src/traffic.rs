@@ -685,16 +685,23 @@ impl Ledger {
     }
 
     /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`] must have been
-    /// successful.
+    /// successful. `now_ms` is the time of the accounts.
     ///
     /// # Errors
     /// Those of the file. What has not been written is in the next part.
-    pub fn write_part(&self, table: &Table, part: &Part, file: &mut dyn Append) -> io::Result<Written> {
+    pub fn write_part(
+        &self,
+        table: &Table,
+        now_ms: u64,
+        part: &Part,
+        file: &mut dyn Append,
+    ) -> io::Result<Written> {
         let mut batch = Batch::default();
         let mut written = Written::default();
         let done_ms = self.header().done_ms.load(Relaxed);
         for slot in table.slots() {
             let baseline = self.baseline(slot);
+            table.refresh(slot, now_ms);
             let account = table.account(slot);
             let reading = Reading::of(account);
             let peak_ns = account.measures().peak_of_log(self.log());
@@ -1017,7 +1024,7 @@ mod tests {
             let mut all: Vec<&mut dyn Append> =
                 files.iter_mut().map(|file| file as &mut dyn Append).collect();
             self.ledger.resolve(&self.table, &mut all)?;
-            self.ledger.write_part(&self.table, &self.part(batch_bytes), all.pop().unwrap())
+            self.ledger.write_part(&self.table, 0, &self.part(batch_bytes), all.pop().unwrap())
         }
 
         /// All lines of these files, one after the other, are whole, their sums are the counters, and the highest of their peaks
@@ -1130,7 +1137,7 @@ mod tests {
         assert_eq!((zone.ledger.log(), other.log()), (0, 1));
         let peaks = |ledger: &Ledger| {
             let disk = new_disk(1);
-            ledger.write_part(&zone.table, &zone.part(BATCH_BYTES), &mut Open(&disk)).unwrap();
+            ledger.write_part(&zone.table, 0, &zone.part(BATCH_BYTES), &mut Open(&disk)).unwrap();
             let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
             let line: Value = serde_json::from_str(&text).unwrap();
             line["peak_cpu_ns"].as_u64().unwrap()
@@ -1155,7 +1162,7 @@ mod tests {
             .account(zone.table.find_or_insert(b"", &mut Spare::default()).slot)
             .add(0, &Usage { wakeups: 1, ..Usage::default() });
         let part = Part::new("2026-01-31T12:00:00.000Z", 1001, "", "a", BATCH_BYTES);
-        let written = zone.ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap();
+        let written = zone.ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap();
         assert_eq!(written.lines, 1);
         let shortest = written.bytes as usize;
         assert!((BATCH_LINES * shortest).abs_diff(BATCH_BYTES) < shortest, "{shortest}");
@@ -1186,10 +1193,10 @@ mod tests {
         let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 1, 0) }.unwrap();
         let disk = new_disk(1);
         let part = zone.part(BATCH_BYTES);
-        assert_eq!(ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().lines, 0);
+        assert_eq!(ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap().lines, 0);
         zone.count(b"a", 7);
         let part = zone.part(BATCH_BYTES);
-        ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap();
+        ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap();
         let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
         assert!(text.contains("\"requests\":1,\"cpu_ns\":7,"), "{text}");
     }
@@ -1231,7 +1238,7 @@ mod tests {
             let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 1, 0) }.unwrap();
             zone.count(b"key19", 200);
             let part = zone.part(BATCH_BYTES);
-            ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().bytes as usize
+            ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap().bytes as usize
         };
         zone.write(BATCH_BYTES, &[&disk]).unwrap();
         assert_eq!(disk.borrow().writes, 1);

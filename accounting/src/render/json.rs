@@ -52,6 +52,7 @@ impl Place {
             },
             Place::Account { zone, slot: Some(slot), is_first, mut sum } => {
                 let shown = &shown[zone];
+                shown.table.refresh(slot, now_ms);
                 let account = shown.table.account(slot);
                 let snapshot = account.snapshot(now_ms, shown.table.epoch());
                 sum.iter_mut().zip(&snapshot.signals).for_each(|(sum, signal)| add(sum, signal));

@@ -51,6 +51,9 @@ impl Place {
             }
             At::Account { family, zone, slot: Some(slot) } => {
                 let table = &shown[zone].table;
+                if family == 0 {
+                    table.refresh(slot, now_ms);
+                }
                 self.labels.clear();
                 push_label(&mut self.labels, "zone", &status.zones[zone].name);
                 push_label(&mut self.labels, "key", &key::display(table.key(slot)));
