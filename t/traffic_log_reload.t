@@ -252,7 +252,7 @@ my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cp
 is($memories->($t->master), 4, 'memory of a zone, of the books, and of two logs');
 is($memories->($_), 0, 'which workers have not open') for $t->workers;
 $t->quiet;
-$counters = counters_of($t, 'hosts');
+$counters = final_counters_of($t, 'hosts');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums($t->dir . '/hourly.log'), $counters, 'a log that came with a reload has all since then');
 

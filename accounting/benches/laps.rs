@@ -120,7 +120,7 @@ fn accounts(c: &mut Criterion) {
                 cpu_ns: outcome.cpu_ns,
                 span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
             };
-            unsettled.finish(&table, now_ns / 1_000_000, slot, Share::Used, &ended);
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
         });
     });
     group.bench_function("a request, and its settlement", |b| {
@@ -133,8 +133,8 @@ fn accounts(c: &mut Criterion) {
                 cpu_ns: outcome.cpu_ns,
                 span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
             };
-            unsettled.finish(&table, now_ns / 1_000_000, slot, Share::Used, &ended);
-            unsettled.settle(&table, now_ns / 1_000_000);
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
+            unsettled.settle(&table, now_ns);
         });
     });
     group.bench_function("find_or_insert, one key", |b| b.iter(|| account_of(black_box(&keys[0]))));

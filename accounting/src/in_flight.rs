@@ -3,7 +3,10 @@
 //! The gauge of an account carries the number of an epoch. When a worker is found dead the epoch of the table moves
 //! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for itself.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use crate::measures::{Held, Span};
 use crate::table::{Slot, Table};
@@ -24,7 +27,8 @@ impl Gauge {
             }
             let count = if tag == epoch { old as u32 } else { 0 };
             let new = u64::from(epoch) << 32 | u64::from(change(count));
-            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+            // with what the caller has covered before it: see `Sums::cover`
+            match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => old = seen,
             }
@@ -33,7 +37,7 @@ impl Gauge {
 
     /// Open requests, as of `epoch`.
     pub fn read(&self, epoch: u32) -> u32 {
-        let value = self.0.load(Relaxed);
+        let value = self.0.load(Acquire);
         if (value >> 32) as u32 == epoch { value as u32 } else { 0 }
     }
 }

@@ -103,9 +103,9 @@ pub struct Sums {
     pub(crate) duration_ns: AtomicU64,
     /// memory of requests times the time that they were in flight, in bytes times milliseconds
     pub(crate) memory_byte_ms: AtomicU64,
-    /// milliseconds in which at least one was, before `covered_ms`
+    /// milliseconds in which at least one was
     active_ms: AtomicU64,
-    covered_ms: AtomicU64,
+    active: Active,
     /// seconds in which the CPU reached the threshold
     active_seconds: AtomicU64,
     /// CPU in them, in nanoseconds
@@ -135,6 +135,79 @@ pub struct Measures {
     pub peak_cpu_ns: u64,
 }
 
+/// Which of the last milliseconds were active, a bit for each. All zero: none.
+///
+/// A worker tells of a request when it is through with it, and of several when its turn of the event loop ends: later than
+/// another one, maybe, that had a shorter turn. So a millisecond is counted by who sets its bit, and each of them once; only what
+/// is told when its word has been reused, after some 200 ms, is not counted any more.
+#[repr(C)]
+#[derive(Debug)]
+struct Active {
+    /// The end of the last one that is known; it only grows.
+    known_ms: AtomicU64,
+    /// time / 48 ms above, and a bit for each of them below
+    words: [AtomicU64; ACTIVE_WORDS],
+}
+
+const ACTIVE_WORDS: usize = 5;
+const ACTIVE_BITS: u64 = 48;
+const TAG_MASK: u64 = u64::MAX >> ACTIVE_BITS;
+/// By how many words one may be newer than what is told, and still be known to be newer: 3 s.
+const MAX_WORDS_AHEAD: u64 = 64;
+
+impl Active {
+    /// Whether all these are known already; maybe not, if there are many.
+    #[inline]
+    fn has(&self, from_ms: u64, to_ms: u64) -> bool {
+        let last_ms = to_ms.saturating_sub(1);
+        let word = last_ms / ACTIVE_BITS;
+        let start_ms = word * ACTIVE_BITS;
+        let value = self.words[(word % ACTIVE_WORDS as u64) as usize].load(Relaxed);
+        let mask = Self::mask(from_ms.saturating_sub(start_ms), last_ms - start_ms);
+        from_ms >= start_ms && value >> ACTIVE_BITS == word & TAG_MASK && value & mask == mask
+    }
+
+    /// Bits from the first to the last one, of the 48.
+    #[inline]
+    fn mask(first: u64, last: u64) -> u64 {
+        (u64::MAX << first) & (u64::MAX >> (63 - last))
+    }
+
+    /// Sets them; how many were not set before.
+    fn set(&self, from_ms: u64, to_ms: u64) -> u64 {
+        let Some(last_ms) = to_ms.checked_sub(1).filter(|&last_ms| last_ms >= from_ms) else { return 0 };
+        let mut added = 0;
+        for word in from_ms / ACTIVE_BITS..=last_ms / ACTIVE_BITS {
+            let start_ms = word * ACTIVE_BITS;
+            let first = from_ms.saturating_sub(start_ms);
+            let last = (last_ms - start_ms).min(ACTIVE_BITS - 1);
+            added += self.set_bits(word, Self::mask(first, last));
+        }
+        self.known_ms.fetch_max(to_ms, Release);
+        added
+    }
+
+    fn set_bits(&self, word: u64, bits: u64) -> u64 {
+        let tag = word & TAG_MASK;
+        let cell = &self.words[(word % ACTIVE_WORDS as u64) as usize];
+        let mut old = cell.load(Relaxed);
+        loop {
+            let ahead = (old >> ACTIVE_BITS).wrapping_sub(tag) & TAG_MASK;
+            let before = match ahead {
+                0 => old & !(TAG_MASK << ACTIVE_BITS),
+                // too late
+                1..=MAX_WORDS_AHEAD => return 0,
+                _ => 0,
+            };
+            let new = tag << ACTIVE_BITS | before | bits;
+            match cell.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+                Ok(_) => return u64::from((bits & !before).count_ones()),
+                Err(seen) => old = seen,
+            }
+        }
+    }
+}
+
 impl Measures {
     /// Whole milliseconds of [`Measures::duration_ns`], as every reader is told: what they differ by adds up.
     pub fn duration_ms(&self) -> u64 {
@@ -144,12 +217,10 @@ impl Measures {
 
 impl Sums {
     /// A request was in flight from one millisecond to another, which is the first one after it. `begun`: at least one has been
-    /// since the time up to which milliseconds are counted.
-    ///
-    /// Each millisecond is counted by who moves that time beyond it, so it is counted once, whoever was in flight in it.
+    /// since the time up to which milliseconds are known.
     #[inline]
     pub(crate) fn cover(&self, from_ms: u64, to_ms: u64, begun: impl Fn() -> bool) {
-        if self.covered_ms.load(Relaxed) < to_ms {
+        if !self.active.has(from_ms, to_ms) {
             self.cover_more(from_ms, to_ms, begun());
         }
     }
@@ -157,16 +228,12 @@ impl Sums {
     #[cold]
     #[inline(never)]
     fn cover_more(&self, from_ms: u64, to_ms: u64, begun: bool) {
-        let mut covered_ms = self.covered_ms.load(Relaxed);
-        while covered_ms < to_ms {
-            let first_ms = if begun && covered_ms != 0 { covered_ms } else { covered_ms.max(from_ms) };
-            match self.covered_ms.compare_exchange_weak(covered_ms, to_ms, Relaxed, Relaxed) {
-                Ok(_) => {
-                    self.active_ms.fetch_add(to_ms.saturating_sub(first_ms), Relaxed);
-                    return;
-                }
-                Err(seen) => covered_ms = seen,
-            }
+        // after `begun`, which is since that time or an earlier one
+        let known_ms = self.active.known_ms.load(Acquire);
+        let first_ms = if begun && known_ms != 0 { from_ms.min(known_ms) } else { from_ms };
+        let added_ms = self.active.set(first_ms, to_ms);
+        if added_ms != 0 {
+            self.active_ms.fetch_add(added_ms, Relaxed);
         }
     }
 
@@ -262,22 +329,25 @@ pub struct Signal {
     pub cores: f64,
 }
 
-/// Buckets of `S` seconds each: requests that ended above, milliseconds in flight below, 32 bits each.
-#[repr(C)]
-#[derive(Debug)]
-struct Buckets<const N: usize, const S: u64> {
-    /// time / `S` s + 1 of what a bucket holds; in 136 years it comes again
-    tags: [AtomicU32; N],
-    sums: [AtomicU64; N],
+/// How many buckets there are of each kind.
+const BUCKETS: u64 = 7;
+
+/// Buckets of `seconds` each.
+struct Buckets<'a> {
+    seconds: u64,
+    /// time / `seconds` + 1 of what a bucket holds; in 136 years it comes again
+    tags: &'a [AtomicU32; BUCKETS as usize],
+    /// as [`Pair`]
+    sums: &'a [AtomicU64; BUCKETS as usize],
 }
 
-impl<const N: usize, const S: u64> Buckets<N, S> {
+impl Buckets<'_> {
     fn add(&self, second: u64, added: Pair) {
-        let at = ((second / S) % N as u64) as usize;
-        let tag = Self::tag(second / S);
+        let bucket = second / self.seconds;
+        let (at, tag) = Self::place(bucket);
         if self.tags[at].load(Relaxed) != tag {
-            // In this order: who is killed in between leaves an old bucket. Who adds in between is not seen by an autoscaler,
-            // as two must come out of different seconds at the same time for that.
+            // In this order: who is killed in between leaves an old bucket. What another one adds in between is lost, but only
+            // for an autoscaler, and as two seconds would have to be closed at the same time for that.
             self.sums[at].store(0, Relaxed);
             self.tags[at].store(tag, Release);
         }
@@ -288,8 +358,8 @@ impl<const N: usize, const S: u64> Buckets<N, S> {
     fn sum(&self, first: u64, last: u64) -> [u64; 2] {
         let mut sums = [0; 2];
         for bucket in first..=last {
-            let at = (bucket % N as u64) as usize;
-            if self.tags[at].load(Acquire) == Self::tag(bucket) {
+            let (at, tag) = Self::place(bucket);
+            if self.tags[at].load(Acquire) == tag {
                 let Pair { requests, ms } = Pair::of(self.sums[at].load(Relaxed));
                 sums[0] += u64::from(requests);
                 sums[1] += u64::from(ms);
@@ -298,8 +368,8 @@ impl<const N: usize, const S: u64> Buckets<N, S> {
         sums
     }
 
-    fn tag(bucket: u64) -> u32 {
-        (bucket + 1) as u32
+    fn place(bucket: u64) -> (usize, u32) {
+        ((bucket % BUCKETS) as usize, (bucket + 1) as u32)
     }
 }
 
@@ -344,14 +414,22 @@ impl Pair {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Signals {
-    // more than is read: a reader may be late
-    seconds: Buckets<8, 1>,
-    tens: Buckets<8, 10>,
+    /// of seconds, and of ten of them
+    tags: [[AtomicU32; BUCKETS as usize]; 2],
+    sums: [[AtomicU64; BUCKETS as usize]; 2],
     /// totals as far as they are in buckets, as [`Pair`]
     taken: AtomicU64,
 }
 
 impl Signals {
+    fn seconds(&self) -> Buckets<'_> {
+        Buckets { seconds: 1, tags: &self.tags[0], sums: &self.sums[0] }
+    }
+
+    fn tens(&self) -> Buckets<'_> {
+        Buckets { seconds: 10, tags: &self.tags[1], sums: &self.sums[1] }
+    }
+
     /// A second is over; the totals are of now.
     pub(crate) fn take(&self, second: u64, totals: impl Fn() -> (u64, u64)) {
         let mut taken = self.taken.load(Relaxed);
@@ -362,8 +440,8 @@ impl Signals {
             let Some(added) = now.since(Pair::of(taken)) else { return };
             match self.taken.compare_exchange_weak(taken, now.packed(), Relaxed, Relaxed) {
                 Ok(_) => {
-                    self.seconds.add(second, added);
-                    self.tens.add(second, added);
+                    self.seconds().add(second, added);
+                    self.tens().add(second, added);
                     return;
                 }
                 Err(seen) => taken = seen,
@@ -386,10 +464,10 @@ impl Signals {
             cores,
         };
         let six = match second.checked_sub(1) {
-            Some(last) => self.seconds.sum(second.saturating_sub(6), last),
+            Some(last) => self.seconds().sum(second.saturating_sub(6), last),
             None => [0; 2],
         };
-        let sixty = self.tens.sum((second / 10).saturating_sub(6), second / 10);
+        let sixty = self.tens().sum((second / 10).saturating_sub(6), second / 10);
         [
             signal(six, 6, windows.six_seconds(now_ms, open)),
             signal(sixty, 60 + second % 10, windows.sixty_seconds(now_ms, open)),

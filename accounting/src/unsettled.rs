@@ -60,27 +60,27 @@ pub struct Unsettled {
 impl Unsettled {
     /// The sums for this account.
     #[inline]
-    fn sums(&mut self, table: &Table, now_ms: u64, slot: Slot) -> &mut Sums {
+    fn sums(&mut self, table: &Table, now_ns: u64, slot: Slot) -> &mut Sums {
         let at = slot.index() % PLACES;
         let sums = &mut self.places[at];
         if sums.slot != Some(slot) {
-            sums.settle(table, now_ms, &mut self.carry);
+            sums.settle(table, now_ns, &mut self.carry);
             sums.slot = Some(slot);
             self.used |= 1 << at;
         }
         sums
     }
 
-    /// A request has used this. `now_ms` is a monotonic clock's that all workers share.
+    /// A request has used this. `now_ns` is the time of the clock that all workers share, in nanoseconds.
     #[inline]
-    pub fn add(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, usage: &Usage) {
-        self.sums(table, now_ms, slot).add(share, usage);
+    pub fn add(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, usage: &Usage) {
+        self.sums(table, now_ns, slot).add(share, usage);
     }
 
     /// What came after a request's log line has used `ns` nanoseconds of CPU.
     #[inline]
-    pub fn charge(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, ns: u64) {
-        let sums = self.sums(table, now_ms, slot);
+    pub fn charge(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ns: u64) {
+        let sums = self.sums(table, now_ns, slot);
         sums.usage.cpu_ns += ns;
         sums.set_apart(share, ns);
     }
@@ -97,15 +97,15 @@ impl Unsettled {
 
     /// Requests in flight have held this since it was last told.
     #[inline]
-    pub fn hold(&mut self, table: &Table, now_ms: u64, slot: Slot, held: &Held) {
-        let sums = self.sums(table, now_ms, slot);
+    pub fn hold(&mut self, table: &Table, now_ns: u64, slot: Slot, held: &Held) {
+        let sums = self.sums(table, now_ns, slot);
         sums.held = sums.held.plus(held);
     }
 
     /// A request has ended.
     #[inline]
-    pub fn finish(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, ended: &Ended) {
-        let sums = self.sums(table, now_ms, slot);
+    pub fn finish(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ended: &Ended) {
+        let sums = self.sums(table, now_ns, slot);
         let &Ended { ref usage, classes, cpu_ns, ref span } = ended;
         sums.add(share, usage);
         if sums.classes != classes {
@@ -128,11 +128,11 @@ impl Unsettled {
 
     /// Adds all sums to their accounts.
     #[inline]
-    pub fn settle(&mut self, table: &Table, now_ms: u64) {
+    pub fn settle(&mut self, table: &Table, now_ns: u64) {
         while self.used != 0 {
             let at = self.used.trailing_zeros() as usize;
             self.used &= self.used - 1;
-            self.places[at].settle(table, now_ms, &mut self.carry);
+            self.places[at].settle(table, now_ns, &mut self.carry);
         }
     }
 }
@@ -178,7 +178,7 @@ impl Sums {
 
     #[cold]
     #[inline(never)]
-    fn settle(&mut self, table: &Table, now_ms: u64, carry: &mut u64) {
+    fn settle(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
         if let Some(slot) = self.slot {
             let held = core::mem::take(&mut self.held);
             let (from_ns, to_ns) = core::mem::take(&mut self.span);
@@ -189,7 +189,7 @@ impl Sums {
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
             let account = table.account(slot);
-            account.settle(table, now_ms, &settlement);
+            account.settle(table, now_ns / MS, &settlement);
             if to_ns != 0 {
                 account.cover(table, from_ns, to_ns);
             }
@@ -265,22 +265,22 @@ mod tests {
                 match step {
                     Step::Add(at, n, share) => {
                         let usage = Usage { cpu_ns: n / 2, wakeups: 1, sent_bytes: n + 1, received_bytes: n + 2 };
-                        unsettled.add(&table, 5_000, slots[at], share, &usage);
-                        unsettled.charge(&table, 5_000, slots[at], share, n);
+                        unsettled.add(&table, 5_000 * MS, slots[at], share, &usage);
+                        unsettled.charge(&table, 5_000 * MS, slots[at], share, n);
                         let (sum, _, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&Usage { cpu_ns: n / 2 + n, ..usage });
                         by_share[share as usize] += n / 2 + n;
                     }
                     Step::Finish(at, outcome, share) => {
                         let usage = Usage { cpu_ns: 1, ..Usage::default() };
-                        unsettled.finish(&table, 5_000, slots[at], share, &ended(usage, &outcome));
+                        unsettled.finish(&table, 5_000 * MS, slots[at], share, &ended(usage, &outcome));
                         let (sum, count, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&usage);
                         by_share[share as usize] += 1;
                         count.requests += 1;
                         count.cpu_ns += outcome.cpu_ns;
                     }
-                    Step::Settle => unsettled.settle(&table, 5_000),
+                    Step::Settle => unsettled.settle(&table, 5_000 * MS),
                 }
             }
             for (at, &slot) in slots.iter().enumerate() {
@@ -289,7 +289,7 @@ mod tests {
                 let refused_ns = table.account(slot).refused().map(|count| count.cpu_ns).iter().sum::<u64>();
                 prop_assert_eq!(cpu_ns - refused_ns + unsettled.used_ns(slot), all);
             }
-            unsettled.settle(&table, 5_000);
+            unsettled.settle(&table, 5_000 * MS);
             for (at, slot) in slots.into_iter().enumerate() {
                 let (usage, count, by_share) = expected.remove(&at).unwrap_or_default();
                 let snapshot = table.account(slot).snapshot(5_000, 0);

@@ -179,9 +179,8 @@ fn ahead(cell: u64, second: u64) -> u64 {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Windows {
-    // one bucket more than is read: see `Ring::cores`
-    seconds: Ring<12, 1_000>,
-    tens: Ring<32, 10_000>,
+    seconds: Ring<11, 1_000>,
+    tens: Ring<31, 10_000>,
 }
 
 /// CPU cores, as averages over windows.
