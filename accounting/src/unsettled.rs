@@ -31,6 +31,8 @@ struct Sums {
     held: Held,
     /// when requests that were never known to be in flight were, in nanoseconds; the second is 0 if none was
     span: (u64, u64),
+    /// this millisecond of this account is known to be active: its start in nanoseconds
+    known: (Slot, u64),
 }
 
 /// A request that ended.
@@ -157,12 +159,12 @@ impl Sums {
     /// One of the requests was in flight in this time.
     #[inline]
     fn extend(&mut self, table: &Table, slot: Slot, span: &Span) {
-        // less than a millisecond after the one before: there is no other one between the two
-        if span.from_ns <= self.span.1 + MS && span.to_ns >= self.span.0 && self.span.1 != 0 {
-            self.span = (self.span.0.min(span.from_ns), self.span.1.max(span.to_ns));
-        } else {
+        if span.from_ns > self.span.1 + MS {
             self.cover(table, slot);
             self.span = (span.from_ns, span.to_ns);
+        } else {
+            // less than a millisecond after the one before: there is no other one between the two
+            self.span = (self.span.0.min(span.from_ns), span.to_ns);
         }
     }
 
@@ -173,6 +175,7 @@ impl Sums {
         let (from_ns, to_ns) = core::mem::take(&mut self.span);
         if to_ns != 0 {
             table.account(slot).cover(table, from_ns, to_ns);
+            self.known = (slot, to_ns / MS * MS);
         }
     }
 
@@ -181,17 +184,18 @@ impl Sums {
     fn settle(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
         if let Some(slot) = self.slot {
             let held = core::mem::take(&mut self.held);
-            let (from_ns, to_ns) = core::mem::take(&mut self.span);
             let settlement = Settlement {
                 usage: core::mem::take(&mut self.usage),
                 refused_ns: core::mem::take(&mut self.refused_ns),
                 duration_ns: held.duration_ns,
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
-            let account = table.account(slot);
-            account.settle(table, now_ns / MS, &settlement);
-            if to_ns != 0 {
-                account.cover(table, from_ns, to_ns);
+            table.account(slot).settle(table, now_ns / MS, &settlement);
+            let (from_ns, to_ns) = self.span;
+            if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
+                self.span = (0, 0);
+            } else {
+                self.cover(table, slot);
             }
             self.settle_ended(table, slot);
             self.settle_bucket(table, slot);
