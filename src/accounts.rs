@@ -14,6 +14,7 @@ use nginx_sys::ngx_cycle_t;
 
 use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
 use crate::worker::now_ms;
+use crate::zones;
 
 /// A full zone is warned of once in so many milliseconds.
 const WARN_MS: u64 = 60_000;
@@ -259,8 +260,11 @@ pub struct Found {
     pub lasting: bool,
 }
 
-/// Nobody counts any more: all workers are gone.
+/// All workers are gone: nobody counts any more, unless another binary does.
 pub fn conclude(cycle: *mut ngx_cycle_t) {
+    if zones::has_other_binary() {
+        return;
+    }
     // SAFETY: zones live in the configuration's pool.
     let zones = main_conf(cycle).into_iter().flat_map(|main| main.zones()).map(|&zone| unsafe { &*zone });
     zones.filter_map(|zone| zone.table).for_each(|table| table.conclude());

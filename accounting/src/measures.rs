@@ -207,6 +207,13 @@ impl Active {
     }
 }
 
+impl Measures {
+    /// Whole milliseconds of [`Measures::duration_ns`], as every reader is told: what they differ by adds up.
+    pub fn duration_ms(&self) -> u64 {
+        self.duration_ns / 1_000_000
+    }
+}
+
 impl Sums {
     /// A request was in flight from one millisecond to another, which is the first one after it. `begun`: at least one has been
     /// since the time up to which milliseconds are known.
