@@ -78,6 +78,12 @@ sub burn {
     $t->quiet;
     return $answer;
 }
+# As often as it takes to be let in: then there is a debt of a second or more, on most machines.
+sub indebted {
+    my ($host) = @_;
+    my $done = wait_until(30, sub { my $status = burn($host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    return $done || die "$host was not let in\n";
+}
 sub said {
     my ($n) = @_;
     my $line;
@@ -127,7 +133,7 @@ within($when - $start, $debt_s / 0.05, 0.8, 1.3, 'after the time that was said')
 is(limit('domains', 'limited.test')->{debt_ns} >= 0, 1, 'the debt is gone');
 
 # A client that comes at the time it was told is let in
-burn('limited.test', "m=$_") for 1 .. 2;
+indebted('limited.test');
 $refused = get('limited.test', '/a.txt');
 is($refused->{status}, 429, 'in debt again');
 sleep $refused->{headers}{'retry-after'};
@@ -138,7 +144,7 @@ is(get('limited.test', '/moved.txt?n=moved')->{status}, 200, 'an internal redire
 is(said('moved'), 'limited.test /a.txt 200 PASSED', 'the variable is kept');
 my $page = get('limited.test', '/page.html');
 is($page->{body}, "plain\nplain\nplain\n", 'subrequests are served');
-burn('limited.test');
+indebted('limited.test');
 is(limit('domains', 'limited.test')->{refused} + 1, do { get('limited.test', '/moved.txt'); charged('domains', 'limited.test', 0)->{refused} }, 'a request is refused once');
 $page = get('limited.test', '/free/page.html?n=include');
 is($page->{body}, "plain\n", 'a subrequest is not checked, even where its request was not');
@@ -211,7 +217,7 @@ is_deeply([ map { my $l = limit(@$_); @$l{qw(refused refused_dry_run)} } [ 'doma
 cmp_ok(limit('clients', 'c2')->{refused_dry_run_cpu_ns}, '==', 0, 'what a dry run would refuse is use for another limit');
 
 # A body that is not read, a connection that is kept, one without an end
-burn('refused.test');
+indebted('refused.test');
 my $c = $t->connect('http');
 is($c->get('/a.txt', host => 'refused.test', method => 'POST', body => 'x' x 5_000)->{status}, 429, 'a request with a body is refused');
 is($c->get('/a.txt', host => 'free.test')->{status}, 200, 'its connection goes on');
@@ -221,7 +227,7 @@ $c->close;
 
 SKIP: {
     skip 'no HTTP/2', 3 unless $t->has('http_v2');
-    burn('limited.test');
+    indebted('limited.test');
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     my @numbers = (0) x 5;
     $client->send($client->preface, map { $client->request('/a.txt?n=h2', host => 'limited.test', number => \$numbers[$_]) } 0 .. 4);
@@ -232,7 +238,7 @@ SKIP: {
 }
 
 # Reloads and killed workers
-burn("refused.test");
+indebted('refused.test');
 my $again = limit('domains', 'refused.test');
 cmp_ok($again->{debt_ns}, '>', 0, 'a debt');
 ok($t->reload, 'a reload');

@@ -114,11 +114,11 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
     my $should = $burst + $cores * $first->{time};
     within($begin, $should, 0.94, 1.06, "$name: at first it gets its burst");
     my $got = $over->{used} - $over->{debt};
-    within($got, $cores * $over->{time}, 0.97, 1.03, "$name: then it gets its limit");
+    within($got, $cores * $over->{time}, 0.95, 1.03, "$name: then it gets its limit");
     my $served = $over->{noisy} - $over->{refused};
     my $each = $over->{used} / ($served || 1);
     cmp_ok($after->{debt}, '<', 8 * $each, "$name: and is in debt for some requests at most");
-    cmp_ok($over->{noisy} * $each, '>', 2 * $cores * $over->{time}, "$name: it asks for many times as much");
+    cmp_ok($over->{noisy} * $each, '>', 1.5 * $cores * $over->{time}, "$name: it asks for many times as much");
     # By CPU, since what a request takes depends on what else the machine does: scripts/neighbour looks at requests, beside a
     # server that is the same without the noise.
     my $left = $over->{charged} - $cores * $over->{time} - $over->{refused_cpu};
