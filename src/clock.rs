@@ -28,6 +28,11 @@ pub fn process_cpu_ns() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// The clock of all times in accounts, the same in all processes, in milliseconds: `CLOCK_MONOTONIC_RAW`.
+pub fn shared_ms() -> u64 {
+    read(libc::CLOCK_MONOTONIC_RAW) / 1_000_000
+}
+
 /// The clocks of the thread that runs the event loop.
 #[derive(Debug)]
 pub struct ThreadClocks {

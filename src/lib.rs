@@ -70,6 +70,7 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
 extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+    zones::exit_master(cycle);
     state::exit_master(cycle);
     traffic_log::exit_master(cycle);
 }

@@ -39,6 +39,7 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
+use crate::clock::shared_ms;
 use crate::conf::{MainConf, Zone, main_conf};
 use crate::memory::Memory;
 use crate::{module, state, zones};
@@ -198,6 +199,26 @@ fn inherited(log: &Log, table: &Table) -> Option<(Ledger, Memory)> {
     })
 }
 
+/// A number that no log of these accounts has, in this configuration or in the one that is running: the accounts keep the peaks of
+/// each log by it. What this one does not continue goes on in another log of this configuration, which may not have its ledger yet.
+fn free_number(log: &Log, table: &Table) -> usize {
+    // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
+    let running = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null());
+    let running = running.and_then(|cycle| main_conf(cycle));
+    // SAFETY: the configuration that this log is part of.
+    let this = unsafe { log.main.as_ref() };
+    let all = this.into_iter().chain(running.as_deref()).flat_map(|main| logs(main));
+    let mut taken: Vec<usize> =
+        all.filter(|log| has_table(log, table)).filter_map(|log| log.ledger).map(|its| its.log()).collect();
+    INHERITED.with_borrow(|inherited| {
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as the memory is there.
+        let open = |memory: &Memory| unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok();
+        taken.extend(inherited.iter().flatten().filter_map(open).map(|its| its.log()));
+    });
+    // a zone has no more logs than there are numbers
+    (0..traffic::LOGS).find(|number| !taken.contains(number)).unwrap_or(0)
+}
+
 /// Gives up what has no use.
 pub fn close_inherited() {
     INHERITED.take();
@@ -224,7 +245,7 @@ fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(),
         }
     };
     // SAFETY: memory that nobody else uses, all zero since it is new, at the start of a page; it stays as long as the log.
-    let ledger = unsafe { Ledger::create(base, bytes, table, now().monotonic_ms) }?;
+    let ledger = unsafe { Ledger::create(base, bytes, table, free_number(log, table), now().monotonic_ms) }?;
     ledger.set_name(log.name());
     Lock::make(&ledger);
     log.ledger = Some(ledger);
@@ -488,7 +509,7 @@ impl Job {
         };
         let mut files: Vec<Descriptor> = files.iter().map(open).collect();
         let mut all: Vec<&mut dyn Append> = files.iter_mut().map(|file| file as &mut dyn Append).collect();
-        self.ledger.resolve(&mut all)?;
+        self.ledger.resolve(&self.table, &mut all)?;
         let file = all.pop().ok_or(io::ErrorKind::NotFound)?;
         // a pipe takes no more than that at once, and never a half of it
         let batch_bytes = if file.about()?.is_regular { BATCH_BYTES } else { libc::PIPE_BUF };
@@ -498,7 +519,7 @@ impl Job {
             Reason::Last | Reason::Removed => now,
         };
         let part = Part::new(&utc(end.wall_ms), end.monotonic_ms, &self.host, &self.zone, batch_bytes);
-        self.ledger.write_part(&self.table, &part, file).map(drop)
+        self.ledger.write_part(&self.table, shared_ms(), &part, file).map(drop)
     }
 }
 

