@@ -189,22 +189,9 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     NGX_OK as ngx_int_t
 }
 
-/// Called by `ngx_master_process_exit`, when all workers are gone, before the accounts are saved and logged.
-pub fn exit_master(cycle: *mut ngx_cycle_t) {
-    if has_other_binary() {
-        return;
-    }
-    for &zone in main_conf(cycle).iter().flat_map(|main| main.zones()) {
-        // SAFETY: zones live in the configuration's pool.
-        if let Some(table) = unsafe { (*zone).table } {
-            table.conclude();
-        }
-    }
-}
-
 /// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts. As
 /// `ngx_signal_handler` has it, where it ignores `SIGUSR2`.
-fn has_other_binary() -> bool {
+pub fn has_other_binary() -> bool {
     // SAFETY: set by NGINX's main function and by the master's signal handler, in this process.
     let (inherited, parent, new) = unsafe { (ngx_inherited, ngx_parent, ngx_new_binary) };
     // SAFETY: has no conditions.

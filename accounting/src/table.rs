@@ -456,11 +456,15 @@ impl Table {
     /// To be called before an account is read: seconds that are over are judged, and while a request is in flight its time
     /// counts up to now. `now_ms` is the shared clock's.
     pub fn refresh(&self, slot: Slot, now_ms: u64) {
-        let _ = (self.account(slot), now_ms);
+        self.account(slot).refresh(self, now_ms);
     }
 
     /// Nobody counts any more: the last second of each account is judged too.
-    pub fn conclude(&self) {}
+    pub fn conclude(&self) {
+        let threshold_ns = self.active_threshold_ns();
+        let slots = [Slot::OVERFLOW].into_iter().chain(self.published());
+        slots.for_each(|slot| self.account(slot).conclude(threshold_ns));
+    }
 
     /// The epoch of the gauges of requests in flight.
     #[inline]
@@ -468,8 +472,15 @@ impl Table {
         self.header().epoch.load(Relaxed)
     }
 
-    /// A worker has died: its requests in flight are gone.
-    pub fn next_epoch(&self) {
+    /// A worker has died: its requests in flight are gone. `now_ms` is the shared clock's: until now, nobody knew.
+    pub fn next_epoch(&self, now_ms: u64) {
+        let epoch = self.epoch();
+        for slot in [Slot::OVERFLOW].into_iter().chain(self.published()) {
+            let account = self.account(slot);
+            if account.in_flight().read(epoch) != 0 {
+                account.cover_on(now_ms);
+            }
+        }
         self.header().epoch.fetch_add(1, Relaxed);
     }
 
@@ -832,7 +843,7 @@ mod tests {
         for round in 0..rounds {
             let threads = 4;
             let keys: u32 = if cfg!(miri) { 4 } else { 200 };
-            let region = Region::new(if cfg!(miri) { 20_000 } else { 700_000 });
+            let region = Region::new(if cfg!(miri) { 20_000 } else { 900_000 });
             let table = region.table().unwrap();
             let seen: Mutex<BTreeMap<Vec<u8>, Slot>> = Mutex::default();
             let start = std::sync::Barrier::new(threads);
@@ -932,7 +943,7 @@ mod tests {
 
         #[test]
         fn a_table_is_a_map(
-            bytes in 3_000usize..30_000,
+            bytes in 4_000usize..30_000,
             keys in prop::collection::vec(
                 prop_oneof![
                     prop::collection::vec(any::<u8>(), 0..3),

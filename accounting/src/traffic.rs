@@ -1001,13 +1001,13 @@ mod tests {
                 cpu_ns: n,
             });
             let measures = account.measures();
-            for (at, counter) in measures.counters().into_iter().enumerate() {
-                // of the first one, parts of a millisecond
-                counter.fetch_add(if at == 0 { n * 300_007 } else { n * at as u64 }, Relaxed);
-            }
-            for peak in &measures.peaks_ns {
-                peak.fetch_max(n, Relaxed);
-            }
+            let [duration_ns, active_ms, .., memory_byte_ms] = measures.counters();
+            // parts of a millisecond
+            duration_ns.fetch_add(n * 300_007, Relaxed);
+            active_ms.fetch_add(n, Relaxed);
+            memory_byte_ms.fetch_add(5 * n, Relaxed);
+            measures.judge(n, n);
+            measures.judge(n / 2, n);
             if n % 5 == 0 {
                 account.count_refused(n % 2 == 0);
             }
@@ -1105,8 +1105,8 @@ mod tests {
         let expected = concat!(
             r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\n","requests":2,"#,
             r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0,"#,
-            r#""duration_ms":181,"active_ms":604,"active_seconds":1208,"billable_cpu_ns":1812,"#,
-            r#""waived_cpu_ns":2416,"memory_byte_ms":3020,"peak_cpu_ns":404}"#,
+            r#""duration_ms":181,"active_ms":604,"active_seconds":2,"billable_cpu_ns":604,"waived_cpu_ns":302,"#,
+            r#""memory_byte_ms":3020,"peak_cpu_ns":404}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(disk.borrow().bytes.clone()).unwrap(), expected);

@@ -10,7 +10,7 @@ use JSON::PP ();
 use Test::More;
 use Test::RequestCpu qw(wait_until);
 
-our @EXPORT = qw(text_of lines_of sums_of counters_of sums_are_counters unwritten peaks_of);
+our @EXPORT = qw(text_of lines_of sums_of counters_of final_counters_of sums_are_counters unwritten peaks_of peaks_are_peaks);
 
 my @plain = qw(requests cpu_ns wakeups sent_bytes received_bytes duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms);
 my @members = (@plain, qw(1xx 2xx 3xx 4xx 5xx other refused));
@@ -73,6 +73,19 @@ sub peaks_of {
     return \%peak;
 }
 
+# The highest peak of each key's lines is the peak of its account, if all that it has counted is in these files.
+sub peaks_are_peaks {
+    my ($t, $zone, $name, @files) = @_;
+    my $keys = $t->status->{zones}{$zone}{keys};
+    my $peaks = peaks_of(lines_of(@files))->{$zone} || {};
+    my @wrong = map {
+        my ($counted, $told) = (sprintf('%.0f', $keys->{$_}{peak_cores} * 1e9), $peaks->{$_} || 0);
+        $counted == $told ? () : "$_: $told in lines, $counted counted";
+    } sort keys %$keys;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(!@wrong, $name) || diag(join "\n", @wrong[ 0 .. ($#wrong > 20 ? 20 : $#wrong) ]);
+}
+
 # The same of a zone, as the status page has it.
 sub counters_of {
     my ($t, $zone) = @_;
@@ -89,6 +102,18 @@ sub counters_of {
         };
     }
     return \%counter;
+}
+
+# The same when nothing goes on: the last second is over, so its CPU is billable or waived.
+sub final_counters_of {
+    my ($t, $zone) = @_;
+    $t->quiet;
+    my $counters;
+    wait_until(10, sub {
+        $counters = counters_of($t, $zone);
+        return !grep { $_->{billable_cpu_ns} + $_->{waived_cpu_ns} != $_->{cpu_ns} } values %$counters;
+    });
+    return $counters;
 }
 
 # Keys and members whose sum in the lines is not the counter.
