@@ -3,15 +3,18 @@
 use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 
-use accounting::account::{Classes, Handshake, Usage};
+use accounting::account::{Handshake, Usage};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::limit::{Limit, Share};
+use accounting::measures::{Held, Memory, Span};
 use accounting::table::{Slot, Spare, Table};
-use accounting::unsettled::Unsettled;
+use accounting::unsettled::{Ended, Unsettled};
+use nginx_sys::ngx_cycle_t;
 
-use crate::conf::MAX_ZONES_PER_REQUEST;
+use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
 use crate::worker::now_ms;
+use crate::zones;
 
 /// A full zone is warned of once in so many milliseconds.
 const WARN_MS: u64 = 60_000;
@@ -118,28 +121,25 @@ impl Zones {
 
     /// Adds to accounts.
     #[inline]
-    pub fn add(&mut self, accounts: &AccountSet, usage: &Usage) {
-        let now_ms = now_ms();
-        self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ms, slot, share, usage));
+    pub fn add(&mut self, now_ns: u64, accounts: &AccountSet, usage: &Usage) {
+        self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ns, slot, share, usage));
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
     #[inline]
-    pub fn charge(&mut self, accounts: &AccountSet, ns: u64) {
+    pub fn charge(&mut self, now_ns: u64, accounts: &AccountSet, ns: u64) {
         if ns != 0 {
-            let now_ms = now_ms();
             self.each(accounts, |zone, slot, share| {
-                zone.unsettled.charge(&zone.table, now_ms, slot, share, ns);
+                zone.unsettled.charge(&zone.table, now_ns, slot, share, ns);
             });
         }
     }
 
     /// A request has ended.
     #[inline]
-    pub fn finish(&mut self, accounts: &AccountSet, usage: &Usage, classes: Classes, cpu_ns: u64) {
-        let now_ms = now_ms();
+    pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.each(accounts, |zone, slot, share| {
-            zone.unsettled.finish(&zone.table, now_ms, slot, share, usage, classes, cpu_ns);
+            zone.unsettled.finish(&zone.table, now_ns, slot, share, ended);
         });
     }
 
@@ -150,41 +150,80 @@ impl Zones {
 
     /// What has been added becomes visible to others.
     #[inline]
-    pub fn settle(&mut self) {
-        let now_ms = now_ms();
+    pub fn settle(&mut self, now_ns: u64) {
         for zone in &mut self.0 {
-            zone.unsettled.settle(&zone.table, now_ms);
+            zone.unsettled.settle(&zone.table, now_ns);
         }
     }
 
-    pub fn enter_flight(&mut self, accounts: &AccountSet) {
-        self.each(accounts, |zone, slot, _| zone.in_flight.enter(&zone.table, slot));
+    /// A request is in flight from the end of what there is of it so far.
+    pub fn enter_flight(&mut self, accounts: &AccountSet, so_far: &Span) {
+        self.each(accounts, |zone, slot, _| {
+            let held = zone.in_flight.enter(&zone.table, slot, so_far);
+            zone.unsettled.hold(&zone.table, so_far.to_ns, slot, &held);
+        });
     }
 
-    pub fn leave_flight(&mut self, accounts: &AccountSet) {
-        self.each(accounts, |zone, slot, _| zone.in_flight.leave(&zone.table, slot));
+    /// A request is not in flight any more, that held so many bytes.
+    pub fn leave_flight(&mut self, now_ns: u64, accounts: &AccountSet, bytes: u64) {
+        self.each(accounts, |zone, slot, _| {
+            let held = zone.in_flight.leave(&zone.table, slot, now_ns, bytes);
+            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+        });
+    }
+
+    /// A request in flight holds another number of bytes from now on; `since_ns`: when the one before was known. Where it has
+    /// grown, it is taken to have done so evenly.
+    pub fn resize(
+        &mut self,
+        now_ns: u64,
+        accounts: &AccountSet,
+        since_ns: u64,
+        from_bytes: u64,
+        to_bytes: u64,
+    ) {
+        let more_bytes = to_bytes.saturating_sub(from_bytes);
+        let memory = Memory::new(more_bytes, now_ns.saturating_sub(since_ns)).half();
+        self.each(accounts, |zone, slot, _| {
+            let held = zone.in_flight.resize(slot, now_ns, from_bytes, to_bytes);
+            let held = held.plus(&Held { memory, ..Held::default() });
+            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+        });
+    }
+
+    /// Time has passed for requests in flight.
+    pub fn pass(&mut self, now_ns: u64) {
+        for Zone { table, unsettled, in_flight, .. } in &mut self.0 {
+            in_flight.pass(table, now_ns, |slot, held| unsettled.hold(table, now_ns, slot, held));
+        }
     }
 
     /// Takes note of workers that were killed.
-    pub fn follow(&mut self) {
+    pub fn follow(&mut self, now_ns: u64) {
         for zone in &mut self.0 {
-            zone.in_flight.follow(&zone.table);
+            zone.in_flight.follow(&zone.table, now_ns);
         }
     }
 
     /// A worker was killed.
-    pub fn next_epoch(&self) {
-        self.0.iter().for_each(|zone| zone.table.next_epoch());
+    pub fn next_epoch(&self, now_ms: u64) {
+        self.0.iter().for_each(|zone| zone.table.next_epoch(now_ms));
     }
 
     /// Whether a limit lets a request of this account in; a refusal is counted.
     ///
     /// # Errors
     /// The debt in nanoseconds of CPU.
-    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Result<(), NonZeroU64> {
+    pub fn check(
+        &mut self,
+        now_ms: u64,
+        id: AccountId,
+        limit: &Limit,
+        dry_run: bool,
+    ) -> Result<(), NonZeroU64> {
         let Some(zone) = self.0.get_mut(usize::from(id.zone)) else { return Ok(()) };
         let account = zone.table.account(id.slot);
-        let passed = account.check(now_ms(), limit, zone.unsettled.used_ns(id.slot));
+        let passed = account.check(now_ms, limit, zone.unsettled.used_ns(id.slot));
         if passed.is_err() {
             account.count_refused(dry_run);
         }
@@ -219,4 +258,14 @@ pub struct Found {
     pub warn: bool,
     /// it need not be looked up again
     pub lasting: bool,
+}
+
+/// All workers are gone: nobody counts any more, unless another binary does.
+pub fn conclude(cycle: *mut ngx_cycle_t) {
+    if zones::has_other_binary() {
+        return;
+    }
+    // SAFETY: zones live in the configuration's pool.
+    let zones = main_conf(cycle).into_iter().flat_map(|main| main.zones()).map(|&zone| unsafe { &*zone });
+    zones.filter_map(|zone| zone.table).for_each(|table| table.conclude());
 }

@@ -418,7 +418,7 @@ impl Worker {
         let (state, pending_ns) = (entry.state, core::mem::take(&mut entry.pending_ns));
         entry.number = VACANT;
         match state {
-            State::Served => self.zones.charge(&entry.accounts, pending_ns),
+            State::Served => self.zones.charge(self.meter.recent_ns(), &entry.accounts, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
             State::Upstream => {}
         }

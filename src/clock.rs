@@ -28,6 +28,11 @@ pub fn process_cpu_ns() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// The clock of all times in accounts, the same in all processes, in milliseconds: `CLOCK_MONOTONIC_RAW`.
+pub fn shared_ms() -> u64 {
+    read(libc::CLOCK_MONOTONIC_RAW) / 1_000_000
+}
+
 /// The clocks of the thread that runs the event loop.
 #[derive(Debug)]
 pub struct ThreadClocks {
@@ -44,9 +49,11 @@ impl ThreadClocks {
         Self { tsc: Tsc::calibrate(), switches: Switches::of_this_thread() }
     }
 
-    /// Compares the time stamp counter with the kernel's clock, about once a second.
-    pub fn calibrate(&mut self) {
+    /// Compares the time stamp counter with the kernel's clock, about once a second. Returns by how much `time_ns` is behind the
+    /// clock of [`shared_ms`], wrapping.
+    pub fn calibrate(&mut self) -> u64 {
         self.tsc = self.tsc.take().and_then(Tsc::recalibrate);
+        self.tsc.as_ref().map_or(0, |tsc| tsc.behind_ns)
     }
 }
 
@@ -60,7 +67,7 @@ impl Clocks for ThreadClocks {
     fn time_ns(&mut self) -> u64 {
         match &self.tsc {
             Some(tsc) => tsc.now_ns(),
-            None => read(libc::CLOCK_MONOTONIC),
+            None => read(libc::CLOCK_MONOTONIC_RAW),
         }
     }
 
@@ -83,6 +90,8 @@ struct Tsc {
     ns: u64,
     /// nanoseconds per tick, times 2^32
     rate: u64,
+    /// what the kernel's clock was ahead at that instant, wrapping
+    behind_ns: u64,
 }
 
 /// How long the first calibration takes: one reading is off by some 20 ns, so the rate by some 20 ppm, for the first second.
@@ -97,7 +106,7 @@ impl Tsc {
             return None;
         }
         let (ticks, ns) = instant();
-        let start = Tsc { ticks, ns, rate: 0 };
+        let start = Tsc { ticks, ns, rate: 0, behind_ns: 0 };
         while read(libc::CLOCK_MONOTONIC_RAW) < ns + CALIBRATION_NS {}
         start.recalibrate()
     }
@@ -110,9 +119,10 @@ impl Tsc {
         let rate = u64::try_from((passed_ns << 32).checked_div(passed_ticks)?).ok()?;
         // it is a constant of the processor: if it seems to change, something is wrong
         let steady = self.rate == 0 || rate.abs_diff(self.rate) < self.rate / 1000;
-        // time goes on where it was by the old rate
-        let ns = if self.rate == 0 { ns } else { self.at(ticks) };
-        (rate != 0 && steady).then_some(Tsc { ticks, ns, rate })
+        // time goes on where it was by the old rate: a lap is running
+        let before_ns = if self.rate == 0 { ns } else { self.at(ticks) };
+        let behind_ns = ns.wrapping_sub(before_ns);
+        (rate != 0 && steady).then_some(Tsc { ticks, ns: before_ns, rate, behind_ns })
     }
 
     #[inline]

@@ -9,9 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::{fs, io};
 
+use accounting::measures::LOGS;
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
+use accounting::table::ACTIVE_THRESHOLD_NS;
+use accounting::threshold::parse_active_threshold;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
@@ -123,6 +126,8 @@ pub struct Zone {
     pub memory: Option<Memory>,
     /// the file that its counters are kept in
     pub state: Option<PathBuf>,
+    /// seconds with so much CPU count as active, in nanoseconds
+    pub active_threshold_ns: u64,
 }
 
 /// How the key of a request is found.
@@ -369,7 +374,7 @@ pub fn directive(
     }
 }
 
-/// `request_cpu_zone KEY zone=NAME:SIZE [state=FILE];`
+/// `request_cpu_zone KEY zone=NAME:SIZE [state=FILE] [active_threshold=N%|CORES];`
 extern "C" fn request_cpu_zone(
     cf: *mut ngx_conf_t,
     cmd: *mut ngx_command_t,
@@ -380,6 +385,7 @@ extern "C" fn request_cpu_zone(
     directive(cf, |cf, args| {
         let mut place: Option<(ngx_str_t, usize)> = None;
         let mut state: Option<PathBuf> = None;
+        let mut active_threshold_ns = None;
         for arg in &args[2..] {
             let duplicate =
                 || Err(Refusal::from(format!("duplicate parameter \"{arg}\" in \"{directive_name}\"")));
@@ -393,6 +399,17 @@ extern "C" fn request_cpu_zone(
                     return duplicate();
                 }
                 state = Some(parse_state(cf, value, main, &directive_name)?);
+            } else if let Some(value) = arg.strip_prefix("active_threshold=") {
+                let Some(ns) = parse_active_threshold(value.as_bytes()) else {
+                    return Err(format!(
+                        "invalid threshold \"{value}\" in \"{directive_name}\", \
+                         it must be cores from 0 to 100, or a percentage of one"
+                    )
+                    .into());
+                };
+                if active_threshold_ns.replace(ns).is_some() {
+                    return duplicate();
+                }
             } else {
                 return Err(format!("invalid parameter \"{arg}\" in \"{directive_name}\"").into());
             }
@@ -409,7 +426,9 @@ extern "C" fn request_cpu_zone(
         if !shm.data.is_null() {
             return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
         }
-        let zone = Zone { name, key_text, key, size_bytes, table: None, memory: None, state };
+        let active_threshold_ns = active_threshold_ns.unwrap_or(ACTIVE_THRESHOLD_NS);
+        let (table, memory) = (None, None);
+        let zone = Zone { name, key_text, key, size_bytes, table, memory, state, active_threshold_ns };
         let zone = own(cf, zone).ok_or(Refusal::Memory)?;
         shm.init = Some(zones::init_zone);
         shm.data = zone.cast();
@@ -709,10 +728,18 @@ extern "C" fn request_cpu_log(
         // SAFETY: `cf` is valid. NGINX opens the file with all others, and reopens it on USR1.
         let file = unsafe { ngx_conf_open_file(cf.cycle, &mut path).as_mut() }.ok_or(Refusal::Memory)?;
         // SAFETY: logs live in the configuration's pool.
-        let mut others = main.logs().iter().map(|&log| unsafe { &*log });
+        let others = main.logs().iter().map(|&log| unsafe { &*log });
         // two writers could be at it, and what one of them is to mend after a kill would not be at the end any more
-        if others.any(|other| other.path == file.name) {
+        if others.clone().any(|other| other.path == file.name) {
             return Err(format!("path \"{}\" in \"{directive_name}\" is that of another one", args[1]).into());
+        }
+        // accounts keep the peaks of so many
+        if others.filter(|other| other.zone_name == zone).count() == LOGS {
+            return Err(format!(
+                "too many logs of zone \"{zone}\" in \"{directive_name}\": \"{}\" is one more than {LOGS}",
+                args[1]
+            )
+            .into());
         }
         // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
         let place = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };

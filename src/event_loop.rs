@@ -79,7 +79,7 @@ unsafe extern "C" fn process_events(
             }
         }
         let rc = real(cycle, timer, flags | post);
-        with(|worker| worker.switch(Owner::Loop));
+        with(Worker::begin_turn);
         if direct {
             move_queue(posted, ready);
             waiting.drain(..).for_each(|event| ngx_post_event(event, posted));

@@ -34,6 +34,7 @@ mod state;
 mod status;
 #[cfg(ngx_feature = "threads")]
 mod threads;
+mod timer;
 #[cfg(ngx_feature = "ssl")]
 mod tls;
 mod traffic_log;
@@ -70,6 +71,7 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
 extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+    accounts::conclude(cycle);
     state::exit_master(cycle);
     traffic_log::exit_master(cycle);
 }

@@ -323,7 +323,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
                     None => continue,
                 },
             };
-            let passed = with(|worker| worker.zones.check(account, &limit, limit_conf.dry_run));
+            let passed = with(|worker| worker.check(account, &limit, limit_conf.dry_run));
             verdict.status = verdict.status.or(Some(Status::Passed));
             let Some(Err(debt_ns)) = passed else { continue };
             log_refusal(r, conf, limit_conf, debt_ns);

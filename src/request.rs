@@ -10,13 +10,15 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
+use accounting::measures::Span;
 use accounting::request::RequestMeter;
+use accounting::unsettled::Ended;
 use nginx_sys::{
-    NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_chain_t, ngx_http_complex_value,
+    NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time, ngx_chain_t, ngx_http_complex_value,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t,
     ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
-    ngx_str_t,
+    ngx_pool_large_t, ngx_str_t,
 };
 use ngx::ngx_log_error;
 
@@ -27,8 +29,8 @@ use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
 
-/// A running request is settled when so much time has passed since the last time, in milliseconds.
-const SETTLE_MS: u64 = 1000;
+/// A running request is settled when so much time has passed since the last time, in nanoseconds.
+const SETTLE_NS: u64 = 1_000_000_000;
 
 /// What we know of a main request; in its pool.
 pub struct Context {
@@ -53,7 +55,13 @@ pub struct Context {
     /// neighbours among the requests in flight
     previous_flying: Option<NonNull<Context>>,
     next_flying: Option<NonNull<Context>>,
-    settled_ms: u64,
+    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last settled or its memory looked at;
+    /// afterwards, when it landed.
+    since_ns: u64,
+    /// its memory in bytes, while it is in flight
+    bytes: u64,
+    /// it has been an owner since the last beat; in the list of those in flight, such are in front
+    stirred: bool,
     /// a subrequest whose log line is being written: all its variables show the same values
     logging: *const ngx_http_request_t,
     pub touched: bool,
@@ -70,6 +78,14 @@ impl Context {
         let (sent, received) =
             unsafe { ((*(*self.request).connection).sent, (*self.request).request_length) };
         (sent.max(0) as u64, received.max(0) as u64)
+    }
+
+    /// The time that its accounts have not got yet, up to now.
+    #[inline]
+    fn span(&self, now_ns: u64) -> Span {
+        // SAFETY: the context is there, so its request is.
+        let bytes = if self.since_ns < now_ns { unsafe { memory_of(self.request) } } else { None };
+        Span { from_ns: self.since_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
     }
 
     /// What has come up since the last call.
@@ -178,7 +194,9 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             verdict: Verdict::NONE,
             previous_flying: None,
             next_flying: None,
-            settled_ms: now_ms(),
+            since_ns: 0,
+            bytes: 0,
+            stirred: false,
             logging: null(),
             touched: false,
             next_touched: None,
@@ -199,6 +217,78 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         }
         Some(context)
     }
+}
+
+/// How long before the running wakeup a request began, in nanoseconds: where its header came in parts, that was another one.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+#[inline]
+unsafe fn age_ns(r: *const ngx_http_request_t) -> u64 {
+    // SAFETY: as the caller says; NGINX's cached time, which `ngx_time_update` replaces as a whole.
+    unsafe {
+        let time = &*(&raw const ngx_cached_time).read_volatile();
+        if time.sec == (*r).start_sec && time.msec as u64 == (*r).start_msec as u64 {
+            return 0;
+        }
+        // as `ngx_http_variable_request_time`
+        let ms = (time.sec - (*r).start_sec) * 1000 + (time.msec as i64 - (*r).start_msec as i64);
+        if ms <= 0 {
+            return 0;
+        }
+        // that is the clock of the wall, which can be set
+        let connected_ms = now_ms().saturating_sub((*(*r).connection).start_time as u64);
+        ms.unsigned_abs().min(connected_ms) * 1_000_000
+    }
+}
+
+/// As many large pieces of memory are looked at in a request.
+const MAX_LARGE: usize = 1000;
+
+/// Memory that a request holds, in bytes: all of its pool, and the buffer that its header was read into. None if it is being
+/// freed (`ngx_http_free_request`).
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+#[inline]
+unsafe fn memory_of(r: *const ngx_http_request_t) -> Option<u64> {
+    // SAFETY: as the caller says. A pool is a chain of blocks, each with its end (`ngx_create_pool`, `ngx_palloc_block`), and a
+    // list of large pieces, which may be freed (`ngx_pfree`).
+    unsafe {
+        let pool = (*r).pool.as_ref()?;
+        let mut bytes = 0;
+        let mut block = core::ptr::from_ref(pool);
+        while let Some(this) = block.as_ref() {
+            bytes += this.d.end.addr() - block.addr();
+            block = this.d.next;
+        }
+        if !pool.large.is_null() {
+            bytes += large_bytes(pool.large);
+        }
+        // a stream of HTTP/2 has it in its pool (`ngx_http_v2_create_stream`)
+        if let Some(header) = (*r).header_in.as_ref()
+            && (*r).stream.is_null()
+        {
+            bytes += header.end.addr() - header.start.addr();
+        }
+        Some(bytes as u64)
+    }
+}
+
+unsafe fn large_bytes(first: *const ngx_pool_large_t) -> usize {
+    let mut bytes = 0;
+    let mut large = first;
+    for _ in 0..MAX_LARGE {
+        // SAFETY: a list of a pool's, of what `ngx_alloc` and `ngx_memalign` have got from the system's allocator.
+        unsafe {
+            let Some(this) = large.as_ref() else { break };
+            if !this.alloc.is_null() {
+                bytes += libc::malloc_usable_size(this.alloc);
+            }
+            large = this.next;
+        }
+    }
+    bytes
 }
 
 /// The running lap is this request's.
@@ -256,6 +346,10 @@ impl Worker {
             self.read_clock();
         }
         self.claim(pointer);
+        let now_ns = self.meter.now_ns();
+        let context = self.context(pointer);
+        // SAFETY: the context is there, so its request is.
+        context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
         if let Some(at) = connection {
             let (ns, handshake) = self.take_over(at);
             let context = self.context(pointer);
@@ -274,7 +368,9 @@ impl Worker {
     /// Final: what is charged from here on is for the accounts.
     fn finish(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
         self.leave_flight(pointer);
+        let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
+        let span = context.span(now_ns);
         let (sent, received) = context.traffic();
         let mut usage = context.meter.finish(sent, received);
         usage.cpu_ns += context.late_ns;
@@ -285,7 +381,7 @@ impl Worker {
         context.logged = true;
         context.accounts.copy_from(accounts);
         let (connection, handshake) = (context.connection, context.handshake.take());
-        self.zones.finish(accounts, &usage, classes, cpu_ns);
+        self.zones.finish(now_ns, accounts, &Ended { usage, classes, cpu_ns, span });
         if let Some(handshake) = handshake {
             self.zones.count_handshake(accounts, &handshake);
         }
@@ -302,17 +398,60 @@ impl Worker {
 
     fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, zones: *const ZoneUse) {
         self.leave_flight(pointer);
+        let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
         context.accounts.copy_from(accounts);
         context.verdict.mark(&mut context.accounts);
         context.zones = zones;
         context.in_flight = true;
+        context.stirred = true;
+        let so_far = context.span(now_ns);
+        (context.since_ns, context.bytes) = (now_ns, so_far.bytes);
+        self.put_in_front(pointer);
+        self.zones.enter_flight(accounts, &so_far);
+        self.start_beat();
+    }
+
+    /// The first one of the requests in flight, where it is not yet.
+    fn put_in_front(&mut self, pointer: NonNull<Context>) {
         let next = self.flying.replace(pointer);
         self.context(pointer).next_flying = next;
         if let Some(next) = next {
             self.context(next).previous_flying = Some(pointer);
         }
-        self.zones.enter_flight(accounts);
+    }
+
+    /// No request in flight any more.
+    fn take_out(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
+        if let Some(next) = next {
+            self.context(next).previous_flying = previous;
+        }
+        match previous {
+            Some(previous) => self.context(previous).next_flying = next,
+            None => self.flying = next,
+        }
+    }
+
+    /// A request in flight was an owner.
+    fn stir(&mut self, pointer: NonNull<Context>) {
+        self.context(pointer).stirred = true;
+        self.take_out(pointer);
+        self.put_in_front(pointer);
+    }
+
+    /// Settles requests in flight that were owners since the last call.
+    pub fn settle_flying(&mut self) {
+        let mut next = self.flying;
+        while let Some(pointer) = next {
+            let context = self.context(pointer);
+            if !core::mem::take(&mut context.stirred) {
+                break;
+            }
+            next = context.next_flying;
+            self.settle(pointer);
+        }
     }
 
     #[inline]
@@ -324,17 +463,26 @@ impl Worker {
 
     #[inline(never)]
     fn land(&mut self, pointer: NonNull<Context>) {
+        self.take_out(pointer);
+        let now_ns = self.meter.now_ns();
+        self.look(pointer, now_ns);
         let context = self.context(pointer);
-        let accounts = context.accounts.clone();
-        let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
-        if let Some(next) = next {
-            self.context(next).previous_flying = previous;
+        context.since_ns = now_ns;
+        let (accounts, bytes) = (context.accounts.clone(), context.bytes);
+        self.zones.leave_flight(now_ns, &accounts, bytes);
+    }
+
+    /// Looks at the memory of a request in flight.
+    fn look(&mut self, pointer: NonNull<Context>, now_ns: u64) {
+        let context = self.context(pointer);
+        // SAFETY: the context is there, so its request is.
+        let Some(bytes) = (unsafe { memory_of(context.request) }) else { return };
+        let (from_bytes, since_ns) = (context.bytes, context.since_ns);
+        (context.bytes, context.since_ns) = (bytes, now_ns);
+        if bytes != from_bytes {
+            let accounts = context.accounts.clone();
+            self.zones.resize(now_ns, &accounts, since_ns, from_bytes, bytes);
         }
-        match previous {
-            Some(previous) => self.context(previous).next_flying = next,
-            None => self.flying = next,
-        }
-        self.zones.leave_flight(&accounts);
     }
 
     /// The process is about to exit with requests open: their accounts get what they have used.
@@ -347,10 +495,15 @@ impl Worker {
 
     /// Moves what a running request has used since the last time to its accounts.
     fn settle(&mut self, pointer: NonNull<Context>) {
+        let now_ns = self.meter.recent_ns();
         let context = self.context(pointer);
-        context.settled_ms = now_ms();
+        let is_in_flight = context.in_flight;
         let (accounts, usage) = (context.accounts.clone(), context.unsettled());
-        self.zones.add(&accounts, &usage);
+        self.zones.add(now_ns, &accounts, &usage);
+        if is_in_flight {
+            self.look(pointer, now_ns);
+            self.context(pointer).since_ns = now_ns;
+        }
     }
 
     /// The request is being freed: nothing may point to its context any more.
@@ -365,7 +518,7 @@ impl Worker {
             let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
-            self.zones.charge(&accounts, unsettled_ns);
+            self.zones.charge(self.meter.recent_ns(), &accounts, unsettled_ns);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);
             }
@@ -571,10 +724,15 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
     let Some((r, chosen, settle)) = with(|worker| {
+        let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
-        let settle = now_ms().wrapping_sub(context.settled_ms) >= SETTLE_MS;
+        let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
-        (!context.logged).then_some((context.request, zones, settle))
+        let found = (!context.logged).then_some((context.request, zones, settle));
+        if context.in_flight && !context.stirred {
+            worker.stir(pointer);
+        }
+        found
     })
     .flatten() else {
         return;

@@ -10,7 +10,7 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read};
@@ -26,13 +26,13 @@ use accounting::state::{self, Refused, Saved};
 use accounting::table::{NEVER, Table};
 use memmap2::MmapRaw;
 use nginx_sys::{
-    NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_add_timer, ngx_connection_t, ngx_cycle_t, ngx_del_timer,
-    ngx_event_t, ngx_exiting, ngx_log_t, ngx_msec_t, ngx_test_config,
+    NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_exiting, ngx_log_t, ngx_test_config,
 };
 use ngx::ngx_log_error;
 
 use crate::conf::{MainConf, Zone, main_conf};
 use crate::memory::Memory;
+use crate::timer::{Task, Timer};
 use crate::worker::{is_alive, now_ms};
 use crate::zones;
 
@@ -298,18 +298,16 @@ pub fn exit_master(cycle: *mut ngx_cycle_t) {
 // ---- once a minute, in a worker ------------------------------------------------------------------------------------
 
 /// What a worker needs to save.
-#[repr(C)]
 struct Saver {
-    /// not one: `ngx_event_ident` reads its descriptor for a debug log, where the event's data leads
-    connection: ngx_connection_t,
-    timer: ngx_event_t,
     log: *mut ngx_log_t,
     jobs: Vec<Arc<Job>>,
     running: Option<JoinHandle<Results>>,
 }
 
-/// The saver of this process; null where there is nothing to save.
-static SAVER: AtomicPtr<Saver> = AtomicPtr::new(null_mut());
+thread_local! {
+    /// The saver of this process, if there is anything to save.
+    static SAVER: Cell<Option<Timer<Saver>>> = const { Cell::new(None) };
+}
 
 /// A worker begins.
 pub fn start(main: &MainConf, log: *mut ngx_log_t) {
@@ -317,45 +315,32 @@ pub fn start(main: &MainConf, log: *mut ngx_log_t) {
     if jobs.is_empty() {
         return;
     }
-    // SAFETY: all zero is how NGINX makes connections and events.
-    let (connection, timer) = unsafe { (core::mem::zeroed(), core::mem::zeroed()) };
-    let saver = Box::into_raw(Box::new(Saver { connection, timer, log, jobs, running: None }));
-    // SAFETY: just made; it stays where it is until `stop`.
-    unsafe {
-        (*saver).connection.fd = -1;
-        (*saver).timer.handler = Some(wakeup);
-        (*saver).timer.data = saver.cast();
-        (*saver).timer.log = log;
-        // it does not hold up a graceful shutdown
-        (*saver).timer.set_cancelable(1);
-        (*saver).wait();
+    let saver = Saver { log, jobs, running: None };
+    let wait_ms = saver.wait_ms();
+    let timer = Timer::new(saver, log);
+    if let Some(wait_ms) = wait_ms {
+        timer.set(wait_ms);
     }
-    SAVER.store(saver, Relaxed);
+    SAVER.set(Some(timer));
 }
 
 /// A worker ends: what it has begun to write gets done.
 pub fn stop() {
-    let saver = SAVER.swap(null_mut(), Relaxed);
-    if saver.is_null() {
-        return;
+    if let Some(timer) = SAVER.take() {
+        // SAFETY: there is no other copy.
+        unsafe { timer.stop() }.finish();
     }
-    // SAFETY: made by `start`, and given up here.
-    let mut saver = unsafe { Box::from_raw(saver) };
-    if saver.timer.timer_set() != 0 {
-        // SAFETY: the timer is set.
-        unsafe { ngx_del_timer(&mut saver.timer) };
-    }
-    saver.finish();
 }
 
-unsafe extern "C" fn wakeup(event: *mut ngx_event_t) {
-    // SAFETY: `start` has put it there; `stop` deletes the timer before it frees it.
-    let saver = unsafe { &mut *(*event).data.cast::<Saver>() };
-    // SAFETY: set by `ngx_worker_process_cycle` when the worker is told to finish. It may have an old table then, of another
-    // size than that of its successors.
-    if unsafe { ngx_exiting } == 0 {
-        saver.save_what_is_due();
-        saver.wait();
+impl Task for Saver {
+    fn run(&mut self) -> Option<u64> {
+        // SAFETY: set by `ngx_worker_process_cycle` when the worker is told to finish. It may have an old table then, of another
+        // size than that of its successors.
+        if unsafe { ngx_exiting } != 0 {
+            return None;
+        }
+        self.save_what_is_due();
+        self.wait_ms()
     }
 }
 
@@ -408,17 +393,13 @@ impl Saver {
         }
     }
 
-    /// Sets the timer to when something is to be done.
-    fn wait(&mut self) {
+    /// When something is to be done.
+    fn wait_ms(&self) -> Option<u64> {
         let now_ms = now_ms();
         let waits = self.jobs.iter().map(|job| job.table.save_due_ms()).filter(|&due_ms| due_ms != NEVER);
-        let wait_ms = match self.running {
+        match self.running {
             Some(_) => Some(POLL_MS),
             None => waits.min().map(|due_ms| due_ms.saturating_sub(now_ms).clamp(1, INTERVAL_MS)),
-        };
-        if let Some(wait_ms) = wait_ms {
-            // SAFETY: the event stays where it is until `stop`.
-            unsafe { ngx_add_timer(&mut self.timer, wait_ms as ngx_msec_t) };
         }
     }
 }

@@ -30,8 +30,9 @@ use nginx_sys::{
 
 use ngx::ngx_log_error;
 
+use crate::clock::shared_ms;
 use crate::conf::{self, loc_conf, main_conf};
-use crate::worker::{Worker, now_ms, with};
+use crate::worker::{Worker, with};
 use crate::zones;
 
 /// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a `Content-Length`.
@@ -466,7 +467,7 @@ impl Sending {
             && self.text.len() < PIECE_BYTES
         {
             for _ in 0..STEPS_PER_READING {
-                if !answer.write_some(now_ms(), &mut self.text) {
+                if !answer.write_some(shared_ms(), &mut self.text) {
                     self.answer = None;
                     return true;
                 }

@@ -14,11 +14,11 @@
 //! When NGINX ends, its master writes what is left, after its workers; so it does when a reload removes a log. A worker that was
 //! told to finish leaves writing to its successors; unless they have other accounts, since then nobody else would do it.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
-use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -32,15 +32,16 @@ use accounting::table::Table;
 use accounting::traffic::{self, About, Append, BATCH_BYTES, Instant, Ledger, Part};
 use memmap2::MmapRaw;
 use nginx_sys::{
-    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_add_timer,
-    ngx_conf_t, ngx_connection_t, ngx_cycle, ngx_cycle_t, ngx_del_timer, ngx_event_t, ngx_exiting,
-    ngx_gmtime, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_open_file_t, ngx_pagesize, ngx_process,
+    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_conf_t, ngx_cycle,
+    ngx_cycle_t, ngx_exiting, ngx_gmtime, ngx_int_t, ngx_log_t, ngx_open_file_t, ngx_pagesize, ngx_process,
     ngx_shared_memory_add, ngx_shm_zone_t, ngx_str_t, ngx_tm_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
+use crate::clock::shared_ms;
 use crate::conf::{MainConf, Zone, main_conf};
 use crate::memory::Memory;
+use crate::timer::{Task, Timer};
 use crate::{module, state, zones};
 
 /// How long until somebody else tries what one was told to do.
@@ -198,6 +199,26 @@ fn inherited(log: &Log, table: &Table) -> Option<(Ledger, Memory)> {
     })
 }
 
+/// A number that no log of these accounts has, in this configuration or in the one that is running: the accounts keep the peaks of
+/// each log by it. What this one does not continue goes on in another log of this configuration, which may not have its ledger yet.
+fn free_number(log: &Log, table: &Table) -> usize {
+    // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
+    let running = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null());
+    let running = running.and_then(|cycle| main_conf(cycle));
+    // SAFETY: the configuration that this log is part of.
+    let this = unsafe { log.main.as_ref() };
+    let all = this.into_iter().chain(running.as_deref()).flat_map(|main| logs(main));
+    let mut taken: Vec<usize> =
+        all.filter(|log| has_table(log, table)).filter_map(|log| log.ledger).map(|its| its.log()).collect();
+    INHERITED.with_borrow(|inherited| {
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as the memory is there.
+        let open = |memory: &Memory| unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok();
+        taken.extend(inherited.iter().flatten().filter_map(open).map(|its| its.log()));
+    });
+    // a zone has no more logs than there are numbers
+    (0..traffic::LOGS).find(|number| !taken.contains(number)).unwrap_or(0)
+}
+
 /// Gives up what has no use.
 pub fn close_inherited() {
     INHERITED.take();
@@ -224,7 +245,7 @@ fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(),
         }
     };
     // SAFETY: memory that nobody else uses, all zero since it is new, at the start of a page; it stays as long as the log.
-    let ledger = unsafe { Ledger::create(base, bytes, table, now().monotonic_ms) }?;
+    let ledger = unsafe { Ledger::create(base, bytes, table, free_number(log, table), now().monotonic_ms) }?;
     ledger.set_name(log.name());
     Lock::make(&ledger);
     log.ledger = Some(ledger);
@@ -488,7 +509,7 @@ impl Job {
         };
         let mut files: Vec<Descriptor> = files.iter().map(open).collect();
         let mut all: Vec<&mut dyn Append> = files.iter_mut().map(|file| file as &mut dyn Append).collect();
-        self.ledger.resolve(&mut all)?;
+        self.ledger.resolve(&self.table, &mut all)?;
         let file = all.pop().ok_or(io::ErrorKind::NotFound)?;
         // a pipe takes no more than that at once, and never a half of it
         let batch_bytes = if file.about()?.is_regular { BATCH_BYTES } else { libc::PIPE_BUF };
@@ -498,7 +519,7 @@ impl Job {
             Reason::Last | Reason::Removed => now,
         };
         let part = Part::new(&utc(end.wall_ms), end.monotonic_ms, &self.host, &self.zone, batch_bytes);
-        self.ledger.write_part(&self.table, &part, file).map(drop)
+        self.ledger.write_part(&self.table, shared_ms(), &part, file).map(drop)
     }
 }
 
@@ -623,11 +644,7 @@ fn write_and_wait(job: Arc<Job>, files: Vec<Held>, reason: Reason, log: *mut ngx
 // ---- every interval, in a worker -------------------------------------------------------------------------------------
 
 /// What a worker needs to write.
-#[repr(C)]
 struct Writer {
-    /// not one: `ngx_event_ident` reads its descriptor for a debug log, where the event's data leads
-    connection: ngx_connection_t,
-    timer: ngx_event_t,
     log: *mut ngx_log_t,
     logs: Vec<Writing>,
 }
@@ -642,8 +659,10 @@ struct Writing {
     running: Option<JoinHandle<Option<News>>>,
 }
 
-/// The writer of this process; null where there is nothing to write.
-static WRITER: AtomicPtr<Writer> = AtomicPtr::new(null_mut());
+thread_local! {
+    /// The writer of this process, if there is anything to write.
+    static WRITER: Cell<Option<Timer<Writer>>> = const { Cell::new(None) };
+}
 
 /// A worker begins.
 pub fn start(main: &MainConf, cycle: &ngx_cycle_t) {
@@ -655,34 +674,22 @@ pub fn start(main: &MainConf, cycle: &ngx_cycle_t) {
     if logs.is_empty() {
         return;
     }
-    // SAFETY: all zero is how NGINX makes connections and events.
-    let (connection, timer) = unsafe { (core::mem::zeroed(), core::mem::zeroed()) };
-    let writer = Box::into_raw(Box::new(Writer { connection, timer, log: cycle.log, logs }));
-    // SAFETY: just made; it stays where it is until `stop`.
-    unsafe {
-        (*writer).connection.fd = -1;
-        (*writer).timer.handler = Some(wakeup);
-        (*writer).timer.data = writer.cast();
-        (*writer).timer.log = cycle.log;
-        // it does not hold up a graceful shutdown
-        (*writer).timer.set_cancelable(1);
-        (*writer).logs.iter_mut().for_each(Writing::follow);
-        (*writer).wait();
+    let mut writer = Writer { log: cycle.log, logs };
+    writer.logs.iter_mut().for_each(Writing::follow);
+    let wait_ms = writer.wait_ms();
+    let timer = Timer::new(writer, cycle.log);
+    if let Some(wait_ms) = wait_ms {
+        timer.set(wait_ms);
     }
-    WRITER.store(writer, Relaxed);
+    WRITER.set(Some(timer));
 }
 
 /// A worker ends: what it has begun to write gets done, and what nobody else will write is written. `is_current`: the files are
 /// still those of the cycle that the worker began with.
 pub fn stop(is_current: bool) {
-    let writer = WRITER.swap(null_mut(), Relaxed);
-    let Some(writer) = NonNull::new(writer) else { return };
-    // SAFETY: made by `start`, and given up here.
-    let mut writer = unsafe { Box::from_raw(writer.as_ptr()) };
-    if writer.timer.timer_set() != 0 {
-        // SAFETY: the timer is set.
-        unsafe { ngx_del_timer(&mut writer.timer) };
-    }
+    let Some(timer) = WRITER.take() else { return };
+    // SAFETY: there is no other copy.
+    let mut writer = unsafe { timer.stop() };
     // SAFETY: NGINX sets it before it calls.
     let is_worker = unsafe { ngx_process } == NGX_PROCESS_WORKER as ngx_uint_t;
     let log = writer.log;
@@ -695,11 +702,11 @@ pub fn stop(is_current: bool) {
     }
 }
 
-unsafe extern "C" fn wakeup(event: *mut ngx_event_t) {
-    // SAFETY: `start` has put it there; `stop` deletes the timer before it frees it.
-    let writer = unsafe { &mut *(*event).data.cast::<Writer>() };
-    writer.write_what_is_due();
-    writer.wait();
+impl Task for Writer {
+    fn run(&mut self) -> Option<u64> {
+        self.write_what_is_due();
+        self.wait_ms()
+    }
 }
 
 impl Writer {
@@ -715,13 +722,11 @@ impl Writer {
         }
     }
 
-    /// Sets the timer to when something is to be done.
-    fn wait(&mut self) {
+    /// When something is to be done.
+    fn wait_ms(&self) -> Option<u64> {
         let now = now();
-        if let Some(wait_ms) = self.logs.iter().filter_map(|writing| writing.wait_ms(now)).min() {
-            // SAFETY: the event stays where it is until `stop`.
-            unsafe { ngx_add_timer(&mut self.timer, wait_ms.clamp(1, SLEEP_MS) as ngx_msec_t) };
-        }
+        let wait_ms = self.logs.iter().filter_map(|writing| writing.wait_ms(now)).min();
+        wait_ms.map(|wait_ms| wait_ms.clamp(1, SLEEP_MS))
     }
 }
 

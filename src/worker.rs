@@ -1,9 +1,11 @@
 //! What one worker process knows: the running lap and its owner, its books, its connections.
 
+use core::num::NonZeroU64;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use accounting::books::Books;
+use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::workers::{Seat, Workers};
 use nginx_sys::{
@@ -12,17 +14,21 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::accounts::{AccountSet, Zones};
+use crate::accounts::{AccountId, AccountSet, Zones};
 use crate::attribution::Connections;
 #[cfg(feature = "audit")]
 use crate::audit::Audit;
-use crate::clock::{ThreadClocks, process_cpu_ns, thread_cpu_ns};
+use crate::clock::{ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 use crate::conf::main_conf;
 use crate::request::Context;
+use crate::timer::{Task, Timer};
 use crate::{attribution, event_loop, io, state, traffic_log, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
+/// Where in each second what requests in flight have used and held is added to their accounts, in milliseconds: near its end, so
+/// that little of it gets into the next one.
+const BEAT_MS: u64 = 980;
 
 /// Whom the running lap belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub enum Owner {
 
 pub struct Worker {
     cycle: *const ngx_cycle_t,
-    meter: Meter<ThreadClocks>,
+    pub meter: Meter<ThreadClocks>,
     #[cfg(feature = "audit")]
     pub audit: Audit,
     books: Books,
@@ -66,6 +72,7 @@ pub struct Worker {
     exact_connection: bool,
     shown: Option<(Workers, Seat)>,
     next_tick_ms: u64,
+    beat: Timer<Beat>,
     /// what the process had used in other threads when the hook went in
     other_threads_ns: u64,
 }
@@ -138,6 +145,7 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         exact_connection: main.connection_variable,
         shown,
         next_tick_ms: 0,
+        beat: Timer::new(Beat, log),
         other_threads_ns,
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
@@ -158,7 +166,7 @@ fn take_seat(workers: Workers, zones: &Zones, log: *mut ngx_log_t) -> Option<(Wo
     let own = std::process::id();
     // a dead worker may have had the pid that is ours now
     if workers.bury(|pid| pid != own && is_alive(pid)) > 0 {
-        zones.next_epoch();
+        zones.next_epoch(shared_ms());
     }
     // SAFETY: NGINX sets it before it calls.
     let number = unsafe { ngx_worker } as u32;
@@ -185,6 +193,10 @@ pub extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
         // `ngx_worker_process_exit` tells by the flag what may be open still
         attribution::accept_first(true);
     }
+    if let Some(beat) = with(|worker| worker.beat) {
+        // SAFETY: requests that end from here on are not measured any more: see below.
+        unsafe { beat.stop() };
+    }
     state::stop();
     traffic_log::stop(!cycle.is_null());
     // what comes now is not measured any more; the memory goes with the process
@@ -199,7 +211,7 @@ impl Worker {
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
-        self.zones.settle();
+        self.zones.settle(self.meter.recent_ns());
         self.show();
         if let Some((workers, seat)) = self.shown.take() {
             workers.leave(seat);
@@ -229,7 +241,7 @@ impl Worker {
             }
             Owner::Accounts => {
                 self.books.charged_ns += lap_ns;
-                self.zones.charge(&self.last, lap_ns);
+                self.zones.charge(self.meter.recent_ns(), &self.last, lap_ns);
             }
         }
     }
@@ -243,7 +255,7 @@ impl Worker {
             context.late_ns += ns;
         } else {
             let accounts = context.accounts.clone();
-            self.zones.charge(&accounts, ns);
+            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
         }
     }
 
@@ -374,22 +386,73 @@ impl Worker {
         }
     }
 
+    /// Whether a limit lets a request of this account in; a refusal is counted.
+    ///
+    /// # Errors
+    /// The debt in nanoseconds of CPU.
+    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Result<(), NonZeroU64> {
+        self.zones.check(self.meter.recent_ns() / 1_000_000, id, limit, dry_run)
+    }
+
+    /// The event method has returned: one turn of the event loop begins.
+    #[inline]
+    pub fn begin_turn(&mut self) {
+        self.switch(Owner::Loop);
+        // before the first request: the thread may have slept for hours, with a clock that is not quite right
+        if now_ms() >= self.next_tick_ms {
+            self.tick();
+            self.switch(Owner::Loop);
+        }
+    }
+
     /// One turn of the event loop is over.
     #[inline]
     pub fn end_turn(&mut self) {
-        let now_ms = now_ms();
-        if now_ms >= self.next_tick_ms {
-            self.next_tick_ms = now_ms + TICK_MS;
-            self.tick();
-        }
-        self.zones.settle();
+        self.zones.settle(self.meter.now_ns());
         self.show();
     }
 
+    #[cold]
+    #[inline(never)]
     fn tick(&mut self) {
-        self.meter.clocks().calibrate();
+        self.next_tick_ms = now_ms() + TICK_MS;
+        let ahead_ns = self.meter.clocks().calibrate();
+        self.meter.set_ahead(ahead_ns);
         self.update_other_threads();
-        self.zones.follow();
+        self.bury();
+        let now_ns = self.meter.now_ns();
+        self.zones.follow(now_ns);
+    }
+
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
+    /// finish.
+    fn bury(&mut self) {
+        if let Some((workers, _)) = &self.shown
+            && workers.bury(is_alive) > 0
+        {
+            self.zones.next_epoch(shared_ms());
+        }
+    }
+
+    /// From now on requests are in flight.
+    pub fn start_beat(&mut self) {
+        if !self.beat.is_set() {
+            self.beat.set(wait_for_beat(self.meter.recent_ns()));
+        }
+    }
+
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
+    /// before.
+    fn beat(&mut self) -> Option<u64> {
+        self.take(Owner::Loop);
+        // the timers are a little apart
+        if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
+            self.tick();
+        }
+        self.settle_flying();
+        let now_ns = self.meter.now_ns();
+        self.zones.pass(now_ns);
+        self.flying.is_some().then(|| wait_for_beat(now_ns))
     }
 
     fn update_other_threads(&mut self) {
@@ -409,8 +472,24 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();
-        self.zones.settle();
+        self.zones.settle(self.meter.now_ns());
         self.show();
+    }
+}
+
+/// Milliseconds until the next beat.
+fn wait_for_beat(now_ns: u64) -> u64 {
+    let wait_ms = (1000 + BEAT_MS - now_ns / 1_000_000 % 1000) % 1000;
+    // one that comes a little early is the one of this second
+    if wait_ms < 100 { wait_ms + 1000 } else { wait_ms }
+}
+
+/// The timer of a worker that has requests in flight.
+struct Beat;
+
+impl Task for Beat {
+    fn run(&mut self) -> Option<u64> {
+        with(Worker::beat).flatten()
     }
 }
 

@@ -8,8 +8,8 @@ use accounting::table::{self, Table};
 use accounting::workers::{self, Workers};
 use nginx_sys::{
     NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_conf_t, ngx_cycle, ngx_cycle_t,
-    ngx_inherited, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_random, ngx_shared_memory_add, ngx_shm_zone_t,
-    ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t,
+    ngx_inherited, ngx_int_t, ngx_log_t, ngx_new_binary, ngx_pagesize, ngx_parent, ngx_random,
+    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
@@ -176,9 +176,26 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         let logs = main.iter().flat_map(|main| traffic_log::memories(main));
         memory::close_inherited(memories.chain(workers).chain(logs));
     }
+    for &zone in main_conf(cycle).iter().flat_map(|main| main.zones()) {
+        // SAFETY: zones live in the configuration's pool.
+        let zone = unsafe { &*zone };
+        if let Some(table) = zone.table {
+            // for workers of before as well
+            table.set_active_threshold(zone.active_threshold_ns);
+        }
+    }
     // SAFETY: NGINX calls with the cycle that is about to be used.
     traffic_log::commit(unsafe { &*cycle });
     NGX_OK as ngx_int_t
+}
+
+/// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts. As
+/// `ngx_signal_handler` has it, where it ignores `SIGUSR2`.
+pub fn has_other_binary() -> bool {
+    // SAFETY: set by NGINX's main function and by the master's signal handler, in this process.
+    let (inherited, parent, new) = unsafe { (ngx_inherited, ngx_parent, ngx_new_binary) };
+    // SAFETY: has no conditions.
+    new > 0 || inherited != 0 && unsafe { libc::getppid() } == parent
 }
 
 /// In a process that the master has forked: what it executes is not to inherit the memory.

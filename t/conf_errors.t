@@ -70,6 +70,10 @@ my @refused = (
     [ 'a state file below a file', http => 'request_cpu_zone $host zone=a:1m state=nginx.conf/a;', qr/"nginx.conf\/a"/, qr/"request_cpu_zone"/ ],
     [ 'a state file that is a device', http => 'request_cpu_zone $host zone=a:1m state=/dev/null;', qr/"\/dev\/null".*regular/, qr/"request_cpu_zone"/ ],
     [ 'a state file without a zone', http => 'request_cpu_zone $host state=a;', qr/"zone"/, qr/"request_cpu_zone"/ ],
+    (map { [ "a threshold that is none: $_", http => "request_cpu_zone \$host zone=a:1m active_threshold=$_;", qr/invalid threshold "\Q$_\E" in "request_cpu_zone", it must be cores from 0 to 100/ ] }
+        '', '%', '1,5%', qw(x -1% +1 1e3 .5 1. 1%% 100.1 10000.1% 99999999999999999999 10ms $arg_x)),
+    [ 'two thresholds', http => 'request_cpu_zone $host zone=a:1m active_threshold=1% active_threshold=0.01;', qr/duplicate parameter "active_threshold=0.01" in "request_cpu_zone"/ ],
+    [ 'a threshold without a zone', http => 'request_cpu_zone $host active_threshold=1%;', qr/"request_cpu_zone" must have "zone"/ ],
 
     # request_cpu
     [ 'nothing to count in', after_zone => 'request_cpu;', qr/"request_cpu"/ ],
@@ -166,6 +170,8 @@ my @refused = (
     [ 'a log twice', after_zone => 'request_cpu_log x.log zone=a; request_cpu_log ./x.log zone=a; request_cpu_log x.log zone=a interval=2s;', qr{path "x.log" in "request_cpu_log" is that of another one} ],
     [ 'two zones in one log', after_zone => 'request_cpu_zone $uri zone=b:1m; request_cpu_log x.log zone=a; request_cpu_log x.log zone=b;', qr/path "x.log" in "request_cpu_log" is that of another one/ ],
     [ 'a log that is off', after_zone => 'request_cpu_log off zone=a;', qr/"off" in "request_cpu_log"/ ],
+    [ 'a third log of a zone', after_zone => 'request_cpu_zone $uri zone=b:1m; request_cpu_log x.log zone=a; request_cpu_log y.log zone=b; request_cpu_log y2.log zone=a; request_cpu_log z.log zone=a;',
+        qr/too many logs of zone "a" in "request_cpu_log": "z.log" is one more than 2/ ],
     [ 'a log in syslog', after_zone => 'request_cpu_log syslog:server=127.0.0.1 zone=a;', qr/syslog/, qr/"request_cpu_log"/ ],
     [ 'a log without a name', after_zone => 'request_cpu_log "" zone=a;', qr/"request_cpu_log"/ ],
     [ 'a log with a variable', after_zone => 'request_cpu_log $host.log zone=a;', qr/"\$host.log" in "request_cpu_log": variables/ ],
@@ -208,7 +214,8 @@ for my $case (
     [ 'a state file', http => 'request_cpu_zone $host zone=a:64k state=a; request_cpu_zone $host zone=b:64k state={{dir}}/b;' ],
     [ 'a log', after_zone => 'request_cpu_log x.log zone=a;' ],
     [ 'a log of a zone that is configured later', http => 'request_cpu_log x.log zone=a; request_cpu_zone $host zone=a:1m;' ],
-    [ 'several logs', after_zone => 'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log z.log zone=b;' ],
+    [ 'several logs', after_zone => 'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log z.log zone=b; request_cpu_log z2.log zone=b;' ],
+    (map { [ "a threshold of $_", http => "request_cpu_zone \$host active_threshold=$_ zone=a:1m; request_cpu zone=a;" ] } qw(0 0% 1% 0.5% 100% 10000% 0.01 1.5 100 0.000000001)),
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
     (map { [ 'a limit', after_zone => "request_cpu zone=a; request_cpu_limit zone=a $_;" ] } 'cores=1', 'cores=0.001', 'cores=100000 burst=0',
         'dry_run status=400 burst=1m cores=1.5', 'cores=1 status=599 burst=500ms', 'cores=$arg_c', 'cores=0.$arg_c burst=1'),

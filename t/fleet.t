@@ -50,7 +50,7 @@ sub server {
     server {
         listen 127.0.0.1:{{port:http}};
         $listen_tls
-        location / { }
+        location / { request_cpu_limit zone=domains cores=1000; }
         location = /burn { $burn return 204; }
         location = /low { request_cpu_status format=prometheus detail=low; request_cpu off; }
         location /cached/ { proxy_pass http://127.0.0.1:{{port:origin}}/; proxy_cache cache; proxy_cache_valid 1h; }
@@ -508,20 +508,20 @@ sub identified {
     for my $detail (qw(full low)) {
         my $samples = $detail eq 'full' ? ($servers[0]->prometheus)[0] : Test::RequestCpu::parse_prometheus($servers[0]->get('/low')->{body});
         for (@$samples) { $count{$detail}{"$_->[1]{zone},$_->[1]{key}"}++ if exists $_->[1]{key} }
-        my @large = grep { /_bucket|_(?:cache|order|size|tls)_/ } map { $_->[0] } @$samples;
+        my @large = grep { /_bucket|_(?:window|cache|order|size|tls)_/ } map { $_->[0] } @$samples;
         ok($detail eq 'full' ? @large > 0 : !@large, "detail=$detail has " . ($detail eq 'full' ? '' : 'neither ') . 'histograms and breakdowns');
     }
     my @wrong;
     for my $zone (keys %$zones) {
         for my $key (keys %{ $zones->{$zone}{keys} }) {
             my $account = $zones->{$zone}{keys}{$key};
-            my $low = 5 + grep { $_ } CORE::values(%{ $account->{responses} });
-            my $full = $low + 22 + 2 * sum(map { scalar keys %{ $account->{$_} || {} } } qw(by_cache_status by_connection_order by_response_size tls_handshakes));
+            my $low = 12 + ($account->{limit} ? 6 : 0) + grep { $_ } CORE::values(%{ $account->{responses} });
+            my $full = $low + 28 + 2 * sum(map { scalar keys %{ $account->{$_} || {} } } qw(by_cache_status by_connection_order by_response_size tls_handshakes));
             my $has = "$count{low}{\"$zone,$key\"} and $count{full}{\"$zone,$key\"}";
             push @wrong, "$zone, $key: $has instead of $low and $full" if $has ne "$low and $full";
         }
     }
-    is_deeply(\@wrong, [], 'series per key: 5 and one for each class; with full detail, 22 and two for each word of the breakdowns');
+    is_deeply(\@wrong, [], 'series per key: 12, one for each class, and 6 of a limit; with full detail, 28 and two for each word of the breakdowns');
 }
 
 ok(defined $prometheus->stop, 'Prometheus ends');

@@ -35,7 +35,7 @@ my @part = (main => 'worker_processes 2;', http => <<"EOC");
     server { listen 127.0.0.1:{{port:http}}; server_name free.test; }
     server {
         listen 127.0.0.1:{{port:http}}; server_name limited.test; $burn $http2
-        request_cpu_limit zone=domains cores=0.05 burst=20ms;
+        request_cpu_limit zone=domains cores=0.03 burst=20ms;
         location / { }
         location = /moved.txt { rewrite ^ /a.txt last; }
         location = /page.html { ssi on; ssi_types *; }
@@ -78,6 +78,12 @@ sub burn {
     $t->quiet;
     return $answer;
 }
+# As often as it takes to be let in: then there is a debt of a second or more, on most machines.
+sub indebted {
+    my ($host) = @_;
+    my $done = wait_until(30, sub { my $status = burn($host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    return $done || die "$host was not let in\n";
+}
 sub said {
     my ($n) = @_;
     my $line;
@@ -93,7 +99,7 @@ is(said('first'), 'limited.test /a.txt 200 PASSED', 'and the variable says so');
 is(get('free.test', '/a.txt?n=free')->{status}, 200, 'as is one without a limit');
 is(said('free'), 'free.test /a.txt 200 -', 'for which it says nothing');
 my $limit = charged('domains', 'limited.test', 1);
-is_deeply([ @$limit{qw(cores burst_ns debt_ns refused refused_dry_run refused_cpu_ns)} ], [ 0.05, 20e6, 0, 0, 0, 0 ], 'the status shows the limit');
+is_deeply([ @$limit{qw(cores burst_ns debt_ns refused refused_dry_run refused_cpu_ns)} ], [ 0.03, 20e6, 0, 0, 0, 0 ], 'the status shows the limit');
 ok(!exists $t->account('domains', 'free.test')->{limit}, 'where there is one');
 
 # The first request beyond the limit is served, since nobody knows before what it costs
@@ -102,13 +108,15 @@ is(burn('limited.test')->{status}, 200, 'a dear request is served');
 $limit = charged('domains', 'limited.test', 2);
 my $account = $t->account('domains', 'limited.test');
 my $passed = time - $start;
-within($limit->{debt_ns}, $account->{cpu_ns} - 20e6, 1 - $passed * 0.05e9 / ($account->{cpu_ns} - 20e6) - 0.1, 1, 'what it has used beyond the burst is the debt');
+my $used_ns = $account->{cpu_ns} - 20e6;
+within($limit->{debt_ns}, $used_ns, 0.9 - $passed * 0.03e9 / $used_ns, 1, 'what it has used beyond the burst is the debt');
 my $refused = get('limited.test', '/a.txt?n=refused');
 is($refused->{status}, 429, 'the next one is refused');
 like($refused->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'with the time to come again in whole seconds');
 is(said('refused'), 'limited.test /a.txt 429 REJECTED', 'which the variable says too');
-my $debt_s = $limit->{debt_ns} / 1e9;
-within($refused->{headers}{'retry-after'}, $debt_s / 0.05, 0.5, 1 + 0.05 / $debt_s, 'which is how long the debt lasts');
+my $lasts = $limit->{debt_ns} / 1e9 / 0.03;
+cmp_ok($refused->{headers}{'retry-after'}, '<=', $lasts + 1, 'which is how long the debt lasts');
+cmp_ok($refused->{headers}{'retry-after'}, '>=', $lasts - (time - $start), 'and not less');
 like($t->error_log, qr/\[warn\] .*limiting requests by CPU, debt: \d+\.\d{3} s, zone "domains", key "limited\.test", client: 127\.0\.0\.1, server: limited\.test/, 'the log tells of the debt');
 is(get('free.test', '/a.txt')->{status}, 200, 'others are served');
 is(get('limited.test', '/free/a.txt?n=off')->{status}, 200, 'so is the same key where there is no limit');
@@ -116,18 +124,26 @@ is(said('off'), 'limited.test /free/a.txt 200 -', 'and not checked');
 
 # Whoever keeps asking is not refused for ever
 my $before = limit('domains', 'limited.test');
-get('limited.test', '/a.txt') for 1 .. 30;
-$limit = charged('domains', 'limited.test', 34);
-is($limit->{refused} - $before->{refused}, 30, 'each refusal is counted');
+get('limited.test', '/a.txt') for 1 .. 10;
+$limit = charged('domains', 'limited.test', 14);
+is($limit->{refused} - $before->{refused}, 10, 'each refusal is counted');
 cmp_ok($limit->{refused_cpu_ns}, '>', $before->{refused_cpu_ns}, 'and so is its CPU');
 cmp_ok($limit->{debt_ns}, '<', $before->{debt_ns}, 'which is in no debt');
-my $when = wait_until($debt_s / 0.05 + 3, sub { sleep 0.05; get('limited.test', '/a.txt')->{status} == 200 && time });
+# when the last one that was refused was sent
+my $last;
+my $when = wait_until($lasts + 10, sub {
+    my $sent = time;
+    my $status = get('limited.test', '/a.txt')->{status};
+    $last = $sent if $status == 429;
+    sleep 0.02;
+    return $status == 200 && time;
+});
 ok($when, 'when the debt is paid the key is served again');
-within($when - $start, $debt_s / 0.05, 0.8, 1.3, 'after the time that was said') if $when;
-is(limit('domains', 'limited.test')->{debt_ns} >= 0, 1, 'the debt is gone');
+cmp_ok($when - $start, '>', 0.95 * $lasts, 'not before') if $when;
+cmp_ok(($last || 0) - $start - $passed, '<', 1.05 * $lasts + 0.1, 'and not later');
 
 # A client that comes at the time it was told is let in
-burn('limited.test', "m=$_") for 1 .. 2;
+indebted('limited.test');
 $refused = get('limited.test', '/a.txt');
 is($refused->{status}, 429, 'in debt again');
 sleep $refused->{headers}{'retry-after'};
@@ -138,7 +154,7 @@ is(get('limited.test', '/moved.txt?n=moved')->{status}, 200, 'an internal redire
 is(said('moved'), 'limited.test /a.txt 200 PASSED', 'the variable is kept');
 my $page = get('limited.test', '/page.html');
 is($page->{body}, "plain\nplain\nplain\n", 'subrequests are served');
-burn('limited.test');
+indebted('limited.test');
 is(limit('domains', 'limited.test')->{refused} + 1, do { get('limited.test', '/moved.txt'); charged('domains', 'limited.test', 0)->{refused} }, 'a request is refused once');
 $page = get('limited.test', '/free/page.html?n=include');
 is($page->{body}, "plain\n", 'a subrequest is not checked, even where its request was not');
@@ -211,7 +227,7 @@ is_deeply([ map { my $l = limit(@$_); @$l{qw(refused refused_dry_run)} } [ 'doma
 cmp_ok(limit('clients', 'c2')->{refused_dry_run_cpu_ns}, '==', 0, 'what a dry run would refuse is use for another limit');
 
 # A body that is not read, a connection that is kept, one without an end
-burn('refused.test');
+indebted('refused.test');
 my $c = $t->connect('http');
 is($c->get('/a.txt', host => 'refused.test', method => 'POST', body => 'x' x 5_000)->{status}, 429, 'a request with a body is refused');
 is($c->get('/a.txt', host => 'free.test')->{status}, 200, 'its connection goes on');
@@ -221,7 +237,7 @@ $c->close;
 
 SKIP: {
     skip 'no HTTP/2', 3 unless $t->has('http_v2');
-    burn('limited.test');
+    indebted('limited.test');
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     my @numbers = (0) x 5;
     $client->send($client->preface, map { $client->request('/a.txt?n=h2', host => 'limited.test', number => \$numbers[$_]) } 0 .. 4);
@@ -232,7 +248,7 @@ SKIP: {
 }
 
 # Reloads and killed workers
-burn("refused.test");
+indebted('refused.test');
 my $again = limit('domains', 'refused.test');
 cmp_ok($again->{debt_ns}, '>', 0, 'a debt');
 ok($t->reload, 'a reload');

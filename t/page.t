@@ -31,6 +31,9 @@ my $http = <<"EOC";
     request_cpu_zone \$http_x_key zone=domains:1m;
     request_cpu_zone \$arg_k zone=many:${zone_kb}k;
     request_cpu_zone \$arg_f zone=full:32k;
+    request_cpu_zone \$http_x_plan zone=plans:1m;
+    map \$http_x_plan \$cores { small 0.05; trial 0.01; free ""; default 10; }
+    request_cpu_limit_log_level info;
     request_cpu zone=domains zone=many zone=full;
     keepalive_requests 1000000;
     server {
@@ -39,6 +42,12 @@ my $http = <<"EOC";
         ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;
         location / { gzip on; gzip_types *; gzip_comp_level 9; gzip_min_length 1000; }
         location = /no { access_log off; return 204; }
+        location /plan/ {
+            alias {{dir}}/html/; gzip on; gzip_types *; gzip_comp_level 9;
+            request_cpu zone=plans;
+            request_cpu_limit zone=plans cores=\$cores burst=20ms;
+            location /plan/dry/ { alias {{dir}}/html/; request_cpu_limit zone=plans cores=\$cores burst=20ms dry_run; }
+        }
         location = /cpu { request_cpu off; request_cpu_status; }
         location = /only { request_cpu off; access_log off; request_cpu_status format=html detail=low; }
         location = /slow { request_cpu off; access_log off; limit_rate 6m; request_cpu_status; }
@@ -106,6 +115,9 @@ $page->cdp('Page.addScriptToEvaluateOnNewDocument', source => <<'EOC');
             const text = await answer.text();
             return { ok: answer.ok, status: answer.status, json: async () => {
                 const doc = JSON.parse(text);
+                // as a module that knew nothing of them
+                if (s.older) for (const zone of Object.values(doc.zones)) for (const account of Object.values(zone.keys))
+                    for (const name of ["limit", "billable_cpu_ns", "waived_cpu_ns", "windows"]) delete account[name];
                 const list = String(what[0]).includes("detail=full") ? s.full : s.docs;
                 list.push(doc);
                 if (list.length > 3) list.shift();
@@ -150,6 +162,7 @@ sub figure {
 sub grouped { my $n = sprintf '%.0f', $_[0]; 1 while $n =~ s/^(\d+)(\d{3})/$1,$2/; return $n }
 sub duration {
     my ($ns) = @_;
+    return '0' if $ns == 0;
     return sprintf '%.0f ns', $ns if $ns < 999.5;
     for (['µs', 1e3], ['ms', 1e6]) { return figure($ns / $_->[1]) . " $_->[0]" if $ns < 999.5 * $_->[1] }
     return figure($ns / 1e9) . ' s';
@@ -386,6 +399,114 @@ like($page->text('#found'), qr/^[\d,]+ of /, 'search among them');
 my $typing = time - $started;
 diag(sprintf '%d keys: an answer takes %.0f ms to come, %.0f ms to take in, %.0f ms to show by cores, %.0f ms by name; eleven letters of a search %.0f ms in all',
     $many, $by_cpu{answer}, $by_cpu{take}, $by_cpu{show}, $took{show}, 1e3 * $typing);
+
+part('limits');
+# ---- limits ----
+
+open_page('/cpu#zone=domains&key=plain.test');
+chosen('plain.test');
+my $headings = q{[...document.querySelectorAll("#table thead button")].map(b => b.dataset.sort).join(" ")};
+is($page->js($headings), 'key cpu share req cpr mb spg fly', 'where no domain has a limit, there is no column of it');
+ok($page->js('document.getElementById("limits").hidden && document.getElementById("limit").hidden'), 'nor anything else');
+sub ask_plan { my ($plan, $dry) = @_; return $t->get('/plan/' . ($dry ? 'dry/' : '') . 'text.txt', headers => { 'X-Plan' => $plan, 'Accept-Encoding' => 'gzip' }) }
+ask_plan($_->[0], $_->[1]) for [ 'small' ], [ 'large' ], [ 'trial', 1 ], [ 'free' ];
+$load = detached(sub {
+    my $end = time + 6;
+    while (time < $end) { ask_plan("small") for 1 .. 4; ask_plan("large"); ask_plan("trial", 1); ask_plan("free"); sleep 0.01 }
+    return 1;
+});
+zone('plans');
+polled(4);
+is($page->js($headings), 'key cpu share lim use ref dry req cpr mb spg fly', 'where one has, there are');
+$moment = $page->js(qq{return { rows: $rows, docs: seen.docs.slice(-2).map(({ time, zones }) => ({ ms: Date.parse(time), keys: zones.plans.keys })),
+    debt: [...document.querySelectorAll("td.debt")].map(td => td.parentElement.cells[0].textContent), told: document.getElementById("limits").innerText }});
+($before, $after) = @{ $moment->{docs} };
+$ns = ($after->{ms} - $before->{ms}) * 1e6;
+%shown = map { $_->[0] => $_ } @{ $moment->{rows} };
+$wrong = 0;
+for my $plan (qw(small large trial free)) {
+    my ($old, $new) = map { $_->{keys}{$plan} } $before, $after;
+    my @want = ('–') x 4;
+    if ($new->{limit}) {
+        my ($was, $is) = map { $_->{limit} } $old, $new;
+        my $used = $new->{cpu_ns} - $old->{cpu_ns} - sum(map { $is->{$_} - $was->{$_} } qw(refused_cpu_ns refused_dry_run_cpu_ns));
+        @want = (figure($is->{cores}), sprintf('%.1f %%', 100 * $used / $ns / $is->{cores}), map { figure(($is->{$_} - $was->{$_}) * 1e9 / $ns) } qw(refused refused_dry_run));
+    }
+    for my $i (0 .. 3) {
+        next if same($shown{$plan}[ $i + 3 ], $want[$i]);
+        $wrong++;
+        diag("$plan, column " . ($i + 3) . ": $shown{$plan}[$i + 3], not $want[$i]");
+    }
+}
+is($wrong, 0, 'limits, their use without refused requests, refusals and those of dry_run apart');
+cmp_ok($after->{keys}{small}{limit}{refused} - $before->{keys}{small}{limit}{refused}, '>', 0, '(some were refused)');
+ok(!$after->{keys}{free}{limit}, '(and one has no limit)');
+is_deeply([ sort @{ $moment->{debt} } ], [qw(small trial)], 'who is beyond its limit is marked');
+is($moment->{told} =~ s/\s+/ /gr, '2 of 3 limited domains beyond their limits: small trial (dry run)', 'and told above the charts');
+for my $column (qw(lim use ref dry)) {
+    my $at = { lim => 3, use => 4, ref => 5, dry => 6 }->{$column};
+    my $found = $page->js(<<'EOC', $column, $at);
+        const [column, at] = arguments;
+        const button = () => document.querySelector(`[data-sort="${column}"]`);
+        return [0, 1].map(() => { button().click(); return [button().parentElement.ariaSort, [...document.querySelectorAll("#table tbody tr:not(.spacer)")].map(tr => tr.cells[at].textContent)] });
+EOC
+    my @values = map { [ map { value($_) } @{ $_->[1] } ] } @$found;
+    my ($down, $up) = map { [ grep { $_ >= 0 } @$_ ] } @values;
+    is_deeply([ $found->[0][0], $down, $values[0][-1] ], [ 'descending', [ sort { $b <=> $a } @$down ], -1 ], "$column: sorted, those without a limit last");
+    is_deeply([ $found->[1][0], $up, $values[1][-1] ], [ 'ascending', [ sort { $a <=> $b } @$up ], -1 ], 'the other way too');
+}
+$page->js('return document.querySelector("#limits button").click()');
+ok(chosen('small'), 'a domain that is told of can be chosen');
+my $figures = q{(() => { const s = {}; for (const div of document.querySelectorAll(arguments[0] + " dl > div")) s[div.querySelector("dt").textContent] = div.querySelector("dd").textContent; return s })()};
+my $detail = $page->js(qq{const of = $figures; return { figures: of, bar: document.querySelector("#limit-use").getAttribute("aria-label"), told: document.getElementById("limit-told").textContent, full: seen.full.at(-1).zones.plans.keys.small }}, '#limit');
+my $full_limit = $detail->{full}{limit};
+is_deeply([ @{ $detail->{figures} }{'Limit', 'Burst', 'Refused in all'} ],
+    [ '0.0500 cores', '20.0 ms', grouped($full_limit->{refused}) . ' requests, ' . duration($full_limit->{refused_cpu_ns}) . ' of CPU' ], 'its limit, and what it has refused');
+ok(!exists $detail->{figures}{'Dry run/s'}, 'nothing of dry_run, where there is none');
+like($detail->{bar}, qr/^[\d.]+ % of the limit used$/, 'the bar has words');
+like($detail->{told}, $full_limit->{debt_ns} ? qr/^In debt: \Q@{[duration($full_limit->{debt_ns})]}\E of CPU, paid in / : qr/ cores used; no debt\.$/, 'its debt');
+pick('trial');
+like($page->js($figures, '#limit')->{'Dry run in all'}, qr/^\d+ requests, /, 'another one, with dry_run');
+for ([ 390, 844 ], [ 1440, 900 ]) {
+    $page->size(@$_, mobile => $_->[0] < 500);
+    sleep 0.2;
+    cmp_ok($page->js('document.documentElement.scrollWidth'), '<=', $page->js('document.documentElement.clientWidth'), "nothing sticks out at a width of $_->[0]");
+}
+$load->result;
+$page->click('#span-total');
+polled(2);
+my $plans = $t->status('zone=plans')->{zones}{plans}{keys};
+%shown = map { $_->[0] => $_ } rows();
+is_deeply([ map { [ @{ $shown{$_} }[ 5, 6 ] ] } qw(small large trial) ], [ map { my $l = $plans->{$_}{limit}; [ map { grouped($l->{$_}) } qw(refused refused_dry_run) ] } qw(small large trial) ],
+    'refusals in all');
+ok($page->wait_for(10, '!document.querySelector("#limits").classList.contains("debt")'), 'debts end') or diag($page->text('#limits'));
+like($page->js('document.getElementById("limits").innerText.replace(/\\s+/g, " ")'), qr/^0 of 3 limited domains beyond their limits$/, 'which is told');
+zone('domains');
+is($page->js($headings), 'key cpu share req cpr mb spg fly', 'another zone has none of these columns');
+ok($page->js('document.getElementById("limits").hidden'), 'nor is anything told of limits');
+
+part('what to charge by');
+# ---- what to charge by ----
+
+open_page('/cpu#zone=domains&key=heavy.test');
+chosen('heavy.test');
+polled(2);
+my $charge = $page->js(qq{const of = $figures; return { figures: of, bar: document.getElementById("charge-cpu").getAttribute("aria-label"), parts: [...document.querySelectorAll("#charge-cpu span")].map(s => parseFloat(s.style.width)),
+    windows: [...document.querySelectorAll("#windows tbody tr")].map(tr => [...tr.cells].map(td => td.textContent)), full: seen.full.at(-1).zones.domains.keys["heavy.test"] }}, '#charge');
+my $heavy = $charge->{full};
+ok(defined $heavy->{$_}, "the status has $_") for qw(duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms gb_seconds peak_cores windows);
+ok(same($charge->{figures}{ $_->[0] }, $_->[1]), "$_->[0]") or diag("$charge->{figures}{$_->[0]}, not $_->[1]") for [ 'Requests', grouped($heavy->{requests}) ], [ 'Duration', duration($heavy->{duration_ms} * 1e6) ],
+    [ 'Active interval', duration($heavy->{active_ms} * 1e6) ], [ 'Active seconds', grouped($heavy->{active_seconds}) ], [ 'GB-seconds', figure($heavy->{gb_seconds}) ], [ 'Peak cores', figure($heavy->{peak_cores}) ];
+my $running = $heavy->{cpu_ns} - $heavy->{billable_cpu_ns} - $heavy->{waived_cpu_ns};
+my @told = map { duration($_) } $heavy->{billable_cpu_ns}, $heavy->{waived_cpu_ns}, $running;
+is($charge->{bar}, "CPU: billable $told[0], waived $told[1], running second $told[2]", 'how its CPU divides');
+my @parts = map { 100 * $_ / $heavy->{cpu_ns} } $heavy->{billable_cpu_ns}, $heavy->{waived_cpu_ns}, $running;
+is(scalar(grep { abs($charge->{parts}[$_] - $parts[$_]) > 0.01 } 0 .. 2), 0, 'and so does the bar') or diag("@{ $charge->{parts} }, not @parts");
+is_deeply($charge->{windows}, [ map { my $w = $heavy->{windows}{ s/ //r }; [ $_, map { figure($w->{$_}) } qw(in_flight requests_per_second cores) ] } '6 s', '60 s' ], 'the windows');
+$page->js('return seen.older = true');
+polled(2);
+ok($page->wait_for(5, 'document.getElementById("charge").hidden'), 'of a module that does not say it, nothing is shown');
+ok(!$page->js('document.getElementById("detail-body").hidden'), 'and the rest is');
 
 part('pauses, slow answers, tabs that nobody looks at');
 # ---- pauses, slow answers, tabs that nobody looks at ----

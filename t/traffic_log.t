@@ -108,13 +108,16 @@ cmp_ok(sums($small)->{small}{'*'}{requests}, '>', 10, 'has a line for *');
 settles('hosts', $log, 'and the other zone all of its keys');
 is(scalar(grep { $_->{zone} ne 'small' } lines_of($small)), 0, 'each log has its zone');
 
+peaks_are_peaks($t, 'hosts', 'the highest peaks of the lines are the peaks', $log);
+peaks_are_peaks($t, 'small', 'of a full zone too', $small);
+
 # The end
 is(text_of($slow), '', 'a long interval is not over');
 $t->get('/a.txt', host => 'last.test');
 $t->account_with('hosts', 'last.test', 1);
 $t->quiet;
-my $counters = counters_of($t, 'hosts');
-my $of_small = counters_of($t, 'small');
+my $counters = final_counters_of($t, 'hosts');
+my $of_small = final_counters_of($t, 'small');
 is($t->stop, 0, 'NGINX ends');
 sums_are_counters(sums($log)->{hosts}, $counters, 'the unfinished interval is written');
 sums_are_counters(sums($slow)->{hosts}, $counters, 'two logs of a zone have the same sums');
@@ -122,6 +125,8 @@ sums_are_counters(sums($small)->{small}, $of_small, 'so has the small one');
 my @slow = lines_of($slow);
 is(scalar(@slow), scalar(keys %$counters), 'a line for each key');
 cmp_ok($slow[0]{interval_ms}, '<', 3_600_000, 'which tells its true length');
+my ($often, $once) = map { peaks_of(lines_of($_))->{hosts} } $log, $slow;
+is_deeply($once, $often, 'and the peak of it all');
 
 # Every way to end, and requests that are cut short by it
 for my $signal (qw(TERM INT)) {
@@ -151,7 +156,7 @@ settles('hosts', $log, 'a single process writes the log');
 $t->get('/a.txt', host => 'two.test');
 $t->account_with('hosts', 'two.test', 1);
 $t->quiet;
-$counters = counters_of($t, 'hosts');
+$counters = final_counters_of($t, 'hosts');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums($_)->{hosts}, $counters, 'and its last part') for $log, $slow;
 

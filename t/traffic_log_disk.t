@@ -170,7 +170,7 @@ settles('changes nothing', "$log.1", $log);
 ask('last', 5);
 $t->account_with('keys', 'last5', 1);
 $t->quiet;
-my $counters = counters_of($t, 'keys');
+my $counters = final_counters_of($t, 'keys');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums("$log.1", $log), $counters, 'to the end');
 

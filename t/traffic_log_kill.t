@@ -88,9 +88,10 @@ $t->quiet;
 
 rests($log);
 my $sums = sums($log);
-my $counters = counters_of($t, 'keys');
+my $counters = final_counters_of($t, 'keys');
 sums_are_counters($sums->{keys}, $counters, 'sums of the lines are the counters');
 sums_are_counters(sums($hosts)->{hosts}, counters_of($t, 'hosts'), 'in the other zone too');
+peaks_are_peaks($t, 'keys', 'no peak is lost', $log);
 my $requests = sum(map { $_->{requests} } values %$counters);
 cmp_ok($requests, '>', 2000, "of $requests requests");
 my %seen;

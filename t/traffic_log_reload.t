@@ -106,6 +106,8 @@ is(text_of($log), $before, 'the first one stays as it is');
 my $third = $t->dir . '/third.log';
 my $since = counters_of($t, 'hosts');
 
+peaks_are_peaks($t, 'hosts', 'peaks are in one or the other', $log, $other);
+
 # One more log, and one less
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=1h;')), 'a second log');
 ask('three.test', 7);
@@ -245,11 +247,12 @@ ok($t->upgrade(http => $to->('third.log')), 'an upgrade to another file');
 for my $n (4 .. 6) { ask("key$n.test", 3); sleep 0.7 }
 is($t->retire, 0, 'to its end');
 settles('neither', $log, $other, $third);
+peaks_are_peaks($t, 'hosts', 'nor is a peak lost', $log, $other, $third);
 my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cpu/ } map { readlink } glob "/proc/$pid/fd/*" };
 is($memories->($t->master), 4, 'memory of a zone, of the books, and of two logs');
 is($memories->($_), 0, 'which workers have not open') for $t->workers;
 $t->quiet;
-$counters = counters_of($t, 'hosts');
+$counters = final_counters_of($t, 'hosts');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums($t->dir . '/hourly.log'), $counters, 'a log that came with a reload has all since then');
 

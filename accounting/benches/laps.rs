@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use accounting::account::{CacheStatus, Outcome, Usage};
 use accounting::limit::Share;
+use accounting::measures::Span;
 use accounting::meter::{Clocks, Meter, Mode};
 use accounting::table::{Spare, Table};
-use accounting::unsettled::Unsettled;
+use accounting::unsettled::{Ended, Unsettled};
 use criterion::{Criterion, criterion_group, criterion_main};
 use request_cpu_accounting as accounting;
 
@@ -89,7 +90,7 @@ fn laps(c: &mut Criterion) {
     group.finish();
 }
 
-/// An empty table with room for some 13,000 accounts; its memory is not given back.
+/// An empty table with room for some 10,000 accounts; its memory is not given back.
 fn table() -> Option<Table> {
     let layout = Layout::from_size_align(16 << 20, 64).ok()?;
     // SAFETY: the layout is not empty.
@@ -106,21 +107,34 @@ fn accounts(c: &mut Criterion) {
     let slot = account_of(&keys[0]);
     let (usage, outcome) = request();
     let mut unsettled = Unsettled::default();
+    let mut now_ns = 1_000_000_000;
 
     let mut group = c.benchmark_group("account");
     group.bench_function("a request", |b| {
         b.iter(|| {
             let outcome = black_box(&outcome);
-            let usage = black_box(&usage);
-            unsettled.finish(&table, 1_000, slot, Share::Used, usage, outcome.classes(), outcome.cpu_ns);
+            now_ns += 10_000;
+            let ended = Ended {
+                usage: *black_box(&usage),
+                classes: outcome.classes(),
+                cpu_ns: outcome.cpu_ns,
+                span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
+            };
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
         });
     });
     group.bench_function("a request, and its settlement", |b| {
         b.iter(|| {
             let outcome = black_box(&outcome);
-            let usage = black_box(&usage);
-            unsettled.finish(&table, 1_000, slot, Share::Used, usage, outcome.classes(), outcome.cpu_ns);
-            unsettled.settle(&table, 1_000);
+            now_ns += 10_000;
+            let ended = Ended {
+                usage: *black_box(&usage),
+                classes: outcome.classes(),
+                cpu_ns: outcome.cpu_ns,
+                span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
+            };
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
+            unsettled.settle(&table, now_ns);
         });
     });
     group.bench_function("find_or_insert, one key", |b| b.iter(|| account_of(black_box(&keys[0]))));

@@ -48,7 +48,7 @@ fn parts(c: &mut Criterion) {
         let Ok(table) = table else { return };
         let ledger_bytes = region_bytes(bytes);
         // SAFETY: as above, all zero.
-        let ledger = unsafe { Ledger::create(memory(ledger_bytes), ledger_bytes, &table, 0) };
+        let ledger = unsafe { Ledger::create(memory(ledger_bytes), ledger_bytes, &table, 0, 0) };
         let Ok(ledger) = ledger else { return };
         let mut spare = Spare::default();
         let slots: Vec<_> = (0..keys)
@@ -63,7 +63,7 @@ fn parts(c: &mut Criterion) {
         let mut write = || {
             let end_ms = end_ms.fetch_add(60_000, Relaxed);
             let part = Part::new("2026-01-31T12:01:00.000Z", end_ms, "edge-1", "domains", BATCH_BYTES);
-            ledger.write_part(&table, &part, &mut sink).unwrap_or_default()
+            ledger.write_part(&table, end_ms, &part, &mut sink).unwrap_or_default()
         };
         let count = || {
             for slot in &slots {

@@ -5,8 +5,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::in_flight::Gauge;
 use crate::limit::{Bucket, BucketState, DRY_RUN, Limit};
-use crate::measures::{self, Measures, Signal, WINDOWS};
-use crate::window::{Cores, Windows};
+use crate::measures::{self, Measures, Signal, Signals, WINDOWS};
+use crate::table::{ACTIVE_THRESHOLD_NS, Table};
+use crate::window::{Cores, Over, Second, Windows};
 
 /// What is added to an account over time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -212,56 +213,160 @@ impl Tally {
 /// A sum that follows from others is not stored: requests are the sum over the order in the connection. A difference
 /// would not do: its parts are read one after the other while workers count, so it could fall from one reading to the
 /// next, which a reader of counters takes for a restart.
+///
+/// What each request changes comes first: it is on two cache lines.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Account {
     cpu_ns: AtomicU64,
+    second: Second,
     wakeups: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     in_flight: Gauge,
     /// its first member is on the line of `cpu_ns`: that is all that is read of it where there is no limit
     bucket: Bucket,
-    /// requests that limits have refused, as [`DRY_RUN`]; those of `dry_run` were served
-    refused: [Tally; DRY_RUN.len()],
+    measures: measures::Sums,
     /// the last one: no class
     responses: [AtomicU64; CLASSES.len() + 1],
     by_order: [Tally; 4],
     by_cache: [Tally; 8],
     by_size: [Tally; 10],
     by_cpu: [AtomicU64; CPU_BUCKETS],
+    /// requests that limits have refused, as [`DRY_RUN`]; those of `dry_run` were served
+    refused: [Tally; DRY_RUN.len()],
     /// handshakes, where the others count requests
     by_session: [Tally; SESSIONS.len()],
-    measures: measures::Sums,
     windows: Windows,
+    pub(crate) signals: Signals,
 }
+
+/// What requests have brought since it was last added to their account.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Settlement {
+    /// what was used
+    pub usage: Usage,
+    /// the part of the CPU that was refused requests', as [`DRY_RUN`]
+    pub refused_ns: [u64; DRY_RUN.len()],
+    /// nanoseconds in flight, each request for itself
+    pub duration_ns: u64,
+    /// memory times time, in bytes times milliseconds
+    pub memory_byte_ms: u64,
+}
+
+/// No thread uses more CPU in a second, in nanoseconds.
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl Account {
     /// Adds what a request, or the work after its log line, has used since the last call. `now_ms` is a monotonic
-    /// clock's that all workers share.
+    /// clock's that all workers share. Seconds are active as in a new table.
     pub fn add(&self, now_ms: u64, usage: &Usage) {
         self.add_shares(now_ms, usage, &[0; DRY_RUN.len()]);
     }
 
     /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
-    #[inline]
     pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
+        let settlement = Settlement { usage: *usage, refused_ns: *refused_ns, ..Settlement::default() };
+        self.add_settlement(now_ms, &settlement, || ACTIVE_THRESHOLD_NS);
+    }
+
+    /// Adds what requests have brought. `table` is the one that has this account, and `now_ms` the time of the clock that all
+    /// workers share.
+    #[inline]
+    pub fn settle(&self, table: &Table, now_ms: u64, settlement: &Settlement) {
+        self.add_settlement(now_ms, settlement, || table.active_threshold_ns());
+    }
+
+    #[inline]
+    fn add_settlement(&self, now_ms: u64, settlement: &Settlement, threshold_ns: impl Fn() -> u64) {
         let add = |counter: &AtomicU64, value: u64| {
             if value != 0 {
                 counter.fetch_add(value, Relaxed);
             }
         };
+        let Settlement { usage, refused_ns, duration_ns, memory_byte_ms } = settlement;
         if usage.cpu_ns != 0 {
             if self.bucket.is_live() || refused_ns != &[0; DRY_RUN.len()] {
                 self.add_limited(now_ms, usage.cpu_ns, refused_ns);
             } else {
                 self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
             }
-            self.windows.add(now_ms, usage.cpu_ns);
         }
+        // After the sum that it is a part of. And before what belongs to the second that is over is mixed with what is new.
+        if usage.cpu_ns >= SECOND_NS {
+            self.add_seconds(now_ms, usage.cpu_ns, threshold_ns());
+        } else if usage.cpu_ns | duration_ns != 0
+            && let Some(over) = self.second.add(now_ms / 1000, usage.cpu_ns)
+        {
+            self.judge(over, threshold_ns());
+        }
+        add(&self.measures.duration_ns, *duration_ns);
+        add(&self.measures.memory_byte_ms, *memory_byte_ms);
         add(&self.wakeups, usage.wakeups);
         add(&self.sent_bytes, usage.sent_bytes);
         add(&self.received_bytes, usage.received_bytes);
+    }
+
+    /// CPU of more than a second was not used in this one alone: whole seconds of it are others that are over.
+    #[cold]
+    #[inline(never)]
+    fn add_seconds(&self, now_ms: u64, ns: u64, threshold_ns: u64) {
+        let (second, whole) = (now_ms / 1000, ns / SECOND_NS);
+        if let Some(over) = self.second.add(second, ns % SECOND_NS) {
+            self.judge(over, threshold_ns);
+        }
+        self.windows.add(Over { second, ns: whole * SECOND_NS });
+        self.measures.judge_all(whole, SECOND_NS, threshold_ns);
+    }
+
+    /// A second is over.
+    #[cold]
+    #[inline(never)]
+    fn judge(&self, over: Over, threshold_ns: u64) {
+        if over.ns != 0 {
+            self.windows.add(over);
+            self.measures.judge(over.ns, threshold_ns);
+        }
+        self.take_signals(over.second);
+    }
+
+    fn take_signals(&self, second: u64) {
+        self.signals.take(second, || {
+            let requests = self.by_order.iter().map(|tally| tally.requests.load(Relaxed)).sum();
+            (requests, self.measures.duration_ns.load(Relaxed))
+        });
+    }
+
+    /// Brings up to date what time changes: see [`Table::refresh`].
+    pub(crate) fn refresh(&self, table: &Table, now_ms: u64) {
+        if self.in_flight.read(table.epoch()) != 0 {
+            self.cover_on(now_ms);
+        }
+        let second = now_ms / 1000;
+        let open = self.second.read(second);
+        if let Some(over) = self.second.close(second) {
+            self.judge(over, table.active_threshold_ns());
+        } else if open.second < second {
+            // no CPU, but maybe requests in flight
+            self.take_signals(open.second);
+        }
+    }
+
+    /// Nobody counts any more: see [`Table::conclude`].
+    pub(crate) fn conclude(&self, threshold_ns: u64) {
+        self.measures.judge(self.second.take(), threshold_ns);
+    }
+
+    /// A request is in flight at `now_ms`, and has been since the time up to which milliseconds are counted.
+    pub(crate) fn cover_on(&self, now_ms: u64) {
+        self.measures.cover(now_ms, now_ms + 1, || true);
+    }
+
+    /// A request was in flight between these times, in nanoseconds.
+    #[inline]
+    pub(crate) fn cover(&self, table: &Table, from_ns: u64, to_ns: u64) {
+        let begun = || self.in_flight.read(table.epoch()) != 0;
+        self.measures.cover(from_ns / 1_000_000, to_ns / 1_000_000 + 1, begun);
     }
 
     /// Adds CPU where limits are concerned.
@@ -347,17 +452,28 @@ impl Account {
     /// All counters, each read once.
     pub fn totals(&self) -> Totals {
         let mut totals = [0; COUNTERS];
+        // CPU of seconds that are over before all CPU, so that it is not more
+        let measures = self.measures.counters().map(|counter| counter.load(Relaxed));
         for (total, counter) in totals.iter_mut().zip(self.counters()) {
             *total = counter.load(Relaxed);
         }
+        totals[MEASURES..].copy_from_slice(&measures);
         Totals(totals)
     }
 
     /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
+    ///
+    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a time when
+    /// seconds were not counted.
     pub fn restore(&self, totals: &Totals) {
-        for (counter, total) in self.counters().zip(totals.0).filter(|&(_, total)| total != 0) {
+        let mut totals = totals.0;
+        let [billable_ns, waived_ns] = [measures::BILLABLE, measures::WAIVED].map(|at| totals[MEASURES + at]);
+        totals[MEASURES + measures::WAIVED] = waived_ns.max(totals[0].saturating_sub(billable_ns));
+        for (counter, total) in self.counters().zip(totals).filter(|&(_, total)| total != 0) {
             counter.fetch_add(total, Relaxed);
         }
+        let requests = self.by_order.iter().map(|tally| tally.requests.load(Relaxed)).sum();
+        self.signals.skip(requests, self.measures.duration_ns.load(Relaxed));
     }
 
     /// Requests that are open, over all workers.
@@ -410,10 +526,14 @@ impl Account {
         &self.measures
     }
 
-    /// What an autoscaler looks at, over each of [`WINDOWS`].
+    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after [`Table::refresh`].
     pub fn signals(&self, now_ms: u64) -> [Signal; WINDOWS.len()] {
-        let cores = self.windows.cores(now_ms).ten_seconds;
-        WINDOWS.map(|_| Signal { cores, ..Signal::default() })
+        self.signals.read(now_ms, &self.windows, self.second.read(now_ms / 1000))
+    }
+
+    /// CPU cores over the last time.
+    pub fn cores(&self, now_ms: u64) -> Cores {
+        self.windows.cores(now_ms, self.second.read(now_ms / 1000))
     }
 
     /// Nothing was ever counted, and nothing is open. `epoch` is the table's.
@@ -425,6 +545,8 @@ impl Account {
 
     /// A copy of all counters, each read once. `epoch` is the table's.
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
+        // CPU of seconds that are over before all CPU, so that it is not more
+        let measures = self.measures.read();
         let by_connection_order = self.by_connection_order();
         let total = Count::sum(&by_connection_order);
         let [responses @ .., other_responses] = self.responses();
@@ -435,7 +557,7 @@ impl Account {
             other_responses,
             usage: self.usage(),
             in_flight: self.in_flight.read(epoch),
-            cores: self.windows.cores(now_ms),
+            cores: self.cores(now_ms),
             by_cache_status: self.by_cache_status(),
             by_connection_order,
             by_response_size: self.by_response_size(),
@@ -443,19 +565,21 @@ impl Account {
             tls_handshakes: self.tls_handshakes(),
             limit: self.limit(now_ms),
             refused: self.refused(),
-            measures: self.measures.read(),
+            measures,
             signals: self.signals(now_ms),
         }
     }
 }
 
-/// How many counters of an account only grow.
-pub const COUNTERS: usize = 4
+/// Where those of [`measures::Sums`] begin among them.
+const MEASURES: usize = 4
     + CLASSES.len()
     + 1
     + CPU_BUCKETS
-    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len())
-    + measures::NAMES.len();
+    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len());
+
+/// How many counters of an account only grow.
+pub const COUNTERS: usize = MEASURES + measures::NAMES.len();
 
 /// The counters of an account that only grow, in the order of [`counter_names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -577,12 +701,12 @@ pub(crate) mod tests {
         let bytes = 16 * 1024 * 1024 * 98 / 100;
         let region = Region::new(bytes);
         let capacity = region.table().unwrap().fill().capacity;
-        assert!(capacity >= 12_000, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
+        assert!(capacity >= 10_000, "{capacity} accounts of {} bytes", crate::table::ACCOUNT_BYTES);
     }
 
     #[test]
     fn an_account_has_the_size_that_the_documentation_says() {
-        assert_eq!(crate::table::ACCOUNT_BYTES, 1344);
+        assert_eq!(crate::table::ACCOUNT_BYTES, 1600);
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! The gauge of an account carries the number of an epoch. When a worker is found dead the epoch of the table moves
 //! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for itself.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
+use crate::measures::{Held, Span};
 use crate::table::{Slot, Table};
 
 /// `epoch << 32 | requests`, shared by all workers.
@@ -23,7 +27,8 @@ impl Gauge {
             }
             let count = if tag == epoch { old as u32 } else { 0 };
             let new = u64::from(epoch) << 32 | u64::from(change(count));
-            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+            // with what the caller has covered before it: see `Sums::cover`
+            match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => old = seen,
             }
@@ -32,56 +37,128 @@ impl Gauge {
 
     /// Open requests, as of `epoch`.
     pub fn read(&self, epoch: u32) -> u32 {
-        let value = self.0.load(Relaxed);
+        let value = self.0.load(Acquire);
         if (value >> 32) as u32 == epoch { value as u32 } else { 0 }
     }
 }
 
-/// One worker's open requests in one table.
+/// One worker's open requests in one table, and what they hold.
+///
+/// An account's active time goes on while its gauge is not zero. So a request counts the time up to its own beginning before it
+/// raises the gauge, and up to its end before it lowers it: in between, whoever looks may count on from where the last one
+/// stopped. All times are in nanoseconds of the clock that all workers share.
 #[derive(Debug, Default)]
 pub struct InFlight {
     epoch: u32,
-    // by slot
-    counts: Vec<u32>,
+    /// by slot: place in `open` + 1; 0: nothing is open
+    places: Vec<u32>,
+    open: Vec<Open>,
+}
+
+/// Open requests of one account.
+#[derive(Debug)]
+struct Open {
+    slot: Slot,
+    count: u32,
+    /// memory of all of them
+    bytes: u64,
+    /// what they have held before has been told
+    since_ns: u64,
+}
+
+impl Open {
+    /// What was held since the last call.
+    fn take(&mut self, now_ns: u64) -> Held {
+        let ns = now_ns.saturating_sub(self.since_ns);
+        self.since_ns = self.since_ns.max(now_ns);
+        Held::new(u64::from(self.count), self.bytes, ns)
+    }
 }
 
 impl InFlight {
-    /// A request of this account is open from now on.
-    pub fn enter(&mut self, table: &Table, slot: Slot) {
-        self.follow(table);
+    /// A request of this account is open from now on, which is the end of `so_far`; it began at its start, and holds as much
+    /// memory from now on. Returns what the account's requests have held.
+    pub fn enter(&mut self, table: &Table, slot: Slot, so_far: &Span) -> Held {
+        let now_ns = so_far.to_ns;
+        self.follow(table, now_ns);
+        let account = table.account(slot);
+        account.cover(table, so_far.from_ns, now_ns);
+        account.in_flight().update(self.epoch, |n| n.saturating_add(1));
         let at = slot.index();
-        if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
+        if at >= self.places.len() {
+            self.places.resize(at + 1, 0);
         }
-        self.counts[at] += 1;
-        table.account(slot).in_flight().update(self.epoch, |n| n.saturating_add(1));
+        if self.places[at] == 0 {
+            self.open.push(Open { slot, count: 0, bytes: 0, since_ns: now_ns });
+            self.places[at] = self.open.len() as u32;
+        }
+        let Some(open) = self.open_at(slot) else { return Held::default() };
+        let held = open.take(now_ns);
+        open.count += 1;
+        open.bytes += so_far.bytes;
+        held.plus(&so_far.held())
     }
 
-    /// A request that entered has ended.
-    pub fn leave(&mut self, table: &Table, slot: Slot) {
-        self.follow(table);
-        if let Some(count @ 1..) = self.counts.get_mut(slot.index()) {
-            *count -= 1;
-            table.account(slot).in_flight().update(self.epoch, |n| n.saturating_sub(1));
+    /// A request that entered has ended, which holds so many bytes. Returns what the account's requests have held.
+    pub fn leave(&mut self, table: &Table, slot: Slot, now_ns: u64, bytes: u64) -> Held {
+        self.follow(table, now_ns);
+        let Some(open) = self.open_at(slot) else { return Held::default() };
+        let held = open.take(now_ns);
+        open.count -= 1;
+        open.bytes = open.bytes.saturating_sub(bytes);
+        let is_last = open.count == 0;
+        let account = table.account(slot);
+        account.cover_on(now_ns / 1_000_000);
+        account.in_flight().update(self.epoch, |n| n.saturating_sub(1));
+        if is_last {
+            self.close(slot);
+        }
+        held
+    }
+
+    /// A request holds another amount of memory from now on. Returns what the account's requests have held.
+    pub fn resize(&mut self, slot: Slot, now_ns: u64, from_bytes: u64, to_bytes: u64) -> Held {
+        let Some(open) = self.open_at(slot) else { return Held::default() };
+        let held = open.take(now_ns);
+        open.bytes = (open.bytes + to_bytes).saturating_sub(from_bytes);
+        held
+    }
+
+    /// Time has passed: tells what the open requests of each account have held, and counts their time.
+    pub fn pass(&mut self, table: &Table, now_ns: u64, mut tell: impl FnMut(Slot, &Held)) {
+        self.follow(table, now_ns);
+        for open in &mut self.open {
+            table.account(open.slot).cover_on(now_ns / 1_000_000);
+            tell(open.slot, &open.take(now_ns));
         }
     }
 
-    /// Adds this worker's requests again if the table's epoch has moved on.
-    pub fn follow(&mut self, table: &Table) {
+    /// Adds this worker's requests again if the table's epoch has moved on. They were in flight all the time.
+    pub fn follow(&mut self, table: &Table, now_ns: u64) {
         let epoch = table.epoch();
         if self.epoch != epoch {
             self.epoch = epoch;
-            for (slot, count) in open(&self.counts) {
-                table.account(slot).in_flight().update(epoch, |n| n.saturating_add(count));
+            for open in &self.open {
+                let account = table.account(open.slot);
+                account.cover_on(now_ns / 1_000_000);
+                account.in_flight().update(epoch, |n| n.saturating_add(open.count));
             }
         }
     }
-}
 
-/// Accounts that have requests open.
-fn open(counts: &[u32]) -> impl Iterator<Item = (Slot, u32)> {
-    // the index is a slot's, which is 32 bits wide
-    counts.iter().enumerate().filter(|(_, count)| **count != 0).map(|(at, &count)| (Slot(at as u32), count))
+    fn open_at(&mut self, slot: Slot) -> Option<&mut Open> {
+        let place = *self.places.get(slot.index())?;
+        self.open.get_mut((place as usize).checked_sub(1)?)
+    }
+
+    /// Nothing of this account is open any more.
+    fn close(&mut self, slot: Slot) {
+        let place = core::mem::take(&mut self.places[slot.index()]) as usize;
+        self.open.swap_remove(place - 1);
+        if let Some(moved) = self.open.get(place - 1) {
+            self.places[moved.slot.index()] = place as u32;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,13 +185,13 @@ mod tests {
         let region = Region::new(65_536);
         let (table, slots) = table_with(&region, 1);
         let (mut killed, mut living) = (InFlight::default(), InFlight::default());
-        killed.enter(&table, slots[0]);
-        killed.enter(&table, slots[0]);
-        living.enter(&table, slots[0]);
+        killed.enter(&table, slots[0], &Span::default());
+        killed.enter(&table, slots[0], &Span::default());
+        living.enter(&table, slots[0], &Span::default());
         assert_eq!(read(&table, slots[0]), 3);
-        table.next_epoch();
-        living.follow(&table);
-        living.follow(&table);
+        table.next_epoch(0);
+        living.follow(&table, 0);
+        living.follow(&table, 0);
         assert_eq!(read(&table, slots[0]), 1);
     }
 
@@ -123,9 +200,9 @@ mod tests {
         let region = Region::new(65_536);
         let (table, slots) = table_with(&region, 1);
         let (mut one, mut other) = (InFlight::default(), InFlight::default());
-        one.enter(&table, slots[0]);
-        other.leave(&table, slots[0]);
-        other.leave(&table, Slot::OVERFLOW);
+        one.enter(&table, slots[0], &Span::default());
+        other.leave(&table, slots[0], 0, 0);
+        other.leave(&table, Slot::OVERFLOW, 0, 0);
         assert_eq!(read(&table, slots[0]), 1);
     }
 
@@ -157,13 +234,13 @@ mod tests {
                     let mut worker = InFlight::default();
                     for n in 0..rounds {
                         let slot = slots[(n + thread) % slots.len()];
-                        worker.enter(&table, slot);
+                        worker.enter(&table, slot, &Span::default());
                         if n % 100 == 0 {
-                            table.next_epoch();
+                            table.next_epoch(0);
                         }
-                        worker.leave(&table, slot);
+                        worker.leave(&table, slot, 0, 0);
                     }
-                    worker.enter(&table, slots[0]);
+                    worker.enter(&table, slots[0], &Span::default());
                 });
             }
         });
@@ -209,19 +286,19 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Enter(worker, account) => {
-                        workers[worker].enter(&table, slots[account]);
+                        workers[worker].enter(&table, slots[account], &Span::default());
                         open[worker][account] += 1;
                     }
                     Step::Leave(worker, account) => {
-                        workers[worker].leave(&table, slots[account]);
+                        workers[worker].leave(&table, slots[account], 0, 0);
                         open[worker][account] = open[worker][account].saturating_sub(1);
                     }
                     Step::Kill(worker) => {
                         workers[worker] = InFlight::default();
                         open[worker] = [0; ACCOUNTS];
-                        table.next_epoch();
+                        table.next_epoch(0);
                     }
-                    Step::Follow(worker) => workers[worker].follow(&table),
+                    Step::Follow(worker) => workers[worker].follow(&table, 0),
                 }
                 // never more than there are
                 for account in 0..ACCOUNTS {
@@ -230,11 +307,169 @@ mod tests {
                 }
             }
             for worker in &mut workers {
-                worker.follow(&table);
+                worker.follow(&table, 0);
             }
             for account in 0..ACCOUNTS {
                 let sum: u32 = open.iter().map(|open| open[account]).sum();
                 prop_assert_eq!(read(&table, slots[account]), sum);
+            }
+        }
+    }
+
+    const MS: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Span {
+        Span { from_ns: ms * MS, to_ns: ms * MS, bytes: 1_000 }
+    }
+
+    #[test]
+    fn open_requests_hold_memory_for_as_long_as_they_are_open() {
+        let region = Region::new(65_536);
+        let (table, slots) = table_with(&region, 2);
+        let mut worker = InFlight::default();
+        let began = Span { from_ns: 500 * MS, to_ns: 1_000 * MS, bytes: 2_000 };
+        assert_eq!(worker.enter(&table, slots[0], &began), Held::new(1, 2_000, 500 * MS));
+        worker.enter(&table, slots[1], &at(1_100));
+        let held = worker.enter(&table, slots[0], &at(1_200));
+        assert_eq!(held, Held::new(1, 2_000, 200 * MS));
+        assert_eq!(worker.resize(slots[0], 1_300 * MS, 2_000, 5_000), Held::new(2, 3_000, 100 * MS));
+        let mut told = Vec::new();
+        worker.pass(&table, 1_400 * MS, |slot, held| told.push((slot, *held)));
+        let expected = [(slots[0], Held::new(2, 6_000, 100 * MS)), (slots[1], Held::new(1, 1_000, 300 * MS))];
+        assert_eq!(told, expected);
+        assert_eq!(worker.leave(&table, slots[0], 1_500 * MS, 5_000), Held::new(2, 6_000, 100 * MS));
+        // a clock that is a little behind takes nothing back
+        assert_eq!(worker.leave(&table, slots[0], 1_499 * MS, 1_000), Held::default());
+        assert_eq!(worker.leave(&table, slots[0], 1_600 * MS, 1_000), Held::default(), "none is open");
+        assert_eq!(worker.leave(&table, slots[1], 1_600 * MS, 1_000), Held::new(1, 1_000, 200 * MS));
+        assert_eq!(table.account(slots[0]).measures().read().active_ms, 1_001);
+        assert_eq!(table.account(slots[1]).measures().read().active_ms, 501);
+        assert!(worker.open.is_empty() && worker.places.iter().all(|&place| place == 0));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Wait(u64),
+        Enter(usize, usize),
+        Leave(usize, usize),
+        Kill(usize),
+        Notice,
+        Read(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let both = (0..WORKERS, 0..ACCOUNTS);
+        prop_oneof![
+            6 => (0u64..400).prop_map(Event::Wait),
+            4 => both.clone().prop_map(|(worker, account)| Event::Enter(worker, account)),
+            3 => both.prop_map(|(worker, account)| Event::Leave(worker, account)),
+            1 => (0..WORKERS).prop_map(Event::Kill),
+            2 => Just(Event::Notice),
+            2 => (0..ACCOUNTS).prop_map(Event::Read),
+        ]
+    }
+
+    /// Workers, and which milliseconds of their accounts were active, by a plain list.
+    struct Model {
+        now_ms: u64,
+        passed_ms: u64,
+        workers: [InFlight; WORKERS],
+        open: [[u32; ACCOUNTS]; WORKERS],
+        active: [std::collections::BTreeSet<u64>; ACCOUNTS],
+        /// when workers were killed that nobody has noticed yet
+        killed_ms: Vec<u64>,
+        /// as much may be too much, and too little
+        over_ms: u64,
+        under_ms: u64,
+    }
+
+    impl Model {
+        fn mark(&mut self) {
+            for account in 0..ACCOUNTS {
+                if self.open.iter().any(|open| open[account] != 0) {
+                    self.active[account].insert(self.now_ms);
+                }
+            }
+        }
+
+        fn wait(&mut self, table: &Table, ms: u64) {
+            for _ in 0..ms {
+                self.now_ms += 1;
+                self.mark();
+            }
+            if self.now_ms - self.passed_ms >= 600 {
+                self.passed_ms = self.now_ms;
+                self.workers.iter_mut().for_each(|worker| worker.pass(table, self.now_ms * MS, |_, _| {}));
+            }
+        }
+
+        fn notice(&mut self, table: &Table) {
+            if !self.killed_ms.is_empty() {
+                table.next_epoch(self.now_ms);
+                for ms in self.killed_ms.drain(..) {
+                    self.over_ms += self.now_ms - ms + 1;
+                    self.under_ms += 1_000;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn active_time_is_that_of_open_requests_but_for_workers_that_are_killed(
+            start_ms in 1_000u64..1 << 40,
+            events in prop::collection::vec(event(), 0..if cfg!(miri) { 12 } else { 120 }),
+        ) {
+            let region = Region::new(65_536);
+            let (table, slots) = table_with(&region, ACCOUNTS);
+            let mut model = Model {
+                now_ms: start_ms,
+                passed_ms: start_ms,
+                workers: Default::default(),
+                open: Default::default(),
+                active: Default::default(),
+                killed_ms: Vec::new(),
+                over_ms: 0,
+                under_ms: 0,
+            };
+            let mut last = [0; ACCOUNTS];
+            for event in events.into_iter().chain([Event::Notice]) {
+                let now_ns = model.now_ms * MS;
+                match event {
+                    Event::Wait(ms) => model.wait(&table, ms),
+                    Event::Enter(worker, account) => {
+                        model.workers[worker].enter(&table, slots[account], &at(model.now_ms));
+                        model.open[worker][account] += 1;
+                        model.mark();
+                    }
+                    Event::Leave(worker, account) => {
+                        model.workers[worker].leave(&table, slots[account], now_ns, 1_000);
+                        model.open[worker][account] = model.open[worker][account].saturating_sub(1);
+                    }
+                    Event::Kill(worker) => {
+                        model.workers[worker] = InFlight::default();
+                        model.open[worker] = [0; ACCOUNTS];
+                        model.killed_ms.push(model.now_ms);
+                    }
+                    Event::Notice => model.notice(&table),
+                    Event::Read(account) => table.refresh(slots[account], model.now_ms),
+                }
+                for account in 0..ACCOUNTS {
+                    let active_ms = table.account(slots[account]).measures().read().active_ms;
+                    prop_assert!(active_ms >= last[account]);
+                    last[account] = active_ms;
+                    let unnoticed_ms: u64 = model.killed_ms.iter().map(|ms| model.now_ms - ms + 1).sum();
+                    let most_ms = model.active[account].len() as u64 + model.over_ms + unnoticed_ms;
+                    prop_assert!(active_ms <= most_ms, "{} {}", active_ms, most_ms);
+                }
+            }
+            model.workers.iter_mut().for_each(|worker| worker.pass(&table, model.now_ms * MS, |_, _| {}));
+            for account in 0..ACCOUNTS {
+                let active_ms = table.account(slots[account]).measures().read().active_ms;
+                let least_ms = (model.active[account].len() as u64).saturating_sub(model.under_ms);
+                prop_assert!(active_ms >= least_ms, "{} {}", active_ms, least_ms);
             }
         }
     }

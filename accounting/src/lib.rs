@@ -18,6 +18,7 @@ pub mod render;
 pub mod request;
 pub mod state;
 pub mod table;
+pub mod threshold;
 pub mod traffic;
 pub mod unsettled;
 pub mod window;

@@ -52,6 +52,12 @@ impl Limit {
 /// A number of cores, as nanoseconds of CPU per second: a decimal number from 0.001 to 100000, without sign or exponent.
 /// Decimals after the ninth are dropped. `None` if it is not such a number.
 pub fn parse_cores(text: &[u8]) -> Option<NonZeroU64> {
+    NonZeroU64::new(parse_decimal(text)?).filter(|rate| (MIN_RATE..=MAX_RATE).contains(&rate.get()))
+}
+
+/// A decimal number without sign or exponent, in billionths; decimals after the ninth are dropped. `None` if it is none, or too
+/// large.
+pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     let (whole, decimals) = match text.iter().position(|&byte| byte == b'.') {
         Some(point) => (&text[..point], Some(&text[point + 1..])),
         None => (text, None),
@@ -70,7 +76,7 @@ pub fn parse_cores(text: &[u8]) -> Option<NonZeroU64> {
         place /= 10;
         rate = rate.checked_add(place * u64::from(digit - b'0'))?;
     }
-    NonZeroU64::new(rate).filter(|rate| (MIN_RATE..=MAX_RATE).contains(&rate.get()))
+    Some(rate)
 }
 
 /// What CPU is to the limits on an account. All of it is in the account's `cpu_ns`.

@@ -100,6 +100,8 @@ pub struct Meter<C> {
     /// how far `charged_ns` may be ahead of the CPU clock
     doubt_ns: u64,
     readings: u64,
+    /// what makes the time clock the one that all processes share
+    ahead_ns: u64,
 }
 
 impl<C: Clocks> Meter<C> {
@@ -110,7 +112,7 @@ impl<C: Clocks> Meter<C> {
         clocks.switched();
         let charged_ns = clocks.cpu_ns();
         let last_ns = clocks.time_ns();
-        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1 }
+        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1, ahead_ns: 0 }
     }
 
     /// Ends the running lap and starts the next one; returns its length in nanoseconds.
@@ -167,6 +169,27 @@ impl<C: Clocks> Meter<C> {
             self.readings += 1;
             before_ns = now_ns;
         }
+    }
+
+    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps look at the time
+    /// at all, or else now.
+    #[inline]
+    pub fn now_ns(&mut self) -> u64 {
+        if self.short_ns == 0 {
+            self.last_ns = self.clocks.time_ns();
+        }
+        self.recent_ns()
+    }
+
+    /// The same without a reading: where laps do not look at the time, that of the last call of [`Meter::now_ns`].
+    #[inline]
+    pub fn recent_ns(&self) -> u64 {
+        self.last_ns.wrapping_add(self.ahead_ns)
+    }
+
+    /// What has to be added to the time clock, wrapping, to get the one that all processes share.
+    pub fn set_ahead(&mut self, ahead_ns: u64) {
+        self.ahead_ns = ahead_ns;
     }
 
     /// By the CPU clock, where the running lap started, in nanoseconds.

@@ -6,6 +6,7 @@
 //! when it is written, in Prometheus' format once for each family.
 
 use crate::books::Books;
+use crate::measures::WINDOWS;
 use crate::table::{Fill, Listing, Slot, Table};
 use crate::workers::Worker;
 
@@ -14,6 +15,9 @@ pub mod negotiate;
 mod prometheus;
 
 use negotiate::Format;
+
+/// Names of [`WINDOWS`].
+const WINDOW_NAMES: [&str; WINDOWS.len()] = ["6s", "60s"];
 
 /// How much is shown of an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -359,6 +359,7 @@ mod tests {
         }
         count(&from, b"*", 500);
         from.count_overflowed();
+        from.conclude();
         let sum = |table: &Table| {
             contents(table)
                 .iter()
@@ -373,6 +374,19 @@ mod tests {
         let to = region.table().unwrap();
         assert_eq!(copy(&from, &to), restored);
         assert_eq!(sum(&to), sum(&from));
+    }
+
+    #[test]
+    fn cpu_of_a_second_that_nobody_has_judged_is_waived() {
+        let (one, other) = (Region::new(20_000), Region::new(20_000));
+        let (from, to) = (one.table().unwrap(), other.table().unwrap());
+        for (now_ms, cpu_ns) in [(5_000, 20_000_000), (7_000, 3_000_000), (8_500, 50_000_000)] {
+            let usage = Usage { cpu_ns, ..Usage::default() };
+            from.account(from.find_or_insert(b"a", &mut Spare::default()).slot).add(now_ms, &usage);
+        }
+        read(&written(&from), KEY).unwrap().restore(&to);
+        let measures = to.account(to.find(b"a").unwrap()).measures().read();
+        assert_eq!((measures.billable_cpu_ns, measures.waived_cpu_ns), (20_000_000, 53_000_000));
     }
 
     #[test]
@@ -402,6 +416,7 @@ mod tests {
                 from.count_overflowed();
             }
             count(&from, &long, 1);
+            from.conclude();
             let mut file = Vec::new();
             write(&from, &key_text, &mut file).unwrap();
             let restored = read(&file, &key_text).unwrap().restore(&to);

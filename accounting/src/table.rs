@@ -35,6 +35,8 @@ struct Header {
     key_text: u64,
     /// read with every request, written when a worker has died
     epoch: AtomicU32,
+    /// nanoseconds of CPU in a second that make it an active one; read once a second and account
+    active_threshold_ns: AtomicU64,
     /// counted by all workers; on a line of their own
     counters: Counters,
 }
@@ -50,6 +52,9 @@ struct Counters {
 
 /// No time at which accounts are saved.
 pub const NEVER: u64 = u64::MAX;
+
+/// So much CPU in a second makes it an active one if nothing else is said, in nanoseconds: 1 % of a core.
+pub const ACTIVE_THRESHOLD_NS: u64 = 10_000_000;
 
 #[repr(C)]
 struct Record {
@@ -201,6 +206,7 @@ impl Table {
             buckets_log2,
             key_text: hash_of_text(key_text),
             epoch: AtomicU32::new(1),
+            active_threshold_ns: AtomicU64::new(ACTIVE_THRESHOLD_NS),
             counters: Counters {
                 next: AtomicU32::new(1),
                 overflowed: AtomicU64::new(0),
@@ -437,14 +443,44 @@ impl Table {
         now_ms >= due_ms && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
     }
 
+    /// How much CPU in a second makes it an active one, in nanoseconds: [`ACTIVE_THRESHOLD_NS`] at first.
+    pub fn active_threshold_ns(&self) -> u64 {
+        self.header().active_threshold_ns.load(Relaxed)
+    }
+
+    /// Sets how much CPU in a second makes it an active one, in nanoseconds, for seconds that are not over yet.
+    pub fn set_active_threshold(&self, ns: u64) {
+        self.header().active_threshold_ns.store(ns, Relaxed);
+    }
+
+    /// To be called before an account is read: seconds that are over are judged, and while a request is in flight its time
+    /// counts up to now. `now_ms` is the shared clock's.
+    pub fn refresh(&self, slot: Slot, now_ms: u64) {
+        self.account(slot).refresh(self, now_ms);
+    }
+
+    /// Nobody counts any more: the last second of each account is judged too.
+    pub fn conclude(&self) {
+        let threshold_ns = self.active_threshold_ns();
+        let slots = [Slot::OVERFLOW].into_iter().chain(self.published());
+        slots.for_each(|slot| self.account(slot).conclude(threshold_ns));
+    }
+
     /// The epoch of the gauges of requests in flight.
     #[inline]
     pub fn epoch(&self) -> u32 {
         self.header().epoch.load(Relaxed)
     }
 
-    /// A worker has died: its requests in flight are gone.
-    pub fn next_epoch(&self) {
+    /// A worker has died: its requests in flight are gone. `now_ms` is the shared clock's: until now, nobody knew.
+    pub fn next_epoch(&self, now_ms: u64) {
+        let epoch = self.epoch();
+        for slot in [Slot::OVERFLOW].into_iter().chain(self.published()) {
+            let account = self.account(slot);
+            if account.in_flight().read(epoch) != 0 {
+                account.cover_on(now_ms);
+            }
+        }
         self.header().epoch.fetch_add(1, Relaxed);
     }
 
@@ -807,7 +843,7 @@ mod tests {
         for round in 0..rounds {
             let threads = 4;
             let keys: u32 = if cfg!(miri) { 4 } else { 200 };
-            let region = Region::new(if cfg!(miri) { 20_000 } else { 700_000 });
+            let region = Region::new(if cfg!(miri) { 20_000 } else { 900_000 });
             let table = region.table().unwrap();
             let seen: Mutex<BTreeMap<Vec<u8>, Slot>> = Mutex::default();
             let start = std::sync::Barrier::new(threads);
@@ -907,7 +943,7 @@ mod tests {
 
         #[test]
         fn a_table_is_a_map(
-            bytes in 3_000usize..30_000,
+            bytes in 4_000usize..30_000,
             keys in prop::collection::vec(
                 prop_oneof![
                     prop::collection::vec(any::<u8>(), 0..3),

@@ -24,34 +24,51 @@ use siphasher::sip::SipHasher13;
 
 use crate::account::{Account, CLASSES};
 use crate::key;
+pub use crate::measures::LOGS;
 use crate::table::{ACCOUNT_BYTES, Error, Slot, Table};
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
-const MAGIC: u64 = u64::from_le_bytes(*b"rctraf01");
+const MAGIC: u64 = u64::from_le_bytes(*b"rctraf02");
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Baseline>() as u64;
 
 /// Largest batch in bytes; a line is never divided, and always shorter.
 pub const BATCH_BYTES: usize = 64 * 1024;
-/// Most lines of a batch. The shortest line has more than 150 bytes.
-const BATCH_LINES: usize = 432;
+/// Most lines of a batch: as many as there is room for, if they are of the shortest kind, of 298 bytes.
+const BATCH_LINES: usize = 220;
 /// How far in a file a batch is looked for, if others have written into it as well.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
 
 // ---- what a line tells -----------------------------------------------------------------------------------------------
 
+const USAGE: usize = 4;
 const RESPONSES: usize = CLASSES.len() + 1;
-const FIELDS: usize = 4 + RESPONSES;
+const MEASURES: usize = 6;
+const FIELDS: usize = USAGE + RESPONSES + MEASURES + 1;
 
-/// The counters of an account that a line tells of.
+/// The counters of an account that a line tells of, as every reader is told them: differences of whole milliseconds add up to
+/// the milliseconds of the whole.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Reading([u64; FIELDS]);
 
 impl Reading {
     fn of(account: &Account) -> Reading {
         let usage = account.usage();
+        let measures = account.measures().read();
+        let [refused, _dry_run] = account.refused();
         let mut fields = [0; FIELDS];
-        fields[..4].copy_from_slice(&[usage.cpu_ns, usage.wakeups, usage.sent_bytes, usage.received_bytes]);
-        fields[4..].copy_from_slice(&account.responses());
+        let (plain, rest) = fields.split_at_mut(USAGE);
+        let (responses, rest) = rest.split_at_mut(RESPONSES);
+        plain.copy_from_slice(&[usage.cpu_ns, usage.wakeups, usage.sent_bytes, usage.received_bytes]);
+        responses.copy_from_slice(&account.responses());
+        rest.copy_from_slice(&[
+            measures.duration_ms(),
+            measures.active_ms,
+            measures.active_seconds,
+            measures.billable_cpu_ns,
+            measures.waived_cpu_ns,
+            measures.memory_byte_ms,
+            refused.requests,
+        ]);
         Reading(fields)
     }
 
@@ -65,9 +82,12 @@ impl Reading {
 }
 
 /// Appends a line. `1xx`, `3xx` and `other` (requests without a status) are at its end where they are not zero, so that the
-/// classes always add up to the requests.
-fn push_line(out: &mut Vec<u8>, part: &Part, interval_ms: u64, key: &[u8], counted: &Reading) {
-    let [cpu_ns, wakeups, sent_bytes, received_bytes, ref responses @ ..] = counted.0;
+/// classes always add up to the requests; and then `refused`, where it is not zero. `peak_ns` is no difference, but the most CPU
+/// of one second.
+fn push_line(out: &mut Vec<u8>, part: &Part, interval_ms: u64, key: &[u8], counted: &Reading, peak_ns: u64) {
+    let [cpu_ns, wakeups, sent_bytes, received_bytes, ref responses @ .., _, _, _, _, _, _, _] = counted.0;
+    let [.., duration_ms, active_ms, active_seconds, billable_ns, waived_ns, memory_byte_ms, refused] =
+        counted.0;
     let [r1xx, r2xx, r3xx, r4xx, r5xx, other]: [u64; RESPONSES] = *responses;
     let number = |out: &mut Vec<u8>, name: &str, value: u64| {
         out.extend_from_slice(name.as_bytes());
@@ -86,7 +106,16 @@ fn push_line(out: &mut Vec<u8>, part: &Part, interval_ms: u64, key: &[u8], count
     number(out, ",\"2xx\":", r2xx);
     number(out, ",\"4xx\":", r4xx);
     number(out, ",\"5xx\":", r5xx);
-    for (name, value) in [(",\"1xx\":", r1xx), (",\"3xx\":", r3xx), (",\"other\":", other)] {
+    number(out, ",\"duration_ms\":", duration_ms);
+    number(out, ",\"active_ms\":", active_ms);
+    number(out, ",\"active_seconds\":", active_seconds);
+    number(out, ",\"billable_cpu_ns\":", billable_ns);
+    number(out, ",\"waived_cpu_ns\":", waived_ns);
+    number(out, ",\"memory_byte_ms\":", memory_byte_ms);
+    number(out, ",\"peak_cpu_ns\":", peak_ns);
+    let optional =
+        [(",\"1xx\":", r1xx), (",\"3xx\":", r3xx), (",\"other\":", other), (",\"refused\":", refused)];
+    for (name, value) in optional {
         if value != 0 {
             number(out, name, value);
         }
@@ -183,6 +212,8 @@ struct Header {
     /// the table whose accounts these are
     table: [u64; 2],
     records: u32,
+    /// which of the logs of its zone this is: where the accounts keep its peaks
+    log: u32,
     retired: AtomicU32,
     /// of its log, as [`name_of`]
     name: AtomicU64,
@@ -221,6 +252,8 @@ struct Counted {
     /// where it ends in the text
     end: AtomicU32,
     reading: [AtomicU64; FIELDS],
+    /// the peak that it tells
+    peak_ns: AtomicU64,
 }
 
 /// What has been written of an account. All zero: nothing.
@@ -262,7 +295,8 @@ unsafe impl Send for Ledger {}
 unsafe impl Sync for Ledger {}
 
 impl Ledger {
-    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written.
+    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written. `log` is the number
+    /// that no other log has that tells of these accounts, below [`LOGS`].
     ///
     /// # Errors
     /// [`Error::TooSmall`] if the region has less than [`region_bytes`] of the zone.
@@ -274,6 +308,7 @@ impl Ledger {
         base: NonNull<u8>,
         bytes: usize,
         table: &Table,
+        log: usize,
         now_ms: u64,
     ) -> Result<Ledger, Error> {
         let records = table.fill().capacity + 1;
@@ -289,10 +324,14 @@ impl Ledger {
             (&raw mut (*header).layout).write(LAYOUT);
             (&raw mut (*header).table).write(table.id());
             (&raw mut (*header).records).write(records);
+            (&raw mut (*header).log).write(log as u32);
         }
         ledger.header().done_ms.store(now_ms, Relaxed);
         for slot in table.slots() {
-            ledger.set_baseline(slot, Reading::of(table.account(slot)), now_ms);
+            let account = table.account(slot);
+            ledger.set_baseline(slot, Reading::of(account), now_ms);
+            // of a log that had this number before
+            account.measures().forget_peak(log, account.measures().peak_of_log(log));
         }
         Ok(ledger)
     }
@@ -348,6 +387,11 @@ impl Ledger {
     /// It belongs to this log from now on.
     pub fn set_name(&self, name: u64) {
         self.header().name.store(name, Relaxed);
+    }
+
+    /// Which of the logs of its zone it belongs to, as [`Ledger::create`] was told.
+    pub fn log(&self) -> usize {
+        self.header().log as usize
     }
 
     /// Whether two views are of the same ledger.
@@ -500,12 +544,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Those of the file: it is to be tried again later.
-    pub fn resolve(&self, files: &mut [&mut dyn Append]) -> io::Result<()> {
+    pub fn resolve(&self, table: &Table, files: &mut [&mut dyn Append]) -> io::Result<()> {
         let journal = self.journal();
         match journal.state.load(Acquire) {
             state::WRITING | state::TORN => {}
             state::WRITTEN => {
-                self.apply();
+                self.apply(table);
                 return Ok(());
             }
             _ => return Ok(()),
@@ -528,7 +572,7 @@ impl Ledger {
             }
         }
         let (Found::AtEnd(there) | Found::Within(there)) = found;
-        self.settle(there);
+        self.settle(table, there);
         Ok(())
     }
 
@@ -611,25 +655,29 @@ impl Ledger {
     }
 
     /// Of the batch in the journal, so many bytes are in the file for good.
-    fn settle(&self, bytes: usize) {
+    fn settle(&self, table: &Table, bytes: usize) {
         let journal = self.journal();
         step();
         // in one store: a line is written if it ends before
         journal.text_bytes.store(bytes as u32, Relaxed);
         step();
         journal.state.store(state::WRITTEN, Release);
-        self.apply();
+        self.apply(table);
     }
 
-    /// What the lines of the batch tell is what has been written. Can be repeated.
-    fn apply(&self) {
+    /// What the lines of the batch tell is what has been written. Can be repeated: a peak is forgotten only as long as it is the
+    /// one that was written, so the worst is that it is written again.
+    fn apply(&self, table: &Table) {
         let journal = self.journal();
         let bytes = journal.text_bytes.load(Relaxed);
         let end_ms = journal.end_ms.load(Relaxed);
         let lines = (journal.lines.load(Relaxed) as usize).min(BATCH_LINES);
         for counted in &journal.counted[..lines] {
             if counted.end.load(Relaxed) <= bytes {
-                self.set_baseline(Slot(counted.slot.load(Relaxed)), load(&counted.reading), end_ms);
+                let slot = Slot(counted.slot.load(Relaxed));
+                self.set_baseline(slot, load(&counted.reading), end_ms);
+                step();
+                table.account(slot).measures().forget_peak(self.log(), counted.peak_ns.load(Relaxed));
             }
         }
         step();
@@ -637,17 +685,26 @@ impl Ledger {
     }
 
     /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`] must have been
-    /// successful.
+    /// successful. `now_ms` is the time of the accounts.
     ///
     /// # Errors
     /// Those of the file. What has not been written is in the next part.
-    pub fn write_part(&self, table: &Table, part: &Part, file: &mut dyn Append) -> io::Result<Written> {
+    pub fn write_part(
+        &self,
+        table: &Table,
+        now_ms: u64,
+        part: &Part,
+        file: &mut dyn Append,
+    ) -> io::Result<Written> {
         let mut batch = Batch::default();
         let mut written = Written::default();
         let done_ms = self.header().done_ms.load(Relaxed);
         for slot in table.slots() {
             let baseline = self.baseline(slot);
-            let reading = Reading::of(table.account(slot));
+            table.refresh(slot, now_ms);
+            let account = table.account(slot);
+            let reading = Reading::of(account);
+            let peak_ns = account.measures().peak_of_log(self.log());
             let counted = reading.since(&load(&baseline.reading));
             if counted.is_nothing() {
                 continue;
@@ -655,18 +712,18 @@ impl Ledger {
             let start_ms = baseline.end_ms.load(Relaxed).max(done_ms);
             let interval_ms = part.end_ms.saturating_sub(start_ms).max(1);
             let before = batch.text.len();
-            push_line(&mut batch.text, part, interval_ms, table.key(slot), &counted);
+            push_line(&mut batch.text, part, interval_ms, table.key(slot), &counted, peak_ns);
             if batch.text.len() > part.batch_bytes && before > 0 {
                 let line = batch.text.split_off(before);
-                self.write_batch(&mut batch, part, file, &mut written)?;
+                self.write_batch(table, &mut batch, part, file, &mut written)?;
                 batch.text = line;
             }
-            batch.lines.push((slot, batch.text.len(), reading));
+            batch.lines.push(Line { slot, end: batch.text.len(), reading, peak_ns });
             if batch.lines.len() == BATCH_LINES {
-                self.write_batch(&mut batch, part, file, &mut written)?;
+                self.write_batch(table, &mut batch, part, file, &mut written)?;
             }
         }
-        self.write_batch(&mut batch, part, file, &mut written)?;
+        self.write_batch(table, &mut batch, part, file, &mut written)?;
         step();
         self.header().done_ms.store(part.end_ms, Relaxed);
         Ok(written)
@@ -674,6 +731,7 @@ impl Ledger {
 
     fn write_batch(
         &self,
+        table: &Table,
         batch: &mut Batch,
         part: &Part,
         file: &mut dyn Append,
@@ -689,10 +747,11 @@ impl Ledger {
         }
         let about = file.about()?;
         let journal = self.journal();
-        for (counted, (slot, end, reading)) in journal.counted.iter().zip(lines) {
-            counted.slot.store(slot.0, Relaxed);
-            counted.end.store(*end as u32, Relaxed);
-            store(&counted.reading, reading);
+        for (counted, line) in journal.counted.iter().zip(lines) {
+            counted.slot.store(line.slot.0, Relaxed);
+            counted.end.store(line.end as u32, Relaxed);
+            store(&counted.reading, &line.reading);
+            counted.peak_ns.store(line.peak_ns, Relaxed);
         }
         step();
         // SAFETY: the text fits, and only the one writer touches it.
@@ -706,7 +765,7 @@ impl Ledger {
         step();
         journal.state.store(state::WRITING, Release);
         self.write(text, 0, file)?;
-        self.settle(text.len());
+        self.settle(table, text.len());
         written.lines += lines.len() as u64;
         written.bytes += text.len() as u64;
         batch.text.clear();
@@ -744,8 +803,17 @@ impl Ledger {
 #[derive(Default)]
 struct Batch {
     text: Vec<u8>,
-    /// of each line: its account, where it ends, and what it makes known
-    lines: Vec<(Slot, usize, Reading)>,
+    lines: Vec<Line>,
+}
+
+/// A line of a [`Batch`].
+struct Line {
+    slot: Slot,
+    /// where it ends in the text
+    end: usize,
+    /// what it makes known
+    reading: Reading,
+    peak_ns: u64,
 }
 
 fn find(region: &[u8], text: &[u8]) -> Option<usize> {
@@ -916,7 +984,7 @@ mod tests {
         let (accounts, region) = (Region::new(ZONE_BYTES), zeroed_region(region_bytes(ZONE_BYTES)));
         let table = accounts.table().unwrap();
         // SAFETY: the region is aligned, zero and ours; it lives as long as the zone.
-        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &table, 1000) }.unwrap();
+        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &table, 0, 1000) }.unwrap();
         Zone { table, ledger, parts: Cell::new(0), _regions: [accounts, region] }
     }
 
@@ -932,6 +1000,17 @@ mod tests {
                 response_bytes: n,
                 cpu_ns: n,
             });
+            let measures = account.measures();
+            let [duration_ns, active_ms, .., memory_byte_ms] = measures.counters();
+            // parts of a millisecond
+            duration_ns.fetch_add(n * 300_007, Relaxed);
+            active_ms.fetch_add(n, Relaxed);
+            memory_byte_ms.fetch_add(5 * n, Relaxed);
+            measures.judge(n, n);
+            measures.judge(n / 2, n);
+            if n % 5 == 0 {
+                account.count_refused(n % 2 == 0);
+            }
         }
 
         fn part(&self, batch_bytes: usize) -> Part {
@@ -944,13 +1023,15 @@ mod tests {
             let mut files: Vec<Open> = disks.iter().map(|disk| Open(disk)).collect();
             let mut all: Vec<&mut dyn Append> =
                 files.iter_mut().map(|file| file as &mut dyn Append).collect();
-            self.ledger.resolve(&mut all)?;
-            self.ledger.write_part(&self.table, &self.part(batch_bytes), all.pop().unwrap())
+            self.ledger.resolve(&self.table, &mut all)?;
+            self.ledger.write_part(&self.table, 0, &self.part(batch_bytes), all.pop().unwrap())
         }
 
-        /// All lines of these files, one after the other, are whole, and their sums are the counters.
+        /// All lines of these files, one after the other, are whole, their sums are the counters, and the highest of their peaks
+        /// is the highest there was.
         fn check(&self, disks: &[&RefCell<Disk>]) -> Result<(), String> {
             let mut sums: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            let mut peaks: BTreeMap<String, u64> = BTreeMap::new();
             let mut seen = BTreeSet::new();
             for disk in disks {
                 let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
@@ -963,6 +1044,8 @@ mod tests {
                     if !seen.insert((line["time"].to_string(), key.clone())) {
                         return Err(format!("written twice: {line}"));
                     }
+                    let peak = peaks.entry(key.clone()).or_default();
+                    *peak = line["peak_cpu_ns"].as_u64().unwrap().max(*peak);
                     let sums = sums.entry(key).or_insert(vec![0; NAMES.len()]);
                     for (sum, name) in sums.iter_mut().zip(NAMES) {
                         *sum += line.get(name).map_or(0, |value| value.as_u64().unwrap());
@@ -970,15 +1053,24 @@ mod tests {
                 }
             }
             let mut counters = BTreeMap::new();
+            let mut highest = BTreeMap::new();
             for slot in self.table.slots() {
-                let Reading(fields) = Reading::of(self.table.account(slot));
-                let requests = fields[4..].iter().sum();
+                let account = self.table.account(slot);
+                let Reading(fields) = Reading::of(account);
+                let requests = fields[USAGE..USAGE + RESPONSES].iter().sum();
                 if requests > 0 {
                     let key = key::display(self.table.key(slot)).into_owned();
+                    highest.insert(key.clone(), account.measures().read().peak_cpu_ns);
                     counters.insert(key, [&[requests], &fields[..]].concat());
                 }
             }
-            if sums == counters { Ok(()) } else { Err(format!("lines {sums:?}\ncounters {counters:?}")) }
+            if sums != counters {
+                Err(format!("lines {sums:?}\ncounters {counters:?}"))
+            } else if peaks != highest {
+                Err(format!("peaks {peaks:?}, highest {highest:?}"))
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -994,6 +1086,13 @@ mod tests {
         "4xx",
         "5xx",
         "other",
+        "duration_ms",
+        "active_ms",
+        "active_seconds",
+        "billable_cpu_ns",
+        "waived_cpu_ns",
+        "memory_byte_ms",
+        "refused",
     ];
 
     #[test]
@@ -1005,7 +1104,9 @@ mod tests {
         assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 1);
         let expected = concat!(
             r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\n","requests":2,"#,
-            r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0}"#,
+            r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0,"#,
+            r#""duration_ms":181,"active_ms":604,"active_seconds":2,"billable_cpu_ns":604,"waived_cpu_ns":302,"#,
+            r#""memory_byte_ms":3020,"peak_cpu_ns":404}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(disk.borrow().bytes.clone()).unwrap(), expected);
@@ -1015,8 +1116,56 @@ mod tests {
         zone.count(b"b", 0);
         zone.write(BATCH_BYTES, &[&disk]).unwrap();
         let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
-        assert!(text.ends_with("\"2xx\":0,\"4xx\":0,\"5xx\":0,\"1xx\":1,\"3xx\":1,\"other\":1}\n"), "{text}");
+        assert!(text.contains(r#""2xx":0,"4xx":0,"5xx":0,"duration_ms":"#), "{text}");
+        assert!(text.ends_with("\"peak_cpu_ns\":304,\"1xx\":1,\"3xx\":1,\"other\":1}\n"), "{text}");
+        // so are refusals, but for those that only would have been
+        zone.count(b"b", 505);
+        zone.count(b"b", 500);
+        zone.write(BATCH_BYTES, &[&disk]).unwrap();
+        let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+        assert!(text.ends_with("\"peak_cpu_ns\":505,\"refused\":1}\n"), "{text}");
         zone.check(&[&disk]).unwrap();
+    }
+
+    #[test]
+    fn each_log_of_a_zone_tells_the_peaks_of_its_own_intervals() {
+        let zone = new_zone();
+        let region = zeroed_region(region_bytes(ZONE_BYTES));
+        zone.count(b"a", 9000);
+        // SAFETY: the region is aligned, zero and ours.
+        let other = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 1, 0) }.unwrap();
+        assert_eq!((zone.ledger.log(), other.log()), (0, 1));
+        let peaks = |ledger: &Ledger| {
+            let disk = new_disk(1);
+            ledger.write_part(&zone.table, 0, &zone.part(BATCH_BYTES), &mut Open(&disk)).unwrap();
+            let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
+            let line: Value = serde_json::from_str(&text).unwrap();
+            line["peak_cpu_ns"].as_u64().unwrap()
+        };
+        zone.count(b"a", 200);
+        assert_eq!(peaks(&zone.ledger), 9000);
+        zone.count(b"a", 70);
+        zone.count(b"a", 50);
+        assert_eq!(peaks(&zone.ledger), 70);
+        // what was before it is not in it
+        assert_eq!(peaks(&other), 200);
+        zone.count(b"a", 20);
+        assert_eq!((peaks(&zone.ledger), peaks(&other)), (20, 20));
+        assert_eq!(zone.table.account(zone.table.find(b"a").unwrap()).measures().read().peak_cpu_ns, 9000);
+    }
+
+    #[test]
+    fn the_journal_has_room_for_as_many_lines_as_fit_into_a_batch() {
+        let zone = new_zone();
+        let disk = new_disk(1);
+        zone.table
+            .account(zone.table.find_or_insert(b"", &mut Spare::default()).slot)
+            .add(0, &Usage { wakeups: 1, ..Usage::default() });
+        let part = Part::new("2026-01-31T12:00:00.000Z", 1001, "", "a", BATCH_BYTES);
+        let written = zone.ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap();
+        assert_eq!(written.lines, 1);
+        let shortest = written.bytes as usize;
+        assert!((BATCH_LINES * shortest).abs_diff(BATCH_BYTES) < shortest, "{shortest}");
     }
 
     #[test]
@@ -1041,13 +1190,13 @@ mod tests {
         zone.count(b"a", 5);
         let region = zeroed_region(region_bytes(ZONE_BYTES));
         // SAFETY: the region is aligned, zero and ours.
-        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 0) }.unwrap();
+        let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 1, 0) }.unwrap();
         let disk = new_disk(1);
         let part = zone.part(BATCH_BYTES);
-        assert_eq!(ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().lines, 0);
+        assert_eq!(ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap().lines, 0);
         zone.count(b"a", 7);
         let part = zone.part(BATCH_BYTES);
-        ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap();
+        ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap();
         let text = String::from_utf8(disk.borrow().bytes.clone()).unwrap();
         assert!(text.contains("\"requests\":1,\"cpu_ns\":7,"), "{text}");
     }
@@ -1065,14 +1214,14 @@ mod tests {
         assert_eq!(open(&one.table, 1000).err(), Some(Error::Foreign));
         let region = zeroed_region(1000);
         // SAFETY: the region is aligned, zero and ours.
-        let small = unsafe { Ledger::create(region.base(), region.bytes(), &one.table, 0) };
+        let small = unsafe { Ledger::create(region.base(), region.bytes(), &one.table, 0, 0) };
         assert_eq!(small.err(), Some(Error::TooSmall));
     }
 
     #[test]
     fn what_a_log_takes_is_in_the_readme() {
-        assert_eq!(BASELINE_BYTES, 88);
-        assert_eq!(size_of::<Header>() / 1000, 103);
+        assert_eq!(BASELINE_BYTES, 144);
+        assert_eq!(size_of::<Header>().div_ceil(1000), 100);
     }
 
     #[test]
@@ -1086,10 +1235,10 @@ mod tests {
             let disk = new_disk(2);
             let region = zeroed_region(region_bytes(ZONE_BYTES));
             // SAFETY: the region is aligned, zero and ours.
-            let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 0) }.unwrap();
+            let ledger = unsafe { Ledger::create(region.base(), region.bytes(), &zone.table, 1, 0) }.unwrap();
             zone.count(b"key19", 200);
             let part = zone.part(BATCH_BYTES);
-            ledger.write_part(&zone.table, &part, &mut Open(&disk)).unwrap().bytes as usize
+            ledger.write_part(&zone.table, 0, &part, &mut Open(&disk)).unwrap().bytes as usize
         };
         zone.write(BATCH_BYTES, &[&disk]).unwrap();
         assert_eq!(disk.borrow().writes, 1);

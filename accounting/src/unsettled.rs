@@ -3,9 +3,13 @@
 //! An atomic addition takes as long as some twenty plain ones, and a request needs more than a dozen. So what the requests of
 //! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
 
-use crate::account::{Classes, Count, Usage, cpu_bucket};
+use crate::account::{Classes, Count, Settlement, Usage, cpu_bucket};
 use crate::limit::{DRY_RUN, Share};
+use crate::measures::{Held, Span};
 use crate::table::{Slot, Table};
+
+/// A millisecond in nanoseconds.
+const MS: u64 = 1_000_000;
 
 /// Accounts that are summed up at the same time. A worker that serves more of them in one turn adds more often.
 const PLACES: usize = 16;
@@ -24,6 +28,24 @@ struct Sums {
     /// and those of the same bucket of CPU, which changes more often
     bucket: u8,
     in_bucket: u64,
+    held: Held,
+    /// when requests that were never known to be in flight were, in nanoseconds; the second is 0 if none was
+    span: (u64, u64),
+    /// this millisecond of this account is known to be active: its start in nanoseconds
+    known: (Slot, u64),
+}
+
+/// A request that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// what is new of it
+    pub usage: Usage,
+    /// where it belongs
+    pub classes: Classes,
+    /// nanoseconds of CPU of the whole request
+    pub cpu_ns: u64,
+    /// its time, but for what it was in flight, as [`crate::in_flight::InFlight`] knows it
+    pub span: Span,
 }
 
 /// One worker's sums for the accounts of one table.
@@ -31,6 +53,8 @@ struct Sums {
 pub struct Unsettled {
     /// which places hold something, as bits
     used: u32,
+    /// what was less than a byte for a millisecond, whosoever it was
+    carry: u64,
     // an account has one place, and shares it with others
     places: [Sums; PLACES],
 }
@@ -38,27 +62,27 @@ pub struct Unsettled {
 impl Unsettled {
     /// The sums for this account.
     #[inline]
-    fn sums(&mut self, table: &Table, now_ms: u64, slot: Slot) -> &mut Sums {
+    fn sums(&mut self, table: &Table, now_ns: u64, slot: Slot) -> &mut Sums {
         let at = slot.index() % PLACES;
         let sums = &mut self.places[at];
         if sums.slot != Some(slot) {
-            sums.settle(table, now_ms);
+            sums.settle(table, now_ns, &mut self.carry);
             sums.slot = Some(slot);
             self.used |= 1 << at;
         }
         sums
     }
 
-    /// A request has used this. `now_ms` is a monotonic clock's that all workers share.
+    /// A request has used this. `now_ns` is the time of the clock that all workers share, in nanoseconds.
     #[inline]
-    pub fn add(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, usage: &Usage) {
-        self.sums(table, now_ms, slot).add(share, usage);
+    pub fn add(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, usage: &Usage) {
+        self.sums(table, now_ns, slot).add(share, usage);
     }
 
     /// What came after a request's log line has used `ns` nanoseconds of CPU.
     #[inline]
-    pub fn charge(&mut self, table: &Table, now_ms: u64, slot: Slot, share: Share, ns: u64) {
-        let sums = self.sums(table, now_ms, slot);
+    pub fn charge(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ns: u64) {
+        let sums = self.sums(table, now_ns, slot);
         sums.usage.cpu_ns += ns;
         sums.set_apart(share, ns);
     }
@@ -73,20 +97,18 @@ impl Unsettled {
         sums.usage.cpu_ns.saturating_sub(sums.refused_ns.iter().sum())
     }
 
-    /// A request has ended, of these classes, that took `cpu_ns` nanoseconds of CPU; `usage` is what is new.
-    #[allow(clippy::too_many_arguments)]
+    /// Requests in flight have held this since it was last told.
     #[inline]
-    pub fn finish(
-        &mut self,
-        table: &Table,
-        now_ms: u64,
-        slot: Slot,
-        share: Share,
-        usage: &Usage,
-        classes: Classes,
-        cpu_ns: u64,
-    ) {
-        let sums = self.sums(table, now_ms, slot);
+    pub fn hold(&mut self, table: &Table, now_ns: u64, slot: Slot, held: &Held) {
+        let sums = self.sums(table, now_ns, slot);
+        sums.held = sums.held.plus(held);
+    }
+
+    /// A request has ended.
+    #[inline]
+    pub fn finish(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ended: &Ended) {
+        let sums = self.sums(table, now_ns, slot);
+        let &Ended { ref usage, classes, cpu_ns, ref span } = ended;
         sums.add(share, usage);
         if sums.classes != classes {
             sums.settle_ended(table, slot);
@@ -100,15 +122,19 @@ impl Unsettled {
         sums.in_bucket += 1;
         sums.ended.requests += 1;
         sums.ended.cpu_ns += cpu_ns;
+        if span.to_ns > span.from_ns {
+            sums.held = sums.held.plus(&span.held());
+            sums.extend(table, slot, span);
+        }
     }
 
     /// Adds all sums to their accounts.
     #[inline]
-    pub fn settle(&mut self, table: &Table, now_ms: u64) {
+    pub fn settle(&mut self, table: &Table, now_ns: u64) {
         while self.used != 0 {
             let at = self.used.trailing_zeros() as usize;
             self.used &= self.used - 1;
-            self.places[at].settle(table, now_ms);
+            self.places[at].settle(table, now_ns, &mut self.carry);
         }
     }
 }
@@ -130,13 +156,47 @@ impl Sums {
         }
     }
 
+    /// One of the requests was in flight in this time.
+    #[inline]
+    fn extend(&mut self, table: &Table, slot: Slot, span: &Span) {
+        if span.from_ns > self.span.1 + MS {
+            self.cover(table, slot);
+            self.span = (span.from_ns, span.to_ns);
+        } else {
+            // less than a millisecond after the one before: there is no other one between the two
+            self.span = (self.span.0.min(span.from_ns), span.to_ns);
+        }
+    }
+
+    /// Counts the milliseconds of the span.
     #[cold]
     #[inline(never)]
-    fn settle(&mut self, table: &Table, now_ms: u64) {
+    fn cover(&mut self, table: &Table, slot: Slot) {
+        let (from_ns, to_ns) = core::mem::take(&mut self.span);
+        if to_ns != 0 {
+            table.account(slot).cover(table, from_ns, to_ns);
+            self.known = (slot, to_ns / MS * MS);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
         if let Some(slot) = self.slot {
-            let (usage, refused_ns) =
-                (core::mem::take(&mut self.usage), core::mem::take(&mut self.refused_ns));
-            table.account(slot).add_shares(now_ms, &usage, &refused_ns);
+            let held = core::mem::take(&mut self.held);
+            let settlement = Settlement {
+                usage: core::mem::take(&mut self.usage),
+                refused_ns: core::mem::take(&mut self.refused_ns),
+                duration_ns: held.duration_ns,
+                memory_byte_ms: held.memory.byte_ms(carry),
+            };
+            table.account(slot).settle(table, now_ns / MS, &settlement);
+            let (from_ns, to_ns) = self.span;
+            if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
+                self.span = (0, 0);
+            } else {
+                self.cover(table, slot);
+            }
             self.settle_ended(table, slot);
             self.settle_bucket(table, slot);
             self.slot = None;
@@ -183,6 +243,10 @@ mod tests {
         prop_oneof![4 => Just(Share::Used), 1 => Just(Share::Refused), 1 => Just(Share::RefusedDryRun)]
     }
 
+    fn ended(usage: Usage, outcome: &Outcome) -> Ended {
+        Ended { usage, classes: outcome.classes(), cpu_ns: outcome.cpu_ns, span: Span::default() }
+    }
+
     proptest! {
         #![proptest_config(cases())]
 
@@ -205,22 +269,22 @@ mod tests {
                 match step {
                     Step::Add(at, n, share) => {
                         let usage = Usage { cpu_ns: n / 2, wakeups: 1, sent_bytes: n + 1, received_bytes: n + 2 };
-                        unsettled.add(&table, 5_000, slots[at], share, &usage);
-                        unsettled.charge(&table, 5_000, slots[at], share, n);
+                        unsettled.add(&table, 5_000 * MS, slots[at], share, &usage);
+                        unsettled.charge(&table, 5_000 * MS, slots[at], share, n);
                         let (sum, _, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&Usage { cpu_ns: n / 2 + n, ..usage });
                         by_share[share as usize] += n / 2 + n;
                     }
                     Step::Finish(at, outcome, share) => {
                         let usage = Usage { cpu_ns: 1, ..Usage::default() };
-                        unsettled.finish(&table, 5_000, slots[at], share, &usage, outcome.classes(), outcome.cpu_ns);
+                        unsettled.finish(&table, 5_000 * MS, slots[at], share, &ended(usage, &outcome));
                         let (sum, count, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&usage);
                         by_share[share as usize] += 1;
                         count.requests += 1;
                         count.cpu_ns += outcome.cpu_ns;
                     }
-                    Step::Settle => unsettled.settle(&table, 5_000),
+                    Step::Settle => unsettled.settle(&table, 5_000 * MS),
                 }
             }
             for (at, &slot) in slots.iter().enumerate() {
@@ -229,7 +293,7 @@ mod tests {
                 let refused_ns = table.account(slot).refused().map(|count| count.cpu_ns).iter().sum::<u64>();
                 prop_assert_eq!(cpu_ns - refused_ns + unsettled.used_ns(slot), all);
             }
-            unsettled.settle(&table, 5_000);
+            unsettled.settle(&table, 5_000 * MS);
             for (at, slot) in slots.into_iter().enumerate() {
                 let (usage, count, by_share) = expected.remove(&at).unwrap_or_default();
                 let snapshot = table.account(slot).snapshot(5_000, 0);
@@ -256,12 +320,65 @@ mod tests {
                 response_bytes: 1,
                 cpu_ns: 1,
             };
-            let (usage, classes) = (Usage::default(), outcome.classes());
-            unsettled.finish(&table, 0, slot, Share::Used, &usage, classes, outcome.cpu_ns);
+            unsettled.finish(&table, 0, slot, Share::Used, &ended(Usage::default(), &outcome));
         }
         assert_eq!(table.account(slot).snapshot(0, 0).responses, [0, 2, 0, 1, 0], "the last one not yet");
         unsettled.settle(&table, 0);
         unsettled.settle(&table, 0);
         assert_eq!(table.account(slot).snapshot(0, 0).responses, [0, 3, 0, 1, 0]);
+    }
+
+    #[test]
+    fn the_time_of_requests_that_ended_is_in_their_account_when_a_turn_ends() {
+        let region = Region::new(64 * 1024);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"a", &mut Spare::default()).slot;
+        let outcome = Outcome {
+            status: 200,
+            cache: crate::account::CacheStatus::None,
+            connection_order: 1,
+            response_bytes: 1,
+            cpu_ns: 1,
+        };
+        let mut unsettled = Unsettled::default();
+        let mut finish = |from_us: u64, to_us: u64| {
+            let span = Span { from_ns: from_us * 1_000, to_ns: to_us * 1_000, bytes: 4_096 };
+            unsettled.finish(
+                &table,
+                span.to_ns,
+                slot,
+                Share::Used,
+                &Ended { span, ..ended(Usage::default(), &outcome) },
+            );
+            unsettled.settle(&table, span.to_ns);
+            table.account(slot).measures().read()
+        };
+        let measures = finish(5_000_100, 5_000_300);
+        assert_eq!((measures.duration_ns, measures.active_ms), (200_000, 1));
+        assert_eq!(measures.memory_byte_ms, 4_096 / 5);
+        assert_eq!(finish(5_000_400, 5_000_900).active_ms, 1, "the same millisecond");
+        assert_eq!(finish(5_000_900, 5_001_100).active_ms, 2);
+        assert_eq!(finish(5_003_500, 5_005_500).active_ms, 5);
+        assert_eq!(finish(5_002_999, 5_004_000).active_ms, 6, "one began before");
+        assert_eq!(finish(5_004_000, 5_004_000).duration_ns, 3_901_000, "no time at all");
+    }
+
+    #[test]
+    fn spans_of_one_turn_are_one_if_there_is_no_millisecond_between_them() {
+        let region = Region::new(64 * 1024);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"a", &mut Spare::default()).slot;
+        let mut unsettled = Unsettled::default();
+        for (from_us, to_us) in [(10_000, 10_100), (11_099, 11_200), (15_000, 15_001), (14_000, 15_900)] {
+            let ended = Ended {
+                usage: Usage::default(),
+                classes: Classes::default(),
+                cpu_ns: 0,
+                span: Span { from_ns: from_us * 1_000, to_ns: to_us * 1_000, bytes: 0 },
+            };
+            unsettled.finish(&table, 0, slot, Share::Used, &ended);
+        }
+        unsettled.settle(&table, 16 * MS);
+        assert_eq!(table.account(slot).measures().read().active_ms, 4, "10, 11, 14 and 15");
     }
 }

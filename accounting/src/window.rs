@@ -1,5 +1,6 @@
 //! CPU over the last seconds, kept in rings of time buckets that writers of all workers share without a lock.
 
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Low bits of a bucket hold nanoseconds (up to 4.8 hours of CPU in one bucket), the others the round of the ring
@@ -45,20 +46,23 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
     }
 
     /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time. `buckets` is at most
-    /// `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing.
-    pub fn cores(&self, now_ms: u64, buckets: u64) -> f64 {
+    /// `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing. `open` is not in the ring yet.
+    pub fn cores(&self, now_ms: u64, buckets: u64, open: Over) -> f64 {
         let buckets = buckets.min(N as u64 - 1);
-        let mut sum_ns = 0;
-        for back in 0..=buckets {
-            let Some(at_ms) = now_ms.checked_sub(back * MS) else { break };
-            let (cell, round) = self.cell(at_ms);
+        let sum_ns = self.sum_ns(now_ms / MS, 0..=buckets, open);
+        cores(sum_ns, buckets * MS + now_ms % MS)
+    }
+
+    /// CPU in nanoseconds of buckets that lie so far back from this one. `open` is not in the ring yet.
+    fn sum_ns(&self, bucket: u64, back: RangeInclusive<u64>, open: Over) -> u64 {
+        let open_back = bucket.checked_sub(open.second * 1000 / MS);
+        let open_ns = if open_back.is_some_and(|at| back.contains(&at)) { open.ns } else { 0 };
+        let of = |bucket: u64| {
+            let (cell, round) = self.cell(bucket * MS);
             let value = cell.load(Relaxed);
-            if value >> NS_BITS == round {
-                sum_ns += value & NS_MASK;
-            }
-        }
-        let span_ms = buckets * MS + now_ms % MS;
-        if span_ms == 0 { 0.0 } else { sum_ns as f64 / (span_ms as f64 * 1e6) }
+            if value >> NS_BITS == round { value & NS_MASK } else { 0 }
+        };
+        open_ns + back.filter_map(|back| bucket.checked_sub(back)).map(of).sum::<u64>()
     }
 
     #[inline]
@@ -69,13 +73,114 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
     }
 }
 
+fn cores(ns: u64, span_ms: u64) -> f64 {
+    if span_ms == 0 { 0.0 } else { ns as f64 / (span_ms as f64 * 1e6) }
+}
+
+/// CPU of a second.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// which one: time / 1 s
+    pub second: u64,
+    /// nanoseconds of CPU
+    pub ns: u64,
+}
+
+/// By how many seconds a worker's time may be late and still be known to be late.
+const MAX_LATE: u64 = 64;
+
+/// The CPU of the running second, shared by all workers: the number of the second above, nanoseconds below. All zero is one
+/// that was never used.
+///
+/// Who adds in a later second takes the one before out by a compare-and-swap, and only they: so each nanosecond that is added
+/// is in exactly one second that was taken out, or still here. Who is late adds to the second that is running.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Second(AtomicU64);
+
+impl Second {
+    /// Adds `ns` nanoseconds of CPU in this second. Returns another one that is over now, to be judged by the caller.
+    #[inline]
+    #[must_use]
+    pub fn add(&self, second: u64, ns: u64) -> Option<Over> {
+        let old = self.0.load(Relaxed);
+        if old >> NS_BITS == second & ROUND_MASK && old & NS_MASK < AMPLE && ns < AMPLE {
+            // if a second ends right here, this is a part of the next one
+            self.0.fetch_add(ns, Relaxed);
+            return None;
+        }
+        self.advance(second, ns)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn advance(&self, second: u64, ns: u64) -> Option<Over> {
+        let (ns, mut excess_ns) = (ns & NS_MASK, ns & !NS_MASK);
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let (sum_ns, ahead) = (old & NS_MASK, ahead(old, second));
+            let (new, over) = if ahead == 0 && sum_ns + ns <= NS_MASK {
+                (old + ns, None)
+            } else {
+                // the very first one follows none
+                let over = Over { second: second.saturating_sub(ahead), ns: sum_ns };
+                ((second & ROUND_MASK) << NS_BITS | ns, (old != 0).then_some(over))
+            };
+            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+                // more than fits is judged at once: hours of CPU in one addition
+                Ok(_) if excess_ns != 0 => {
+                    excess_ns += over.map_or(0, |over| over.ns);
+                    return Some(Over { second, ns: excess_ns });
+                }
+                Ok(_) => return over,
+                Err(seen) => old = seen,
+            }
+        }
+    }
+
+    /// Takes out what was added in a second before this one.
+    #[must_use]
+    pub fn close(&self, second: u64) -> Option<Over> {
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let (sum_ns, ahead) = (old & NS_MASK, ahead(old, second));
+            if sum_ns == 0 || ahead == 0 {
+                return None;
+            }
+            match self.0.compare_exchange_weak(old, (second & ROUND_MASK) << NS_BITS, Relaxed, Relaxed) {
+                Ok(_) => return Some(Over { second: second.saturating_sub(ahead), ns: sum_ns }),
+                Err(seen) => old = seen,
+            }
+        }
+    }
+
+    /// Takes out all that is there: nobody adds any more, and nobody knows the time.
+    #[must_use]
+    pub fn take(&self) -> u64 {
+        self.0.fetch_and(!NS_MASK, Relaxed) & NS_MASK
+    }
+
+    /// What is there, as seen from this second.
+    pub fn read(&self, second: u64) -> Over {
+        let value = self.0.load(Relaxed);
+        Over { second: second.saturating_sub(ahead(value, second)), ns: value & NS_MASK }
+    }
+}
+
+/// By how many seconds this one is later than that of a cell; 0 too if it is earlier. A second without CPU is never later:
+/// it may have been left there 12 days ago, when its number was the same.
+fn ahead(cell: u64, second: u64) -> u64 {
+    let ahead = second.wrapping_sub(cell >> NS_BITS) & ROUND_MASK;
+    let late = ahead > ROUND_MASK - MAX_LATE && cell & NS_MASK != 0;
+    if late { 0 } else { ahead }
+}
+
 /// CPU of one account over the last 10 seconds, 1 minute and 5 minutes.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Windows {
-    // one bucket more than is read: see `Ring::cores`
-    seconds: Ring<12, 1_000>,
-    tens: Ring<32, 10_000>,
+    seconds: Ring<11, 1_000>,
+    tens: Ring<31, 10_000>,
 }
 
 /// CPU cores, as averages over windows.
@@ -90,20 +195,33 @@ pub struct Cores {
 }
 
 impl Windows {
-    /// Adds `ns` nanoseconds of CPU at the time `now_ms`, of a monotonic clock that all workers share.
-    #[inline]
-    pub fn add(&self, now_ms: u64, ns: u64) {
-        self.seconds.add(now_ms, ns);
-        self.tens.add(now_ms, ns);
+    /// Adds the CPU of a second that is over.
+    pub fn add(&self, over: Over) {
+        let at_ms = over.second * 1000;
+        self.seconds.add(at_ms, over.ns);
+        self.tens.add(at_ms, over.ns);
     }
 
-    /// The windows as seen at `now_ms`.
-    pub fn cores(&self, now_ms: u64) -> Cores {
+    /// The windows as seen at `now_ms`. `open` was not added yet.
+    pub fn cores(&self, now_ms: u64, open: Over) -> Cores {
         Cores {
-            ten_seconds: self.seconds.cores(now_ms, 10),
-            one_minute: self.tens.cores(now_ms, 6),
-            five_minutes: self.tens.cores(now_ms, 30),
+            ten_seconds: self.seconds.cores(now_ms, 10, open),
+            one_minute: self.tens.cores(now_ms, 6, open),
+            five_minutes: self.tens.cores(now_ms, 30, open),
         }
+    }
+
+    /// CPU cores over the last 6 seconds that are over.
+    pub fn six_seconds(&self, now_ms: u64, open: Over) -> f64 {
+        cores(self.seconds.sum_ns(now_ms / 1000, 1..=6, open), 6_000)
+    }
+
+    /// CPU cores over the last 60 seconds that are over, and up to 9 more, from where a whole ten of them begins.
+    pub fn sixty_seconds(&self, now_ms: u64, open: Over) -> f64 {
+        let second = now_ms / 1000;
+        // the running second is no part of it, and neither is what a worker that is ahead has closed of it
+        let open = if open.second < second { open } else { Over::default() };
+        cores(self.tens.sum_ns(second / 10, 0..=6, open), (60 + second % 10) * 1000)
     }
 }
 
@@ -116,20 +234,90 @@ mod tests {
     use super::*;
     use crate::testing::{cases, zeroed};
 
+    const NONE: Over = Over { second: 0, ns: 0 };
+
+    fn over(at_ms: u64, ns: u64) -> Over {
+        Over { second: at_ms / 1000, ns }
+    }
+
     #[test]
     fn an_untouched_window_is_empty_at_any_time() {
         let windows = zeroed::<Windows>();
         for now_ms in [0, 1, 999, 1_000, 10_000, 1 << 40, u64::MAX] {
-            assert_eq!(windows.cores(now_ms), Cores::default(), "{now_ms}");
+            assert_eq!(windows.cores(now_ms, NONE), Cores::default(), "{now_ms}");
         }
+    }
+
+    #[test]
+    fn a_second_that_is_over_is_taken_out_once() {
+        let cell = zeroed::<Second>();
+        let over = |second, ns| Some(Over { second, ns });
+        assert_eq!(cell.add(1 << 20, 5), None);
+        assert_eq!(cell.add(1 << 20, 6), None);
+        assert_eq!(cell.close(1 << 20), None, "it is not over");
+        assert_eq!(cell.read(1 << 20), Over { second: 1 << 20, ns: 11 });
+        assert_eq!(cell.add((1 << 20) + 1, 7), over(1 << 20, 11));
+        assert_eq!(cell.add((1 << 20) - 3, 1), None, "late, but not lost");
+        assert_eq!(cell.close((1 << 20) + 9), over((1 << 20) + 1, 8));
+        assert_eq!(cell.close((1 << 20) + 9), None);
+        assert_eq!(cell.add((1 << 20) + 9, 2), None);
+        assert_eq!((cell.take(), cell.take()), (2, 0));
+    }
+
+    #[test]
+    fn a_second_can_hold_hours_and_no_more() {
+        let cell = zeroed::<Second>();
+        assert_eq!(cell.add(70, NS_MASK), None);
+        assert_eq!(cell.add(70, 3), Some(Over { second: 70, ns: NS_MASK }));
+        let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.take();
+        assert_eq!(sum_ns, u64::MAX - 10 + 3);
+    }
+
+    #[test]
+    fn a_second_follows_another_after_any_time() {
+        for first in [0, 1, 63, 64, 65, ROUND_MASK - 1, ROUND_MASK, ROUND_MASK + 1, 1 << 33] {
+            for later in [1, 2, 63, 65, ROUND_MASK - MAX_LATE, ROUND_MASK + 2, (1 << 22) + 7] {
+                let cell = zeroed::<Second>();
+                assert_eq!(cell.add(first, 5), None);
+                let over = cell.add(first + later, 7);
+                assert_eq!(over.map(|over| over.ns), Some(5), "{first} {later}");
+                // without CPU even where its number was the same
+                assert_eq!(cell.close(first + later + 1).map(|over| over.ns), Some(7));
+                let second = first + later + ROUND_MASK - 5;
+                assert_eq!(cell.add(second, 9).map_or(0, |over| over.ns), 0);
+                assert_eq!(cell.read(second), Over { second, ns: 9 });
+            }
+        }
+    }
+
+    #[test]
+    fn each_nanosecond_is_in_one_second_between_threads() {
+        let cell = zeroed::<Second>();
+        let (threads, rounds) = if cfg!(miri) { (2, 20) } else { (4, 20_000) };
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (cell, taken) = (&cell, &taken);
+                scope.spawn(move || {
+                    for n in 0..rounds {
+                        // their clocks are apart, and one of them reads
+                        let second = 1_000_000 + n / 50 + thread % 3;
+                        let over = if thread == 3 { cell.close(second) } else { cell.add(second, 7) };
+                        taken.fetch_add(over.map_or(0, |over| over.ns), Relaxed);
+                    }
+                });
+            }
+        });
+        let adding = threads.min(3);
+        assert_eq!(taken.load(Relaxed) + cell.take(), adding * rounds * 7);
     }
 
     #[test]
     fn a_burst_leaves_each_window_after_its_length() {
         let windows = zeroed::<Windows>();
         let start_ms = 10_000_000;
-        windows.add(start_ms, 6_000_000_000);
-        let at = |ms: u64| windows.cores(start_ms + ms);
+        windows.add(over(start_ms, 6_000_000_000));
+        let at = |ms: u64| windows.cores(start_ms + ms, NONE);
         assert_eq!(at(0), Cores { ten_seconds: 0.6, one_minute: 0.1, five_minutes: 0.02 });
         assert!(at(10_999).ten_seconds > 0.5);
         assert_eq!(at(11_000).ten_seconds, 0.0);
@@ -143,8 +331,8 @@ mod tests {
     fn a_bucket_does_not_overflow_into_its_round() {
         let windows = zeroed::<Windows>();
         for ns in [u64::MAX, u64::MAX, NS_MASK, AMPLE, 1] {
-            windows.add(5_000_000, ns);
-            let cores = windows.cores(5_000_000).ten_seconds;
+            windows.add(over(5_000_000, ns));
+            let cores = windows.cores(5_000_000, NONE).ten_seconds;
             assert!((cores - NS_MASK as f64 / 1e10).abs() < 1.0, "{cores}");
         }
     }
@@ -157,7 +345,7 @@ mod tests {
         for rounds in 1..=MAX_ROUNDS_AHEAD {
             ring.add(now_ms - rounds * 12_000, 5);
         }
-        assert_eq!(ring.cores(now_ms, 10), 0.1);
+        assert_eq!(ring.cores(now_ms, 10, NONE), 0.1);
     }
 
     #[test]
@@ -166,7 +354,7 @@ mod tests {
         for second in 0..100 {
             ring.add(second * 1_000 + 500, 1_000_000_000);
             if second > 11 {
-                assert_eq!(ring.cores(second * 1_000 - 1, 10), 11.0 / 10.999);
+                assert_eq!(ring.cores(second * 1_000 - 1, 10, NONE), 11.0 / 10.999);
             }
         }
     }
@@ -181,7 +369,7 @@ mod tests {
                 // its own round comes again after 2^20 rounds, and a little before that it seems to be late
                 let now_ms = first_ms + later_ms + 20 * 12_000;
                 ring.add(now_ms, 1_000_000_000);
-                assert!(ring.cores(now_ms, 10) > 0.09, "{first_ms} {later_ms}");
+                assert!(ring.cores(now_ms, 10, NONE) > 0.09, "{first_ms} {later_ms}");
             }
         }
     }
@@ -192,7 +380,7 @@ mod tests {
             let ring = zeroed::<Ring<12, 1_000>>();
             let now_ms = (round + 1) * 12_000;
             ring.add(now_ms, 1_000_000_000);
-            assert_eq!(ring.cores(now_ms, 10), 0.1, "{round}");
+            assert_eq!(ring.cores(now_ms, 10, NONE), 0.1, "{round}");
         }
     }
 
@@ -215,7 +403,7 @@ mod tests {
         });
         let now_ms = clock_ms.load(Relaxed);
         assert_eq!(now_ms, 1_010_000);
-        assert_eq!(ring.cores(now_ms, 10), (threads * rounds * 1_000) as f64 / 1e10);
+        assert_eq!(ring.cores(now_ms, 10, NONE), (threads * rounds * 1_000) as f64 / 1e10);
     }
 
     proptest! {
@@ -232,9 +420,9 @@ mod tests {
             let mut now_ms = start_ms;
             while now_ms < start_ms + after_ms {
                 now_ms += step_ms;
-                windows.add(now_ms, (cores * step_ms as f64 * 1e6) as u64);
+                windows.add(over(now_ms, (cores * step_ms as f64 * 1e6) as u64));
             }
-            let seen = windows.cores(now_ms);
+            let seen = windows.cores(now_ms, NONE);
             // what an addition stands for may lie before the bucket that it fell into
             let near = |seen: f64, window_ms: f64| (seen / cores - 1.0).abs() <= step_ms as f64 / window_ms + 1e-3;
             if !cfg!(miri) {
@@ -253,14 +441,14 @@ mod tests {
             let mut log = Vec::new();
             for (gap_ms, ns) in adds {
                 now_ms += gap_ms;
-                windows.add(now_ms, ns);
+                windows.add(over(now_ms, ns));
                 log.push((now_ms, ns));
                 let expected = |buckets: u64, bucket_ms: u64| {
                     let first = (now_ms / bucket_ms).saturating_sub(buckets) * bucket_ms;
                     let sum: u64 = log.iter().filter(|(at_ms, _)| *at_ms >= first).map(|(_, ns)| ns).sum();
                     sum as f64 / ((buckets * bucket_ms + now_ms % bucket_ms) as f64 * 1e6)
                 };
-                prop_assert_eq!(windows.cores(now_ms), Cores {
+                prop_assert_eq!(windows.cores(now_ms, NONE), Cores {
                     ten_seconds: expected(10, 1_000),
                     one_minute: expected(6, 10_000),
                     five_minutes: expected(30, 10_000),

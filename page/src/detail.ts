@@ -1,8 +1,8 @@
 // One domain: what it costs, and what moves its CPU per request.
 
-import { BarChart, StackedChart } from "./charts.ts";
+import { BarChart, StackedChart, colour } from "./charts.ts";
 import { byId, element, setText } from "./dom.ts";
-import { bytes, count, duration, figure, visible } from "./format.ts";
+import { bytes, count, duration, figure, percent, visible } from "./format.ts";
 import { type Account, OVERFLOW, type Zone, buckets } from "./model.ts";
 import { type Figures } from "./rows.ts";
 
@@ -57,6 +57,100 @@ class MeansTable {
   }
 }
 
+/** Terms and their values; the list is made anew only if there are other terms. */
+function showTerms(list: HTMLElement, terms: [name: string, value: string, title?: string][]): void {
+  const names = terms.map(([name]) => name).join();
+  if (list.dataset.names !== names) {
+    list.dataset.names = names;
+    list.replaceChildren(...terms.map(([name, , title = ""]) => element("div", { title }, element("dt", { text: name }), element("dd"))));
+  }
+  terms.forEach(([, value], i) => setText(list.children[i]!.lastElementChild!, value));
+}
+
+/** What the domain is limited to, and how it keeps to that. */
+function showLimit(account: Account, of: (column: keyof Figures) => number): void {
+  const { limit } = account;
+  byId("limit").hidden = !limit;
+  if (!limit) return;
+  const use = of("use");
+  const told = limit.debt_ns > 0
+    ? `In debt: ${duration(limit.debt_ns)} of CPU, paid in ${duration(limit.debt_ns / limit.cores)}.`
+    : Number.isFinite(use) ? `${percent(use)} of ${figure(limit.cores)} cores used; no debt.` : "No debt.";
+  setText(byId("limit-told"), told);
+  const bar = byId("limit-use");
+  bar.setAttribute("aria-label", Number.isFinite(use) ? `${percent(use)} of the limit used` : "use of the limit: not known yet");
+  (bar.firstElementChild as HTMLElement).style.width = `${Math.min(100, 100 * (use || 0))}%`;
+  byId("limit").classList.toggle("debt", limit.debt_ns > 0 || of("ref") > 0);
+  const dryRun: [string, string, string][] = limit.refused_dry_run > 0 ? [
+    ["Dry run/s", figure(of("dry")), "Requests that dry_run would have refused, per second"],
+    ["Dry run in all", `${count(limit.refused_dry_run)} requests, ${duration(limit.refused_dry_run_cpu_ns)} of CPU`, "Served, and in no debt"],
+  ] : [];
+  showTerms(byId("limit-figures"), [
+    ["Limit", `${figure(limit.cores)} cores`, "As of the last request that was checked"],
+    ["Used now", figure(use * limit.cores), "Cores, without refused requests"],
+    ["Burst", duration(limit.burst_ns), "CPU that may be used beyond the limit"],
+    ["Refused/s", figure(of("ref")), "Requests that were refused, per second"],
+    ["Refused in all", `${count(limit.refused)} requests, ${duration(limit.refused_cpu_ns)} of CPU`, "What refusing took is in no debt"],
+    ...dryRun,
+  ]);
+}
+
+/** What other ways to charge need; a module that does not count it says nothing of it. */
+function showCharge(account: Account): void {
+  const { duration_ms, active_ms, active_seconds, billable_cpu_ns: billable, waived_cpu_ns: waived, gb_seconds, peak_cores, windows } = account;
+  const isCounted = billable !== undefined && waived !== undefined;
+  byId("charge").hidden = !isCounted;
+  if (!isCounted) return;
+  const s = (value: number | undefined, unitNs: number) => duration((value ?? NaN) * unitNs);
+  showTerms(byId("charge-figures"), [
+    ["Requests", count(account.requests), "Executions"],
+    ["Duration", s(duration_ms, 1e6), "Time in flight, summed over requests"],
+    ["Active interval", s(active_ms, 1e6), "Time in which at least one request was in flight"],
+    ["Active seconds", count(active_seconds ?? NaN), "Seconds whose CPU reached the threshold of the zone"],
+    ["GB-seconds", figure(gb_seconds ?? NaN), "Memory of requests times the time that they held it"],
+    ["Peak cores", figure(peak_cores ?? NaN), "The most CPU of one second"],
+  ]);
+  // the second that is running is in neither yet
+  const running = Math.max(0, account.cpu_ns - billable - waived);
+  const parts: [name: string, ns: number, hue: string, title: string][] = [
+    ["billable", billable, colour(0), "CPU of active seconds"],
+    ["waived", waived, colour(null), "CPU of seconds below the threshold"],
+    ["running second", running, colour(4), "Not known yet which it will be"],
+  ];
+  const all = billable + waived + running;
+  const bar = byId("charge-cpu");
+  const told = parts.map(([name, ns]) => `${name} ${duration(ns)}`).join(", ");
+  bar.setAttribute("aria-label", `CPU: ${told}`);
+  const legend = byId("charge-parts");
+  if (!legend.childElementCount) {
+    legend.append(...parts.map(([name, , , title]) => {
+      return element("li", { title }, element("span", { class: "swatch" }), element("span", { class: "name", text: name }), element("span", { class: "value" }));
+    }));
+  }
+  parts.forEach(([, ns, hue], i) => {
+    const part = bar.children[i] as HTMLElement, [swatch, , value] = legend.children[i]!.children;
+    part.style.width = `${all > 0 ? (100 * ns) / all : 0}%`;
+    part.style.backgroundColor = (swatch as HTMLElement).style.backgroundColor = hue;
+    setText(value!, `${duration(ns)}${all > 0 ? `, ${percent(ns / all)}` : ""}`);
+  });
+
+  const spans = Object.entries(windows ?? {});
+  const table = byId<HTMLTableElement>("windows");
+  table.hidden = spans.length === 0;
+  const body = table.tBodies[0]!;
+  while (body.rows.length > spans.length) body.deleteRow(-1);
+  spans.forEach(([span, { in_flight, requests_per_second, cores }], i) => {
+    let tr = body.rows[i];
+    if (!tr) {
+      const th = element("th");
+      th.scope = "row";
+      tr = element("tr", {}, th, element("td"), element("td"), element("td"));
+      body.append(tr);
+    }
+    [span.replace(/(\d)s$/, "$1 s"), figure(in_flight), figure(requests_per_second), figure(cores)].forEach((text, at) => setText(tr.cells[at]!, text));
+  });
+}
+
 export class Detail {
   private readonly panel = byId("detail");
   private readonly chart = new StackedChart(byId("detail-chart"), "Cores of the domain");
@@ -102,11 +196,9 @@ export class Detail {
       ["Responses", responses(account)],
       ["In all", `${count(account.requests)} requests, ${duration(account.cpu_ns)} of CPU, ${bytes(account.sent_bytes)} sent`],
     ];
-    const list = byId("detail-tiles");
-    if (list.childElementCount !== tiles.length) {
-      list.replaceChildren(...tiles.map(([name]) => element("div", {}, element("dt", { text: name }), element("dd"))));
-    }
-    tiles.forEach(([, value], i) => setText(list.children[i]!.lastElementChild!, value));
+    showTerms(byId("detail-tiles"), tiles);
+    showLimit(account, of);
+    showCharge(account);
 
     this.chart.show(
       zone.history.map((moment) => moment.time),
@@ -124,11 +216,11 @@ export class Detail {
 
     const bars = buckets(account);
     byId("histogram").hidden = bars.length === 0;
-    const bound = (le: number, i: number) => (le === Infinity ? `> ${limit(bars[i - 1]?.le ?? 10e9)}` : `≤ ${limit(le)}`);
+    const bound = (le: number, i: number) => (le === Infinity ? `> ${round(bars[i - 1]?.le ?? 10e9)}` : `≤ ${round(le)}`);
     this.histogram.show(bars.map(({ le }, i) => bound(le, i)), bars.map(({ requests }) => requests));
     const body = byId("histogram-table").querySelector("tbody")!;
     body.replaceChildren(...bars.map(({ le, requests }, i) => {
-      const th = element("th", { text: le === Infinity ? bound(le, i) : `up to ${limit(le)}` });
+      const th = element("th", { text: le === Infinity ? bound(le, i) : `up to ${round(le)}` });
       th.scope = "row";
       return element("tr", {}, th, element("td", { text: count(requests) }));
     }));
@@ -137,7 +229,7 @@ export class Detail {
 }
 
 /** A bound of the histogram: these are round. */
-function limit(ns: number): string {
+function round(ns: number): string {
   return ns < 1e6 ? `${ns / 1e3} µs` : ns < 1e9 ? `${ns / 1e6} ms` : `${ns / 1e9} s`;
 }
 

@@ -6,7 +6,7 @@ import { byId, element, setText } from "./dom.ts";
 import { count, duration, figure, percent, timeOfDay, visible } from "./format.ts";
 import { type Account, Model, OWNERS, type Owner, type Zone } from "./model.ts";
 import { Poller, Refused, ask, reason } from "./poll.ts";
-import { type Figures, type SortBy, figures, order } from "./rows.ts";
+import { type Figures, type SortBy, columnsOf, debtors, figures, order } from "./rows.ts";
 import { type Choice, readChoice, remember, remembered, writeChoice } from "./state.ts";
 import { Table } from "./table.ts";
 
@@ -14,6 +14,8 @@ import { Table } from "./table.ts";
 const TOP = 8;
 /** As long as all zones together have no more accounts, all of them are asked for, and switching needs no waiting. */
 const SMALL = 2000;
+/** So many domains beyond their limits are named. */
+const NAMED_DEBTORS = 3;
 /** A notice goes away by itself. */
 const NOTICE_MS = 60_000;
 
@@ -124,6 +126,7 @@ function showAll(): void {
   showBooks();
   const zone = choice.zone === null ? undefined : model.zones.get(choice.zone);
   showMissing(zone);
+  showLimits(zone);
   if (zone) {
     const now = figures(zone, "now");
     shown = { zone, now, all: choice.span === "now" ? now : figures(zone, "total") };
@@ -238,6 +241,34 @@ function showMissing(zone: Zone | undefined): void {
   setText(full, told.join(" "));
 }
 
+/** Where any domain has a limit: how many are beyond theirs, and which. */
+function showLimits(zone: Zone | undefined): void {
+  const { limited, debtors: found } = zone ? debtors(zone) : { limited: 0, debtors: [] };
+  const box = byId("limits");
+  box.hidden = limited === 0;
+  box.classList.toggle("debt", found.length > 0);
+  tile("limits", count(found.length), `of ${count(limited)} limited domain${limited === 1 ? "" : "s"} beyond ${limited === 1 ? "its limit" : "their limits"}${found.length > 0 ? ":" : ""}`);
+  const list = box.querySelector("ul")!;
+  const named = found.slice(0, NAMED_DEBTORS);
+  while (list.childElementCount > named.length) list.lastElementChild!.remove();
+  named.forEach(({ key, debtNs, limit, refused, dryRun }, i) => {
+    let button = list.children[i]?.firstElementChild as HTMLButtonElement | undefined;
+    if (!button) {
+      button = element("button", {}, element("bdi"), element("span"));
+      button.type = "button";
+      button.addEventListener("click", (event) => {
+        const { key } = (event.currentTarget as HTMLElement).dataset;
+        if (key !== undefined && key !== choice.key) choose(key);
+      });
+      list.append(element("li", {}, button));
+    }
+    button.dataset.key = key;
+    setText(button.firstElementChild!, visible(key));
+    setText(button.lastElementChild!, dryRun > refused ? " (dry run)" : "");
+    button.title = debtNs > 0 ? `${duration(debtNs)} of CPU in debt, paid in ${duration(debtNs / limit)}` : "no debt now";
+  });
+}
+
 function showTop(zone: Zone): void {
   const top = zone.top(TOP);
   colours.assign(top);
@@ -264,13 +295,18 @@ function showTable(): void {
   if (!shown) return;
   const { zone, all, now } = shown;
   const { keys } = zone.totals;
-  const found = order(keys, all, choice.sort, choice.descending, choice.search);
+  const columns = columnsOf(zone);
+  // an address may name a column that this zone has not
+  const sort = choice.sort === "key" || columns.includes(choice.sort) ? choice.sort : "cpu";
+  const found = order(keys, all, sort, choice.descending, choice.search);
   table.show({
     keys,
     figures: all,
     order: found,
+    columns,
+    debtors: new Set(debtors(zone).debtors.map(({ key }) => key)),
     span: choice.span,
-    sort: choice.sort,
+    sort,
     descending: choice.descending,
     chosen: choice.key,
     colours: colours.all(),

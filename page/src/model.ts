@@ -49,6 +49,29 @@ export interface Account {
   by_response_size?: Record<string, Tally>;
   by_request_cpu?: { le_ns: number; requests: number }[];
   tls_handshakes?: Record<string, { handshakes: number; cpu_ns: number }>;
+  /** where a request was checked against one */
+  limit?: Limit;
+  // what other ways to charge need; older modules say nothing of it
+  duration_ms?: number;
+  active_ms?: number;
+  active_seconds?: number;
+  billable_cpu_ns?: number;
+  waived_cpu_ns?: number;
+  memory_byte_ms?: number;
+  gb_seconds?: number;
+  peak_cores?: number;
+  windows?: Record<string, { in_flight: number; requests_per_second: number; cores: number }>;
+}
+
+/** As of the last check, and what all limits on the account have refused. */
+export interface Limit {
+  cores: number;
+  burst_ns: number;
+  debt_ns: number;
+  refused: number;
+  refused_dry_run: number;
+  refused_cpu_ns: number;
+  refused_dry_run_cpu_ns: number;
 }
 
 export interface Tally {
@@ -81,12 +104,41 @@ const LEAST_MS = 250;
 /** Two clocks, of the server and of the browser, may go so differently before one of them was set. */
 const CLOCKS_MAY_DIFFER_MS = 5000;
 
+/** Limits of all accounts of a zone, one column for each figure; NaN where an account has none. */
+export class Limits {
+  readonly cores: Float64Array;
+  readonly debtNs: Float64Array;
+  readonly refused: Float64Array;
+  readonly dryRun: Float64Array;
+  /** CPU that limits do not count: that of refused requests */
+  readonly apartNs: Float64Array;
+
+  constructor(n: number) {
+    const none = () => new Float64Array(n).fill(NaN);
+    this.cores = none();
+    this.debtNs = none();
+    this.refused = none();
+    this.dryRun = none();
+    this.apartNs = none();
+  }
+
+  set(i: number, limit: Limit): void {
+    this.cores[i] = limit.cores;
+    this.debtNs[i] = limit.debt_ns;
+    this.refused[i] = limit.refused;
+    this.dryRun[i] = limit.refused_dry_run;
+    this.apartNs[i] = limit.refused_cpu_ns + limit.refused_dry_run_cpu_ns;
+  }
+}
+
 /** Counters of all accounts of a zone, one column for each. */
 export class Columns {
   readonly cpuNs: Float64Array;
   readonly requests: Float64Array;
   readonly sentBytes: Float64Array;
   readonly inFlight: Float64Array;
+  /** null: no account has one */
+  limits: Limits | null = null;
 
   constructor(readonly keys: string[]) {
     const n = keys.length;
@@ -107,6 +159,7 @@ export class Columns {
       columns.requests[i] = account.requests;
       columns.sentBytes[i] = account.sent_bytes;
       columns.inFlight[i] = account.in_flight;
+      if (account.limit) (columns.limits ??= new Limits(columns.keys.length)).set(i, account.limit);
     });
     return columns;
   }
@@ -132,6 +185,16 @@ export interface Rates {
   cores: Float64Array;
   requests: Float64Array;
   bytes: Float64Array;
+  /** null: no account has a limit */
+  limits: LimitRates | null;
+}
+
+/** What limits have done per second; NaN where an account has none, or had none before. */
+export interface LimitRates {
+  /** cores that limits count */
+  used: Float64Array;
+  refused: Float64Array;
+  dryRun: Float64Array;
 }
 
 export interface Moment {
@@ -176,6 +239,7 @@ export class Zone {
       cores: new Float64Array(n),
       requests: new Float64Array(n),
       bytes: new Float64Array(n),
+      limits: limitRates(now, before, places, ns),
     };
     let all = 0;
     for (let i = 0; i < n; i++) {
@@ -211,6 +275,22 @@ export class Zone {
     this.history.push(moment);
     if (this.history.length > REMEMBERED_MOMENTS) this.history.shift();
   }
+}
+
+function limitRates(now: Columns, before: Columns, places: Int32Array, ns: number): LimitRates | null {
+  const { limits } = now;
+  if (!limits) return null;
+  const rate = (of: (columns: Columns, place: number) => number, scale: number) =>
+    Float64Array.from(places, (place, i) => {
+      // an account that was not there began with zero; what one without a limit has been refused is not known
+      const had = place < 0 ? 0 : before.limits ? of(before, place) : NaN;
+      return ((of(now, i) - had) * scale) / ns;
+    });
+  return {
+    used: rate(({ cpuNs, limits }, i) => cpuNs[i]! - limits!.apartNs[i]!, 1),
+    refused: rate(({ limits }, i) => limits!.refused[i]!, 1e9),
+    dryRun: rate(({ limits }, i) => limits!.dryRun[i]!, 1e9),
+  };
 }
 
 /** Whether a counter is less than it was, or an account is gone: accounts stay as long as their zone. */

@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom.ts";
 import { NONE, count, duration, figure, percent, visible } from "./format.ts";
-import { COLUMNS, type Column, type Figures, type SortBy, type Span } from "./rows.ts";
+import { type Column, type Figures, type SortBy, type Span } from "./rows.ts";
 
 const ROW_PX = 36;
 /** Rows beyond the edges, so that scrolling shows no holes. */
@@ -16,10 +16,17 @@ interface Heading {
   text: (value: number) => string;
 }
 
+const LIMIT = "Cores that the domain is limited to";
+const USE = "Cores used between the last two answers, without refused requests, as a part of the limit; red: in debt";
+
 const HEADINGS: Record<Span, Record<Column, Heading>> = {
   now: {
     cpu: { label: "Cores", title: "CPU seconds per second", text: figure },
     share: { label: "Share", title: "Part of the CPU of all keys of the zone", text: percent },
+    lim: { label: "Limit", title: LIMIT, text: figure },
+    use: { label: "Of limit", title: USE, text: percent },
+    ref: { label: "Refused/s", title: "Requests that the limit refused, per second", text: figure },
+    dry: { label: "Dry run/s", title: "Requests that a limit with dry_run would have refused, per second", text: figure },
     req: { label: "Requests/s", title: "Requests that ended, per second", text: figure },
     cpr: { label: "CPU/request", title: "CPU time per request", text: duration },
     mb: { label: "MB/s", title: "Bytes sent per second, in units of 10⁶", text: figure },
@@ -29,6 +36,10 @@ const HEADINGS: Record<Span, Record<Column, Heading>> = {
   total: {
     cpu: { label: "CPU s", title: "CPU seconds since the counters began", text: figure },
     share: { label: "Share", title: "Part of the CPU of all keys of the zone", text: percent },
+    lim: { label: "Limit", title: LIMIT, text: figure },
+    use: { label: "Of limit", title: USE, text: percent },
+    ref: { label: "Refused", title: "Requests that the limit refused since the counters began", text: count },
+    dry: { label: "Dry run", title: "Requests that a limit with dry_run would have refused since the counters began", text: count },
     req: { label: "Requests", title: "Requests since the counters began", text: count },
     cpr: { label: "CPU/request", title: "CPU time per request", text: duration },
     mb: { label: "MB", title: "Bytes sent since the counters began, in units of 10⁶", text: figure },
@@ -41,6 +52,10 @@ export interface TableData {
   keys: string[];
   figures: Figures;
   order: Int32Array;
+  /** which columns there are */
+  columns: Column[];
+  /** keys beyond their limits */
+  debtors: Set<string>;
   span: Span;
   sort: SortBy;
   descending: boolean;
@@ -55,11 +70,14 @@ interface Row {
   name: HTMLElement;
   cells: Map<Column, Text>;
   bar: HTMLElement;
+  /** of the use of a limit */
+  use: HTMLElement;
   key: string | null;
 }
 
 export class Table {
   private data: TableData | null = null;
+  private columns: Column[] = [];
   private rows: Row[] = [];
   private first = 0;
   /** the row that the keyboard is on */
@@ -76,21 +94,10 @@ export class Table {
     private readonly sortBy: (column: SortBy) => void,
     private readonly choose: (key: string) => void,
   ) {
-    const head = table.tHead!.rows[0]!;
-    for (const column of ["key", ...COLUMNS] as SortBy[]) {
-      const th = element("th", { class: column === "key" ? "key" : "" });
-      th.scope = "col";
-      const button = element("button", { text: column === "key" ? "Domain" : "" });
-      button.type = "button";
-      button.dataset.sort = column;
-      button.addEventListener("click", () => this.sortBy(column));
-      th.append(button);
-      head.append(th);
-      this.buttons.set(column, button);
-    }
+    this.heading("key");
     this.body = table.tBodies[0]!;
-    this.before = this.spacer();
-    this.after = this.spacer();
+    this.before = spacer();
+    this.after = spacer();
     this.body.append(this.before, this.after);
     box.addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(box);
@@ -103,7 +110,10 @@ export class Table {
   }
 
   show(data: TableData): void {
+    // the keyboard's row may have moved away by itself: then it is followed
+    const row = this.focused();
     this.data = data;
+    if (data.columns.join() !== this.columns.join()) this.setColumns(data.columns);
     const { span, sort, descending, figures, order } = data;
     for (const [column, button] of this.buttons) {
       const heading = column === "key" ? null : HEADINGS[span][column];
@@ -118,8 +128,6 @@ export class Table {
     for (const place of order) this.largest = Math.max(this.largest, figures.cpu[place] || 0);
     if (this.active === null || !this.isShown(this.active)) this.active = null;
     this.table.setAttribute("aria-rowcount", String(order.length + 1));
-    // the keyboard's row may have moved away by itself: then it is followed
-    const row = this.focused();
     this.draw();
     if (row !== null && this.focused() === null) this.reveal(row);
   }
@@ -146,12 +154,32 @@ export class Table {
     return data.order.findIndex((place) => data.keys[place] === key);
   }
 
-  private spacer(): HTMLTableRowElement {
-    const cell = element("td");
-    cell.colSpan = COLUMNS.length + 1;
-    const tr = element("tr", { class: "spacer" }, cell);
-    tr.setAttribute("aria-hidden", "true");
-    return tr;
+  private heading(column: SortBy): void {
+    const button = element("button", { text: column === "key" ? "Domain" : "" });
+    button.type = "button";
+    button.dataset.sort = column;
+    button.addEventListener("click", () => this.sortBy(column));
+    const th = element("th", { class: column === "key" ? "key" : "" }, button);
+    th.scope = "col";
+    this.table.tHead!.rows[0]!.append(th);
+    this.buttons.set(column, button);
+  }
+
+  /** Begins anew with these: a zone without limits has fewer, and the first request that is checked adds some. */
+  private setColumns(columns: Column[]): void {
+    const now = document.activeElement;
+    const focused = [...this.buttons].find(([, button]) => button === now)?.[0];
+    this.columns = columns;
+    for (const [column, button] of this.buttons) {
+      if (column === "key") continue;
+      button.parentElement!.remove();
+      this.buttons.delete(column);
+    }
+    for (const column of columns) this.heading(column);
+    for (const { tr } of this.rows.splice(0)) tr.remove();
+    for (const { cells } of [this.before, this.after]) cells[0]!.colSpan = columns.length + 1;
+    this.table.classList.toggle("limits", columns.includes("lim"));
+    if (focused !== undefined) this.buttons.get(focused)?.focus({ preventScroll: true });
   }
 
   private row(): Row {
@@ -161,18 +189,19 @@ export class Table {
     button.type = "button";
     const th = element("th", { class: "key" }, button);
     th.scope = "row";
-    const bar = element("span", { class: "bar" });
+    const bar = element("span", { class: "bar" }), use = element("span", { class: "bar" });
     const tr = element("tr", {}, th);
     const cells = new Map<Column, Text>();
-    for (const column of COLUMNS) {
+    for (const column of this.columns) {
       const text = document.createTextNode("");
       const td = element("td");
       if (column === "cpu") td.append(bar);
+      if (column === "use") td.append(use);
       td.append(text);
       tr.append(td);
       cells.set(column, text);
     }
-    return { tr, button, dot, name, cells, bar, key: null };
+    return { tr, button, dot, name, cells, bar, use, key: null };
   }
 
   private scrolled(): void {
@@ -226,7 +255,7 @@ export class Table {
     row.button.setAttribute("aria-pressed", String(isChosen));
     row.button.tabIndex = key === (this.active ?? data.keys[data.order[0] ?? -1]) ? 0 : -1;
     row.dot.style.backgroundColor = data.colours.get(key) ?? "transparent";
-    for (const column of COLUMNS) {
+    for (const column of this.columns) {
       const value = data.figures[column][place]!;
       const text = row.cells.get(column)!;
       const shown = HEADINGS[data.span][column].text(value);
@@ -235,6 +264,11 @@ export class Table {
     }
     const cpu = data.figures.cpu[place]! || 0;
     row.bar.style.width = `${this.largest > 0 ? (100 * cpu) / this.largest : 0}%`;
+    row.use.style.width = `${Math.min(100, 100 * (data.figures.use[place]! || 0))}%`;
+    const isDebtor = data.debtors.has(key);
+    const cell = row.cells.get("use")?.parentElement;
+    cell?.classList.toggle("debt", isDebtor);
+    if (cell) cell.title = isDebtor ? "beyond its limit" : "";
   }
 
   /** The key of the row that has the keyboard's focus. */
@@ -283,6 +317,12 @@ export class Table {
     event.preventDefault();
     this.reveal(data.keys[data.order[Math.max(0, Math.min(n - 1, to))]!]!);
   }
+}
+
+function spacer(): HTMLTableRowElement {
+  const tr = element("tr", { class: "spacer" }, element("td"));
+  tr.setAttribute("aria-hidden", "true");
+  return tr;
 }
 
 function pad(spacer: HTMLTableRowElement, px: number): void {

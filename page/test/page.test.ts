@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bytes, count, duration, figure, keyArgument, percent, visible } from "../src/format.ts";
 import { type Account, Model, type Status, type WorkerBooks, buckets } from "../src/model.ts";
-import { figures, order } from "../src/rows.ts";
+import { columnsOf, debtors, figures, order } from "../src/rows.ts";
 import { readChoice, writeChoice } from "../src/state.ts";
 
 function account(cpu_ns: number, requests = 0, sent_bytes = 0): Account {
@@ -185,6 +185,53 @@ test("rows are in order, those without a figure last, equal ones by name", () =>
   assert.equal(by("key", false, ""), "Abcd");
   assert.equal(by("key", true, ""), "dcbA");
   assert.equal(by("cpu", true, "a"), "A");
+});
+
+/** An account with a limit of half a core. */
+function limited(cpu_ns: number, refused = 0, debt_ns = 0, dry = 0): Account {
+  const limit = {
+    cores: 0.5, burst_ns: 5e8, debt_ns, refused, refused_dry_run: dry, refused_cpu_ns: refused * 1e6, refused_dry_run_cpu_ns: dry * 1e6,
+  };
+  return { ...account(cpu_ns), limit };
+}
+
+test("columns of limits are there where a key has one", () => {
+  const columns = (...answers: Status[]) => columnsOf(told(...answers).model.zones.get("z")!).join(" ");
+  const before = "cpu share req cpr mb spg fly";
+  assert.equal(columns(status(0, { z: { a: account(1) } })), before);
+  assert.equal(columns(status(0, { y: { a: limited(1) }, z: { a: account(1) } })), before);
+  assert.equal(columns(status(0, { z: { a: account(1), b: limited(1, 9) } })), "cpu share lim use ref req cpr mb spg fly");
+  assert.equal(columns(status(0, { z: { a: limited(1, 0, 0, 1) } })), "cpu share lim use ref dry req cpr mb spg fly");
+});
+
+test("use of a limit is without refused requests", () => {
+  const { model } = told(
+    status(0, { z: { a: account(0), b: limited(0, 5), c: account(0), d: limited(0) } }),
+    status(2000, { z: { a: account(1e9), b: limited(1e9, 105, 0, 50), c: limited(1e9, 7), d: limited(1e9), e: limited(5e8, 2) } }),
+  );
+  const zone = model.zones.get("z")!;
+  const { lim, use, ref, dry } = figures(zone, "now");
+  assert.deepEqual([...lim], [NaN, 0.5, 0.5, 0.5, 0.5]);
+  // of a second, 150 ms are refusals'
+  assert.deepEqual([...use].map((part) => +part.toFixed(9)), [NaN, 0.85, NaN, 1, 0.498]);
+  assert.deepEqual([...ref], [NaN, 50, NaN, 0, 1], "what was refused before the first answer is in no rate");
+  assert.deepEqual([...dry], [NaN, 25, NaN, 0, 0]);
+  const all = figures(zone, "total");
+  assert.deepEqual([...all.ref], [NaN, 105, 7, 0, 2]);
+  assert.deepEqual([...all.use], [...use], "beside totals too");
+  assert.deepEqual([...order(zone.totals.keys, all, "ref", true, "")].map((i) => zone.totals.keys[i]).join(""), "bceda");
+});
+
+test("who is beyond a limit is told, the worst first", () => {
+  const { model } = told(
+    status(0, { z: { a: limited(0), b: limited(0), c: limited(0), d: limited(0), e: account(0), f: limited(0) } }),
+    status(1000, { z: { a: limited(1, 0, 1e9), b: limited(1, 9), c: limited(1), d: limited(1, 0, 2e9), e: account(1), f: limited(1, 0, 0, 3) } }),
+  );
+  const { limited: n, debtors: found } = debtors(model.zones.get("z")!);
+  assert.equal(n, 5);
+  assert.deepEqual(found.map(({ key, debtNs, refused, dryRun }) => [key, debtNs, refused, dryRun]), [["b", 0, 9, 0], ["d", 2e9, 0, 0], ["a", 1e9, 0, 0], ["f", 0, 0, 3]]);
+  const none = told(status(0, { z: { a: account(1) } })).model.zones.get("z")!;
+  assert.deepEqual(debtors(none), { limited: 0, debtors: [] });
 });
 
 test("numbers have three digits, and units", () => {

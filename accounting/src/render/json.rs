@@ -2,10 +2,11 @@
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::{Detail, Shown, Status, Zone};
+use super::{Detail, Shown, Status, WINDOW_NAMES, Zone};
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES, Snapshot};
 use crate::key;
 use crate::limit::{BucketState, DRY_RUN};
+use crate::measures::{Signal, WINDOWS};
 use crate::table::{Fill, Slot};
 use crate::window::Cores;
 use crate::workers::Worker;
@@ -19,8 +20,11 @@ pub(super) enum Place {
     /// a zone by its number, or the end of the document
     Zone(usize),
     /// an account of a zone, or the zone's end
-    Account { zone: usize, slot: Option<Slot>, is_first: bool },
+    Account { zone: usize, slot: Option<Slot>, is_first: bool, sum: Signals },
 }
+
+/// As [`WINDOWS`].
+type Signals = [Signal; WINDOWS.len()];
 
 impl Place {
     /// Appends it; whether there is more to come.
@@ -38,25 +42,34 @@ impl Place {
                     out.push(b':');
                     open(&ZoneHead { zone, fill: shown.fill() }, out);
                     out.extend_from_slice(b",\"keys\":{");
-                    Place::Account { zone: at, slot: shown.first(), is_first: true }
+                    let sum = Signals::default();
+                    Place::Account { zone: at, slot: shown.first(), is_first: true, sum }
                 }
                 None => {
                     out.extend_from_slice(b"}}\n");
                     return false;
                 }
             },
-            Place::Account { zone, slot: Some(slot), is_first } => {
+            Place::Account { zone, slot: Some(slot), is_first, mut sum } => {
                 let shown = &shown[zone];
+                shown.table.refresh(slot, now_ms);
                 let account = shown.table.account(slot);
                 let snapshot = account.snapshot(now_ms, shown.table.epoch());
+                sum.iter_mut().zip(&snapshot.signals).for_each(|(sum, signal)| add(sum, signal));
                 separate(is_first, out);
                 value(&key::display(shown.table.key(slot)), out);
                 out.push(b':');
                 value(&Account { snapshot, detail: status.detail }, out);
-                Place::Account { zone, slot: shown.after(slot), is_first: false }
+                Place::Account { zone, slot: shown.after(slot), is_first: false, sum }
             }
-            Place::Account { zone, slot: None, .. } => {
-                out.extend_from_slice(b"}}");
+            Place::Account { zone, slot: None, sum, .. } => {
+                out.push(b'}');
+                // the sum of one account is not that of the zone
+                if status.detail == Detail::Full && shown[zone].only.is_none() {
+                    out.extend_from_slice(b",\"windows\":");
+                    value(&SignalWindows(&sum), out);
+                }
+                out.push(b'}');
                 Place::Zone(zone + 1)
             }
         };
@@ -178,10 +191,22 @@ impl Serialize for Account {
             "cpu_ns_per_request",
             &usage.cpu_ns.checked_div(snapshot.requests).unwrap_or_default(),
         )?;
+        let measures = &snapshot.measures;
+        map.serialize_entry("duration_ms", &measures.duration_ms())?;
+        map.serialize_entry("active_ms", &measures.active_ms)?;
+        map.serialize_entry("active_seconds", &measures.active_seconds)?;
+        map.serialize_entry("billable_cpu_ns", &measures.billable_cpu_ns)?;
+        map.serialize_entry("waived_cpu_ns", &measures.waived_cpu_ns)?;
+        map.serialize_entry("memory_byte_ms", &measures.memory_byte_ms)?;
+        // milliseconds to seconds, bytes to gigabytes
+        map.serialize_entry("gb_seconds", &(measures.memory_byte_ms as f64 / 1e12))?;
+        // nanoseconds in one second
+        map.serialize_entry("peak_cores", &(measures.peak_cpu_ns as f64 / 1e9))?;
         if let Some(limit) = &snapshot.limit {
             map.serialize_entry("limit", &Limit { limit, refused: &snapshot.refused })?;
         }
         if *detail == Detail::Full {
+            map.serialize_entry("windows", &SignalWindows(&snapshot.signals))?;
             let mut breakdown = |name, names, counts, of| match Breakdown::of(names, counts, of) {
                 Some(breakdown) => map.serialize_entry(name, &breakdown),
                 None => Ok(()),
@@ -221,7 +246,7 @@ impl Serialize for Limit<'_> {
     }
 }
 
-/// Six decimals: microseconds of CPU per second, or per gigabyte. Never NaN or infinite, which JSON cannot tell.
+/// Six decimals: microseconds of CPU per second or per gigabyte, millionths of requests. Never NaN or infinite, which JSON cannot tell.
 fn rounded(value: f64) -> f64 {
     if value.is_finite() { (value * 1e6).round() / 1e6 } else { 0.0 }
 }
@@ -250,6 +275,33 @@ impl Serialize for Windows<'_> {
             ("1m", rounded(one_minute)),
             ("5m", rounded(five_minutes)),
         ])
+    }
+}
+
+fn add(sum: &mut Signal, signal: &Signal) {
+    let Signal { in_flight, requests_per_second, cores } = signal;
+    sum.in_flight += in_flight;
+    sum.requests_per_second += requests_per_second;
+    sum.cores += cores;
+}
+
+/// `windows`: what an autoscaler looks at.
+struct SignalWindows<'a>(&'a Signals);
+
+impl Serialize for SignalWindows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(WINDOW_NAMES.iter().zip(self.0.iter().map(SignalMembers)))
+    }
+}
+
+struct SignalMembers<'a>(&'a Signal);
+
+impl Serialize for SignalMembers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Signal { in_flight, requests_per_second, cores } = *self.0;
+        let members =
+            [("in_flight", in_flight), ("requests_per_second", requests_per_second), ("cores", cores)];
+        serializer.collect_map(members.map(|(name, value)| (name, rounded(value))))
     }
 }
 

@@ -6,11 +6,12 @@
 //! show one instant, a histogram above all; from one family to the next, time passes. Each counter is read once, so it
 //! never falls from one answer to the next.
 
-use super::{Detail, Shown, Status};
+use super::{Detail, Shown, Status, WINDOW_NAMES};
 use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES};
 use crate::books::Books;
 use crate::key;
 use crate::limit::DRY_RUN;
+use crate::measures::{Measures, Signal};
 use crate::table::{Fill, Slot};
 
 /// What comes next.
@@ -50,6 +51,9 @@ impl Place {
             }
             At::Account { family, zone, slot: Some(slot) } => {
                 let table = &shown[zone].table;
+                if family == 0 {
+                    table.refresh(slot, now_ms);
+                }
                 self.labels.clear();
                 push_label(&mut self.labels, "zone", &status.zones[zone].name);
                 push_label(&mut self.labels, "key", &key::display(table.key(slot)));
@@ -86,7 +90,7 @@ struct Family {
 type Write = fn(&mut Samples<'_>, &Account, u32);
 
 /// The families that have samples of accounts; those that `low` detail has come first.
-const ACCOUNTS: [(Family, Write); 19] = [
+const ACCOUNTS: [(Family, Write); 29] = [
     (counter("seconds_total", "CPU time charged to the key."), |samples, account, _| {
         samples.add("", None, Value::Seconds(account.usage().cpu_ns));
     }),
@@ -113,6 +117,34 @@ const ACCOUNTS: [(Family, Write); 19] = [
     (gauge("in_flight", "Requests that are open."), |samples, account, epoch| {
         samples.add("", None, Value::Integer(account.in_flight().read(epoch).into()));
     }),
+    (
+        counter("duration_seconds_total", "Time that requests were in flight, each for itself."),
+        |samples, account, _| measure(samples, account, |its| Value::Milliseconds(its.duration_ms())),
+    ),
+    (
+        counter("active_interval_seconds_total", "Time in which at least one request was in flight."),
+        |samples, account, _| measure(samples, account, |its| Value::Milliseconds(its.active_ms)),
+    ),
+    (
+        counter("active_seconds_total", "Seconds whose CPU time reached the threshold of the zone."),
+        |samples, account, _| measure(samples, account, |its| Value::Integer(its.active_seconds)),
+    ),
+    (
+        counter("billable_seconds_total", "CPU time of seconds whose CPU time reached the threshold."),
+        |samples, account, _| measure(samples, account, |its| Value::Seconds(its.billable_cpu_ns)),
+    ),
+    (
+        counter("waived_seconds_total", "CPU time of seconds whose CPU time was below the threshold."),
+        |samples, account, _| measure(samples, account, |its| Value::Seconds(its.waived_cpu_ns)),
+    ),
+    (
+        counter("memory_byte_seconds_total", "Memory of requests times the time that they held it."),
+        |samples, account, _| measure(samples, account, |its| Value::Milliseconds(its.memory_byte_ms)),
+    ),
+    (
+        gauge("peak_cores", "The most CPU time of one second since the account began."),
+        |samples, account, _| measure(samples, account, |its| Value::Seconds(its.peak_cpu_ns)),
+    ),
     (
         gauge("limit_cores", "CPU cores that the key is limited to, as of its last request."),
         |samples, account, _| {
@@ -144,6 +176,16 @@ const ACCOUNTS: [(Family, Write); 19] = [
         ),
         |samples, account, _| by_refusal(samples, account, cpu),
     ),
+    (gauge("window_in_flight", "Requests in flight, the average over a window."), |samples, account, _| {
+        by_window(samples, account, |signal| signal.in_flight)
+    }),
+    (
+        gauge("window_requests_per_second", "Requests that ended per second, over a window."),
+        |samples, account, _| by_window(samples, account, |signal| signal.requests_per_second),
+    ),
+    (gauge("window_cores", "CPU time per second, over a window."), |samples, account, _| {
+        by_window(samples, account, |signal| signal.cores);
+    }),
     (
         counter("cache_seconds_total", "CPU time of requests that ended, by cache status."),
         |samples, account, _| by_cache(samples, account, cpu),
@@ -186,7 +228,7 @@ const ACCOUNTS: [(Family, Write); 19] = [
         per_request,
     ),
 ];
-const ACCOUNTS_OF_LOW_DETAIL: usize = 10;
+const ACCOUNTS_OF_LOW_DETAIL: usize = 17;
 
 const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "counter", help }
@@ -214,6 +256,18 @@ fn by_refusal(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
         if is_limited || count.requests != 0 {
             samples.add("", Some(("dry_run", dry_run)), shows(&count));
         }
+    }
+}
+
+fn measure(samples: &mut Samples<'_>, account: &Account, shows: fn(&Measures) -> Value) {
+    samples.add("", None, shows(&account.measures().read()));
+}
+
+fn by_window(samples: &mut Samples<'_>, account: &Account, shows: fn(&Signal) -> f64) {
+    for (name, signal) in WINDOW_NAMES.iter().zip(&account.signals(samples.now_ms)) {
+        // never negative, and a gauge needs no more
+        let billionths = (shows(signal) * 1e9).round() as u64;
+        samples.add("", Some(("window", name)), Value::Seconds(billionths));
     }
 }
 
@@ -300,7 +354,9 @@ fn zones(status: &Status, shown: &[Shown], out: &mut Vec<u8>) {
 
 enum Value {
     Integer(u64),
-    /// nanoseconds, written as seconds without loss
+    /// thousandths, such as milliseconds, written as units without loss
+    Milliseconds(u64),
+    /// billionths, such as nanoseconds, written as units without loss
     Seconds(u64),
 }
 
@@ -343,14 +399,19 @@ impl Samples<'_> {
         let mut digits = itoa::Buffer::new();
         match value {
             Value::Integer(value) => push(self.out, digits.format(value)),
-            Value::Seconds(ns) => {
-                push(self.out, digits.format(ns / NS));
-                push(self.out, ".");
-                // nine digits, with the zeros that lead
-                push(self.out, &digits.format(NS + ns % NS)[1..]);
-            }
+            Value::Milliseconds(ms) => self.push_parts(ms, 1000),
+            Value::Seconds(ns) => self.push_parts(ns, NS),
         }
         push(self.out, "\n");
+    }
+
+    /// Writes a number of parts, of which a power of ten make a unit, as units.
+    fn push_parts(&mut self, parts: u64, per_unit: u64) {
+        let mut digits = itoa::Buffer::new();
+        push(self.out, digits.format(parts / per_unit));
+        push(self.out, ".");
+        // with the zeros that lead
+        push(self.out, &digits.format(per_unit + parts % per_unit)[1..]);
     }
 }
 

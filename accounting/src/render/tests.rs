@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Us
 use crate::in_flight::InFlight;
 use crate::key;
 use crate::limit::{Limit, parse_cores};
+use crate::measures::{Signal, Span};
 use crate::table::Spare;
 use crate::testing::{Region, cases};
 
@@ -82,7 +84,25 @@ fn one_request(region: &Region) -> Table {
     table.account(slot).add(NOW_MS, &usage());
     table.account(slot).finish(&outcome());
     table.account(slot).count_handshake(&Handshake { resumed: true, cpu_ns: 14_000 });
+    let measures = table.account(slot).measures();
+    let [duration_ns, active_ms, .., memory_byte_ms] = measures.counters();
+    for (counter, n) in [(duration_ns, 1_234_999_999), (active_ms, 987), (memory_byte_ms, 2_500_000_001)] {
+        counter.store(n, Relaxed);
+    }
+    // a second of the CPU above is over, since no thread uses more than one core
+    measures.judge(400_000_000, 10_000_000);
+    measures.judge(99, 10_000_000);
     table
+}
+
+/// As the interface has it.
+fn windows_of(signals: &[Signal; WINDOWS.len()]) -> String {
+    let members = signals.map(|signal| {
+        let [in_flight, requests, cores] = [signal.in_flight, signal.requests_per_second, signal.cores]
+            .map(|value| serde_json::json!((value * 1e6).round() / 1e6));
+        format!(r#"{{"in_flight":{in_flight},"requests_per_second":{requests},"cores":{cores}}}"#)
+    });
+    format!(r#"{{"6s":{},"60s":{}}}"#, members[0], members[1])
 }
 
 #[test]
@@ -90,6 +110,8 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
     let region = Region::new(65_536);
     let table = one_request(&region);
     let fill = table.fill();
+    let account = table.account(table.find(b"example.com").unwrap());
+    let windows = windows_of(&account.signals(NOW_MS));
     let text = as_json(status(vec![zone("domains", table)]));
     let expected = [
         r#"{"version":"0.1.0","nginx_version":"1.28.3","time":"2026-01-31T12:00:00.000Z","clock":"thread","#,
@@ -101,11 +123,15 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
         r#""requests":1,"responses":{"1xx":0,"2xx":1,"3xx":0,"4xx":0,"5xx":0},"cpu_ns":1500000001,"wakeups":7,"#,
         r#""sent_bytes":3000000000,"received_bytes":500,"in_flight":0,"#,
         r#""cores":{"10s":0.15,"1m":0.025,"5m":0.005},"cpu_seconds_per_gb":0.5,"cpu_ns_per_request":1500000001,"#,
+        r#""duration_ms":1234,"active_ms":987,"active_seconds":2,"billable_cpu_ns":1400000000,"waived_cpu_ns":99,"#,
+        r#""memory_byte_ms":2500000001,"gb_seconds":0.002500000001,"peak_cores":1.0,"#,
+        &format!(r#""windows":{windows},"#),
         r#""by_cache_status":{"NONE":{"requests":1,"cpu_ns":15000}},"#,
         r#""by_connection_order":{"1":{"requests":1,"cpu_ns":15000}},"#,
         r#""by_response_size":{"1k":{"requests":1,"cpu_ns":15000}},"#,
         r#""tls_handshakes":{"resumed":{"handshakes":1,"cpu_ns":14000}},"#,
-        r#""by_request_cpu":[{"le_ns":20000,"requests":1}]}}}}}"#,
+        r#""by_request_cpu":[{"le_ns":20000,"requests":1}]}},"#,
+        &format!(r#""windows":{windows}}}}}}}"#),
         "\n",
     ];
     assert_eq!(text, expected.concat());
@@ -116,6 +142,7 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
     let region = Region::new(65_536);
     let table = one_request(&region);
     let capacity = table.fill().capacity;
+    let signals = table.account(table.find(b"example.com").unwrap()).signals(NOW_MS);
     let text = as_text(status(vec![zone("domains", table)]));
     let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let mut expected = vec![
@@ -126,6 +153,31 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
         r#"nginx_request_cpu_sent_bytes_total{zone="domains",key="example.com"} 3000000000"#.to_owned(),
         r#"nginx_request_cpu_received_bytes_total{zone="domains",key="example.com"} 500"#.to_owned(),
         r#"nginx_request_cpu_in_flight{zone="domains",key="example.com"} 0"#.to_owned(),
+        r#"nginx_request_cpu_duration_seconds_total{zone="domains",key="example.com"} 1.234"#.to_owned(),
+        r#"nginx_request_cpu_active_interval_seconds_total{zone="domains",key="example.com"} 0.987"#
+            .to_owned(),
+        r#"nginx_request_cpu_active_seconds_total{zone="domains",key="example.com"} 2"#.to_owned(),
+        r#"nginx_request_cpu_billable_seconds_total{zone="domains",key="example.com"} 1.400000000"#
+            .to_owned(),
+        r#"nginx_request_cpu_waived_seconds_total{zone="domains",key="example.com"} 0.000000099"#.to_owned(),
+        r#"nginx_request_cpu_memory_byte_seconds_total{zone="domains",key="example.com"} 2500000.001"#
+            .to_owned(),
+        r#"nginx_request_cpu_peak_cores{zone="domains",key="example.com"} 1.000000000"#.to_owned(),
+    ];
+    let shows: [(&str, fn(&Signal) -> f64); 3] = [
+        ("in_flight", |signal| signal.in_flight),
+        ("requests_per_second", |signal| signal.requests_per_second),
+        ("cores", |signal| signal.cores),
+    ];
+    for (name, shows) in shows {
+        for (window, signal) in WINDOW_NAMES.iter().zip(&signals) {
+            let value = shows(signal);
+            expected.push(format!(
+                r#"nginx_request_cpu_window_{name}{{zone="domains",key="example.com",window="{window}"}} {value:.9}"#
+            ));
+        }
+    }
+    expected.extend([
         r#"nginx_request_cpu_cache_seconds_total{zone="domains",key="example.com",status="NONE"} 0.000015000"#
             .to_owned(),
         r#"nginx_request_cpu_cache_requests_total{zone="domains",key="example.com",status="NONE"} 1"#.to_owned(),
@@ -136,7 +188,7 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
         r#"nginx_request_cpu_tls_handshake_seconds_total{zone="domains",key="example.com",session="resumed"} 0.000014000"#
             .to_owned(),
         r#"nginx_request_cpu_tls_handshakes_total{zone="domains",key="example.com",session="resumed"} 1"#.to_owned(),
-    ];
+    ]);
     let bounds =
         "0.00001 0.00002 0.00005 0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.02 0.05 0.1 0.2 0.5 1 2 5 10";
     for le in bounds.split(' ').chain(["+Inf"]) {
@@ -249,7 +301,7 @@ fn awkward(region: &Region) -> Table {
             });
         }
         for _ in 0..n {
-            in_flight.enter(&table, slot);
+            in_flight.enter(&table, slot, &Span::default());
         }
     }
     table.account(Slot::OVERFLOW).add(NOW_MS, &usage());
@@ -337,9 +389,12 @@ fn low_detail_has_no_breakdowns() {
     let region = Region::new(65_536);
     let table = awkward(&region);
     let low = || Status { detail: Detail::Low, ..status(vec![zone("z", table)]) };
-    assert!(!as_json(low()).contains("by_"));
+    let text = as_json(low());
+    assert!(!text.contains("by_") && !text.contains("windows"), "{text}");
+    assert!(text.contains(r#""peak_cores":"#), "{text}");
     let text = as_text(low());
     assert!(!text.contains("_cache_") && !text.contains("_per_request_"), "{text}");
+    assert!(!text.contains("_window_") && text.contains("nginx_request_cpu_peak_cores{"), "{text}");
     assert!(text.contains("nginx_request_cpu_requests_total{"));
 }
 
@@ -506,7 +561,9 @@ fn counters_are_consistent_while_workers_count() {
                 value_of(&samples, "per_request_seconds_count", &labels),
                 value_of(&samples, "per_request_seconds_bucket", &infinite)
             );
-            for (name, labels, value) in samples.iter().filter(|(name, ..)| !name.ends_with("in_flight")) {
+            for (name, labels, value) in
+                samples.iter().filter(|(name, ..)| !name.ends_with("in_flight") && !name.contains("_window_"))
+            {
                 let before = last.insert(format!("{name}{labels:?}"), *value);
                 assert!(before.is_none_or(|before| before <= *value), "{name} {labels:?} fell");
             }
@@ -602,6 +659,27 @@ proptest! {
 }
 
 #[test]
+fn the_windows_of_a_zone_are_the_sums_of_its_accounts() {
+    let (region, other) = (Region::new(65_536), Region::new(65_536));
+    let table = awkward(&region);
+    let mut sum = [Signal::default(); WINDOWS.len()];
+    for slot in table.slots() {
+        for (sum, signal) in sum.iter_mut().zip(table.account(slot).signals(NOW_MS)) {
+            sum.in_flight += signal.in_flight;
+            sum.requests_per_second += signal.requests_per_second;
+            sum.cores += signal.cores;
+        }
+    }
+    assert!(sum[1].cores > 0.0);
+    let zones = || vec![zone("z", table), zone("empty", other.table().unwrap())];
+    let document: Value = serde_json::from_str(&as_json(status(zones()))).unwrap();
+    let windows = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(document["zones"]["z"]["windows"], windows(&windows_of(&sum)));
+    let none = [Signal::default(); WINDOWS.len()];
+    assert_eq!(document["zones"]["empty"]["windows"], windows(&windows_of(&none)));
+}
+
+#[test]
 fn one_account_can_be_picked_out() {
     let region = Region::new(65_536);
     let table = awkward(&region);
@@ -611,6 +689,7 @@ fn one_account_can_be_picked_out() {
     assert_eq!(document["zones"]["z"]["accounts"], table.fill().accounts);
     let keys: Vec<_> = document["zones"]["z"]["keys"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["käse.example"]);
+    assert_eq!(document["zones"]["z"]["windows"], Value::Null, "that of one account is not the zone's");
     let samples = check_text(&as_text(one()));
     let others = samples
         .iter()
@@ -646,6 +725,11 @@ fn names_of_details_are_those_of_the_directive() {
     assert_eq!(Detail::from_name(b"low"), Some(Detail::Low));
     assert_eq!(Detail::from_name(b"Low"), None);
     assert_eq!(Detail::from_name(b""), None);
+}
+
+#[test]
+fn names_of_windows_are_their_lengths() {
+    assert_eq!(WINDOW_NAMES.map(str::to_owned), WINDOWS.map(|seconds| format!("{seconds}s")));
 }
 
 #[test]

@@ -10,15 +10,19 @@ use JSON::PP ();
 use Test::More;
 use Test::RequestCpu qw(wait_until);
 
-our @EXPORT = qw(text_of lines_of sums_of counters_of sums_are_counters unwritten);
+our @EXPORT = qw(text_of lines_of sums_of counters_of final_counters_of sums_are_counters unwritten peaks_of peaks_are_peaks);
 
-my @members = qw(requests cpu_ns wakeups sent_bytes received_bytes 1xx 2xx 3xx 4xx 5xx other);
+my @plain = qw(requests cpu_ns wakeups sent_bytes received_bytes duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms);
+my @members = (@plain, qw(1xx 2xx 3xx 4xx 5xx other refused));
 my $number = qr/(?:0|[1-9][0-9]*)/;
 my $string = qr/"(?:[^"\\\x00-\x1f]|\\(?:["\\\/bfnrt]|u[0-9a-f]{4}))*"/;
 my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),"host":($string),"zone":($string),"key":($string),
     "requests":($number),"cpu_ns":($number),"wakeups":($number),"sent_bytes":($number),"received_bytes":($number),
-    "2xx":($number),"4xx":($number),"5xx":($number)((?:,"(?:[13]xx|other)":$number)*)\}/x;
-my @names = qw(time interval_ms host zone key requests cpu_ns wakeups sent_bytes received_bytes 2xx 4xx 5xx);
+    "2xx":($number),"4xx":($number),"5xx":($number),
+    "duration_ms":($number),"active_ms":($number),"active_seconds":($number),"billable_cpu_ns":($number),"waived_cpu_ns":($number),
+    "memory_byte_ms":($number),"peak_cpu_ns":($number)((?:,"(?:[13]xx|other|refused)":$number)*)\}/x;
+my @names = qw(time interval_ms host zone key requests cpu_ns wakeups sent_bytes received_bytes 2xx 4xx 5xx
+    duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms peak_cpu_ns);
 
 sub text_of {
     my (@files) = @_;
@@ -58,6 +62,30 @@ sub sums_of {
     return \%sum;
 }
 
+# { zone => { key => nanoseconds } }: the most CPU of one second that a line tells
+sub peaks_of {
+    my (@lines) = @_;
+    my %peak;
+    for my $line (@lines) {
+        my $peak = \$peak{ $line->{zone} }{ $line->{key} };
+        $$peak = $line->{peak_cpu_ns} if !defined $$peak || $line->{peak_cpu_ns} > $$peak;
+    }
+    return \%peak;
+}
+
+# The highest peak of each key's lines is the peak of its account, if all that it has counted is in these files.
+sub peaks_are_peaks {
+    my ($t, $zone, $name, @files) = @_;
+    my $keys = $t->status->{zones}{$zone}{keys};
+    my $peaks = peaks_of(lines_of(@files))->{$zone} || {};
+    my @wrong = map {
+        my ($counted, $told) = (sprintf('%.0f', $keys->{$_}{peak_cores} * 1e9), $peaks->{$_} || 0);
+        $counted == $told ? () : "$_: $told in lines, $counted counted";
+    } sort keys %$keys;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(!@wrong, $name) || diag(join "\n", @wrong[ 0 .. ($#wrong > 20 ? 20 : $#wrong) ]);
+}
+
 # The same of a zone, as the status page has it.
 sub counters_of {
     my ($t, $zone) = @_;
@@ -69,10 +97,23 @@ sub counters_of {
         my $classes = 0;
         $classes += $_ for values %responses;
         $counter{$key} = {
-            (map { $_ => $account->{$_} } @members[ 0 .. 4 ]), %responses, other => $account->{requests} - $classes,
+            (map { $_ => $account->{$_} } @plain), %responses, other => $account->{requests} - $classes,
+            refused => ($account->{limit} || {})->{refused} || 0,
         };
     }
     return \%counter;
+}
+
+# The same when nothing goes on: the last second is over, so its CPU is billable or waived.
+sub final_counters_of {
+    my ($t, $zone) = @_;
+    $t->quiet;
+    my $counters;
+    wait_until(10, sub {
+        $counters = counters_of($t, $zone);
+        return !grep { $_->{billable_cpu_ns} + $_->{waived_cpu_ns} != $_->{cpu_ns} } values %$counters;
+    });
+    return $counters;
 }
 
 # Keys and members whose sum in the lines is not the counter.
