@@ -339,6 +339,10 @@ fn a_bill_is_of_what_counters_grew_by() {
     let wanted = ["2250.00", "7230.00", "18.00", "2.00", "0.50"].map(|amount| format!("a.example {amount}"));
     assert_eq!(amounts(all, &["--domain", "a.example", "--host", "edge-1:*"]), wanted);
 
+    // a domain without requests has no counter of them
+    let requests = "{ name = \"r\", measure = \"requests\", rate = 1 }";
+    assert_eq!(amounts(requests, &[]), ["a.example 7230.00", "b.example 0.00"]);
+
     // of edge-2 nothing but CPU is known
     let sent = "{ name = \"s\", measure = \"sent\", rate = 1 }";
     let output = bill(sent, &["--domain", "a.example"]);

@@ -148,8 +148,12 @@ impl Source {
         let found = prometheus.read(&counters, &add, &self.filter, (from, to), done);
         progress.finish_and_clear();
         let found = found?;
-        let missing =
-            members.iter().zip(&found.missing).find_map(|(member, at)| Some((*member, at.as_ref()?)));
+        // a key without requests has no counter of them
+        let lacks = |(member, at): (&Member, &Option<String>)| {
+            let instance = at.clone().filter(|_| *member != Member::Requests)?;
+            Some((*member, instance))
+        };
+        let missing = members.iter().zip(&found.missing).find_map(lacks);
         if let Some((member, instance)) = missing {
             self.missing(&format!(
                 "instance {instance} has no counter of \"{}\" for a part of the time, which {} charges for",
