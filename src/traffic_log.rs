@@ -207,7 +207,7 @@ fn free_number(log: &Log, table: &Table) -> usize {
     let running = running.and_then(|cycle| main_conf(cycle));
     // SAFETY: the configuration that this log is part of.
     let this = unsafe { log.main.as_ref() };
-    let all = this.into_iter().chain(running.as_deref()).flat_map(|main| logs(main));
+    let all = this.into_iter().chain(running.as_deref()).flat_map(logs);
     let mut taken: Vec<usize> =
         all.filter(|log| has_table(log, table)).filter_map(|log| log.ledger).map(|its| its.log()).collect();
     INHERITED.with_borrow(|inherited| {

@@ -1008,8 +1008,8 @@ mod tests {
             memory_byte_ms.fetch_add(5 * n, Relaxed);
             measures.judge(n, n);
             measures.judge(n / 2, n);
-            if n % 5 == 0 {
-                account.count_refused(n % 2 == 0);
+            if n.is_multiple_of(5) {
+                account.count_refused(n.is_multiple_of(2));
             }
         }
 

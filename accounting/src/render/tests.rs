@@ -164,14 +164,13 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
             .to_owned(),
         r#"nginx_request_cpu_peak_cores{zone="domains",key="example.com"} 1.000000000"#.to_owned(),
     ];
-    let shows: [(&str, fn(&Signal) -> f64); 3] = [
-        ("in_flight", |signal| signal.in_flight),
-        ("requests_per_second", |signal| signal.requests_per_second),
-        ("cores", |signal| signal.cores),
-    ];
-    for (name, shows) in shows {
-        for (window, signal) in WINDOW_NAMES.iter().zip(&signals) {
-            let value = shows(signal);
+    let windows = |shows: fn(&Signal) -> f64| WINDOW_NAMES.into_iter().zip(signals.each_ref().map(shows));
+    for (name, windows) in [
+        ("in_flight", windows(|signal| signal.in_flight)),
+        ("requests_per_second", windows(|signal| signal.requests_per_second)),
+        ("cores", windows(|signal| signal.cores)),
+    ] {
+        for (window, value) in windows {
             expected.push(format!(
                 r#"nginx_request_cpu_window_{name}{{zone="domains",key="example.com",window="{window}"}} {value:.9}"#
             ));
