@@ -456,8 +456,8 @@ mod tests {
                     Event::Notice => model.notice(&table),
                     Event::Read(account) => table.refresh(slots[account], model.now_ms),
                 }
-                for account in 0..ACCOUNTS {
-                    let active_ms = table.account(slots[account]).measures().read().active_ms;
+                for (account, &slot) in slots.iter().enumerate() {
+                    let active_ms = table.account(slot).measures().read().active_ms;
                     prop_assert!(active_ms >= last[account]);
                     last[account] = active_ms;
                     let unnoticed_ms: u64 = model.killed_ms.iter().map(|ms| model.now_ms - ms + 1).sum();
@@ -466,8 +466,8 @@ mod tests {
                 }
             }
             model.workers.iter_mut().for_each(|worker| worker.pass(&table, model.now_ms * MS, |_, _| {}));
-            for account in 0..ACCOUNTS {
-                let active_ms = table.account(slots[account]).measures().read().active_ms;
+            for (account, &slot) in slots.iter().enumerate() {
+                let active_ms = table.account(slot).measures().read().active_ms;
                 let least_ms = (model.active[account].len() as u64).saturating_sub(model.under_ms);
                 prop_assert!(active_ms >= least_ms, "{} {}", active_ms, least_ms);
             }

@@ -686,7 +686,7 @@ mod tests {
                 *model.entry(now_ms / 1000).or_default() += cpu_ns;
             }
             let measures = measured(&table, Slot::OVERFLOW, now_ms + 1000);
-            let active: Vec<u64> = model.values().copied().filter(|&ns| ns >= ACTIVE_THRESHOLD_NS && ns > 0).collect();
+            let active: Vec<u64> = model.values().copied().filter(|&ns| ns >= ACTIVE_THRESHOLD_NS).collect();
             prop_assert_eq!(measures.active_seconds, active.len() as u64);
             prop_assert_eq!(measures.billable_cpu_ns, active.iter().sum::<u64>());
             prop_assert_eq!(measures.waived_cpu_ns, model.values().sum::<u64>() - active.iter().sum::<u64>());
