@@ -29,8 +29,8 @@ use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{attribution, context_index};
 
-/// A running request is settled when so much time has passed since the last time, in milliseconds.
-const SETTLE_MS: u64 = 1000;
+/// A running request is settled when so much time has passed since the last time, in nanoseconds.
+const SETTLE_NS: u64 = 1_000_000_000;
 
 /// What we know of a main request; in its pool.
 pub struct Context {
@@ -55,12 +55,11 @@ pub struct Context {
     /// neighbours among the requests in flight
     previous_flying: Option<NonNull<Context>>,
     next_flying: Option<NonNull<Context>>,
-    settled_ms: u64,
-    /// up to when its accounts have got its time, in nanoseconds of the shared clock; at first when it began
-    from_ns: u64,
-    /// its memory in bytes, and when that was looked at, while it is in flight
+    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last settled or its memory looked at;
+    /// afterwards, when it landed.
+    since_ns: u64,
+    /// its memory in bytes, while it is in flight
     bytes: u64,
-    looked_ns: u64,
     /// it has been an owner since the last beat; in the list of those in flight, such are in front
     stirred: bool,
     /// a subrequest whose log line is being written: all its variables show the same values
@@ -85,8 +84,8 @@ impl Context {
     #[inline]
     fn span(&self, now_ns: u64) -> Span {
         // SAFETY: the context is there, so its request is.
-        let bytes = if self.from_ns < now_ns { unsafe { memory_of(self.request) } } else { None };
-        Span { from_ns: self.from_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
+        let bytes = if self.since_ns < now_ns { unsafe { memory_of(self.request) } } else { None };
+        Span { from_ns: self.since_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
     }
 
     /// What has come up since the last call.
@@ -195,10 +194,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             verdict: Verdict::NONE,
             previous_flying: None,
             next_flying: None,
-            settled_ms: now_ms(),
-            from_ns: 0,
+            since_ns: 0,
             bytes: 0,
-            looked_ns: 0,
             stirred: false,
             logging: null(),
             touched: false,
@@ -231,6 +228,9 @@ unsafe fn age_ns(r: *const ngx_http_request_t) -> u64 {
     // SAFETY: as the caller says; NGINX's cached time, which `ngx_time_update` replaces as a whole.
     unsafe {
         let time = &*(&raw const ngx_cached_time).read_volatile();
+        if time.sec == (*r).start_sec && time.msec as u64 == (*r).start_msec as u64 {
+            return 0;
+        }
         // as `ngx_http_variable_request_time`
         let ms = (time.sec - (*r).start_sec) * 1000 + (time.msec as i64 - (*r).start_msec as i64);
         if ms <= 0 {
@@ -265,7 +265,10 @@ unsafe fn memory_of(r: *const ngx_http_request_t) -> Option<u64> {
         if !pool.large.is_null() {
             bytes += large_bytes(pool.large);
         }
-        if let Some(header) = (*r).header_in.as_ref() {
+        // a stream of HTTP/2 has it in its pool (`ngx_http_v2_create_stream`)
+        if let Some(header) = (*r).header_in.as_ref()
+            && (*r).stream.is_null()
+        {
             bytes += header.end.addr() - header.start.addr();
         }
         Some(bytes as u64)
@@ -346,7 +349,7 @@ impl Worker {
         let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
         // SAFETY: the context is there, so its request is.
-        context.from_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
+        context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
         if let Some(at) = connection {
             let (ns, handshake) = self.take_over(at);
             let context = self.context(pointer);
@@ -403,7 +406,7 @@ impl Worker {
         context.in_flight = true;
         context.stirred = true;
         let so_far = context.span(now_ns);
-        (context.from_ns, context.looked_ns, context.bytes) = (now_ns, now_ns, so_far.bytes);
+        (context.since_ns, context.bytes) = (now_ns, so_far.bytes);
         self.put_in_front(pointer);
         self.zones.enter_flight(accounts, &so_far);
         self.start_beat();
@@ -464,7 +467,7 @@ impl Worker {
         let now_ns = self.meter.now_ns();
         self.look(pointer, now_ns);
         let context = self.context(pointer);
-        context.from_ns = now_ns;
+        context.since_ns = now_ns;
         let (accounts, bytes) = (context.accounts.clone(), context.bytes);
         self.zones.leave_flight(now_ns, &accounts, bytes);
     }
@@ -474,8 +477,8 @@ impl Worker {
         let context = self.context(pointer);
         // SAFETY: the context is there, so its request is.
         let Some(bytes) = (unsafe { memory_of(context.request) }) else { return };
-        let (from_bytes, since_ns) = (context.bytes, context.looked_ns);
-        (context.bytes, context.looked_ns) = (bytes, now_ns);
+        let (from_bytes, since_ns) = (context.bytes, context.since_ns);
+        (context.bytes, context.since_ns) = (bytes, now_ns);
         if bytes != from_bytes {
             let accounts = context.accounts.clone();
             self.zones.resize(now_ns, &accounts, since_ns, from_bytes, bytes);
@@ -494,12 +497,12 @@ impl Worker {
     fn settle(&mut self, pointer: NonNull<Context>) {
         let now_ns = self.meter.recent_ns();
         let context = self.context(pointer);
-        context.settled_ms = now_ms();
         let is_in_flight = context.in_flight;
         let (accounts, usage) = (context.accounts.clone(), context.unsettled());
         self.zones.add(now_ns, &accounts, &usage);
         if is_in_flight {
             self.look(pointer, now_ns);
+            self.context(pointer).since_ns = now_ns;
         }
     }
 
@@ -721,8 +724,9 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
     let Some((r, chosen, settle)) = with(|worker| {
+        let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
-        let settle = now_ms().wrapping_sub(context.settled_ms) >= SETTLE_MS;
+        let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
         let found = (!context.logged).then_some((context.request, zones, settle));
         if context.in_flight && !context.stirred {

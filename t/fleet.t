@@ -508,7 +508,7 @@ sub identified {
     for my $detail (qw(full low)) {
         my $samples = $detail eq 'full' ? ($servers[0]->prometheus)[0] : Test::RequestCpu::parse_prometheus($servers[0]->get('/low')->{body});
         for (@$samples) { $count{$detail}{"$_->[1]{zone},$_->[1]{key}"}++ if exists $_->[1]{key} }
-        my @large = grep { /_bucket|_(?:cache|order|size|tls)_/ } map { $_->[0] } @$samples;
+        my @large = grep { /_bucket|_(?:window|cache|order|size|tls)_/ } map { $_->[0] } @$samples;
         ok($detail eq 'full' ? @large > 0 : !@large, "detail=$detail has " . ($detail eq 'full' ? '' : 'neither ') . 'histograms and breakdowns');
     }
     my @wrong;

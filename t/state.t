@@ -28,11 +28,15 @@ sub http {
 EOC
 }
 
-# What an account has counted; how busy it is now, and what follows from the counters, is not kept.
+# What an account has counted, when its last second is over; how busy it is now, and was at most, is not kept.
 sub counters {
     my ($zone) = @_;
-    my $keys = $t->status->{zones}{$zone}{keys};
-    for my $account (values %$keys) { delete @$account{qw(cores in_flight)} }
+    my $keys;
+    wait_until(3, sub {
+        $keys = $t->status->{zones}{$zone}{keys};
+        return !grep { $_->{billable_cpu_ns} + $_->{waived_cpu_ns} != $_->{cpu_ns} } values %$keys;
+    });
+    for my $account (values %$keys) { delete @$account{qw(cores in_flight windows peak_cores)} }
     return $keys;
 }
 

@@ -17,7 +17,7 @@ my $keys = 100_000;
 my $t = Test::RequestCpu->new->need('gzip', 'ssi', 'http_v2');
 $t->html('two.shtml', 'one<!--# include virtual="/json?1" -->two<!--# include virtual="/json?2" -->three');
 $t->start(http => <<"EOC");
-    request_cpu_zone \$arg_k zone=many:140m;
+    request_cpu_zone \$arg_k zone=many:165m;
     keepalive_requests 1000000;
     server {
         listen 127.0.0.1:{{port:http}};

@@ -238,7 +238,7 @@ pub struct Account {
     /// handshakes, where the others count requests
     by_session: [Tally; SESSIONS.len()],
     windows: Windows,
-    signals: Signals,
+    pub(crate) signals: Signals,
 }
 
 /// What requests have brought since it was last added to their account.

@@ -315,4 +315,162 @@ mod tests {
             }
         }
     }
+
+    const MS: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Span {
+        Span { from_ns: ms * MS, to_ns: ms * MS, bytes: 1_000 }
+    }
+
+    #[test]
+    fn open_requests_hold_memory_for_as_long_as_they_are_open() {
+        let region = Region::new(65_536);
+        let (table, slots) = table_with(&region, 2);
+        let mut worker = InFlight::default();
+        let began = Span { from_ns: 500 * MS, to_ns: 1_000 * MS, bytes: 2_000 };
+        assert_eq!(worker.enter(&table, slots[0], &began), Held::new(1, 2_000, 500 * MS));
+        worker.enter(&table, slots[1], &at(1_100));
+        let held = worker.enter(&table, slots[0], &at(1_200));
+        assert_eq!(held, Held::new(1, 2_000, 200 * MS));
+        assert_eq!(worker.resize(slots[0], 1_300 * MS, 2_000, 5_000), Held::new(2, 3_000, 100 * MS));
+        let mut told = Vec::new();
+        worker.pass(&table, 1_400 * MS, |slot, held| told.push((slot, *held)));
+        let expected = [(slots[0], Held::new(2, 6_000, 100 * MS)), (slots[1], Held::new(1, 1_000, 300 * MS))];
+        assert_eq!(told, expected);
+        assert_eq!(worker.leave(&table, slots[0], 1_500 * MS, 5_000), Held::new(2, 6_000, 100 * MS));
+        // a clock that is a little behind takes nothing back
+        assert_eq!(worker.leave(&table, slots[0], 1_499 * MS, 1_000), Held::default());
+        assert_eq!(worker.leave(&table, slots[0], 1_600 * MS, 1_000), Held::default(), "none is open");
+        assert_eq!(worker.leave(&table, slots[1], 1_600 * MS, 1_000), Held::new(1, 1_000, 200 * MS));
+        assert_eq!(table.account(slots[0]).measures().read().active_ms, 1_001);
+        assert_eq!(table.account(slots[1]).measures().read().active_ms, 501);
+        assert!(worker.open.is_empty() && worker.places.iter().all(|&place| place == 0));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Wait(u64),
+        Enter(usize, usize),
+        Leave(usize, usize),
+        Kill(usize),
+        Notice,
+        Read(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let both = (0..WORKERS, 0..ACCOUNTS);
+        prop_oneof![
+            6 => (0u64..400).prop_map(Event::Wait),
+            4 => both.clone().prop_map(|(worker, account)| Event::Enter(worker, account)),
+            3 => both.prop_map(|(worker, account)| Event::Leave(worker, account)),
+            1 => (0..WORKERS).prop_map(Event::Kill),
+            2 => Just(Event::Notice),
+            2 => (0..ACCOUNTS).prop_map(Event::Read),
+        ]
+    }
+
+    /// Workers, and which milliseconds of their accounts were active, by a plain list.
+    struct Model {
+        now_ms: u64,
+        passed_ms: u64,
+        workers: [InFlight; WORKERS],
+        open: [[u32; ACCOUNTS]; WORKERS],
+        active: [std::collections::BTreeSet<u64>; ACCOUNTS],
+        /// when workers were killed that nobody has noticed yet
+        killed_ms: Vec<u64>,
+        /// as much may be too much, and too little
+        over_ms: u64,
+        under_ms: u64,
+    }
+
+    impl Model {
+        fn mark(&mut self) {
+            for account in 0..ACCOUNTS {
+                if self.open.iter().any(|open| open[account] != 0) {
+                    self.active[account].insert(self.now_ms);
+                }
+            }
+        }
+
+        fn wait(&mut self, table: &Table, ms: u64) {
+            for _ in 0..ms {
+                self.now_ms += 1;
+                self.mark();
+            }
+            if self.now_ms - self.passed_ms >= 600 {
+                self.passed_ms = self.now_ms;
+                self.workers.iter_mut().for_each(|worker| worker.pass(table, self.now_ms * MS, |_, _| {}));
+            }
+        }
+
+        fn notice(&mut self, table: &Table) {
+            if !self.killed_ms.is_empty() {
+                table.next_epoch(self.now_ms);
+                for ms in self.killed_ms.drain(..) {
+                    self.over_ms += self.now_ms - ms + 1;
+                    self.under_ms += 1_000;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn active_time_is_that_of_open_requests_but_for_workers_that_are_killed(
+            start_ms in 1_000u64..1 << 40,
+            events in prop::collection::vec(event(), 0..if cfg!(miri) { 12 } else { 120 }),
+        ) {
+            let region = Region::new(65_536);
+            let (table, slots) = table_with(&region, ACCOUNTS);
+            let mut model = Model {
+                now_ms: start_ms,
+                passed_ms: start_ms,
+                workers: Default::default(),
+                open: Default::default(),
+                active: Default::default(),
+                killed_ms: Vec::new(),
+                over_ms: 0,
+                under_ms: 0,
+            };
+            let mut last = [0; ACCOUNTS];
+            for event in events.into_iter().chain([Event::Notice]) {
+                let now_ns = model.now_ms * MS;
+                match event {
+                    Event::Wait(ms) => model.wait(&table, ms),
+                    Event::Enter(worker, account) => {
+                        model.workers[worker].enter(&table, slots[account], &at(model.now_ms));
+                        model.open[worker][account] += 1;
+                        model.mark();
+                    }
+                    Event::Leave(worker, account) => {
+                        model.workers[worker].leave(&table, slots[account], now_ns, 1_000);
+                        model.open[worker][account] = model.open[worker][account].saturating_sub(1);
+                    }
+                    Event::Kill(worker) => {
+                        model.workers[worker] = InFlight::default();
+                        model.open[worker] = [0; ACCOUNTS];
+                        model.killed_ms.push(model.now_ms);
+                    }
+                    Event::Notice => model.notice(&table),
+                    Event::Read(account) => table.refresh(slots[account], model.now_ms),
+                }
+                for account in 0..ACCOUNTS {
+                    let active_ms = table.account(slots[account]).measures().read().active_ms;
+                    prop_assert!(active_ms >= last[account]);
+                    last[account] = active_ms;
+                    let unnoticed_ms: u64 = model.killed_ms.iter().map(|ms| model.now_ms - ms + 1).sum();
+                    let most_ms = model.active[account].len() as u64 + model.over_ms + unnoticed_ms;
+                    prop_assert!(active_ms <= most_ms, "{} {}", active_ms, most_ms);
+                }
+            }
+            model.workers.iter_mut().for_each(|worker| worker.pass(&table, model.now_ms * MS, |_, _| {}));
+            for account in 0..ACCOUNTS {
+                let active_ms = table.account(slots[account]).measures().read().active_ms;
+                let least_ms = (model.active[account].len() as u64).saturating_sub(model.under_ms);
+                prop_assert!(active_ms >= least_ms, "{} {}", active_ms, least_ms);
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::ProptestConfig;
 use crate::account::{Account, Count, Outcome, cpu_bucket};
 use crate::limit::Bucket;
 use crate::table::{Error, Table};
-use crate::window::{Ring, Windows};
+use crate::window::{Ring, Second, Windows};
 
 /// Memory as a shared zone has it: aligned, and full of what was there before.
 pub struct Region {
@@ -76,6 +76,8 @@ pub unsafe trait Zeroed {}
 unsafe impl Zeroed for Account {}
 // SAFETY: as above.
 unsafe impl Zeroed for Windows {}
+// SAFETY: as above.
+unsafe impl Zeroed for Second {}
 // SAFETY: as above.
 unsafe impl Zeroed for Bucket {}
 // SAFETY: as above.

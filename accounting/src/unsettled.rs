@@ -31,6 +31,8 @@ struct Sums {
     held: Held,
     /// when requests that were never known to be in flight were, in nanoseconds; the second is 0 if none was
     span: (u64, u64),
+    /// this millisecond of this account is known to be active: its start in nanoseconds
+    known: (Slot, u64),
 }
 
 /// A request that ended.
@@ -157,12 +159,12 @@ impl Sums {
     /// One of the requests was in flight in this time.
     #[inline]
     fn extend(&mut self, table: &Table, slot: Slot, span: &Span) {
-        // less than a millisecond after the one before: there is no other one between the two
-        if span.from_ns <= self.span.1 + MS && span.to_ns >= self.span.0 && self.span.1 != 0 {
-            self.span = (self.span.0.min(span.from_ns), self.span.1.max(span.to_ns));
-        } else {
+        if span.from_ns > self.span.1 + MS {
             self.cover(table, slot);
             self.span = (span.from_ns, span.to_ns);
+        } else {
+            // less than a millisecond after the one before: there is no other one between the two
+            self.span = (self.span.0.min(span.from_ns), span.to_ns);
         }
     }
 
@@ -173,6 +175,7 @@ impl Sums {
         let (from_ns, to_ns) = core::mem::take(&mut self.span);
         if to_ns != 0 {
             table.account(slot).cover(table, from_ns, to_ns);
+            self.known = (slot, to_ns / MS * MS);
         }
     }
 
@@ -181,17 +184,18 @@ impl Sums {
     fn settle(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
         if let Some(slot) = self.slot {
             let held = core::mem::take(&mut self.held);
-            let (from_ns, to_ns) = core::mem::take(&mut self.span);
             let settlement = Settlement {
                 usage: core::mem::take(&mut self.usage),
                 refused_ns: core::mem::take(&mut self.refused_ns),
                 duration_ns: held.duration_ns,
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
-            let account = table.account(slot);
-            account.settle(table, now_ns / MS, &settlement);
-            if to_ns != 0 {
-                account.cover(table, from_ns, to_ns);
+            table.account(slot).settle(table, now_ns / MS, &settlement);
+            let (from_ns, to_ns) = self.span;
+            if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
+                self.span = (0, 0);
+            } else {
+                self.cover(table, slot);
             }
             self.settle_ended(table, slot);
             self.settle_bucket(table, slot);
@@ -322,5 +326,59 @@ mod tests {
         unsettled.settle(&table, 0);
         unsettled.settle(&table, 0);
         assert_eq!(table.account(slot).snapshot(0, 0).responses, [0, 3, 0, 1, 0]);
+    }
+
+    #[test]
+    fn the_time_of_requests_that_ended_is_in_their_account_when_a_turn_ends() {
+        let region = Region::new(64 * 1024);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"a", &mut Spare::default()).slot;
+        let outcome = Outcome {
+            status: 200,
+            cache: crate::account::CacheStatus::None,
+            connection_order: 1,
+            response_bytes: 1,
+            cpu_ns: 1,
+        };
+        let mut unsettled = Unsettled::default();
+        let mut finish = |from_us: u64, to_us: u64| {
+            let span = Span { from_ns: from_us * 1_000, to_ns: to_us * 1_000, bytes: 4_096 };
+            unsettled.finish(
+                &table,
+                span.to_ns,
+                slot,
+                Share::Used,
+                &Ended { span, ..ended(Usage::default(), &outcome) },
+            );
+            unsettled.settle(&table, span.to_ns);
+            table.account(slot).measures().read()
+        };
+        let measures = finish(5_000_100, 5_000_300);
+        assert_eq!((measures.duration_ns, measures.active_ms), (200_000, 1));
+        assert_eq!(measures.memory_byte_ms, 4_096 / 5);
+        assert_eq!(finish(5_000_400, 5_000_900).active_ms, 1, "the same millisecond");
+        assert_eq!(finish(5_000_900, 5_001_100).active_ms, 2);
+        assert_eq!(finish(5_003_500, 5_005_500).active_ms, 5);
+        assert_eq!(finish(5_002_999, 5_004_000).active_ms, 6, "one began before");
+        assert_eq!(finish(5_004_000, 5_004_000).duration_ns, 3_901_000, "no time at all");
+    }
+
+    #[test]
+    fn spans_of_one_turn_are_one_if_there_is_no_millisecond_between_them() {
+        let region = Region::new(64 * 1024);
+        let table = region.table().unwrap();
+        let slot = table.find_or_insert(b"a", &mut Spare::default()).slot;
+        let mut unsettled = Unsettled::default();
+        for (from_us, to_us) in [(10_000, 10_100), (11_099, 11_200), (15_000, 15_001), (14_000, 15_900)] {
+            let ended = Ended {
+                usage: Usage::default(),
+                classes: Classes::default(),
+                cpu_ns: 0,
+                span: Span { from_ns: from_us * 1_000, to_ns: to_us * 1_000, bytes: 0 },
+            };
+            unsettled.finish(&table, 0, slot, Share::Used, &ended);
+        }
+        unsettled.settle(&table, 16 * MS);
+        assert_eq!(table.account(slot).measures().read().active_ms, 4, "10, 11, 14 and 15");
     }
 }

@@ -249,6 +249,70 @@ mod tests {
     }
 
     #[test]
+    fn a_second_that_is_over_is_taken_out_once() {
+        let cell = zeroed::<Second>();
+        let over = |second, ns| Some(Over { second, ns });
+        assert_eq!(cell.add(1 << 20, 5), None);
+        assert_eq!(cell.add(1 << 20, 6), None);
+        assert_eq!(cell.close(1 << 20), None, "it is not over");
+        assert_eq!(cell.read(1 << 20), Over { second: 1 << 20, ns: 11 });
+        assert_eq!(cell.add((1 << 20) + 1, 7), over(1 << 20, 11));
+        assert_eq!(cell.add((1 << 20) - 3, 1), None, "late, but not lost");
+        assert_eq!(cell.close((1 << 20) + 9), over((1 << 20) + 1, 8));
+        assert_eq!(cell.close((1 << 20) + 9), None);
+        assert_eq!(cell.add((1 << 20) + 9, 2), None);
+        assert_eq!((cell.take(), cell.take()), (2, 0));
+    }
+
+    #[test]
+    fn a_second_can_hold_hours_and_no_more() {
+        let cell = zeroed::<Second>();
+        assert_eq!(cell.add(70, NS_MASK), None);
+        assert_eq!(cell.add(70, 3), Some(Over { second: 70, ns: NS_MASK }));
+        let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.take();
+        assert_eq!(sum_ns, u64::MAX - 10 + 3);
+    }
+
+    #[test]
+    fn a_second_follows_another_after_any_time() {
+        for first in [0, 1, 63, 64, 65, ROUND_MASK - 1, ROUND_MASK, ROUND_MASK + 1, 1 << 33] {
+            for later in [1, 2, 63, 65, ROUND_MASK - MAX_LATE, ROUND_MASK + 2, (1 << 22) + 7] {
+                let cell = zeroed::<Second>();
+                assert_eq!(cell.add(first, 5), None);
+                let over = cell.add(first + later, 7);
+                assert_eq!(over.map(|over| over.ns), Some(5), "{first} {later}");
+                // without CPU even where its number was the same
+                assert_eq!(cell.close(first + later + 1).map(|over| over.ns), Some(7));
+                let second = first + later + ROUND_MASK - 5;
+                assert_eq!(cell.add(second, 9).map_or(0, |over| over.ns), 0);
+                assert_eq!(cell.read(second), Over { second, ns: 9 });
+            }
+        }
+    }
+
+    #[test]
+    fn each_nanosecond_is_in_one_second_between_threads() {
+        let cell = zeroed::<Second>();
+        let (threads, rounds) = if cfg!(miri) { (2, 20) } else { (4, 20_000) };
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (cell, taken) = (&cell, &taken);
+                scope.spawn(move || {
+                    for n in 0..rounds {
+                        // their clocks are apart, and one of them reads
+                        let second = 1_000_000 + n / 50 + thread % 3;
+                        let over = if thread == 3 { cell.close(second) } else { cell.add(second, 7) };
+                        taken.fetch_add(over.map_or(0, |over| over.ns), Relaxed);
+                    }
+                });
+            }
+        });
+        let adding = threads.min(3);
+        assert_eq!(taken.load(Relaxed) + cell.take(), adding * rounds * 7);
+    }
+
+    #[test]
     fn a_burst_leaves_each_window_after_its_length() {
         let windows = zeroed::<Windows>();
         let start_ms = 10_000_000;
