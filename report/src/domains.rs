@@ -1,10 +1,10 @@
 //! `cpu-report domains`: what each domain used.
 
-mod filter;
-mod line;
-mod prometheus;
-mod series;
-mod store;
+pub mod filter;
+pub mod line;
+pub mod prometheus;
+pub mod series;
+pub mod store;
 mod table;
 pub mod time;
 
@@ -15,8 +15,8 @@ use crate::input::{self, fold};
 use crate::output::{self, Format, complain};
 use filter::Filter;
 use line::{LastTime, Line};
-use prometheus::Prometheus;
-use store::{Plan, Store};
+use prometheus::{Counter, Prometheus};
+use store::{Metric, Plan, Store, Usage};
 use table::{Sort, Wanted};
 use time::{By, DAY_MS, Millis, SLOT_MS, slot};
 
@@ -144,30 +144,53 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(summary.status(&args.input))
 }
 
-/// Counters are read at the borders of slots, so that times are those. Without them, it is the day until now.
-fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
-    let prometheus = Prometheus::new(url, &args.header)?;
-    let to = args.to.map_or_else(
-        || By::FiveMinutes.bounds(slot(time::now())).0,
-        |to| By::FiveMinutes.bounds(slot(to + SLOT_MS - 1)).0,
-    );
-    let from = By::FiveMinutes.bounds(slot(args.from.unwrap_or(to - DAY_MS).max(0))).0;
-    if from >= to {
-        complain("--from is not before now");
-        return Ok(ExitCode::from(2));
+const COUNTERS: [(Metric, Counter); 5] = [
+    (Metric::Cpu, prometheus::CPU),
+    (Metric::Sent, prometheus::SENT),
+    (Metric::Requests, prometheus::REQUESTS),
+    (Metric::Responses4xx, Counter { query: "nginx_request_cpu_requests_total{class=\"4xx\",}", scale: 1.0 }),
+    (Metric::Responses5xx, Counter { query: "nginx_request_cpu_requests_total{class=\"5xx\",}", scale: 1.0 }),
+];
+
+/// The borders of slots that the counters are read at, and what is to be said of them. Without times, it is the day until now.
+pub fn scraped_range(from: Option<Millis>, to: Option<Millis>) -> Result<(Millis, Millis), &'static str> {
+    let border = |time| By::FiveMinutes.bounds(slot(time)).0;
+    let end = to.map_or_else(|| border(time::now()), |to| border(to + SLOT_MS - 1));
+    let begin = border(from.unwrap_or(end - DAY_MS).max(0));
+    if begin >= end {
+        return Err("--from is not before now");
     }
-    for (name, wanted, border) in [("--from", args.from, from), ("--to", args.to, to)] {
+    for (name, wanted, border) in [("--from", from, begin), ("--to", to, end)] {
         if wanted.is_some_and(|wanted| wanted != border) {
             complain(&format!("{name} is taken for {}, the border of five minutes", time::format(border)));
         }
     }
+    Ok((begin, end))
+}
+
+fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
+    let prometheus = Prometheus::new(url, &args.header)?;
+    let (from, to) = match scraped_range(args.from, args.to) {
+        Ok(range) => range,
+        Err(message) => {
+            complain(message);
+            return Ok(ExitCode::from(2));
+        }
+    };
     let store =
         Store::new(Plan { from: Some(from), to: Some(to), by: args.by, max_domains: args.max_domains });
     let progress = input::bar((to - from) as u64 / 1000, &args.input);
-    let span = prometheus
-        .read(&store, &args.filter, (from, to), |until| progress.set_position((until - from) as u64 / 1000));
+    let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
+        let (metric, _) = COUNTERS.get(at)?;
+        let mut usage = Usage::default();
+        usage[*metric] = value;
+        store.add(store.zone(zone)?, key, time, &usage)
+    };
+    let counters = COUNTERS.map(|(_, counter)| counter);
+    let done = |until| progress.set_position((until - from) as u64 / 1000);
+    let found = prometheus.read(&counters, &add, &args.filter, (from, to), done);
     progress.finish_and_clear();
-    let span = span?;
+    let span = found?.span;
     span.report(Some(from), Some(to));
     if span.time.is_none() {
         complain("Prometheus has no counters of these domains in that time");
@@ -199,18 +222,22 @@ fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<(
 
 /// The time that lines cover.
 #[derive(Debug, Default)]
-struct Span {
-    time: Option<(Millis, Millis)>,
-    longest_ms: i64,
+pub struct Span {
+    /// begin and end
+    pub time: Option<(Millis, Millis)>,
+    /// of the longest line
+    pub longest_ms: i64,
 }
 
 impl Span {
-    fn add(&mut self, begin: Millis, end: Millis) {
+    /// A line covers this.
+    pub fn add(&mut self, begin: Millis, end: Millis) {
         let (first, last) = self.time.unwrap_or((begin, end));
         self.time = Some((first.min(begin), last.max(end)));
     }
 
-    fn with(mut self, other: Self) -> Self {
+    /// Of both.
+    pub fn with(mut self, other: Self) -> Self {
         if let Some((begin, end)) = other.time {
             self.add(begin, end);
         }
@@ -219,13 +246,14 @@ impl Span {
     }
 
     /// What is asked for, or else what there is.
-    fn range(&self, from: Option<Millis>, to: Option<Millis>) -> Option<(Millis, Millis)> {
+    pub fn range(&self, from: Option<Millis>, to: Option<Millis>) -> Option<(Millis, Millis)> {
         let from = from.or(self.time.map(|(begin, _)| begin))?;
         let to = to.or(self.time.map(|(_, end)| end))?;
         (from < to).then_some((from, to))
     }
 
-    fn report(&self, from: Option<Millis>, to: Option<Millis>) {
+    /// Says what is not known of that time.
+    pub fn report(&self, from: Option<Millis>, to: Option<Millis>) {
         if self.longest_ms > SLOT_MS {
             complain(&format!(
                 "lines are of up to {} s: peak and 95 % cannot be finer than that, though they are of five minutes",

@@ -55,6 +55,8 @@ pub struct Summary {
     pub broken: u64,
     /// bytes after decompression
     pub bytes: u64,
+    /// files that were named before
+    pub repeated: u64,
     shown: Vec<Broken>,
 }
 
@@ -108,6 +110,15 @@ impl Summary {
     }
 }
 
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// the file's place in the list of files
+    pub file: usize,
+    /// from 1 on
+    pub line: u64,
+}
+
 /// Calls `each` with every line of the files that is not empty, without its line end, from several threads at once. Every thread
 /// has a state of its own, made by `new`, and all states are returned; a line belongs to one of them, and lines of one file
 /// may go to any. `-` is standard input. What `each` refuses is counted and skipped; the reasons of the first ones are
@@ -122,7 +133,21 @@ where
     State: Send,
     Reason: Display,
 {
-    warn_of_repeated(files);
+    fold_places(files, options, new, |state, _, line| each(state, line))
+}
+
+/// The same, where `each` is told where the line stands.
+pub fn fold_places<State, Reason>(
+    files: &[PathBuf],
+    options: &Options,
+    new: impl Fn() -> State + Sync,
+    each: impl Fn(&mut State, Place, &[u8]) -> Result<(), Reason> + Sync,
+) -> (Vec<State>, Summary)
+where
+    State: Send,
+    Reason: Display,
+{
+    let repeated = warn_of_repeated(files);
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
     let (blocks, taken) = mpsc::sync_channel::<Block>(2 * workers);
     let (used, empty) = mpsc::channel::<Vec<u8>>();
@@ -136,7 +161,7 @@ where
                     continue;
                 }
                 summary.lines += 1;
-                if let Err(reason) = each(&mut state, line) {
+                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, line) {
                     summary.note_broken(block.file, number, &reason);
                 }
             }
@@ -154,6 +179,7 @@ where
         }
         reader.progress.finish_and_clear();
         let mut summary = reader.summary;
+        summary.repeated = repeated;
         // the threads end when there is nobody to send them blocks
         drop(reader.blocks);
         let mut states = Vec::with_capacity(threads.len());
@@ -171,7 +197,7 @@ where
 }
 
 /// What the user called the file.
-fn name(file: &Path) -> String {
+pub fn name(file: &Path) -> String {
     if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
@@ -179,9 +205,10 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
-/// A file that is named twice counts twice, which is hardly what was meant.
-fn warn_of_repeated(files: &[PathBuf]) {
+/// A file that is named twice counts twice, which is hardly what was meant. Returns how many there are.
+fn warn_of_repeated(files: &[PathBuf]) -> u64 {
     let mut seen = HashSet::new();
+    let mut repeated = 0;
     for file in files {
         let is_new = match file.metadata() {
             _ if is_stdin(file) => seen.insert((0, 0)),
@@ -189,9 +216,11 @@ fn warn_of_repeated(files: &[PathBuf]) {
             Err(_) => true,
         };
         if !is_new {
+            repeated += 1;
             complain(&format!("{} is read more than once, and counts each time", name(file)));
         }
     }
+    repeated
 }
 
 // ---- blocks -------------------------------------------------------------------------------------------------------

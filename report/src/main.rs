@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bill;
 mod domains;
 mod factors;
 mod input;
@@ -28,6 +29,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Domains(domains::Args),
+    Bill(bill::Args),
+    Compare(bill::CompareArgs),
     /// What makes requests dear, from access logs
     Factors(factors::Args),
 }
@@ -36,6 +39,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match &Cli::parse().command {
         Command::Domains(args) => domains::run(args),
+        Command::Bill(args) => bill::run(args),
+        Command::Compare(args) => bill::run_compare(args),
         Command::Factors(args) => factors::run(args),
     };
     match result {

@@ -21,11 +21,11 @@ pub enum Format {
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub struct Column<'a> {
     /// in CSV and JSON, with the unit: `cpu_seconds`
-    pub name: &'static str,
+    pub name: &'a str,
     /// at the head of a table: `CPU time`
-    pub title: &'static str,
+    pub title: &'a str,
     /// whether its cells are aligned to the right
     pub is_number: bool,
 }
@@ -39,6 +39,8 @@ pub enum Value<'a> {
     Count(u64),
     /// any other number; one that is not finite is written as nothing
     Number(f64),
+    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be read as a float
+    Exact(String),
     /// unknown, or not defined: empty in CSV, `null` in JSON
     Nothing,
 }
@@ -81,8 +83,8 @@ impl<'a> Cell<'a> {
 }
 
 /// Writes rows in a format.
-pub struct Rows<W: Write> {
-    columns: Vec<Column>,
+pub struct Rows<'c, W: Write> {
+    columns: Vec<Column<'c>>,
     sink: Sink<W>,
 }
 
@@ -95,9 +97,9 @@ enum Sink<W: Write> {
 /// A table's widths are those of so many rows.
 const HELD_ROWS: usize = 20_000;
 
-impl<W: Write> Rows<W> {
+impl<'c, W: Write> Rows<'c, W> {
     /// `is_styled`: whether a table's head is bold, and its rules dim; see [`is_styled`].
-    pub fn new(format: Format, columns: &[Column], out: W, is_styled: bool) -> io::Result<Self> {
+    pub fn new(format: Format, columns: &[Column<'c>], out: W, is_styled: bool) -> io::Result<Self> {
         let columns = columns.to_vec();
         let sink = match format {
             Format::Table => Sink::Table { out, style: Style { is_styled }, held: Vec::new(), widths: None },
@@ -124,6 +126,7 @@ impl<W: Write> Rows<W> {
                 for cell in cells {
                     let written = match &cell.value {
                         Value::Text(text) => writer.write_field(text.as_bytes()),
+                        Value::Exact(number) => writer.write_field(number),
                         Value::Count(count) => writer.write_field(count.to_string()),
                         Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
                         Value::Number(_) | Value::Nothing => writer.write_field(""),
@@ -211,7 +214,7 @@ struct Style {
 }
 
 impl Style {
-    fn head(&self, out: &mut impl Write, columns: &[Column], widths: &[usize]) -> io::Result<()> {
+    fn head(&self, out: &mut impl Write, columns: &[Column<'_>], widths: &[usize]) -> io::Result<()> {
         let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
         let (bold, plain) = if self.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         out.write_all(bold.as_bytes())?;
@@ -223,7 +226,7 @@ impl Style {
     fn line(
         &self,
         out: &mut impl Write,
-        columns: &[Column],
+        columns: &[Column<'_>],
         widths: &[usize],
         row: Option<&[String]>,
     ) -> io::Result<()> {
@@ -241,7 +244,7 @@ impl Style {
     }
 }
 
-fn cells(out: &mut impl Write, columns: &[Column], widths: &[usize], row: &[String]) -> io::Result<()> {
+fn cells(out: &mut impl Write, columns: &[Column<'_>], widths: &[usize], row: &[String]) -> io::Result<()> {
     let mut line = String::new();
     for (at, ((column, width_wanted), cell)) in columns.iter().zip(widths).zip(row).enumerate() {
         if at > 0 {
@@ -280,13 +283,18 @@ pub fn json(value: &Value<'_>) -> Json {
         Value::Text(text) => Json::from(text.as_ref()),
         Value::Count(count) => Json::from(*count),
         Value::Number(number) => Json::from(*number),
+        Value::Exact(number) => Json::from(number.as_str()),
         Value::Nothing => Json::Null,
     }
 }
 
 /// `12345` as `12,345`.
 pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
+    grouped_digits(&count.to_string())
+}
+
+/// The same of a number that may have any length.
+pub fn grouped_digits(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -332,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const COLUMNS: [Column; 3] = [
+    const COLUMNS: [Column<'static>; 3] = [
         Column { name: "name", title: "name", is_number: false },
         Column { name: "count", title: "count", is_number: true },
         Column { name: "share", title: "share", is_number: true },

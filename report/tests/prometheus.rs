@@ -1,4 +1,4 @@
-//! `cpu-report domains --prometheus` with a real Prometheus, whose numbers are known.
+//! `cpu-report domains --prometheus` and `cpu-report bill --prometheus` with a real Prometheus, whose numbers are known.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -298,6 +298,66 @@ fn sums_are_right(url: &str) {
     assert!(
         second.lines().nth(1).is_some_and(|row| row.starts_with("domains,domain,a.example,0,0,174,")),
         "{second}"
+    );
+}
+
+#[test]
+fn a_bill_is_of_what_counters_grew_by() {
+    if !are_installed(&["prometheus", "promtool"]) {
+        return;
+    }
+    let prometheus = Server::prometheus(&samples());
+    let url = prometheus.url();
+    let folder = TempDir::new().unwrap();
+    let bill = |items: &str, more: &[&str]| {
+        let plan = folder.path().join("plan.toml");
+        fs::write(&plan, format!("name = \"p\"\ncurrency = \"EUR\"\nitem = [{items}]")).unwrap();
+        Command::new(CPU_REPORT)
+            .args(["bill", "--prometheus", &url, "--plan"])
+            .arg(plan)
+            .args(HOUR)
+            .args(more)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let amounts = |items: &str, more: &[&str]| -> Vec<String> {
+        let output = bill(items, more);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        let mut reader = csv::Reader::from_reader(text(&output.stdout).as_bytes());
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let of = |row: &csv::StringRecord| format!("{} {}", &row[3], &row[11]);
+        rows.iter().filter(|row| &row[2] == "item").map(of).collect()
+    };
+    // as above: 2424 s, and 3 + 3180 / 90 s = 38.333333333 s
+    let cpu = "{ name = \"c\", measure = \"cpu\", rate = 1 }";
+    assert_eq!(amounts(cpu, &[]), ["a.example 2424.00", "b.example 38.33"]);
+    let all = "{ name = \"c\", measure = \"cpu\", rate = 1 }, { name = \"r\", measure = \"requests\", rate = 1 },
+        { name = \"s\", measure = \"sent\", rate = 1 }, { name = \"p\", measure = \"percentile_cores\", rate = 1 },
+        { name = \"t\", measure = \"percentile_cores\", rate = 1, rule = \"discard-up\" }";
+    // half a core for an hour and 450 s more; the highest of twelve slots is of 2 cores, the next of half a core
+    let wanted = ["2250.00", "7230.00", "18.00", "2.00", "0.50"].map(|amount| format!("a.example {amount}"));
+    assert_eq!(amounts(all, &["--domain", "a.example", "--host", "edge-1:*"]), wanted);
+
+    // of edge-2 nothing but CPU is known
+    let sent = "{ name = \"s\", measure = \"sent\", rate = 1 }";
+    let output = bill(sent, &["--domain", "a.example"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(
+        text(&output.stderr).contains("instance edge-2:80 has no counter of \"sent_bytes\""),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = bill(sent, &["--domain", "a.example", "--missing", "zero"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains(",18.00,"), "{}", text(&output.stdout));
+
+    let output = bill("{ name = \"Peak\", measure = \"peak_cores\", rate = 1 }", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("the item \"Peak\" of the plan \"p\" is not in Prometheus"),
+        "{}",
+        text(&output.stderr)
     );
 }
 

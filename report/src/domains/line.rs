@@ -29,10 +29,88 @@ pub struct Line<'a> {
     requests: u64,
     cpu_ns: u64,
     sent_bytes: u64,
+    /// None in a line that does not say it, as with all that follow
+    #[serde(default)]
+    received_bytes: Option<u64>,
     #[serde(default, rename = "4xx")]
     responses_4xx: u64,
     #[serde(default, rename = "5xx")]
     responses_5xx: u64,
+    #[serde(default)]
+    duration_ms: Option<u64>,
+    #[serde(default)]
+    active_ms: Option<u64>,
+    #[serde(default)]
+    active_seconds: Option<u64>,
+    #[serde(default)]
+    billable_cpu_ns: Option<u64>,
+    #[serde(default)]
+    waived_cpu_ns: Option<u64>,
+    #[serde(default)]
+    memory_byte_ms: Option<u64>,
+    #[serde(default)]
+    peak_cpu_ns: Option<u64>,
+}
+
+/// What bills go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// requests that ended
+    Requests,
+    /// nanoseconds of CPU
+    Cpu,
+    /// bytes that were sent
+    Sent,
+    /// bytes that were received
+    Received,
+    /// milliseconds that requests were in flight, each for itself
+    Duration,
+    /// milliseconds in which at least one was
+    Active,
+    /// seconds whose CPU reached the threshold
+    ActiveSeconds,
+    /// nanoseconds of CPU in these seconds
+    Billable,
+    /// nanoseconds of CPU in others
+    Waived,
+    /// bytes of memory times milliseconds
+    Memory,
+    /// nanoseconds of CPU in the second that had the most: the only one that is no sum
+    Peak,
+}
+
+impl Member {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Requests,
+        Self::Cpu,
+        Self::Sent,
+        Self::Received,
+        Self::Duration,
+        Self::Active,
+        Self::ActiveSeconds,
+        Self::Billable,
+        Self::Waived,
+        Self::Memory,
+        Self::Peak,
+    ];
+
+    /// As it is called in a line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Cpu => "cpu_ns",
+            Self::Sent => "sent_bytes",
+            Self::Received => "received_bytes",
+            Self::Duration => "duration_ms",
+            Self::Active => "active_ms",
+            Self::ActiveSeconds => "active_seconds",
+            Self::Billable => "billable_cpu_ns",
+            Self::Waived => "waived_cpu_ns",
+            Self::Memory => "memory_byte_ms",
+            Self::Peak => "peak_cpu_ns",
+        }
+    }
 }
 
 /// The time of the line before, as lines are written in batches of the same time.
@@ -68,6 +146,23 @@ impl<'a> Line<'a> {
         if begin < 0 { Err("the interval begins before 1970".to_owned()) } else { Ok((begin, last.time)) }
     }
 
+    /// What the line says of it; none where it says nothing.
+    pub fn member(&self, member: Member) -> Option<u64> {
+        match member {
+            Member::Requests => Some(self.requests),
+            Member::Cpu => Some(self.cpu_ns),
+            Member::Sent => Some(self.sent_bytes),
+            Member::Received => self.received_bytes,
+            Member::Duration => self.duration_ms,
+            Member::Active => self.active_ms,
+            Member::ActiveSeconds => self.active_seconds,
+            Member::Billable => self.billable_cpu_ns,
+            Member::Waived => self.waived_cpu_ns,
+            Member::Memory => self.memory_byte_ms,
+            Member::Peak => self.peak_cpu_ns,
+        }
+    }
+
     /// What was used.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
@@ -93,12 +188,20 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     let cpu_ns = rest.after(",\"cpu_ns\":")?.number()?;
     rest.after(",\"wakeups\":")?.number()?;
     let sent_bytes = rest.after(",\"sent_bytes\":")?.number()?;
-    rest.after(",\"received_bytes\":")?.number()?;
+    let received_bytes = Some(rest.after(",\"received_bytes\":")?.number()?);
     rest.after(",\"2xx\":")?.number()?;
     let responses_4xx = rest.after(",\"4xx\":")?.number()?;
     let responses_5xx = rest.after(",\"5xx\":")?.number()?;
+    // older logs have none of these, others all
+    let duration_ms = rest.number_after(",\"duration_ms\":")?;
+    let active_ms = rest.number_after(",\"active_ms\":")?;
+    let active_seconds = rest.number_after(",\"active_seconds\":")?;
+    let billable_cpu_ns = rest.number_after(",\"billable_cpu_ns\":")?;
+    let waived_cpu_ns = rest.number_after(",\"waived_cpu_ns\":")?;
+    let memory_byte_ms = rest.number_after(",\"memory_byte_ms\":")?;
+    let peak_cpu_ns = rest.number_after(",\"peak_cpu_ns\":")?;
     // what else there was, if there was any
-    for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":"] {
+    for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":", ",\"refused\":"] {
         if let Some(rest) = rest.after(name) {
             rest.number()?;
         }
@@ -113,8 +216,16 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
         requests,
         cpu_ns,
         sent_bytes,
+        received_bytes,
         responses_4xx,
         responses_5xx,
+        duration_ms,
+        active_ms,
+        active_seconds,
+        billable_cpu_ns,
+        waived_cpu_ns,
+        memory_byte_ms,
+        peak_cpu_ns,
     };
     (rest.0 == "}").then_some(line)
 }
@@ -126,6 +237,14 @@ impl<'a> Rest<'a> {
     fn after(&mut self, literal: &str) -> Option<&mut Self> {
         self.0 = self.0.strip_prefix(literal)?;
         Some(self)
+    }
+
+    /// The number after a literal. None if there is no number; none within if the literal is not there.
+    fn number_after(&mut self, literal: &str) -> Option<Option<u64>> {
+        match self.after(literal) {
+            Some(rest) => rest.number().map(Some),
+            None => Some(None),
+        }
     }
 
     /// Up to the next quote, if nothing before it means something else.
@@ -204,6 +323,22 @@ mod tests {
         }
     }
 
+    const MEASURES: &str = r#","duration_ms":11,"active_ms":12,"active_seconds":13,"billable_cpu_ns":14,"waived_cpu_ns":15,"memory_byte_ms":16,"peak_cpu_ns":17"#;
+
+    #[test]
+    fn what_a_line_does_not_say_is_not_nothing() {
+        let numbers = [60_000, 1, 2, 3, 4, 5, 6, 0, 0];
+        let said = |more: &str| {
+            let line = line("example.com", numbers, more);
+            let line = Line::parse(line.as_bytes()).unwrap();
+            Member::ALL.map(|member| line.member(member))
+        };
+        assert_eq!(said("")[..4], [Some(1), Some(2), Some(4), Some(5)]);
+        assert_eq!(said("")[4..], [None; 7]);
+        assert_eq!(said(MEASURES)[4..], [11, 12, 13, 14, 15, 16, 17].map(Some));
+        assert_eq!(said(r#","active_ms":0"#)[5], Some(0));
+    }
+
     /// As the module writes it.
     fn line(key: &str, numbers: [u64; 9], more: &str) -> String {
         let [interval, requests, cpu, wakeups, sent, received, ok, bad, worse] = numbers;
@@ -215,7 +350,9 @@ mod tests {
 
     #[test]
     fn a_line_of_the_module_is_read_the_fast_way() {
-        for more in ["", r#","1xx":1"#, r#","1xx":1,"3xx":0,"other":3"#, r#","other":3"#] {
+        let measures = format!("{MEASURES},\"1xx\":1,\"refused\":2");
+        for more in ["", r#","1xx":1"#, r#","1xx":1,"3xx":0,"other":3"#, r#","other":3"#, MEASURES, &measures]
+        {
             let line = line("example.com", [60_000, 1, 2, 3, 4, 5, 6, 0, 9_999_999_999_999_999_999], more);
             let read = written(line.as_bytes());
             assert!(read.is_some(), "{line}");
@@ -226,7 +363,7 @@ mod tests {
     proptest! {
         #[test]
         fn both_ways_read_the_same(
-            key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
+            key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
             at: prop::sample::Index, byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')], is_damaged: bool,
         ) {
             let mut line = line(&key, numbers, more).into_bytes();

@@ -15,7 +15,6 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::store::{Metric, Store, Usage};
 use super::time::{Millis, SLOT_MS};
 use super::{Filter, Span};
 
@@ -35,33 +34,30 @@ pub struct Prometheus {
 }
 
 /// What is asked for: a counter, and what its numbers are to be multiplied with.
-struct Counter {
-    metric: Metric,
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
     /// with `{}` for what restricts the series
-    query: &'static str,
-    scale: f64,
+    pub query: &'static str,
+    /// whole units in one of the counter's: 10^9 ns in a second
+    pub scale: f64,
 }
 
-const COUNTERS: [Counter; 5] = [
-    Counter { metric: Metric::Cpu, query: "nginx_request_cpu_seconds_total{}", scale: 1e9 },
-    Counter { metric: Metric::Sent, query: "nginx_request_cpu_sent_bytes_total{}", scale: 1.0 },
-    // all of these begin anew at once, so that their sum is a counter too
-    Counter {
-        metric: Metric::Requests,
-        query: "sum without (class) (nginx_request_cpu_requests_total{})",
-        scale: 1.0,
-    },
-    Counter {
-        metric: Metric::Responses4xx,
-        query: "nginx_request_cpu_requests_total{class=\"4xx\",}",
-        scale: 1.0,
-    },
-    Counter {
-        metric: Metric::Responses5xx,
-        query: "nginx_request_cpu_requests_total{class=\"5xx\",}",
-        scale: 1.0,
-    },
-];
+/// CPU in nanoseconds; every account has it.
+pub const CPU: Counter = Counter { query: "nginx_request_cpu_seconds_total{}", scale: 1e9 };
+/// Bytes.
+pub const SENT: Counter = Counter { query: "nginx_request_cpu_sent_bytes_total{}", scale: 1.0 };
+/// All of its classes begin anew at once, so that their sum is a counter too.
+pub const REQUESTS: Counter =
+    Counter { query: "sum without (class) (nginx_request_cpu_requests_total{})", scale: 1.0 };
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// the time of which something is known
+    pub span: Span,
+    /// of each counter, an instance where it was missing while the first one was there
+    pub missing: Vec<Option<String>>,
+}
 
 /// This is there for a zone without keys too.
 const ZONES: &str = "nginx_request_cpu_zone_accounts{}";
@@ -108,16 +104,18 @@ impl Prometheus {
         Ok(Self { agent: config.build().new_agent(), url, headers })
     }
 
-    /// Adds what was used from `from` to `to`, which are borders of slots. `done` is told how far it got.
+    /// Tells `add` what the counters have grown by from `from` to `to`, which are borders of slots: the counter's place, zone, key,
+    /// the time and whole units; it returns the part of that time that it took. `done` is told how far it got.
     pub fn read(
         &self,
-        store: &Store,
+        counters: &[Counter],
+        add: Add<'_>,
         filter: &Filter,
         (from, to): (Millis, Millis),
         done: impl Fn(Millis),
-    ) -> anyhow::Result<Span> {
+    ) -> anyhow::Result<Found> {
         let mut growth =
-            Growth { filter, store, counters: HashMap::new(), zones: HashMap::new(), span: Span::default() };
+            Growth { filter, add, counters: HashMap::new(), zones: HashMap::new(), span: Span::default() };
         let restrict = filter.matchers();
         // the first point is what all others are compared with
         let (mut begin, mut points) = (from, 1);
@@ -127,20 +125,20 @@ impl Prometheus {
             growth.forget(begin);
             growth.see(&parse(&ask(ZONES)?)?);
             let mut most = 1;
-            for (at, counter) in COUNTERS.iter().enumerate() {
+            for (at, counter) in counters.iter().enumerate() {
                 let answer = ask(counter.query)?;
                 let answer = parse(&answer)?;
                 most = most.max(answer.len());
                 growth.see(&answer);
                 for series in &answer {
-                    growth.add(at, counter, series);
+                    growth.add((at, counters.len()), counter.scale, series);
                 }
             }
             points = ((ANSWER_NUMBERS / most) as i64).clamp(1, MAX_POINTS);
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(growth.span)
+        Ok(Found { missing: growth.missing(counters.len()), span: growth.span })
     }
 
     fn query(&self, query: &str, begin: Millis, end: Millis) -> anyhow::Result<Vec<u8>> {
@@ -203,18 +201,44 @@ struct Series<'a> {
     values: Vec<(f64, &'a str)>,
 }
 
+/// Takes what a counter has grown by; see [`Prometheus::read`].
+pub type Add<'a> = &'a dyn Fn(usize, &str, &str, (Millis, Millis), u128) -> Option<(Millis, Millis)>;
+
 /// From counters to what was used.
 struct Growth<'a> {
     filter: &'a Filter,
-    store: &'a Store,
-    /// the counters as they were last, by the labels that all metrics of an account have
-    counters: HashMap<String, [Option<f64>; COUNTERS.len()]>,
+    add: Add<'a>,
+    /// the counters by the labels that all metrics of an account have
+    counters: HashMap<String, Account>,
     /// when there was a zone of an instance, by the labels that all its accounts have
     zones: HashMap<String, HashSet<Millis>>,
     span: Span,
 }
 
+/// The counters of an account of an instance.
+struct Account {
+    instance: String,
+    /// as they were last, in whole units
+    last: Box<[Option<u128>]>,
+    /// when they were seen first
+    first: Box<[Option<Millis>]>,
+}
+
 impl Growth<'_> {
+    /// Of each counter, an instance where it was missing while the first one was there.
+    fn missing(&self, counters: usize) -> Vec<Option<String>> {
+        let is_missing = |account: &&Account, at: usize| match (account.first.first(), account.first.get(at))
+        {
+            (Some(Some(begin)), Some(first)) => first.is_none_or(|first| first > *begin),
+            _ => false,
+        };
+        let of = |at| {
+            let without = self.counters.values().filter(|account| is_missing(account, at));
+            without.map(|account| &account.instance).min().cloned()
+        };
+        (0..counters).map(of).collect()
+    }
+
     /// Of the borders before `begin`, the last one is still needed.
     fn forget(&mut self, begin: Millis) {
         for times in self.zones.values_mut() {
@@ -230,30 +254,34 @@ impl Growth<'_> {
         }
     }
 
-    /// Adds what a counter has grown by.
-    fn add(&mut self, at: usize, counter: &Counter, series: &Series<'_>) {
+    /// Adds what a counter has grown by. The difference is that of whole units, so that what is added up is exactly what the
+    /// counter grew by.
+    fn add(&mut self, (at, counters): (usize, usize), scale: f64, series: &Series<'_>) {
         let label = |name: &str| series.metric.get(name).map_or("", String::as_str);
-        let (zone, key) = (label("zone"), label("key"));
-        if !self.filter.takes(zone, label("instance"), key) {
+        let (zone, key, instance) = (label("zone"), label("key"), label("instance"));
+        if !self.filter.takes(zone, instance, key) {
             return;
         }
-        let Some(zone) = self.store.zone(zone) else { return };
         let times = self.zones.get(&series.labels(&["key"]));
-        let last = self.counters.entry(series.labels(&[])).or_default().get_mut(at);
-        let Some(last) = last else { return };
+        let account = self.counters.entry(series.labels(&[])).or_insert_with(|| Account {
+            instance: instance.to_owned(),
+            last: vec![None; counters].into(),
+            first: vec![None; counters].into(),
+        });
+        let (Some(last), Some(first)) = (account.last.get_mut(at), account.first.get_mut(at)) else { return };
         for (time, number) in series.numbers() {
+            first.get_or_insert(time);
+            let number = (number * scale).round() as u128;
             let before = match last.replace(number) {
                 Some(earlier) if earlier <= number => earlier,
                 // it began anew
-                Some(_) => 0.0,
+                Some(_) => 0,
                 // where there was the zone without the key, the key began at nothing
-                None if times.is_some_and(|times| times.contains(&(time - SLOT_MS))) => 0.0,
+                None if times.is_some_and(|times| times.contains(&(time - SLOT_MS))) => 0,
                 // where it was not scraped, it may be from long ago
                 None => continue,
             };
-            let mut usage = Usage::default();
-            usage[counter.metric] = ((number - before) * counter.scale).round() as u128;
-            if let Some((begin, end)) = self.store.add(zone, key, (time - SLOT_MS, time), &usage) {
+            if let Some((begin, end)) = (self.add)(at, zone, key, (time - SLOT_MS, time), number - before) {
                 self.span.add(begin, end);
             }
         }

@@ -62,13 +62,18 @@ impl Usage {
     /// What of it belongs to the time from `begin` to `end`, both counted from the beginning of its interval of `whole`: in
     /// proportion, rounded down to that since the beginning, so that the parts of an interval add up to the whole.
     fn part(&self, begin: i64, end: i64, whole: i64) -> Self {
-        if begin == 0 && end == whole {
-            return *self;
-        }
-        let (begin, end, whole) = (begin as u128, end as u128, whole as u128);
-        // a line's numbers are below 2^64, its milliseconds below 2^32
-        Self(self.0.map(|value| value * end / whole - value * begin / whole))
+        Self(self.0.map(|value| part(value, begin, end, whole)))
     }
+}
+
+/// What of a number belongs to a part of the time that it is of; see [`Usage::part`].
+pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
+    if begin == 0 && end == whole {
+        return value;
+    }
+    let (begin, end, whole) = (begin as u128, end as u128, whole as u128);
+    // a line's numbers are below 2^64, its milliseconds below 2^32
+    value * end / whole - value * begin / whole
 }
 
 /// What is to be kept.

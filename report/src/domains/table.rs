@@ -262,15 +262,15 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
 
 /// The columns that are wanted.
 struct Columns {
-    columns: Vec<Column>,
+    columns: Vec<Column<'static>>,
     is_shown: Vec<bool>,
 }
 
-const fn text(name: &'static str, title: &'static str) -> Column {
+const fn text(name: &'static str, title: &'static str) -> Column<'static> {
     Column { name, title, is_number: false }
 }
 
-const fn number(name: &'static str, title: &'static str) -> Column {
+const fn number(name: &'static str, title: &'static str) -> Column<'static> {
     Column { name, title, is_number: true }
 }
 

@@ -9,7 +9,7 @@ use crate::output::{Cell, Column, Format, Rows};
 
 /// A column, and what it shows of a bar.
 struct Shown {
-    column: Column,
+    column: Column<'static>,
     cell: fn(&Bar) -> Cell<'_>,
 }
 
@@ -126,7 +126,7 @@ fn table<W: Write>(figure: &Figure, out: W, is_styled: bool) -> io::Result<W> {
     if figure.bars.iter().any(|bar| bar.is_few) {
         columns.push(text("is_few", "", few));
     }
-    let heads: Vec<Column> = columns.iter().map(|shown| shown.column).collect();
+    let heads: Vec<Column<'static>> = columns.iter().map(|shown| shown.column).collect();
     let mut rows = Rows::new(Format::Table, &heads, out, is_styled)?;
     let mut last_group = None;
     for bar in &figure.bars {
@@ -144,7 +144,7 @@ fn rows<W: Write>(figures: &[Figure], format: Format, out: W) -> io::Result<W> {
     columns.extend([REQUESTS, BYTES, CPU, MEAN, MARGIN, P50, P95, P99, PER_GB, PER_GB_MARGIN]);
     let is_few = Column { name: "is_few", title: "", is_number: false };
     let figure = Column { name: "figure", title: "", is_number: false };
-    let heads: Vec<Column> =
+    let heads: Vec<Column<'static>> =
         [figure].into_iter().chain(columns.iter().map(|shown| shown.column)).chain([is_few]).collect();
     let mut rows = Rows::new(format, &heads, out, false)?;
     for figure in figures {

@@ -1,0 +1,261 @@
+//! `cpu-report bill` and `cpu-report compare`: what domains have to pay by a price plan, and by several.
+
+mod book;
+mod charge;
+mod compare;
+mod decimal;
+mod measure;
+mod plan;
+mod source;
+mod statement;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::output::{self, Format, complain};
+use compare::Comparison;
+use plan::Plan;
+use source::{Read, Source};
+
+const ABOUT: &str = "\
+What each domain has to pay by a price plan: a statement with a line for each of the plan's items, which says what was used, what of it \
+was free, what was charged at which rate, and what that comes to. It is read from traffic logs, the files that `request_cpu_log` \
+writes, or with --prometheus from the counters of a fleet.";
+
+const NOTES: &str = r#"Plans:
+  A plan is a TOML file. Numbers are taken as they are written, 0.02 as well as "0.02", and are never floats.
+
+    name = "Traffic and CPU time"
+    currency = "EUR"
+    decimals = 2             # of money; 2 if it is left out
+    rounding = "half-up"     # of each line; or "half-even"
+    base_fee = 5             # for each domain and period; left out, there is none
+    minimum = 10             # what a domain pays at least in a period
+
+    [[item]]
+    name = "CPU time"
+    measure = "cpu"
+    unit = "h"               # of "free", "up_to", "round_up" and the rate
+    per = 1                  # the rate is for so many units
+    free = 0.5               # in each period
+    scope = "domain"         # each domain has its own free allowance and tiers; "account": all have them together
+    round_up = 0.001         # what a domain used in the period is rounded up to a multiple of it
+    tiers = "graduated"      # each tier's part at its rate; "volume": all at the rate that was reached
+    tier = [{ up_to = 100, rate = 0.40 }, { rate = 0.30 }]    # or rate = 0.40
+
+  measure                   units (first: the usual one)     needs, of the traffic log
+  requests                  request                          requests
+  executions                execution                        requests
+  cpu                       s, ms, min, h                    cpu_ns
+  sent, received            GB (10^9), byte, kB … KiB …      sent_bytes, received_bytes
+  traffic                   as these                         both
+  duration                  s, ms, min, h                    duration_ms: of all requests, each for itself
+  active_interval           s, ms, min, h                    active_ms: with at least one request in flight
+  active_seconds            s, ms, min, h                    active_seconds, active_ms; idle_rate
+  billable_cpu              s, ms, min, h                    billable_cpu_ns, waived_cpu_ns; idle_rate
+  gb_seconds                GB-s, MB-s, GB-h, GiB-s          memory_byte_ms
+  peak_cores                core                             peak_cpu_ns: the most CPU of a second on one server
+  percentile_cores          core                             cpu_ns; percentile = 95, rule
+  percentile_sent, …_received, …_traffic
+                            Mbit/s, kbit/s, Gbit/s           bytes; percentile = 95, rule
+
+  What is idle is a line of its own: the CPU of seconds below the threshold, or the time with requests in flight that is in no active \
+second. It is charged at "idle_rate"; without one it is waived, and the line says what it would have cost.
+  A percentile is of slots of five minutes (12:00, 12:05, …) of the period, as far as the bill is of it. A slot without lines is a \
+sample of 0, one that is cut by the time's end is a sample as any other. rule = "nearest-rank": the sample at ⌈0.95 N⌉, which is the \
+highest after 5 % of them, rounded down, were thrown away. rule = "discard-up": the number thrown away is rounded up. \
+In a month of 30 days the two are the same.
+  With scope = "account", a domain's part of the allowance and of what is charged is in proportion to what it used. All domains of the \
+bill are the account: choose them with --domain.
+
+Arithmetic:
+  Quantities are whole numbers of ns, ms and bytes, rates are decimals, and all is computed without a rest. Only the amount of a line is \
+rounded, once, to the money's decimals: "half-up" takes what is just between to the higher, "half-even" to the even amount. Totals are \
+sums of rounded lines, so that a statement adds up. Quantities in tables, and in the columns used, free and charged of CSV and \
+JSON, are rounded to be read; the columns "…_exact" are what is charged by, in smallest units. Money and quantities are \
+strings in JSON.
+
+Periods:
+  Months of the calendar, days, hours or all of the time, in UTC. Each has allowances, tiers, fees and a minimum of its own, all in full \
+also where the time begins or ends within it. A domain pays fees in periods in which it has lines. A line counts from `interval_ms` before \
+its `time` to its `time`, evenly: where it spans a border, each side gets its part; its peak is in the period of its end.
+
+Prometheus:
+  As with `cpu-report domains`: what counters have grown by from each border of five minutes to the next. Counters there are floats of 53 \
+bits: CPU is exact to the ns up to 104 days of one counter, and to 1 in 10^15 from then on. "peak_cores" is not there. What was counted \
+after the last scrape of an instance that ends is missing.
+
+What is missing:
+  A bill needs all of the log. If a file cannot be read, or is named twice, there is none. (Copies of \
+a file under other names are not noticed.) Lines that are broken are shown and skipped (with --strict there \
+is no bill). If lines of a domain do not tell what the plan charges for, as those of older versions do, there is no bill \
+either, unless with --missing zero.
+
+Exit status:
+  0  fine, also if broken lines were skipped
+  1  a plan or a file could not be read, or something is missing
+  2  wrong arguments
+
+Examples:
+  cpu-report bill --plan cdn-pro.toml /var/log/nginx/traffic.log*
+  cpu-report bill --plan cdn-pro.toml --from 2026-01-01 --to 2026-02-01 --domain '*.example.com' --format csv traffic.log
+  cpu-report bill --plan ninety-five-five.toml --prometheus http://localhost:9090 --from 2026-01-01 --to 2026-02-01"#;
+
+/// The arguments of `cpu-report bill`.
+#[derive(clap::Args)]
+#[command(about = "What each domain has to pay by a price plan", long_about = ABOUT, after_long_help = NOTES)]
+pub struct Args {
+    /// Traffic logs, plain or gzip; "-" is standard input
+    #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
+    files: Vec<PathBuf>,
+
+    /// The price plan
+    #[arg(long, value_name = "PLAN.toml")]
+    plan: PathBuf,
+
+    #[command(flatten)]
+    source: Source,
+
+    /// So many domains have statements, the others a total together; 0 is no limit
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    top: usize,
+
+    /// What comes first; also what --top goes by
+    #[arg(long, short, default_value = "amount")]
+    sort: statement::Sort,
+
+    /// How the rows are written
+    #[arg(long, short, default_value = "table")]
+    format: Format,
+}
+
+/// Runs `cpu-report bill`.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let plan = Plan::read(&args.plan)?;
+    let (accounts, status) = match args.source.read(&args.files, std::slice::from_ref(&plan))? {
+        Read::Accounts(accounts, status) => (accounts, status),
+        Read::Failed(status) => return Ok(status),
+    };
+    let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.format };
+    statement::write(&wanted, &plan, &accounts, output::stdout(), output::is_styled())?;
+    Ok(status)
+}
+
+const COMPARE_ABOUT: &str = "\
+What each domain has to pay for the same traffic by several price plans: a row for each domain, with what it comes to under each plan, \
+its share of the total, and the difference to the first plan. With --equal-revenue, plans are scaled so that all come to the same: then \
+the difference is what one domain pays more because others pay less.";
+
+const COMPARE_NOTES: &str = "\
+Plans, periods, arithmetic and what is missing are those of `cpu-report bill`; see `cpu-report bill --help`. The plans need the same \
+currency. Amounts are those of the statements, added up over the periods. Where several plans are compared with the first, --sort goes \
+by the last of them. A table of more than three plans has amounts and percents alone; CSV and JSON have all.
+
+With --equal-revenue the total of the first plan is divided among the domains in proportion to their amounts under each plan, to the \
+smallest unit of money; the parts add up to the total exactly.
+
+Examples:
+  cpu-report compare --plans traffic-only.toml,cdn-pro.toml --equal-revenue traffic.log
+  cpu-report compare --plans requests.toml --plans active-interval.toml --format csv traffic.log
+  cpu-report compare --plans nginx-conf/plans/*.toml traffic.log";
+
+/// The arguments of `cpu-report compare`.
+#[derive(clap::Args)]
+#[command(
+    about = "What each domain has to pay by several price plans, side by side",
+    long_about = COMPARE_ABOUT,
+    after_long_help = COMPARE_NOTES
+)]
+pub struct CompareArgs {
+    /// Traffic logs, plain or gzip; "-" is standard input. Files that end in .toml are plans
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Price plans; several with commas or spaces between, or repeated. The first is what others are compared with
+    #[arg(long, value_name = "PLAN.toml…", required = true)]
+    plans: Vec<String>,
+
+    #[command(flatten)]
+    source: Source,
+
+    /// Scale the plans so that all come to the same total as the first
+    #[arg(long)]
+    equal_revenue: bool,
+
+    /// So many domains have rows of their own, the others one together; 0 is no limit
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    top: usize,
+
+    /// What comes first; also what --top goes by
+    #[arg(long, short, default_value = "change")]
+    sort: compare::Sort,
+
+    /// How the rows are written
+    #[arg(long, short, default_value = "table")]
+    format: Format,
+}
+
+/// Runs `cpu-report compare`.
+pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    // a shell turns --plans *.toml into one argument of the option and others of no option
+    let (more, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        args.files.iter().cloned().partition(|file| file.extension().is_some_and(|end| end == "toml"));
+    let named = args.plans.iter().flat_map(|plans| paths(plans));
+    let paths: Vec<PathBuf> = named.chain(more).collect();
+    if paths.len() < 2 {
+        complain("--plans needs two plans at least");
+        return Ok(ExitCode::from(2));
+    }
+    if files.is_empty() != args.source.prometheus.is_some() {
+        complain("traffic logs are needed, or --prometheus, and not both");
+        return Ok(ExitCode::from(2));
+    }
+    let plans = paths.iter().map(|path| Plan::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut stems = HashSet::new();
+    if let [first, others @ ..] = plans.as_slice()
+        && let Some(plan) = others.iter().find(|plan| plan.currency != first.currency)
+    {
+        bail!(
+            "the plan \"{}\" is in {}, and \"{}\" in {}",
+            plan.name,
+            plan.currency,
+            first.name,
+            first.currency
+        );
+    }
+    if let Some(plan) = plans.iter().find(|plan| !stems.insert(&plan.stem)) {
+        bail!("two plans are called {}.toml, which is what their columns are called by", plan.stem);
+    }
+    let (accounts, status) = match args.source.read(&files, &plans)? {
+        Read::Accounts(accounts, status) => (accounts, status),
+        Read::Failed(status) => return Ok(status),
+    };
+    let comparison = Comparison::new(&plans, &accounts, args.equal_revenue)?;
+    let wanted = compare::Wanted {
+        is_equal_revenue: args.equal_revenue,
+        top: unlimited(args.top),
+        sort: args.sort,
+        format: args.format,
+    };
+    compare::write(&wanted, &comparison, output::stdout(), output::is_styled())?;
+    Ok(status)
+}
+
+/// Names with commas or spaces between, unless it is the name of a file that is there.
+fn paths(argument: &str) -> Vec<PathBuf> {
+    if Path::new(argument).exists() {
+        return vec![argument.into()];
+    }
+    argument
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|name| !name.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn unlimited(top: usize) -> usize {
+    if top == 0 { usize::MAX } else { top }
+}

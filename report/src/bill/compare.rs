@@ -1,0 +1,377 @@
+//! The same traffic under several plans.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+use num_bigint::BigUint;
+use serde_json::json;
+
+use super::book::Accounts;
+use super::charge::Charged;
+use super::decimal::{Rounding, grouped, power_of_ten, with_point};
+use super::plan::Plan;
+use crate::domains::time;
+use crate::output::{Cell, Column, Format, Rows, Value};
+
+/// What the rows are sorted by.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// what the domain pays more under the last plan than under the first, most first
+    #[default]
+    Change,
+    /// the same, in percent
+    Percent,
+    /// what it pays under the first plan, most first
+    Amount,
+    /// name
+    Domain,
+}
+
+/// Which rows are wanted, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// the amounts of each plan are multiplied so that all come to the same
+    pub is_equal_revenue: bool,
+    /// so many domains have rows
+    pub top: usize,
+    /// which are first
+    pub sort: Sort,
+    /// how it is written
+    pub format: Format,
+}
+
+/// What domains pay under several plans.
+pub struct Comparison<'a> {
+    plans: &'a [Plan],
+    accounts: &'a Accounts,
+    /// of all amounts: that of the plan which has most
+    decimals: u32,
+    /// by plan, then by domain
+    amounts: Vec<Vec<BigUint>>,
+    /// by plan
+    totals: Vec<BigUint>,
+    /// by plan, before amounts were multiplied
+    true_totals: Vec<BigUint>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Applies the plans. They have the same currency.
+    pub fn new(plans: &'a [Plan], accounts: &'a Accounts, is_equal_revenue: bool) -> anyhow::Result<Self> {
+        let decimals = plans.iter().map(|plan| plan.decimals).max().unwrap_or(0);
+        let mut amounts: Vec<Vec<BigUint>> = Vec::new();
+        for plan in plans {
+            let mut sums = vec![BigUint::ZERO; accounts.domains.len()];
+            for period in accounts.periods() {
+                let charged = Charged::new(plan, accounts, period);
+                for (domain, sum) in sums.iter_mut().enumerate() {
+                    *sum += charged.total(domain).unwrap_or_default();
+                }
+            }
+            let scale = power_of_ten(decimals - plan.decimals);
+            sums.iter_mut().for_each(|sum| *sum *= &scale);
+            amounts.push(sums);
+        }
+        let true_totals: Vec<BigUint> = amounts.iter().map(|amounts| amounts.iter().sum()).collect();
+        let mut totals = true_totals.clone();
+        if let Some(wanted) = true_totals.first().filter(|_| is_equal_revenue) {
+            for ((amounts, total), plan) in amounts.iter_mut().zip(&mut totals).zip(plans) {
+                if *total == BigUint::ZERO && *wanted != BigUint::ZERO {
+                    bail!(
+                        "nothing is charged under the plan \"{}\": --equal-revenue cannot scale it",
+                        plan.name
+                    );
+                }
+                divide(wanted, amounts);
+                total.clone_from(wanted);
+            }
+        }
+        Ok(Self { plans, accounts, decimals, amounts, totals, true_totals })
+    }
+
+    fn amount(&self, plan: usize, domain: usize) -> BigUint {
+        self.amounts.get(plan).and_then(|amounts| amounts.get(domain)).cloned().unwrap_or_default()
+    }
+
+    fn row(&self, domain: usize) -> Vec<BigUint> {
+        (0..self.plans.len()).map(|plan| self.amount(plan, domain)).collect()
+    }
+}
+
+/// Divides a total in proportion to these amounts, so that the parts add up to it: each is rounded down, and what is left goes to
+/// those whose rest is largest, one each.
+fn divide(total: &BigUint, amounts: &mut [BigUint]) {
+    let sum: BigUint = amounts.iter().sum();
+    if sum == BigUint::ZERO {
+        return;
+    }
+    let mut rests = Vec::with_capacity(amounts.len());
+    let mut left = total.clone();
+    for (at, amount) in amounts.iter_mut().enumerate() {
+        let product = &*amount * total;
+        *amount = &product / &sum;
+        left -= &*amount;
+        rests.push((product % &sum, at));
+    }
+    rests.sort_by(|(a, first), (b, second)| b.cmp(a).then(first.cmp(second)));
+    for (_, at) in rests {
+        if left == BigUint::ZERO {
+            break;
+        }
+        if let Some(amount) = amounts.get_mut(at) {
+            *amount += 1u8;
+            left -= 1u8;
+        }
+    }
+}
+
+/// More or less than something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    is_less: bool,
+    by: BigUint,
+}
+
+impl Change {
+    fn between(before: &BigUint, after: &BigUint) -> Self {
+        match after >= before {
+            true => Self { is_less: false, by: after - before },
+            false => Self { is_less: true, by: before - after },
+        }
+    }
+
+    fn sign(&self) -> &'static str {
+        match (self.by == BigUint::ZERO, self.is_less) {
+            (true, _) => "",
+            (_, true) => "-",
+            (_, false) => "+",
+        }
+    }
+
+    fn cell(&self, number: &str) -> Cell<'static> {
+        let value = Value::Exact(format!("{}{number}", self.sign().trim_start_matches('+')));
+        Cell { value, shown: format!("{}{}", self.sign(), grouped(number)).into() }
+    }
+}
+
+/// A share; none of nothing.
+fn ratio(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
+    let round = || Rounding::HalfUp.round(&(part * power_of_ten(decimals)), whole);
+    (*whole != BigUint::ZERO).then(|| with_point(&round(), decimals))
+}
+
+/// The same in percent.
+fn percent(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
+    ratio(&(part * 100u8), whole, decimals)
+}
+
+/// Whether there is room for shares and changes in money beside amounts and percents.
+fn is_wide(wanted: &Wanted, plans: usize) -> bool {
+    wanted.format != Format::Table || plans <= 3
+}
+
+/// Writes a row for each domain.
+pub fn write<W: Write>(
+    wanted: &Wanted,
+    comparison: &Comparison<'_>,
+    mut out: W,
+    is_styled: bool,
+) -> io::Result<()> {
+    let Comparison { plans, accounts, .. } = comparison;
+    let Some(first) = plans.first() else { return Ok(()) };
+    let (from, to) = accounts.range;
+    let zone = accounts.zone.as_deref().unwrap_or("-");
+    let factor = |plan: usize| ratio(comparison.totals.get(plan)?, comparison.true_totals.get(plan)?, 4);
+    match wanted.format {
+        Format::Table => {
+            let currency = &first.currency;
+            writeln!(out, "{} to {}, zone {zone}, {currency}", time::format(from), time::format(to))?;
+            for (at, plan) in plans.iter().enumerate().skip(1).filter(|_| wanted.is_equal_revenue) {
+                let factor = factor(at).unwrap_or_else(|| "1".to_owned());
+                writeln!(
+                    out,
+                    "\"{}\" times {factor}, so that it comes to the same as \"{}\"",
+                    plan.name, first.name
+                )?;
+            }
+            writeln!(out)?;
+        }
+        Format::Json => {
+            let of = |(at, plan): (usize, &Plan)| {
+                let total =
+                    comparison.true_totals.get(at).map(|total| with_point(total, comparison.decimals));
+                json!({ "name": plan.name, "column": plan.stem, "total": total })
+            };
+            let head = json!({
+                "plans": plans.iter().enumerate().map(of).collect::<Vec<_>>(), "currency": first.currency,
+                "equal_revenue": wanted.is_equal_revenue, "zone": accounts.zone,
+                "from": time::format(from), "to": time::format(to), "by": accounts.period.name(),
+            });
+            write!(out, "{},\"rows\":", head.to_string().trim_end_matches('}'))?;
+        }
+        Format::Csv => {}
+    }
+    let names: Vec<[String; 4]> = plans
+        .iter()
+        .map(|plan| {
+            ["amount", "share_percent", "change", "change_percent"]
+                .map(|what| format!("{}_{what}", plan.stem))
+        })
+        .collect();
+    let is_wide = is_wide(wanted, plans.len());
+    let mut columns = vec![Column { name: "domain", title: "domain", is_number: false }];
+    if wanted.format != Format::Table {
+        columns.insert(0, Column { name: "row", title: "row", is_number: false });
+    }
+    for (at, ([amount, share, change, in_percent], plan)) in names.iter().zip(*plans).enumerate() {
+        let number = |name, title| Column { name, title, is_number: true };
+        columns.push(number(amount, plan.name.as_str()));
+        if is_wide {
+            columns.push(number(share, "share"));
+        }
+        if at > 0 {
+            if is_wide {
+                columns.push(number(change, "change"));
+            }
+            columns.push(number(in_percent, "%"));
+        }
+    }
+    let mut rows = Rows::new(wanted.format, &columns, &mut out, is_styled)?;
+    self::rows(wanted, comparison, &mut rows)?;
+    rows.finish()?;
+    if wanted.format == Format::Json {
+        writeln!(out, "}}")?;
+    }
+    out.flush()
+}
+
+fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<'_, W>) -> io::Result<()> {
+    let plans = comparison.plans.len();
+    let last = plans.saturating_sub(1);
+    let mut order: Vec<usize> = (0..comparison.accounts.domains.len()).collect();
+    let change = |domain: usize| (comparison.amount(0, domain), comparison.amount(last, domain));
+    match wanted.sort {
+        Sort::Domain => {}
+        Sort::Amount => order.sort_by_cached_key(|domain| std::cmp::Reverse(comparison.amount(0, *domain))),
+        // what is more by most comes first, what is less by most comes last
+        Sort::Change => order.sort_by_cached_key(|domain| {
+            let (before, after) = change(*domain);
+            let change = Change::between(&before, &after);
+            match change.is_less {
+                false => (0, std::cmp::Reverse(change.by), BigUint::ZERO),
+                true => (1, std::cmp::Reverse(BigUint::ZERO), change.by),
+            }
+        }),
+        Sort::Percent => order.sort_by(|a, b| {
+            let ((a_before, a_after), (b_before, b_after)) = (change(*a), change(*b));
+            // after / before, without a division; from nothing to something it is without end, and from nothing to nothing 1
+            let one = |before, after| {
+                if before == after { (BigUint::from(1u8), BigUint::from(1u8)) } else { (before, after) }
+            };
+            let ((a_before, a_after), (b_before, b_after)) = (one(a_before, a_after), one(b_before, b_after));
+            (b_after * a_before).cmp(&(a_after * b_before))
+        }),
+    }
+    let (listed, others) = order.split_at(order.len().min(wanted.top));
+    for domain in listed {
+        let name = comparison.accounts.domains.get(*domain).map_or("", |(name, _)| name);
+        row(wanted, comparison, rows, ("domain", Some(name), name), &comparison.row(*domain))?;
+    }
+    if !others.is_empty() {
+        let mut rest = vec![BigUint::ZERO; plans];
+        for domain in others {
+            rest.iter_mut().enumerate().for_each(|(plan, sum)| *sum += comparison.amount(plan, *domain));
+        }
+        let title = match others.len() {
+            1 => "rest (1 domain)".to_owned(),
+            n => format!("rest ({n} domains)"),
+        };
+        row(wanted, comparison, rows, ("rest", None, &title), &rest)?;
+    }
+    if !order.is_empty() {
+        rows.rule()?;
+    }
+    row(wanted, comparison, rows, ("all", None, "all"), &comparison.totals)
+}
+
+fn row<W: Write>(
+    wanted: &Wanted,
+    comparison: &Comparison<'_>,
+    rows: &mut Rows<'_, W>,
+    (kind, name, title): (&'static str, Option<&str>, &str),
+    amounts: &[BigUint],
+) -> io::Result<()> {
+    let mut cells = Vec::with_capacity(2 + 4 * amounts.len());
+    let is_wide = is_wide(wanted, amounts.len());
+    if wanted.format != Format::Table {
+        cells.push(Cell::text(kind));
+    }
+    cells.push(match name {
+        Some(name) => Cell::text(name.to_owned()),
+        None => Cell { value: Value::Nothing, shown: title.to_owned().into() },
+    });
+    let empty = BigUint::ZERO;
+    let before = amounts.first().unwrap_or(&empty);
+    for (plan, (amount, total)) in amounts.iter().zip(&comparison.totals).enumerate() {
+        let number = with_point(amount, comparison.decimals);
+        cells.push(Cell { shown: grouped(&number).into(), value: Value::Exact(number) });
+        if is_wide {
+            cells.push(match percent(amount, total, 1) {
+                Some(share) => Cell { shown: format!("{share} %").into(), value: Value::Exact(share) },
+                None => Cell::nothing(),
+            });
+        }
+        if plan > 0 {
+            let change = Change::between(before, amount);
+            if is_wide {
+                cells.push(change.cell(&with_point(&change.by, comparison.decimals)));
+            }
+            cells.push(match percent(&change.by, before, 1) {
+                Some(percent) => {
+                    let cell = change.cell(&percent);
+                    Cell { shown: format!("{} %", cell.shown).into(), ..cell }
+                }
+                None => Cell::nothing(),
+            });
+        }
+    }
+    rows.row(&cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_add_up_to_the_whole_and_are_next_to_their_proportion(
+            total: u32, amounts in prop::collection::vec(0u32..1000, 1..20),
+        ) {
+            prop_assume!(amounts.iter().any(|amount| *amount > 0));
+            let mut parts: Vec<BigUint> = amounts.iter().map(|amount| (*amount).into()).collect();
+            divide(&total.into(), &mut parts);
+            prop_assert_eq!(parts.iter().sum::<BigUint>(), total.into());
+            let sum: u128 = amounts.iter().map(|amount| u128::from(*amount)).sum();
+            for (part, amount) in parts.iter().zip(amounts) {
+                let (part, exact) = (u128::try_from(part).unwrap() * sum, u128::from(amount) * u128::from(total));
+                prop_assert!(part.abs_diff(exact) < sum);
+            }
+        }
+    }
+
+    #[test]
+    fn changes_have_signs() {
+        let cell = |before: u32, after: u32| {
+            let change = Change::between(&before.into(), &after.into());
+            let cell = change.cell(&with_point(&change.by, 2));
+            (cell.shown.into_owned(), cell.value)
+        };
+        let exact = |text: &str| Value::Exact(text.to_owned());
+        assert_eq!(cell(100, 250_000), ("+2,499.00".to_owned(), exact("2499.00")));
+        assert_eq!(cell(250, 100), ("-1.50".to_owned(), exact("-1.50")));
+        assert_eq!(cell(100, 100), ("0.00".to_owned(), exact("0.00")));
+        assert_eq!(percent(&1u8.into(), &3u8.into(), 1), Some("33.3".to_owned()));
+        assert_eq!(percent(&1u8.into(), &BigUint::ZERO, 1), None);
+    }
+}

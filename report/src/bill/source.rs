@@ -1,0 +1,342 @@
+//! Where what was used is read from: traffic logs, or a Prometheus.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::book::{Accounts, Book, Needs, Period, Used};
+use super::plan::Plan;
+use crate::domains::filter::Filter;
+use crate::domains::line::{LastTime, Line, Member};
+use crate::domains::prometheus::{self, Counter, Prometheus};
+use crate::domains::time::{self, Millis};
+use crate::domains::{Span, scraped_range};
+use crate::input::{self, Place, fold_places};
+use crate::output::complain;
+
+/// The arguments that say it, of all commands that charge.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Take the counters of the fleet from the Prometheus at this address instead
+    #[arg(long, value_name = "URL")]
+    pub prometheus: Option<String>,
+
+    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
+    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    header: Vec<String>,
+
+    /// The billing period: each has its own free allowances, tiers and fees
+    #[arg(long, default_value = "month")]
+    by: Period,
+
+    /// Only what was used from then on: a time (RFC 3339) or a date
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    from: Option<Millis>,
+
+    /// Only what was used before then
+    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
+    to: Option<Millis>,
+
+    #[command(flatten)]
+    filter: Filter,
+
+    /// What to do where a log does not tell what the plan charges for
+    #[arg(long, default_value = "error")]
+    missing: Missing,
+
+    /// More domains than these are refused
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    max_domains: usize,
+
+    #[command(flatten)]
+    input: input::Options,
+}
+
+/// What to do where a log does not tell what the plan charges for.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// write no bill, and say what is missing where
+    Error,
+    /// take it for nothing, which is then not charged, and say so
+    Zero,
+}
+
+/// What was read.
+pub enum Read {
+    /// this
+    Accounts(Accounts, ExitCode),
+    /// what is wrong was said
+    Failed(ExitCode),
+}
+
+impl Source {
+    /// Reads what the plans go by.
+    pub fn read(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            complain("--from must be before --to");
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        match &self.prometheus {
+            Some(url) => self.scraped(url, plans),
+            None => self.logged(files, plans),
+        }
+    }
+
+    fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
+        let needs = Needs::of(plans);
+        let book = Book::new(needs.clone(), self.by, (self.from, self.to), self.max_domains);
+        let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
+            thread.line(self, &needs, &book, place, line)
+        });
+        summary.report(files);
+        if summary.repeated > 0 {
+            bail!("a bill would charge for these lines more than once: there is none");
+        }
+        if summary.unreadable > 0 || (self.input.strict && summary.broken > 0) {
+            bail!("a bill of a part of the logs would be too low: there is none");
+        }
+        let (mut span, mut gaps) = (Span::default(), Gaps::default());
+        for thread in states {
+            span = span.with(thread.span);
+            gaps.add(&thread.gaps);
+        }
+        if let Some(gap) = gaps.report(files, plans) {
+            self.missing(&gap)?;
+        }
+        span.report(self.from, self.to);
+        let Some(range) = span.range(self.from, self.to) else {
+            complain("there is nothing in the logs");
+            return Ok(Read::Failed(summary.status(&self.input)));
+        };
+        let accounts = book.into_accounts(range).map_err(anyhow::Error::msg)?;
+        Ok(Read::Accounts(accounts, summary.status(&self.input)))
+    }
+
+    fn scraped(&self, url: &str, plans: &[Plan]) -> anyhow::Result<Read> {
+        let needs = Needs::of(plans);
+        if needs.members.contains(&Member::Peak) {
+            bail!(
+                "{} is not in Prometheus: the gauge there is the peak since the account began. Use traffic logs, or \"percentile_cores\"",
+                blame(plans, Member::Peak)
+            );
+        }
+        let prometheus = Prometheus::new(url, &self.header)?;
+        let (from, to) = match scraped_range(self.from, self.to) {
+            Ok(range) => range,
+            Err(message) => {
+                complain(message);
+                return Ok(Read::Failed(ExitCode::from(2)));
+            }
+        };
+        // CPU comes first: it is what the others are missing beside
+        let others = needs.members.iter().filter(|member| **member != Member::Cpu);
+        let members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
+        let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
+        let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
+        let progress = input::bar((to - from) as u64 / 1000, &self.input);
+        let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
+            let mut used = Used::default();
+            let member = *members.get(at)?;
+            *used.get_mut(member as usize)? = u64::try_from(value).ok()?;
+            book.see_zone(zone);
+            book.add(key, time, &used);
+            // the first point is that of the beginning
+            Some((time.0.max(from), time.1)).filter(|(begin, end)| begin < end)
+        };
+        let done = |until| progress.set_position((until - from) as u64 / 1000);
+        let found = prometheus.read(&counters, &add, &self.filter, (from, to), done);
+        progress.finish_and_clear();
+        let found = found?;
+        let missing =
+            members.iter().zip(&found.missing).find_map(|(member, at)| Some((*member, at.as_ref()?)));
+        if let Some((member, instance)) = missing {
+            self.missing(&format!(
+                "instance {instance} has no counter of \"{}\" for a part of the time, which {} charges for",
+                member.name(),
+                blame(plans, member)
+            ))?;
+        }
+        found.span.report(Some(from), Some(to));
+        if found.span.time.is_none() {
+            complain("Prometheus has no counters of these domains in that time");
+        }
+        let accounts = book.into_accounts((from, to)).map_err(anyhow::Error::msg)?;
+        Ok(Read::Accounts(accounts, ExitCode::SUCCESS))
+    }
+
+    fn missing(&self, what: &str) -> anyhow::Result<()> {
+        match self.missing {
+            Missing::Error => bail!("{what}; there is no bill (--missing zero takes it for nothing)"),
+            Missing::Zero => complain(&format!("{what}; it is taken for nothing, and not charged")),
+        }
+        Ok(())
+    }
+}
+
+/// Whose fault it is that a member is needed.
+fn blame(plans: &[Plan], member: Member) -> String {
+    let of = |plan: &Plan| {
+        let item = plan.items.iter().find(|item| item.measure.members().contains(&member))?;
+        Some(format!("the item \"{}\" of the plan \"{}\"", item.name, plan.name))
+    };
+    plans.iter().find_map(of).unwrap_or_else(|| "nothing".to_owned())
+}
+
+fn counter(member: Member) -> Option<Counter> {
+    let (query, scale) = match member {
+        Member::Requests => return Some(prometheus::REQUESTS),
+        Member::Cpu => return Some(prometheus::CPU),
+        Member::Sent => return Some(prometheus::SENT),
+        Member::Received => ("nginx_request_cpu_received_bytes_total{}", 1.0),
+        Member::Duration => ("nginx_request_cpu_duration_seconds_total{}", 1e3),
+        Member::Active => ("nginx_request_cpu_active_interval_seconds_total{}", 1e3),
+        Member::ActiveSeconds => ("nginx_request_cpu_active_seconds_total{}", 1.0),
+        Member::Billable => ("nginx_request_cpu_billable_seconds_total{}", 1e9),
+        Member::Waived => ("nginx_request_cpu_waived_seconds_total{}", 1e9),
+        Member::Memory => ("nginx_request_cpu_memory_byte_seconds_total{}", 1e3),
+        Member::Peak => return None,
+    };
+    Some(Counter { query, scale })
+}
+
+// ---- lines --------------------------------------------------------------------------------------------------------
+
+/// Lines that lack a member.
+#[derive(Clone, Debug)]
+struct Gap {
+    first: Place,
+    last: Place,
+    lines: u64,
+    domain: String,
+}
+
+/// By member.
+#[derive(Debug, Default)]
+struct Gaps([Option<Gap>; Member::ALL.len()]);
+
+impl Gaps {
+    fn note(&mut self, member: Member, place: Place, domain: &str) {
+        let Some(gap) = self.0.get_mut(member as usize) else { return };
+        match gap {
+            Some(gap) => {
+                // blocks come in order to a thread
+                gap.last = place;
+                gap.lines += 1;
+            }
+            None => *gap = Some(Gap { first: place, last: place, lines: 1, domain: domain.to_owned() }),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (gap, other) in self.0.iter_mut().zip(&other.0) {
+            let Some(other) = other else { continue };
+            match gap {
+                None => *gap = Some(other.clone()),
+                Some(gap) => {
+                    if other.first < gap.first {
+                        gap.first = other.first;
+                        gap.domain.clone_from(&other.domain);
+                    }
+                    gap.last = gap.last.max(other.last);
+                    gap.lines += other.lines;
+                }
+            }
+        }
+    }
+
+    /// What is missing, if anything is.
+    fn report(&self, files: &[PathBuf], plans: &[Plan]) -> Option<String> {
+        let name = |place: Place| {
+            files
+                .get(place.file)
+                .map(|file| format!("{}:{}", input::name(file), place.line))
+                .unwrap_or_default()
+        };
+        let lacks =
+            Member::ALL.iter().zip(&self.0).filter_map(|(member, gap)| Some((*member, gap.as_ref()?)));
+        let lacks: Vec<(Member, &Gap)> = lacks.collect();
+        let (member, gap) = *lacks.iter().max_by_key(|(_, gap)| gap.lines)?;
+        let members: Vec<String> = lacks.iter().map(|(member, _)| format!("\"{}\"", member.name())).collect();
+        let lines = match gap.lines {
+            1 => format!("{} has", name(gap.first)),
+            lines => format!("{lines} lines from {} to {} have", name(gap.first), name(gap.last)),
+        };
+        Some(format!(
+            "{lines} no {}, first of the domain {}; {} needs it, and older versions of the module do not log it",
+            members.join(", "),
+            gap.domain,
+            blame(plans, member)
+        ))
+    }
+}
+
+/// What a thread keeps from line to line.
+#[derive(Default)]
+struct Thread {
+    span: Span,
+    gaps: Gaps,
+    time: LastTime,
+    zone: Option<(String, bool)>,
+    /// whether the book knows of it
+    is_zone_seen: bool,
+    host: Option<(String, bool)>,
+}
+
+impl Thread {
+    fn line(
+        &mut self,
+        source: &Source,
+        needs: &Needs,
+        book: &Book,
+        place: Place,
+        line: &[u8],
+    ) -> Result<(), String> {
+        // the line is told apart from this one, which is all that the parser sees
+        let line = Line::parse(line)
+            .map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
+        let (begin, end) = line.interval(&mut self.time)?;
+        let is_zone = match &self.zone {
+            Some((name, is_zone)) if *name == line.zone => *is_zone,
+            _ => {
+                let is_zone = source.filter.takes_zone(&line.zone);
+                self.is_zone_seen = false;
+                self.zone = Some((line.zone.clone().into_owned(), is_zone));
+                is_zone
+            }
+        };
+        let is_host = match &self.host {
+            Some((name, is_host)) if *name == line.host => *is_host,
+            _ => {
+                let is_host = source.filter.takes_host(&line.host);
+                self.host = Some((line.host.clone().into_owned(), is_host));
+                is_host
+            }
+        };
+        // lines of others tell too that there was a log at the time
+        let first = source.from.map_or(begin, |from| from.max(begin));
+        let last = source.to.map_or(end, |to| to.min(end));
+        if first < last {
+            self.span.add(first, last);
+            // which matters to percentiles alone
+            if !needs.samples.is_empty() {
+                self.span.longest_ms = self.span.longest_ms.max(end - begin);
+            }
+            if is_zone && is_host && source.filter.takes_domain(&line.key) {
+                let mut used = Used::default();
+                for member in &needs.members {
+                    match (line.member(*member), used.get_mut(*member as usize)) {
+                        (Some(number), Some(used)) => *used = number,
+                        _ => self.gaps.note(*member, place, &line.key),
+                    }
+                }
+                if !self.is_zone_seen {
+                    book.see_zone(&line.zone);
+                    self.is_zone_seen = true;
+                }
+                book.add(&line.key, (begin, end), &used);
+            }
+        }
+        Ok(())
+    }
+}
