@@ -22,7 +22,7 @@ use time::{By, DAY_MS, Millis, SLOT_MS, slot};
 
 const ABOUT: &str = "\
 What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, CPU time per request \
-and per GB, and the share of responses with 4xx and 5xx. It is read from traffic logs, the files that `request_cpu_log` writes, \
+and per GB, and the share of responses with 4xx and 5xx, and of requests that limits refused, where there are any. It is read from traffic logs, the files that `request_cpu_log` writes, \
 or with --prometheus from the counters of a fleet. What several servers used adds up.";
 
 const NOTES: &str = "\
@@ -45,7 +45,7 @@ of an instance that ends is missing. VictoriaMetrics answers as well.
 
 Memory:
   A log may be larger than memory. For each domain some 250 bytes are kept, and for each five minutes in which it used something \
-4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to five times that for each hour, day or month.
+4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to six times that for each hour, day or month.
 
 Exit status:
   0  fine, also if broken lines were skipped (not with --strict)
@@ -144,12 +144,20 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(summary.status(&args.input))
 }
 
-const COUNTERS: [(Metric, Counter); 5] = [
+const COUNTERS: [(Metric, Counter); 6] = [
     (Metric::Cpu, prometheus::CPU),
     (Metric::Sent, prometheus::SENT),
     (Metric::Requests, prometheus::REQUESTS),
     (Metric::Responses4xx, Counter { query: "nginx_request_cpu_requests_total{class=\"4xx\",}", scale: 1.0 }),
     (Metric::Responses5xx, Counter { query: "nginx_request_cpu_requests_total{class=\"5xx\",}", scale: 1.0 }),
+    (
+        Metric::Refused,
+        Counter {
+            // labels are those of the other counters
+            query: "sum without (dry_run) (nginx_request_cpu_limit_refused_requests_total{dry_run=\"no\",})",
+            scale: 1.0,
+        },
+    ),
 ];
 
 /// The borders of slots that the counters are read at, and what is to be said of them. Without times, it is the day until now.
@@ -200,6 +208,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<()> {
+    let zones = store.into_zones();
     let wanted = Wanted {
         range,
         by: args.by,
@@ -208,8 +217,11 @@ fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<(
         seconds: !args.cores,
         cores: !args.seconds,
         format: args.format,
+        refused: zones
+            .iter()
+            .flat_map(|(_, domains)| domains)
+            .any(|domain| domain.total[Metric::Refused] > 0),
     };
-    let zones = store.into_zones();
     if zones.iter().flat_map(|(_, domains)| domains).any(|domain| domain.name.is_none()) {
         complain(&format!(
             "there are more than {} domains: those that came later are in the rest (--max-domains, --domain)",

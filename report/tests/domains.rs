@@ -122,6 +122,41 @@ all             2,500  15.000  2502.001 s  0.2085  5.1000  1.0000       1.00 s  
 }
 
 #[test]
+fn what_limits_refused_has_a_column_where_there_is_any() {
+    let logs = logs();
+    let refused = line("12:10:00", 300.0, "edge-1", "domains", "www.example", [500, 1000, 0])
+        .replace("\"5xx\":2", "\"5xx\":2,\"refused\":400");
+    logs.file("refused", refused);
+    let run = |files: &[&'static str]| logs.run(&[&["--format", "csv", "--seconds"], files].concat()).fine();
+    assert!(!run(&["edge-1"]).contains("refused"));
+    let out = run(&["edge-1", "refused"]);
+    let last: Vec<(&str, &str)> =
+        out.lines().map(|row| (row.split(',').nth(2).unwrap(), row.rsplit(',').next().unwrap())).collect();
+    assert_eq!(
+        last,
+        [
+            ("domain", "refused"),
+            ("api.example", "0"),
+            ("www.example", "400"),
+            ("old.example", "0"),
+            ("", "400")
+        ]
+    );
+    // of 2,000 requests, and of 2,200
+    let table = logs.run(&["edge-1", "refused"]).fine();
+    let shares: Vec<&str> = table.lines().filter_map(|row| row.split("  ").last()).map(str::trim).collect();
+    assert_eq!(shares[2..], ["refused", "-------", "0.0 %", "20.0 %", "-", "-------", "18.2 %"], "{table}");
+    // a zone without any has the column too, as it may be one file with others
+    let hours =
+        logs.run(&["edge-1", "refused", "--by", "5m", "--format", "csv", "--domain", "www.example"]).fine();
+    assert_eq!(
+        hours.lines().map(|row| row.rsplit(',').next().unwrap()).collect::<Vec<_>>()[..3],
+        ["refused", "0", "400"],
+        "{hours}"
+    );
+}
+
+#[test]
 fn a_rest_stands_for_the_domains_that_are_not_shown() {
     let out = logs().run(&with(&["--top", "1", "--sort", "gb", "--seconds"])).fine();
     let rows: Vec<&str> = out.lines().skip(4).collect();

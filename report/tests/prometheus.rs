@@ -207,6 +207,13 @@ fn samples() -> String {
             writeln!(out, "{requests}{A},class=\"5xx\"}} {} {time}", at / 60.0 - 30.0).unwrap();
         }
     });
+    family("nginx_request_cpu_limit_refused_requests", "counter", &|out, time, at| {
+        let refused = "nginx_request_cpu_limit_refused_requests_total{instance=\"edge-1:80\",";
+        if at >= 1860.0 {
+            writeln!(out, "{refused}{A},dry_run=\"no\"}} {} {time}", at / 30.0 - 60.0).unwrap();
+            writeln!(out, "{refused}{A},dry_run=\"yes\"}} {at} {time}").unwrap();
+        }
+    });
     family("nginx_request_cpu_zone_accounts", "gauge", &|out, time, at| {
         writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 {time}").unwrap();
         if second_from(at) {
@@ -247,13 +254,13 @@ fn sums_are_right(url: &str) {
         .records()
         .map(|row| row.unwrap().iter().map(str::to_owned).collect())
         .collect();
-    let wanted: [(&str, &str, [f64; 5], [f64; 2]); 3] = [
-        ("domain", "a.example", [7230.0, 18.0, 2424.0, 2424.0 / 3600.0, 2.0], [0.0, 30.0]),
+    let wanted: [(&str, &str, [f64; 5], [f64; 3]); 3] = [
+        ("domain", "a.example", [7230.0, 18.0, 2424.0, 2424.0 / 3600.0, 2.0], [0.0, 30.0, 60.0]),
         (
             "domain",
             "b.example",
             [0.0, 0.0, 3.0 + 3180.0 / 90.0, (3.0 + 3180.0 / 90.0) / 3600.0, (3.0 + 180.0 / 90.0) / 300.0],
-            [0.0, 0.0],
+            [0.0; 3],
         ),
         (
             "all",
@@ -265,7 +272,7 @@ fn sums_are_right(url: &str) {
                 (2427.0 + 3180.0 / 90.0) / 3600.0,
                 2.0 + 300.0 / 90.0 / 300.0,
             ],
-            [0.0, 30.0],
+            [0.0, 30.0, 60.0],
         ),
     ];
     assert_eq!(rows.len(), wanted.len());

@@ -50,6 +50,9 @@ pub struct Line<'a> {
     memory_byte_ms: Option<u64>,
     #[serde(default)]
     peak_cpu_ns: Option<u64>,
+    /// none are not written
+    #[serde(default)]
+    refused: u64,
 }
 
 /// What bills go by.
@@ -171,6 +174,7 @@ impl<'a> Line<'a> {
         usage[Metric::Sent] = self.sent_bytes.into();
         usage[Metric::Responses4xx] = self.responses_4xx.into();
         usage[Metric::Responses5xx] = self.responses_5xx.into();
+        usage[Metric::Refused] = self.refused.into();
         usage
     }
 }
@@ -201,11 +205,10 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     let memory_byte_ms = rest.number_after(",\"memory_byte_ms\":")?;
     let peak_cpu_ns = rest.number_after(",\"peak_cpu_ns\":")?;
     // what else there was, if there was any
-    for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":", ",\"refused\":"] {
-        if let Some(rest) = rest.after(name) {
-            rest.number()?;
-        }
+    for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":"] {
+        rest.number_after(name)?;
     }
+    let refused = rest.number_after(",\"refused\":")?.unwrap_or(0);
     let [time, host, zone, key] = [time, host, zone, key].map(Cow::Borrowed);
     let line = Line {
         time,
@@ -226,6 +229,7 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
         waived_cpu_ns,
         memory_byte_ms,
         peak_cpu_ns,
+        refused,
     };
     (rest.0 == "}").then_some(line)
 }
@@ -291,7 +295,9 @@ mod tests {
         let end = time::parse("2026-01-31T12:01:00Z").unwrap();
         assert_eq!(line.interval(&mut LastTime::default()), Ok((end - 60_000, end)));
         let usage = line.usage();
-        assert_eq!(Metric::ALL.map(|metric| usage[metric]), [12, 3400, 6000, 9, 1]);
+        assert_eq!(Metric::ALL.map(|metric| usage[metric]), [12, 3400, 6000, 9, 1, 0]);
+        let refused = LINE.replacen("\"more\":[{}]", "\"refused\":3", 1);
+        assert_eq!(Line::parse(refused.as_bytes()).unwrap().usage()[Metric::Refused], 3);
     }
 
     #[test]

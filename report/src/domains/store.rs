@@ -25,12 +25,14 @@ pub enum Metric {
     Responses4xx,
     /// responses with a status of 5xx
     Responses5xx,
+    /// requests that limits have refused, without those of `dry_run`
+    Refused,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Requests, Self::Cpu, Self::Sent, Self::Responses4xx, Self::Responses5xx];
+    pub const ALL: [Self; 6] =
+        [Self::Requests, Self::Cpu, Self::Sent, Self::Responses4xx, Self::Responses5xx, Self::Refused];
 }
 
 /// A number of each metric.
@@ -317,7 +319,7 @@ mod tests {
     use super::*;
 
     fn usage() -> impl Strategy<Value = Usage> {
-        prop::array::uniform5(prop_oneof![0u64..1000, any::<u64>()])
+        prop::array::uniform6(prop_oneof![0u64..1000, any::<u64>()])
             .prop_map(|values| Usage(values.map(u128::from)))
     }
 
@@ -389,7 +391,7 @@ mod tests {
                             zone,
                             &format!("{}", n % 500),
                             (begin, begin + 1000),
-                            &Usage([1, 2, 3, 4, 5]),
+                            &Usage([1, 2, 3, 4, 5, 6]),
                         );
                     }
                 });
@@ -400,6 +402,6 @@ mod tests {
         assert_eq!(domains.len(), 301);
         let mut sum = Usage::default();
         domains.iter().for_each(|domain| sum.add(&domain.total));
-        assert_eq!(sum, Usage([1, 2, 3, 4, 5].map(|n| n * 80_000)));
+        assert_eq!(sum, Usage([1, 2, 3, 4, 5, 6].map(|n| n * 80_000)));
     }
 }

@@ -49,6 +49,8 @@ pub struct Wanted {
     pub cores: bool,
     /// how it is written
     pub format: Format,
+    /// limits have refused something: there is a column for it
+    pub refused: bool,
 }
 
 /// Writes the rows of all zones.
@@ -295,6 +297,7 @@ impl Columns {
             (number("cpu_seconds_per_gb", "CPU s/GB"), true),
             (number("responses_4xx", "4xx"), true),
             (number("responses_5xx", "5xx"), true),
+            (number("refused", "refused"), wanted.refused),
         ];
         Self {
             columns: all.iter().filter(|(_, is_shown)| *is_shown).map(|(column, _)| *column).collect(),
@@ -335,6 +338,7 @@ impl Columns {
             per(sent_gb, |ns| Cell::number(ns / 1e9, 2)),
             share(Metric::Responses4xx),
             share(Metric::Responses5xx),
+            share(Metric::Refused),
         ];
         cells
             .into_iter()
