@@ -130,6 +130,21 @@ settles('all is in the first one', $log, $other);
 is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
+# Accounts keep the peaks of each log by its number, which one that stays keeps, and a new one does not share
+my $fourth = $t->dir . '/fourth.log';
+ok($t->reload(http => http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')), 'a log before another');
+my @peak = map { "peak$_.test" } 1 .. 3;
+for my $host (@peak) { ask($host, 5); sleep 0.7 }
+final_counters_of($t, 'hosts');
+settles('both go on', $log, $other);
+my $keys = $t->status->{zones}{hosts}{keys};
+for my $file ($fourth, $other) {
+    ok(wait_until(10, sub { sums($file)->{ $peak[2] }{waived_cpu_ns} }), 'to the end');
+    my $peaks = peaks_of(lines_of($file))->{hosts};
+    is_deeply([ @$peaks{@peak} ], [ map { sprintf '%.0f', $keys->{$_}{peak_cores} * 1e9 } @peak ], 'and have all peaks');
+}
+ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
+
 # Rotation
 my $old = "$other.1";
 $slow = slow('slow.test');
