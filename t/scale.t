@@ -1,0 +1,223 @@
+# Autoscaling: what nginx-conf/autoscaling asks for exists; and a real Prometheus with rules-scale.yml, which reads a real NGINX, wants
+# as many instances as open requests call for: up, in panic, down, and none.
+#
+# Of time, only what belongs to Prometheus runs ten times as fast: a look each 200 ms, 6 s of panic, 3 s of grace. The windows are
+# the module's own, of 6 s and of 60 to 70 s, so that going to zero is waited for.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use CPAN::Meta::YAML ();
+use IO::Socket::INET;
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Prometheus;
+use Time::HiRes qw(sleep time);
+
+BEGIN {
+    plan(skip_all => 'prometheus is not here (package prometheus)') unless Test::RequestCpu::Prometheus->command('prometheus');
+}
+my $times = 10;
+alarm 200;
+
+#
+# The files
+#
+
+my $folder = "$FindBin::Bin/../nginx-conf/autoscaling";
+my %file = map { m{([^/]+)$} => read_yaml($_) } glob "$folder/*.yaml";
+sub read_yaml {
+    my ($name) = @_;
+    my $read = CPAN::Meta::YAML->read_string(Test::RequestCpu->slurp($name)) or die "$name: " . CPAN::Meta::YAML->errstr . "\n";
+    return $read->[0];
+}
+is_deeply([ sort keys %file ], [qw(hpa-external-metrics.yaml keda-metrics-api.yaml keda-prometheus.yaml prometheus-adapter.yaml)], 'four files');
+my @triggers = map { @{ $file{"keda-$_.yaml"}{spec}{triggers} } } qw(prometheus metrics-api);
+
+# KEDA's schema says of a trigger's metadata only that it is text: names are those of its documentation of both scalers.
+my %known = (
+    prometheus    => [qw(serverAddress query threshold activationThreshold namespace customHeaders ignoreNullValues queryParameters unsafeSsl timeout)],
+    'metrics-api' => [qw(url format valueLocation targetValue activationTargetValue unsafeSsl)],
+);
+for my $trigger (@triggers) {
+    my %name = map { $_ => 1 } @{ $known{ $trigger->{type} } || [] };
+    is_deeply([ grep { !$name{$_} } sort keys %{ $trigger->{metadata} } ], [], "$trigger->{type}: its metadata has names that KEDA knows");
+    is($trigger->{metricType}, 'AverageValue', 'and its value is for all instances together');
+}
+my ($metric) = @{ $file{'hpa-external-metrics.yaml'}{spec}{metrics} };
+my %adapter = map { $_->{name}{as} => $_ } @{ $file{'prometheus-adapter.yaml'}{externalRules} };
+ok($adapter{ $metric->{external}{metric}{name} }, 'the HPA asks for a metric that the adapter has');
+my %recorded = recorded_names();
+my @names = map { /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g } map { Test::RequestCpu->slurp("$folder/$_") } sort keys %file;
+is_deeply([ grep { !$recorded{$_} } @names ], [], 'what they ask Prometheus for is recorded');
+for my $rule (values %adapter) { ok('zone_key:nginx_request_cpu_scale:wanted' =~ /$rule->{name}{matches}/, "the adapter finds the name of $rule->{name}{as}") }
+is($_->{spec}{maxReplicaCount}, 20, 'as many instances as "max" of scale.yml') for @file{qw(keda-prometheus.yaml keda-metrics-api.yaml)};
+
+# A path of gjson, as far as it is used here: names between dots, where a backslash takes away what the next character means.
+sub walk {
+    my ($value, $path) = @_;
+    for my $name ($path =~ /\G((?:[^\\.]|\\.)+)(?:\.|\z)/g) {
+        die "not of the gjson that is understood here: $path\n" if $name =~ /(?<!\\)[*?#|@!{}\[\]()"]/;
+        (my $plain = $name) =~ s/\\(.)/$1/g;
+        return unless ref $value eq 'HASH';
+        $value = $value->{$plain};
+    }
+    return $value;
+}
+is(walk({ 'a.b' => { '6s' => 3 } }, 'a\.b.6s'), 3, 'paths are walked as gjson does: a dot that is escaped');
+is(walk({ 'a.b' => { '6s' => 3 } }, 'a.b.6s'), undef, 'and one that is not');
+
+#
+# NGINX in front of something that never answers, and Prometheus
+#
+
+my $t = Test::RequestCpu->new->need('proxy');
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 100) or die "no socket\n";
+my $silent_port = $silent->sockport;
+$t->start(main => 'worker_processes 2;', http => <<"EOC");
+    request_cpu_zone \$host zone=domains:1m;
+    request_cpu zone=domains;
+    server {
+        listen 127.0.0.1:{{port:http}};
+        location / { return 204; }
+        location = /wait { proxy_pass http://127.0.0.1:$silent_port; proxy_read_timeout 300s; }
+    }
+EOC
+
+# Durations that are labels are the module's.
+sub hastened { my ($text) = @_; $text = faster($text, $times); $text =~ s/(window=")(\d+)000ms"/$1 . $2 * $times . 's"'/ge; $text =~ s/(window=")600ms"/${1}6s"/g; return $text }
+my $config = uncommented(shipped('prometheus.yml'));
+$config =~ s/^remote_write:.*//ms;
+my $target = '127.0.0.1:' . $t->port('status');
+$config =~ s/edge-1\.example:8099/$target/;
+$config =~ s/^ +- edge-\d\.example:8099\n//mg;
+my $rules = hastened(shipped('rules-scale.yml'));
+like($rules, qr/window="6s".*interval: 200ms|interval: 200ms.*window="6s"/s, 'the rules look each 200 ms, at windows of 6 s');
+like($rules, qr/\[6100ms\].*\[3100ms\].*offset 3000ms/s, 'and remember 6 s, and 3 s');
+my $wishes = join '', map {
+    my ($name, $value, $labels) = @$_;
+    "      - { record: '$name', expr: vector($value), labels: { zone: domains$labels } }\n";
+} [ 'zone_key_signal:nginx_request_cpu_scale:target', 2.1, ', key: api.example, signal: in_flight' ],
+    [ 'zone_key_signal:nginx_request_cpu_scale:target', 1000, ', key: api.example, signal: requests_per_second' ],
+    [ 'zone_key_signal:nginx_request_cpu_scale:target', 0.9, ', signal: in_flight' ], [ 'zone_key:nginx_request_cpu_scale:min', 2, '' ],
+    [ 'zone_key:nginx_request_cpu_scale:max', 4, '' ];
+my %files = map { $_ => hastened(shipped($_)) } grep { /^(?:rules-|limits|alerts)/ } shipped_files();
+$files{'scale.yml'} = "groups:\n  - name: wishes\n    interval: 200ms\n    rules:\n$wishes";
+my $p = Test::RequestCpu::Prometheus->prometheus(dir => $t->dir, config => hastened($config), files => \%files);
+
+my $scale = 'zone_key:nginx_request_cpu_scale';
+sub of { my ($name, $key) = @_; my ($found) = values %{ $p->values("$scale:$name\{key=\"$key\"}", undef, 'zone') }; return $found }
+sub wanted { my ($key, $count, $seconds) = @_; return wait_until($seconds, sub { my $wanted = of('wanted', $key); sleep 0.1; return defined $wanted && $wanted == $count }) }
+# [ time, value ] of all that was recorded
+sub history { my ($name) = @_; my ($series) = @{ $p->query("$scale:$name\{key=\"api.example\"}[5m]") }; return @$series[1 .. $#$series] }
+
+ok(wanted('api.example', 0, 20), 'a domain that nobody has asked for wants no instance') or diag($p->log);
+ok(wanted('', 2, 5), 'and the servers themselves the fewest that were allowed');
+
+#
+# Ten requests
+#
+
+my @open = map { my $c = $t->connect('http'); $c->send("GET /wait HTTP/1.1\r\nHost: api.example\r\n\r\n"); $c } 1 .. 10;
+my $opened = time;
+ok(wanted('api.example', 5, 15), 'ten open requests by 2.1 want five instances') or diag(explain($p->query("{__name__=~\"$scale.*\"}")));
+cmp_ok(time - $opened, '<', 12, 'as soon as they fill the panic window');
+is(of('panicking', 'api.example'), 1, 'which is a panic');
+ok(wait_until(5, sub { my ($load) = values %{ $p->values('instance_zone_signal_window:nginx_request_cpu_load:sum{signal="in_flight", window="6s"}') }; return abs($load - 10) < 0.2 }),
+    'the server has ten requests in flight');
+ok(wanted('', 4, 10), 'the servers themselves would be more than are allowed');
+
+# what an autoscaler would be told
+for my $trigger (@triggers) {
+    my $name = "KEDA's $trigger->{type}";
+    if ($trigger->{type} eq 'prometheus') {
+        is_deeply([ map { $_->[1] } @{ $p->query($trigger->{metadata}{query}) } ], [5], "$name: one figure, five instances");
+        next;
+    }
+    my ($query) = $trigger->{metadata}{url} =~ m{^http://[^/]+/cpu\?(.*)$};
+    my $status = JSON::PP->new->utf8->decode($t->get("/?$query", port => 'status')->{body});
+    my $value = walk($status, $trigger->{metadata}{valueLocation});
+    my ($window) = $trigger->{metadata}{valueLocation} =~ /\.windows\.(\d+s)\.in_flight$/;
+    ok(defined $value && $value > 0.5 && $value < 10.2, "$name: its path leads to a number") or diag(explain($status));
+    cmp_ok($value, '>', 9.8, "and that is ten in the window of $window") if $window eq '6s';
+    is($t->get("/?$query.nobody", port => 'status')->{status}, 404, 'while nobody has asked for a domain the answer is 404');
+}
+for my $rule (values %adapter) {
+    my %selector = %{ $metric->{external}{metric}{selector}{matchLabels} };
+    delete $selector{key} if $rule->{name}{as} =~ /servers/;
+    my $matchers = join ',', map { qq{$_="$selector{$_}"} } sort keys %selector;
+    my $query = $rule->{metricsQuery};
+    $query =~ s/<<\.Series>>/$scale:wanted/;
+    (my $all = $query) =~ s/<<\.LabelMatchers>>//;
+    $query =~ s/<<\.LabelMatchers>>/$matchers/;
+    is_deeply([ map { $_->[1] } @{ $p->query($query) } ], [ $selector{key} ? 5 : 4 ], "prometheus-adapter: one figure of $rule->{name}{as}");
+    cmp_ok(scalar @{ $p->query($all) }, '>', 0, 'and some without a selector');
+    cmp_ok(scalar @{ $p->query($rule->{seriesQuery}) }, '>', 0, 'and series to be found');
+}
+{
+    my %family = map { $_->[0] => 1 } @{ ($t->prometheus)[0] };
+    my %asked = map { $_ => 1 } shipped('rules-scale.yml') =~ /(?<![:\w])(nginx_request_cpu_\w+)\b(?!:)/g;
+    is_deeply([ grep { !$family{$_} } sort keys %asked ], [], 'the module has every metric that the rules ask for');
+    cmp_ok(scalar keys %asked, '>=', 4, 'which are some');
+}
+
+#
+# And none
+#
+
+$_->close for @open;
+my $closed = time;
+ok(wait_until(30, sub { sleep 0.1; of('panicking', 'api.example') == 0 }), 'panic ends');
+my $calm = time;
+ok(wanted('api.example', 1, 10), 'one instance is left, while there are requests in the stable window');
+my (@wanted, @panic);
+ok(wanted('', 2, 30), 'the servers themselves are as few as allowed again');
+
+my $zero = wanted('api.example', 0, 100);
+ok($zero, 'and none after it');
+my $took = time - $closed;
+ok($took > 60 && $took < 80, 'which takes the 60 to 70 s of the stable window, and 3 s') or diag($took);
+@wanted = history('wanted');
+@panic = history('panicking');
+
+# what happened meanwhile
+my %panic = map { sprintf('%.1f', $_->[0]) => $_->[1] } @panic;
+my ($falls, $most, $before) = (0, 0, undef);
+for (@wanted) {
+    my ($at, $count) = @$_;
+    $most = $count if $count > $most;
+    $falls++ if defined $before && $count < $before && $panic{ sprintf '%.1f', $at };
+    $before = $count;
+}
+is($most, 5, 'never were more than five wanted');
+is($falls, 0, 'and never fewer than before while in panic');
+cmp_ok(scalar(grep { $_->[1] } @panic), '>=', 30, 'which lasted at least as long as it has to');
+my @desired = history('desired');
+my $idle;
+for (reverse @desired) { last if $_->[1] > 0; $idle = $_->[0] }
+my ($gone) = grep { $_->[1] == 0 && $_->[0] > $calm } @wanted;
+my $grace = $gone && $idle ? $gone->[0] - $idle : 0;
+ok($grace > 2.9 && $grace < 3.7, 'the last instance is kept for 3 s') or diag($grace);
+
+my $c = $t->connect('http');
+is($c->get('/', host => 'api.example')->{status}, 204, 'a request');
+ok(wanted('api.example', 1, 10), 'wants an instance again');
+
+my @faults = map { "$_->{name}: $_->{lastError}" } grep { $_->{health} eq 'err' } map { @{ $_->{rules} } } @{ $p->get('/api/v1/rules')->{groups} };
+is_deeply(\@faults, [], 'no rule has an error');
+
+#
+# The simulation
+#
+
+my ($status, $output) = run_command("$FindBin::Bin/../scripts/simulate", '--minutes', 7, { timeout => 60 });
+is($status, 0, 'scripts/simulate replays the first minutes') or diag($output);
+like($output, qr/^small service, probe counted +\S+ +\S+ +\d+ +1 +\d +1 /m, 'a probe that is counted keeps the instance alive: it is started once');
+my ($none) = $output =~ /^small service, probe not counted +\S+ +\S+ +\d+ +1 +(\d+) +1 /m;
+# asked until 3:57, and 60 to 70 s and 30 s more
+ok(defined $none && $none > 70 && $none < 100, 'one that is not does not: none from about 5:30 to the end') or diag($output);
+
+$p->stop;
+$t->done;
