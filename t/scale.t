@@ -10,6 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use CPAN::Meta::YAML ();
+use File::Temp ();
 use IO::Socket::INET;
 use Test::More;
 use Test::RequestCpu;
@@ -68,6 +69,82 @@ sub walk {
 }
 is(walk({ 'a.b' => { '6s' => 3 } }, 'a\.b.6s'), 3, 'paths are walked as gjson does: a dot that is escaped');
 is(walk({ 'a.b' => { '6s' => 3 } }, 'a.b.6s'), undef, 'and one that is not');
+
+#
+# Knative's algorithm told in another way: as a machine with a state, as Scale() of its pkg/autoscaler/scaling/autoscaler.go is. Put
+# to random loads, it and the rules agree at every tick.
+#
+
+my $seed = $ENV{TEST_SEED} || time % 1_000_000;
+srand $seed;
+sub max { my ($most, @others) = @_; for (@others) { $most = $_ if $_ > $most } return $most }
+sub min { my ($least, @others) = @_; for (@others) { $least = $_ if $_ < $least } return $least }
+sub ceiling { my ($n) = @_; return int($n) + ($n > int $n) }
+
+# A domain's load, its wishes, and what Knative would scale it to at each tick; what is wanted is ready some ticks later.
+sub machine {
+    my ($ticks) = @_;
+    my %wish = (target => 0.5 + int rand 20, up => 1 + int(1 + rand 30) / 10, down => 1 + int(1 + rand 30) / 10, min => rand() < 0.3 ? int rand 4 : 0, max => rand() < 0.3 ? 1 + int rand 12 : 0);
+    my $delay = 1 + int rand 6;
+    my (@stable, @panic, @ready, @wanted);
+    my ($panic_since, $held, $idle_since, $load) = (undef, 0, undef, 0);
+    my @coming = (int rand 4) x $delay;
+    for my $tick (0 .. $ticks - 1) {
+        my $now = 2 * $tick;
+        # calm, bursts, and nothing at all for longer than the grace
+        if ($tick % 25 == 0) { $load = (0, 0, 5, 20, 150)[rand 5] }
+        push @stable, $load ? int(rand(2 * $load) * 100) / 100 : 0;
+        push @panic, $load ? int(rand(3 * $load) * 100) / 100 : 0;
+        push @ready, shift @coming;
+        my $ready = max(1, $ready[-1]);
+        my ($highest, $lowest) = (ceiling($wish{up} * $ready), int($ready / $wish{down}));
+        my ($by_stable, $by_panic) = map { ceiling($_ / $wish{target}) } $stable[-1], $panic[-1];
+        my ($stable_step, $panic_step) = map { min(max($_, $lowest), $highest) } $by_stable, $by_panic;
+        if    ($by_panic / $ready >= 2)                          { $panic_since = $now }
+        elsif (defined $panic_since && $panic_since + 60 < $now) { ($panic_since, $held) = (undef, 0) }
+        my $desired = $stable_step;
+        if (defined $panic_since) { $held = max($held, $stable_step, $panic_step); $desired = $held }
+        if    ($desired < $wish{min})                { $desired = $wish{min} }
+        elsif ($wish{max} && $desired > $wish{max})  { $desired = $wish{max} }
+        $idle_since = $desired ? undef : defined $idle_since ? $idle_since : $now;
+        push @wanted, $desired || ($now - $idle_since >= 30 ? 0 : min(1, $ready[-1]));
+        push @coming, $wanted[-1];
+    }
+    return { wish => \%wish, stable => \@stable, panic => \@panic, ready => \@ready, wanted => \@wanted };
+}
+my $ticks = 250;
+my @machines = map { machine($ticks) } 1 .. 8;
+my %reached = map { my $what = $_; $what => scalar(grep { my $m = $_; grep { $what eq 'zero' ? $_ == 0 : $_ > 5 } @{ $m->{wanted} } } @machines) } qw(zero many);
+my ($series, $tests) = ('', '');
+for my $n (0 .. $#machines) {
+    my $m = $machines[$n];
+    my $each = sub { my ($name, $labels, @values) = @_; $series .= "      - { series: '$name\{zone=\"z\", key=\"k$n\"$labels}', values: '@values' }\n" };
+    $each->('nginx_request_cpu_window_in_flight', ', job="nginx-cpu-scale", instance="a", window="60s"', @{ $m->{stable} });
+    $each->('nginx_request_cpu_window_in_flight', ', job="nginx-cpu-scale", instance="a", window="6s"', @{ $m->{panic} });
+    $each->('zone_key_signal:nginx_request_cpu_scale:target', ', signal="in_flight"', "$m->{wish}{target}x$ticks");
+    $each->("zone_key:nginx_request_cpu_scale:${_}_rate", '', "$m->{wish}{$_}x$ticks") for qw(up down);
+    $each->("zone_key:nginx_request_cpu_scale:$_", '', "$m->{wish}{$_}x$ticks") for qw(min max);
+    $each->('zone_key:nginx_request_cpu_scale:ready', '', @{ $m->{ready} });
+}
+for my $tick (0 .. $ticks - 1) {
+    $tests .= sprintf "      - { expr: 'zone_key:nginx_request_cpu_scale:wanted', eval_time: %ds, exp_samples: [ %s ] }\n", 2 * $tick,
+        join ', ', map { "{ labels: 'zone_key:nginx_request_cpu_scale:wanted{zone=\"z\", key=\"k$_\"}', value: $machines[$_]{wanted}[$tick] }" } 0 .. $#machines;
+}
+my $dir = File::Temp->newdir('request-cpu-XXXXXX', TMPDIR => 1);
+Test::RequestCpu->write_file("$dir/rules-scale.yml", shipped('rules-scale.yml'));
+Test::RequestCpu->write_file("$dir/test.yml", <<"EOT");
+rule_files: [rules-scale.yml]
+evaluation_interval: 2s
+tests:
+  - interval: 2s
+    input_series:
+$series
+    promql_expr_test:
+$tests
+EOT
+my ($agreed, $said) = run_command('promtool', 'test', 'rules', "$dir/test.yml", { timeout => 60 });
+is($agreed, 0, "the rules want what Knative's algorithm wants, at $ticks ticks of " . @machines . " domains (TEST_SEED=$seed)") or diag(substr $said, 0, 2000);
+cmp_ok($reached{$_}, '>', 0, "with $_ instances now and then") for qw(zero many);
 
 #
 # NGINX in front of something that never answers, and Prometheus
