@@ -200,6 +200,7 @@ ok(wanted('', 2, 5), 'and the servers themselves the fewest that were allowed');
 my @open = map { my $c = $t->connect('http'); $c->send("GET /wait HTTP/1.1\r\nHost: api.example\r\n\r\n"); $c } 1 .. 10;
 my $opened = time;
 ok(wanted('api.example', 5, 15), 'ten open requests by 2.1 want five instances') or diag(explain($p->query("{__name__=~\"$scale.*\"}")));
+note(sprintf 'five wanted after %.1f s', time - $opened);
 cmp_ok(time - $opened, '<', 12, 'as soon as they fill the panic window');
 is(of('panicking', 'api.example'), 1, 'which is a panic');
 ok(wait_until(5, sub { my ($load) = values %{ $p->values('instance_zone_signal_window:nginx_request_cpu_load:sum{signal="in_flight", window="6s"}') }; return abs($load - 10) < 0.2 }),
@@ -255,6 +256,7 @@ ok(wanted('', 2, 30), 'the servers themselves are as few as allowed again');
 my $zero = wanted('api.example', 0, 100);
 ok($zero, 'and none after it');
 my $took = time - $closed;
+note(sprintf 'none wanted %.1f s after the last was closed', $took);
 ok($took > 60 && $took < 80, 'which takes the 60 to 70 s of the stable window, and 3 s') or diag($took);
 @wanted = history('wanted');
 @panic = history('panicking');
