@@ -25,8 +25,8 @@ sub accepted {
 
 accepted('the configuration is valid', 'check', 'config', "$folder/prometheus.yml");
 accepted('the federation too', 'check', 'config', "$folder/federation.yml");
-my @rules = grep { /^(?:rules-|limits|alerts)/ } shipped_files();
-is(scalar @rules, 4, 'four files of rules');
+my @rules = grep { /^(?:rules-|scale|limits|alerts)/ } shipped_files();
+is(scalar @rules, 6, 'six files of rules');
 unlike(accepted("$_ is valid", 'check', 'rules', "$folder/$_"), qr/duplicate/i, 'and records nothing twice') for @rules;
 accepted("$_: rules and alerts do what was worked out by hand", 'test', 'rules', "$folder/tests/$_") for map { m{([^/]+)$} } glob "$folder/tests/*.yml";
 
@@ -41,6 +41,7 @@ Test::RequestCpu->write_file("$copy/$_", shipped($_)) for @rules;
 my $all = uncommented(shipped('prometheus.yml'));
 like($all, qr/^$_:/m, "$_ can be put in") for qw(remote_write);
 like($all, qr/^ +$_:/m, "$_ can be put in") for qw(detail metric_relabel_configs write_relabel_configs);
+like($all, qr/^ +- $_$/m, "$_ can be put in") for qw(rules-scale.yml scale.yml), 'job_name: nginx-cpu-scale';
 Test::RequestCpu->write_file("$copy/prometheus.yml", $all);
 accepted('and it is valid with all that is commented out', 'check', 'config', "$copy/prometheus.yml");
 unlike($all, qr/^ *#\S/m, 'none of which is left');
@@ -75,7 +76,7 @@ my @variables = dashboard_variables(job => 'nginx-cpu', zone => 'domains');
 is_deeply([ map { $_->[0] } @variables ], [qw(job zone instance domain)], 'and variables');
 my %used = map { $_ => 1 } map { /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g } @asked, map { $_->[2] } @variables;
 is_deeply([ grep { !$recorded{$_} } sort keys %used ], [], 'every recorded series that it names is recorded');
-is_deeply([ grep { !$used{$_} && !/_limit:cores$/ } sort keys %recorded ], [qw(
+is_deeply([ grep { !$used{$_} && !/_limit:cores$|_(?:scale|load):/ } sort keys %recorded ], [qw(
     instance_zone_key:nginx_request_cpu_requests:rate5m
     instance_zone_key:nginx_request_cpu_seconds_per_requests:ratio_rate5m
     instance_zone_key:nginx_request_cpu_seconds_per_sent_gigabytes:ratio_rate5m

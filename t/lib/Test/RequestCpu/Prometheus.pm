@@ -51,7 +51,7 @@ sub uncommented {
 
 # { name => 1 }
 sub recorded_names {
-    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg } grep { /^(?:rules-|limits)/ } shipped_files();
+    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg } grep { /^(?:rules-|scale|limits)/ } shipped_files();
 }
 
 sub dashboard { return JSON::PP->new->utf8->decode(shipped('grafana-dashboard.json')) }
