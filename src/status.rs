@@ -455,6 +455,7 @@ impl Sending {
                 return self.wait();
             }
         }
+        self.start_timer();
         // others first: this queue is run in the next turn of the event loop, after what is ready then
         // SAFETY: the event of the request's connection, whose handler calls that of the request.
         unsafe { ngx_post_event((*(*self.request).connection).write, &raw mut ngx_posted_next_events) };
@@ -538,21 +539,34 @@ impl Sending {
     /// (`ngx_http_postpone_filter`).
     fn wait(&mut self) -> Turn {
         if self.is_active() {
+            self.start_timer();
             // SAFETY: as above; every request has the core module's configuration.
             unsafe {
-                let main = (*self.request).main;
-                let core = (*(*main).loc_conf.add(ngx_http_core_module.ctx_index))
-                    .cast::<ngx_http_core_loc_conf_t>();
                 let event = (*(*self.request).connection).write;
-                if (*event).delayed() == 0 {
-                    ngx_add_timer(event, (*core).send_timeout);
-                }
+                let core = self.core_conf();
                 if ngx_handle_write_event(event, (*core).send_lowat) != NGX_OK as ngx_int_t {
                     return Turn::Done(NGX_ERROR as ngx_int_t);
                 }
             }
         }
         Turn::Later
+    }
+
+    fn core_conf(&self) -> *mut ngx_http_core_loc_conf_t {
+        // SAFETY: the request is there; every one has the core module's configuration.
+        unsafe { (*(*(*self.request).main).loc_conf.add(ngx_http_core_module.ctx_index)).cast() }
+    }
+
+    /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as soon as there is no
+    /// timer (`ngx_worker_process_cycle`), and would cut the answer short.
+    fn start_timer(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            let event = (*(*self.request).connection).write;
+            if self.is_active() && (*event).delayed() == 0 {
+                ngx_add_timer(event, (*self.core_conf()).send_timeout);
+            }
+        }
     }
 
     /// The client is not waited for, unless `limit_rate` holds the answer back.
