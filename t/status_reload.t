@@ -10,14 +10,14 @@ use Test::RequestCpu;
 use Test::RequestCpu::Connection;
 
 my $keys = 20_000;
-my $t = Test::RequestCpu->new;
+my $t = Test::RequestCpu->new->need('gzip');
 my $http = <<'EOC';
     request_cpu_zone $arg_k zone=many:40m;
     keepalive_requests 1000000;
     server {
         listen 127.0.0.1:{{port:http}};
         location / { request_cpu zone=many; access_log off; return 204; }
-        location = /json { request_cpu_status format=json; }
+        location = /json { request_cpu_status format=json; gzip on; gzip_types *; }
     }
 EOC
 $t->start(http => $http);
@@ -30,11 +30,11 @@ for (my $n = 0; $n < $keys; $n += 500) {
 }
 $connection->close;
 
-# A client that takes all at once: the worker waits for nothing, and has nothing but the answer to do.
+# A client that takes all at once, of an answer that is dearer to make than to send: the worker waits for nothing, and has no timer of its own.
 for my $n (1 .. 5) {
     my $worker = $t->worker;
     my $client = $t->connect('http');
-    $client->request('/json');
+    $client->request('/json', headers => { 'Accept-Encoding' => 'gzip' });
     $client->fill(5);
     kill HUP => $t->master;
     my $answer = $client->response;
