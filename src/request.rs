@@ -228,7 +228,9 @@ unsafe fn age_ns(r: *const ngx_http_request_t) -> u64 {
     // SAFETY: as the caller says; NGINX's cached time, which `ngx_time_update` replaces as a whole.
     unsafe {
         let time = &*(&raw const ngx_cached_time).read_volatile();
-        if time.sec == (*r).start_sec && time.msec as u64 == (*r).start_msec as u64 {
+        let is_now = time.sec == (*r).start_sec && time.msec as u64 == (*r).start_msec as u64;
+        // a request that a module has made up may have no start
+        if is_now || (*r).start_sec == 0 {
             return 0;
         }
         // as `ngx_http_variable_request_time`

@@ -45,8 +45,8 @@ sub settles {
     my ($zone, $file, $name) = @_;
     # the CPU of a second is billable or waived when it is over, which may be a line of its own
     final_counters_of($t, $zone);
-    my $fine = wait_until(10, sub { !unwritten(sums($file)->{$zone} || {}, counters_of($t, $zone)) });
-    sums_are_counters(sums($file)->{$zone} || {}, counters_of($t, $zone), $name);
+    my $fine = wait_until(10, sub { !unwritten(sums($file)->{$zone} || {}, final_counters_of($t, $zone)) });
+    sums_are_counters(sums($file)->{$zone} || {}, final_counters_of($t, $zone), $name);
     return $fine;
 }
 

@@ -43,8 +43,8 @@ sub recovery { return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of z
 sub settles {
     my ($name, @files) = @_;
     $t->quiet;
-    wait_until(15, sub { my $sums = eval { sums(@files) }; $sums && !unwritten($sums, counters_of($t, 'keys')) });
-    sums_are_counters(eval { sums(@files) } || {}, counters_of($t, 'keys'), $name);
+    wait_until(15, sub { my $sums = eval { sums(@files) }; $sums && !unwritten($sums, final_counters_of($t, 'keys')) });
+    sums_are_counters(eval { sums(@files) } || {}, final_counters_of($t, 'keys'), $name);
 }
 
 # A device that is always full

@@ -152,7 +152,9 @@ impl Workers {
     /// Frees the seats of processes that are gone. Returns how many there were.
     pub fn bury(&self, alive: impl Fn(u32) -> bool) -> usize {
         let is_gone = |pid: u32| pid != 0 && pid != BUSY && !alive(pid);
-        let gone = self.processes().iter().filter(|process| {
+        // seats are taken from the first one on
+        let used = self.processes().iter().take_while(|process| process.worker.load(Relaxed) != 0);
+        let gone = used.filter(|process| {
             let pid = process.pid.load(Relaxed);
             is_gone(pid) && process.retire(pid)
         });
