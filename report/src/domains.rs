@@ -16,12 +16,12 @@ use crate::output::{self, Format, complain};
 use filter::Filter;
 use line::{LastTime, Line};
 use prometheus::{Counter, Prometheus};
-use store::{Metric, Plan, Store, Usage};
+use store::{Metric, Peak, Plan, Store, Usage};
 use table::{Sort, Wanted};
 use time::{By, DAY_MS, Millis, SLOT_MS, slot};
 
 const ABOUT: &str = "\
-What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, CPU time per request \
+What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, the cores of the highest second where the logs tell it, CPU time per request \
 and per GB, and the share of responses with 4xx and 5xx, and of requests that limits refused, where there are any. It is read from traffic logs, the files that `request_cpu_log` writes, \
 or with --prometheus from the counters of a fleet. What several servers used adds up.";
 
@@ -33,6 +33,9 @@ border of two hours, or of --from, each side gets its part in proportion.
 Peak and 95 % are of slots of five minutes (12:00, 12:05, …) of that time: the highest, and that which 95 % of all slots do not \
 exceed (nearest rank). A slot in which a domain used nothing counts as 0. With --by, they are those of each hour, day or month, \
 and times in which a domain used nothing have no row.
+  Peak 1s is the CPU of the highest second on one server, of lines with `peak_cpu_ns`; in the rows for all and the rest, that of \
+one of their domains. A line tells one that ended in its interval: it counts in each row, and in the time from --from to --to, where \
+that has at least a second of the interval, or half of a shorter one. There is none for --prometheus.
 
 Zones:
   A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
@@ -45,7 +48,7 @@ of an instance that ends is missing. VictoriaMetrics answers as well.
 
 Memory:
   A log may be larger than memory. For each domain some 250 bytes are kept, and for each five minutes in which it used something \
-4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to six times that for each hour, day or month.
+4 bytes, or 8 where that is more than 4 s of CPU; with --by, up to seven times that for each hour, day or month.
 
 Exit status:
   0  fine, also if broken lines were skipped (not with --strict)
@@ -131,10 +134,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
-    let store = Store::new(Plan { from: args.from, to: args.to, by: args.by, max_domains: args.max_domains });
+    let store = Store::new(Plan {
+        from: args.from,
+        to: args.to,
+        by: args.by,
+        max_domains: args.max_domains,
+        peaks: !args.seconds,
+    });
     let (states, summary) =
         fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
     summary.report(&args.files);
+    let peaks = states.iter().map(|state| state.peaks).fold(Peaks::default(), Peaks::with);
+    peaks.report(args);
     let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
     span.report(args.from, args.to);
     match span.range(args.from, args.to) {
@@ -177,6 +188,12 @@ pub fn scraped_range(from: Option<Millis>, to: Option<Millis>) -> Result<(Millis
 }
 
 fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
+    if args.sort == Sort::PeakSecond {
+        complain(
+            "--sort peak-second: the gauge in Prometheus is the peak since the account began. Use traffic logs",
+        );
+        return Ok(ExitCode::from(2));
+    }
     let prometheus = Prometheus::new(url, &args.header)?;
     let (from, to) = match scraped_range(args.from, args.to) {
         Ok(range) => range,
@@ -185,14 +202,19 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let store =
-        Store::new(Plan { from: Some(from), to: Some(to), by: args.by, max_domains: args.max_domains });
+    let store = Store::new(Plan {
+        from: Some(from),
+        to: Some(to),
+        by: args.by,
+        max_domains: args.max_domains,
+        peaks: false,
+    });
     let progress = input::bar((to - from) as u64 / 1000, &args.input);
     let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
         let (metric, _) = COUNTERS.get(at)?;
         let mut usage = Usage::default();
         usage[*metric] = value;
-        store.add(store.zone(zone)?, key, time, &usage)
+        store.add(store.zone(zone)?, key, time, &usage, Peak::default())
     };
     let counters = COUNTERS.map(|(_, counter)| counter);
     let done = |until| progress.set_position((until - from) as u64 / 1000);
@@ -217,6 +239,10 @@ fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<(
         seconds: !args.cores,
         cores: !args.seconds,
         format: args.format,
+        peak_second: zones
+            .iter()
+            .flat_map(|(_, domains)| domains)
+            .any(|domain| domain.peak != Peak::default()),
         refused: zones
             .iter()
             .flat_map(|(_, domains)| domains)
@@ -285,10 +311,41 @@ impl Span {
     }
 }
 
+/// How many lines tell their highest second.
+#[derive(Clone, Copy, Default)]
+struct Peaks {
+    known: u64,
+    missing: u64,
+}
+
+impl Peaks {
+    fn with(self, other: Self) -> Self {
+        Self { known: self.known + other.known, missing: self.missing + other.missing }
+    }
+
+    /// Says where a highest second may not be the highest.
+    fn report(self, args: &Args) {
+        let is_sorted = args.sort == Sort::PeakSecond;
+        if self.known == 0 && self.missing > 0 && is_sorted {
+            complain(
+                "--sort peak-second: no line has \"peak_cpu_ns\", so domains are in the order of their names",
+            );
+        }
+        if self.known > 0 && self.missing > 0 && (is_sorted || !args.seconds) {
+            complain(&format!(
+                "{} of {} lines have no \"peak_cpu_ns\": peak 1s is that of the others",
+                self.missing,
+                self.known + self.missing
+            ));
+        }
+    }
+}
+
 /// What a thread keeps from line to line.
 #[derive(Default)]
 struct Thread {
     span: Span,
+    peaks: Peaks,
     time: LastTime,
     zone: Option<(String, Option<u32>)>,
     host: Option<(String, bool)>,
@@ -326,7 +383,12 @@ impl Thread {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);
             if let Some(zone) = zone.filter(|_| is_host && args.filter.takes_domain(&line.key)) {
-                store.add(zone, &line.key, (begin, end), &line.usage());
+                let peak = line.peak();
+                match peak.ns() {
+                    Some(_) => self.peaks.known += 1,
+                    None => self.peaks.missing += 1,
+                }
+                store.add(zone, &line.key, (begin, end), &line.usage(), peak);
             }
         }
         Ok(())

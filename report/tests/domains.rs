@@ -156,6 +156,150 @@ fn what_limits_refused_has_a_column_where_there_is_any() {
     );
 }
 
+/// With its highest second, as newer logs have it.
+fn with_peak(line: String, ms: u64) -> String {
+    let members = format!(",\"duration_ms\":1,\"peak_cpu_ns\":{}}}", ms * 1_000_000);
+    line.replace('}', &members)
+}
+
+/// Without responses.
+fn idle(line: String) -> String {
+    line.replace("\"4xx\":1,\"5xx\":2", "\"4xx\":0,\"5xx\":0")
+}
+
+/// Two servers, from 12:00 to 13:02.
+fn logs_with_peaks() -> Logs {
+    let logs = Logs::new();
+    let edge_1 = [
+        with_peak(line("12:01:00", 60.0, "edge-1", "domains", "a.example", [10, 6000, 1]), 1500),
+        // its interval begins a few milliseconds before the hour, as intervals do
+        with_peak(line("13:01:00", 60.007, "edge-1", "domains", "a.example", [10, 600, 1]), 4000),
+        with_peak(line("13:01:00", 60.0, "edge-1", "domains", "b.example", [10, 60_000, 1]), 2000),
+        // what ended before: the second was over only then
+        with_peak(idle(line("13:02:00", 60.0, "edge-1", "domains", "c.example", [0, 0, 0])), 30),
+    ];
+    let edge_2 = [
+        with_peak(line("12:01:00", 60.0, "edge-2", "domains", "a.example", [10, 6000, 1]), 2500),
+        with_peak(line("12:02:00", 60.0, "edge-2", "domains", "c.example", [1, 20, 0]), 20),
+        with_peak(idle(line("12:02:00", 60.0, "edge-2", "domains", "idle.example", [0, 0, 0])), 0),
+    ];
+    logs.file("edge-1", edge_1.concat());
+    logs.file("edge-2", edge_2.concat());
+    logs
+}
+
+/// Columns of CSV.
+fn columns(csv: &str, names: &[&str]) -> Vec<String> {
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let places: Vec<usize> =
+        names.iter().map(|name| header.iter().position(|title| title == *name).expect(name)).collect();
+    let rows = reader.records().map(Result::unwrap);
+    rows.map(|row| places.iter().map(|at| &row[*at]).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_highest_second_is_that_of_one_domain_on_one_server() {
+    let logs = logs_with_peaks();
+    let files = ["edge-1", "edge-2", "--format", "csv"];
+    let run = |more: &[&str]| logs.run(&[&files, more].concat()).fine();
+    let shown = |out: &str| columns(out, &["row", "domain", "peak_second_cores"]);
+    assert_eq!(
+        shown(&run(&["--sort", "peak-second", "--top", "2"])),
+        ["domain a.example 4", "domain b.example 2", "rest  0.03", "all  4"]
+    );
+    assert_eq!(shown(&run(&["--host", "edge-2", "--cores", "--domain", "a*"]))[0], "domain a.example 2.5");
+    // one that is known to be nothing
+    assert_eq!(shown(&run(&["--sort", "domain"]))[3..], ["domain idle.example 0", "all  4"]);
+    // it is one of the cores
+    assert!(!run(&["--seconds", "--sort", "peak-second"]).contains("peak"));
+    let table = logs.run(&["edge-1", "edge-2", "--cores", "--sort", "peak-second"]).fine();
+    let row: Vec<&str> = table.lines().nth(4).unwrap().split_whitespace().collect();
+    assert_eq!(row[..7], ["a.example", "30", "0.003", "0.0034", "0.0400", "0.0400", "4.0000"], "{table}");
+    assert!(table.lines().nth(2).unwrap().contains("  95 %  peak 1s  CPU/request"), "{table}");
+}
+
+#[test]
+fn the_highest_second_is_in_the_row_of_its_time() {
+    let logs = logs_with_peaks();
+    let run = |more: &[&str]| logs.run(&[&["edge-1", "edge-2", "--format", "csv"], more].concat()).fine();
+    let shown = |out: &str| columns(out, &["domain", "time", "peak_second_cores"]);
+    let hours = [
+        "a.example 2026-01-31T12:00:00Z 2.5",
+        "a.example 2026-01-31T13:00:00Z 4",
+        "b.example 2026-01-31T13:00:00Z 2",
+        "c.example 2026-01-31T12:00:00Z 0.02",
+        "c.example 2026-01-31T13:00:00Z 0.03",
+        " 2026-01-31T12:00:00Z 2.5",
+        " 2026-01-31T13:00:00Z 4",
+    ];
+    assert_eq!(shown(&run(&["--by", "hour", "--sort", "domain"])), hours);
+    // c.example used nothing after 13:00: without the second there is nothing to show
+    let without = run(&["--by", "hour", "--seconds", "--domain", "c.example"]);
+    assert_eq!(columns(&without, &["time"]), ["2026-01-31T12:00:00Z"; 2]);
+    // the slot of five minutes has no peak, but seconds; that before 13:00 has a few milliseconds of a line
+    let slots = shown(&run(&["--by", "5m", "--domain", "a.example"]));
+    assert_eq!(
+        slots[..3],
+        [
+            "a.example 2026-01-31T12:00:00Z 2.5",
+            "a.example 2026-01-31T12:55:00Z ",
+            "a.example 2026-01-31T13:00:00Z 4"
+        ]
+    );
+    assert_eq!(shown(&run(&["--by", "day", "--domain", "a.example"]))[0], "a.example 2026-01-31T00:00:00Z 4");
+    assert_eq!(
+        shown(&run(&["--by", "month", "--domain", "b.example"]))[0],
+        "b.example 2026-01-01T00:00:00Z 2"
+    );
+}
+
+#[test]
+fn the_highest_second_of_a_line_counts_where_it_may_have_been() {
+    let logs = logs_with_peaks();
+    let peaks = |from: &str, to: &str| {
+        let (from, to) = (format!("2026-01-31T{from}Z"), format!("2026-01-31T{to}Z"));
+        let arguments =
+            ["edge-1", "edge-2", "--format", "csv", "--domain", "a.example", "--from", &from, "--to", &to];
+        columns(&logs.run(&arguments).fine(), &["row", "peak_second_cores"])
+    };
+    assert_eq!(peaks("12:00:00", "12:00:30"), ["domain 2.5", "all 2.5"]);
+    assert_eq!(peaks("12:00:30", "12:05:00"), ["domain 2.5", "all 2.5"]);
+    assert_eq!(peaks("12:00:00", "13:00:01"), ["domain 4", "all 4"]);
+    assert_eq!(peaks("12:00:00", "13:00:00.500"), ["domain 2.5", "all 2.5"]);
+}
+
+#[test]
+fn where_lines_do_not_tell_the_highest_second_it_is_not_shown_or_said() {
+    let logs = logs_with_peaks();
+    logs.file("old", line("12:05:00", 60.0, "edge-1", "domains", "old.example", [1, 9_000_000, 1]));
+    for arguments in [&["old", "--format", "csv"][..], &["old", "--by", "hour"]] {
+        assert!(!logs.run(arguments).fine().contains("second_cores"));
+        assert!(!logs.run(arguments).fine().contains("peak 1s"));
+    }
+    let ran = logs.run(&["old", "edge-1", "--format", "csv"]);
+    assert_eq!(
+        (ran.status, ran.err.as_str()),
+        (Some(0), "cpu-report: 1 of 5 lines have no \"peak_cpu_ns\": peak 1s is that of the others\n")
+    );
+    let shown = columns(&ran.out, &["domain", "peak_second_cores"]);
+    assert_eq!(shown, ["old.example ", "b.example 2", "a.example 4", "c.example 0.03", " 4"]);
+    assert!(logs.run(&["old", "edge-1"]).out.lines().nth(4).unwrap().contains("  -  "));
+    let json: Value =
+        serde_json::from_str(&logs.run(&["old", "edge-1", "--format", "json", "--by", "day"]).out).unwrap();
+    assert_eq!(json["rows"][0]["peak_second_cores"], Value::Null);
+    assert_eq!(json["rows"][1]["peak_second_cores"], 2.0);
+    // where it is not asked for, nothing is missing
+    logs.run(&["old", "edge-1", "--seconds"]).fine();
+    logs.run(&["old", "edge-1", "--domain", "a.example"]).fine();
+    let ran = logs.run(&["old", "--sort", "peak-second"]);
+    assert_eq!(ran.status, Some(0));
+    assert!(ran.err.contains("--sort peak-second: no line has \"peak_cpu_ns\""), "{}", ran.err);
+    let ran = logs.run(&["--prometheus", "http://127.0.0.1:9", "--sort", "peak-second"]);
+    assert_eq!(ran.status, Some(2));
+    assert!(ran.err.contains("--sort peak-second: the gauge in Prometheus"), "{}", ran.err);
+}
+
 #[test]
 fn a_rest_stands_for_the_domains_that_are_not_shown() {
     let out = logs().run(&with(&["--top", "1", "--sort", "gb", "--seconds"])).fine();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::store::{Metric, Usage};
+use super::store::{Metric, Peak, Usage};
 use super::time::{self, Millis};
 
 /// Longer intervals are no traffic log's.
@@ -177,6 +177,11 @@ impl<'a> Line<'a> {
         usage[Metric::Refused] = self.refused.into();
         usage
     }
+
+    /// Its highest second.
+    pub fn peak(&self) -> Peak {
+        Peak::new(self.peak_cpu_ns)
+    }
 }
 
 /// A line with its members in the order in which the module writes them, without spaces, and names without escapes. None if it
@@ -343,6 +348,9 @@ mod tests {
         assert_eq!(said("")[4..], [None; 7]);
         assert_eq!(said(MEASURES)[4..], [11, 12, 13, 14, 15, 16, 17].map(Some));
         assert_eq!(said(r#","active_ms":0"#)[5], Some(0));
+        for (more, peak) in [("", None), (r#","peak_cpu_ns":0"#, Some(0)), (MEASURES, Some(17))] {
+            assert_eq!(Line::parse(line("a", numbers, more).as_bytes()).unwrap().peak().ns(), peak);
+        }
     }
 
     /// As the module writes it.

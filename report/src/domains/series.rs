@@ -51,6 +51,11 @@ impl Series {
         }
     }
 
+    /// Makes the number at `index` this one, if it is lower.
+    pub fn raise(&mut self, index: u32, value: u128) {
+        self.add(index, value.saturating_sub(self.get(index)));
+    }
+
     /// The numbers that are not zero, by index.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u128)> {
         self.pages.iter().flat_map(|(number, page)| {
@@ -143,6 +148,22 @@ mod tests {
             prop_assert_eq!(series.iter().collect::<Vec<_>>(), map.clone().into_iter().collect::<Vec<_>>());
             for index in 0..400 {
                 prop_assert_eq!(series.get(index), map.get(&index).copied().unwrap_or(0));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn raised_numbers_are_the_highest_of_each(
+            raised in prop::collection::vec((0u32..200, prop_oneof![0u128..10, Just(u128::from(u32::MAX)), any::<u64>().prop_map(u128::from)]), 0..200)
+        ) {
+            let mut series = Series::default();
+            for (index, value) in &raised {
+                series.raise(*index, *value);
+            }
+            for index in 0..200 {
+                let of_index = raised.iter().filter(|(at, _)| *at == index).map(|(_, value)| *value);
+                prop_assert_eq!(series.get(index), of_index.max().unwrap_or(0));
             }
         }
     }

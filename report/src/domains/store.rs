@@ -78,6 +78,36 @@ pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
     value * end / whole - value * begin / whole
 }
 
+/// Nanoseconds of CPU in the highest second, where that is known. Of two, the larger one is the highest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peak(
+    /// one more, 0 where it is not known: so it takes no more than a number, and a [`Series`] can hold it
+    u64,
+);
+
+impl Peak {
+    /// Of a line; none where it does not say it.
+    pub fn new(ns: Option<u64>) -> Self {
+        Self(ns.map_or(0, |ns| ns.saturating_add(1)))
+    }
+
+    /// Nanoseconds.
+    pub fn ns(self) -> Option<u64> {
+        self.0.checked_sub(1)
+    }
+
+    /// Whether there was CPU in it.
+    fn is_some_cpu(self) -> bool {
+        self > Self::new(Some(0))
+    }
+
+    /// Whether it counts for a part of a line's interval, both in milliseconds: it does where a second can lie in that part
+    /// whole, and in no case nowhere. So the milliseconds by which intervals differ do not take it over a border.
+    fn counts_in(part: i64, whole: i64) -> bool {
+        part >= 1000 || 2 * part >= whole
+    }
+}
+
 /// What is to be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -89,6 +119,8 @@ pub struct Plan {
     pub by: Option<By>,
     /// so many domains are told apart; those that come later are added to one that has no name
     pub max_domains: usize,
+    /// the highest seconds are kept by buckets too
+    pub peaks: bool,
 }
 
 /// A domain of a zone, and what it used.
@@ -100,13 +132,20 @@ pub struct Domain {
     pub name: Option<Box<str>>,
     /// in the whole time
     pub total: Usage,
+    /// of the whole time, on one server
+    pub peak: Peak,
     /// nanoseconds of CPU by slot
     slots: Series,
     /// by bucket, where that is asked for; without CPU, where buckets are slots
-    buckets: Option<Buckets>,
+    buckets: Option<Box<Buckets>>,
 }
 
-type Buckets = Box<[Series; Metric::ALL.len()]>;
+#[derive(Debug, Default)]
+struct Buckets {
+    sums: [Series; Metric::ALL.len()],
+    /// the numbers in [`Peak`]
+    peaks: Series,
+}
 
 impl Domain {
     /// One that has used nothing.
@@ -115,6 +154,7 @@ impl Domain {
             zone,
             name,
             total: Usage::default(),
+            peak: Peak::default(),
             slots: Series::default(),
             buckets: by.map(|_| Box::default()),
         }
@@ -131,18 +171,28 @@ impl Domain {
         Usage(Metric::ALL.map(|metric| self.series(by, buckets, metric).get(bucket)))
     }
 
-    /// The buckets in which there was something, in order.
+    /// The highest second of a bucket.
+    pub fn peak_in_bucket(&self, bucket: u32) -> Peak {
+        let number = self.buckets.as_ref().map_or(0, |buckets| buckets.peaks.get(bucket));
+        // no more was put in
+        Peak(u64::try_from(number).unwrap_or(u64::MAX))
+    }
+
+    /// The buckets in which there was something, in order. A second is known when it is over, maybe in a bucket in which nothing
+    /// else was.
     pub fn buckets(&self, by: By) -> Vec<u32> {
         let Some(buckets) = &self.buckets else { return Vec::new() };
         let used = |metric| self.series(by, buckets, metric).iter().map(|(at, _)| at);
-        let mut all: Vec<u32> = Metric::ALL.into_iter().flat_map(used).collect();
+        let peaks =
+            buckets.peaks.iter().map(|(at, _)| at).filter(|at| self.peak_in_bucket(*at).is_some_cpu());
+        let mut all: Vec<u32> = Metric::ALL.into_iter().flat_map(used).chain(peaks).collect();
         all.sort_unstable();
         all.dedup();
         all
     }
 
     fn series<'a>(&'a self, by: By, buckets: &'a Buckets, metric: Metric) -> &'a Series {
-        if by.is_slots() && metric == Metric::Cpu { &self.slots } else { &buckets[metric as usize] }
+        if by.is_slots() && metric == Metric::Cpu { &self.slots } else { &buckets.sums[metric as usize] }
     }
 
     fn add_part(&mut self, by: Option<By>, time: Millis, part: &Usage) {
@@ -151,23 +201,50 @@ impl Domain {
             let bucket = by.bucket(time);
             for metric in Metric::ALL {
                 if !(by.is_slots() && metric == Metric::Cpu) {
-                    buckets[metric as usize].add(bucket, part[metric]);
+                    buckets.sums[metric as usize].add(bucket, part[metric]);
                 }
             }
         }
     }
 
+    /// A second of a line, of which the part from `begin` to `end` is asked for, of `whole` milliseconds.
+    fn add_peak(&mut self, by: Option<By>, (begin, end): (Millis, Millis), whole: i64, peak: Peak) {
+        if peak > self.peak && Peak::counts_in(end - begin, whole) {
+            self.peak = peak;
+        }
+        if let (Some(buckets), Some(by)) = (&mut self.buckets, by) {
+            let mut from = begin;
+            while from < end {
+                let bucket = by.bucket(from);
+                let to = by.bounds(bucket).1.min(end);
+                if Peak::counts_in(to - from, whole) {
+                    buckets.peaks.raise(bucket, peak.0.into());
+                }
+                from = to;
+            }
+        }
+    }
+
+    /// Whether there was anything.
+    fn is_used(&self) -> bool {
+        self.total != Usage::default() || self.peak.is_some_cpu()
+    }
+
     /// Adds another's figures to these.
     pub fn add(&mut self, other: &Self) {
         self.total.add(&other.total);
+        self.peak = self.peak.max(other.peak);
         for (slot, cpu) in other.slots.iter() {
             self.slots.add(slot, cpu);
         }
         if let (Some(buckets), Some(others)) = (&mut self.buckets, &other.buckets) {
-            for (sum, series) in buckets.iter_mut().zip(others.iter()) {
+            for (sum, series) in buckets.sums.iter_mut().zip(&others.sums) {
                 for (bucket, value) in series.iter() {
                     sum.add(bucket, value);
                 }
+            }
+            for (bucket, value) in others.peaks.iter() {
+                buckets.peaks.raise(bucket, value);
             }
         }
     }
@@ -222,14 +299,15 @@ impl Store {
         u32::try_from(place).ok()
     }
 
-    /// Adds what a domain used from `begin` to `end`, spread evenly over that time. Returns the part of that time that is asked
-    /// for; none if there is none.
+    /// Adds what a domain used from `begin` to `end`, spread evenly over that time, and its highest second, which is somewhere in
+    /// it. Returns the part of that time that is asked for; none if there is none.
     pub fn add(
         &self,
         zone: u32,
         name: &str,
         (begin, end): (Millis, Millis),
         usage: &Usage,
+        peak: Peak,
     ) -> Option<(Millis, Millis)> {
         let whole = end - begin;
         let first = self.plan.from.map_or(begin, |from| from.max(begin));
@@ -248,6 +326,10 @@ impl Store {
             let to = By::FiveMinutes.bounds(slot(from)).1.min(last);
             domain.add_part(self.plan.by, from, &usage.part(from - begin, to - begin, whole));
             from = to;
+        }
+        if peak != Peak::default() {
+            let by = self.plan.by.filter(|_| self.plan.peaks);
+            domain.add_peak(by, (first, last), whole, peak);
         }
         Some((first, last))
     }
@@ -293,7 +375,7 @@ impl Store {
                     domains.push(domain);
                 }
             }
-            for domain in unnamed.into_iter().filter(|domain| domain.total != Usage::default()) {
+            for domain in unnamed.into_iter().filter(Domain::is_used) {
                 let Some((_, domains)) = zones.get_mut(domain.zone as usize) else { continue };
                 match domains.iter_mut().find(|other| other.name.is_none()) {
                     Some(sum) => sum.add(&domain),
@@ -327,7 +409,13 @@ mod tests {
         let by = prop::sample::select(
             &[None, Some(By::FiveMinutes), Some(By::Hour), Some(By::Day), Some(By::Month)][..],
         );
-        (by, 1usize..5).prop_map(|(by, max_domains)| Plan { from: None, to: None, by, max_domains })
+        (by, 1usize..5).prop_map(|(by, max_domains)| Plan {
+            from: None,
+            to: None,
+            by,
+            max_domains,
+            peaks: true,
+        })
     }
 
     proptest! {
@@ -340,7 +428,8 @@ mod tests {
             let mut sum = Usage::default();
             for (zone, name, begin, length, usage) in &lines {
                 let zone = store.zone(zone).unwrap();
-                prop_assert_eq!(store.add(zone, name, (*begin, begin + length), usage), Some((*begin, begin + length)));
+                let time = (*begin, begin + length);
+                prop_assert_eq!(store.add(zone, name, time, usage, Peak::default()), Some(time));
                 sum.add(usage);
             }
             let domains: Vec<Domain> = store.into_zones().into_iter().flat_map(|(_, domains)| domains).collect();
@@ -366,9 +455,9 @@ mod tests {
         ) {
             let mut sum = Usage::default();
             for (from, to) in [(None, Some(border)), (Some(border), None)] {
-                let store = Store::new(Plan { from, to, by: None, max_domains: 1 });
+                let store = Store::new(Plan { from, to, by: None, max_domains: 1, peaks: true });
                 let zone = store.zone("zone").unwrap();
-                store.add(zone, "a", (begin, begin + length), &usage);
+                store.add(zone, "a", (begin, begin + length), &usage, Peak::default());
                 for (_, domains) in store.into_zones() {
                     domains.iter().for_each(|domain| sum.add(&domain.total));
                 }
@@ -379,7 +468,8 @@ mod tests {
 
     #[test]
     fn threads_lose_nothing() {
-        let store = Store::new(Plan { from: None, to: None, by: Some(By::Hour), max_domains: 300 });
+        let store =
+            Store::new(Plan { from: None, to: None, by: Some(By::Hour), max_domains: 300, peaks: true });
         let zone = store.zone("zone").unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -392,6 +482,7 @@ mod tests {
                             &format!("{}", n % 500),
                             (begin, begin + 1000),
                             &Usage([1, 2, 3, 4, 5, 6]),
+                            Peak::new(Some((n * 4 + thread) as u64)),
                         );
                     }
                 });
@@ -403,5 +494,66 @@ mod tests {
         let mut sum = Usage::default();
         domains.iter().for_each(|domain| sum.add(&domain.total));
         assert_eq!(sum, Usage([1, 2, 3, 4, 5, 6].map(|n| n * 80_000)));
+        assert_eq!(domains.iter().map(|domain| domain.peak).max(), Some(Peak::new(Some(79_999))));
+    }
+
+    #[test]
+    fn a_second_that_is_not_known_is_none_of_zero() {
+        assert_eq!(Peak::default().ns(), None);
+        assert_eq!(Peak::new(Some(0)).ns(), Some(0));
+        assert!(Peak::new(None) < Peak::new(Some(0)) && Peak::new(Some(0)) < Peak::new(Some(1)));
+        assert!(!Peak::default().is_some_cpu() && !Peak::new(Some(0)).is_some_cpu());
+        assert!(Peak::new(Some(u64::MAX)) > Peak::new(Some(u64::MAX - 2)));
+        // it is for this that it is one number: there is room for it beside the others
+        assert_eq!(size_of::<Domain>(), 160);
+    }
+
+    #[test]
+    fn a_second_counts_where_it_can_lie_whole() {
+        let hour = By::Hour.bounds(100).0;
+        let peaks = |from, to, time: (Millis, Millis)| {
+            let store = Store::new(Plan { from, to, by: Some(By::Hour), max_domains: 1, peaks: true });
+            let zone = store.zone("zone").unwrap();
+            store.add(zone, "a", time, &Usage([6_000_000; 6]), Peak::new(Some(7)));
+            let domain = store.into_zones().remove(0).1.remove(0);
+            (domain.peak.ns(), domain.peak_in_bucket(99).ns(), domain.peak_in_bucket(100).ns())
+        };
+        // a part of a second on one side, or more
+        assert_eq!(peaks(None, None, (hour - 1, hour + 60_000)), (Some(7), None, Some(7)));
+        assert_eq!(peaks(None, None, (hour - 999, hour + 60_000)), (Some(7), None, Some(7)));
+        assert_eq!(peaks(None, None, (hour - 1000, hour + 60_000)), (Some(7), Some(7), Some(7)));
+        assert_eq!(peaks(None, None, (hour - 60_000, hour + 999)), (Some(7), Some(7), None));
+        // of a line of a second, the larger part
+        assert_eq!(peaks(None, None, (hour - 400, hour + 600)), (Some(7), None, Some(7)));
+        assert_eq!(peaks(None, None, (hour - 500, hour + 500)), (Some(7), Some(7), Some(7)));
+        // the same of what is asked for
+        let line = (hour - 30_000, hour + 30_000);
+        assert_eq!(peaks(Some(hour), None, line), (Some(7), None, Some(7)));
+        assert_eq!(peaks(Some(hour + 29_001), None, line), (None, None, None));
+        assert_eq!(peaks(None, Some(hour - 29_000), line), (Some(7), Some(7), None));
+    }
+
+    proptest! {
+        #[test]
+        fn the_highest_of_the_buckets_is_that_of_the_whole_time(
+            plan in plan(),
+            lines in prop::collection::vec(("[a-e]", 1_769_000_000_000i64..1_769_010_000_000, 1i64..1_000_000, prop::option::of(any::<u64>())), 0..40),
+        ) {
+            let store = Store::new(plan);
+            let zone = store.zone("zone").unwrap();
+            for (name, begin, length, peak) in &lines {
+                store.add(zone, name, (*begin, begin + length), &Usage::default(), Peak::new(*peak));
+            }
+            let highest = lines.iter().map(|(_, _, _, peak)| Peak::new(*peak)).max().unwrap_or_default();
+            let mut all = Domain::new(0, None, plan.by);
+            for domain in store.into_zones().iter().flat_map(|(_, domains)| domains) {
+                all.add(domain);
+            }
+            prop_assert_eq!(all.peak, highest);
+            if let Some(by) = plan.by {
+                let of_buckets = all.buckets(by).into_iter().map(|bucket| all.peak_in_bucket(bucket)).max();
+                prop_assert_eq!(of_buckets.unwrap_or_default(), highest);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::store::{Domain, Metric, Usage};
+use super::store::{Domain, Metric, Peak, Usage};
 use super::time::{self, By, Millis, slot};
 use crate::output::{Cell, Column, Format, Rows, Value};
 
@@ -22,6 +22,8 @@ pub enum Sort {
     Peak,
     /// 95th percentile of the cores of five minutes
     P95,
+    /// highest cores of one second on one server, from traffic logs that tell it
+    PeakSecond,
     /// CPU time per request
     PerRequest,
     /// CPU time per GB
@@ -49,6 +51,8 @@ pub struct Wanted {
     pub cores: bool,
     /// how it is written
     pub format: Format,
+    /// the highest second is known of something: there is a column for it, with cores
+    pub peak_second: bool,
     /// limits have refused something: there is a column for it
     pub refused: bool,
 }
@@ -174,7 +178,13 @@ fn account<W: Write>(
 ) -> io::Result<bool> {
     let Some(by) = wanted.by else {
         let (peak, p95) = peak_and_p95(domain.slots(), wanted.range, wanted.range);
-        let figures = Figures { usage: domain.total, seconds: seconds(wanted.range), peak, p95 };
+        let figures = Figures {
+            usage: domain.total,
+            seconds: seconds(wanted.range),
+            peak,
+            p95,
+            peak_second: domain.peak,
+        };
         rows.row(&plan.cells(label, None, &figures))?;
         return Ok(true);
     };
@@ -186,7 +196,13 @@ fn account<W: Write>(
         let in_bucket =
             std::iter::from_fn(|| slots.next_if(|(slot, _)| By::FiveMinutes.bounds(*slot).0 < end));
         let (peak, p95) = peak_and_p95(in_bucket, range, wanted.range);
-        let figures = Figures { usage: domain.in_bucket(by, *bucket), seconds: seconds(range), peak, p95 };
+        let figures = Figures {
+            usage: domain.in_bucket(by, *bucket),
+            seconds: seconds(range),
+            peak,
+            p95,
+            peak_second: domain.peak_in_bucket(*bucket),
+        };
         rows.row(&plan.cells(label, Some(begin), &figures))?;
     }
     Ok(!buckets.is_empty())
@@ -203,6 +219,12 @@ struct Figures {
     seconds: f64,
     peak: f64,
     p95: f64,
+    peak_second: Peak,
+}
+
+/// In one second.
+fn cores(peak: Peak) -> Option<f64> {
+    peak.ns().map(|ns| ns as f64 / 1e9)
 }
 
 impl Figures {
@@ -255,6 +277,7 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
         Sort::Gb => of(Metric::Sent),
         Sort::Peak => peak_and_p95().0,
         Sort::P95 => peak_and_p95().1,
+        Sort::PeakSecond => cores(domain.peak).unwrap_or(-1.0),
         Sort::PerRequest => per(of(Metric::Cpu), of(Metric::Requests)),
         Sort::PerGb => per(of(Metric::Cpu), of(Metric::Sent)),
         Sort::Errors => of(Metric::Responses5xx),
@@ -293,6 +316,7 @@ impl Columns {
             // a slot has no peak
             (number("peak_cores", "peak"), wanted.cores && !is_slots),
             (number("p95_cores", "95 %"), wanted.cores && !is_slots),
+            (number("peak_second_cores", "peak 1s"), wanted.cores && wanted.peak_second),
             (number("cpu_seconds_per_request", "CPU/request"), true),
             (number("cpu_seconds_per_gb", "CPU s/GB"), true),
             (number("responses_4xx", "4xx"), true),
@@ -334,6 +358,7 @@ impl Columns {
             Cell::number(figures.cores(), 4),
             Cell::number(figures.peak, 4),
             Cell::number(figures.p95, 4),
+            cores(figures.peak_second).map_or_else(Cell::nothing, |cores| Cell::number(cores, 4)),
             per(requests, Cell::duration),
             per(sent_gb, |ns| Cell::number(ns / 1e9, 2)),
             share(Metric::Responses4xx),
