@@ -207,7 +207,8 @@ drain();
 ask('then', 3);
 ok(wait_until(15, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
 my %seen;
-$seen{$_}++ for $read =~ /"key":"(more[\d.]+)"/g;
+# a line of 0 requests may follow, that tells of the last second
+$seen{$_}++ for $read =~ /"key":"(more[\d.]+)","requests":[1-9]/g;
 is(scalar(grep { $_ > 1 } values %seen), 0, 'and nothing twice');
 cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'what is lost is what a write takes, at most');
 
