@@ -66,8 +66,9 @@ for my $server (qw(heavy.test light.test)) {
     my $logged = sum(map { $_->{ns} } @mine);
     cmp_ok($cpu, '>=', $logged, "$server: the account has what its log lines have, and what came after them");
     within($cpu, $logged, 1, $server eq 'heavy.test' ? 1.1 : 2, "$server: and little more");
-    # A small request finds the processor's caches cold when a large one has just run; it is dearer by that, which is its own cost.
-    within(median(map { $_->{ns} } @mine), $alone{$server}, 0.5, $server eq 'heavy.test' ? 1.5 : 4,
+    # A small request finds the processor's caches cold when a large one has just run, or, alone, when its worker was woken from
+    # sleep; it is dearer by that, which is its own cost.
+    within(median(map { $_->{ns} } @mine), $alone{$server}, $server eq 'heavy.test' ? (0.5, 1.5) : (0.2, 4),
         "$server: a request costs beside the other what it costs alone");
     is($after{$server}{wakeups} - $before{$server}{wakeups} >= sum(map { $_->{wakeups} } @mine), 1, "$server: wakeups are counted");
     is($after{$server}{sent_bytes} - $before{$server}{sent_bytes}, sum(map { $_->{sent} } @mine), "$server: sent bytes are those of the log");
