@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use crate::input::{self, fold};
 use crate::output::{self, Format, complain};
 use filter::Filter;
-use line::{LastTime, Line};
+use line::{LastTime, Latest, Line};
 use prometheus::{Counter, Prometheus};
 use store::{Metric, Peak, Plan, Store, Usage};
 use table::{Sort, Wanted};
@@ -347,35 +347,19 @@ struct Thread {
     span: Span,
     peaks: Peaks,
     time: LastTime,
-    zone: Option<(String, Option<u32>)>,
-    host: Option<(String, bool)>,
+    zone: Latest<Option<u32>>,
+    host: Latest<bool>,
 }
 
 impl Thread {
     fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
-        // the line is told apart from this one, which is all that the parser sees
-        let line = Line::parse(line)
-            .map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
+        let line = Line::read(line)?;
         let (begin, end) = line.interval(&mut self.time)?;
-        let zone = match &self.zone {
-            Some((name, zone)) if *name == line.zone => *zone,
-            _ => {
-                let zone = match args.filter.takes_zone(&line.zone) {
-                    true => Some(store.zone(&line.zone).ok_or("there are too many zones")?),
-                    false => None,
-                };
-                self.zone = Some((line.zone.clone().into_owned(), zone));
-                zone
-            }
-        };
-        let is_host = match &self.host {
-            Some((name, is_host)) if *name == line.host => *is_host,
-            _ => {
-                let is_host = args.filter.takes_host(&line.host);
-                self.host = Some((line.host.clone().into_owned(), is_host));
-                is_host
-            }
-        };
+        let zone = self.zone.get(&line.zone, || match args.filter.takes_zone(&line.zone) {
+            true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
+            false => Ok(None),
+        })?;
+        let is_host = self.host.get(&line.host, || Ok(args.filter.takes_host(&line.host)))?;
         // lines of others tell too that there was a log at the time
         let first = args.from.map_or(begin, |from| from.max(begin));
         let last = args.to.map_or(end, |to| to.min(end));

@@ -4,64 +4,12 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
-use tempfile::TempDir;
 
-const CPU_REPORT: &str = env!("CARGO_BIN_EXE_cpu-report");
-
-struct Files(TempDir);
-
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!((self.status, self.err.as_str()), (Some(0), ""), "{}", self.out);
-        self.out
-    }
-
-    #[track_caller]
-    fn fails(self, with: &str) {
-        assert_eq!((self.status, self.out.as_str()), (Some(1), ""), "{}", self.err);
-        assert!(self.err.contains(with), "{}", self.err);
-    }
-}
-
-impl Files {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with(arguments, Stdio::null(), "UTC")
-    }
-
-    fn run_with(&self, arguments: &[&str], input: Stdio, time_zone: &str) -> Ran {
-        let output = Command::new(CPU_REPORT)
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("TZ", time_zone)
-            .stdin(input)
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
+mod common;
+use common::{Folder, Ran};
 
 /// A line, with what is not given at nothing. `more` are members that older modules do not log.
 fn line(end: &str, seconds: u64, key: &str, [requests, cpu_ms, sent_mb]: [u64; 3], more: &str) -> String {
@@ -105,8 +53,8 @@ unit = "h"
 rate = 0.36
 "#;
 
-fn january() -> Files {
-    let files = Files::new();
+fn january() -> Folder {
+    let files = Folder::of(&[]);
     files.file("plan.toml", TIERS);
     let log = [
         line("2026-01-10T12:00:00", 60, "api.example", [500, 7_200_000, 20_000], ""),
@@ -199,7 +147,7 @@ fn csv_and_json_hold_the_same_and_add_up() {
 
 #[test]
 fn each_month_has_an_allowance_of_its_own_and_a_line_over_midnight_is_divided() {
-    let files = Files::new();
+    let files = Folder::of(&[]);
     files.file(
         "plan.toml",
         "name = \"p\"\ncurrency = \"EUR\"\nitem = [{ name = \"r\", measure = \"requests\", free = 100, rate = 1 }]",
@@ -230,7 +178,7 @@ fn each_month_has_an_allowance_of_its_own_and_a_line_over_midnight_is_divided() 
 
 #[test]
 fn a_day_has_24_hours_wherever_the_bill_is_written() {
-    let files = Files::new();
+    let files = Folder::of(&[]);
     files.file(
         "plan.toml",
         "name = \"p\"\ncurrency = \"EUR\"\nitem = [{ name = \"c\", measure = \"percentile_cores\", rate = 1000 }]",
@@ -270,7 +218,8 @@ fn a_day_has_24_hours_wherever_the_bill_is_written() {
             "--to",
             "2026-10-26",
         ];
-        let out = ["UTC", "Europe/Berlin"].map(|zone| files.run_with(&arguments, Stdio::null(), zone).out);
+        let out = ["UTC", "Europe/Berlin"]
+            .map(|zone| Ran::new(files.command(&arguments).env("TZ", zone).output().unwrap()).out);
         assert_eq!(out[0], out[1]);
         if by == "day" {
             assert_eq!(
@@ -283,7 +232,7 @@ fn a_day_has_24_hours_wherever_the_bill_is_written() {
 
 #[test]
 fn numbers_that_no_float_holds_are_charged_to_the_cent() {
-    let files = Files::new();
+    let files = Folder::of(&[]);
     let plan = |rate: &str| {
         files.file(
             "plan.toml",
@@ -314,8 +263,8 @@ fn numbers_that_no_float_holds_are_charged_to_the_cent() {
 }
 
 /// Lines with all members, of a.example and b.example.
-fn measured() -> Files {
-    let files = Files::new();
+fn measured() -> Folder {
+    let files = Folder::of(&[]);
     let log = [
         // 10 min with 30 min of duration; 90 s active
         line(
@@ -445,7 +394,7 @@ fn a_bill_needs_all_of_the_log() {
         .run(&["bill", "--plan", "plan.toml", "log", "missing"])
         .fails("a bill of a part of the logs would be too low");
     files.run(&["bill", "--plan", "plan.toml", "log", "./log"]).fails("more than once: there is none");
-    let good = std::fs::read_to_string(files.0.path().join("log")).unwrap();
+    let good = std::fs::read_to_string(files.path().join("log")).unwrap();
     files.file("log", good + "half a li");
     let ran = files.run(&["bill", "--plan", "plan.toml", "log"]);
     assert_eq!(ran.status, Some(0));
@@ -474,17 +423,15 @@ fn a_bill_is_of_one_zone() {
 #[test]
 fn gzip_standard_input_and_many_files_are_the_same() {
     let files = january();
-    let log = std::fs::read_to_string(files.0.path().join("log")).unwrap();
+    let log = std::fs::read_to_string(files.path().join("log")).unwrap();
     let whole = files.run(&["bill", "--plan", "plan.toml", "log"]).fine();
     let (first, rest) = log.split_once('\n').unwrap();
     files.file("one", format!("{first}\n"));
-    let mut gzip =
-        GzEncoder::new(File::create(files.0.path().join("two.gz")).unwrap(), Compression::default());
+    let mut gzip = GzEncoder::new(File::create(files.path().join("two.gz")).unwrap(), Compression::default());
     gzip.write_all(rest.as_bytes()).unwrap();
     gzip.finish().unwrap();
     assert_eq!(files.run(&["bill", "--plan", "plan.toml", "one", "two.gz"]).fine(), whole);
-    let input = File::open(files.0.path().join("log")).unwrap();
-    assert_eq!(files.run_with(&["bill", "--plan", "plan.toml", "-"], input.into(), "UTC").fine(), whole);
+    assert_eq!(files.run_with(&["bill", "--plan", "plan.toml", "-"], log.as_bytes()).fine(), whole);
     let some = files.run(&["bill", "--plan", "plan.toml", "log", "--domain", "API.*"]).fine();
     assert!(some.contains("api.example") && !some.contains("big.example"), "{some}");
 }
@@ -533,7 +480,7 @@ fn wrong_arguments_end_with_2() {
 
 // ---- compare ------------------------------------------------------------------------------------------------------
 
-fn two_plans() -> Files {
+fn two_plans() -> Folder {
     let files = january();
     files.file(
         "traffic.toml",
@@ -615,7 +562,7 @@ fn plans_that_cannot_be_compared_are_refused() {
     let free = items("{ name = \"t\", measure = \"sent\", rate = 0 }");
     files.file("free.toml", &free);
     files.file("dollar.toml", free.replace("EUR", "USD"));
-    std::fs::create_dir(files.0.path().join("other")).unwrap();
+    std::fs::create_dir(files.path().join("other")).unwrap();
     files.file("other/cpu.toml", &free);
     let compare = |plans: &str| files.run(&["compare", "--equal-revenue", "--plans", plans, "log"]);
     compare("cpu.toml,dollar.toml").fails("is in USD");

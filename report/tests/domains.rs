@@ -3,58 +3,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
-use tempfile::TempDir;
 
-const CPU_REPORT: &str = env!("CARGO_BIN_EXE_cpu-report");
+mod common;
+use common::Folder;
 
-struct Logs(TempDir);
-
-impl Logs {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new(CPU_REPORT)
-            .arg("domains")
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .output();
-        Ran::new(output.unwrap())
-    }
-}
-
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    fn new(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!((self.status, self.err.as_str()), (Some(0), ""));
-        self.out
-    }
-}
+const COMMAND: &[&str] = &["domains"];
 
 /// A line, with what is not given at its usual value.
 fn line(
@@ -73,8 +30,8 @@ fn line(
 }
 
 /// From 12:00 to 15:20, which are 40 slots of five minutes.
-fn logs() -> Logs {
-    let logs = Logs::new();
+fn logs() -> Folder {
+    let logs = Folder::of(COMMAND);
     let edge_1 = [
         line("12:05:00", 300.0, "edge-1", "domains", "api.example", [100, 900_000, 500]),
         line("12:05:00", 300.0, "edge-1", "domains", "www.example", [1000, 30_000, 6000]),
@@ -90,7 +47,7 @@ fn logs() -> Logs {
     ];
     logs.file("edge-1", edge_1.concat());
     let mut gzip =
-        GzEncoder::new(File::create(logs.0.path().join("edge-2.gz")).unwrap(), Compression::default());
+        GzEncoder::new(File::create(logs.path().join("edge-2.gz")).unwrap(), Compression::default());
     gzip.write_all(edge_2.concat().as_bytes()).unwrap();
     gzip.finish().unwrap();
     logs
@@ -168,8 +125,8 @@ fn idle(line: String) -> String {
 }
 
 /// Two servers, from 12:00 to 13:02.
-fn logs_with_peaks() -> Logs {
-    let logs = Logs::new();
+fn logs_with_peaks() -> Folder {
+    let logs = Folder::of(COMMAND);
     let edge_1 = [
         with_peak(line("12:01:00", 60.0, "edge-1", "domains", "a.example", [10, 6000, 1]), 1500),
         // its interval begins a few milliseconds before the hour, as intervals do
@@ -421,7 +378,7 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
 
 #[test]
 fn zones_have_tables_of_their_own() {
-    let logs = Logs::new();
+    let logs = Folder::of(COMMAND);
     let usage = [10, 1000, 1000];
     logs.file(
         "log",
@@ -483,7 +440,7 @@ fn a_file_that_cannot_be_read_is_named_and_the_others_count() {
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.starts_with("cpu-report: missing: No such file"), "{}", ran.err);
     assert!(ran.out.contains("api.example,200,"), "{}", ran.out);
-    let mut gzip = std::fs::read(logs.0.path().join("edge-2.gz")).unwrap();
+    let mut gzip = std::fs::read(logs.path().join("edge-2.gz")).unwrap();
     gzip.truncate(gzip.len() - 9);
     logs.file("cut.gz", gzip);
     assert_eq!(logs.run(&["cut.gz"]).status, Some(1));
@@ -501,12 +458,9 @@ fn a_file_named_twice_is_warned_of() {
 fn standard_input_is_read() {
     let logs = logs();
     for file in FILES {
-        let output = Command::new(CPU_REPORT)
-            .args(["domains", "-", "--format", "csv"])
-            .stdin(File::open(logs.0.path().join(file)).unwrap())
-            .output()
-            .unwrap();
-        assert_eq!(Ran::new(output).fine(), logs.run(&[file, "--format", "csv"]).fine());
+        let content = std::fs::read(logs.path().join(file)).unwrap();
+        let ran = logs.run_with(&["-", "--format", "csv"], &content);
+        assert_eq!(ran.fine(), logs.run(&[file, "--format", "csv"]).fine());
     }
 }
 
@@ -541,7 +495,7 @@ fn nothing_in_the_logs_is_no_failure() {
 
 #[test]
 fn domains_that_are_too_many_are_in_the_rest() {
-    let logs = Logs::new();
+    let logs = Folder::of(COMMAND);
     let lines: Vec<String> = (0..100)
         .map(|n| line("12:05:00", 300.0, "h", "domains", &format!("{n}.example"), [1, 1000, 1]))
         .collect();
@@ -556,7 +510,7 @@ fn domains_that_are_too_many_are_in_the_rest() {
 
 #[test]
 fn a_name_cannot_move_the_cursor() {
-    let logs = Logs::new();
+    let logs = Folder::of(COMMAND);
     logs.file("log", line("12:05:00", 300.0, "h", "domains", "a\u{1b}[2Jb,\"c\"", [1, 1000, 1]));
     assert!(logs.run(&["log"]).fine().contains("a\\u{1b}[2Jb,\"c\" "));
     let json: Value = serde_json::from_str(&logs.run(&["log", "--format", "json"]).fine()).unwrap();
@@ -566,14 +520,13 @@ fn a_name_cannot_move_the_cursor() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    let logs = Logs::new();
+    let logs = Folder::of(COMMAND);
     let lines: Vec<String> = (0..20_000)
         .map(|n| line("12:05:00", 300.0, "h", "domains", &format!("{n}.example"), [1, 1000, 1]))
         .collect();
-    let path: &Path = &logs.file("log", lines.concat());
-    let mut child = Command::new(CPU_REPORT)
-        .args(["domains", "--format", "csv", "--top", "0"])
-        .arg(path)
+    logs.file("log", lines.concat());
+    let mut child = logs
+        .command(&["--format", "csv", "--top", "0", "log"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

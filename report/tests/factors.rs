@@ -3,72 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use flate2::{Compression, write::GzEncoder};
 use roxmltree::Document;
 use serde_json::Value;
-use tempfile::TempDir;
 
-struct Logs(TempDir);
+mod common;
+use common::Folder;
 
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
+/// A folder with this as `access.log`.
+fn logs_of(content: impl AsRef<[u8]>) -> Folder {
+    let logs = Folder::of(&["factors"]);
+    logs.file("access.log", content);
+    logs
 }
 
-impl Ran {
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!((self.status, self.err.as_str()), (Some(0), ""));
-        self.out
-    }
-}
-
-impl Logs {
-    /// A folder with this as `access.log`.
-    fn of(content: impl AsRef<[u8]>) -> Self {
-        let logs = Self(TempDir::new().unwrap());
-        logs.file("access.log", content);
-        logs
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with(arguments, b"")
-    }
-
-    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cpu-report"))
-            .arg("factors")
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // a command that has failed reads nothing
-        let _ = child.stdin.take().unwrap().write_all(input);
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    /// The rows in JSON, each as its figure, group, name, requests, CPU per request and CPU per GB.
-    #[track_caller]
-    fn rows(&self, arguments: &[&str]) -> Vec<(String, String, String, u64, f64, f64)> {
-        let out = self.run(&[arguments, &["--format", "json"]].concat()).fine();
-        rows(&out)
-    }
+/// The rows in JSON, each as its figure, group, name, requests, CPU per request and CPU per GB.
+#[track_caller]
+fn rows_of(logs: &Folder, arguments: &[&str]) -> Vec<(String, String, String, u64, f64, f64)> {
+    rows(&logs.run(&[arguments, &["--format", "json"]].concat()).fine())
 }
 
 fn rows(out: &str) -> Vec<(String, String, String, u64, f64, f64)> {
@@ -108,7 +61,7 @@ files.example /a 200 5000000 0.000 0.001000000 2 HIT - - -
 
 #[test]
 fn the_figures_are_those_of_a_calculation_by_hand() {
-    let rows = Logs::of(LOG).rows(&["access.log"]);
+    let rows = rows_of(&logs_of(LOG), &["access.log"]);
     assert_eq!(
         rows,
         [
@@ -135,7 +88,7 @@ fn the_figures_are_those_of_a_calculation_by_hand() {
 
 #[test]
 fn tables_say_what_is_of_too_few_requests() {
-    let logs = Logs::of(LOG);
+    let logs = logs_of(LOG);
     let out = logs.run(&["--figure", "cache,domain", "--min-requests", "3", "access.log"]).fine();
     // of the six: deviations' squares 2.48 ms², so 1.96 * sqrt(2.48 / 5 / 6) = 0.5635 ms
     let expected = "\
@@ -162,7 +115,7 @@ files.example         2  0.010   5.00 ms      2.50 ms      0.50     0.59  few
 
 #[test]
 fn csv_has_all_figures_in_one_table() {
-    let out = Logs::of(LOG).run(&["--format", "csv", "access.log"]).fine();
+    let out = logs_of(LOG).run(&["--format", "csv", "access.log"]).fine();
     let mut lines = out.lines();
     assert_eq!(
         lines.next(),
@@ -178,7 +131,7 @@ fn csv_has_all_figures_in_one_table() {
 
 #[test]
 fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
-    let logs = Logs::of("a.example 0.5\nb.example 0.25\na.example -\n");
+    let logs = logs_of("a.example 0.5\nb.example 0.25\na.example -\n");
     let ran = logs.run(&["--log-format", "$host $request_cpu_time", "access.log"]);
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
@@ -192,7 +145,7 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     }
     // some lines have it
     let logs =
-        Logs::of(r#"{"request_cpu_ns":5,"connection_requests":1}"#.to_owned() + "\n{\"request_cpu_ns\":7}\n");
+        logs_of(r#"{"request_cpu_ns":5,"connection_requests":1}"#.to_owned() + "\n{\"request_cpu_ns\":7}\n");
     let ran = logs.run(&["--figure", "order", "access.log"]);
     assert_eq!(ran.status, Some(0));
     assert!(
@@ -206,7 +159,7 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
 fn broken_lines_are_counted_and_shown_and_are_no_failure() {
     let mut content = LOG.as_bytes().to_vec();
     content.extend(b"rubbish\n\xff\xfe\x00\n{\"request_cpu_ns\":\n");
-    let logs = Logs::of(content);
+    let logs = logs_of(content);
     let ran = logs.run(&["--figure", "cache", "access.log"]);
     assert_eq!(ran.status, Some(0));
     for message in [
@@ -224,7 +177,7 @@ fn broken_lines_are_counted_and_shown_and_are_no_failure() {
 
 #[test]
 fn files_of_all_kinds_add_up() {
-    let logs = Logs::of(LOG);
+    let logs = logs_of(LOG);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(LOG.as_bytes()).unwrap();
     logs.file("access.log.1.gz", encoder.finish().unwrap());
@@ -246,12 +199,12 @@ const COMBINED_FORMAT: &str = r#"'$remote_addr - $remote_user [$time_local] "$re
 
 #[test]
 fn a_format_is_taken_from_the_command_line_or_from_nginx_conf() {
-    let logs = Logs::of(COMBINED);
+    let logs = logs_of(COMBINED);
     logs.file("nginx.conf", format!("http {{ # it's\n log_format  cpu {COMBINED_FORMAT};\n}}"));
     let expected =
         [("1", 5e-6), ("2", 7e-6), ("3", 9e-6)].map(|(name, mean)| row("order", "", name, 1, mean, 0.0));
     for format in [["--log-format", COMBINED_FORMAT], ["--log-format-from", "nginx.conf:cpu"]] {
-        assert_eq!(logs.rows(&[&format[..], &["--figure", "order", "access.log"]].concat()), expected);
+        assert_eq!(rows_of(&logs, &[&format[..], &["--figure", "order", "access.log"]].concat()), expected);
     }
     for (arguments, message) in [
         (["--log-format-from", "nginx.conf:main"], "there is no log_format \"main\" in it"),
@@ -271,10 +224,10 @@ fn a_format_is_taken_from_the_command_line_or_from_nginx_conf() {
 
 #[test]
 fn only_the_time_that_is_asked_for_is_taken() {
-    let logs = Logs::of(COMBINED);
+    let logs = logs_of(COMBINED);
     let of = |arguments: &[&str]| {
         let all = [arguments, &["--log-format", COMBINED_FORMAT, "--figure", "order", "access.log"]].concat();
-        logs.rows(&all).into_iter().map(|row| row.2).collect::<Vec<_>>()
+        rows_of(&logs, &all).into_iter().map(|row| row.2).collect::<Vec<_>>()
     };
     assert_eq!(of(&["--from", "2026-01-31T12:00:00Z"]), ["2", "3"]);
     assert_eq!(of(&["--to", "2026-01-31T12:00:00Z"]), ["1"]);
@@ -283,7 +236,7 @@ fn only_the_time_that_is_asked_for_is_taken() {
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.contains("none of the requests is of those that were asked for"), "{}", ran.err);
     // the demonstration's log has no time
-    let ran = Logs::of(LOG).run(&["--from", "2026-02-01", "access.log"]);
+    let ran = logs_of(LOG).run(&["--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.contains("it has no time that --from and --to could go by"), "{}", ran.err);
 }
@@ -297,7 +250,7 @@ fn json_logs_are_read_with_names_of_the_users_own() {
     let fields = ["domain=vhost", "cpu=cpu", "order=n", "bytes=out", "cache=cache", "time=ts"];
     let mut arguments: Vec<&str> = fields.iter().flat_map(|field| ["--field", field]).collect();
     arguments.extend(["--split", "pop", "--from", "2026-01-31T11:00:00Z", "access.log"]);
-    let rows = Logs::of(lines.join("\n")).rows(&arguments);
+    let rows = rows_of(&logs_of(lines.join("\n")), &arguments);
     assert_eq!(
         rows,
         [
@@ -316,7 +269,7 @@ fn json_logs_are_read_with_names_of_the_users_own() {
 fn bytes_that_are_not_utf8_are_no_fault_of_a_json_log() {
     let line =
         b"{\"host\":\"a\xff\",\"http_user_agent\":\"\xc3\",\"bytes_sent\":1000,\"request_cpu_ns\":1000}\n";
-    let rows = Logs::of(line).rows(&["--figure", "domain", "access.log"]);
+    let rows = rows_of(&logs_of(line), &["--figure", "domain", "access.log"]);
     assert_eq!(rows, [row("domain", "", "a\u{fffd}", 1, 1e-6, 1.0)]);
 }
 
@@ -325,7 +278,7 @@ fn domains_are_selected_and_summed_and_none_is_lost() {
     let many: String = (0..500)
         .map(|n| format!("d{}.example / 200 1000 0.001 0.000{:06} 1\n", n % 50, 1000 * (n % 50 + 1)))
         .collect();
-    let logs = Logs::of(many);
+    let logs = logs_of(many);
     let of = |arguments: &[&str]| {
         let all = [&["--figure", "domain"], arguments, &["--format", "json", "access.log"]].concat();
         rows(&logs.run(&all).out)
@@ -345,11 +298,11 @@ fn domains_are_selected_and_summed_and_none_is_lost() {
 fn figures_are_well_formed_and_have_the_counts() {
     let mut content = LOG.repeat(40);
     content.push_str("<b>&\"\\x01\\xC3\\xA9' / 200 9 0.1 0.5 2 <x>&\\x1B - - -\n");
-    let logs = Logs::of(content);
+    let logs = logs_of(content);
     let ran = logs.run(&["--svg", "to/figures", "access.log"]);
     assert_eq!(ran.status, Some(0), "{}", ran.err);
     let texts = |name: &str| {
-        let svg = std::fs::read_to_string(logs.0.path().join("to/figures").join(name)).unwrap();
+        let svg = std::fs::read_to_string(logs.path().join("to/figures").join(name)).unwrap();
         let document = Document::parse(&svg).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(document.root_element().tag_name().name(), "svg");
         let texts = document.descendants().filter(|node| node.has_tag_name("text"));

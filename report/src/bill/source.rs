@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::book::{Accounts, Book, Needs, Period, Used};
 use super::plan::Plan;
 use crate::domains::filter::Filter;
-use crate::domains::line::{LastTime, Line, Member};
+use crate::domains::line::{LastTime, Latest, Line, Member};
 use crate::domains::prometheus::{self, Counter, Prometheus};
 use crate::domains::time::{self, Millis};
 use crate::domains::{Span, scraped_range};
@@ -281,10 +281,10 @@ struct Thread {
     span: Span,
     gaps: Gaps,
     time: LastTime,
-    zone: Option<(String, bool)>,
+    zone: Latest<bool>,
     /// whether the book knows of it
     is_zone_seen: bool,
-    host: Option<(String, bool)>,
+    host: Latest<bool>,
 }
 
 impl Thread {
@@ -296,27 +296,13 @@ impl Thread {
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
-        // the line is told apart from this one, which is all that the parser sees
-        let line = Line::parse(line)
-            .map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
+        let line = Line::read(line)?;
         let (begin, end) = line.interval(&mut self.time)?;
-        let is_zone = match &self.zone {
-            Some((name, is_zone)) if *name == line.zone => *is_zone,
-            _ => {
-                let is_zone = source.filter.takes_zone(&line.zone);
-                self.is_zone_seen = false;
-                self.zone = Some((line.zone.clone().into_owned(), is_zone));
-                is_zone
-            }
-        };
-        let is_host = match &self.host {
-            Some((name, is_host)) if *name == line.host => *is_host,
-            _ => {
-                let is_host = source.filter.takes_host(&line.host);
-                self.host = Some((line.host.clone().into_owned(), is_host));
-                is_host
-            }
-        };
+        let is_zone = self.zone.get(&line.zone, || {
+            self.is_zone_seen = false;
+            Ok(source.filter.takes_zone(&line.zone))
+        })?;
+        let is_host = self.host.get(&line.host, || Ok(source.filter.takes_host(&line.host)))?;
         // lines of others tell too that there was a log at the time
         let first = source.from.map_or(begin, |from| from.max(begin));
         let last = source.to.map_or(end, |to| to.min(end));

@@ -55,6 +55,24 @@ pub struct Line<'a> {
     refused: u64,
 }
 
+/// What was found out of a name, which most lines after it have too.
+#[derive(Default)]
+pub struct Latest<T>(Option<(String, T)>);
+
+impl<T: Copy> Latest<T> {
+    /// What is known of this name, or is found now.
+    pub fn get(&mut self, name: &str, find: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        match &self.0 {
+            Some((latest, found)) if latest == name => Ok(*found),
+            _ => {
+                let found = find()?;
+                self.0 = Some((name.to_owned(), found));
+                Ok(found)
+            }
+        }
+    }
+}
+
 /// What bills go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
@@ -131,6 +149,11 @@ impl<'a> Line<'a> {
             Some(line) => Ok(line),
             None => serde_json::from_slice(line),
         }
+    }
+
+    /// As `parse`; the message leaves out the number of the line, which is the only one that the parser sees.
+    pub fn read(line: &'a [u8]) -> Result<Self, String> {
+        Self::parse(line).map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))
     }
 
     /// When its interval begins and ends. An interval of nothing is taken for a millisecond.
