@@ -109,31 +109,27 @@ fn accounts(c: &mut Criterion) {
     let mut unsettled = Unsettled::default();
     let mut now_ns = 1_000_000_000;
 
+    let ended = |now_ns: u64| {
+        let outcome = black_box(&outcome);
+        Ended {
+            usage: *black_box(&usage),
+            classes: outcome.classes(),
+            cpu_ns: outcome.cpu_ns,
+            span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
+        }
+    };
+
     let mut group = c.benchmark_group("account");
     group.bench_function("a request", |b| {
         b.iter(|| {
-            let outcome = black_box(&outcome);
             now_ns += 10_000;
-            let ended = Ended {
-                usage: *black_box(&usage),
-                classes: outcome.classes(),
-                cpu_ns: outcome.cpu_ns,
-                span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
-            };
-            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
         });
     });
     group.bench_function("a request, and its settlement", |b| {
         b.iter(|| {
-            let outcome = black_box(&outcome);
             now_ns += 10_000;
-            let ended = Ended {
-                usage: *black_box(&usage),
-                classes: outcome.classes(),
-                cpu_ns: outcome.cpu_ns,
-                span: Span { from_ns: now_ns - 9_000, to_ns: now_ns, bytes: 5_120 },
-            };
-            unsettled.finish(&table, now_ns, slot, Share::Used, &ended);
+            unsettled.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
             unsettled.settle(&table, now_ns);
         });
     });

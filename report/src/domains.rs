@@ -361,8 +361,7 @@ impl Thread {
         })?;
         let is_host = self.host.get(&line.host, || Ok(args.filter.takes_host(&line.host)))?;
         // lines of others tell too that there was a log at the time
-        let first = args.from.map_or(begin, |from| from.max(begin));
-        let last = args.to.map_or(end, |to| to.min(end));
+        let (first, last) = time::clip(begin, end, args.from, args.to);
         if first < last {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);

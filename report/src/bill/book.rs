@@ -13,7 +13,7 @@ use super::plan::Plan;
 use crate::domains::line::Member;
 use crate::domains::series::Series;
 use crate::domains::store::part;
-use crate::domains::time::{By, Millis, slot};
+use crate::domains::time::{self, By, Millis, slot};
 
 /// How long a billing period is. All are UTC, so that none is an hour longer or shorter than it should be.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,8 +234,7 @@ impl Book {
     /// Adds what a domain used from `begin` to `end`, spread evenly over that time. What is rounded down on one side of a border is
     /// on the other. The peak is that of the time's end.
     pub fn add(&self, name: &str, (begin, end): (Millis, Millis), used: &Used) {
-        let first = self.from.map_or(begin, |from| from.max(begin));
-        let last = self.to.map_or(end, |to| to.min(end));
+        let (first, last) = time::clip(begin, end, self.from, self.to);
         if first >= last {
             return;
         }

@@ -304,8 +304,7 @@ impl Thread {
         })?;
         let is_host = self.host.get(&line.host, || Ok(source.filter.takes_host(&line.host)))?;
         // lines of others tell too that there was a log at the time
-        let first = source.from.map_or(begin, |from| from.max(begin));
-        let last = source.to.map_or(end, |to| to.min(end));
+        let (first, last) = time::clip(begin, end, source.from, source.to);
         if first < last {
             self.span.add(first, last);
             // which matters to percentiles alone

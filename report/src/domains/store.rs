@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::series::Series;
-use super::time::{By, Millis, slot};
+use super::time::{self, By, Millis, slot};
 
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,8 +310,7 @@ impl Store {
         peak: Peak,
     ) -> Option<(Millis, Millis)> {
         let whole = end - begin;
-        let first = self.plan.from.map_or(begin, |from| from.max(begin));
-        let last = self.plan.to.map_or(end, |to| to.min(end));
+        let (first, last) = time::clip(begin, end, self.plan.from, self.plan.to);
         if first >= last {
             return None;
         }

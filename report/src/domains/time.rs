@@ -95,6 +95,11 @@ pub fn parse(text: &str) -> Option<Millis> {
     Some(time.as_millisecond()).filter(|time| *time >= 0)
 }
 
+/// The part of an interval that lies within what is asked for. It ends before it begins, or there, if there is none.
+pub fn clip(begin: Millis, end: Millis, from: Option<Millis>, to: Option<Millis>) -> (Millis, Millis) {
+    (from.map_or(begin, |from| from.max(begin)), to.map_or(end, |to| to.min(end)))
+}
+
 /// A time on the command line: RFC 3339, or a date, which is its beginning.
 pub fn parse_argument(text: &str) -> anyhow::Result<Millis> {
     let time = match text.parse::<Timestamp>() {
