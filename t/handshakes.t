@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use List::Util qw(min);
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
@@ -63,6 +64,11 @@ sub curl {
     die "curl failed ($status): $output\n" if $status;
 }
 
+# Of several requests, the least that one took over from its connection: the handshake. What is dear or cheap is told by it, not by
+# sums: a busy machine makes some connections dearer, but none cheaper than their work.
+sub taken_over { return min(map { $_->{conn_ns} } @_) }
+
+my %least;
 for my $case (
     [ 'HTTP/1.1, TLS 1.3', 'rsa', '--http1.1', '--tlsv1.3' ],
     [ 'HTTP/1.1, TLS 1.2', 'rsa', '--http1.1', '--tls-max', '1.2' ],
@@ -79,19 +85,18 @@ for my $case (
     my $handshakes = $account->{tls_handshakes};
     is($handshakes->{new}{handshakes}, 8, "$name: a handshake for each connection, whatever its requests");
     is($handshakes->{resumed}, undef, "$name: none resumed");
-    my $conn_ns = sum(map { $_->{conn_ns} } grep { $_->{order} == 1 } @lines);
-    my $first_ns = sum(map { $_->{ns} } grep { $_->{order} == 1 } @lines);
-    cmp_ok($handshakes->{new}{cpu_ns}, '<=', $first_ns, "$name: its CPU is part of the first requests'");
-    within($handshakes->{new}{cpu_ns}, $conn_ns, 0.5, 1, "$name: and most of what they took over from the connection");
-    my $later_ns = $account->{by_connection_order}{2}{cpu_ns} + $account->{by_connection_order}{3}{cpu_ns};
-    cmp_ok($handshakes->{new}{cpu_ns} / 8, '>', 3 * $later_ns / 16, "$name: it is dear");
+    my @first = grep { $_->{order} == 1 } @lines;
+    cmp_ok($handshakes->{new}{cpu_ns}, '<=', sum(map { $_->{ns} } @first), "$name: its CPU is part of the first requests'");
+    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @first), 0.5, 1, "$name: and most of what they took over from the connection");
+    cmp_ok(taken_over(@first), '>', 3 * min(map { $_->{ns} } grep { $_->{order} > 1 } @lines), "$name: it is dear");
+    $least{$host} = taken_over(@first);
 }
 
 # The key of the certificate
+$t->clear_log;
 curl('ecdsa', 'ecdsa.test', ['/a.txt'], '--tlsv1.3') for 1 .. 8;
 my $ecdsa = $t->account_with('hosts', 'ecdsa.test', 8)->{tls_handshakes}{new};
-my $rsa = $t->account('hosts', 'http-1-1-tls-1-3.test')->{tls_handshakes}{new};
-cmp_ok($ecdsa->{cpu_ns} / 8, '<', $rsa->{cpu_ns} / 8, 'a handshake with an ECDSA key costs less than one with an RSA key');
+cmp_ok(taken_over($t->logged(8)), '<', $least{'http-1-1-tls-1-3.test'}, 'a handshake with an ECDSA key costs less than one with an RSA key');
 
 # Sessions that are resumed
 my $port = $t->port('rsa');
@@ -99,28 +104,40 @@ for my $version ('-tls1_2', '-tls1_3') {
     my $host = "resumed$version.test";
     my $session = "$dir/session$version";
     my $request = "GET /a.txt HTTP/1.1\\r\\nHost: $host\\r\\nConnection: close\\r\\n\\r\\n";
-    for my $option ("-sess_out $session", ("-sess_in $session") x 5) {
+    $t->clear_log;
+    # the last session is the one that is resumed
+    for my $option (("-sess_out $session") x 5, ("-sess_in $session") x 5) {
         my $command = "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof $version $option";
         my ($status, $output) = run_command('sh', '-c', $command);
         like($output, qr/plain/, "$version $option: an answer") or diag($output);
     }
-    my $handshakes = $t->account_with('hosts', $host, 6)->{tls_handshakes};
-    is($handshakes->{new}{handshakes}, 1, "$version: one full handshake");
-    is($handshakes->{resumed}{handshakes}, 5, "$version: five that resumed its session");
-    cmp_ok($handshakes->{resumed}{cpu_ns} / 5 * 1.3, '<', $handshakes->{new}{cpu_ns}, "$version: which cost less");
+    my @lines = $t->logged(10);
+    my $handshakes = $t->account_with('hosts', $host, 10)->{tls_handshakes};
+    is($handshakes->{new}{handshakes}, 5, "$version: five full handshakes");
+    is($handshakes->{resumed}{handshakes}, 5, "$version: five that resumed a session");
+    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @lines[0 .. 4]), 0.5, 1, "$version: with what the first five took over");
+    within($handshakes->{resumed}{cpu_ns}, sum(map { $_->{conn_ns} } @lines[5 .. 9]), 0.3, 1, "$version: and what the others did");
+    cmp_ok(taken_over(@lines[5 .. 9]), '<', taken_over(@lines[0 .. 4]), "$version: which cost less");
 }
 
 {
     my ($early, $session) = ($t->port('early'), "$dir/early");
     $t->write_file("$dir/early.txt", "GET /a.txt HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n");
     my $client = "openssl s_client -connect 127.0.0.1:$early -quiet -ign_eof -tls1_3";
-    run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
-    my (undef, $output) = run_command('sh', '-c', "$client -sess_in $session -early_data $dir/early.txt < /dev/null");
+    # the variable is "1" if the handshake is not over yet, so the client's last message must not be there as soon as the request
+    my ($tries, $output) = (0, '');
+    until ($output =~ /^Early: 1\r$/m || $tries == 20) {
+        run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
+        (undef, $output) = run_command('sh', '-c', "$client -sess_in $session -early_data $dir/early.txt < /dev/null");
+        $tries++;
+        $t->account_with('hosts', 'early.test', 2 * $tries);
+    }
     like($output, qr/^Early: 1\r$/m, 'a request in early data') or diag($output);
-    my $handshakes = $t->account_with('hosts', 'early.test', 2)->{tls_handshakes};
-    is("$handshakes->{new}{handshakes} $handshakes->{resumed}{handshakes}", '1 1', 'counts a handshake too');
-    cmp_ok($handshakes->{resumed}{cpu_ns}, '<', $handshakes->{new}{cpu_ns}, 'that cost less');
-    cmp_ok($handshakes->{resumed}{cpu_ns}, '>', 0, 'but something');
+    my $account = $t->account('hosts', 'early.test');
+    my ($new, $resumed) = @{ $account->{tls_handshakes} }{ 'new', 'resumed' };
+    is("$new->{handshakes} $resumed->{handshakes}", "$tries $tries", 'counts a handshake too');
+    cmp_ok($resumed->{cpu_ns}, '>', 0, 'with what it cost');
+    cmp_ok($new->{cpu_ns} + $resumed->{cpu_ns}, '<=', $account->{by_connection_order}{1}{cpu_ns}, 'which is part of first requests');
 }
 
 # What is no handshake
