@@ -43,6 +43,8 @@ sub configuration {
         location \@plain { return 200 "fallback\\n"; }
         location /named/ { error_page 429 \@page; }
         location \@page { rewrite ^ /page.txt break; proxy_pass http://127.0.0.1:{{port:origin}}; }
+        location /hidden/ { error_page 429 \@hidden; }
+        location \@hidden { rewrite ^ /later break; proxy_pass http://127.0.0.1:{{port:origin}}; proxy_hide_header Retry-After; }
         location /ok/ { error_page 429 =200 /page.txt; }
         @{[ $has{auth_request} ? 'location /auth/ { auth_request /auth; } location = /auth { internal; return 204; }' : '' ]}
         @{[ $has{mirror} ? 'location /mirror/ { mirror /copy; } location = /copy { internal; proxy_pass http://127.0.0.1:{{port:origin}}/a.txt; }' : '' ]}
@@ -56,6 +58,7 @@ sub configuration {
     }
     server {
         listen 127.0.0.1:{{port:origin}}; request_cpu off; access_log off;
+        location = /later { add_header Retry-After 77; return 200 "later\n"; }
         location = /accel { add_header X-Accel-Redirect /internal.txt; return 200; }
     }
 EOC
@@ -102,6 +105,9 @@ my $named = get('/named/a.txt?n=named');
 is("$named->{status} $named->{body}", "429 the page\n", 'error_page in a named location, which is proxied');
 is(scalar(() = $named->{raw} =~ /^Retry-After: \d+\r$/mg), 1, 'has one Retry-After');
 is(said('named'), 'with.test /page.txt 429 REJECTED', 'and what was said');
+my $hidden = get('/hidden/a.txt');
+is($hidden->{body}, "later\n", 'a page from a server that has a Retry-After of its own');
+like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/, 'which proxy_hide_header hides, and not this one');
 my $ok = get('/ok/a.txt?n=ok');
 is("$ok->{status} $ok->{body}", "200 the page\n", 'a page with another status');
 is(said('ok'), 'with.test /page.txt 200 REJECTED', 'was refused nevertheless');
