@@ -105,39 +105,49 @@ for my $version ('-tls1_2', '-tls1_3') {
     my $session = "$dir/session$version";
     my $request = "GET /a.txt HTTP/1.1\\r\\nHost: $host\\r\\nConnection: close\\r\\n\\r\\n";
     $t->clear_log;
-    # the last session is the one that is resumed
-    for my $option (("-sess_out $session") x 5, ("-sess_in $session") x 5) {
-        my $command = "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof $version $option";
-        my ($status, $output) = run_command('sh', '-c', $command);
-        like($output, qr/plain/, "$version $option: an answer") or diag($output);
+    # one beside the other, and more of them while the machine is slow: the least of each comes nearer to what it takes
+    my ($pairs, @new, @resumed) = (0);
+    until ($pairs >= 5 && 1.3 * taken_over(@resumed) < taken_over(@new) || $pairs == 40) {
+        for my $option ("-sess_out $session", "-sess_in $session") {
+            my $command = "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof $version $option";
+            my ($status, $output) = run_command('sh', '-c', $command);
+            like($output, qr/plain/, "$version $option: an answer") or diag($output);
+        }
+        $pairs++;
+        my @lines = $t->logged(2 * $pairs);
+        push @new, $lines[-2];
+        push @resumed, $lines[-1];
     }
-    my @lines = $t->logged(10);
-    my $handshakes = $t->account_with('hosts', $host, 10)->{tls_handshakes};
-    is($handshakes->{new}{handshakes}, 5, "$version: five full handshakes");
-    is($handshakes->{resumed}{handshakes}, 5, "$version: five that resumed a session");
-    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @lines[0 .. 4]), 0.5, 1, "$version: with what the first five took over");
-    within($handshakes->{resumed}{cpu_ns}, sum(map { $_->{conn_ns} } @lines[5 .. 9]), 0.3, 1, "$version: and what the others did");
-    cmp_ok(taken_over(@lines[5 .. 9]), '<', taken_over(@lines[0 .. 4]), "$version: which cost less");
+    my $handshakes = $t->account_with('hosts', $host, 2 * $pairs)->{tls_handshakes};
+    is($handshakes->{new}{handshakes}, $pairs, "$version: each full handshake");
+    is($handshakes->{resumed}{handshakes}, $pairs, "$version: and each that resumed a session");
+    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @new), 0.5, 1, "$version: with what full ones took over");
+    within($handshakes->{resumed}{cpu_ns}, sum(map { $_->{conn_ns} } @resumed), 0.3, 1, "$version: and what the others did");
+    cmp_ok(1.3 * taken_over(@resumed), '<', taken_over(@new), "$version: which cost less");
 }
 
 {
     my ($early, $session) = ($t->port('early'), "$dir/early");
     $t->write_file("$dir/early.txt", "GET /a.txt HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n");
     my $client = "openssl s_client -connect 127.0.0.1:$early -quiet -ign_eof -tls1_3";
+    my (@new, @resumed);
     # the variable is "1" if the handshake is not over yet, so the client's last message must not be there as soon as the request
-    my ($tries, $output) = (0, '');
-    until ($output =~ /^Early: 1\r$/m || $tries == 20) {
+    my ($tries, $output, $account, $was) = (0, '', {}, {});
+    until ($output =~ /^Early: 1\r$/m && $tries >= 5 || $tries == 20) {
         run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
         (undef, $output) = run_command('sh', '-c', "$client -sess_in $session -early_data $dir/early.txt < /dev/null");
         $tries++;
-        $t->account_with('hosts', 'early.test', 2 * $tries);
+        $account = $t->account_with('hosts', 'early.test', 2 * $tries);
+        my $is = $account->{tls_handshakes};
+        push @new, $is->{new}{cpu_ns} - ($was->{new}{cpu_ns} || 0);
+        push @resumed, $is->{resumed}{cpu_ns} - ($was->{resumed}{cpu_ns} || 0);
+        $was = $is;
     }
     like($output, qr/^Early: 1\r$/m, 'a request in early data') or diag($output);
-    my $account = $t->account('hosts', 'early.test');
-    my ($new, $resumed) = @{ $account->{tls_handshakes} }{ 'new', 'resumed' };
-    is("$new->{handshakes} $resumed->{handshakes}", "$tries $tries", 'counts a handshake too');
-    cmp_ok($resumed->{cpu_ns}, '>', 0, 'with what it cost');
-    cmp_ok($new->{cpu_ns} + $resumed->{cpu_ns}, '<=', $account->{by_connection_order}{1}{cpu_ns}, 'which is part of first requests');
+    is("$was->{new}{handshakes} $was->{resumed}{handshakes}", "$tries $tries", 'counts a handshake too');
+    cmp_ok(min(@resumed), '<', min(@new), 'that cost less');
+    cmp_ok(min(@resumed), '>', 0, 'but something');
+    cmp_ok($was->{new}{cpu_ns} + $was->{resumed}{cpu_ns}, '<=', $account->{by_connection_order}{1}{cpu_ns}, 'which is part of first requests');
 }
 
 # What is no handshake
