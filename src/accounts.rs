@@ -10,9 +10,8 @@ use accounting::limit::{Limit, Share};
 use accounting::measures::{Held, Memory, Span};
 use accounting::table::{Slot, Spare, Table};
 use accounting::unsettled::{Ended, Unsettled};
-use nginx_sys::ngx_cycle_t;
 
-use crate::conf::{MAX_ZONES_PER_REQUEST, main_conf};
+use crate::conf::{self, MAX_ZONES_PER_REQUEST, MainConf};
 use crate::worker::now_ms;
 use crate::zones;
 
@@ -261,11 +260,8 @@ pub struct Found {
 }
 
 /// All workers are gone: nobody counts any more, unless another binary does.
-pub fn conclude(cycle: *mut ngx_cycle_t) {
-    if zones::has_other_binary() {
-        return;
+pub fn conclude(main: &MainConf) {
+    if !zones::has_other_binary() {
+        main.zones().filter_map(conf::Zone::table).for_each(|table| table.conclude());
     }
-    // SAFETY: zones live in the configuration's pool.
-    let zones = main_conf(cycle).into_iter().flat_map(|main| main.zones()).map(|&zone| unsafe { &*zone });
-    zones.filter_map(|zone| zone.table).for_each(|table| table.conclude());
 }

@@ -1,37 +1,38 @@
 //! Directives: what they mean, and how wrong ones are refused.
 
-use core::cell::OnceCell;
+use core::cell::{Cell, OnceCell};
 use core::ffi::{c_char, c_void};
-use core::ptr::{self, null_mut};
+use core::ptr::{self, null, null_mut};
 use core::slice;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::{fs, io};
 
 use accounting::measures::LOGS;
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
-use accounting::table::ACTIVE_THRESHOLD_NS;
+use accounting::table::{ACTIVE_THRESHOLD_NS, Table};
 use accounting::threshold::parse_active_threshold;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_create, ngx_array_push, ngx_array_t,
-    ngx_command_t, ngx_conf_full_name, ngx_conf_open_file, ngx_conf_t, ngx_http_compile_complex_value,
-    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_variable_index,
-    ngx_int_t, ngx_pagesize, ngx_parse_size, ngx_parse_time, ngx_pcalloc, ngx_pool_cleanup_add,
-    ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_SRV_CONF, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_command_t, ngx_conf_full_name,
+    ngx_conf_open_file, ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
+    ngx_http_core_module, ngx_http_get_variable_index, ngx_int_t, ngx_pagesize, ngx_parse_size,
+    ngx_parse_time, ngx_pcalloc, ngx_pool_cleanup_add, ngx_shared_memory_add, ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_conf_log_error, ngx_string};
 
 use crate::accounts::AccountSet;
 use crate::limit::{self, LimitAccounts, LimitConf};
 use crate::memory::Memory;
+use crate::nginx::array::Array;
+use crate::nginx::cycle::Cycle;
+use crate::state::StateFile;
 use crate::traffic_log::{self, Log};
-use crate::{context_index, module, request, status, variables, zones};
+use crate::{context_index, module, request, state, status, variables, zones};
 
 /// A request is counted in at most so many zones.
 pub const MAX_ZONES_PER_REQUEST: usize = 8;
@@ -121,13 +122,21 @@ pub struct Zone {
     pub key: Key,
     pub size_bytes: usize,
     /// set when the shared memory is there
-    pub table: Option<accounting::table::Table>,
+    pub table: OnceCell<Table>,
     /// where the table is; none if it is in NGINX's zone
-    pub memory: Option<Memory>,
+    pub memory: OnceCell<Memory>,
     /// the file that its counters are kept in
-    pub state: Option<PathBuf>,
+    pub state: Option<StateFile>,
     /// seconds with so much CPU count as active, in nanoseconds
     pub active_threshold_ns: u64,
+}
+
+impl Zone {
+    /// Its accounts; `None` until the shared memory is there.
+    #[inline]
+    pub fn table(&self) -> Option<Table> {
+        self.table.get().copied()
+    }
 }
 
 /// How the key of a request is found.
@@ -146,21 +155,20 @@ pub struct ZoneUse {
     file: ngx_str_t,
     line: ngx_uint_t,
     /// in [`MainConf::zones`]
-    pub index: usize,
-    pub zone: *mut Zone,
+    index: Cell<usize>,
+    zone: Cell<*const Zone>,
 }
 
 /// What is configured in `http`. In the configuration's pool.
 #[repr(C)]
 pub struct MainConf {
-    /// of `*mut Zone`
-    zones: *mut ngx_array_t,
-    /// of `*mut ngx_array_t`, each of [`ZoneUse`]
-    uses: *mut ngx_array_t,
-    /// of `*mut ngx_array_t`, each of [`LimitConf`]
-    pub limits: *mut ngx_array_t,
-    /// of `*mut Log`
-    logs: *mut ngx_array_t,
+    /// In the configuration's pool, as all that is meant by a pointer here.
+    zones: Array<*const Zone>,
+    /// of all `request_cpu`
+    uses: Array<Array<ZoneUse>>,
+    /// of all places with `request_cpu_limit`
+    pub limits: Array<Array<LimitConf>>,
+    logs: Array<*const Log>,
     clock_set: bool,
     pub clock: Mode,
     /// whether anything of this module is used, so that requests must be measured
@@ -168,18 +176,31 @@ pub struct MainConf {
     /// whether the clock must be read where a request takes over from its connection
     pub connection_variable: bool,
     /// where the workers' books are; null if nothing is measured
-    pub workers: *mut zones::WorkersZone,
+    pub workers: *const zones::WorkersZone,
+    /// what has become of this configuration
+    pub stage: Cell<Stage>,
+}
+
+/// What has become of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is being read and tried. If that fails, nothing of it has had an effect.
+    Tried,
+    /// It is in use, or was.
+    Used,
+    /// Its counters are in the hands of another configuration, or were saved.
+    Over,
 }
 
 /// What is configured in a location. In the configuration's pool.
 #[repr(C)]
 pub struct LocConf {
-    /// of [`ZoneUse`]; null means inherited, or none
-    uses: *mut ngx_array_t,
+    /// empty means inherited, or none
+    uses: Array<ZoneUse>,
     off: bool,
     pub status: StatusConf,
-    /// of [`LimitConf`]; null means inherited, or none
-    pub limits: *mut ngx_array_t,
+    /// empty means inherited, or none
+    pub limits: Array<LimitConf>,
     /// in [`MainConf::limits`]
     pub limits_place: u16,
     pub limits_off: bool,
@@ -202,24 +223,26 @@ pub struct StatusConf {
 }
 
 impl MainConf {
-    pub fn zones(&self) -> &[*mut Zone] {
-        array(self.zones)
+    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Zone> + Clone {
+        // SAFETY: zones are in the pool that this is in (`own`), and are only changed through cells.
+        self.zones.as_slice().iter().map(|&zone| unsafe { &*zone })
     }
 
-    pub fn logs(&self) -> &[*mut Log] {
-        array(self.logs)
+    pub fn logs(&self) -> impl ExactSizeIterator<Item = &Log> + Clone {
+        // SAFETY: as zones.
+        self.logs.as_slice().iter().map(|&log| unsafe { &*log })
     }
 }
 
 impl LocConf {
     /// The zones that a request is counted in.
     pub fn zones(&self) -> &[ZoneUse] {
-        array(self.uses)
+        self.uses.as_slice()
     }
 
     /// The limits that a request is checked against.
     pub fn limits(&self) -> &[LimitConf] {
-        array(self.limits)
+        self.limits.as_slice()
     }
 }
 
@@ -228,32 +251,21 @@ impl ZoneUse {
     pub fn named(cf: &ngx_conf_t, name: ngx_str_t) -> ZoneUse {
         // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
         let (file, line) = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
-        ZoneUse { name, file, line, index: usize::MAX, zone: null_mut() }
+        ZoneUse { name, file, line, index: Cell::new(usize::MAX), zone: Cell::new(null()) }
     }
-}
 
-pub fn array<'a, T>(elements: *mut ngx_array_t) -> &'a [T] {
-    // SAFETY: both configurations hold arrays that were made for `T`, or null, in a pool that outlives the worker.
-    unsafe { elements.as_ref() }.map_or(&[], |elements| unsafe { elements.as_slice() })
-}
-
-/// Adds an element to an array in the configuration's pool, which is made if it is not there yet.
-pub fn push<T>(cf: &ngx_conf_t, elements: &mut *mut ngx_array_t, value: T) -> Result<(), Refusal> {
-    // SAFETY: the pool lives as long as the configuration; `ngx_array_push` returns room for one `T`.
-    unsafe {
-        if elements.is_null() {
-            *elements = ngx_array_create(cf.pool, 4, size_of::<T>());
-        }
-        if elements.is_null() {
-            return Err(Refusal::Memory);
-        }
-        let element: *mut T = ngx_array_push(*elements).cast();
-        if element.is_null() {
-            return Err(Refusal::Memory);
-        }
-        element.write(value);
+    /// The place of the zone in [`MainConf::zones`], once the whole configuration has been read.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index.get()
     }
-    Ok(())
+
+    /// The zone, once the whole configuration has been read.
+    #[inline]
+    pub fn zone(&self) -> Option<&Zone> {
+        // SAFETY: null, or a zone of the configuration that this is part of.
+        unsafe { self.zone.get().as_ref() }
+    }
 }
 
 fn allocate<T>(cf: *mut ngx_conf_t) -> *mut c_void {
@@ -285,15 +297,16 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
         // SAFETY: just allocated.
         unsafe {
             conf.write(MainConf {
-                zones: null_mut(),
-                uses: null_mut(),
-                limits: null_mut(),
-                logs: null_mut(),
+                zones: Array::EMPTY,
+                uses: Array::EMPTY,
+                limits: Array::EMPTY,
+                logs: Array::EMPTY,
                 clock_set: false,
                 clock: Mode::default(),
                 measured: false,
                 connection_variable: false,
-                workers: null_mut(),
+                workers: null(),
+                stage: Cell::new(Stage::Tried),
             });
         }
     }
@@ -306,10 +319,10 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
         // SAFETY: just allocated.
         unsafe {
             conf.write(LocConf {
-                uses: null_mut(),
+                uses: Array::EMPTY,
                 off: false,
                 status: StatusConf::default(),
-                limits: null_mut(),
+                limits: Array::EMPTY,
                 limits_place: 0,
                 limits_off: false,
                 limit_log_level: None,
@@ -324,11 +337,11 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
 pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
     // SAFETY: NGINX hands over what `create_loc_conf` made, of two different levels.
     let (prev, conf) = unsafe { (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
-    if conf.uses.is_null() && !conf.off {
+    if conf.uses.is_empty() && !conf.off {
         conf.uses = prev.uses;
         conf.off = prev.off;
     }
-    if conf.limits.is_null() && !conf.limits_off {
+    if conf.limits.is_empty() && !conf.limits_off {
         conf.limits = prev.limits;
         conf.limits_place = prev.limits_place;
         conf.limits_off = prev.limits_off;
@@ -337,12 +350,15 @@ pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: 
     CONF_OK
 }
 
-/// The main configuration of the module in a cycle; none without `http`.
-pub fn main_conf<'a>(cycle: *const nginx_sys::ngx_cycle_t) -> Option<&'a mut MainConf> {
-    use ngx::http::HttpModuleConfExt;
-    // SAFETY: the cycle is NGINX's; the configuration at this place is what `create_main_conf` made, and is only used by
-    // the one thread that reads the configuration or runs the event loop.
-    unsafe { (*cycle).http_main_conf_unchecked::<MainConf>(&*module()).map(|mut conf| conf.as_mut()) }
+/// The main configuration of the module in a cycle; none without `http`, or if the cycle does not have this copy of the module.
+pub fn main_conf(cycle: Cycle<'_>) -> Option<&MainConf> {
+    // SAFETY: `create_main_conf` has made it; what changes after the configuration was read is in cells.
+    unsafe { cycle.http_main_conf(module()) }
+}
+
+/// Calls `f` with the main configuration in use, if it has one.
+pub fn with_running<R>(f: impl FnOnce(Option<&MainConf>) -> R) -> R {
+    Cycle::with_running(|cycle| f(cycle.and_then(main_conf)))
 }
 
 /// The module's configuration of the location that a request is in.
@@ -384,7 +400,7 @@ extern "C" fn request_cpu_zone(
     let (main, directive_name) = unsafe { (&mut *conf.cast::<MainConf>(), (*cmd).name) };
     directive(cf, |cf, args| {
         let mut place: Option<(ngx_str_t, usize)> = None;
-        let mut state: Option<PathBuf> = None;
+        let mut state = None;
         let mut active_threshold_ns = None;
         for arg in &args[2..] {
             let duplicate =
@@ -427,12 +443,12 @@ extern "C" fn request_cpu_zone(
             return Err(format!("zone \"{name}\" in \"{directive_name}\" is duplicate").into());
         }
         let active_threshold_ns = active_threshold_ns.unwrap_or(ACTIVE_THRESHOLD_NS);
-        let (table, memory) = (None, None);
+        let (table, memory) = (OnceCell::new(), OnceCell::new());
         let zone = Zone { name, key_text, key, size_bytes, table, memory, state, active_threshold_ns };
         let zone = own(cf, zone).ok_or(Refusal::Memory)?;
         shm.init = Some(zones::init_zone);
         shm.data = zone.cast();
-        push(cf, &mut main.zones, zone)
+        main.zones.push(cf, zone.cast_const()).ok_or(Refusal::Memory)
     })
 }
 
@@ -474,7 +490,7 @@ fn parse_state(
     value: ngx_str_t,
     main: &MainConf,
     directive: &ngx_str_t,
-) -> Result<PathBuf, Refusal> {
+) -> Result<StateFile, Refusal> {
     let refuse =
         |what: &str| Err(Refusal::from(format!("invalid state file \"{value}\" in \"{directive}\": {what}")));
     if value.is_empty() {
@@ -501,12 +517,13 @@ fn parse_state(
         Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
         _ => {}
     }
-    // SAFETY: zones live in the configuration's pool.
-    let mut others = main.zones().iter().map(|&zone| unsafe { &*zone });
-    if let Some(other) = others.find(|other| other.state.as_ref() == Some(&path)) {
+    let path = state::resolve(&path)
+        .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
+    let has_it = |other: &&Zone| other.state.as_ref().is_some_and(|state| state.path() == path);
+    if let Some(other) = main.zones().find(has_it) {
         return refuse(&format!("zone \"{}\" has it", other.name));
     }
-    Ok(path)
+    Ok(StateFile::new(path))
 }
 
 /// The key of a zone, as it is written.
@@ -583,20 +600,23 @@ extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *
                 )
                 .into());
             }
-            push(cf, &mut loc.uses, ZoneUse::named(cf, name))?;
+            loc.uses.push(cf, ZoneUse::named(cf, name)).ok_or(Refusal::Memory)?;
         }
-        if before == 0 && !loc.uses.is_null() {
-            let main = parsing_main_conf(cf);
-            push(cf, &mut main.uses, loc.uses)?;
+        if before == 0 && !loc.uses.is_empty() {
+            while_parsing(cf, |main, cf| main.uses.push(cf, loc.uses)).ok_or(Refusal::Memory)?;
         }
         Ok(())
     })
 }
 
-/// The module's main configuration while `http` is being read.
-pub fn parsing_main_conf<'a>(cf: &ngx_conf_t) -> &'a mut MainConf {
-    // SAFETY: within `http`, `cf.ctx` is an `ngx_http_conf_ctx_t` whose main configurations are all created.
-    unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() }
+/// Calls `f` with the module's main configuration while `http` is being read, by a directive that was not given it.
+pub fn while_parsing<R>(cf: &mut ngx_conf_t, f: impl FnOnce(&mut MainConf, &mut ngx_conf_t) -> R) -> R {
+    // SAFETY: within `http`, `cf.ctx` is an `ngx_http_conf_ctx_t` whose main configurations are all created. NGINX's parser has
+    // one thread, and calls one handler at a time: those of `http` get this configuration themselves, and do not call this.
+    // `f` has no other way to it.
+    let main =
+        unsafe { &mut *(*(*cf.ctx.cast::<ngx_http_conf_ctx_t>()).main_conf.add(context_index())).cast() };
+    f(main, cf)
 }
 
 /// `request_cpu_clock thread;` or `request_cpu_clock hybrid [max_error=TIME];`
@@ -727,8 +747,7 @@ extern "C" fn request_cpu_log(
         };
         // SAFETY: `cf` is valid. NGINX opens the file with all others, and reopens it on USR1.
         let file = unsafe { ngx_conf_open_file(cf.cycle, &mut path).as_mut() }.ok_or(Refusal::Memory)?;
-        // SAFETY: logs live in the configuration's pool.
-        let others = main.logs().iter().map(|&log| unsafe { &*log });
+        let others = main.logs();
         // two writers could be at it, and what one of them is to mend after a kill would not be at the end any more
         if others.clone().any(|other| other.path == file.name) {
             return Err(format!("path \"{}\" in \"{directive_name}\" is that of another one", args[1]).into());
@@ -744,9 +763,9 @@ extern "C" fn request_cpu_log(
         // SAFETY: the file that is being read; it has a name, but for `-g`, where directives of `http` cannot be.
         let place = unsafe { ((*cf.conf_file).file.name, (*cf.conf_file).line) };
         let interval_ms = interval_ms.unwrap_or(DEFAULT_INTERVAL_MS);
-        let log = Log::new(main, file, file.name, zone, interval_ms, place);
+        let log = Log::new(conf.cast::<MainConf>(), file, file.name, zone, interval_ms, place);
         let log = own(cf, log).ok_or(Refusal::Memory)?;
-        push(cf, &mut main.logs, log)
+        main.logs.push(cf, log.cast_const()).ok_or(Refusal::Memory)
     })
 }
 
@@ -774,10 +793,16 @@ fn check_log_path(path: &mut ngx_str_t, directive: &ngx_str_t) -> Result<(), Ref
 pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a valid `cf`.
     let cf = unsafe { &mut *cf };
-    let main = parsing_main_conf(cf);
-    if resolve(cf, main).is_err() {
-        return NGX_ERROR as ngx_int_t;
+    match while_parsing(cf, complete) {
+        Some(()) => NGX_OK as ngx_int_t,
+        None => NGX_ERROR as ngx_int_t,
     }
+}
+
+/// `None` if the reason has been logged, or there is no memory.
+fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
+    resolve(cf, main)?;
+    zones::watch_end(cf, main)?;
     // SAFETY: within `http`, the core module's main configuration is at its place.
     let core = unsafe {
         let ctx = &*cf.ctx.cast::<ngx_http_conf_ctx_t>();
@@ -785,51 +810,40 @@ pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     };
     let used = variables::used(core);
     main.connection_variable = used.connection;
-    main.measured = used.any || !main.uses.is_null() || !main.limits.is_null();
-    if !main.measured {
-        return NGX_OK as ngx_int_t;
+    main.measured = used.any || !main.uses.is_empty() || !main.limits.is_empty();
+    if main.measured {
+        request::register(core).ok()?;
+        main.workers = zones::add_workers(cf)?;
+        if !main.limits.is_empty() {
+            limit::register(core).ok()?;
+        }
     }
-    if request::register(core).is_err() || zones::add_workers(cf, main).is_err() {
-        return NGX_ERROR as ngx_int_t;
-    }
-    if !main.limits.is_null() && limit::register(core).is_err() {
-        return NGX_ERROR as ngx_int_t;
-    }
-    NGX_OK as ngx_int_t
+    Some(())
 }
 
 /// Finds the zones that are named; a zone may be defined after its use.
-fn resolve(cf: &mut ngx_conf_t, main: &MainConf) -> Result<(), ()> {
+fn resolve(cf: &mut ngx_conf_t, main: &MainConf) -> Option<()> {
     let mut counted = vec![false; main.zones().len()];
-    for &uses in array::<*mut ngx_array_t>(main.uses) {
-        // SAFETY: an array of `ZoneUse` of this configuration; nobody else looks at it now.
-        for used in unsafe { (*uses).as_slice_mut::<ZoneUse>() } {
-            resolve_use(cf, main, used, "request_cpu")?;
-            counted[used.index] = true;
+    for used in main.uses.as_slice().iter().flat_map(Array::as_slice) {
+        if let Some(counted) = counted.get_mut(resolve_use(cf, main, used, "request_cpu")?) {
+            *counted = true;
         }
     }
-    for &limits in array::<*mut ngx_array_t>(main.limits) {
-        // SAFETY: as above, of `LimitConf`.
-        for LimitConf { used, .. } in unsafe { (*limits).as_slice_mut::<LimitConf>() } {
-            resolve_use(cf, main, used, "request_cpu_limit")?;
-            if !counted[used.index] {
-                ngx::ngx_log_error!(
-                    NGX_LOG_WARN,
-                    cf.log,
-                    "zone \"{}\" in \"request_cpu_limit\" is in no \"request_cpu\", so nothing is used of the limit in {}:{}",
-                    used.name,
-                    used.file,
-                    used.line
-                );
-            }
+    for LimitConf { used, .. } in main.limits.as_slice().iter().flat_map(Array::as_slice) {
+        let index = resolve_use(cf, main, used, "request_cpu_limit")?;
+        if counted.get(index) != Some(&true) {
+            ngx::ngx_log_error!(
+                NGX_LOG_WARN,
+                cf.log,
+                "zone \"{}\" in \"request_cpu_limit\" is in no \"request_cpu\", so nothing is used of the limit in {}:{}",
+                used.name,
+                used.file,
+                used.line
+            );
         }
     }
-    for &log in array::<*mut Log>(main.logs) {
-        // SAFETY: logs live in the configuration's pool; nobody else looks at this one now.
-        let log = unsafe { &mut *log };
-        // SAFETY: so do zones.
-        let zone = main.zones().iter().find(|&&zone| unsafe { (*zone).name == log.zone_name });
-        let Some(&zone) = zone else {
+    for log in main.logs() {
+        let Some(zone) = main.zones().find(|zone| zone.name == log.zone_name) else {
             let (file, line) = log.place;
             ngx::ngx_log_error!(
                 NGX_LOG_EMERG,
@@ -837,18 +851,17 @@ fn resolve(cf: &mut ngx_conf_t, main: &MainConf) -> Result<(), ()> {
                 "unknown zone \"{}\" in \"request_cpu_log\" in {file}:{line}",
                 log.zone_name
             );
-            return Err(());
+            return None;
         };
-        log.zone = zone;
-        traffic_log::add_memory(cf, log)?;
+        log.zone.set(zone);
+        traffic_log::add_memory(cf, log, zone)?;
     }
-    Ok(())
+    Some(())
 }
 
-fn resolve_use(cf: &ngx_conf_t, main: &MainConf, used: &mut ZoneUse, directive: &str) -> Result<(), ()> {
-    // SAFETY: zones live in the configuration's pool.
-    let index = main.zones().iter().position(|&zone| unsafe { (*zone).name == used.name });
-    let Some(index) = index else {
+/// Returns the place of the zone that is named. `None` if there is no such zone, which has been logged.
+fn resolve_use(cf: &ngx_conf_t, main: &MainConf, used: &ZoneUse, directive: &str) -> Option<usize> {
+    let Some((index, zone)) = main.zones().enumerate().find(|(_, zone)| zone.name == used.name) else {
         // `cf` stands at the end of `http` by now: the place is the one that was kept
         ngx::ngx_log_error!(
             NGX_LOG_EMERG,
@@ -858,9 +871,9 @@ fn resolve_use(cf: &ngx_conf_t, main: &MainConf, used: &mut ZoneUse, directive: 
             used.file,
             used.line
         );
-        return Err(());
+        return None;
     };
-    used.index = index;
-    used.zone = main.zones()[index];
-    Ok(())
+    used.index.set(index);
+    used.zone.set(zone);
+    Some(index)
 }

@@ -17,6 +17,7 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
+use nginx::cycle::Cycle;
 use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
@@ -29,6 +30,7 @@ mod event_loop;
 mod io;
 mod limit;
 mod memory;
+mod nginx;
 mod request;
 mod state;
 mod status;
@@ -71,9 +73,18 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
 extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
-    accounts::conclude(cycle);
-    state::exit_master(cycle);
-    traffic_log::exit_master(cycle);
+    // SAFETY: the cycle is there until its pool is destroyed.
+    let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return };
+    let Some(main) = conf::main_conf(cycle) else { return };
+    accounts::conclude(main);
+    // at the same time: each may have to wait for a disk
+    let saving = state::Saving::start(main.zones(), cycle.log());
+    traffic_log::exit_master(main, cycle);
+    saving.finish();
+    if !zones::has_other_binary() {
+        state::remove_locks(main);
+    }
+    main.stage.set(conf::Stage::Over);
 }
 
 /// The module's descriptor.

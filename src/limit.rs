@@ -11,19 +11,18 @@ use accounting::key;
 use accounting::limit::{Limit, Share, parse_cores};
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_ERR, NGX_LOG_INFO,
-    NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_t, ngx_cycle,
-    ngx_http_add_variable, ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_core_main_conf_t,
-    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t,
-    ngx_http_variable_value_t, ngx_int_t, ngx_list_push, ngx_parse_time, ngx_pnalloc, ngx_str_t,
-    ngx_table_elt_t, ngx_uint_t,
+    NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_command_t, ngx_conf_t, ngx_http_add_variable,
+    ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_core_main_conf_t, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_list_push, ngx_parse_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{
-    self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, main_conf,
-    parsing_main_conf, push,
+    self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, while_parsing,
 };
+use crate::nginx::array::Array;
 use crate::request;
 use crate::variables::set_valid;
 use crate::worker::{is_measuring, now_ms, with};
@@ -66,7 +65,7 @@ pub extern "C" fn request_cpu_limit(
             if core::mem::replace(&mut loc.limits_off, true) {
                 return Err(format!("\"{NAME} off\" is duplicate").into());
             }
-            if !loc.limits.is_null() {
+            if !loc.limits.is_empty() {
                 return Err(format!("\"off\" cannot be combined with limits in \"{NAME}\"").into());
             }
             return Ok(());
@@ -85,15 +84,16 @@ pub extern "C" fn request_cpu_limit(
             )
             .into());
         }
-        let is_first = loc.limits.is_null();
-        push(cf, &mut loc.limits, limit)?;
+        let is_first = loc.limits.is_empty();
+        loc.limits.push(cf, limit).ok_or(Refusal::Memory)?;
         if is_first {
-            let main = parsing_main_conf(cf);
-            let place = conf::array::<*mut ngx_array_t>(main.limits).len();
-            loc.limits_place = u16::try_from(place).map_err(|_| {
+            let place = while_parsing(cf, |main, cf| {
+                let place = main.limits.as_slice().len();
+                main.limits.push(cf, loc.limits).map(|()| place)
+            });
+            loc.limits_place = u16::try_from(place.ok_or(Refusal::Memory)?).map_err(|_| {
                 format!("too many places with limits in \"{NAME}\", there can be {}", 1 << u16::BITS)
             })?;
-            push(cf, &mut main.limits, loc.limits)?;
         }
         Ok(())
     })
@@ -251,18 +251,21 @@ impl Verdict {
 
     #[inline(never)]
     fn set_shares(&self, accounts: &mut AccountSet) {
-        // SAFETY: the cycle that this worker serves.
-        let main = main_conf(unsafe { ngx_cycle });
-        let all = main.map_or(&[][..], |main| conf::array::<*mut ngx_array_t>(main.limits));
-        let limits =
-            all.get(usize::from(self.limits)).map_or(&[][..], |&limits| conf::array::<LimitConf>(limits));
-        let would_refuse = |zone| {
-            limits.iter().enumerate().any(|(n, limit)| self.dry_run >> n & 1 != 0 && limit.used.index == zone)
-        };
-        accounts.set_shares(|zone| match self.status {
-            Some(Status::Rejected) => Share::Refused,
-            _ if would_refuse(zone) => Share::RefusedDryRun,
-            _ => Share::Used,
+        // the cycle that this worker serves
+        conf::with_running(|main| {
+            let limits = main.and_then(|main| main.limits.as_slice().get(usize::from(self.limits)));
+            let limits = limits.map_or(&[][..], Array::as_slice);
+            let would_refuse = |zone| {
+                limits
+                    .iter()
+                    .enumerate()
+                    .any(|(n, limit)| self.dry_run >> n & 1 != 0 && limit.used.index() == zone)
+            };
+            accounts.set_shares(|zone| match self.status {
+                Some(Status::Rejected) => Share::Refused,
+                _ if would_refuse(zone) => Share::RefusedDryRun,
+                _ => Share::Used,
+            });
         });
     }
 }
@@ -273,7 +276,7 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request.
     unsafe {
         let conf = loc_conf(r);
-        if conf.limits.is_null() || r != (*r).main || !is_measuring() {
+        if conf.limits.is_empty() || r != (*r).main || !is_measuring() {
             return declined;
         }
         // without memory for a context, it is not measured either
@@ -407,8 +410,9 @@ unsafe fn log_refusal(r: *mut ngx_http_request_t, conf: &LocConf, limit: &LimitC
     }
     let debt_ms = debt_ns.get().div_ceil(NS_PER_MS);
     let dry_run = if limit.dry_run { ", dry run" } else { "" };
-    // SAFETY: the zone was found when the configuration was read.
-    let key = unsafe { request::key_of(r, &*limit.used.zone) };
+    let Some(zone) = limit.used.zone() else { return };
+    // SAFETY: as above, served by the configuration that has the zone.
+    let key = unsafe { request::key_of(r, zone) };
     ngx_log_error!(
         level,
         log,

@@ -1,21 +1,25 @@
-//! Shared memory that a new binary goes on with.
+//! Shared memory that another master, or another copy of this module, goes on with.
 //!
-//! NGINX's own shared memory is anonymous, and gone for a process that was executed (`ngx_shm_alloc`). So what must outlive a
-//! binary upgrade is in a memfd that the master keeps open: the new binary inherits the descriptor, as it inherits the
-//! listening sockets, and knows it by its name in `/proc/self/fd`. Old and new workers then use the same memory.
+//! NGINX's own shared memory is anonymous, and gone for a process that was executed (`ngx_shm_alloc`); and a module that is
+//! loaded from another path gets new memory at a reload (`ngx_init_cycle` compares tags). So what must outlive that is in a
+//! memfd that the master keeps open. Who comes next finds it by its name in `/proc`: the master of a new binary among the
+//! descriptors of its parent, the old master; another copy of the module among those of its own process.
 //!
-//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. Like listening sockets, it is also
-//! inherited by what other modules let the master execute; where NGINX is started that way it is not looked for.
+//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. What the master executes does not
+//! inherit it, unless it could not look it up either: a process that has got rights by its file (capabilities, set-user-ID) may
+//! not be looked into (`PR_GET_DUMPABLE`).
 
+use core::cell::Cell;
 use core::ffi::CStr;
 use core::ptr::NonNull;
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -23,12 +27,30 @@ use memmap2::{MmapOptions, MmapRaw};
 const PREFIX: &[u8] = b"request_cpu";
 
 /// A piece of shared memory. Each cycle that uses it has a copy of this; with the last one it is unmapped and closed.
-#[derive(Clone)]
 pub struct Memory {
     map: Arc<MmapRaw>,
     base: NonNull<u8>,
+    name: Rc<[u8]>,
     /// none in worker processes
-    descriptor: Option<Rc<File>>,
+    descriptor: Cell<Option<Rc<Kept>>>,
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        let descriptor = self.descriptor.take();
+        self.descriptor.set(descriptor.clone());
+        let (map, name) = (self.map.clone(), self.name.clone());
+        Memory { map, base: self.base, name, descriptor: Cell::new(descriptor) }
+    }
+}
+
+/// Where others may have left memory for us.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// Another copy of this module in the same master.
+    SameProcess,
+    /// The master that has executed this one, by its process ID if it is still there.
+    Parent(Option<u32>),
 }
 
 impl Memory {
@@ -44,35 +66,48 @@ impl Memory {
         let file = memfd(&CString::new(name(what))?)?;
         file.set_len(bytes as u64)?;
         seal(&file)?;
-        Memory::map(file, bytes)
+        Memory::map(file, bytes, name(what))
     }
 
-    /// The memory of this name that the binary before has left open for us.
-    pub fn inherited(what: &[u8]) -> Option<Memory> {
+    /// All memory whose names begin like this that others have left open for us. It stays theirs, too.
+    pub fn left(what: &[u8], source: Source) -> Vec<Memory> {
         let wanted = name(what);
-        let (_, descriptor) = descriptors().into_iter().find(|(found, _)| *found == wanted)?;
-        Memory::take(descriptor)
+        let mut known = Vec::new();
+        let mut memories = Vec::new();
+        let own = || descriptors("/proc/self/fd").into_iter().filter(|found| !is_own(found.descriptor));
+        let found = match source {
+            Source::SameProcess => own().collect(),
+            // what an older release has left is inherited, and the parent has it too
+            Source::Parent(pid) => {
+                let parent = pid.map(|pid| descriptors(&format!("/proc/{pid}/fd")));
+                own().chain(parent.into_iter().flatten()).collect::<Vec<_>>()
+            }
+        };
+        for found in found.iter().filter(|found| found.name.starts_with(&wanted)) {
+            // by its path it is opened anew, in this process and in another one
+            let Ok(file) = OpenOptions::new().read(true).write(true).open(&found.path) else { continue };
+            let Ok(about) = file.metadata() else { continue };
+            let id = (about.dev(), about.ino());
+            if known.contains(&id) {
+                continue;
+            }
+            known.push(id);
+            memories.extend(Memory::take(file, about.len(), found.name.clone()));
+        }
+        memories
     }
 
-    /// All memory whose names begin like this that the binary before has left open for us.
-    pub fn all_inherited(what: &[u8]) -> Vec<Memory> {
-        let wanted = name(what);
-        let found = descriptors().into_iter().filter(|(found, _)| found.starts_with(&wanted));
-        found.filter_map(|(_, descriptor)| Memory::take(descriptor)).collect()
+    fn take(file: File, bytes: u64, name: Vec<u8>) -> Option<Memory> {
+        let bytes = usize::try_from(bytes).ok()?;
+        let file = keep(&file).ok()?;
+        Memory::map(file, bytes, name).ok()
     }
 
-    /// One that [`descriptors`] has found.
-    fn take(descriptor: RawFd) -> Option<Memory> {
-        // SAFETY: open, and nobody else's: a new binary has not made any itself when it looks for this name.
-        let file = unsafe { File::from_raw_fd(descriptor) };
-        let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
-        Memory::map(file, bytes).ok()
-    }
-
-    fn map(file: File, bytes: usize) -> io::Result<Memory> {
+    fn map(file: File, bytes: usize, name: Vec<u8>) -> io::Result<Memory> {
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Memory { map: Arc::new(map), base, descriptor: Some(Rc::new(file)) })
+        let descriptor = Cell::new(Some(Rc::new(Kept::new(file))));
+        Ok(Memory { map: Arc::new(map), base, name: name.into(), descriptor })
     }
 
     /// Where it is: at the start of a page.
@@ -84,27 +119,75 @@ impl Memory {
         self.map.len()
     }
 
+    /// Whether it is for just this.
+    pub fn is_named(&self, what: &[u8]) -> bool {
+        *self.name == *name(what)
+    }
+
     /// Keeps it mapped, also in another thread.
     pub fn mapping(&self) -> Arc<MmapRaw> {
         self.map.clone()
     }
 
-    /// What this process executes does not inherit it.
-    pub fn close(&mut self) {
-        self.descriptor = None;
+    /// This process does not hand it on.
+    pub fn close(&self) {
+        self.descriptor.take();
     }
 
-    fn raw_descriptor(&self) -> Option<RawFd> {
-        self.descriptor.as_ref().map(|file| file.as_raw_fd())
+    /// Whether another copy of this module, in the same process, has it too.
+    pub fn is_taken_over(&self) -> bool {
+        let descriptor = self.descriptor.take();
+        let taken_over = descriptor.as_ref().is_some_and(|kept| is_open_elsewhere(&kept.0));
+        self.descriptor.set(descriptor);
+        taken_over
     }
 }
 
-/// Closes what the binary before has left open, and this one has no use for.
-pub fn close_inherited<'a>(used: impl Iterator<Item = &'a Memory>) {
-    let used: Vec<RawFd> = used.filter_map(Memory::raw_descriptor).collect();
-    for (_, descriptor) in descriptors().into_iter().filter(|(_, descriptor)| !used.contains(descriptor)) {
-        // SAFETY: open, named as ours are, and nobody's in this process.
-        drop(unsafe { File::from_raw_fd(descriptor) });
+/// Whether this process has the same file open by a descriptor that is not this copy's of the module.
+pub fn is_open_elsewhere(file: &File) -> bool {
+    let Ok(own) = file.metadata() else { return false };
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
+    entries.flatten().any(|entry| {
+        let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let is_same = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
+        descriptor.is_some_and(|descriptor| !is_own(descriptor))
+            && fs::metadata(entry.path()).is_ok_and(is_same)
+    })
+}
+
+/// Descriptors that this copy of the module has open, in this process.
+static OWN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+fn is_own(descriptor: RawFd) -> bool {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor)
+}
+
+/// An open file that this copy of the module is known to have.
+pub struct Kept(File);
+
+impl Kept {
+    pub fn new(file: File) -> Kept {
+        OWN.lock().unwrap_or_else(PoisonError::into_inner).push(file.as_raw_fd());
+        Kept(file)
+    }
+
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let descriptor = self.0.as_raw_fd();
+        OWN.lock().unwrap_or_else(PoisonError::into_inner).retain(|&own| own != descriptor);
+    }
+}
+
+/// Closes what an older release has left open for this binary, once the first configuration has taken what it needs.
+pub fn close_inherited() {
+    for found in descriptors("/proc/self/fd").into_iter().filter(|found| !is_own(found.descriptor)) {
+        // SAFETY: open, named as ours are, and nobody's in this process: it was inherited.
+        drop(unsafe { File::from_raw_fd(found.descriptor) });
     }
 }
 
@@ -112,20 +195,41 @@ fn name(what: &[u8]) -> Vec<u8> {
     [PREFIX, what].concat()
 }
 
-/// The memfds of this process whose names begin as ours, by name.
-fn descriptors() -> Vec<(Vec<u8>, RawFd)> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+/// An open memfd.
+struct Found {
+    name: Vec<u8>,
+    path: std::path::PathBuf,
+    descriptor: RawFd,
+}
+
+/// The memfds of a process whose names begin as ours.
+fn descriptors(folder: &str) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let ours = entries.filter_map(|entry| {
         let entry = entry.ok()?;
         let target = fs::read_link(entry.path()).ok()?;
         let name = target.as_os_str().as_bytes().strip_prefix(b"/memfd:")?.strip_suffix(b" (deleted)")?;
         let descriptor = entry.file_name().to_str()?.parse().ok()?;
-        name.starts_with(PREFIX).then(|| (name.to_vec(), descriptor))
+        name.starts_with(PREFIX).then(|| Found { name: name.to_vec(), path: entry.path(), descriptor })
     });
     ours.collect()
 }
 
-/// A memfd that a new binary will inherit. Not one of the first three descriptors: `ngx_daemon` redirects these.
+/// Whether another process of the same user may look into this one.
+fn is_dumpable() -> bool {
+    // SAFETY: only reads an attribute of the process.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
+}
+
+/// A descriptor for as long as the master lives. Not one of the first three: `ngx_daemon` redirects these.
+pub fn keep(file: &File) -> io::Result<File> {
+    let command = if is_dumpable() { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    // SAFETY: duplicates an open descriptor.
+    let descriptor = unsafe { libc::fcntl(file.as_raw_fd(), command, 3) };
+    // SAFETY: checked to be a descriptor that is nobody else's.
+    (descriptor >= 0).then(|| unsafe { File::from_raw_fd(descriptor) }).ok_or_else(io::Error::last_os_error)
+}
+
 fn memfd(name: &CStr) -> io::Result<File> {
     let open = |flags| {
         // SAFETY: a string that ends with NUL; what is returned is a new descriptor, or -1.
@@ -137,11 +241,7 @@ fn memfd(name: &CStr) -> io::Result<File> {
     };
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // the flag is known since Linux 6.3, where an administrator can require it
-    let first = open(flags | libc::MFD_NOEXEC_SEAL).or_else(|_| open(flags))?;
-    // SAFETY: duplicates an open descriptor; the new one is open in what is executed.
-    let descriptor = unsafe { libc::fcntl(first.as_raw_fd(), libc::F_DUPFD, 3) };
-    // SAFETY: checked to be a descriptor that is nobody else's.
-    (descriptor >= 0).then(|| unsafe { File::from_raw_fd(descriptor) }).ok_or_else(io::Error::last_os_error)
+    keep(&open(flags | libc::MFD_NOEXEC_SEAL).or_else(|_| open(flags))?)
 }
 
 /// Nobody can change its size any more, which would end every process that uses it.

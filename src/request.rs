@@ -665,15 +665,15 @@ pub unsafe fn find_account(
     counts: bool,
     f: impl FnOnce(AccountId),
 ) -> bool {
+    let Some(zone) = used.zone() else { return false };
     // SAFETY: as the caller says; zones live as long as the configuration.
     unsafe {
-        let zone = &*used.zone;
         let lasting = matches!(zone.key, Key::ServerName(_));
         let key = key_of(r, zone);
         if key.is_empty() {
             return lasting;
         }
-        let found = with(|worker| worker.zones.find(used.index, key.as_bytes(), counts)).flatten();
+        let found = with(|worker| worker.zones.find(used.index(), key.as_bytes(), counts)).flatten();
         let Some(found) = found else { return lasting };
         f(found.id);
         if found.warn {

@@ -1,185 +1,204 @@
 //! Counters that outlive the memory they are in: `state=FILE` of `request_cpu_zone`.
 //!
-//! The master reads the file when it makes a zone's table, and writes it when it ends, after its workers. Meanwhile one of
-//! the workers writes it once a minute, so that a master that is killed, or a machine that fails, loses no more than that.
-//! Which one is decided by a compare-and-swap in the table (`Table::claim_save`), so there is no lock that a worker could
-//! take with it.
+//! The master reads the file when it makes a zone's table. It writes the file when it ends, after its workers, and when a reload
+//! takes the zone or the module away. Meanwhile one of the workers writes it once a minute, so that a master that is killed, or a
+//! machine that fails, loses no more than that. Which one is decided by a compare-and-swap in the table (`Table::claim_save`),
+//! so there is no lock that a worker could take with it.
 //!
 //! Writing takes place in a thread that lives just as long: it may have to wait for the disk, and the event loop may not. It
 //! touches the table, which is made to be shared, and nothing of NGINX.
+//!
+//! While a configuration is being tried, the file is read and locked, but not changed: the reload may still fail.
 
-use core::mem::MaybeUninit;
-use core::ptr::null_mut;
-use std::cell::Cell;
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::cell::{Cell, OnceCell};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use accounting::key;
-use accounting::state::{self, Refused, Saved};
+use accounting::state::Saved;
 use accounting::table::{NEVER, Table};
 use memmap2::MmapRaw;
 use nginx_sys::{
-    NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_exiting, ngx_log_t, ngx_test_config,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_exiting, ngx_log_t, ngx_test_config,
 };
 use ngx::ngx_log_error;
 
-use crate::conf::{MainConf, Zone, main_conf};
+use crate::conf::{MainConf, Zone};
 use crate::memory::Memory;
+use crate::nginx::thread::{PATIENCE, Progress, Work};
 use crate::timer::{Task, Timer};
-use crate::worker::{is_alive, now_ms};
+use crate::worker::now_ms;
 use crate::zones;
+
+mod file;
+mod lock;
+
+use file::Content;
+pub use file::resolve;
+use lock::{Lock, Refused};
 
 /// How often workers save, in milliseconds.
 const INTERVAL_MS: u64 = 60_000;
 /// How long until a worker looks again whether its thread is done.
 const POLL_MS: u64 = 500;
-/// How many files are set aside before somebody has to look.
-const MAX_SET_ASIDE: usize = 100;
+/// How long a worker that ends waits for what it has begun to write: its master writes the same after it.
+const WORKER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The file of a zone.
+pub struct StateFile {
+    /// no symbolic link
+    path: PathBuf,
+    /// held by the master
+    lock: Cell<Option<Lock>>,
+    /// why the file that is there is set aside once the configuration is in use
+    unusable: OnceCell<String>,
+    /// it is not written
+    given_up: Cell<bool>,
+}
+
+impl StateFile {
+    /// The file of this path, which [`resolve`] has returned.
+    pub fn new(path: PathBuf) -> StateFile {
+        StateFile { path, lock: Cell::new(None), unusable: OnceCell::new(), given_up: Cell::new(false) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This process is not the master.
+    pub fn close(&self) {
+        self.lock.take();
+    }
+}
 
 // ---- reading, in the master ----------------------------------------------------------------------------------------
 
+/// The zone is refused, and the reason has been logged.
+pub struct Failed;
+
 /// Brings the accounts of a zone's file into its new table.
-pub fn load(zone: &mut Zone, table: &Table, log: *mut ngx_log_t) {
-    let Some(path) = zone.state.clone() else { return };
-    let saved = examine(zone, &path, log);
-    if is_test() {
-        return;
-    }
-    remove_leftovers(&path);
-    if let Some(saved) = saved {
-        let restored = saved.restore(table);
-        zones::log_restored(zone, restored, &format!("\"{}\"", path.display()), log);
-    }
-}
-
-/// Looks whether the file of a zone whose accounts are known already can be overwritten.
-pub fn check(zone: &mut Zone, log: *mut ngx_log_t) {
-    if let Some(path) = zone.state.clone() {
-        examine(zone, &path, log);
-    }
-}
-
-/// Lets the workers save a zone from now on, unless they do already.
-pub fn begin(zone: &Zone) {
-    if let (Some(table), Some(_)) = (&zone.table, &zone.state)
-        && table.save_due_ms() == NEVER
+///
+/// # Errors
+/// If the file must be left alone.
+pub fn load(zone: &Zone, table: &Table, log: *mut ngx_log_t) -> Result<(), Failed> {
+    let saved = examine(zone, log)?;
+    if let (Some(saved), Some(state)) = (saved, &zone.state)
+        && !is_test()
     {
+        let restored = saved.restore(table);
+        zones::log_restored(zone, restored, &format!("\"{}\"", state.path.display()), log);
+    }
+    Ok(())
+}
+
+/// Looks whether the file of a zone whose accounts are known already can be written over.
+///
+/// # Errors
+/// If the file must be left alone.
+pub fn check(zone: &Zone, before: Option<&Zone>, log: *mut ngx_log_t) -> Result<(), Failed> {
+    let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path.clone());
+    if before.is_some_and(|before| path(before) == path(zone)) {
+        // it was looked at, and written since
+        return lock(zone, log);
+    }
+    examine(zone, log).map(drop)
+}
+
+/// What the file holds, and what is to become of it.
+fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
+    let Some(state) = &zone.state else { return Ok(None) };
+    lock(zone, log)?;
+    let (name, file) = (zone.name, state.path.display());
+    match file::read(&state.path, zone.key_text.as_bytes()) {
+        Ok(Content::Nothing) => Ok(None),
+        Ok(Content::Saved(saved)) => Ok(Some(saved)),
+        Ok(Content::Unusable(reason)) => {
+            if is_test() {
+                ngx_log_error!(
+                    NGX_LOG_WARN,
+                    log,
+                    "\"{file}\" cannot be used in request_cpu_zone \"{name}\": {reason}; NGINX would set it aside"
+                );
+            }
+            let _ = state.unusable.set(reason);
+            Ok(None)
+        }
+        Err(reason) => {
+            ngx_log_error!(
+                NGX_LOG_EMERG,
+                log,
+                "invalid state file \"{file}\" in request_cpu_zone \"{name}\": {reason}"
+            );
+            Err(Failed)
+        }
+    }
+}
+
+/// Makes sure that no other server has the file. A configuration test does not: the server that is tested may have it.
+fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
+    let Some(state) = zone.state.as_ref().filter(|_| !is_test()) else { return Ok(()) };
+    let (name, file) = (zone.name, state.path.display());
+    match Lock::take(&state.path) {
+        Ok(lock) => state.lock.set(Some(lock)),
+        Err(Refused::Busy) => {
+            ngx_log_error!(
+                NGX_LOG_EMERG,
+                log,
+                "state file \"{file}\" in request_cpu_zone \"{name}\" is in use by another server"
+            );
+            return Err(Failed);
+        }
+        Err(Refused::Error(error)) => {
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "state file \"{file}\" in request_cpu_zone \"{name}\" cannot be locked: {error}; \
+                 another server that uses it would not be noticed"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The configuration is in use now: files that cannot be used are set aside, and workers save from now on. If a file cannot be set
+/// aside, the zone goes on without one, so that it stays as it is.
+pub fn commit(zone: &Zone, log: *mut ngx_log_t) {
+    let Some(state) = zone.state.as_ref().filter(|_| !is_test()) else { return };
+    file::remove_leftovers(&state.path);
+    if let Some(reason) = state.unusable.get() {
+        let (name, file) = (zone.name, state.path.display());
+        match file::set_aside(&state.path) {
+            Ok(aside) => {
+                let aside = aside.display();
+                ngx_log_error!(
+                    NGX_LOG_WARN,
+                    log,
+                    "\"{file}\" is not used in request_cpu_zone \"{name}\": {reason}; it is \"{aside}\" now"
+                );
+            }
+            Err(error) => {
+                ngx_log_error!(
+                    NGX_LOG_WARN,
+                    log,
+                    "\"{file}\" is not used in request_cpu_zone \"{name}\": {reason}; since it cannot be set aside, \
+                     the counters are not saved: {error}"
+                );
+                state.given_up.set(true);
+            }
+        }
+    }
+    if let Some(table) = zone.table().filter(|table| table.save_due_ms() == NEVER && !state.given_up.get()) {
         table.set_save_due(now_ms() + INTERVAL_MS);
     }
 }
 
-/// What the file holds. One that cannot be used is set aside; if even that is not possible, the zone goes on without a
-/// file, so that it stays as it is.
-fn examine(zone: &mut Zone, path: &Path, log: *mut ngx_log_t) -> Option<Saved> {
-    let (name, file) = (zone.name, path.display());
-    let reason = match read(path, zone.key_text.as_bytes()) {
-        Ok(saved) => return saved,
-        Err(reason) => reason,
-    };
-    if is_test() {
-        ngx_log_error!(
-            NGX_LOG_WARN,
-            log,
-            "\"{file}\" cannot be used in request_cpu_zone \"{name}\": {reason}; NGINX would set it aside"
-        );
-        return None;
-    }
-    match set_aside(path) {
-        Ok(aside) => {
-            let aside = aside.display();
-            ngx_log_error!(
-                NGX_LOG_WARN,
-                log,
-                "\"{file}\" is not used in request_cpu_zone \"{name}\": {reason}; it is \"{aside}\" now"
-            );
-        }
-        Err(error) => {
-            ngx_log_error!(
-                NGX_LOG_WARN,
-                log,
-                "\"{file}\" is not used in request_cpu_zone \"{name}\": {reason}; since it cannot be set aside, \
-                 the counters are not saved: {error}"
-            );
-            zone.state = None;
-        }
-    }
-    None
-}
-
-/// Nothing if there is no file.
-fn read(path: &Path, key_text: &[u8]) -> Result<Option<Saved>, String> {
-    let bytes = match read_bytes(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    state::read(&bytes, key_text).map(Some).map_err(|refused: Refused| refused.to_string())
-}
-
-/// The file, or as much of it as tells that it is not one of ours.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    // opening a FIFO would wait
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let mut bytes = Vec::new();
-    if file.metadata()?.is_file() {
-        file.by_ref().take(state::START.len() as u64).read_to_end(&mut bytes)?;
-        if bytes == state::START {
-            file.read_to_end(&mut bytes)?;
-        }
-    }
-    Ok(bytes)
-}
-
 /// Whether this is `nginx -t`, which must change nothing.
-fn is_test() -> bool {
+pub fn is_test() -> bool {
     // SAFETY: set when NGINX starts.
     unsafe { ngx_test_config != 0 }
-}
-
-/// Gives the file a name that no other one has.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let names = (0..MAX_SET_ASIDE).map(|n| match n {
-        0 => with_suffix(path, ".bad"),
-        n => with_suffix(path, &format!(".bad-{n}")),
-    });
-    for aside in names {
-        match fs::symlink_metadata(&aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::rename(path, &aside)?;
-                return Ok(aside);
-            }
-            _ => {}
-        }
-    }
-    Err(io::Error::other("there are too many of its kind"))
-}
-
-/// Removes what a process that was killed while it wrote has left behind.
-fn remove_leftovers(path: &Path) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let Ok(entries) = fs::read_dir(folder).map(|entries| entries.flatten()) else { return };
-    for entry in entries {
-        let found = entry.file_name();
-        let pid = found.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
-        let pid: Option<u32> = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
-        if pid.is_some_and(|pid| !is_alive(pid)) {
-            // it is in nobody's way
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
 }
 
 // ---- writing -------------------------------------------------------------------------------------------------------
@@ -190,109 +209,141 @@ struct Job {
     key_text: Vec<u8>,
     path: PathBuf,
     table: Table,
+    progress: Progress,
     /// keeps the table's memory
     _mapping: Option<Arc<MmapRaw>>,
 }
 
-fn jobs(main: &MainConf) -> Vec<Arc<Job>> {
-    // SAFETY: zones live in the configuration's pool.
-    let zones = main.zones().iter().map(|&zone| unsafe { &*zone });
-    let jobs = zones.filter_map(|zone| {
+impl Job {
+    fn of(zone: &Zone, progress: &Progress) -> Option<Arc<Job>> {
+        let state = zone.state.as_ref().filter(|state| !state.given_up.get())?;
         Some(Arc::new(Job {
             zone: key::display(zone.name.as_bytes()).into_owned(),
             key_text: zone.key_text.as_bytes().to_vec(),
-            path: zone.state.clone()?,
-            table: zone.table?,
-            _mapping: zone.memory.as_ref().map(Memory::mapping),
+            path: state.path.clone(),
+            table: zone.table()?,
+            progress: progress.clone(),
+            _mapping: zone.memory.get().map(Memory::mapping),
         }))
-    });
-    jobs.collect()
+    }
+
+    fn save(&self) -> io::Result<()> {
+        file::replace(&self.path, &self.progress, |out| {
+            accounting::state::write(&self.table, &self.key_text, out)
+        })
+    }
+
+    /// In a worker. If no configuration has the zone any more, nobody holds the lock, and workers that end take turns.
+    fn save_in_worker(&self) -> io::Result<()> {
+        if !self.table.is_orphaned() {
+            return self.save();
+        }
+        match Lock::take_within(&self.path, PATIENCE / 2) {
+            Ok(_lock) => self.save(),
+            Err(Refused::Busy) => Err(io::Error::other("another configuration uses the file")),
+            Err(Refused::Error(error)) => Err(error),
+        }
+    }
+
+    fn log(&self, error: &io::Error, log: *mut ngx_log_t) {
+        let (zone, file) = (&self.zone, self.path.display());
+        if self.table.is_orphaned() {
+            ngx_log_error!(
+                NGX_LOG_NOTICE,
+                log,
+                "request_cpu_zone \"{zone}\" was removed: what its last requests used is not in \"{file}\": {error}"
+            );
+        } else {
+            ngx_log_error!(
+                NGX_LOG_ERR,
+                log,
+                "the counters of request_cpu_zone \"{zone}\" cannot be saved in \"{file}\": {error}"
+            );
+        }
+    }
 }
 
 type Results = Vec<(Arc<Job>, io::Result<()>)>;
 
-fn save_all(jobs: Vec<Arc<Job>>) -> Results {
+fn save_all(jobs: Vec<Arc<Job>>, save: impl Fn(&Job) -> io::Result<()>) -> Results {
     let save = |job: Arc<Job>| {
-        let result = job.save();
+        let result = save(&job);
         (job, result)
     };
     jobs.into_iter().map(save).collect()
 }
 
-impl Job {
-    /// Replaces the file as a whole.
-    fn save(&self) -> io::Result<()> {
-        let folder = File::open(self.path.parent().ok_or(io::ErrorKind::NotFound)?)?;
-        // two masters can be at it, so each writes a file of its own
-        let temporary = with_suffix(&self.path, &format!(".tmp-{}", process::id()));
-        let written = self.write(&temporary).and_then(|()| fs::rename(&temporary, &self.path));
-        if written.is_err() {
-            // the reason is the error above
-            let _ = fs::remove_file(&temporary);
-        }
-        written?;
-        folder.sync_all()
-    }
-
-    fn write(&self, temporary: &Path) -> io::Result<()> {
-        let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary);
-        let file = create().or_else(|error| match error.kind() {
-            // of a process that had our number, and was killed
-            io::ErrorKind::AlreadyExists => fs::remove_file(temporary).and_then(|()| create()),
-            _ => Err(error),
-        })?;
-        let mut out = BufWriter::with_capacity(64 * 1024, file);
-        state::write(&self.table, &self.key_text, &mut out)?;
-        out.get_ref().sync_all()
-    }
-
-    fn log(&self, error: &io::Error, log: *mut ngx_log_t) {
-        let (zone, file) = (&self.zone, self.path.display());
-        ngx_log_error!(
-            NGX_LOG_ERR,
-            log,
-            "the counters of request_cpu_zone \"{zone}\" cannot be saved in \"{file}\": {error}"
-        );
-    }
+/// Files that are being written.
+pub struct Saving {
+    work: Option<Work<Results>>,
+    files: String,
+    log: *mut ngx_log_t,
 }
 
-/// Runs `f` in a thread that gets no signals, as `ngx_thread_pool_cycle` does: NGINX's handlers must interrupt the event
-/// loop, and `SIGXFSZ` becomes an error of `write`.
-pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
-    let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: `sigfillset` initialises the set; a thread starts with the mask of the one that makes it.
-    unsafe {
-        libc::sigfillset(blocked.as_mut_ptr());
-        for signal in [libc::SIGILL, libc::SIGFPE, libc::SIGSEGV, libc::SIGBUS] {
-            libc::sigdelset(blocked.as_mut_ptr(), signal);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, blocked.as_ptr(), before.as_mut_ptr());
+impl Saving {
+    /// Begins to write the files of some zones.
+    pub fn start<'a>(zones: impl Iterator<Item = &'a Zone>, log: *mut ngx_log_t) -> Saving {
+        let progress = Progress::new();
+        let jobs: Vec<Arc<Job>> = zones.filter_map(|zone| Job::of(zone, &progress)).collect();
+        Saving::of(jobs, &progress, log, Job::save)
     }
-    let handle = thread::Builder::new().name("request_cpu".into()).stack_size(256 * 1024).spawn(f);
-    // SAFETY: the call above has filled the set.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
-    handle
-}
 
-/// Called by `ngx_master_process_exit`, when all workers are gone.
-pub fn exit_master(cycle: *mut ngx_cycle_t) {
-    let Some(main) = main_conf(cycle) else { return };
-    let jobs = jobs(main);
-    if jobs.is_empty() {
-        return;
-    }
-    // SAFETY: the cycle's log is there until its pool is destroyed.
-    let log = unsafe { (*cycle).log };
-    match spawn(move || save_all(jobs)) {
-        Ok(thread) => thread.join().into_iter().flatten().for_each(|(job, result)| {
-            if let Err(error) = result {
-                job.log(&error, log);
+    fn of(
+        jobs: Vec<Arc<Job>>,
+        progress: &Progress,
+        log: *mut ngx_log_t,
+        save: impl Fn(&Job) -> io::Result<()> + Send + 'static,
+    ) -> Saving {
+        let files =
+            jobs.iter().map(|job| format!("\"{}\"", job.path.display())).collect::<Vec<_>>().join(", ");
+        if jobs.is_empty() {
+            return Saving { work: None, files, log };
+        }
+        let work = match Work::start(progress, move || save_all(jobs, save)) {
+            Ok(work) => Some(work),
+            Err(error) => {
+                ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
+                None
             }
-        }),
-        Err(error) => {
-            ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
+        };
+        Saving { work, files, log }
+    }
+
+    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for.
+    pub fn finish(self) {
+        let Saving { work: Some(work), files, log } = self else { return };
+        match work.wait(PATIENCE) {
+            Some(results) => {
+                for (job, error) in results.into_iter().filter_map(|(job, result)| Some((job, result.err()?)))
+                {
+                    job.log(&error, log);
+                }
+            }
+            None => log_hang(&files, log),
         }
     }
+}
+
+fn log_hang(files: &str, log: *mut ngx_log_t) {
+    ngx_log_error!(
+        NGX_LOG_ERR,
+        log,
+        "request_cpu: saving counters in {files} takes too long, NGINX does not wait any longer"
+    );
+}
+
+/// The master ends: nobody else may have its files.
+pub fn remove_locks(main: &MainConf) {
+    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::remove);
+}
+
+/// Whether another copy of this module, in the same process, has a zone's file now.
+pub fn is_taken_over(zone: &Zone) -> bool {
+    let Some(state) = &zone.state else { return false };
+    let lock = state.lock.take();
+    let taken_over = lock.as_ref().is_some_and(Lock::is_taken_over);
+    state.lock.set(lock);
+    taken_over
 }
 
 // ---- once a minute, in a worker ------------------------------------------------------------------------------------
@@ -301,7 +352,8 @@ pub fn exit_master(cycle: *mut ngx_cycle_t) {
 struct Saver {
     log: *mut ngx_log_t,
     jobs: Vec<Arc<Job>>,
-    running: Option<JoinHandle<Results>>,
+    progress: Progress,
+    running: Option<Work<Results>>,
 }
 
 thread_local! {
@@ -311,11 +363,12 @@ thread_local! {
 
 /// A worker begins.
 pub fn start(main: &MainConf, log: *mut ngx_log_t) {
-    let jobs = jobs(main);
+    let progress = Progress::new();
+    let jobs: Vec<Arc<Job>> = main.zones().filter_map(|zone| Job::of(zone, &progress)).collect();
     if jobs.is_empty() {
         return;
     }
-    let saver = Saver { log, jobs, running: None };
+    let saver = Saver { log, jobs, progress, running: None };
     let wait_ms = saver.wait_ms();
     let timer = Timer::new(saver, log);
     if let Some(wait_ms) = wait_ms {
@@ -324,19 +377,22 @@ pub fn start(main: &MainConf, log: *mut ngx_log_t) {
     SAVER.set(Some(timer));
 }
 
-/// A worker ends: what it has begun to write gets done.
+/// A worker ends: what it has begun to write gets done. What nobody else will write is written.
 pub fn stop() {
-    if let Some(timer) = SAVER.take() {
-        // SAFETY: there is no other copy.
-        unsafe { timer.stop() }.finish();
-    }
+    let Some(timer) = SAVER.take() else { return };
+    // SAFETY: there is no other copy.
+    let mut saver = unsafe { timer.stop() };
+    saver.finish(WORKER_PATIENCE);
+    let orphans: Vec<_> = saver.jobs.iter().filter(|job| job.table.is_orphaned()).cloned().collect();
+    // so that the last second is in it
+    orphans.iter().for_each(|job| job.table.conclude());
+    Saving::of(orphans, &saver.progress, saver.log, Job::save_in_worker).finish();
 }
 
 impl Task for Saver {
     fn run(&mut self) -> Option<u64> {
-        // SAFETY: set by `ngx_worker_process_cycle` when the worker is told to finish. It may have an old table then, of another
-        // size than that of its successors.
-        if unsafe { ngx_exiting } != 0 {
+        // A worker that was told to finish may have an old table, of another size than that of its successors.
+        if is_finishing() && !self.jobs.iter().any(|job| job.table.is_orphaned()) {
             return None;
         }
         self.save_what_is_due();
@@ -346,25 +402,23 @@ impl Task for Saver {
 
 impl Saver {
     fn save_what_is_due(&mut self) {
-        if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.finish();
+        if self.running.as_ref().is_some_and(Work::is_finished) {
+            self.finish(WORKER_PATIENCE);
         }
         if self.running.is_some() {
             return;
         }
         let now_ms = now_ms();
-        let is_ours = |job: &&Arc<Job>| job.table.claim_save(now_ms, now_ms + INTERVAL_MS);
+        let is_ours = |job: &&Arc<Job>| {
+            (!is_finishing() || job.table.is_orphaned()) && job.table.claim_save(now_ms, now_ms + INTERVAL_MS)
+        };
         let due: Vec<Arc<Job>> = self.jobs.iter().filter(is_ours).cloned().collect();
         if due.is_empty() {
             return;
         }
         let log = self.log;
-        match spawn(move || {
-            // SAFETY: sets how this thread is scheduled: the event loop may want the same processor.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-            save_all(due)
-        }) {
-            Ok(thread) => self.running = Some(thread),
+        match Work::start_nice(&self.progress, move || save_all(due, Job::save_in_worker)) {
+            Ok(work) => self.running = Some(work),
             Err(error) => {
                 ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
             }
@@ -372,12 +426,17 @@ impl Saver {
     }
 
     /// Waits for the thread, and says what went wrong.
-    fn finish(&mut self) {
-        let results = self.running.take().map(JoinHandle::join);
-        for (job, result) in results.into_iter().flatten().flatten() {
+    fn finish(&mut self, patience: Duration) {
+        let Some(work) = self.running.take() else { return };
+        let Some(results) = work.wait(patience) else {
+            let files = self.jobs.iter().map(|job| format!("\"{}\"", job.path.display()));
+            log_hang(&files.collect::<Vec<_>>().join(", "), self.log);
+            return;
+        };
+        for (job, result) in results {
             match result {
                 Ok(()) => {}
-                Err(error) if is_not_allowed(&error) => {
+                Err(error) if is_not_allowed(&error) && !job.table.is_orphaned() => {
                     // all workers are the same user; the next configuration tries again
                     job.table.set_save_due(NEVER);
                     let (zone, file) = (&job.zone, job.path.display());
@@ -402,6 +461,12 @@ impl Saver {
             None => waits.min().map(|due_ms| due_ms.saturating_sub(now_ms).clamp(1, INTERVAL_MS)),
         }
     }
+}
+
+/// Whether this worker was told to finish.
+fn is_finishing() -> bool {
+    // SAFETY: set by `ngx_worker_process_cycle`.
+    unsafe { ngx_exiting != 0 }
 }
 
 fn is_not_allowed(error: &io::Error) -> bool {

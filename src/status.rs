@@ -31,7 +31,7 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::clock::shared_ms;
-use crate::conf::{self, loc_conf, main_conf};
+use crate::conf::{self, MainConf, loc_conf};
 use crate::worker::{Worker, with};
 use crate::zones;
 
@@ -130,10 +130,9 @@ fn answered(r: &mut ngx_http_request_t, content: Content) -> Result<Answered, Re
     let Content::Status(format) = content else { return Ok(Answered::Page) };
     with(Worker::show_now);
     let zones = select(r, format)?;
-    // SAFETY: NGINX's current cycle.
-    let main = main_conf(unsafe { nginx_sys::ngx_cycle.cast() });
-    let clock = main.as_ref().map_or(Mode::default(), |main| main.clock);
-    let shared = main.and_then(|main| zones::workers(main));
+    let (clock, shared) = conf::with_running(|main| {
+        (main.map_or(Mode::default(), |main| main.clock), main.and_then(zones::workers))
+    });
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         nginx_version: nginx_version(),
@@ -151,27 +150,25 @@ fn answered(r: &mut ngx_http_request_t, content: Content) -> Result<Answered, Re
 /// The zones and accounts that the arguments `zone` and `key` leave.
 fn select(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone>, Refused> {
     let (wanted_zone, wanted_key) = (argument(r, "zone"), argument(r, "key"));
-    // SAFETY: NGINX's current cycle; zones live as long as its configuration.
-    let configured: &[*mut conf::Zone] =
-        main_conf(unsafe { nginx_sys::ngx_cycle.cast() }).map_or(&[], |main| main.zones());
     let mut zones = Vec::new();
     let (mut zone_known, mut key_known) = (false, false);
-    for &zone in configured {
-        // SAFETY: as above.
-        let zone = unsafe { &*zone };
-        let Some(table) = zone.table else { continue };
-        if wanted_zone.as_ref().is_some_and(|name| name != zone.name.as_bytes()) {
-            continue;
+    conf::with_running(|main| {
+        for zone in main.into_iter().flat_map(MainConf::zones) {
+            let Some(table) = zone.table() else { continue };
+            if wanted_zone.as_ref().is_some_and(|name| name != zone.name.as_bytes()) {
+                continue;
+            }
+            zone_known = true;
+            let only =
+                wanted_key.as_ref().and_then(|key| table.find(key)).filter(|&slot| is_shown(&table, slot));
+            if wanted_key.is_some() && only.is_none() {
+                continue;
+            }
+            key_known = true;
+            let name = key::display(zone.name.as_bytes()).into_owned();
+            zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, only });
         }
-        zone_known = true;
-        let only = wanted_key.as_ref().and_then(|key| table.find(key)).filter(|&slot| is_shown(&table, slot));
-        if wanted_key.is_some() && only.is_none() {
-            continue;
-        }
-        key_known = true;
-        let name = key::display(zone.name.as_bytes()).into_owned();
-        zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, only });
-    }
+    });
     match (wanted_zone, wanted_key) {
         (Some(zone), _) if !zone_known => Err(refuse(format, NGX_HTTP_NOT_FOUND, "unknown zone", &zone)),
         (_, Some(key)) if !key_known => Err(refuse(format, NGX_HTTP_NOT_FOUND, "unknown key", &key)),

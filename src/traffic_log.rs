@@ -14,17 +14,19 @@
 //! When NGINX ends, its master writes what is left, after its workers; so it does when a reload removes a log. A worker that was
 //! told to finish leaves writing to its successors; unless they have other accounts, since then nobody else would do it.
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell};
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::ptr::null;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use accounting::key;
@@ -32,17 +34,19 @@ use accounting::table::Table;
 use accounting::traffic::{self, About, Append, BATCH_BYTES, Instant, Ledger, Part};
 use memmap2::MmapRaw;
 use nginx_sys::{
-    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_conf_t, ngx_cycle,
-    ngx_cycle_t, ngx_exiting, ngx_gmtime, ngx_int_t, ngx_log_t, ngx_open_file_t, ngx_pagesize, ngx_process,
+    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_OK, NGX_PROCESS_WORKER, ngx_conf_t,
+    ngx_exiting, ngx_gmtime, ngx_int_t, ngx_log_t, ngx_open_file_t, ngx_pagesize, ngx_process,
     ngx_shared_memory_add, ngx_shm_zone_t, ngx_str_t, ngx_tm_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
 use crate::clock::shared_ms;
-use crate::conf::{MainConf, Zone, main_conf};
+use crate::conf::{self, MainConf, Zone};
 use crate::memory::Memory;
+use crate::nginx::cycle::Cycle;
+use crate::nginx::thread::{PATIENCE, Progress, Work};
 use crate::timer::{Task, Timer};
-use crate::{module, state, zones};
+use crate::{module, zones};
 
 /// How long until somebody else tries what one was told to do.
 const CLAIM_MS: u64 = 1000;
@@ -52,12 +56,10 @@ const RETRY_MS: u64 = 10_000;
 const POLL_MS: u64 = 200;
 /// How long a worker sleeps at most: the clock of the wall may be set.
 const SLEEP_MS: u64 = 60_000;
-/// How long a process that ends waits for a writer that does not get on.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A log of the configuration. In the configuration's pool.
 pub struct Log {
-    pub main: *mut MainConf,
+    main: *const MainConf,
     pub file: *mut ngx_open_file_t,
     /// full name of the file
     pub path: ngx_str_t,
@@ -66,58 +68,73 @@ pub struct Log {
     /// where it is in the configuration
     pub place: (ngx_str_t, ngx_uint_t),
     /// null until the whole configuration has been read
-    pub zone: *mut Zone,
+    pub zone: Cell<*const Zone>,
     /// set when the shared memory is there
-    ledger: Option<Ledger>,
-    table: Option<Table>,
+    ledger: OnceCell<Ledger>,
+    table: OnceCell<Table>,
     /// none if it is in NGINX's zone
-    memory: Option<Memory>,
+    pub memory: OnceCell<Memory>,
+    /// its ledger continues no other one's
+    is_new: Cell<bool>,
 }
 
 impl Log {
     pub fn new(
-        main: *mut MainConf,
+        main: *const MainConf,
         file: *mut ngx_open_file_t,
         path: ngx_str_t,
         zone_name: ngx_str_t,
         interval_ms: u64,
         place: (ngx_str_t, ngx_uint_t),
     ) -> Log {
-        let (zone, ledger, table, memory) = (null_mut(), None, None, None);
-        Log { main, file, path, zone_name, interval_ms, place, zone, ledger, table, memory }
+        let (zone, ledger) = (Cell::new(null()), OnceCell::new());
+        let (table, memory, is_new) = (OnceCell::new(), OnceCell::new(), Cell::new(false));
+        Log { main, file, path, zone_name, interval_ms, place, zone, ledger, table, memory, is_new }
     }
 
     /// What it is known by in all processes.
     fn name(&self) -> u64 {
         traffic::name_of(self.zone_name.as_bytes(), self.path.as_bytes())
     }
-}
 
-fn logs(main: &MainConf) -> impl Iterator<Item = &Log> {
-    // SAFETY: logs live in the configuration's pool.
-    main.logs().iter().map(|&log| unsafe { &*log })
+    fn ledger(&self) -> Option<Ledger> {
+        self.ledger.get().copied()
+    }
+
+    fn zone(&self) -> Option<&Zone> {
+        // SAFETY: null, or a zone of the same configuration, in the same pool.
+        unsafe { self.zone.get().as_ref() }
+    }
+
+    /// The configuration that it is part of.
+    fn main(&self) -> Option<&MainConf> {
+        // SAFETY: it is in the same pool, and its directives have been read.
+        unsafe { self.main.as_ref() }
+    }
+
+    fn has_table(&self, table: &Table) -> bool {
+        self.table.get().is_some_and(|its| its.id() == table.id())
+    }
 }
 
 // ---- shared memory, in the master ------------------------------------------------------------------------------------
 
-/// Asks NGINX for the memory of a log. Called when all zones are known, so it comes after theirs.
-pub fn add_memory(cf: &mut ngx_conf_t, log: *mut Log) -> Result<(), ()> {
-    // SAFETY: the log and its zone live in the configuration's pool.
-    let (name, zone_bytes) = unsafe { (memory_name(&*log), (*(*log).zone).size_bytes) };
-    let name = [b"request_cpu", &name[..]].concat();
+/// Asks NGINX for the memory of a log. Called when all zones are known, so it comes after theirs. `None` if there is no memory.
+pub fn add_memory(cf: &mut ngx_conf_t, log: &Log, zone: &Zone) -> Option<()> {
+    let name = [b"request_cpu", &memory_name(log)[..]].concat();
     // SAFETY: set when NGINX starts.
     let page = unsafe { ngx_pagesize };
-    let bytes = traffic::region_bytes(zone_bytes);
+    let bytes = traffic::region_bytes(zone.size_bytes);
     // what the slab pool takes for itself: its head, and a descriptor of 24 bytes per page
     let bytes = (bytes + bytes / 64).next_multiple_of(page) + 4 * page;
     // SAFETY: `cf` is valid, and its cycle lives as long as the configuration; the name is copied into its pool.
     unsafe {
-        let mut name = ngx_str_t::from_bytes(cf.pool, &name).ok_or(())?;
-        let shm = ngx_shared_memory_add(cf, &mut name, bytes, module().cast()).as_mut().ok_or(())?;
+        let mut name = ngx_str_t::from_bytes(cf.pool, &name)?;
+        let shm = ngx_shared_memory_add(cf, &mut name, bytes, module().cast()).as_mut()?;
         shm.init = Some(init_log);
-        shm.data = log.cast();
+        shm.data = (&raw const *log).cast_mut().cast();
     }
-    Ok(())
+    Some(())
 }
 
 /// What the names of all logs' memory begin with.
@@ -129,115 +146,103 @@ fn memory_name(log: &Log) -> Vec<u8> {
 
 /// Called by `ngx_init_cycle` when the log's memory is there, and its zone's table.
 extern "C" fn init_log(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add_memory` has put a `Log` there, in this cycle and in the one before; its zone is one of this configuration.
-    let (shm, log, before) = unsafe { (&*shm, &mut *(*shm).data.cast::<Log>(), data.cast::<Log>().as_ref()) };
-    // SAFETY: as above.
-    let Some(table) = (unsafe { (*log.zone).table }) else { return NGX_ERROR as ngx_int_t };
-    log.table = Some(table);
-    if let Some(before) =
-        before.filter(|before| has_table(before, &table)).or_else(|| predecessor(log, &table))
-    {
-        log.ledger = before.ledger;
-        log.memory = before.memory.clone();
-        return NGX_OK as ngx_int_t;
-    }
-    match make_ledger(shm, log, &table) {
-        Ok(()) => NGX_OK as ngx_int_t,
+    // SAFETY: `add_memory` has put a `Log` there, in this cycle and in the one before; both change through cells.
+    let (shm, log, before) = unsafe { (&*shm, &*(*shm).data.cast::<Log>(), data.cast::<Log>().as_ref()) };
+    let Some(table) = log.zone().and_then(Zone::table) else { return NGX_ERROR as ngx_int_t };
+    let kept = before
+        .filter(|before| before.has_table(&table))
+        .and_then(|before| Some((before.ledger()?, before.memory.get().cloned())))
+        .or_else(|| continued_here(log, &table))
+        .or_else(|| left(log, &table));
+    log.is_new.set(kept.is_none());
+    let (ledger, memory) = match kept.map_or_else(|| make_ledger(shm, log, &table), Ok) {
+        Ok(made) => made,
         Err(reason) => {
             ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "{reason} in request_cpu_log \"{}\"", log.path);
-            NGX_ERROR as ngx_int_t
+            return NGX_ERROR as ngx_int_t;
         }
+    };
+    // `ngx_init_cycle` calls once for each log
+    let _ = log.table.set(table);
+    let _ = log.ledger.set(ledger);
+    if let Some(memory) = memory {
+        let _ = log.memory.set(memory);
     }
+    NGX_OK as ngx_int_t
 }
 
-fn has_table(log: &Log, table: &Table) -> bool {
-    log.table.is_some_and(|its| its.id() == table.id())
-}
-
-/// The log of the configuration that is running whose lines this one continues.
-fn predecessor(log: &Log, table: &Table) -> Option<&'static Log> {
-    // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
-    let cycle = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null())?;
-    // SAFETY: its configuration lives until this one is in use.
-    let old = main_conf(cycle)?.logs().iter().map(|&log| unsafe { &*log });
-    let old: Vec<&'static Log> = old.filter(|old| has_table(old, table)).collect();
-    let ledgers: Vec<Ledger> = old.iter().filter_map(|old| old.ledger).collect();
-    let ledger = continued(log, &ledgers)?;
-    old.into_iter().find(|old| old.ledger.is_some_and(|its| its.is(&ledger)))
+/// The ledger of the log in the configuration that is running whose lines this one continues.
+fn continued_here(log: &Log, table: &Table) -> Option<(Ledger, Option<Memory>)> {
+    conf::with_running(|main| {
+        let old = main?.logs().filter(|old| old.has_table(table));
+        let ledgers: Vec<Ledger> = old.clone().filter_map(Log::ledger).collect();
+        let ledger = continued(log, &ledgers)?;
+        let old = { old }.find(|old| old.ledger().is_some_and(|its| its.is(&ledger)))?;
+        Some((ledger, old.memory.get().cloned()))
+    })
 }
 
 /// Of ledgers of the same accounts, the one of this log; or one whose log is not there any more, since its file has got another
 /// name.
 fn continued(log: &Log, ledgers: &[Ledger]) -> Option<Ledger> {
-    // SAFETY: the configuration that this log is part of.
-    let main = unsafe { log.main.as_ref() }?;
     let is_taken = |ledger: &Ledger| {
-        logs(main).any(|log| log.name() == ledger.name() || log.ledger.is_some_and(|its| its.is(ledger)))
+        let is = |log: &Log| log.name() == ledger.name() || log.ledger().is_some_and(|its| its.is(ledger));
+        log.main().is_some_and(|main| main.logs().any(is))
     };
     let same = ledgers.iter().find(|ledger| ledger.name() == log.name());
     same.or_else(|| ledgers.iter().find(|ledger| !is_taken(ledger))).copied()
 }
 
-thread_local! {
-    /// What the binary before has left us, until our first configuration is complete.
-    static INHERITED: RefCell<Option<Vec<Memory>>> = const { RefCell::new(None) };
+/// What the binary before, or another copy of this module, has left us of logs of this table.
+fn all_left(table: &Table) -> Vec<(Ledger, Memory)> {
+    let left = zones::source().map(|source| Memory::left(MEMORY, source)).unwrap_or_default();
+    let open = |memory: Memory| {
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+        let ledger = unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok()?;
+        Some((ledger, memory))
+    };
+    left.into_iter().filter_map(open).collect()
 }
 
-/// A log whose lines this one continues, of the binary before.
-fn inherited(log: &Log, table: &Table) -> Option<(Ledger, Memory)> {
-    if !zones::is_new_binary() {
-        return None;
-    }
-    INHERITED.with_borrow_mut(|inherited| {
-        let memories = inherited.get_or_insert_with(|| Memory::all_inherited(MEMORY));
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-        let open = |memory: &Memory| unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok();
-        let ledgers: Vec<Ledger> = memories.iter().filter_map(open).collect();
-        let ledger = continued(log, &ledgers)?;
-        let at = memories.iter().position(|memory| open(memory).is_some_and(|its| its.is(&ledger)))?;
-        Some((ledger, memories.swap_remove(at)))
-    })
+/// The ledger of a log whose lines this one continues, of the binary before or of another copy of this module.
+fn left(log: &Log, table: &Table) -> Option<(Ledger, Option<Memory>)> {
+    let left = all_left(table);
+    let taken: Vec<u64> = log.main()?.logs().filter_map(|log| Some(log.ledger()?.name())).collect();
+    // by its name, since the same memory can be mapped twice
+    let ledgers: Vec<Ledger> =
+        left.iter().map(|(ledger, _)| *ledger).filter(|ledger| !taken.contains(&ledger.name())).collect();
+    let ledger = continued(log, &ledgers)?;
+    let (ledger, memory) = left.into_iter().find(|(its, _)| its.is(&ledger))?;
+    Some((ledger, Some(memory)))
 }
 
 /// A number that no log of these accounts has, in this configuration or in the one that is running: the accounts keep the peaks of
 /// each log by it. What this one does not continue goes on in another log of this configuration, which may not have its ledger yet.
 fn free_number(log: &Log, table: &Table) -> usize {
-    // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
-    let running = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null());
-    let running = running.and_then(|cycle| main_conf(cycle));
-    // SAFETY: the configuration that this log is part of.
-    let this = unsafe { log.main.as_ref() };
-    let all = this.into_iter().chain(running.as_deref()).flat_map(logs);
-    let mut taken: Vec<usize> =
-        all.filter(|log| has_table(log, table)).filter_map(|log| log.ledger).map(|its| its.log()).collect();
-    INHERITED.with_borrow(|inherited| {
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as the memory is there.
-        let open = |memory: &Memory| unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok();
-        taken.extend(inherited.iter().flatten().filter_map(open).map(|its| its.log()));
-    });
+    let numbers = |main: &MainConf| -> Vec<usize> {
+        let logs = main.logs().filter(|log| log.has_table(table));
+        logs.filter_map(Log::ledger).map(|its| its.log()).collect()
+    };
+    let mut taken = log.main().map(numbers).unwrap_or_default();
+    taken.extend(conf::with_running(|main| main.map(numbers)).unwrap_or_default());
+    taken.extend(all_left(table).iter().map(|(its, _)| its.log()));
     // a zone has no more logs than there are numbers
     (0..traffic::LOGS).find(|number| !taken.contains(number)).unwrap_or(0)
 }
 
-/// Gives up what has no use.
-pub fn close_inherited() {
-    INHERITED.take();
-}
-
-/// The ledger that the binary before has left us, or a new one.
-fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(), accounting::table::Error> {
-    if let Some((ledger, memory)) = inherited(log, table) {
-        (log.ledger, log.memory) = (Some(ledger), Some(memory));
-        return Ok(());
-    }
-    // SAFETY: the zone lives in the configuration's pool.
-    let bytes = traffic::region_bytes(unsafe { (*log.zone).size_bytes });
-    let name = memory_name(log);
-    log.memory = zones::shared_memory(&name, bytes, shm.shm.log);
-    let base = match &log.memory {
+/// A new ledger, for which all that the accounts have counted until now is written.
+fn make_ledger(
+    shm: &ngx_shm_zone_t,
+    log: &Log,
+    table: &Table,
+) -> Result<(Ledger, Option<Memory>), accounting::table::Error> {
+    let too_small = accounting::table::Error::TooSmall;
+    let bytes = traffic::region_bytes(log.zone().ok_or(too_small)?.size_bytes);
+    let memory = zones::shared_memory(&memory_name(log), bytes, shm.shm.log);
+    let base = match &memory {
         Some(memory) => memory.base(),
         None => {
-            let base = zones::take_all(shm, bytes).ok_or(accounting::table::Error::TooSmall)?;
+            let base = zones::take_all(shm, bytes).ok_or(too_small)?;
             // a debugging slab allocator fills what it gives out (`ngx_slab_junk`)
             // SAFETY: it has given out as many bytes.
             unsafe { base.write_bytes(0, bytes) };
@@ -248,56 +253,60 @@ fn make_ledger(shm: &ngx_shm_zone_t, log: &mut Log, table: &Table) -> Result<(),
     let ledger = unsafe { Ledger::create(base, bytes, table, free_number(log, table), now().monotonic_ms) }?;
     ledger.set_name(log.name());
     Lock::make(&ledger);
-    log.ledger = Some(ledger);
-    Ok(())
+    Ok((ledger, memory))
 }
 
 /// The memory of all logs.
 pub fn memories(main: &MainConf) -> impl Iterator<Item = &Memory> {
-    logs(main).filter_map(|log| log.memory.as_ref())
+    main.logs().filter_map(|log| log.memory.get())
 }
 
-/// In a process that the master has forked: what it executes is not to inherit the memory.
-pub fn close_descriptors(main: &MainConf) {
-    // SAFETY: logs live in the configuration's pool, and this process has one thread.
-    main.logs().iter().filter_map(|&log| unsafe { (*log).memory.as_mut() }).for_each(Memory::close);
-}
-
-/// A configuration is complete. Ledgers belong to its logs now. Logs of the one before that it does not continue get their last part; if it has not their
-/// accounts any more, that is not the end: workers of before may still count there.
-pub fn commit(cycle: &ngx_cycle_t) {
-    let main = main_conf(cycle);
-    for log in main.iter().flat_map(|main| logs(main)) {
-        if let Some(ledger) = log.ledger {
+/// A configuration gets in use. Ledgers belong to its logs now. Logs of the one before that it does not continue get their last
+/// part; if the configuration has not their accounts any more, that is not the end: workers of before may still count there.
+pub fn commit(main: Option<&MainConf>, before: Option<&MainConf>, cycle: Cycle<'_>) {
+    let now = || main.into_iter().flat_map(MainConf::logs);
+    for log in now() {
+        if let (Some(ledger), Some(table)) = (log.ledger(), log.table.get()) {
             ledger.set_name(log.name());
+            if log.is_new.take() {
+                ledger.forget_peaks(table);
+            }
         }
     }
-    // SAFETY: the cycle before, until `ngx_init_cycle` is done; the first time, it is `init_cycle` of NGINX's main function.
-    let before = unsafe { cycle.old_cycle.as_ref() }.filter(|before| !before.conf_ctx.is_null());
-    let Some((before, logs_before)) = before.and_then(|before| Some((before, main_conf(before)?))) else {
-        return;
+    let is_continued = |its: &Ledger| now().filter_map(Log::ledger).any(|ledger| ledger.is(its));
+    let has_table = |table: &Table| {
+        let mut tables = main.into_iter().flat_map(MainConf::zones).filter_map(Zone::table);
+        tables.any(|now| now.id() == table.id())
     };
-    let main = main_conf(cycle);
-    for old in logs(logs_before) {
-        let now = || main.iter().flat_map(|main| logs(main));
-        let is_continued = |its: &Ledger| now().filter_map(|log| log.ledger).any(|ledger| ledger.is(its));
-        let Some(job) = Job::of(old, before).filter(|job| !is_continued(&job.ledger)) else { continue };
-        // SAFETY: zones live in the configuration's pool.
-        let zones = main.iter().flat_map(|main| main.zones()).map(|&zone| unsafe { &*zone });
-        let mut tables = zones.filter_map(|zone| zone.table);
-        let has_table = tables.any(|table| table.id() == job.table.id());
-        if !has_table {
+    let mut parts = Vec::new();
+    for old in before.into_iter().flat_map(MainConf::logs) {
+        let Some(job) = Job::of(old, cycle).filter(|job| !is_continued(&job.ledger)) else { continue };
+        let reason = if has_table(&job.table) { Reason::Removed } else { Reason::Last };
+        if reason == Reason::Last {
             job.ledger.retire();
         }
-        let reason = if has_table { Reason::Removed } else { Reason::Last };
-        last_part(Arc::new(job), Held::of(old.file), reason, cycle.log);
+        parts.push(LastPart::start(Arc::new(job), Held::of(old.file).map(|held| vec![held]), reason));
     }
+    parts.into_iter().for_each(|part| part.finish(cycle.log()));
+}
+
+/// The last parts of the logs of a configuration that is given up with the module. NGINX has closed their files.
+pub fn leave(main: &MainConf, cycle: Cycle<'_>, is_gone: impl Fn(&Log) -> bool, log: *mut ngx_log_t) {
+    let mut parts = Vec::new();
+    for old in main.logs().filter(|log| is_gone(log)) {
+        let Some(job) = Job::of(old, cycle) else { continue };
+        job.ledger.retire();
+        parts.push(LastPart::start(Arc::new(job), Held::reopened(old).map(|held| vec![held]), Reason::Last));
+    }
+    parts.into_iter().for_each(|part| part.finish(log));
 }
 
 // ---- writing ---------------------------------------------------------------------------------------------------------
 
 /// The lock of a ledger, held by the thread that made this.
-struct Lock<'a>(&'a Ledger);
+///
+/// A robust mutex belongs to its thread, so this is not `Send`.
+struct Lock<'a>(&'a Ledger, PhantomData<*const ()>);
 
 impl<'a> Lock<'a> {
     fn mutex(ledger: &Ledger) -> *mut libc::pthread_mutex_t {
@@ -323,12 +332,12 @@ impl<'a> Lock<'a> {
         let mutex = Lock::mutex(ledger);
         // SAFETY: `make` has initialised it, maybe in another process.
         match unsafe { libc::pthread_mutex_trylock(mutex) } {
-            0 => Some(Lock(ledger)),
+            0 => Some(Lock(ledger, PhantomData)),
             libc::EOWNERDEAD => {
                 // what it has left is found in the journal
                 // SAFETY: this thread has the mutex now.
                 unsafe { libc::pthread_mutex_consistent(mutex) };
-                Some(Lock(ledger))
+                Some(Lock(ledger, PhantomData))
             }
             _ => None,
         }
@@ -348,7 +357,7 @@ impl<'a> Lock<'a> {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // SAFETY: this thread has taken it: `Lock` holds no reference that another thread could be given, and is not sent.
+        // SAFETY: this thread has taken it: `Lock` cannot be sent to another one.
         unsafe { libc::pthread_mutex_unlock(Lock::mutex(self.0)) };
     }
 }
@@ -370,6 +379,16 @@ impl Held {
         }
         // SAFETY: it is open as long as its cycle is in use, in which the caller is.
         let file = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map(File::from)?;
+        Held::new(file)
+    }
+
+    /// The file of this name, as NGINX opens it (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
+    fn reopened(log: &Log) -> io::Result<Held> {
+        let path = OsStr::from_bytes(log.path.as_bytes());
+        Held::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?)
+    }
+
+    fn new(file: File) -> io::Result<Held> {
         let id = Descriptor::new(&file).about()?.id;
         Ok(Held { file: Arc::new(file), id })
     }
@@ -377,7 +396,7 @@ impl Held {
 
 struct Descriptor<'a> {
     file: &'a File,
-    progress: Option<&'a AtomicU64>,
+    progress: Option<&'a Progress>,
     /// NGINX opens its files to be written only
     readable: Option<File>,
 }
@@ -397,7 +416,7 @@ impl Append for Descriptor<'_> {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         if let Some(progress) = self.progress {
-            progress.fetch_add(1, Relaxed);
+            progress.note();
         }
         Ok(count)
     }
@@ -424,8 +443,7 @@ struct Job {
     host: String,
     zone: String,
     path: String,
-    /// how often something has been written, for who waits for it
-    progress: AtomicU64,
+    progress: Progress,
     /// keep the memory of the ledger and of the table
     _mappings: [Option<Arc<MmapRaw>>; 2],
 }
@@ -442,19 +460,18 @@ enum Reason {
 }
 
 impl Job {
-    fn of(log: &Log, cycle: &ngx_cycle_t) -> Option<Job> {
+    fn of(log: &Log, cycle: Cycle<'_>) -> Option<Job> {
         let text = |text: &ngx_str_t| key::display(text.as_bytes()).into_owned();
-        // SAFETY: the zone lives in the configuration's pool.
-        let zone = unsafe { log.zone.as_ref() }?;
+        let zone = log.zone()?;
         Some(Job {
-            ledger: log.ledger?,
-            table: log.table?,
+            ledger: log.ledger()?,
+            table: log.table.get().copied()?,
             interval_ms: log.interval_ms,
-            host: text(&cycle.hostname),
+            host: text(&cycle.as_ref().hostname),
             zone: text(&log.zone_name),
             path: text(&log.path),
-            progress: AtomicU64::new(0),
-            _mappings: [log.memory.as_ref(), zone.memory.as_ref()].map(|memory| memory.map(Memory::mapping)),
+            progress: Progress::new(),
+            _mappings: [log.memory.get(), zone.memory.get()].map(|memory| memory.map(Memory::mapping)),
         })
     }
 
@@ -484,22 +501,6 @@ impl Job {
         self.ledger.set_next_try(now().monotonic_ms + RETRY_MS.min(self.interval_ms));
         let number = error.raw_os_error().unwrap_or(libc::EIO) as u32;
         (self.ledger.note_error(number) != number).then_some(News::Failed(error))
-    }
-
-    /// Waits for a thread that writes, but not for one that does not get on: the process may end at any time, since that is what
-    /// the journal is for.
-    fn wait_for(&self, thread: JoinHandle<Option<News>>) -> Option<News> {
-        let mut last = (std::time::Instant::now(), self.progress.load(Relaxed));
-        while !thread.is_finished() {
-            let progress = self.progress.load(Relaxed);
-            if progress != last.1 {
-                last = (std::time::Instant::now(), progress);
-            } else if last.0.elapsed() > PATIENCE {
-                return Some(News::Hangs);
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        thread.join().ok().flatten()
     }
 
     fn write_locked(&self, files: &[Held], reason: Reason) -> io::Result<()> {
@@ -610,34 +611,39 @@ fn utc(wall_ms: u64) -> String {
 }
 
 /// The last part of each log. Called by `ngx_master_process_exit`, when all workers are gone.
-pub fn exit_master(cycle: *mut ngx_cycle_t) {
-    let Some(main) = main_conf(cycle) else { return };
-    // SAFETY: the cycle and its log are there until its pool is destroyed.
-    let (cycle, log) = unsafe { (&*cycle, (*cycle).log) };
-    for of in logs(main) {
+pub fn exit_master(main: &MainConf, cycle: Cycle<'_>) {
+    let mut parts = Vec::new();
+    for of in main.logs() {
         let Some(job) = Job::of(of, cycle) else { continue };
-        last_part(Arc::new(job), Held::of(of.file), Reason::Last, log);
+        parts.push(LastPart::start(Arc::new(job), Held::of(of.file).map(|held| vec![held]), Reason::Last));
     }
+    parts.into_iter().for_each(|part| part.finish(cycle.log()));
 }
 
-/// Writes it in the master.
-fn last_part(job: Arc<Job>, held: io::Result<Held>, reason: Reason, log: *mut ngx_log_t) {
-    match held {
-        Ok(held) => write_and_wait(job, vec![held], reason, log),
-        Err(error) => News::Lost(error).log(&job, log),
-    }
+/// A last part that is being written, in a thread, which gets no signals: `SIGXFSZ` is to be an error of `write`.
+struct LastPart {
+    job: Arc<Job>,
+    work: io::Result<Work<Option<News>>>,
 }
 
-/// In a thread, which gets no signals: `SIGXFSZ` is to be an error of `write`.
-fn write_and_wait(job: Arc<Job>, files: Vec<Held>, reason: Reason, log: *mut ngx_log_t) {
-    let its = job.clone();
-    match state::spawn(move || its.write(&files, reason)) {
-        Ok(thread) => {
-            if let Some(news) = job.wait_for(thread) {
-                news.log(&job, log);
-            }
+impl LastPart {
+    fn start(job: Arc<Job>, files: io::Result<Vec<Held>>, reason: Reason) -> LastPart {
+        let its = job.clone();
+        let work = files.and_then(|files| Work::start(&job.progress, move || its.write(&files, reason)));
+        LastPart { job, work }
+    }
+
+    /// Waits for it, and says what went wrong. A disk that does not answer is not waited for: the process may end at any time,
+    /// since that is what the journal is for.
+    fn finish(self, log: *mut ngx_log_t) {
+        let LastPart { job, work } = self;
+        let news = match work {
+            Ok(work) => work.wait(PATIENCE).unwrap_or(Some(News::Hangs)),
+            Err(error) => Some(News::Lost(error)),
+        };
+        if let Some(news) = news {
+            news.log(&job, log);
         }
-        Err(error) => News::Lost(error).log(&job, log),
     }
 }
 
@@ -656,7 +662,7 @@ struct Writing {
     held: Option<Held>,
     /// the file before it was reopened, as long as something in it may not have been brought to its end
     before: Option<Held>,
-    running: Option<JoinHandle<Option<News>>>,
+    running: Option<Work<Option<News>>>,
 }
 
 thread_local! {
@@ -665,19 +671,19 @@ thread_local! {
 }
 
 /// A worker begins.
-pub fn start(main: &MainConf, cycle: &ngx_cycle_t) {
+pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     let writing = |log: &Log| {
         let job = Arc::new(Job::of(log, cycle)?);
         Some(Writing { job, file: log.file, held: None, before: None, running: None })
     };
-    let logs: Vec<Writing> = logs(main).filter_map(writing).collect();
+    let logs: Vec<Writing> = main.logs().filter_map(writing).collect();
     if logs.is_empty() {
         return;
     }
-    let mut writer = Writer { log: cycle.log, logs };
+    let mut writer = Writer { log: cycle.log(), logs };
     writer.logs.iter_mut().for_each(Writing::follow);
     let wait_ms = writer.wait_ms();
-    let timer = Timer::new(writer, cycle.log);
+    let timer = Timer::new(writer, cycle.log());
     if let Some(wait_ms) = wait_ms {
         timer.set(wait_ms);
     }
@@ -697,7 +703,7 @@ pub fn stop(is_current: bool) {
         writing.finish(log);
         if is_worker && is_current && writing.job.ledger.is_retired() {
             writing.follow();
-            write_and_wait(writing.job.clone(), writing.files(), Reason::Last, log);
+            LastPart::start(writing.job.clone(), Ok(writing.files()), Reason::Last).finish(log);
         }
     }
 }
@@ -712,7 +718,7 @@ impl Task for Writer {
 impl Writer {
     fn write_what_is_due(&mut self) {
         for writing in &mut self.logs {
-            if writing.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            if writing.running.as_ref().is_some_and(Work::is_finished) {
                 writing.finish(self.log);
             }
             writing.follow();
@@ -746,12 +752,8 @@ impl Writing {
             return;
         }
         let (job, files) = (self.job.clone(), self.files());
-        match state::spawn(move || {
-            // SAFETY: sets how this thread is scheduled: the event loop may want the same processor.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-            job.write(&files, Reason::Due)
-        }) {
-            Ok(thread) => self.running = Some(thread),
+        match Work::start_nice(&self.job.progress, move || job.write(&files, Reason::Due)) {
+            Ok(work) => self.running = Some(work),
             Err(error) => {
                 if let Some(news) = self.job.failed(error) {
                     news.log(&self.job, log);
@@ -762,7 +764,8 @@ impl Writing {
 
     /// Waits for the thread, and says what went wrong.
     fn finish(&mut self, log: *mut ngx_log_t) {
-        if let Some(news) = self.running.take().and_then(|thread| self.job.wait_for(thread)) {
+        let Some(work) = self.running.take() else { return };
+        if let Some(news) = work.wait(PATIENCE).unwrap_or(Some(News::Hangs)) {
             news.log(&self.job, log);
         }
     }

@@ -19,7 +19,9 @@ use crate::attribution::Connections;
 #[cfg(feature = "audit")]
 use crate::audit::Audit;
 use crate::clock::{ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
-use crate::conf::main_conf;
+use crate::conf::{Zone, main_conf};
+use crate::nginx::cycle::Cycle;
+use crate::nginx::thread::keep_library;
 use crate::request::Context;
 use crate::timer::{Task, Timer};
 use crate::{attribution, event_loop, io, state, traffic_log, zones};
@@ -106,12 +108,14 @@ pub fn now_ms() -> u64 {
 pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX sets it before it calls.
     let process = unsafe { ngx_process };
+    // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
+    let Some(its) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
     if process != NGX_PROCESS_SINGLE as ngx_uint_t {
-        main_conf(cycle).map(zones::close_descriptors);
+        main_conf(its).map(zones::close_descriptors);
     }
     // cache manager and loader come here too
     let serves = process == NGX_PROCESS_WORKER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
-    let Some(main) = main_conf(cycle).filter(|main| serves && main.measured) else {
+    let Some(main) = main_conf(its).filter(|main| serves && main.measured) else {
         return NGX_OK as ngx_int_t;
     };
     // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
@@ -119,8 +123,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         attribution::wrap_listeners(&mut *cycle);
         (Connections::of(&*cycle), (*cycle).log)
     };
-    // SAFETY: zones live in the configuration's pool; `init_zone` has run for each.
-    let tables = main.zones().iter().filter_map(|&zone| unsafe { (*zone).table });
+    // `init_zone` has run for each
+    let tables = main.zones().filter_map(Zone::table);
     let zones = Zones::new(tables);
     let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
@@ -150,8 +154,8 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
     state::start(main, log);
-    // SAFETY: the cycle is NGINX's.
-    traffic_log::start(main, unsafe { &*cycle });
+    traffic_log::start(main, its);
+    keep_library();
     event_loop::hook();
     io::hook();
     #[cfg(ngx_feature = "ssl")]

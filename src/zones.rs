@@ -1,5 +1,6 @@
 //! Shared memory: a table of accounts for each zone, and the books of the workers.
 
+use core::cell::OnceCell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
@@ -7,115 +8,121 @@ use accounting::state::Restored;
 use accounting::table::{self, Table};
 use accounting::workers::{self, Workers};
 use nginx_sys::{
-    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_conf_t, ngx_cycle, ngx_cycle_t,
-    ngx_inherited, ngx_int_t, ngx_log_t, ngx_new_binary, ngx_pagesize, ngx_parent, ngx_random,
-    ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t, ngx_str_t,
+    NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE,
+    ngx_conf_t, ngx_cycle_t, ngx_inherited, ngx_int_t, ngx_log_t, ngx_new_binary, ngx_pagesize, ngx_parent,
+    ngx_process, ngx_random, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t,
+    ngx_str_t, ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
-use crate::conf::{self, MainConf, Zone, main_conf};
-use crate::memory::{self, Memory};
+use crate::conf::{self, MainConf, Stage, Zone, main_conf};
+use crate::memory::{self, Memory, Source};
+use crate::nginx::cycle::Cycle;
+use crate::state::{Failed, Saving, StateFile};
 use crate::{module, state, traffic_log};
 
 /// Called by `ngx_init_cycle` when the zone's memory is there. `data` is the zone of the cycle before, if NGINX keeps its
-/// memory, which it does when name and size are the same.
+/// memory, which it does when name and size are the same, and this copy of the module had it.
 pub extern "C" fn init_zone(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `request_cpu_zone` has put a `Zone` there, in this cycle and in the one before.
-    let (shm, zone, before) =
-        unsafe { (&*shm, &mut *(*shm).data.cast::<Zone>(), data.cast::<Zone>().as_ref()) };
-    let Some(before) = before else {
-        return match make_table(shm, zone) {
-            Ok(()) => NGX_OK as ngx_int_t,
-            Err(reason) => {
-                ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "{reason} in request_cpu_zone \"{}\"", zone.name);
-                NGX_ERROR as ngx_int_t
+    // SAFETY: `request_cpu_zone` has put a `Zone` there, in this cycle and in the one before; both change through cells.
+    let (shm, zone, before) = unsafe { (&*shm, &*(*shm).data.cast::<Zone>(), data.cast::<Zone>().as_ref()) };
+    let log = shm.shm.log;
+    let result = match before {
+        Some(before) if before.key_text != zone.key_text => {
+            ngx_log_error!(
+                NGX_LOG_EMERG,
+                log,
+                "request_cpu_zone \"{}\" uses the \"{}\" key while previously it used the \"{}\" key",
+                zone.name,
+                zone.key_text,
+                before.key_text
+            );
+            Err(Failed)
+        }
+        Some(before) => match before.table() {
+            Some(table) => {
+                go_on(zone, table, before.memory.get().cloned());
+                state::check(zone, Some(before), log)
             }
-        };
+            None => Err(Failed),
+        },
+        None => make_table(shm, zone),
     };
-    if before.key_text != zone.key_text {
-        ngx_log_error!(
-            NGX_LOG_EMERG,
-            shm.shm.log,
-            "request_cpu_zone \"{}\" uses the \"{}\" key while previously it used the \"{}\" key",
-            zone.name,
-            zone.key_text,
-            before.key_text
-        );
-        return NGX_ERROR as ngx_int_t;
-    }
-    zone.table = before.table;
-    zone.memory = before.memory.clone();
-    if zone.state != before.state {
-        state::check(zone, shm.shm.log);
-    }
-    state::begin(zone);
-    NGX_OK as ngx_int_t
+    if result.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
 }
 
-/// A table for a zone whose memory NGINX has just made: the one that the binary before has left us, or a new one with what
-/// the accounts had before, as far as that is known.
+/// The zone has this table.
+fn go_on(zone: &Zone, table: Table, memory: Option<Memory>) {
+    // `ngx_init_cycle` calls once for each zone
+    let _ = zone.table.set(table);
+    if let Some(memory) = memory {
+        let _ = zone.memory.set(memory);
+    }
+}
+
+/// A table for a zone whose memory NGINX has just made: the one that others have left us, or a new one with what the accounts had
+/// before, as far as that is known.
 ///
 /// A table that others than our own workers may go on with lies outside of the zone that NGINX made; the pages there are not
 /// touched then, and take no memory. The zone keeps name and size for NGINX's own checks.
-fn make_table(shm: &ngx_shm_zone_t, zone: &mut Zone) -> Result<(), table::Error> {
+fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
     let log = shm.shm.log;
     let bytes = free_bytes(shm);
     let name = [b":", zone.name.as_bytes()].concat();
-    let old = match inherited(zone, &name, log) {
+    let old = match left(zone, &name, log) {
         Some((table, memory)) if memory.bytes() == bytes => {
             ngx_log_error!(
                 NGX_LOG_NOTICE,
                 log,
-                "request_cpu_zone \"{}\" goes on with the accounts of the binary before",
+                "request_cpu_zone \"{}\" goes on with the accounts that are in memory",
                 zone.name
             );
-            zone.table = Some(table);
-            zone.memory = Some(memory);
-            state::check(zone, log);
-            state::begin(zone);
-            return Ok(());
+            go_on(zone, table, Some(memory));
+            return state::check(zone, None, log);
         }
         Some((table, memory)) => Some((table, Some(memory))),
         None => running(zone),
     };
-    zone.memory = shared_memory(&name, bytes, log);
-    let base = zone
-        .memory
-        .as_ref()
-        .map(Memory::base)
-        .or_else(|| take_all(shm, bytes))
-        .ok_or(table::Error::TooSmall)?;
+    let memory = shared_memory(&name, bytes, log);
+    let base = memory.as_ref().map(Memory::base).or_else(|| take_all(shm, bytes));
     // SAFETY: memory that nobody else uses, at the start of a page, and that stays as long as the zone.
-    let table = unsafe { Table::create(base, bytes, seed(), zone.key_text.as_bytes()) }?;
-    zone.table = Some(table);
+    let create = |base| unsafe { Table::create(base, bytes, seed(), zone.key_text.as_bytes()) };
+    let table = base.ok_or(table::Error::TooSmall).and_then(create).map_err(|reason| {
+        ngx_log_error!(NGX_LOG_EMERG, log, "{reason} in request_cpu_zone \"{}\"", zone.name);
+        Failed
+    })?;
+    go_on(zone, table, memory);
     match old {
         Some((old, _memory)) => {
             let restored = accounting::state::copy(&old, &table);
-            log_restored(zone, restored, "the zone before, which had another size", log);
-            state::check(zone, log);
+            log_restored(zone, restored, "the zone before", log);
+            state::check(zone, None, log)
         }
         None => state::load(zone, &table, log),
     }
-    state::begin(zone);
-    Ok(())
 }
 
-/// The table of this zone that the binary before has left us, maybe of another size.
-fn inherited(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Table, Memory)> {
-    let memory = is_new_binary().then(|| Memory::inherited(name))??;
-    // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-    match unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) } {
-        Ok(table) => Some((table, memory)),
-        Err(error) => {
-            ngx_log_error!(
-                NGX_LOG_NOTICE,
-                log,
-                "request_cpu_zone \"{}\" does not go on with the accounts of the binary before: {error}",
-                zone.name
-            );
-            None
+/// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another size.
+fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Table, Memory)> {
+    let mut refused = None;
+    for memory in Memory::left(name, source()?) {
+        if memory.is_named(name) {
+            // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+            match unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) } {
+                Ok(table) => return Some((table, memory)),
+                Err(error) => refused = Some(error),
+            }
         }
     }
+    if let Some(error) = refused {
+        ngx_log_error!(
+            NGX_LOG_NOTICE,
+            log,
+            "request_cpu_zone \"{}\" does not go on with the accounts that are in memory: {error}",
+            zone.name
+        );
+    }
+    None
 }
 
 /// Says what became of accounts that were there before.
@@ -136,23 +143,42 @@ pub fn log_restored(zone: &Zone, restored: Restored, from: &str, log: *mut ngx_l
     }
 }
 
-/// The zone of this name and key in the configuration that is running, if there is one.
+/// The accounts of this zone in the configuration that is running: those of the zone with this name, or, if it has got another
+/// name, of the zone with this state file.
 fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
-    // SAFETY: the cycle before, which is complete; the first time, it is `init_cycle` of NGINX's main function.
-    let cycle = unsafe { ngx_cycle.as_ref() }.filter(|cycle| !cycle.conf_ctx.is_null())?;
-    // SAFETY: zones live in their configuration's pool.
-    let zones = main_conf(cycle)?.zones().iter().map(|&zone| unsafe { &*zone });
-    let same = |before: &&Zone| before.name == zone.name && before.key_text == zone.key_text;
-    let before = zones.into_iter().find(same)?;
-    Some((before.table?, before.memory.clone()))
+    conf::with_running(|main| {
+        let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path().to_path_buf());
+        let has_file = |before: &&Zone| path(zone).is_some() && path(before) == path(zone);
+        let zones = main?.zones().filter(|before| before.key_text == zone.key_text);
+        let before =
+            zones.clone().find(|before| before.name == zone.name).or_else(|| zones.clone().find(has_file))?;
+        Some((before.table()?, before.memory.get().cloned()))
+    })
 }
 
-/// Whether this process was executed by another NGINX, and is reading its first configuration: only then are descriptors
-/// open that it has not opened itself.
+/// Whether this process was executed by another NGINX, and is reading its first configuration: only then is there memory of a
+/// binary before.
 pub fn is_new_binary() -> bool {
-    // SAFETY: `ngx_add_inherited_sockets` sets the one before the configuration is read; the other is `init_cycle` of NGINX's
-    // main function, until the first configuration is in use (`ngx_is_init_cycle`).
-    unsafe { ngx_inherited != 0 && ngx_cycle.as_ref().is_none_or(|cycle| cycle.conf_ctx.is_null()) }
+    // SAFETY: `ngx_add_inherited_sockets` sets it before the configuration is read.
+    unsafe { ngx_inherited != 0 && Cycle::with_running(|running| running.is_none()) }
+}
+
+/// The process ID of the master that has executed this one, as long as both are there.
+pub fn old_master() -> Option<u32> {
+    // SAFETY: has no conditions; `main` sets `ngx_parent` when NGINX starts.
+    let (parent, first) = unsafe { (libc::getppid(), ngx_parent) };
+    // SAFETY: set before the configuration is read.
+    (unsafe { ngx_inherited != 0 } && parent == first).then(|| parent.unsigned_abs())
+}
+
+/// Where others have left memory, while a configuration is read that is the first one with this copy of the module.
+pub fn source() -> Option<Source> {
+    Cycle::with_running(|running| match running {
+        // SAFETY: set before the configuration is read.
+        None => (unsafe { ngx_inherited != 0 }).then(|| Source::Parent(old_master())),
+        Some(running) => (!running.has_module(module()) && running.has_other_copy_of(module()))
+            .then_some(Source::SameProcess),
+    })
 }
 
 /// Memory that a new binary can go on with; none where the system does not allow that.
@@ -164,29 +190,91 @@ pub fn shared_memory(what: &[u8], bytes: usize, log: *mut ngx_log_t) -> Option<M
     memory.ok()
 }
 
-/// Called when a configuration is complete, by `ngx_init_modules`.
+/// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
 pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with the cycle that is about to be used.
+    let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
     if is_new_binary() {
-        let main = main_conf(cycle);
-        let zones = main.iter().flat_map(|main| main.zones());
-        // SAFETY: zones live in the configuration's pool.
-        let memories = zones.filter_map(|&zone| unsafe { (*zone).memory.as_ref() });
-        let workers = main.iter().filter_map(|main| workers_zone(main)?.memory.as_ref());
-        traffic_log::close_inherited();
-        let logs = main.iter().flat_map(|main| traffic_log::memories(main));
-        memory::close_inherited(memories.chain(workers).chain(logs));
+        memory::close_inherited();
     }
-    for &zone in main_conf(cycle).iter().flat_map(|main| main.zones()) {
-        // SAFETY: zones live in the configuration's pool.
-        let zone = unsafe { &*zone };
-        if let Some(table) = zone.table {
+    let main = main_conf(cycle);
+    cycle.with_previous(|before| {
+        let before = before.and_then(main_conf);
+        if let Some(main) = main.filter(|_| !state::is_test()) {
+            take_over(main, cycle.log());
+        }
+        traffic_log::commit(main, before, cycle);
+        if let Some(before) = before {
+            let is_kept = |zone: &Zone| {
+                let table = zone.table();
+                let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path().to_path_buf());
+                main.into_iter().flat_map(MainConf::zones).any(|now| {
+                    now.table().map(|table| table.id()) == table.map(|table| table.id())
+                        // it has got another size or another name
+                        || path(now).is_some() && path(now) == path(zone)
+                })
+            };
+            leave(before, |zone| !is_kept(zone), cycle.log()).finish();
+            before.stage.set(Stage::Over);
+        }
+    });
+    NGX_OK as ngx_int_t
+}
+
+/// A configuration gets in use.
+fn take_over(main: &MainConf, log: *mut ngx_log_t) {
+    main.stage.set(Stage::Used);
+    for zone in main.zones() {
+        if let Some(table) = zone.table() {
             // for workers of before as well
             table.set_active_threshold(zone.active_threshold_ns);
+            table.set_orphaned(false);
         }
+        state::commit(zone, log);
     }
-    // SAFETY: NGINX calls with the cycle that is about to be used.
-    traffic_log::commit(unsafe { &*cycle });
-    NGX_OK as ngx_int_t
+}
+
+/// Some zones of a configuration are in none any more: their files are written, and workers that still count there go on with that.
+fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t) -> Saving {
+    let gone = main.zones().filter(|zone| is_gone(zone));
+    gone.clone().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    Saving::start(gone, log)
+}
+
+/// A configuration that is watched for its end.
+struct Watched {
+    main: *const MainConf,
+    cycle: *const ngx_cycle_t,
+}
+
+/// Notices when NGINX gives up the configuration that is being read. `None` if there is no memory.
+pub fn watch_end(cf: &mut ngx_conf_t, main: &MainConf) -> Option<()> {
+    // `ngx_destroy_pool` drops it first, before the zones and logs, which were added while directives were read
+    conf::own(cf, Watched { main, cycle: cf.cycle }).map(drop)
+}
+
+impl Drop for Watched {
+    /// `ngx_init_cycle` destroys the cycle before. If the new one has this module, [`init_module`] has seen to everything. If not,
+    /// nobody else calls this copy of the module any more: NGINX unmaps it next (`ngx_unload_module`).
+    fn drop(&mut self) {
+        // SAFETY: set when a process begins. The configuration and its cycle are in the pool that is being destroyed, which frees
+        // its memory after all cleanups.
+        let (process, main, cycle) = unsafe { (ngx_process, &*self.main, Cycle::new(self.cycle)) };
+        let serves =
+            process == NGX_PROCESS_MASTER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
+        let (Some(cycle), Stage::Used, true) = (cycle, main.stage.replace(Stage::Over), serves) else {
+            return;
+        };
+        // what is in NGINX's own zones is gone already
+        let is_gone = |memory: Option<&Memory>| memory.is_some_and(|memory| !memory.is_taken_over());
+        let end = |log| {
+            let saving = leave(main, |zone| is_gone(zone.memory.get()) && !state::is_taken_over(zone), log);
+            traffic_log::leave(main, cycle, |of| is_gone(of.memory.get()), log);
+            saving.finish();
+        };
+        // SAFETY: as above.
+        unsafe { crate::nginx::log::reopened(cycle.log(), end) };
+    }
 }
 
 /// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts. As
@@ -198,14 +286,12 @@ pub fn has_other_binary() -> bool {
     new > 0 || inherited != 0 && unsafe { libc::getppid() } == parent
 }
 
-/// In a process that the master has forked: what it executes is not to inherit the memory.
-pub fn close_descriptors(main: &mut MainConf) {
-    traffic_log::close_descriptors(main);
-    // SAFETY: zones and the workers' books live in the configuration's pool, and this process has one thread.
-    unsafe {
-        main.zones().iter().filter_map(|&zone| (*zone).memory.as_mut()).for_each(Memory::close);
-        main.workers.as_mut().and_then(|workers| workers.memory.as_mut()).map(Memory::close);
-    }
+/// In a process that the master has forked: it does not hand on what the master keeps.
+pub fn close_descriptors(main: &MainConf) {
+    let zones = main.zones().filter_map(|zone| zone.memory.get());
+    let workers = workers_zone(main).and_then(|workers| workers.memory.get());
+    zones.chain(workers).chain(traffic_log::memories(main)).for_each(Memory::close);
+    main.zones().filter_map(|zone| zone.state.as_ref()).for_each(StateFile::close);
 }
 
 /// As many bytes as a zone that NGINX has just made has room for.
@@ -236,56 +322,65 @@ fn seed() -> [u64; 2] {
 }
 
 /// Where the books of the workers are. In the configuration's pool.
+#[derive(Default)]
 pub struct WorkersZone {
-    pub workers: Option<Workers>,
+    workers: OnceCell<Workers>,
     /// none if they are in NGINX's zone
-    memory: Option<Memory>,
+    memory: OnceCell<Memory>,
 }
 
-/// Asks NGINX for the memory that the workers share for their books.
-pub fn add_workers(cf: &mut ngx_conf_t, main: &mut MainConf) -> Result<(), ()> {
+impl WorkersZone {
+    fn go_on(&self, workers: Workers, memory: Option<Memory>) {
+        // `ngx_init_cycle` calls once
+        let _ = self.workers.set(workers);
+        if let Some(memory) = memory {
+            let _ = self.memory.set(memory);
+        }
+    }
+}
+
+/// Asks NGINX for the memory that the workers share for their books. `None` if there is no memory.
+pub fn add_workers(cf: &mut ngx_conf_t) -> Option<*const WorkersZone> {
     let mut name: ngx_str_t = ngx_string!("ngx_http_request_cpu_workers");
     // SAFETY: set when NGINX starts.
     let page = unsafe { ngx_pagesize };
     // what the slab pool takes for itself: its head, and a descriptor of 24 bytes per page
     let bytes = (workers::BYTES + workers::BYTES / 64).next_multiple_of(page) + 4 * page;
-    let zone = conf::own(cf, WorkersZone { workers: None, memory: None }).ok_or(())?;
+    let zone = conf::own(cf, WorkersZone::default())?;
     // SAFETY: `cf` is valid, and its cycle lives as long as the configuration.
     unsafe {
-        let shm = ngx_shared_memory_add(cf, &mut name, bytes, module().cast()).as_mut().ok_or(())?;
+        let shm = ngx_shared_memory_add(cf, &mut name, bytes, module().cast()).as_mut()?;
         shm.init = Some(init_workers);
         shm.data = zone.cast();
     }
-    main.workers = zone;
-    Ok(())
+    Some(zone)
 }
 
 extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add_workers` has put a `WorkersZone` there, in this cycle and in the one before.
+    // SAFETY: `add_workers` has put a `WorkersZone` there, in this cycle and in the one before; both change through cells.
     let (shm, zone, before) =
-        unsafe { (&*shm, &mut *(*shm).data.cast::<WorkersZone>(), data.cast::<WorkersZone>().as_ref()) };
-    if let Some(before) = before {
-        zone.workers = before.workers;
-        zone.memory = before.memory.clone();
+        unsafe { (&*shm, &*(*shm).data.cast::<WorkersZone>(), data.cast::<WorkersZone>().as_ref()) };
+    if let Some((workers, before)) = before.and_then(|before| Some((*before.workers.get()?, before))) {
+        zone.go_on(workers, before.memory.get().cloned());
         return NGX_OK as ngx_int_t;
     }
     let name = b"_workers";
-    let left = is_new_binary().then(|| Memory::inherited(name)).flatten();
-    if let Some(memory) = left.filter(|memory| memory.bytes() == workers::BYTES) {
+    let left = source().map(|source| Memory::left(name, source)).unwrap_or_default();
+    for memory in left.into_iter().filter(|memory| memory.bytes() == workers::BYTES) {
         // SAFETY: as many bytes are mapped, at the start of a page, as long as the zone has `memory`.
-        zone.workers = unsafe { Workers::open(memory.base()) }.ok();
-        zone.memory = zone.workers.is_some().then_some(memory);
+        if let Ok(workers) = unsafe { Workers::open(memory.base()) } {
+            zone.go_on(workers, Some(memory));
+            return NGX_OK as ngx_int_t;
+        }
     }
-    if zone.workers.is_none() {
-        zone.memory = shared_memory(name, workers::BYTES, shm.shm.log);
-        let room = || take_all(shm, workers::BYTES);
-        let Some(base) = zone.memory.as_ref().map(Memory::base).or_else(room) else {
-            ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "no memory for the books of the workers");
-            return NGX_ERROR as ngx_int_t;
-        };
-        // SAFETY: memory that nobody else uses, enough of it, and that stays as long as the zone.
-        zone.workers = Some(unsafe { Workers::create(base) });
-    }
+    let memory = shared_memory(name, workers::BYTES, shm.shm.log);
+    let room = || take_all(shm, workers::BYTES);
+    let Some(base) = memory.as_ref().map(Memory::base).or_else(room) else {
+        ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "no memory for the books of the workers");
+        return NGX_ERROR as ngx_int_t;
+    };
+    // SAFETY: memory that nobody else uses, enough of it, and that stays as long as the zone.
+    zone.go_on(unsafe { Workers::create(base) }, memory);
     NGX_OK as ngx_int_t
 }
 
@@ -296,5 +391,5 @@ fn workers_zone(main: &MainConf) -> Option<&WorkersZone> {
 
 /// The books of the workers, if anything is measured.
 pub fn workers(main: &MainConf) -> Option<Workers> {
-    workers_zone(main)?.workers
+    workers_zone(main)?.workers.get().copied()
 }

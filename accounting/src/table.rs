@@ -48,7 +48,12 @@ struct Counters {
     cut: AtomicU64,
     /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they are not
     save_due_ms: AtomicU64,
+    /// [`ORPHANED`], or anything else: an older release has left this place as it was
+    orphaned: AtomicU64,
 }
+
+/// No configuration has the table any more.
+const ORPHANED: u64 = u64::from_le_bytes(*b"orphaned");
 
 /// No time at which accounts are saved.
 pub const NEVER: u64 = u64::MAX;
@@ -212,6 +217,7 @@ impl Table {
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
                 save_due_ms: AtomicU64::new(NEVER),
+                orphaned: AtomicU64::new(0),
             },
         };
         // SAFETY: the caller gives us the region alone, and `plan` has made sure that all parts lie within.
@@ -441,6 +447,17 @@ impl Table {
         let due = &self.header().counters.save_due_ms;
         let due_ms = due.load(Relaxed);
         now_ms >= due_ms && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Notes whether any configuration has this table. If none has, it falls to the workers that still count there to keep what
+    /// they count.
+    pub fn set_orphaned(&self, orphaned: bool) {
+        self.header().counters.orphaned.store(if orphaned { ORPHANED } else { 0 }, Relaxed);
+    }
+
+    /// See [`Table::set_orphaned`].
+    pub fn is_orphaned(&self) -> bool {
+        self.header().counters.orphaned.load(Relaxed) == ORPHANED
     }
 
     /// How much CPU in a second makes it an active one, in nanoseconds: [`ACTIVE_THRESHOLD_NS`] at first.

@@ -328,12 +328,17 @@ impl Ledger {
         }
         ledger.header().done_ms.store(now_ms, Relaxed);
         for slot in table.slots() {
-            let account = table.account(slot);
-            ledger.set_baseline(slot, Reading::of(account), now_ms);
-            // of a log that had this number before
-            account.measures().forget_peak(log, account.measures().peak_of_log(log));
+            ledger.set_baseline(slot, Reading::of(table.account(slot)), now_ms);
         }
         Ok(ledger)
+    }
+
+    /// Forgets the peaks that a log has left which had this number before. Once, when the log of this ledger gets in use.
+    pub fn forget_peaks(&self, table: &Table) {
+        for slot in table.slots() {
+            let measures = table.account(slot).measures();
+            measures.forget_peak(self.log(), measures.peak_of_log(self.log()));
+        }
     }
 
     /// Opens a ledger that [`Ledger::create`] made for this table, maybe in another process.

@@ -1,0 +1,6 @@
+//! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
+
+pub mod array;
+pub mod cycle;
+pub mod log;
+pub mod thread;

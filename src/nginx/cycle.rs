@@ -1,0 +1,91 @@
+//! A cycle: one configuration that NGINX has read, and the processes that serve it.
+
+use core::slice;
+
+use nginx_sys::{ngx_cycle, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t};
+
+/// A cycle that is complete, or that is being made after its configuration was read.
+///
+/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`, or with another
+/// copy of the module. Then its arrays have no place for the module. So a module's configuration is only reached through
+/// [`Cycle::http_main_conf`], which looks at the modules of the cycle first.
+#[derive(Clone, Copy)]
+pub struct Cycle<'a>(&'a ngx_cycle_t);
+
+impl<'a> Cycle<'a> {
+    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration (`ngx_is_init_cycle`).
+    ///
+    /// # Safety
+    /// A cycle must live for `'a`, and its configuration must have been read.
+    pub unsafe fn new(cycle: *const ngx_cycle_t) -> Option<Cycle<'a>> {
+        // SAFETY: as the caller says.
+        let cycle = unsafe { cycle.as_ref() }?;
+        (!cycle.conf_ctx.is_null()).then_some(Cycle(cycle))
+    }
+
+    /// Calls `f` with the cycle in use. `None` until the first configuration is in use.
+    ///
+    /// While NGINX reads a configuration (`ngx_init_cycle`), the cycle in use is the one before.
+    pub fn with_running<R>(f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
+        // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after `ngx_init_cycle`
+        // has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which `f` does not call.
+        f(unsafe { Cycle::new(ngx_cycle) })
+    }
+
+    /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).
+    pub fn with_previous<R>(self, f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
+        // SAFETY: `ngx_init_cycle` sets it, and sets it to null when the cycle of before is destroyed.
+        f(unsafe { Cycle::new(self.0.old_cycle) })
+    }
+
+    /// The modules of this cycle, dynamic ones included.
+    fn modules(self) -> &'a [*mut ngx_module_t] {
+        if self.0.modules.is_null() {
+            return &[];
+        }
+        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts.
+        unsafe { slice::from_raw_parts(self.0.modules, self.0.modules_n) }
+    }
+
+    /// Whether this copy of a module is part of the cycle.
+    pub fn has_module(self, module: *const ngx_module_t) -> bool {
+        self.modules().iter().any(|&its| core::ptr::eq(its, module))
+    }
+
+    /// Whether another copy of a module is part of the cycle: a library of the same name, loaded from another path.
+    pub fn has_other_copy_of(self, module: *const ngx_module_t) -> bool {
+        // SAFETY: modules live as long as a cycle that has them; `ngx_add_module` and `ngx_preinit_modules` set their names.
+        let name = |module: *const ngx_module_t| unsafe {
+            let name = (*module).name;
+            (!name.is_null()).then(|| core::ffi::CStr::from_ptr(name))
+        };
+        self.modules().iter().any(|&its| !core::ptr::eq(its, module) && name(its) == name(module))
+    }
+
+    /// The main configuration of an HTTP module; `None` if this cycle does not have the module, or no `http`.
+    ///
+    /// # Safety
+    /// `T` must be the type of the module's main configuration, in the state in which shared references to it are allowed.
+    pub unsafe fn http_main_conf<T>(self, module: *const ngx_module_t) -> Option<&'a T> {
+        if !self.has_module(module) {
+            return None;
+        }
+        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`). `ngx_http_block` has put an
+        // array there that has a place for each HTTP module of this cycle, the module included.
+        unsafe {
+            let http =
+                (*self.0.conf_ctx.add(ngx_http_module.index)).cast::<ngx_http_conf_ctx_t>().as_ref()?;
+            (*http.main_conf.add((*module).ctx_index)).cast::<T>().as_ref()
+        }
+    }
+
+    /// Its error log.
+    pub fn log(self) -> *mut ngx_log_t {
+        self.0.log
+    }
+
+    /// What NGINX knows it by.
+    pub fn as_ref(self) -> &'a ngx_cycle_t {
+        self.0
+    }
+}

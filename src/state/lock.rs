@@ -1,0 +1,148 @@
+//! One server at a time: a lock beside each state file.
+//!
+//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the same name with
+//! `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of the same opening: so an old and a
+//! new configuration, and an old and a new binary, share it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::file::with_suffix;
+use crate::memory::{self, Kept};
+use crate::zones;
+
+/// The lock of a state file, as long as this, or a copy in another process, is there.
+pub struct Lock {
+    kept: Kept,
+    path: PathBuf,
+}
+
+/// Why there is no lock.
+pub enum Refused {
+    /// Another server has it.
+    Busy,
+    /// The system does not allow it.
+    Error(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Refused::Error(error)
+    }
+}
+
+impl Lock {
+    /// Takes the lock of a state file for a master, or shares the one that this server has already.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn take(state: &Path) -> Result<Lock, Refused> {
+        let path = with_suffix(state, ".lock");
+        loop {
+            let opened = open(&path)?;
+            let file = if lock(&opened)? { opened } else { shared(&opened).ok_or(Refused::Busy)? };
+            if is_at(&file, &path) {
+                return Ok(Lock { kept: Kept::new(memory::keep(&file)?), path });
+            }
+        }
+    }
+
+    /// Takes the lock for a worker whose zone is in no configuration any more, and waits a little for it.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] too if the zone is in use again.
+    pub fn take_within(state: &Path, patience: Duration) -> Result<File, Refused> {
+        let path = with_suffix(state, ".lock");
+        let begin = Instant::now();
+        loop {
+            let file = open(&path)?;
+            if lock(&file)? {
+                if is_at(&file, &path) {
+                    return Ok(file);
+                }
+            } else if begin.elapsed() > patience {
+                return Err(Refused::Busy);
+            } else {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Gives it up, and leaves nothing behind. Only for the last server that shares it.
+    pub fn remove(self) {
+        // who opens it in between finds that it is not there any more, and makes a new one
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// Whether another copy of this module, in the same process, shares it.
+    pub fn is_taken_over(&self) -> bool {
+        memory::is_open_elsewhere(self.kept.file())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // for a lock it is enough to read, which workers may
+    let flags = libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    OpenOptions::new().read(true).custom_flags(flags).mode(0o644).open(path)
+}
+
+/// Whether this opening of the file has the lock now.
+fn lock(file: &File) -> io::Result<bool> {
+    // SAFETY: an open descriptor.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// Whether the file is the one that has this name; its last holder removes it.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => (file.dev(), file.ino()) == (path.dev(), path.ino()),
+        _ => false,
+    }
+}
+
+/// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
+fn shared(opened: &File) -> Option<File> {
+    let wanted = opened.metadata().ok()?;
+    let find = |folder: &str, but: i32| {
+        let entries = fs::read_dir(folder).ok()?;
+        entries.flatten().find_map(|entry| {
+            let descriptor: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let found = fs::metadata(entry.path()).ok()?;
+            let same = (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+            (same && descriptor != but).then_some(descriptor)
+        })
+    };
+    if let Some(descriptor) = find("/proc/self/fd", opened.as_raw_fd()) {
+        // SAFETY: duplicates a descriptor that was found open; the new one is nobody else's.
+        let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
+        // SAFETY: checked to be a descriptor.
+        let file = (copy >= 0).then(|| unsafe { File::from_raw_fd(copy) })?;
+        // what was shared without the lock may get it now
+        let _ = lock(&file);
+        return Some(file);
+    }
+    // only the first configuration of a new binary goes on with what the old master has
+    let parent = if zones::is_new_binary() { zones::old_master()? } else { return None };
+    let descriptor = find(&format!("/proc/{parent}/fd"), -1)?;
+    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
+    of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
+}
+
+/// A duplicate of another process's descriptor.
+fn of_process(pid: u32, descriptor: i32) -> Option<File> {
+    // SAFETY: system calls that only take numbers; what they return is a new descriptor, or -1.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let process = (process >= 0).then(|| File::from_raw_fd(process as i32))?;
+        let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0);
+        (copy >= 0).then(|| File::from_raw_fd(copy as i32))
+    }
+}
