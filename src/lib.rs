@@ -92,6 +92,24 @@ fn module() -> *mut ngx_module_t {
     addr_of_mut!(ngx_http_request_cpu_module)
 }
 
+/// `NGX_MODULE_UNSET_INDEX`
+const UNSET_INDEX: ngx_uint_t = ngx_uint_t::MAX;
+
+/// Gives the module a place among the HTTP modules, if `http` has not done that.
+///
+/// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this module,
+/// `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns 0: the master dies at the
+/// reload. This holds for each dynamic HTTP module; this one is in nobody's way.
+fn take_context_index(cycle: Cycle<'_>) {
+    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is kept by
+    // `ngx_count_modules`.
+    unsafe {
+        if (*module()).ctx_index == UNSET_INDEX {
+            (*module()).ctx_index = cycle.free_context_index();
+        }
+    }
+}
+
 /// The module's place in the arrays of contexts and configurations of HTTP modules.
 #[inline]
 fn context_index() -> usize {

@@ -197,6 +197,7 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     if is_new_binary() {
         memory::close_inherited();
     }
+    crate::take_context_index(cycle);
     let main = main_conf(cycle);
     cycle.with_previous(|before| {
         let before = before.and_then(main_conf);

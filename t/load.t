@@ -161,7 +161,7 @@ my @states = sort keys %is;
         my @wrong = ($done ? () : ('the reload is not done'), kill(0, $master) ? faults($what) : 'the master is gone');
         if (@wrong) {
             $failed{$step} = 1;
-            diag("$step: @wrong");
+            diag("$step (@what[1 .. $#what]): @wrong");
             last unless $done && kill(0, $master);
         }
         $last = $what;
@@ -197,7 +197,7 @@ for my $what (@states) {
         my @wrong = (!$done ? 'no new binary' : $retired ? "the old master leaves $retired" : (), faults($what));
         if (@wrong) {
             $failed{$step} = 1;
-            diag("$step: @wrong");
+            diag("$step (@what[1 .. $#what]): @wrong");
             last unless $done;
         }
         $last = $what;

@@ -62,6 +62,15 @@ impl<'a> Cycle<'a> {
         self.modules().iter().any(|&its| !core::ptr::eq(its, module) && name(its) == name(module))
     }
 
+    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will be given first.
+    ///
+    /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
+    pub fn free_context_index(self) -> usize {
+        // SAFETY: modules live as long as a cycle that has them.
+        let is_taken = |index| self.modules().iter().any(|&module| unsafe { (*module).ctx_index } == index);
+        (self.modules().len()..).find(|&index| !is_taken(index)).unwrap_or(usize::MAX)
+    }
+
     /// The main configuration of an HTTP module; `None` if this cycle does not have the module, or no `http`.
     ///
     /// # Safety
