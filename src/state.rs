@@ -238,8 +238,12 @@ impl Job {
         if !self.table.is_orphaned() {
             return self.save();
         }
-        match Lock::take_within(&self.path, PATIENCE / 2) {
-            Ok(_lock) => self.save(),
+        match Lock::take_in_worker(&self.path) {
+            Ok(lock) => {
+                let saved = self.save();
+                lock.remove();
+                saved
+            }
             Err(Refused::Busy) => Err(io::Error::other("another configuration uses the file")),
             Err(Refused::Error(error)) => Err(error),
         }
@@ -335,6 +339,22 @@ fn log_hang(files: &str, log: *mut ngx_log_t) {
 /// The master ends: nobody else may have its files.
 pub fn remove_locks(main: &MainConf) {
     main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::remove);
+}
+
+/// The zone is in no configuration any more, and its file is written: others may have it.
+pub fn unlock(zone: &Zone) {
+    if let Some(lock) = zone.state.as_ref().and_then(|state| state.lock.take())
+        && lock.is_alone()
+    {
+        lock.remove();
+    }
+}
+
+/// The configuration that was being tried is given up: it leaves no lock behind that nobody had before.
+pub fn give_up(main: &MainConf) {
+    if !zones::is_new_binary() {
+        main.zones().for_each(unlock);
+    }
 }
 
 /// Whether another copy of this module, in the same process, has a zone's file now.

@@ -204,7 +204,7 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         if let Some(main) = main.filter(|_| !state::is_test()) {
             take_over(main, cycle.log());
         }
-        traffic_log::commit(main, before, cycle);
+        let write_logs = || traffic_log::commit(main, before, cycle);
         if let Some(before) = before {
             let is_kept = |zone: &Zone| {
                 let table = zone.table();
@@ -215,8 +215,10 @@ pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
                         || path(now).is_some() && path(now) == path(zone)
                 })
             };
-            leave(before, |zone| !is_kept(zone), cycle.log()).finish();
+            leave(before, |zone| !is_kept(zone), cycle.log(), write_logs);
             before.stage.set(Stage::Over);
+        } else {
+            write_logs();
         }
     });
     NGX_OK as ngx_int_t
@@ -235,11 +237,15 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
     }
 }
 
-/// Some zones of a configuration are in none any more: their files are written, and workers that still count there go on with that.
-fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t) -> Saving {
-    let gone = main.zones().filter(|zone| is_gone(zone));
-    gone.clone().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
-    Saving::start(gone, log)
+/// Some zones of a configuration are in none any more: their files are written, while `meanwhile` is called, and workers that
+/// still count there go on with that.
+fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, meanwhile: impl FnOnce()) {
+    let gone: Vec<&Zone> = main.zones().filter(|zone| is_gone(zone)).collect();
+    gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    let saving = Saving::start(gone.iter().copied(), log);
+    meanwhile();
+    saving.finish();
+    gone.into_iter().for_each(state::unlock);
 }
 
 /// A configuration that is watched for its end.
@@ -255,7 +261,7 @@ pub fn watch_end(cf: &mut ngx_conf_t, main: &MainConf) -> Option<()> {
 }
 
 impl Drop for Watched {
-    /// `ngx_init_cycle` destroys the cycle before. If the new one has this module, [`init_module`] has seen to everything. If not,
+    /// `ngx_init_cycle` has failed, or it destroys the cycle before. If the new one has this module, [`init_module`] has seen to everything. If not,
     /// nobody else calls this copy of the module any more: NGINX unmaps it next (`ngx_unload_module`).
     fn drop(&mut self) {
         // SAFETY: set when a process begins. The configuration and its cycle are in the pool that is being destroyed, which frees
@@ -263,15 +269,16 @@ impl Drop for Watched {
         let (process, main, cycle) = unsafe { (ngx_process, &*self.main, Cycle::new(self.cycle)) };
         let serves =
             process == NGX_PROCESS_MASTER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
-        let (Some(cycle), Stage::Used, true) = (cycle, main.stage.replace(Stage::Over), serves) else {
-            return;
-        };
+        let stage = main.stage.replace(Stage::Over);
+        if stage == Stage::Tried {
+            state::give_up(main);
+        }
+        let (Some(cycle), Stage::Used, true) = (cycle, stage, serves) else { return };
         // what is in NGINX's own zones is gone already
         let is_gone = |memory: Option<&Memory>| memory.is_some_and(|memory| !memory.is_taken_over());
         let end = |log| {
-            let saving = leave(main, |zone| is_gone(zone.memory.get()) && !state::is_taken_over(zone), log);
-            traffic_log::leave(main, cycle, |of| is_gone(of.memory.get()), log);
-            saving.finish();
+            let write_logs = || traffic_log::leave(main, cycle, |of| is_gone(of.memory.get()), log);
+            leave(main, |zone| is_gone(zone.memory.get()) && !state::is_taken_over(zone), log, write_logs);
         };
         // SAFETY: as above.
         unsafe { crate::nginx::log::reopened(cycle.log(), end) };

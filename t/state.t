@@ -49,6 +49,9 @@ sub requests { my ($key, $least) = @_; return $t->account_with('hosts', $key, $l
 
 sub files { my @names = map { s{.*/}{}r } glob $t->dir . '/state/* ' . $t->dir . '/state/.*[!.]*'; return [ sort @names ] }
 
+# Beside each file, a running server has its lock.
+sub unlocked { return [ grep { !/\.lock$/ } @{ files() } ] }
+
 sub contents { return { map { $_ => $t->slurp($t->dir . "/state/$_") } @{ files() } } }
 
 sub lines { my ($pattern) = @_; return scalar grep { /$pattern/ } split /\n/, $t->error_log }
@@ -106,7 +109,7 @@ set_due();
 ok($t->reload, 'a minute is over');
 ok(wait_until(10, sub { $t->slurp($file) ne $before->{hosts} }), 'a worker saves the accounts');
 is($t->slurp($t->dir . '/state/keys'), $before->{keys}, 'of the zone that was due');
-is_deeply(files(), [ 'hosts', 'keys' ], 'and leaves nothing else');
+is_deeply(files(), [ 'hosts', 'hosts.lock', 'keys', 'keys.lock' ], 'and leaves nothing else but the locks');
 ask('one.test', 5);
 requests('one.test', 30);
 my @killed = ($t->master, $t->workers);
@@ -125,19 +128,30 @@ $t->write_file("$file.tmp-$dead", 'half');
 $t->write_file("$file.tmp-$$", 'of one that lives');
 $t->write_file("$file.tmp-x", 'of somebody else');
 $t->start(%part);
-is_deeply(files(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ], 'a half written file is removed, if its writer is dead');
+is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ], 'a half written file is removed, if its writer is dead');
 is($t->stop, 0, 'stop');
 unlink "$file.tmp-$$", "$file.tmp-x";
 
-# Files that cannot be used
+# A file that is empty is one that has nothing in it yet: a package, or a mount of a container, has made it
+$t->write_file($file, '');
+$t->start(%part);
+is(lines(qr/\[(?:warn|error|emerg)\].*\Q$file/), 0, 'an empty file is nothing to speak of');
+is(requests('one.test'), 0, 'counters begin at zero');
+is($t->stop, 0, 'stop');
+cmp_ok(-s $file, '>', 0, 'and it is written');
+
+# Files that begin as ours, but cannot be used
 my $good = $t->slurp($file);
+$t->start(%part);
+ask('one.test', 1);
+requests('one.test', 1);
+is($t->stop, 0, 'stop');
+$good = $t->slurp($file);
 my $flipped = $good;
 substr($flipped, length($good) / 2, 1) ^= "\x04";
 my %bad = (
-    empty => '',
     truncated => substr($good, 0, -1),
     corrupt => $flipped,
-    foreign => "root:x:0:0:root:/root:/bin/bash\n",
     'of a later version' => $good =~ s/:1,/:2,/r,
 );
 my $count = 0;
@@ -160,16 +174,90 @@ for my $what (sort keys %bad) {
 }
 $t->start(%part);
 is(requests('one.test'), 1, 'the next file is a good one');
+
+# Files that are not ours, or that cannot be read, are left alone, and NGINX does not start; nor does a reload succeed
+my %alien = (
+    foreign => "root:x:0:0:root:/root:/bin/bash\n",
+    'like ours at its start' => substr($good, 0, 10),
+    'of one byte' => '{',
+);
+for my $what (sort keys %alien) {
+    my $other = $t->dir . '/state/other';
+    $t->write_file($other, $alien{$what});
+    my $files = contents();
+    my $conf = $t->slurp($t->dir . '/nginx.conf');
+    $t->write_file($t->dir . '/nginx.conf', $conf =~ s{state/hosts\b}{state/other}r);
+    my ($status, $said) = test_config();
+    isnt($status, 0, "a file that is $what: a configuration test fails");
+    like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/, 'and says why');
+    my $refused = lines(qr/\[emerg\].*\Q$other/);
+    kill HUP => $t->master;
+    ok(wait_until(10, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
+    is_deeply(files(), [ sort keys %$files ], 'nothing is set aside, and no lock is left');
+    is($t->slurp($other), $alien{$what}, 'and the file is as it was');
+    is(requests('one.test'), 1, 'the server goes on');
+    unlink $other;
+    $t->write_file($t->dir . '/nginx.conf', $conf);
+}
+$t->expect_log(qr/invalid state file/);
 is($t->stop, 0, 'stop');
+SKIP: {
+    skip('only root can be another user', 4) if $> != 0;
+    my $nobody = getpwnam 'nobody';
+    my $readable = $t->slurp($file);
+    my $room = $t->dir . '/nobody';
+    mkdir $room;
+    chmod 0777, $room;
+    chmod 0755, $t->dir . '/state';
+    $t->write_file("$room/nginx.conf", $t->fill(<<"EOC"));
+load_module {{module}};
+pid $room/pid;
+error_log stderr;
+events { }
+http { access_log off; request_cpu_zone \$host zone=hosts:1m state=$file; }
+EOC
+    my ($status, $said) = run_command('setpriv', "--reuid=$nobody", '--clear-groups', $t->{binary}, '-t', '-e', 'stderr',
+        '-p', "$room/", '-c', "$room/nginx.conf");
+    isnt($status, 0, 'a file that may not be read: the configuration is refused');
+    like($said, qr/\[emerg\].*\Q$file\E.*it cannot be read: Permission denied/, 'and the message says why');
+    is($t->slurp($file), $readable, 'the file is as it was');
+    is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ], 'and not set aside');
+}
 
 # Nothing more can be set aside: then the file stays, and nothing is written over it
 $t->write_file("$file.bad-$_", '') for $count .. 99;
-$t->write_file($file, 'evidence');
+$t->write_file($file, $bad{corrupt});
 $t->start(%part);
 cmp_ok(lines(qr/\[warn\].*\Q$file\E" is not used.*cannot be set aside/), '>', 0, 'a file that cannot be set aside');
 is($t->stop, 0, 'stop');
-is($t->slurp($file), 'evidence', 'is not written over');
+is($t->slurp($file), $bad{corrupt}, 'is not written over');
 unlink glob "$file.bad*";
+
+# A symbolic link stays, and the file behind it is the one that is kept
+mkdir $t->dir . '/state/v';
+unlink $file;
+symlink 'v/real', $file or die "symlink: $!\n";
+for my $what ('to a file that is not there yet', 'to a file') {
+    $t->start(%part);
+    my $before = requests('one.test');
+    ask('one.test', 1);
+    requests('one.test', $before + 1);
+    is($t->stop, 0, 'stop');
+    is(readlink $file, 'v/real', "a link $what stays");
+    $t->start(%part);
+    is(requests('one.test'), $before + 1, 'and its file has the counters');
+    is($t->stop, 0, 'stop');
+}
+is_deeply([ map { s{.*/}{}r } glob $t->dir . '/state/v/*' ], ['real'], 'where the link leads there is nothing else');
+my ($status, $said) = $t->try_config(%part, http => http() =~ s{state/keys}{state/v/real}r);
+isnt($status, 0, 'two zones with the same file, by a link');
+like($said, qr/\[emerg\].*invalid state file ".*v\/real" in "request_cpu_zone": zone "hosts" has it/, 'are refused');
+unlink $file, $t->dir . '/state/v/real';
+symlink 'hosts', $file;
+($status, $said) = $t->try_config(%part);
+isnt($status, 0, 'a link to itself');
+like($said, qr/\[emerg\].*invalid state file ".*" in "request_cpu_zone": .*too many levels/i, 'is refused');
+unlink $file;
 
 # Another key, another size
 $t->write_file($file, $good);
@@ -197,14 +285,86 @@ is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'loses nothing
 # A file that is configured while NGINX runs: the accounts are those of the zone that is there
 ok($t->reload(http => http(state => '')), 'a reload to no file');
 unlink $file;
-$t->write_file($t->dir . '/state/other', 'precious');
 ok($t->reload(http => http(state => 'state=state/other')), 'a reload to another one');
 is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'keeps the accounts');
 is($t->stop, 0, 'stop');
-is(contents()->{'other.bad'}, 'precious', 'a foreign file there is set aside');
 $t->start(%part, http => http(state => 'state=state/other'));
 is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'and the accounts are in the new one');
 is($t->stop, 0, 'stop');
+unlink glob $t->dir . '/state/*';
+
+# Two servers cannot have the same file
+$t->start(%part);
+ask('one.test', 3);
+requests('one.test', 3);
+my $second = Test::RequestCpu->new;
+$second->html('a.txt', "plain\n");
+my %second = (%part, http => http() =~ s{state=state/hosts}{state=$file}r =~ s{\Qstate={{dir}}/state/keys\E}{}r);
+$second->expect_log(qr/is in use by another server/);
+ok(!eval { local $SIG{__WARN__} = sub { }; $second->start(%second, quiet => 1); 1 }, 'a second server with the same file does not start');
+like($second->error_log, qr/\[emerg\].*state file "\Q$file\E" in request_cpu_zone "hosts" is in use by another server/, 'and says why');
+is(($second->try_config(%second))[0], 0, 'a configuration test does not mind');
+is($t->stop, 0, 'the first one stops');
+$second->start(%second);
+is($second->account('hosts', 'one.test')->{requests}, 3, 'then the second one can have it');
+is($second->stop, 0, 'stop');
+$second->done(more => 1);
+unlink glob $t->dir . '/state/*';
+
+# A zone that a reload takes away, and that comes back; also with another name, or with requests that end in between
+my $gone = http() =~ s/^.*request_cpu.*\n//gmr;
+$t->html('slow.bin', 'x' x 2_000_000);
+$t->start(%part);
+ask('one.test', 100);
+requests('one.test', 100);
+ok($t->reload(http => $gone, status => 0), 'a reload without the zone');
+ok(-s $file, 'the file is written');
+ok(wait_until(10, sub { "@{ files() }" eq 'hosts keys' }), 'and, when the old workers are gone, not locked any more');
+ok($t->reload(%part, status => 1), 'a reload with the zone');
+is(requests('one.test'), 100, 'the counters are there again');
+my $slow = $t->connect('http');
+$slow->request('/slow.bin', host => 'one.test', close => 1);
+wait_until(10, sub { $t->account('hosts', 'one.test')->{in_flight} == 1 });
+kill HUP => $t->master if $t->_write_config(%part, http => $gone, status => 0) || 1;
+wait_until(10, sub { $t->workers(old => 1) });
+$slow->response;
+$slow->close;
+ok(wait_until(10, sub { !$t->workers(old => 1) }), 'a request ends after the zone was taken away');
+ok($t->reload(%part, status => 1), 'a reload with the zone');
+is(requests('one.test'), 101, 'the request is counted');
+ask('one.test', 4);
+requests('one.test', 105);
+ok($t->reload(http => http() =~ s/zone=hosts/zone=renamed/gr), 'a reload with another name of the zone');
+is($t->account('renamed', 'one.test')->{requests}, 105, 'loses nothing');
+is($t->stop, 0, 'stop');
+$t->start(%part);
+is(requests('one.test'), 105, 'nor does a restart with the old name');
+is($t->stop, 0, 'stop');
+
+# A disk that hangs holds up neither the end nor a reload for long: a library makes fsync wait
+SKIP: {
+    my $shim = $t->dir . '/slow.so';
+    $t->write_file($t->dir . '/slow.c', <<'EOC');
+#define _GNU_SOURCE
+#include <unistd.h>
+#include <dlfcn.h>
+int fsync(int fd) { for (int left = 60; left > 0; ) left = sleep(left); return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd); }
+EOC
+    my ($failed, $said) = run_command('cc', '-shared', '-fPIC', '-o', $shim, $t->dir . '/slow.c', '-ldl');
+    skip("no C compiler: $said", 5) if $failed;
+    $t->start(%part, before => [ 'env', "LD_PRELOAD=$shim" ]);
+    ask('one.test', 1);
+    requests('one.test', 106);
+    my $begin = time;
+    ok($t->reload(http => $gone, status => 0), 'a disk that hangs: a reload without the zone is done');
+    my $reload = time - $begin;
+    is(lines(qr/\[error\].*saving counters in ".*hosts", ".*keys" takes too long/), 1, 'with a message');
+    ok($t->reload(%part, status => 1), 'a reload with the zone');
+    ask('one.test', 1);
+    $begin = time;
+    is($t->stop(within => 40), 0, 'NGINX ends');
+    cmp_ok(time - $begin + $reload, '<', 40, 'long before the disk answers');
+}
 unlink glob $t->dir . '/state/*';
 
 # Over a binary upgrade the accounts are those in memory, and each master that ends saves them

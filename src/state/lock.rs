@@ -6,13 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::file::with_suffix;
 use crate::memory::{self, Kept};
+use crate::nginx::thread::PATIENCE;
 use crate::zones;
 
 /// The lock of a state file, as long as this, or a copy in another process, is there.
@@ -36,40 +37,21 @@ impl From<io::Error> for Refused {
 }
 
 impl Lock {
-    /// Takes the lock of a state file for a master, or shares the one that this server has already.
+    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a little for a worker
+    /// that writes the file and ends.
     ///
     /// # Errors
     /// [`Refused`].
     pub fn take(state: &Path) -> Result<Lock, Refused> {
-        let path = with_suffix(state, ".lock");
-        loop {
-            let opened = open(&path)?;
-            let file = if lock(&opened)? { opened } else { shared(&opened).ok_or(Refused::Busy)? };
-            if is_at(&file, &path) {
-                return Ok(Lock { kept: Kept::new(memory::keep(&file)?), path });
-            }
-        }
+        take(state, PATIENCE + Duration::from_secs(1), shared)
     }
 
     /// Takes the lock for a worker whose zone is in no configuration any more, and waits a little for it.
     ///
     /// # Errors
     /// [`Refused::Busy`] too if the zone is in use again.
-    pub fn take_within(state: &Path, patience: Duration) -> Result<File, Refused> {
-        let path = with_suffix(state, ".lock");
-        let begin = Instant::now();
-        loop {
-            let file = open(&path)?;
-            if lock(&file)? {
-                if is_at(&file, &path) {
-                    return Ok(file);
-                }
-            } else if begin.elapsed() > patience {
-                return Err(Refused::Busy);
-            } else {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
+    pub fn take_in_worker(state: &Path) -> Result<Lock, Refused> {
+        take(state, PATIENCE / 2, |_| None)
     }
 
     /// Gives it up, and leaves nothing behind. Only for the last server that shares it.
@@ -78,9 +60,32 @@ impl Lock {
         let _ = fs::remove_file(&self.path);
     }
 
+    /// Whether nobody shares it in this process.
+    pub fn is_alone(&self) -> bool {
+        let file = self.kept.file();
+        file.metadata().is_ok_and(|about| find("/proc/self/fd", &about, file.as_raw_fd()).is_none())
+    }
+
     /// Whether another copy of this module, in the same process, shares it.
     pub fn is_taken_over(&self) -> bool {
         memory::is_open_elsewhere(self.kept.file())
+    }
+}
+
+fn take(state: &Path, patience: Duration, shared: impl Fn(&File) -> Option<File>) -> Result<Lock, Refused> {
+    let path = with_suffix(state, ".lock");
+    let begin = Instant::now();
+    loop {
+        let opened = open(&path)?;
+        if let Some(file) = if lock(&opened)? { Some(opened) } else { shared(&opened) } {
+            if is_at(&file, &path) {
+                return Ok(Lock { kept: Kept::new(memory::keep(&file)?), path });
+            }
+        } else if begin.elapsed() > patience {
+            return Err(Refused::Busy);
+        } else {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -108,19 +113,20 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// The descriptor of a process, but for one, that leads to a file.
+fn find(folder: &str, wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
+    fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let descriptor = entry.file_name().to_str()?.parse().ok()?;
+        let found = fs::metadata(entry.path()).ok()?;
+        ((found.dev(), found.ino()) == (wanted.dev(), wanted.ino()) && descriptor != but)
+            .then_some(descriptor)
+    })
+}
+
 /// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
 fn shared(opened: &File) -> Option<File> {
     let wanted = opened.metadata().ok()?;
-    let find = |folder: &str, but: i32| {
-        let entries = fs::read_dir(folder).ok()?;
-        entries.flatten().find_map(|entry| {
-            let descriptor: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let found = fs::metadata(entry.path()).ok()?;
-            let same = (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
-            (same && descriptor != but).then_some(descriptor)
-        })
-    };
-    if let Some(descriptor) = find("/proc/self/fd", opened.as_raw_fd()) {
+    if let Some(descriptor) = find("/proc/self/fd", &wanted, opened.as_raw_fd()) {
         // SAFETY: duplicates a descriptor that was found open; the new one is nobody else's.
         let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
         // SAFETY: checked to be a descriptor.
@@ -131,18 +137,18 @@ fn shared(opened: &File) -> Option<File> {
     }
     // only the first configuration of a new binary goes on with what the old master has
     let parent = if zones::is_new_binary() { zones::old_master()? } else { return None };
-    let descriptor = find(&format!("/proc/{parent}/fd"), -1)?;
+    let descriptor = find(&format!("/proc/{parent}/fd"), &wanted, -1)?;
     // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
 }
 
 /// A duplicate of another process's descriptor.
-fn of_process(pid: u32, descriptor: i32) -> Option<File> {
+fn of_process(pid: u32, descriptor: RawFd) -> Option<File> {
     // SAFETY: system calls that only take numbers; what they return is a new descriptor, or -1.
     unsafe {
         let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        let process = (process >= 0).then(|| File::from_raw_fd(process as i32))?;
+        let process = (process >= 0).then(|| File::from_raw_fd(process as RawFd))?;
         let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0);
-        (copy >= 0).then(|| File::from_raw_fd(copy as i32))
+        (copy >= 0).then(|| File::from_raw_fd(copy as RawFd))
     }
 }
