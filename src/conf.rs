@@ -31,7 +31,7 @@ use crate::accounts::AccountSet;
 use crate::limit::{self, LimitAccounts, LimitConf};
 use crate::memory::Memory;
 use crate::traffic_log::{self, Log};
-use crate::{context_index, module, request, status, variables, zones};
+use crate::{advice, context_index, module, request, status, variables, zones};
 
 /// A request is counted in at most so many zones.
 pub const MAX_ZONES_PER_REQUEST: usize = 8;
@@ -169,6 +169,8 @@ pub struct MainConf {
     pub connection_variable: bool,
     /// where the workers' books are; null if nothing is measured
     pub workers: *mut zones::WorkersZone,
+    /// of [`advice::Place`]
+    pub places: *mut ngx_array_t,
 }
 
 /// What is configured in a location. In the configuration's pool.
@@ -178,11 +180,15 @@ pub struct LocConf {
     uses: *mut ngx_array_t,
     off: bool,
     pub status: StatusConf,
+    /// whether this is a location with `request_cpu_status`, or in one
+    pub in_status: bool,
     /// of [`LimitConf`]; null means inherited, or none
     pub limits: *mut ngx_array_t,
     /// in [`MainConf::limits`]
     pub limits_place: u16,
     pub limits_off: bool,
+    /// whether requests that read the status are not checked: the limits are those of levels above its location
+    pub limits_spare_status: bool,
     /// at which refusals are logged; none means inherited, or the default
     pub limit_log_level: Option<ngx_uint_t>,
     /// As `known`, for the limits.
@@ -294,6 +300,7 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 measured: false,
                 connection_variable: false,
                 workers: null_mut(),
+                places: null_mut(),
             });
         }
     }
@@ -309,9 +316,11 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 uses: null_mut(),
                 off: false,
                 status: StatusConf::default(),
+                in_status: false,
                 limits: null_mut(),
                 limits_place: 0,
                 limits_off: false,
+                limits_spare_status: false,
                 limit_log_level: None,
                 limit_accounts: OnceCell::new(),
                 known: OnceCell::new(),
@@ -321,9 +330,9 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     conf.cast()
 }
 
-pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+pub extern "C" fn merge_loc_conf(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
     // SAFETY: NGINX hands over what `create_loc_conf` made, of two different levels.
-    let (prev, conf) = unsafe { (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
+    let (cf, prev, conf) = unsafe { (&*cf, &*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
     if conf.uses.is_null() && !conf.off {
         conf.uses = prev.uses;
         conf.off = prev.off;
@@ -332,9 +341,19 @@ pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: 
         conf.limits = prev.limits;
         conf.limits_place = prev.limits_place;
         conf.limits_off = prev.limits_off;
+        conf.limits_spare_status = conf.status.set || prev.limits_spare_status;
+    }
+    conf.in_status = conf.status.set || prev.in_status;
+    if !conf.status.set {
+        // for an `if` in the location, which has a configuration of its own, but the handler of the location
+        // (`ngx_http_update_location_config`); other locations have other handlers
+        conf.status = StatusConf { set: false, ..prev.status };
     }
     conf.limit_log_level = conf.limit_log_level.or(prev.limit_log_level);
-    CONF_OK
+    match advice::note(cf, parsing_main_conf(cf), conf) {
+        Ok(()) => CONF_OK,
+        Err(_) => CONF_ERROR,
+    }
 }
 
 /// The main configuration of the module in a cycle; none without `http`.
@@ -792,6 +811,7 @@ pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     if request::register(core).is_err() || zones::add_workers(cf, main).is_err() {
         return NGX_ERROR as ngx_int_t;
     }
+    advice::give(cf, core, main);
     if !main.limits.is_null() && limit::register(core).is_err() {
         return NGX_ERROR as ngx_int_t;
     }

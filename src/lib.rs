@@ -2,7 +2,7 @@
 //!
 //! This file is only the wiring. In the order in which NGINX gets to them:
 //!
-//! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
+//! - [`conf`]: directives, and [`advice`] on mistakes; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
 //!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
@@ -20,6 +20,7 @@ use core::ptr::{addr_of, addr_of_mut};
 use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
+mod advice;
 mod attribution;
 #[cfg(feature = "audit")]
 mod audit;

@@ -24,9 +24,9 @@ use crate::conf::{
     self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, main_conf,
     parsing_main_conf, push,
 };
-use crate::request;
 use crate::variables::set_valid;
 use crate::worker::{is_measuring, now_ms, with};
+use crate::{request, status};
 
 const NAME: &str = "request_cpu_limit";
 const NS_PER_MS: u64 = 1_000_000;
@@ -274,6 +274,9 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe {
         let conf = loc_conf(r);
         if conf.limits.is_null() || r != (*r).main || !is_measuring() {
+            return declined;
+        }
+        if conf.limits_spare_status && status::is_for(r) {
             return declined;
         }
         // without memory for a context, it is not measured either

@@ -98,6 +98,16 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe { send(r, answer, text) }
 }
 
+/// Whether a request is in a location with `request_cpu_status`: after the rewrite phase.
+///
+/// # Safety
+/// `r` must be a request that NGINX has created.
+pub unsafe fn is_for(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: as the caller promises.
+    let content = unsafe { (*r).content_handler };
+    content.is_some_and(|content| ptr::fn_addr_eq(content, handler as unsafe extern "C" fn(_) -> _))
+}
+
 /// The arguments are wrong.
 struct Refused {
     status: u32,
