@@ -61,10 +61,11 @@ fn warn_of_servers_without_name(cf: &ngx_conf_t, core: &ngx_http_core_main_conf_
 /// and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not (`ngx_http_v3_init_pseudo_headers`).
 #[cfg(ngx_feature = "http_v3")]
 fn warn_of_http_host(cf: &ngx_conf_t, core: &ngx_http_core_main_conf_t, main: &MainConf) {
+    use accounting::key;
     for &zone in main.zones() {
         // SAFETY: zones live in the configuration's pool.
         let zone = unsafe { &*zone };
-        if !has_variable(zone.key_text.as_bytes(), b"http_host") {
+        if !key::has_variable(zone.key_text.as_bytes(), b"http_host") {
             continue;
         }
         let is_it = |other: &Zone| core::ptr::eq(other, zone);
@@ -93,11 +94,11 @@ fn counted<'a>(
         let ctx = &*server.ctx;
         (ctx.srv_conf, (*ctx.loc_conf.add(context_index())).cast::<LocConf>())
     };
-    // SAFETY: configurations of locations live in the configuration's pool.
     let locs = || {
         conf::array::<Place>(main.places)
             .iter()
             .filter(move |place| place.srv_conf == srv_conf)
+            // SAFETY: configurations of locations live in the configuration's pool.
             .map(|place| unsafe { &*place.loc })
     };
     let is_own = |loc: &LocConf| core::ptr::eq(loc, own);
@@ -146,39 +147,4 @@ fn file_name(server: &ngx_http_core_srv_conf_t) -> ngx_str_t {
     // SAFETY: `ngx_http_core_create_srv_conf` sets it to the name of the file, which ends with a null.
     let len = unsafe { core::ffi::CStr::from_ptr(server.file_name.cast()) }.count_bytes();
     ngx_str_t { len, data: server.file_name }
-}
-
-/// Whether a text has the variable, as `$name` or `${name}`; in any case, as NGINX takes it.
-#[cfg_attr(not(ngx_feature = "http_v3"), allow(dead_code))]
-fn has_variable(text: &[u8], name: &[u8]) -> bool {
-    text.split(|&byte| byte == b'$').skip(1).any(|rest| {
-        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
-        let end =
-            rest.iter().position(|&byte| !byte.is_ascii_alphanumeric() && byte != b'_').unwrap_or(rest.len());
-        rest.get(..end).is_some_and(|found| found.eq_ignore_ascii_case(name))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_variable;
-
-    #[test]
-    fn a_variable_is_found_by_its_whole_name() {
-        for text in [
-            "$http_host",
-            "${http_host}",
-            "a$HTTP_Host-b",
-            "$a$http_host",
-            "${a}${http_host}x",
-            "$http_host:$x",
-        ] {
-            assert!(has_variable(text.as_bytes(), b"http_host"), "{text}");
-        }
-        for text in
-            ["", "$", "${", "http_host", "$http_hosts", "$http_host_2", "${http_hostx}", "$host", "$http_hos"]
-        {
-            assert!(!has_variable(text.as_bytes(), b"http_host"), "{text}");
-        }
-    }
 }

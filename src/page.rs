@@ -5,14 +5,15 @@
 //! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and most allow
 //! `'self'` but nothing inline.
 
+use accounting::arguments;
 use nginx_sys::ngx_http_request_t;
 
-use crate::status::{add_header, is_own_argument};
+use crate::status::{ARGUMENTS, add_header};
 
 /// build.rs has put the tags of the assets into it.
 const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/page.html"));
 /// In the page: where other arguments of the page's address are to be.
-const ARGUMENTS: &str = "{{arguments}}";
+const OTHER_ARGUMENTS: &str = "{{arguments}}";
 
 /// What the page loads.
 pub struct Asset {
@@ -89,80 +90,13 @@ pub fn answer(r: &mut ngx_http_request_t, by_accept: bool, text: &mut Vec<u8>) -
     add_header(r, "Content-Security-Policy", env!("PAGE_POLICY"))?;
     add_header(r, "X-Content-Type-Options", "nosniff")?;
     add_header(r, "Referrer-Policy", "no-referrer")?;
-    let arguments = other_arguments(r.unparsed_uri.as_bytes());
-    for (n, part) in PAGE.split(ARGUMENTS).enumerate() {
+    // a token, maybe: as the client has sent them, not as NGINX may have rewritten them
+    let arguments = arguments::others_as_html(r.unparsed_uri.as_bytes(), &ARGUMENTS);
+    for (n, part) in PAGE.split(OTHER_ARGUMENTS).enumerate() {
         if n > 0 {
             text.extend_from_slice(&arguments);
         }
         text.extend_from_slice(part.as_bytes());
     }
     Some(())
-}
-
-/// Those arguments of the page's address that are not the endpoint's own (a token, maybe) go along to what it loads: as HTML,
-/// each followed by `&`. As the client has sent them, not as NGINX may have rewritten them.
-fn other_arguments(uri: &[u8]) -> Vec<u8> {
-    let mut html = Vec::new();
-    let query = uri.iter().position(|&byte| byte == b'?').map_or(&[][..], |at| &uri[at + 1..]);
-    for argument in query.split(|&byte| byte == b'&') {
-        let name = argument.split(|&byte| byte == b'=').next().unwrap_or_default();
-        if argument.is_empty() || is_own_argument(name) {
-            continue;
-        }
-        for &byte in argument {
-            // the rest cannot be in an address, or means something in HTML: browsers do not send it either, but others may
-            if byte.is_ascii_alphanumeric() || b"-._~%=+,:;@/?!$*()[]|^".contains(&byte) {
-                html.push(byte);
-            } else {
-                html.extend_from_slice(format!("%{byte:02X}").as_bytes());
-            }
-        }
-        html.extend_from_slice(b"&amp;");
-    }
-    html
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arguments(uri: &str) -> String {
-        String::from_utf8(other_arguments(uri.as_bytes())).unwrap_or_default()
-    }
-
-    #[test]
-    fn arguments_of_others_go_along() {
-        assert_eq!(arguments("/cpu"), "");
-        assert_eq!(arguments("/cpu?"), "");
-        assert_eq!(arguments("/cpu?format=html&zone=a&key=b&detail=low&ASSET=x"), "");
-        assert_eq!(arguments("/cpu?token=a%20b%26&format=html&&x"), "token=a%20b%26&amp;x&amp;");
-    }
-
-    #[test]
-    fn arguments_cannot_leave_the_attribute_that_they_are_in() {
-        assert_eq!(
-            arguments("/cpu?a=\"><script>'`{{arguments}}#"),
-            "a=%22%3E%3Cscript%3E%27%60%7B%7Barguments%7D%7D%23&amp;"
-        );
-        assert_eq!(arguments("/cpu?\u{e9}"), "%C3%A9&amp;");
-    }
-
-    #[test]
-    fn a_tag_of_another_version_finds_nothing() {
-        let script = Asset::find(b"page.js").map(|asset| asset.tag).unwrap_or_default();
-        assert!(Asset::find(format!("page.js@{script}").as_bytes()).is_some());
-        assert!(Asset::find(b"page.js@0-00000000").is_none());
-        assert!(Asset::find(b"page.js@").is_none());
-        assert!(Asset::find(b"page.html").is_none());
-        assert!(Asset::find(b"").is_none());
-    }
-
-    #[test]
-    fn the_page_names_the_assets_that_there_are() {
-        for asset in &ASSETS {
-            let address = format!("\"?{ARGUMENTS}asset={}@{}\"", asset.name, asset.tag);
-            assert_eq!(PAGE.matches(&address).count(), 1, "{address}");
-        }
-        assert_eq!(PAGE.matches("{{").count(), PAGE.matches(ARGUMENTS).count());
-    }
 }

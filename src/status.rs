@@ -45,7 +45,7 @@ const STEPS_PER_READING: usize = 16;
 /// The end of a `Content-Type` with a charset.
 const CHARSET: &str = "; charset=utf-8";
 /// The arguments of a request that this location understands.
-const ARGUMENTS: [&str; 5] = ["format", "detail", "zone", "key", "asset"];
+pub const ARGUMENTS: [&str; 5] = ["format", "detail", "zone", "key", "asset"];
 
 /// Content handler of a location with `request_cpu_status`.
 pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -126,11 +126,6 @@ enum Answered {
     Page,
     Asset(&'static Asset),
     Status(Status, Format),
-}
-
-/// Whether an argument is one of this location's, in any case, as `ngx_http_arg` has it.
-pub fn is_own_argument(name: &[u8]) -> bool {
-    ARGUMENTS.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and whether that header

@@ -107,7 +107,14 @@ sub works {
     ok($page->wait_for(10, "document.body.dataset.state === 'live' && $rows >= 3"), "$what: the page has its rows") or diag($page->console);
     ok($page->js("!$notice"), "$what: nothing is missing");
     is($page->js('getComputedStyle(document.querySelector(".card")).borderRadius'), '12px', "$what: it has its style");
+    picture($what);
     return 1;
+}
+# For people: REQUEST_CPU_SCREENSHOTS=/tmp prove t/page_headers.t
+sub picture {
+    my ($what) = @_;
+    return unless $ENV{REQUEST_CPU_SCREENSHOTS};
+    $page->screenshot("$ENV{REQUEST_CPU_SCREENSHOTS}/" . ($what =~ tr{ /}{-}r) . '.png');
 }
 
 for my $case (@works) {
@@ -116,7 +123,6 @@ for my $case (@works) {
     next if $name =~ /^(?:sub_filter|addition)$/;    # what they put in is blocked by the page's own policy
     is_deeply([ grep { !/favicon|interest-cohort|Permissions-Policy|Cross-Origin-Opener-Policy/ } $page->console ], [], "$name: no word in the console");
 }
-$page->screenshot("$ENV{REQUEST_CPU_SCREENSHOTS}/works.png") if $ENV{REQUEST_CPU_SCREENSHOTS};
 is($page->js('document.title'), 'CPU by domain', 'a script that is put in does not run');
 works('/mended/cpu', 'an add_header in the location, as the notice says');
 works('/only', 'format=html');
@@ -135,14 +141,14 @@ for my $case (@blocked) {
     my $text = $page->js("$notice.innerText");
     like($text, qr/needs its script and its style.*Content-Security-Policy.*add_header/s, "$name: why, and what mends it");
     is($page->js("$notice.querySelectorAll('a[href=\"?format=json\"]').length"), 1, "$name: and where the figures are");
-    $page->screenshot($ENV{REQUEST_CPU_SCREENSHOTS} . '/' . ($name =~ tr/ /-/r) . '.png') if $ENV{REQUEST_CPU_SCREENSHOTS};
+    picture($name);
 }
 for my $case (@mute) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
     ok($page->wait_for(10, 'document.getElementById("gone-text").textContent.includes("Content-Security-Policy")'), "$name: the page says that it may not ask")
         or diag($page->text('#gone-text'), $page->console);
-    $page->screenshot($ENV{REQUEST_CPU_SCREENSHOTS} . '/' . ($name =~ tr/ /-/r) . '.png') if $ENV{REQUEST_CPU_SCREENSHOTS};
+    picture($name);
 }
 open_page('/stripped');
 ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"), 'a proxy that takes the arguments away: the page says so');
