@@ -1,4 +1,4 @@
-//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, and compresses the page for
+//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, and prepares the page for
 //! browsers.
 
 use std::error::Error;
@@ -29,23 +29,37 @@ fn nginx() {
     }
 }
 
-/// What scripts/page has built, for src/status.rs: the page compressed, a tag that changes with it, and the policy that
-/// allows its own script and style and nothing else.
+/// What scripts/page has built, for src/page.rs: the assets compressed, for each a tag that changes with it, the page with
+/// these tags in it, and its policy.
 fn page() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=page/dist");
-    let page = fs::read("page/dist/page.html")?;
-    let out = fs::File::create(Path::new(&env::var("OUT_DIR")?).join("page.html.gz"))?;
-    // no time and no name of a file in it: the same page is the same file
-    let mut gzip = GzBuilder::new().write(out, Compression::best());
-    gzip.write_all(&page)?;
-    gzip.finish()?;
-    let mut crc = Crc::new();
-    crc.update(&page);
-    println!("cargo::rustc-env=PAGE_TAG={:x}-{:08x}", page.len(), crc.sum());
+    let (dist, out) = (Path::new("page/dist"), env::var("OUT_DIR")?);
+    let mut page = fs::read_to_string(dist.join("page.html"))?;
+    for (name, variable) in
+        [("page.js", "TAG_PAGE_JS"), ("page.css", "TAG_PAGE_CSS"), ("icon.svg", "TAG_ICON_SVG")]
+    {
+        let asset = fs::read(dist.join(name))?;
+        let compressed = fs::File::create(Path::new(&out).join(format!("{name}.gz")))?;
+        // no time and no name of a file in it: the same asset is the same file
+        let mut gzip = GzBuilder::new().write(compressed, Compression::best());
+        gzip.write_all(&asset)?;
+        gzip.finish()?;
+        let tag = tag(&asset);
+        println!("cargo::rustc-env={variable}={tag}");
+        page = page.replace(&format!("{{{{tag:{name}}}}}"), &tag);
+    }
+    println!("cargo::rustc-env=TAG_PAGE_HTML={}", tag(page.as_bytes()));
+    fs::write(Path::new(&out).join("page.html"), page)?;
     println!(
         "cargo::rustc-env=PAGE_POLICY={}",
-        fs::read_to_string("page/dist/content-security-policy")?.trim()
+        fs::read_to_string(dist.join("content-security-policy"))?.trim()
     );
     Ok(())
+}
+
+fn tag(bytes: &[u8]) -> String {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    format!("{:x}-{:08x}", bytes.len(), crc.sum())
 }

@@ -32,7 +32,7 @@ use crate::nginx::array::Array;
 use crate::nginx::cycle::Cycle;
 use crate::state::StateFile;
 use crate::traffic_log::{self, Log};
-use crate::{context_index, module, request, state, status, variables, zones};
+use crate::{advice, context_index, module, request, state, status, variables, zones};
 
 /// A request is counted in at most so many zones.
 pub const MAX_ZONES_PER_REQUEST: usize = 8;
@@ -177,6 +177,7 @@ pub struct MainConf {
     pub connection_variable: bool,
     /// where the workers' books are; null if nothing is measured
     pub workers: *const zones::WorkersZone,
+    pub places: Array<advice::Place>,
     /// what has become of this configuration
     pub stage: Cell<Stage>,
 }
@@ -199,11 +200,15 @@ pub struct LocConf {
     uses: Array<ZoneUse>,
     off: bool,
     pub status: StatusConf,
+    /// whether this is a location with `request_cpu_status`, or in one
+    pub in_status: bool,
     /// empty means inherited, or none
     pub limits: Array<LimitConf>,
     /// in [`MainConf::limits`]
     pub limits_place: u16,
     pub limits_off: bool,
+    /// whether requests that read the status are not checked: the limits are those of levels above its location
+    pub limits_spare_status: bool,
     /// at which refusals are logged; none means inherited, or the default
     pub limit_log_level: Option<ngx_uint_t>,
     /// As `known`, for the limits.
@@ -307,6 +312,7 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 connection_variable: false,
                 workers: null(),
                 stage: Cell::new(Stage::Tried),
+                places: Array::EMPTY,
             });
         }
     }
@@ -322,9 +328,11 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 uses: Array::EMPTY,
                 off: false,
                 status: StatusConf::default(),
+                in_status: false,
                 limits: Array::EMPTY,
                 limits_place: 0,
                 limits_off: false,
+                limits_spare_status: false,
                 limit_log_level: None,
                 limit_accounts: OnceCell::new(),
                 known: OnceCell::new(),
@@ -334,9 +342,9 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     conf.cast()
 }
 
-pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+pub extern "C" fn merge_loc_conf(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
     // SAFETY: NGINX hands over what `create_loc_conf` made, of two different levels.
-    let (prev, conf) = unsafe { (&*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
+    let (cf, prev, conf) = unsafe { (&mut *cf, &*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
     if conf.uses.is_empty() && !conf.off {
         conf.uses = prev.uses;
         conf.off = prev.off;
@@ -345,9 +353,19 @@ pub extern "C" fn merge_loc_conf(_cf: *mut ngx_conf_t, prev: *mut c_void, conf: 
         conf.limits = prev.limits;
         conf.limits_place = prev.limits_place;
         conf.limits_off = prev.limits_off;
+        conf.limits_spare_status = conf.status.set || prev.limits_spare_status;
+    }
+    conf.in_status = conf.status.set || prev.in_status;
+    if !conf.status.set {
+        // for an `if` in the location, which has a configuration of its own, but the handler of the location
+        // (`ngx_http_update_location_config`); other locations have other handlers
+        conf.status = StatusConf { set: false, ..prev.status };
     }
     conf.limit_log_level = conf.limit_log_level.or(prev.limit_log_level);
-    CONF_OK
+    match while_parsing(cf, |main, cf| advice::note(cf, main, conf)) {
+        Some(()) => CONF_OK,
+        None => CONF_ERROR,
+    }
 }
 
 /// The main configuration of the module in a cycle; none without `http`, or if the cycle does not have this copy of the module.
@@ -814,6 +832,7 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
     if main.measured {
         request::register(core).ok()?;
         main.workers = zones::add_workers(cf)?;
+        advice::give(cf, core, main);
         if !main.limits.is_empty() {
             limit::register(core).ok()?;
         }

@@ -2,13 +2,13 @@
 //!
 //! This file is only the wiring. In the order in which NGINX gets to them:
 //!
-//! - [`conf`]: directives; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
+//! - [`conf`]: directives, and [`advice`] on mistakes; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
 //! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
 //! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
 //!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles; [`limit`]: who is
 //!   refused;
-//! - [`variables`], [`status`] and [`traffic_log`]: what a user gets to see.
+//! - [`variables`], [`status`] with its [`page`], and [`traffic_log`]: what a user gets to see.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
 
@@ -21,6 +21,7 @@ use nginx::cycle::Cycle;
 use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
+mod advice;
 mod attribution;
 #[cfg(feature = "audit")]
 mod audit;
@@ -31,6 +32,7 @@ mod io;
 mod limit;
 mod memory;
 mod nginx;
+mod page;
 mod request;
 mod state;
 mod status;

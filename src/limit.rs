@@ -23,9 +23,9 @@ use crate::conf::{
     self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, while_parsing,
 };
 use crate::nginx::array::Array;
-use crate::request;
 use crate::variables::set_valid;
 use crate::worker::{is_measuring, now_ms, with};
+use crate::{request, status};
 
 const NAME: &str = "request_cpu_limit";
 const NS_PER_MS: u64 = 1_000_000;
@@ -277,6 +277,9 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe {
         let conf = loc_conf(r);
         if conf.limits.is_empty() || r != (*r).main || !is_measuring() {
+            return declined;
+        }
+        if conf.limits_spare_status && status::is_for(r) {
             return declined;
         }
         // without memory for a context, it is not measured either

@@ -4,8 +4,7 @@
 //! piece after the other in the same memory, for a bounded time in each turn of the event loop. What is needed for that
 //! lives in the request's pool, and ends with it.
 //!
-//! The page for browsers is the same for everyone: it is built into the module (see page/), and reads the accounts as JSON
-//! from the address that it came from.
+//! The page for browsers and what it loads are in `page`.
 
 use core::ffi::c_void;
 use core::ptr::{self, null_mut};
@@ -32,6 +31,7 @@ use ngx::ngx_log_error;
 
 use crate::clock::shared_ms;
 use crate::conf::{self, MainConf, loc_conf};
+use crate::page::{self, Asset};
 use crate::worker::{Worker, with};
 use crate::zones;
 
@@ -41,6 +41,11 @@ const PIECE_BYTES: usize = 64 * 1024;
 const TURN: Duration = Duration::from_millis(2);
 /// The clock is read once in so many steps of rendering, each of which takes some microseconds at most.
 const STEPS_PER_READING: usize = 16;
+
+/// The end of a `Content-Type` with a charset.
+const CHARSET: &str = "; charset=utf-8";
+/// The arguments of a request that this location understands.
+pub const ARGUMENTS: [&str; 5] = ["format", "detail", "zone", "key", "asset"];
 
 /// Content handler of a location with `request_cpu_status`.
 pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -54,11 +59,19 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     if rc != NGX_OK as ngx_int_t {
         return rc;
     }
-    let (content, by_accept) = content(request);
+    let (wanted, by_accept) = wanted(request);
     let mut text = Vec::new();
     let mut answer = None;
-    let (status, content_type, headers) = match content.and_then(|content| answered(request, content)) {
-        Ok(Answered::Page) => (NGX_HTTP_OK, "text/html; charset=utf-8", page(request, by_accept, &mut text)),
+    let (status, content_type, headers) = match wanted.and_then(|wanted| answered(request, wanted)) {
+        Ok(Answered::Page) => {
+            (NGX_HTTP_OK, "text/html; charset=utf-8", page::answer(request, by_accept, &mut text))
+        }
+        Ok(Answered::Asset(asset)) => {
+            // what a subrequest answers becomes a part of something else, and headers of it are not sent
+            let gzip =
+                ptr::eq(request.main, request) && accepts_gzip(&header_values(request, b"accept-encoding"));
+            (NGX_HTTP_OK, asset.content_type, asset.answer(request, gzip, &mut text))
+        }
         Ok(Answered::Status(status, format)) => {
             answer = Some(Answer::new(status, format));
             (NGX_HTTP_OK, format.content_type(), status_headers(request, by_accept))
@@ -76,8 +89,23 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
     // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
     request.headers_out.content_type_len = content_type.find(';').unwrap_or(content_type.len());
+    if content_type.ends_with(CHARSET) {
+        // so that `charset` does not change it (`ngx_http_destination_charset`); the header has it already
+        let name = "utf-8";
+        request.headers_out.charset = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    }
     // SAFETY: as above.
     unsafe { send(r, answer, text) }
+}
+
+/// Whether a request is in a location with `request_cpu_status`: after the rewrite phase.
+///
+/// # Safety
+/// `r` must be a request that NGINX has created.
+pub unsafe fn is_for(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: as the caller promises.
+    let content = unsafe { (*r).content_handler };
+    content.is_some_and(|content| ptr::fn_addr_eq(content, handler as unsafe extern "C" fn(_) -> _))
 }
 
 /// The arguments are wrong.
@@ -87,38 +115,57 @@ struct Refused {
     message: String,
 }
 
+/// What is asked for.
+enum Wanted {
+    Content(Content),
+    Asset(&'static Asset),
+}
+
 /// What is answered if they are right.
 enum Answered {
     Page,
+    Asset(&'static Asset),
     Status(Status, Format),
 }
 
-/// What the client gets by the directive, the argument `format`, or its `Accept` header, and whether that header was asked.
+/// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and whether that header
+/// was asked.
 ///
-/// A directive that names a format of the accounts leaves no choice. Where it names the page, the argument is heard: the
-/// page itself asks for JSON by it.
-fn content(r: &mut ngx_http_request_t) -> (Result<Content, Refused>, bool) {
+/// A directive that names a format of the accounts leaves no choice. Where it names the page, the arguments are heard: the
+/// page itself asks for JSON, and for what it loads, by them.
+fn wanted(r: &mut ngx_http_request_t) -> (Result<Wanted, Refused>, bool) {
     // SAFETY: the request is in a location.
     let configured = unsafe { loc_conf(r) }.status.content;
     if let Some(fixed @ Content::Status(_)) = configured {
-        return (Ok(fixed), false);
+        return (Ok(Wanted::Content(fixed)), false);
+    }
+    if let Some(name) = argument(r, "asset") {
+        let asset = Asset::find(&name).map(Wanted::Asset);
+        return (
+            asset.ok_or_else(|| refuse(Format::Json, NGX_HTTP_NOT_FOUND, "unknown asset", &name)),
+            false,
+        );
     }
     let by_accept = |r: &_| Content::from_accept(&header_values(r, b"accept"));
     match (configured, argument(r, "format")) {
         (_, Some(name)) if name != b"auto" => match Content::from_name(&name) {
-            Some(content) => (Ok(content), false),
+            Some(content) => (Ok(Wanted::Content(content)), false),
             None => {
                 let format = configured.unwrap_or_else(|| by_accept(r)).format_of_errors();
                 (Err(refuse(format, NGX_HTTP_BAD_REQUEST, "unknown format", &name)), configured.is_none())
             }
         },
-        (Some(content), _) => (Ok(content), false),
-        (None, _) => (Ok(by_accept(r)), true),
+        (Some(content), _) => (Ok(Wanted::Content(content)), false),
+        (None, _) => (Ok(Wanted::Content(by_accept(r))), true),
     }
 }
 
 /// What is to be answered.
-fn answered(r: &mut ngx_http_request_t, content: Content) -> Result<Answered, Refused> {
+fn answered(r: &mut ngx_http_request_t, wanted: Wanted) -> Result<Answered, Refused> {
+    let content = match wanted {
+        Wanted::Content(content) => content,
+        Wanted::Asset(asset) => return Ok(Answered::Asset(asset)),
+    };
     // SAFETY: the request is in a location.
     let configured = unsafe { loc_conf(r) }.status.detail;
     let detail = match argument(r, "detail") {
@@ -202,33 +249,6 @@ fn argument(r: &mut ngx_http_request_t, name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The page as it is, and compressed by build.rs.
-const PAGE: &[u8] = include_bytes!("../page/dist/page.html");
-const PAGE_GZIP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.html.gz"));
-
-/// Sets the headers of the page, and appends it as the client can read it. `None` if there is no memory.
-///
-/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same, which NGINX
-/// answers by itself (`ngx_http_not_modified_header_filter`).
-fn page(r: &mut ngx_http_request_t, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
-    // what a subrequest answers becomes a part of something else, and headers of it are not sent
-    let gzip = ptr::eq(r.main, r) && accepts_gzip(&header_values(r, b"accept-encoding"));
-    let etag =
-        if gzip { concat!("\"", env!("PAGE_TAG"), "-gzip\"") } else { concat!("\"", env!("PAGE_TAG"), "\"") };
-    r.headers_out.etag = add_header(r, "ETag", etag)?;
-    add_header(r, "Cache-Control", "no-cache")?;
-    add_header(r, "Vary", if by_accept { "Accept, Accept-Encoding" } else { "Accept-Encoding" })?;
-    add_header(r, "Content-Security-Policy", env!("PAGE_POLICY"))?;
-    add_header(r, "X-Content-Type-Options", "nosniff")?;
-    add_header(r, "Referrer-Policy", "no-referrer")?;
-    if gzip {
-        // where this is set, NGINX's own filter does not compress once more (`ngx_http_gzip_header_filter`)
-        r.headers_out.content_encoding = add_header(r, "Content-Encoding", "gzip")?;
-    }
-    text.extend_from_slice(if gzip { PAGE_GZIP } else { PAGE });
-    Some(())
-}
-
 /// Sets the headers of the accounts, and of errors. `None` if there is no memory.
 fn status_headers(r: &mut ngx_http_request_t, by_accept: bool) -> Option<()> {
     add_header(r, "Cache-Control", "no-store")?;
@@ -239,7 +259,8 @@ fn status_headers(r: &mut ngx_http_request_t, by_accept: bool) -> Option<()> {
     Some(())
 }
 
-fn add_header(
+/// `None` if there is no memory.
+pub fn add_header(
     r: &mut ngx_http_request_t,
     name: &'static str,
     value: &'static str,

@@ -78,6 +78,15 @@ fn has_hex_escape(bytes: &[u8]) -> bool {
     })
 }
 
+/// Whether the text of a key in the configuration has the variable, as `$name` or `${name}`; in any case, as NGINX takes it.
+pub fn has_variable(text: &[u8], name: &[u8]) -> bool {
+    text.split(|&byte| byte == b'$').skip(1).any(|rest| {
+        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+        let found = rest.split(|&byte| !byte.is_ascii_alphanumeric() && byte != b'_').next();
+        found.is_some_and(|found| found.eq_ignore_ascii_case(name))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -154,6 +163,25 @@ mod tests {
         #[test]
         fn no_control_character_is_written_but_newline_and_tab(key: Vec<u8>) {
             prop_assert!(!display(&key).contains(|char: char| char.is_control() && char != '\n' && char != '\t'));
+        }
+    }
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        for text in [
+            "$http_host",
+            "${http_host}",
+            "a$HTTP_Host-b",
+            "$a$http_host",
+            "${a}${http_host}x",
+            "$http_host:$x",
+        ] {
+            assert!(has_variable(text.as_bytes(), b"http_host"), "{text}");
+        }
+        for text in
+            ["", "$", "${", "http_host", "$http_hosts", "$http_host_2", "${http_hostx}", "$host", "$http_hos"]
+        {
+            assert!(!has_variable(text.as_bytes(), b"http_host"), "{text}");
         }
     }
 }

@@ -27,6 +27,10 @@ const OWNER_TEXTS: Record<Owner, [name: string, title: string]> = {
 };
 const OWNER_COLOURS: Record<Owner, number | null> = { charged: 0, no_request: 4, loop: null, other: 5 };
 
+/** The end of a sentence: why there is no answer. */
+const FORBIDDEN = "a Content-Security-Policy of the server forbids this page to ask for the figures. An add_header in the location of "
+  + "request_cpu_status keeps policies of upper levels away";
+
 const model = new Model();
 let choice: Choice = readChoice(location.hash, location.search);
 let account: Account | null = null;
@@ -47,6 +51,19 @@ const zones = byId<HTMLSelectElement>("zone");
 const search = byId<HTMLInputElement>("search");
 const interval = byId<HTMLSelectElement>("interval");
 const poller = new Poller(poll, failed, 2000);
+
+// the notice that script and style are missing: without the style, it stays
+if (getComputedStyle(document.documentElement).getPropertyValue("--card") !== "") byId("blocked").remove();
+
+/** Set when a policy of the server keeps the page from asking. The browser tells that after the request has failed. */
+let isForbidden = false;
+addEventListener("securitypolicyviolation", ({ effectiveDirective, disposition }) => {
+  if (effectiveDirective !== "connect-src" || disposition !== "enforce") return;
+  isForbidden = true;
+  if (goneSince === null) return;
+  goneWhy = FORBIDDEN;
+  show();
+});
 
 // ---- asking ----
 
@@ -97,7 +114,8 @@ async function pollAccount(signal: AbortSignal): Promise<void> {
 function failed(error: unknown): void {
   model.interrupt();
   if (goneSince === null) goneSince = model.last?.timeMs ?? Date.now();
-  goneWhy = reason(error);
+  // a policy with "sandbox" takes the page's origin away: its own server is a stranger then
+  goneWhy = error instanceof TypeError && (isForbidden || self.origin === "null") ? FORBIDDEN : reason(error);
   show();
 }
 

@@ -24,7 +24,7 @@ export interface Query {
 
 /** Arguments that the page was called with and that are not the endpoint's own (a token, maybe) go along. */
 function address({ zone, key, detail }: Query): string {
-  const own = ["format", "detail", "zone", "key"];
+  const own = ["format", "detail", "zone", "key", "asset"];
   const others = location.search.slice(1).split("&").filter((argument) => {
     return argument !== "" && !own.includes(argument.split("=", 1)[0]!.toLowerCase());
   });
