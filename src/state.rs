@@ -230,21 +230,27 @@ impl Job {
     fn save(&self) -> io::Result<()> {
         file::replace(&self.path, &self.progress, |out| {
             accounting::state::write(&self.table, &self.key_text, out)
-        })
+        })?;
+        if let Some(id) = file::id(&self.path) {
+            self.table.set_saved_as(id);
+        }
+        Ok(())
     }
 
-    /// In a worker. If no configuration has the zone any more, nobody holds the lock, and workers that end take turns.
+    /// In a worker. If no configuration has the zone any more, nobody holds the lock, and workers that end take turns. They leave a
+    /// file alone that was written since by another configuration, which may be gone again too.
     fn save_in_worker(&self) -> io::Result<()> {
         if !self.table.is_orphaned() {
             return self.save();
         }
         match Lock::take_in_worker(&self.path) {
             Ok(lock) => {
-                let saved = self.save();
+                let is_newer = file::id(&self.path) != Some(self.table.saved_as());
+                let saved = if is_newer { Err(used_again()) } else { self.save() };
                 lock.remove();
                 saved
             }
-            Err(Refused::Busy) => Err(io::Error::other("another configuration uses the file")),
+            Err(Refused::Busy) => Err(used_again()),
             Err(Refused::Error(error)) => Err(error),
         }
     }
@@ -481,6 +487,10 @@ impl Saver {
             None => waits.min().map(|due_ms| due_ms.saturating_sub(now_ms).clamp(1, INTERVAL_MS)),
         }
     }
+}
+
+fn used_again() -> io::Error {
+    io::Error::other("another configuration has used the file since")
 }
 
 /// Whether this worker was told to finish.

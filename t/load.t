@@ -61,6 +61,7 @@ $zone
     server {
         listen 127.0.0.1:{{port:http}};
         location / { return 200 "$generation\\n"; }
+        location /large { root {{dir}}/html; rewrite ^/large(.*)\$ \$1 break; limit_rate_after 100k; limit_rate 2m; }
     }
 $status
 }
@@ -182,6 +183,85 @@ for my $what (@states) {
     is_deeply(\@wrong, [], "a start, $is{$what}, then used");
     is($t->stop, 0, 'it ends by itself');
     is(logged(), $counted, 'the log tells of all requests');
+}
+
+# A reload that fails leaves nothing behind, wherever it fails
+{
+    $t->start(fresh('n'));
+    my $server = $t->connect('http');    # its address, taken by this connection's other end
+    my %broken = (
+        'an unknown zone' => sub { $_[0] =~ s/request_cpu zone=hosts;/request_cpu zone=hosts zone=none;/r },
+        'an unknown directive after the module was used' => sub { $_[0] =~ s/(location \/ \{)/unknown_directive; $1/r },
+        'a zone that is too large for the machine' => sub { $_[0] =~ s/zone=hosts:1m/zone=hosts:4000000000m/r },
+        'a state file of something else' => sub { $_[0] =~ s{state/hosts}{nginx.pid}r },
+        'an address that cannot be had' => sub { $_[0] =~ s/listen 127.0.0.1:/listen 192.0.2.1:/r },
+    );
+    for my $what (sort keys %broken) {
+        my $config = $broken{$what}->(config('u'));
+        $generation--;
+        $t->_write_config(raw => $config);
+        my $refused = () = $t->error_log =~ /\[(?:emerg|alert)\]/g;
+        kill HUP => $t->master;
+        my $said = wait_until(20, sub { (() = $t->error_log =~ /\[(?:emerg|alert)\]/g) > $refused });
+        my @left = (kept($t->master), mapped($t->master), glob("$state*"));
+        ok($said && kill(0, $t->master), "a reload with $what is refused");
+        is_deeply(\@left, [], 'and leaves no memory, no descriptor, no library and no lock');
+    }
+    $server->close;
+    $t->expect_log(qr/unknown zone "none"|unknown directive|mmap|state file|bind\(\)|no memory|Cannot allocate/);
+    $t->reload(next_config('u')) or fail('a reload after that');
+    unlink $t->dir . '/error.log';
+    kill USR1 => $t->master;
+    wait_until(10, sub { -e $t->dir . '/error.log' });
+    is_deeply([ faults('u') ], [], 'a reload that is right is done');
+    is($t->stop, 0, 'it ends by itself');
+}
+
+# A request that ends after the module was taken away, or replaced
+$t->html('large.bin', 'x' x 4_000_000);
+for my $what (qw(n l h p)) {
+    $t->start(fresh('u'));
+    my @wrong = faults('u');
+    my $slow = $t->connect('http');
+    $slow->request('/large/large.bin', host => 'a.test', close => 1);
+    wait_until(10, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 }) or push @wrong, 'it is not in flight';
+    $t->_write_config(next_config($what));
+    kill HUP => $t->master;
+    wait_until(10, sub { $t->workers(old => 1) }) or push @wrong, 'no worker finishes';
+    my $answer = $slow->response;
+    push @wrong, 'the answer is not whole' if length $answer->{body} != 4_000_000;
+    $slow->close;
+    $counted++;
+    wait_until(10, sub { !$t->workers(old => 1) }) or push @wrong, 'the worker stays';
+    push @wrong, faults($what);
+    $t->reload(next_config('u')) or push @wrong, 'the reload is not done';
+    push @wrong, faults('u');
+    is_deeply(\@wrong, [], "a request ends after the module was $is{$what}");
+    is($t->stop, 0, 'it ends by itself');
+    is(logged(), $counted, 'the log tells of all requests');
+}
+
+# The module is taken away while its disk hangs: the master goes on, also when the disk answers later
+SKIP: {
+    my $shim = $t->dir . '/slow.so';
+    $t->write_file($t->dir . '/slow.c', <<'EOC');
+#define _GNU_SOURCE
+#include <unistd.h>
+#include <dlfcn.h>
+int fsync(int fd) { for (int left = 6; left > 0; ) left = sleep(left); return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd); }
+EOC
+    my ($failed, $said) = run_command('cc', '-shared', '-fPIC', '-o', $shim, $t->dir . '/slow.c', '-ldl');
+    skip("no C compiler: $said", 4) if $failed;
+    $t->start(fresh('u'), before => [ 'env', "LD_PRELOAD=$shim" ]);
+    is_deeply([ faults('u') ], [], 'a disk that hangs: the module is used');
+    ok($t->reload(next_config('n')), 'it is taken away');
+    ok(wait_until(10, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');
+    # the thread that was left alone goes on in code that NGINX has unloaded, if it could
+    wait_until(30, sub { !grep { $t->slurp("$_/comm") =~ /request_cpu/ } glob '/proc/' . $t->master . '/task/*' })
+        or fail('the thread stays');
+    wait_until(10, sub { ask() == $generation });
+    ok(kill(0, $t->master), 'the master lives when the disk answers');
+    is($t->stop(within => 30), 0, 'it ends by itself');
 }
 
 # Every pair of states, by a binary upgrade

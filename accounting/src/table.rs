@@ -50,6 +50,8 @@ struct Counters {
     save_due_ms: AtomicU64,
     /// [`ORPHANED`], or anything else: an older release has left this place as it was
     orphaned: AtomicU64,
+    /// the state file that the accounts were saved in last, by two numbers that change with each file
+    saved_as: [AtomicU64; 2],
 }
 
 /// No configuration has the table any more.
@@ -218,6 +220,7 @@ impl Table {
                 cut: AtomicU64::new(0),
                 save_due_ms: AtomicU64::new(NEVER),
                 orphaned: AtomicU64::new(0),
+                saved_as: [AtomicU64::new(0), AtomicU64::new(0)],
             },
         };
         // SAFETY: the caller gives us the region alone, and `plan` has made sure that all parts lie within.
@@ -458,6 +461,18 @@ impl Table {
     /// See [`Table::set_orphaned`].
     pub fn is_orphaned(&self) -> bool {
         self.header().counters.orphaned.load(Relaxed) == ORPHANED
+    }
+
+    /// Notes the file that the accounts were saved in.
+    pub fn set_saved_as(&self, file: [u64; 2]) {
+        let [a, b] = &self.header().counters.saved_as;
+        a.store(file[0], Relaxed);
+        b.store(file[1], Relaxed);
+    }
+
+    /// See [`Table::set_saved_as`].
+    pub fn saved_as(&self) -> [u64; 2] {
+        self.header().counters.saved_as.each_ref().map(|number| number.load(Relaxed))
     }
 
     /// How much CPU in a second makes it an active one, in nanoseconds: [`ACTIVE_THRESHOLD_NS`] at first.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -85,6 +85,13 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
         file.read_to_end(&mut bytes)?;
     }
     Ok(bytes)
+}
+
+/// Two numbers that change when a file is written. None if there is no file.
+pub fn id(path: &Path) -> Option<[u64; 2]> {
+    let found = fs::metadata(path).ok()?;
+    let time_ns = (found.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec() as u64);
+    Some([found.ino(), time_ns])
 }
 
 /// Replaces a file as a whole by what `write` writes: by another one beside it, which gets its name.
