@@ -9,6 +9,7 @@
 
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::alloc::{Layout, alloc_zeroed};
 
 use accounting::account::Handshake;
 use accounting::books::Books;
@@ -28,13 +29,35 @@ type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
 /// Address of `ngx_http_log_error`, a static function of ngx_http_request.c; 0 until the first connection was set up.
 static HTTP_LOG_ERROR: AtomicUsize = AtomicUsize::new(0);
 
+/// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
+/// numbered has the number 0, and is not that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Number {
+    complement: ngx_atomic_uint_t,
+}
+
+impl Number {
+    const fn of(number: ngx_atomic_uint_t) -> Number {
+        Number { complement: !number }
+    }
+}
+
+impl PartialEq<ngx_atomic_uint_t> for Number {
+    #[inline]
+    fn eq(&self, number: &ngx_atomic_uint_t) -> bool {
+        self.complement == !*number
+    }
+}
+
 /// No connection has this number: `ngx_connection_counter` counts up from 1.
-const VACANT: ngx_atomic_uint_t = ngx_atomic_uint_t::MAX;
+const VACANT: Number = Number::of(ngx_atomic_uint_t::MAX);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum State {
     /// no request yet
-    Fresh,
+    Fresh = 0,
     /// has had a request
     Served,
     /// not HTTP
@@ -48,8 +71,8 @@ enum State {
 #[derive(Clone)]
 #[repr(C, align(64))]
 struct Entry {
-    /// `connection.number`, since places are used again
-    number: ngx_atomic_uint_t,
+    /// since places are used again
+    number: Number,
     pending_ns: u64,
     /// the request that has the connection for itself, as it is in HTTP/1
     request: Option<NonNull<Context>>,
@@ -58,6 +81,19 @@ struct Entry {
     handshake_ns: u64,
     /// accounts of its last request
     accounts: AccountSet,
+}
+
+impl Entry {
+    /// As many vacant ones; none if there is no memory. Their pages are not there before they are written.
+    fn vacant(count: usize) -> Box<[Entry]> {
+        let layout = Layout::array::<Entry>(count).ok().filter(|layout| layout.size() != 0);
+        // SAFETY: the layout is not empty.
+        let entries = layout.and_then(|layout| NonNull::new(unsafe { alloc_zeroed(layout) }));
+        // SAFETY: allocated as the array of this layout. All zero is `VACANT`, `State::Fresh`, no request, and an empty set of accounts.
+        entries.map_or_else(Box::default, |entries| unsafe {
+            Box::from_raw(core::ptr::slice_from_raw_parts_mut(entries.as_ptr().cast::<Entry>(), count))
+        })
+    }
 }
 
 /// Handlers of logs that are told apart: those of stream and mail, and to spare.
@@ -77,19 +113,11 @@ impl Connections {
     /// # Safety
     /// `ngx_event_process_init` must have run for the cycle.
     pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
-        let vacant = Entry {
-            number: VACANT,
-            state: State::Fresh,
-            pending_ns: 0,
-            request: None,
-            handshake_ns: 0,
-            accounts: AccountSet::EMPTY,
-        };
         Self {
             first: cycle.connections,
             read_events: cycle.read_events,
             write_events: cycle.write_events,
-            entries: vec![vacant; cycle.connection_n].into_boxed_slice(),
+            entries: Entry::vacant(cycle.connection_n),
             foreign: [0; FOREIGN],
         }
     }
@@ -157,7 +185,7 @@ impl Connections {
     /// The upstream connection at this place is used for a request of these accounts.
     fn set_upstream(&mut self, at: usize, accounts: &AccountSet) {
         // 0: whoever made it did not number it, and it could not be told from the next one at this place
-        let number = Some(self.number(at)).filter(|&number| number != 0).unwrap_or(VACANT);
+        let number = Some(self.number(at)).filter(|&number| number != 0).map_or(VACANT, Number::of);
         let entry = &mut self.entries[at];
         entry.number = number;
         entry.state = State::Upstream;
@@ -333,7 +361,7 @@ unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
 impl Connections {
     fn open(&mut self, at: usize) {
         // SAFETY: `place` has found `at` to be within the array.
-        let number = unsafe { (*self.connection(at)).number };
+        let number = Number::of(unsafe { (*self.connection(at)).number });
         self.entries[at] = Entry {
             number,
             state: State::Fresh,
