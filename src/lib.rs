@@ -20,6 +20,7 @@ use core::ptr::{addr_of, addr_of_mut};
 use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
 
 mod accounts;
+mod allocator;
 mod attribution;
 #[cfg(feature = "audit")]
 mod audit;
@@ -29,6 +30,7 @@ mod event_loop;
 mod io;
 mod limit;
 mod memory;
+mod process;
 mod request;
 mod state;
 mod status;
