@@ -67,11 +67,12 @@ pub enum Fault {
 
 /// Laps are some microseconds long, so a clock is good enough that advances at least so often, in nanoseconds.
 const FINE_NS: u64 = 50_000;
-/// A clock that stands for longer is not waited for, in nanoseconds: kernels count CPU each 10 ms or more often.
-const WAIT_NS: u64 = 50_000_000;
+/// A clock that stands for longer is not waited for, in nanoseconds: kernels count CPU each 10 ms or more often, but the thread may get
+/// a part of that only.
+const WAIT_NS: u64 = 200_000_000;
 
-/// As often clocks are read until they advance: that takes some tenths of a second at most.
-const MOST_READINGS: u32 = 500_000;
+/// As often clocks are read at most until they advance: that takes a second or less.
+const MOST_READINGS: u32 = 2_000_000;
 
 /// Looks at the clock of CPU time as it is: what it says about itself, and how it advances while the thread runs.
 pub fn fault_of_thread_clock() -> Option<Fault> {
