@@ -1,12 +1,17 @@
 //! Which process this is, and whether another one still lives.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+
 use accounting::process::ProcessId;
 
 /// The process that calls, as shared memory knows it.
 pub fn own() -> Option<ProcessId> {
     let pid = std::process::id();
     // a `/proc` of another namespace of processes has other numbers: then starts are not known
-    let started = Stat::of("self").filter(|stat| stat.pid == pid).map_or(0, |stat| stat.started);
+    let started = Stat::of(None).filter(|stat| stat.pid == pid).map_or(0, |stat| stat.started);
     ProcessId::new(pid, started)
 }
 
@@ -23,7 +28,7 @@ pub fn is_alive(process: ProcessId, own: Option<ProcessId>) -> bool {
         return false;
     }
     // where the own start is not known, or one may not look, the number has to do
-    let stat = own.filter(|own| own.started() != 0).and_then(|_| Stat::of(&process.pid().to_string()));
+    let stat = own.filter(|own| own.started() != 0).and_then(|_| Stat::of(Some(process.pid())));
     stat.is_none_or(|stat| stat.pid != process.pid() || !stat.is_over && process.is_same_start(stat.started))
 }
 
@@ -37,16 +42,30 @@ struct Stat {
 }
 
 impl Stat {
-    fn of(process: &str) -> Option<Stat> {
-        let text = std::fs::read(format!("/proc/{process}/stat")).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        // the name may have any bytes
-        let (pid, rest) = text.split_once(" (")?;
-        let mut fields = rest.rsplit_once(") ")?.1.split(' ');
+    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are served.
+    fn of(process: Option<u32>) -> Option<Stat> {
+        let (mut path, mut text) = ([0; 32], [0; 1024]);
+        let mut rest = &mut path[..];
+        match process {
+            Some(pid) => write!(rest, "/proc/{pid}/stat"),
+            None => write!(rest, "/proc/self/stat"),
+        }
+        .ok()?;
+        let length = 32 - rest.len();
+        let path = std::path::Path::new(OsStr::from_bytes(path.get(..length)?));
+        let length = File::open(path).ok()?.read(&mut text).ok()?;
+        Stat::parse(text.get(..length)?)
+    }
+
+    /// `PID (NAME) STATE …`, where the name may have any bytes, and the start is the 22nd field.
+    fn parse(text: &[u8]) -> Option<Stat> {
+        let name_begins = text.iter().position(|&byte| byte == b'(')?;
+        let name_ends = text.iter().rposition(|&byte| byte == b')')?;
+        let pid = str::from_utf8(text.get(..name_begins)?).ok()?.trim().parse().ok()?;
+        let mut fields = str::from_utf8(text.get(name_ends + 1..)?).ok()?.split_ascii_whitespace();
         let is_over = matches!(fields.next()?, "Z" | "X" | "x");
-        // the 22nd field; the state was the third one
         let started = fields.nth(18)?.parse().ok()?;
-        Some(Stat { pid: pid.parse().ok()?, is_over, started })
+        Some(Stat { pid, is_over, started })
     }
 }
 

@@ -56,6 +56,10 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
     let (content, by_accept) = content(request);
     let mut text = Vec::new();
+    // all of a piece at once, as NGINX's modules do: if there is no memory, the request fails, and not the worker
+    if text.try_reserve(PIECE_BYTES + PIECE_BYTES / 2).is_err() {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+    }
     let mut answer = None;
     let (status, content_type, headers) = match content.and_then(|content| answered(request, content)) {
         Ok(Answered::Page) => (NGX_HTTP_OK, "text/html; charset=utf-8", page(request, by_accept, &mut text)),

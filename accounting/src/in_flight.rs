@@ -403,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn of_many_that_are_dead_none_stays() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        for pid in 1..=128 {
+            worker(pid).enter(&table, slots[0], &at(1_000));
+        }
+        assert_eq!(read(&table, slots[0]), 128);
+        assert_eq!(table.reap(1_001, |id| id.pid() == 100), 127);
+        worker(129).enter(&table, slots[0], &at(1_000));
+        assert_eq!(read(&table, slots[0]), 1);
+        assert_eq!(table.reap(1_002, |_| false), 2);
+        assert_eq!(read(&table, slots[0]), 0);
+    }
+
+    #[test]
     fn a_worker_for_which_a_table_has_no_room_is_in_flight_as_soon_as_it_has() {
         let region = Region::new(16_384);
         let (table, slots) = table_with(&region, 1);

@@ -3,12 +3,12 @@
 //! Whatever a process may leave behind when it is killed stands beside its [`ProcessId`]. So each piece of shared memory tells
 //! by itself who has to be looked for, and no other piece has to agree.
 
-#[cfg(not(test))]
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+#[cfg(not(test))]
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 #[cfg(test)]
-use crate::testing::AtomicU64;
+use crate::testing::{AtomicU32, AtomicU64};
 
 /// A process, in one word: its number, and when it was started, which another process of that number does not share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,22 @@ pub(crate) const MAX_PROCESSES: usize = 1024;
 
 /// Places for processes, each a word: 0, or a [`ProcessId`].
 #[derive(Clone, Copy)]
-pub(crate) struct Register<'a>(pub(crate) &'a [AtomicU64]);
+pub(crate) struct Register<'a> {
+    pub(crate) places: &'a [AtomicU64],
+    /// places behind these were never used
+    pub(crate) used: &'a AtomicU32,
+}
 
 /// The place of a process in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u32);
 
+/// As many dead processes are taken out at once; there may be more.
+pub(crate) const MOST_DEAD: usize = 32;
+
 /// Processes that were found dead, by their places.
 pub(crate) struct Dead {
-    words: [u64; MAX_PROCESSES],
+    found: [(u32, u64); MOST_DEAD],
     count: usize,
 }
 
@@ -106,32 +113,38 @@ impl Dead {
 impl Register<'_> {
     /// The process is in the register from now on; None if there is no room.
     pub(crate) fn enter(&self, process: ProcessId) -> Option<Place> {
-        let is_taken = |place: &AtomicU64| {
-            place.load(Relaxed) == 0 && place.compare_exchange(0, process.0, AcqRel, Relaxed).is_ok()
-        };
-        self.0.iter().position(is_taken).map(|at| Place(at as u32))
+        self.places.iter().zip(0..).find_map(|(place, at)| {
+            let is_taken = place.load(Relaxed) == 0 && {
+                // before the process is there, so that it is found
+                self.used.fetch_max(at + 1, Relaxed);
+                place.compare_exchange(0, process.0, AcqRel, Relaxed).is_ok()
+            };
+            is_taken.then_some(Place(at))
+        })
     }
 
     /// Whether it still is.
     pub(crate) fn has(&self, place: Place, process: ProcessId) -> bool {
-        self.0.get(place.0 as usize).is_some_and(|word| word.load(Relaxed) == process.0)
+        self.places.get(place.0 as usize).is_some_and(|word| word.load(Relaxed) == process.0)
     }
 
     /// It is not any more.
     pub(crate) fn leave(&self, place: Place, process: ProcessId) {
-        if let Some(word) = self.0.get(place.0 as usize) {
+        if let Some(word) = self.places.get(place.0 as usize) {
             let _ = word.compare_exchange(process.0, 0, Release, Relaxed);
         }
     }
 
-    /// Those that are gone. They stay in the register until [`Register::free`] is called: what they have left has to be put in
-    /// order first, and by the next one who looks if this one is killed meanwhile.
+    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::free`] is called: what they
+    /// have left has to be put in order first, and by the next one who looks if this one is killed meanwhile.
     pub(crate) fn dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
-        let mut dead = Dead { words: [0; MAX_PROCESSES], count: 0 };
-        for (place, word) in self.0.iter().zip(&mut dead.words) {
-            let value = place.load(Acquire);
-            if value != 0 && !is_alive(ProcessId(value)) {
-                *word = value;
+        let mut dead = Dead { found: [(0, 0); MOST_DEAD], count: 0 };
+        let used = self.used.load(Acquire) as usize;
+        for (place, at) in self.places.iter().take(used).zip(0..) {
+            let word = place.load(Acquire);
+            if word != 0 && !is_alive(ProcessId(word)) {
+                let Some(free) = dead.found.get_mut(dead.count) else { break };
+                *free = (at, word);
                 dead.count += 1;
             }
         }
@@ -140,8 +153,10 @@ impl Register<'_> {
 
     /// Takes out those that were found dead, unless somebody else has done so.
     pub(crate) fn free(&self, dead: &Dead) {
-        for (place, &word) in self.0.iter().zip(&dead.words).filter(|&(_, &word)| word != 0) {
-            let _ = place.compare_exchange(word, 0, Release, Relaxed);
+        for &(at, word) in dead.found.iter().take(dead.count) {
+            if let Some(place) = self.places.get(at as usize) {
+                let _ = place.compare_exchange(word, 0, Release, Relaxed);
+            }
         }
     }
 }
@@ -202,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_process_that_came_after_a_dead_one_is_not_taken_out_for_it() {
-        let words = [const { AtomicU64::new(0) }; 2];
-        let register = Register(&words);
+        let places = [const { AtomicU64::new(0) }; 2];
+        let register = Register { places: &places, used: &AtomicU32::new(0) };
         let first = register.enter(process(1)).unwrap();
         assert!(register.enter(process(2)).is_some());
         assert_eq!(register.enter(process(3)), None);

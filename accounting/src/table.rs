@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
-use crate::process::{Look, MAX_PROCESSES, ProcessId, Register};
+use crate::process::{Look, MAX_PROCESSES, MOST_DEAD, ProcessId, Register};
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 use crate::window::FAR_MS;
@@ -49,6 +49,8 @@ struct Header {
 #[repr(C, align(64))]
 struct Counters {
     next: AtomicU32,
+    /// of the places for processes
+    processes_used: AtomicU32,
     overflowed: AtomicU64,
     cut: AtomicU64,
     /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they are not
@@ -229,6 +231,7 @@ impl Table {
             active_threshold_ns: AtomicU64::new(ACTIVE_THRESHOLD_NS),
             counters: Counters {
                 next: AtomicU32::new(1),
+                processes_used: AtomicU32::new(0),
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
                 save_due_ms: AtomicU64::new(NEVER),
@@ -288,7 +291,8 @@ impl Table {
     /// Processes that may have requests in flight here.
     pub(crate) fn register(&self) -> Register<'_> {
         // SAFETY: as many places were laid out and zeroed by `create`; they are only used as atomics.
-        Register(unsafe { slice::from_raw_parts(self.process_base().as_ptr(), self.processes as usize) })
+        let places = unsafe { slice::from_raw_parts(self.process_base().as_ptr(), self.processes as usize) };
+        Register { places, used: &self.header().counters.processes_used }
     }
 
     fn bucket_base(&self) -> NonNull<AtomicU64> {
@@ -518,13 +522,19 @@ impl Table {
     ///
     /// In this order: whoever is killed in between leaves the dead in the register, and the next one who looks finds them there
     /// and begins again. An epoch that moves twice does no harm: the living add their requests once more.
-    pub fn reap(&self, now_ms: u64, is_alive: impl FnMut(ProcessId) -> bool) -> usize {
-        let dead = self.register().dead(is_alive);
-        if dead.count() > 0 {
-            self.next_epoch(now_ms);
-            self.register().free(&dead);
+    pub fn reap(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
+        let mut count = 0;
+        loop {
+            let dead = self.register().dead(&mut is_alive);
+            if dead.count() > 0 {
+                self.next_epoch(now_ms);
+                self.register().free(&dead);
+            }
+            count += dead.count();
+            if dead.count() < MOST_DEAD {
+                return count;
+            }
         }
-        dead.count()
     }
 
     /// Requests in flight of processes that are gone are gone too. `now_ms` is the shared clock's: until now, nobody knew.
@@ -734,7 +744,33 @@ mod tests {
     }
 
     #[test]
-    fn when_a_table_is_saved_is_at_the_end_of_its_header() {
+    fn a_time_that_was_wrong_does_not_stop_saving() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        table.set_save_due(1 << 50);
+        assert!(table.claim_save(100, 60_100));
+        assert!(
+            !table.claim_save(100, 60_100) && !table.claim_save(0, 60_000),
+            "a worker that is a little behind"
+        );
+    }
+
+    #[test]
+    fn a_region_of_the_version_before_is_refused() {
+        let region = Region::new(65_536);
+        region.table().unwrap();
+        // SAFETY: the header is there, and nobody else looks at it now.
+        unsafe {
+            let magic = &raw mut (*region.base().cast::<Header>().as_ptr()).magic;
+            magic.write(u64::from_le_bytes(*b"reqcpu04"));
+        }
+        // SAFETY: the region is aligned and ours.
+        let opened = unsafe { Table::open(region.base(), region.bytes(), b"$host") };
+        assert_eq!(opened.err(), Some(Error::Foreign));
+    }
+
+    #[test]
+    fn when_a_table_is_saved_is_in_its_header() {
         // t/state.t writes there, so that it need not wait for a minute
         let at = core::mem::offset_of!(Header, counters) + core::mem::offset_of!(Counters, save_due_ms);
         assert_eq!((at, size_of::<Header>()), (88, 128));
