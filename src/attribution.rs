@@ -9,10 +9,10 @@
 
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
-use std::alloc::{Layout, alloc_zeroed};
 
 use accounting::account::Handshake;
 use accounting::books::Books;
+use memmap2::MmapOptions;
 use nginx_sys::{
     ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
     ngx_http_init_connection, ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t,
@@ -84,15 +84,18 @@ struct Entry {
 }
 
 impl Entry {
-    /// As many vacant ones; none if there is no memory. Their pages are not there before they are written.
-    fn vacant(count: usize) -> Box<[Entry]> {
-        let layout = Layout::array::<Entry>(count).ok().filter(|layout| layout.size() != 0);
-        // SAFETY: the layout is not empty.
-        let entries = layout.and_then(|layout| NonNull::new(unsafe { alloc_zeroed(layout) }));
-        // SAFETY: allocated as the array of this layout. All zero is `VACANT`, `State::Fresh`, no request, and an empty set of accounts.
-        entries.map_or_else(Box::default, |entries| unsafe {
-            Box::from_raw(core::ptr::slice_from_raw_parts_mut(entries.as_ptr().cast::<Entry>(), count))
-        })
+    /// As many vacant ones; none if there is no memory. Pages of the system's are not there before they are written, while the
+    /// allocator zeroes what has to be aligned. They go with the process, as the worker does.
+    fn vacant(count: usize) -> &'static mut [Entry] {
+        const { assert!(align_of::<Entry>() <= 4096) }
+        let bytes = count.checked_mul(size_of::<Entry>());
+        let Some(Ok(map)) = bytes.map(|bytes| MmapOptions::new().len(bytes.max(1)).map_anon()) else {
+            return &mut [];
+        };
+        let map = Box::leak(Box::new(map));
+        // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is `VACANT`,
+        // `State::Fresh`, no request, and an empty set of accounts.
+        unsafe { core::slice::from_raw_parts_mut(map.as_mut_ptr().cast::<Entry>(), count) }
     }
 }
 
@@ -104,7 +107,7 @@ pub struct Connections {
     first: *mut ngx_connection_t,
     read_events: *mut ngx_event_t,
     write_events: *mut ngx_event_t,
-    entries: Box<[Entry]>,
+    entries: &'static mut [Entry],
     /// addresses of `ngx_stream_log_error` and its like, static functions too; 0 where none is known
     foreign: [usize; FOREIGN],
 }
