@@ -8,6 +8,7 @@ use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::limit::{Limit, Share};
 use accounting::measures::{Held, Memory, Span};
+use accounting::process::ProcessId;
 use accounting::table::{Slot, Spare, Table};
 use accounting::unsettled::{Ended, Unsettled};
 
@@ -98,15 +99,17 @@ struct Zone {
 pub struct Zones(Vec<Zone>);
 
 impl Zones {
-    pub fn new(tables: impl Iterator<Item = Table>) -> Self {
-        let zone = |table| Zone {
+    /// For `process`, which calls. Tables are those of all zones, in the order of the configuration; if one is missing, none can be
+    /// told from another one by its place.
+    pub fn new(tables: impl Iterator<Item = Option<Table>>, process: Option<ProcessId>) -> Option<Self> {
+        let zone = |table: Table| Zone {
             table,
             spare: Spare::default(),
             unsettled: Unsettled::default(),
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(process),
             quiet_until_ms: 0,
         };
-        Zones(tables.map(zone).collect())
+        tables.map(|table| table.map(zone)).collect::<Option<Vec<_>>>().map(Zones)
     }
 
     #[inline]
@@ -197,16 +200,37 @@ impl Zones {
         }
     }
 
-    /// Takes note of workers that were killed.
+    /// Takes note of workers that were found dead, and stays where it can be found itself.
     pub fn follow(&mut self, now_ns: u64) {
         for zone in &mut self.0 {
-            zone.in_flight.follow(&zone.table, now_ns);
+            zone.in_flight.stay_registered(&zone.table, now_ns);
         }
     }
 
-    /// A worker was killed.
-    pub fn next_epoch(&self, now_ms: u64) {
-        self.0.iter().for_each(|zone| zone.table.next_epoch(now_ms));
+    /// Looks for workers that were killed, in each table where nobody else has looked in this second.
+    pub fn watch(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) {
+        for zone in self.0.iter().filter(|zone| zone.table.claim_look(now_ms)) {
+            zone.table.reap(now_ms, &mut is_alive);
+        }
+    }
+
+    /// Looks for workers that were killed in each table.
+    pub fn reap(&self, now_ms: u64, is_alive: impl Fn(ProcessId) -> bool) {
+        self.0.iter().for_each(|zone| {
+            zone.table.reap(now_ms, &is_alive);
+        });
+    }
+
+    /// How many tables have no room for one more worker with requests in flight.
+    pub fn unregistered(&self) -> usize {
+        self.0.iter().filter(|zone| !zone.in_flight.is_registered()).count()
+    }
+
+    /// Nothing is in flight any more.
+    pub fn release(&mut self) {
+        for zone in &mut self.0 {
+            zone.in_flight.release(&zone.table);
+        }
     }
 
     /// Whether a limit lets a request of this account in; a refusal is counted.

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::Handshake;
 use accounting::books::Books;
+use memmap2::MmapOptions;
 use nginx_sys::{
     ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
     ngx_http_init_connection, ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t,
@@ -28,13 +29,35 @@ type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
 /// Address of `ngx_http_log_error`, a static function of ngx_http_request.c; 0 until the first connection was set up.
 static HTTP_LOG_ERROR: AtomicUsize = AtomicUsize::new(0);
 
+/// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
+/// numbered has the number 0, and is not that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Number {
+    complement: ngx_atomic_uint_t,
+}
+
+impl Number {
+    const fn of(number: ngx_atomic_uint_t) -> Number {
+        Number { complement: !number }
+    }
+}
+
+impl PartialEq<ngx_atomic_uint_t> for Number {
+    #[inline]
+    fn eq(&self, number: &ngx_atomic_uint_t) -> bool {
+        self.complement == !*number
+    }
+}
+
 /// No connection has this number: `ngx_connection_counter` counts up from 1.
-const VACANT: ngx_atomic_uint_t = ngx_atomic_uint_t::MAX;
+const VACANT: Number = Number::of(ngx_atomic_uint_t::MAX);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum State {
     /// no request yet
-    Fresh,
+    Fresh = 0,
     /// has had a request
     Served,
     /// not HTTP
@@ -48,8 +71,8 @@ enum State {
 #[derive(Clone)]
 #[repr(C, align(64))]
 struct Entry {
-    /// `connection.number`, since places are used again
-    number: ngx_atomic_uint_t,
+    /// since places are used again
+    number: Number,
     pending_ns: u64,
     /// the request that has the connection for itself, as it is in HTTP/1
     request: Option<NonNull<Context>>,
@@ -60,6 +83,22 @@ struct Entry {
     accounts: AccountSet,
 }
 
+impl Entry {
+    /// As many vacant ones; none if there is no memory. Pages of the system's are not there before they are written, while the
+    /// allocator zeroes what has to be aligned. They go with the process, as the worker does.
+    fn vacant(count: usize) -> &'static mut [Entry] {
+        const { assert!(align_of::<Entry>() <= 4096) }
+        let bytes = count.checked_mul(size_of::<Entry>());
+        let Some(Ok(map)) = bytes.map(|bytes| MmapOptions::new().len(bytes.max(1)).map_anon()) else {
+            return &mut [];
+        };
+        let map = Box::leak(Box::new(map));
+        // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is `VACANT`,
+        // `State::Fresh`, no request, and an empty set of accounts.
+        unsafe { core::slice::from_raw_parts_mut(map.as_mut_ptr().cast::<Entry>(), count) }
+    }
+}
+
 /// Handlers of logs that are told apart: those of stream and mail, and to spare.
 const FOREIGN: usize = 4;
 
@@ -68,7 +107,7 @@ pub struct Connections {
     first: *mut ngx_connection_t,
     read_events: *mut ngx_event_t,
     write_events: *mut ngx_event_t,
-    entries: Box<[Entry]>,
+    entries: &'static mut [Entry],
     /// addresses of `ngx_stream_log_error` and its like, static functions too; 0 where none is known
     foreign: [usize; FOREIGN],
 }
@@ -77,19 +116,11 @@ impl Connections {
     /// # Safety
     /// `ngx_event_process_init` must have run for the cycle.
     pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
-        let vacant = Entry {
-            number: VACANT,
-            state: State::Fresh,
-            pending_ns: 0,
-            request: None,
-            handshake_ns: 0,
-            accounts: AccountSet::EMPTY,
-        };
         Self {
             first: cycle.connections,
             read_events: cycle.read_events,
             write_events: cycle.write_events,
-            entries: vec![vacant; cycle.connection_n].into_boxed_slice(),
+            entries: Entry::vacant(cycle.connection_n),
             foreign: [0; FOREIGN],
         }
     }
@@ -157,7 +188,7 @@ impl Connections {
     /// The upstream connection at this place is used for a request of these accounts.
     fn set_upstream(&mut self, at: usize, accounts: &AccountSet) {
         // 0: whoever made it did not number it, and it could not be told from the next one at this place
-        let number = Some(self.number(at)).filter(|&number| number != 0).unwrap_or(VACANT);
+        let number = Some(self.number(at)).filter(|&number| number != 0).map_or(VACANT, Number::of);
         let entry = &mut self.entries[at];
         entry.number = number;
         entry.state = State::Upstream;
@@ -333,7 +364,7 @@ unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
 impl Connections {
     fn open(&mut self, at: usize) {
         // SAFETY: `place` has found `at` to be within the array.
-        let number = unsafe { (*self.connection(at)).number };
+        let number = Number::of(unsafe { (*self.connection(at)).number });
         self.entries[at] = Entry {
             number,
             state: State::Fresh,

@@ -8,29 +8,110 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compile
 use accounting::meter::Clocks;
 
 /// Reads a clock of the kernel, in nanoseconds.
+///
+/// # Errors
+/// Those of clock_gettime(2): a sandbox may forbid a clock, and an emulation may not have it.
 #[inline]
-pub fn read(clock: libc::clockid_t) -> u64 {
+fn try_read(clock: libc::clockid_t) -> Result<u64, i32> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`. It cannot fail for the clocks of the calling thread and process, nor for monotonic ones; if
-    // it did, the reading would be 0, and the lap empty.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+    // SAFETY: writes one `timespec`.
+    if unsafe { libc::clock_gettime(clock, &mut time) } == 0 {
+        Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+    } else {
+        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+}
+
+/// Time that is not slewed, of the clock that all processes share, in nanoseconds.
+#[inline]
+fn raw_ns() -> u64 {
+    // the second one is always there: NGINX reads it too (`ngx_monotonic_time`)
+    try_read(libc::CLOCK_MONOTONIC_RAW).or_else(|_| try_read(libc::CLOCK_MONOTONIC)).unwrap_or(0)
+}
+
+/// What `getrusage` says, in nanoseconds: where it has to stand in for a clock, which is more exact.
+#[cold]
+#[inline(never)]
+fn usage_ns(who: libc::c_int) -> u64 {
+    // SAFETY: all zero is a valid `rusage`, of which one is written.
+    let usage = unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(who, &mut usage);
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs();
+    (ns(usage.ru_utime) + ns(usage.ru_stime)) * 1000
 }
 
 /// CPU time of the calling thread, in nanoseconds.
 #[inline]
 pub fn thread_cpu_ns() -> u64 {
-    read(libc::CLOCK_THREAD_CPUTIME_ID)
+    try_read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_else(|_| usage_ns(libc::RUSAGE_THREAD))
 }
 
 /// CPU time of all threads of the process, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
-    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+    try_read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_else(|_| usage_ns(libc::RUSAGE_SELF))
+}
+
+/// What is wrong with the clock of CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It cannot be read, for this reason (`errno`).
+    Fails(i32),
+    /// It advances by so many nanoseconds at a time.
+    Coarse(u64),
+    /// It does not advance.
+    Stands,
+}
+
+/// Laps are some microseconds long, so a clock is good enough that advances at least so often, in nanoseconds.
+const FINE_NS: u64 = 50_000;
+/// A clock that stands for longer is not waited for, in nanoseconds: kernels count CPU each 10 ms or more often, but the thread may get
+/// a part of that only.
+const WAIT_NS: u64 = 200_000_000;
+
+/// As often clocks are read at most until they advance: that takes a second or less.
+const MOST_READINGS: u32 = 2_000_000;
+
+/// Looks at the clock of CPU time as it is: what it says about itself, and how it advances while the thread runs.
+pub fn fault_of_thread_clock() -> Option<Fault> {
+    let mut last_ns = match try_read(libc::CLOCK_THREAD_CPUTIME_ID) {
+        Ok(ns) => ns,
+        Err(error) => return Some(Fault::Fails(error)),
+    };
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one `timespec`.
+    let is_known = unsafe { libc::clock_getres(libc::CLOCK_THREAD_CPUTIME_ID, &mut resolution) } == 0;
+    let said_ns = resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs();
+    if is_known && said_ns > FINE_NS {
+        return Some(Fault::Coarse(said_ns));
+    }
+    // A reading takes less than a microsecond, so a step that is small is seen at once. Where one is not, it is the smallest of a
+    // few: the first one had begun before, and the thread may have been switched out.
+    let (start_ns, mut steps, mut step_ns) = (raw_ns(), 0, u64::MAX);
+    for _ in 0..MOST_READINGS {
+        let passed_ns = raw_ns().saturating_sub(start_ns);
+        let now_ns = try_read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(last_ns);
+        if now_ns > last_ns {
+            steps += 1;
+            step_ns = step_ns.min(now_ns - last_ns);
+            last_ns = now_ns;
+        }
+        match steps {
+            1.. if step_ns <= FINE_NS => return None,
+            2.. => return Some(Fault::Coarse(step_ns)),
+            1.. if passed_ns > WAIT_NS => return Some(Fault::Coarse(step_ns)),
+            _ if passed_ns > WAIT_NS => break,
+            _ => {}
+        }
+    }
+    Some(Fault::Stands)
 }
 
 /// The clock of all times in accounts, the same in all processes, in milliseconds: `CLOCK_MONOTONIC_RAW`.
 pub fn shared_ms() -> u64 {
-    read(libc::CLOCK_MONOTONIC_RAW) / 1_000_000
+    raw_ns() / 1_000_000
 }
 
 /// The clocks of the thread that runs the event loop.
@@ -67,7 +148,7 @@ impl Clocks for ThreadClocks {
     fn time_ns(&mut self) -> u64 {
         match &self.tsc {
             Some(tsc) => tsc.now_ns(),
-            None => read(libc::CLOCK_MONOTONIC_RAW),
+            None => raw_ns(),
         }
     }
 
@@ -107,8 +188,8 @@ impl Tsc {
         }
         let (ticks, ns) = instant();
         let start = Tsc { ticks, ns, rate: 0, behind_ns: 0 };
-        while read(libc::CLOCK_MONOTONIC_RAW) < ns + CALIBRATION_NS {}
-        start.recalibrate()
+        // a limit, in case that the clock stands
+        (0..MOST_READINGS).any(|_| raw_ns() >= ns + CALIBRATION_NS).then(|| start.recalibrate())?
     }
 
     /// The rate since the last instant that is known. None if the counter was of no use meanwhile, or is not any more.
@@ -125,9 +206,10 @@ impl Tsc {
         (rate != 0 && steady).then_some(Tsc { ticks, ns: before_ns, rate, behind_ns })
     }
 
+    /// A counter that is a little behind, as another processor's may be, is at the last instant that is known.
     #[inline]
     fn at(&self, ticks: u64) -> u64 {
-        self.ns + ((u128::from(ticks.wrapping_sub(self.ticks)) * u128::from(self.rate)) >> 32) as u64
+        self.ns + ((u128::from(ticks.saturating_sub(self.ticks)) * u128::from(self.rate)) >> 32) as u64
     }
 
     #[inline]
@@ -153,7 +235,7 @@ fn ticks() -> u64 {
 fn instant() -> (u64, u64) {
     let pair = || {
         let before = ticks();
-        let ns = read(libc::CLOCK_MONOTONIC_RAW);
+        let ns = raw_ns();
         let took = ticks().saturating_sub(before);
         (took, before + took / 2, ns)
     };

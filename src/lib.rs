@@ -22,6 +22,7 @@ use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, n
 
 mod accounts;
 mod advice;
+mod allocator;
 mod attribution;
 #[cfg(feature = "audit")]
 mod audit;
@@ -33,6 +34,7 @@ mod limit;
 mod memory;
 mod nginx;
 mod page;
+mod process;
 mod request;
 mod state;
 mod status;

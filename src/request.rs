@@ -27,7 +27,7 @@ use crate::conf::{Key, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
-use crate::{attribution, context_index};
+use crate::{allocator, attribution, context_index};
 
 /// A running request is settled when so much time has passed since the last time, in nanoseconds.
 const SETTLE_NS: u64 = 1_000_000_000;
@@ -247,8 +247,8 @@ unsafe fn age_ns(r: *const ngx_http_request_t) -> u64 {
 /// As many large pieces of memory are looked at in a request.
 const MAX_LARGE: usize = 1000;
 
-/// Memory that a request holds, in bytes: all of its pool, and the buffer that its header was read into. None if it is being
-/// freed (`ngx_http_free_request`).
+/// Memory that a request holds, in bytes: all of its pool, and the buffer that its header was read into. Large pieces of the pool
+/// are missing where the allocator does not tell their sizes. None if it is being freed (`ngx_http_free_request`).
 ///
 /// # Safety
 /// `r` must be a request that has not been freed.
@@ -285,7 +285,7 @@ unsafe fn large_bytes(first: *const ngx_pool_large_t) -> usize {
         unsafe {
             let Some(this) = large.as_ref() else { break };
             if !this.alloc.is_null() {
-                bytes += libc::malloc_usable_size(this.alloc);
+                bytes += allocator::size_of_piece(this.alloc);
             }
             large = this.next;
         }

@@ -61,6 +61,10 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
     let (wanted, by_accept) = wanted(request);
     let mut text = Vec::new();
+    // all of a piece at once, as NGINX's modules do: if there is no memory, the request fails, and not the worker
+    if text.try_reserve(PIECE_BYTES + PIECE_BYTES / 2).is_err() {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+    }
     let mut answer = None;
     let (status, content_type, headers) = match wanted.and_then(|wanted| answered(request, wanted)) {
         Ok(Answered::Page) => {

@@ -7,10 +7,12 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use accounting::books::Books;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
-use accounting::workers::{Seat, Workers};
+use accounting::process::ProcessId;
+use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{
-    NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_current_msec, ngx_cycle_t, ngx_event_t,
-    ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
+    NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
+    ngx_current_msec, ngx_cycle_t, ngx_event_t, ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process,
+    ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
 
@@ -18,13 +20,14 @@ use crate::accounts::{AccountId, AccountSet, Zones};
 use crate::attribution::Connections;
 #[cfg(feature = "audit")]
 use crate::audit::Audit;
-use crate::clock::{ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
+use crate::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 use crate::conf::{Zone, main_conf};
 use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::keep_library;
+use crate::process::{self, Watch};
 use crate::request::Context;
 use crate::timer::{Task, Timer};
-use crate::{attribution, event_loop, io, state, traffic_log, zones};
+use crate::{allocator, attribution, event_loop, io, state, traffic_log, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -72,14 +75,16 @@ pub struct Worker {
     waiting: Vec<*mut ngx_event_t>,
     /// whether what a connection brings is cut off exactly where its request begins
     exact_connection: bool,
-    shown: Option<(Workers, Seat)>,
+    process: Option<ProcessId>,
+    shown: Option<(Workers, WorkerSlot)>,
+    watch: Watch,
     next_tick_ms: u64,
     beat: Timer<Beat>,
     /// what the process had used in other threads when the hook went in
     other_threads_ns: u64,
 }
 
-/// The worker of this process; null where nothing is measured.
+/// The worker of this process; null where nothing is measured, and while [`with`] has given it out.
 static WORKER: AtomicPtr<Worker> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Whether this process measures.
@@ -89,14 +94,28 @@ pub fn is_measuring() -> bool {
 }
 
 /// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back here: no
-/// variable, no handler, no filter.
+/// variable, no handler, no filter. If it came back nevertheless, it would find no worker here.
 #[inline]
 pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
-    let worker = WORKER.load(Relaxed);
+    let pointer = WORKER.load(Relaxed);
+    #[cfg(debug_assertions)]
+    assert!(!pointer.is_null() || !IS_TAKEN.load(Relaxed), "the worker is used within a use of it");
     // SAFETY: null, or a `Box` that `init_process` has leaked. Only the thread of the event loop gets here: module
-    // callbacks run nowhere else. The reference is the only one, since no `f` comes back here.
-    unsafe { worker.as_mut() }.map(f)
+    // callbacks run nowhere else. The reference is the only one: until it is given up, `WORKER` is null.
+    let worker = unsafe { pointer.as_mut() }?;
+    WORKER.store(core::ptr::null_mut(), Relaxed);
+    #[cfg(debug_assertions)]
+    IS_TAKEN.store(true, Relaxed);
+    let result = f(worker);
+    #[cfg(debug_assertions)]
+    IS_TAKEN.store(false, Relaxed);
+    WORKER.store(pointer, Relaxed);
+    Some(result)
 }
+
+/// Whether [`with`] is running.
+#[cfg(debug_assertions)]
+static IS_TAKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
 
 /// NGINX's cached monotonic time in milliseconds, the same for all workers.
 #[inline]
@@ -124,9 +143,14 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         (Connections::of(&*cycle), (*cycle).log)
     };
     // `init_zone` has run for each
-    let tables = main.zones().filter_map(Zone::table);
-    let zones = Zones::new(tables);
-    let shown = zones::workers(main).and_then(|workers| take_seat(workers, &zones, log));
+    let tables = main.zones().map(Zone::table);
+    let own = process::own();
+    let Some(mut zones) = Zones::new(tables, own) else {
+        ngx_log_error!(NGX_LOG_ALERT, log, "request_cpu: a zone has no table, nothing is measured");
+        return NGX_OK as ngx_int_t;
+    };
+    let shown = begin_in_shared_memory(zones::workers(main), &mut zones, own, log);
+    report_once(main.clock, log);
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
     #[cfg(feature = "audit")]
     let audit = Audit::start(&clocks);
@@ -147,7 +171,9 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         scratch: Vec::new(),
         waiting: Vec::new(),
         exact_connection: main.connection_variable,
+        process: own,
         shown,
+        watch: Watch::new(own),
         next_tick_ms: 0,
         beat: Timer::new(Beat, log),
         other_threads_ns,
@@ -165,31 +191,97 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     NGX_OK as ngx_int_t
 }
 
-/// A place in the shared books. Workers that were killed are found here: the master starts a new one for each.
-fn take_seat(workers: Workers, zones: &Zones, log: *mut ngx_log_t) -> Option<(Workers, Seat)> {
-    let own = std::process::id();
-    // a dead worker may have had the pid that is ours now
-    if workers.bury(|pid| pid != own && is_alive(pid)) > 0 {
-        zones.next_epoch(shared_ms());
-    }
+/// Logs what is not right with this machine; the first worker does, since it is the same for all.
+fn report_once(mode: Mode, log: *mut ngx_log_t) {
+    let sizes_known = allocator::look();
+    let fault = clock::fault_of_thread_clock();
     // SAFETY: NGINX sets it before it calls.
-    let number = unsafe { ngx_worker } as u32;
-    let seat = workers.sit(number, own);
-    if seat.is_none() {
+    if unsafe { ngx_worker } != 0 {
+        return;
+    }
+    if !sizes_known {
+        ngx_log_error!(
+            NGX_LOG_NOTICE,
+            log,
+            "request_cpu: malloc() is not of the library that has malloc_usable_size(), memory of requests is counted without large \
+             pieces"
+        );
+    }
+    let consequence = match mode {
+        Mode::Thread => {
+            "the CPU of a single request is 0 or some steps of it, only sums over many requests are right"
+        }
+        Mode::Hybrid { .. } => {
+            "the CPU of a single request may be 0 or much too high, and sums over many requests may be some percent too low"
+        }
+    };
+    match fault {
+        None => {}
+        Some(Fault::Fails(error)) => {
+            let error = std::io::Error::from_raw_os_error(error);
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; getrusage() is used instead, which advances in \
+                 steps of some milliseconds: {consequence}"
+            );
+        }
+        Some(Fault::Coarse(ns)) => {
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: the clock of CPU time advances in steps of {:.3} ms: {consequence}",
+                ns as f64 / 1e6
+            );
+        }
+        Some(Fault::Stands) => {
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: the clock of CPU time stands still: the CPU of requests is not known, and is shown as 0"
+            );
+        }
+    }
+}
+
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
+/// and one in the shared books.
+fn begin_in_shared_memory(
+    workers: Option<Workers>,
+    zones: &mut Zones,
+    own: Option<ProcessId>,
+    log: *mut ngx_log_t,
+) -> Option<(Workers, WorkerSlot)> {
+    // a dead worker may have had the number that is ours now
+    let is_alive = |process: ProcessId| {
+        own.is_none_or(|own| own.pid() != process.pid()) && process::is_alive(process, own)
+    };
+    zones.reap(shared_ms(), is_alive);
+    zones.follow(shared_ms() * 1_000_000);
+    if zones.unregistered() > 0 {
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "request_cpu: too many workers, requests of this one are not shown in flight"
+        );
+    }
+    let (workers, own) = (workers?, own?);
+    workers.reap(own, is_alive);
+    // SAFETY: NGINX sets it before it calls.
+    let slot = workers.acquire(unsafe { ngx_worker } as u32, own);
+    if slot.is_none() {
         ngx_log_error!(
             NGX_LOG_WARN,
             log,
             "request_cpu: too many workers, the books of this one are not shown"
         );
     }
-    seat.map(|seat| (workers, seat))
+    slot.map(|slot| (workers, slot))
 }
 
 /// Whether there is a process of this number.
 pub fn is_alive(pid: u32) -> bool {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: signal 0 is not sent. A process of another user is alive too (EPERM).
-    unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
+    process::is_used(pid)
 }
 
 pub extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
@@ -217,8 +309,9 @@ impl Worker {
         self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
         self.zones.settle(self.meter.recent_ns());
         self.show();
-        if let Some((workers, seat)) = self.shown.take() {
-            workers.leave(seat);
+        self.zones.release();
+        if let Some((workers, slot)) = self.shown.take() {
+            workers.release(slot);
         }
     }
 
@@ -423,18 +516,22 @@ impl Worker {
         let ahead_ns = self.meter.clocks().calibrate();
         self.meter.set_ahead(ahead_ns);
         self.update_other_threads();
-        self.bury();
+        self.look_for_dead();
         let now_ns = self.meter.now_ns();
         self.zones.follow(now_ns);
     }
 
     /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
-    /// finish.
-    fn bury(&mut self) {
-        if let Some((workers, _)) = &self.shown
-            && workers.bury(is_alive) > 0
+    /// finish. In each second one worker does so, for each piece of shared memory.
+    fn look_for_dead(&mut self) {
+        let now_ms = shared_ms();
+        let (watch, second) = (&mut self.watch, now_ms / 1000);
+        watch.begin();
+        self.zones.watch(now_ms, |process| watch.is_alive(process, second));
+        if let (Some((workers, _)), Some(own)) = (&self.shown, self.process)
+            && workers.claim_look(now_ms)
         {
-            self.zones.next_epoch(shared_ms());
+            workers.reap(own, |process| watch.is_alive(process, second));
         }
     }
 
@@ -467,8 +564,8 @@ impl Worker {
 
     fn show(&mut self) {
         self.books.clock_readings = self.meter.readings();
-        if let Some((workers, seat)) = &self.shown {
-            workers.publish(*seat, &self.books);
+        if let Some((workers, slot)) = &self.shown {
+            workers.publish(*slot, &self.books);
         }
     }
 

@@ -3,6 +3,7 @@
 use core::cell::OnceCell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use accounting::state::Restored;
 use accounting::table::{self, Table};
@@ -78,6 +79,7 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
                 zone.name
             );
             go_on(zone, table, Some(memory));
+            GOES_ON.store(is_new_binary(), Relaxed);
             return state::check(zone, None, log);
         }
         Some((table, memory)) => Some((table, Some(memory))),
@@ -285,13 +287,18 @@ impl Drop for Watched {
     }
 }
 
-/// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts. As
-/// `ngx_signal_handler` has it, where it ignores `SIGUSR2`.
+/// Whether this process counts in accounts that the binary before has left it.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+/// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts.
+///
+/// Sockets that were inherited do not tell: a supervisor can hand them over too, and then it is the parent
+/// (`ngx_add_inherited_sockets`).
 pub fn has_other_binary() -> bool {
     // SAFETY: set by NGINX's main function and by the master's signal handler, in this process.
-    let (inherited, parent, new) = unsafe { (ngx_inherited, ngx_parent, ngx_new_binary) };
+    let (parent, new) = unsafe { (ngx_parent, ngx_new_binary) };
     // SAFETY: has no conditions.
-    new > 0 || inherited != 0 && unsafe { libc::getppid() } == parent
+    new > 0 || GOES_ON.load(Relaxed) && unsafe { libc::getppid() } == parent
 }
 
 /// In a process that the master has forked: it does not hand on what the master keeps.

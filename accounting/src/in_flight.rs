@@ -2,14 +2,20 @@
 //!
 //! The gauge of an account carries the number of an epoch. When a worker is found dead the epoch of the table moves
 //! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for itself.
+//!
+//! A worker raises no gauge of a table before it is in the register of that very table. So whoever knows the table can find the
+//! dead that have requests in flight there ([`Table::reap`]), whatever else these have used.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+#[cfg(not(test))]
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::measures::{Held, Span};
+use crate::process::{Place, ProcessId};
 use crate::table::{Slot, Table};
+#[cfg(test)]
+use crate::testing::AtomicU64;
+use crate::window::FAR_MS;
 
 /// `epoch << 32 | requests`, shared by all workers.
 #[repr(transparent)]
@@ -47,8 +53,11 @@ impl Gauge {
 /// An account's active time goes on while its gauge is not zero. So a request counts the time up to its own beginning before it
 /// raises the gauge, and up to its end before it lowers it: in between, whoever looks may count on from where the last one
 /// stopped. All times are in nanoseconds of the clock that all workers share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InFlight {
+    process: Option<ProcessId>,
+    /// in the table's register; without one, requests are in no gauge
+    place: Option<Place>,
     epoch: u32,
     /// by slot: place in `open` + 1; 0: nothing is open
     places: Vec<u32>,
@@ -67,15 +76,21 @@ struct Open {
 }
 
 impl Open {
-    /// What was held since the last call.
+    /// What was held since the last call. A clock that is a little behind takes nothing back.
     fn take(&mut self, now_ns: u64) -> Held {
         let ns = now_ns.saturating_sub(self.since_ns);
-        self.since_ns = self.since_ns.max(now_ns);
+        let was_wrong = self.since_ns - now_ns.min(self.since_ns) > FAR_MS * 1_000_000;
+        self.since_ns = if was_wrong { now_ns } else { self.since_ns.max(now_ns) };
         Held::new(u64::from(self.count), self.bytes, ns)
     }
 }
 
 impl InFlight {
+    /// For the process that calls. Where it is not known, its requests are in no gauge.
+    pub fn new(process: Option<ProcessId>) -> InFlight {
+        InFlight { process, place: None, epoch: 0, places: Vec::new(), open: Vec::new() }
+    }
+
     /// A request of this account is open from now on, which is the end of `so_far`; it began at its start, and holds as much
     /// memory from now on. Returns what the account's requests have held.
     pub fn enter(&mut self, table: &Table, slot: Slot, so_far: &Span) -> Held {
@@ -83,25 +98,20 @@ impl InFlight {
         self.follow(table, now_ns);
         let account = table.account(slot);
         account.cover(table, so_far.from_ns, now_ns);
-        account.in_flight().update(self.epoch, |n| n.saturating_add(1));
-        let at = slot.index();
-        if at >= self.places.len() {
-            self.places.resize(at + 1, 0);
-        }
-        if self.places[at] == 0 {
-            self.open.push(Open { slot, count: 0, bytes: 0, since_ns: now_ns });
-            self.places[at] = self.open.len() as u32;
-        }
-        let Some(open) = self.open_at(slot) else { return Held::default() };
+        let Some(open) = self.open_or_make(slot, now_ns) else { return so_far.held() };
         let held = open.take(now_ns);
         open.count += 1;
         open.bytes += so_far.bytes;
+        if self.place.is_some() {
+            account.in_flight().update(self.epoch, |n| n.saturating_add(1));
+        }
         held.plus(&so_far.held())
     }
 
     /// A request that entered has ended, which holds so many bytes. Returns what the account's requests have held.
     pub fn leave(&mut self, table: &Table, slot: Slot, now_ns: u64, bytes: u64) -> Held {
         self.follow(table, now_ns);
+        let (epoch, is_counted) = (self.epoch, self.place.is_some());
         let Some(open) = self.open_at(slot) else { return Held::default() };
         let held = open.take(now_ns);
         open.count -= 1;
@@ -109,11 +119,25 @@ impl InFlight {
         let is_last = open.count == 0;
         let account = table.account(slot);
         account.cover_on(now_ns / 1_000_000);
-        account.in_flight().update(self.epoch, |n| n.saturating_sub(1));
+        if is_counted {
+            account.in_flight().update(epoch, |n| n.saturating_sub(1));
+        }
         if is_last {
             self.close(slot);
         }
         held
+    }
+
+    /// The process does not use the table any more; none of its requests is open.
+    pub fn release(&mut self, table: &Table) {
+        for open in core::mem::take(&mut self.open).iter().filter(|_| self.place.is_some()) {
+            let account = table.account(open.slot);
+            account.in_flight().update(self.epoch, |n| n.saturating_sub(open.count));
+        }
+        self.places = Vec::new();
+        if let (Some(place), Some(process)) = (self.place.take(), self.process) {
+            table.register().leave(place, process);
+        }
     }
 
     /// A request holds another amount of memory from now on. Returns what the account's requests have held.
@@ -134,16 +158,67 @@ impl InFlight {
     }
 
     /// Adds this worker's requests again if the table's epoch has moved on. They were in flight all the time.
+    #[inline]
     pub fn follow(&mut self, table: &Table, now_ns: u64) {
-        let epoch = table.epoch();
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            for open in &self.open {
-                let account = table.account(open.slot);
-                account.cover_on(now_ns / 1_000_000);
-                account.in_flight().update(epoch, |n| n.saturating_add(open.count));
-            }
+        if self.epoch != table.epoch() {
+            self.begin_epoch(table, now_ns);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_epoch(&mut self, table: &Table, now_ns: u64) {
+        // first: whoever finds a gauge raised must find who has raised it
+        self.register(table);
+        self.epoch = table.epoch();
+        self.add_all(table, now_ns);
+    }
+
+    /// Sees to it that the process is in the table's register, from time to time: there may have been no room, or it may have been
+    /// taken for dead.
+    pub fn stay_registered(&mut self, table: &Table, now_ns: u64) {
+        self.follow(table, now_ns);
+        let was_counted = self.place.is_some();
+        self.register(table);
+        if !was_counted && self.place.is_some() {
+            self.add_all(table, now_ns);
+        }
+    }
+
+    /// Whether requests that are open are in the gauges.
+    pub fn is_registered(&self) -> bool {
+        self.place.is_some()
+    }
+
+    fn register(&mut self, table: &Table) {
+        let Some(process) = self.process else { return };
+        let register = table.register();
+        if !self.place.is_some_and(|place| register.has(place, process)) {
+            self.place = register.enter(process);
+        }
+    }
+
+    fn add_all(&self, table: &Table, now_ns: u64) {
+        for open in self.open.iter().filter(|_| self.place.is_some()) {
+            let account = table.account(open.slot);
+            account.cover_on(now_ns / 1_000_000);
+            account.in_flight().update(self.epoch, |n| n.saturating_add(open.count));
+        }
+    }
+
+    /// None if there is no memory.
+    fn open_or_make(&mut self, slot: Slot, now_ns: u64) -> Option<&mut Open> {
+        let at = slot.index();
+        if at >= self.places.len() {
+            self.places.try_reserve(at + 1 - self.places.len()).ok()?;
+            self.places.resize(at + 1, 0);
+        }
+        if *self.places.get(at)? == 0 {
+            self.open.try_reserve(1).ok()?;
+            self.open.push(Open { slot, count: 0, bytes: 0, since_ns: now_ns });
+            *self.places.get_mut(at)? = self.open.len() as u32;
+        }
+        self.open_at(slot)
     }
 
     fn open_at(&mut self, slot: Slot) -> Option<&mut Open> {
@@ -167,13 +242,17 @@ mod tests {
 
     use super::*;
     use crate::table::Spare;
-    use crate::testing::{Region, cases};
+    use crate::testing::{Region, cases, killed_after, process};
 
     fn table_with(region: &Region, accounts: usize) -> (Table, Vec<Slot>) {
         let table = region.table().unwrap();
         let mut spare = Spare::default();
         let slots = (0..accounts).map(|n| table.find_or_insert(&[n as u8], &mut spare).slot).collect();
         (table, slots)
+    }
+
+    fn worker(pid: usize) -> InFlight {
+        InFlight::new(Some(process(pid as u32)))
     }
 
     fn read(table: &Table, slot: Slot) -> u32 {
@@ -184,7 +263,7 @@ mod tests {
     fn requests_of_a_killed_worker_are_gone_when_the_others_have_followed() {
         let region = Region::new(65_536);
         let (table, slots) = table_with(&region, 1);
-        let (mut killed, mut living) = (InFlight::default(), InFlight::default());
+        let (mut killed, mut living) = (worker(1), worker(2));
         killed.enter(&table, slots[0], &Span::default());
         killed.enter(&table, slots[0], &Span::default());
         living.enter(&table, slots[0], &Span::default());
@@ -199,7 +278,7 @@ mod tests {
     fn a_request_that_did_not_enter_does_not_leave() {
         let region = Region::new(65_536);
         let (table, slots) = table_with(&region, 1);
-        let (mut one, mut other) = (InFlight::default(), InFlight::default());
+        let (mut one, mut other) = (worker(1), worker(2));
         one.enter(&table, slots[0], &Span::default());
         other.leave(&table, slots[0], 0, 0);
         other.leave(&table, Slot::OVERFLOW, 0, 0);
@@ -231,7 +310,7 @@ mod tests {
             for thread in 0..threads {
                 let slots = &slots;
                 scope.spawn(move || {
-                    let mut worker = InFlight::default();
+                    let mut worker = worker(thread + 1);
                     for n in 0..rounds {
                         let slot = slots[(n + thread) % slots.len()];
                         worker.enter(&table, slot, &Span::default());
@@ -248,6 +327,152 @@ mod tests {
         assert!(read(&table, slots[0]) <= threads as u32);
         assert_eq!(read(&table, slots[1]), 0);
         assert_eq!(read(&table, slots[2]), 0);
+    }
+
+    /// Tables as a worker of this configuration, one of an older one, and the other binary know them.
+    const TABLES: usize = 3;
+
+    /// What a worker does in the tables that it knows: it looks for the dead, as it does when it begins and each second, and has
+    /// requests in flight.
+    fn life(tables: &[Table], slots: &[Vec<Slot>], pid: u32, gone: &[u32], now_ms: u64) {
+        let mut flights: Vec<InFlight> = tables.iter().map(|_| worker(pid as usize)).collect();
+        let span = at(now_ms);
+        for turn in 0..2 {
+            for ((table, slots), flight) in tables.iter().zip(slots).zip(&mut flights) {
+                table.reap(now_ms, |id| !gone.contains(&id.pid()));
+                flight.stay_registered(table, now_ms * MS);
+                for &slot in &slots[turn..] {
+                    flight.enter(table, slot, &span);
+                }
+                flight.leave(table, slots[turn], now_ms * MS, 0);
+            }
+        }
+        for (table, flight) in tables.iter().zip(&mut flights) {
+            flight.pass(table, now_ms * MS, |_, _| {});
+            flight.release(table);
+        }
+    }
+
+    #[test]
+    fn whenever_workers_are_killed_nothing_stays_in_flight() {
+        let regions: Vec<Region> = (0..TABLES).map(|_| Region::new(16_384)).collect();
+        let (mut kills, mut now_ms) = (0, 1_000_000);
+        let most = if cfg!(miri) { 3 } else { u32::MAX };
+        for first in 0..most {
+            let mut was_killed = true;
+            for second in (0..most).step_by(2) {
+                let (tables, slots): (Vec<Table>, Vec<Vec<Slot>>) =
+                    regions.iter().map(|region| table_with(region, 2)).unzip();
+                // it serves on, and knows the first table only
+                let mut living = worker(1);
+                living.enter(&tables[0], slots[0][0], &at(now_ms));
+                // the second one finds the first one dead, and may die of that
+                was_killed = killed_after(first, || life(&tables, &slots, 2, &[], now_ms));
+                let again = killed_after(second, || life(&tables[1..], &slots[1..], 3, &[2], now_ms + 10));
+                kills += u32::from(was_killed) + u32::from(again);
+                for table in &tables {
+                    table.reap(now_ms + 20, |id| id.pid() == 1);
+                }
+                living.stay_registered(&tables[0], (now_ms + 20) * MS);
+                for (table, slots) in tables.iter().zip(&slots) {
+                    for &slot in slots {
+                        let is_living = slot == slots[0] && core::ptr::eq(table, &tables[0]);
+                        assert_eq!(read(table, slot), u32::from(is_living), "{first} {second}");
+                        let active_ms = |at_ms: u64| {
+                            table.refresh(slot, at_ms);
+                            table.account(slot).measures().read().active_ms
+                        };
+                        let (before_ms, after_ms) = (active_ms(now_ms + 21), active_ms(now_ms + 921));
+                        assert_eq!(after_ms - before_ms, if is_living { 900 } else { 0 }, "{first} {second}");
+                    }
+                    let all: Vec<Place> =
+                        (0..128).map_while(|n| table.register().enter(process(1_000 + n))).collect();
+                    let taken = usize::from(core::ptr::eq(table, &tables[0]));
+                    assert_eq!(all.len() + taken, 128, "a place is taken for ever");
+                }
+                now_ms += 1_000;
+                if !again {
+                    break;
+                }
+            }
+            if !was_killed {
+                break;
+            }
+        }
+        assert!(kills > if cfg!(miri) { 3 } else { 400 }, "{kills}");
+    }
+
+    #[test]
+    fn of_many_that_are_dead_none_stays() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        for pid in 1..=128 {
+            worker(pid).enter(&table, slots[0], &at(1_000));
+        }
+        assert_eq!(read(&table, slots[0]), 128);
+        assert_eq!(table.reap(1_001, |id| id.pid() == 100), 127);
+        worker(129).enter(&table, slots[0], &at(1_000));
+        assert_eq!(read(&table, slots[0]), 1);
+        assert_eq!(table.reap(1_002, |_| false), 2);
+        assert_eq!(read(&table, slots[0]), 0);
+    }
+
+    #[test]
+    fn a_worker_for_which_a_table_has_no_room_is_in_flight_as_soon_as_it_has() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        let others: Vec<Place> = (0..128).map_while(|n| table.register().enter(process(100 + n))).collect();
+        let mut late = worker(1);
+        late.enter(&table, slots[0], &at(1_000));
+        late.enter(&table, slots[0], &at(1_000));
+        assert!(!late.is_registered());
+        assert_eq!(read(&table, slots[0]), 0);
+        late.leave(&table, slots[0], 1_001 * MS, 0);
+        table.register().leave(others[7], process(107));
+        late.stay_registered(&table, 1_002 * MS);
+        assert!(late.is_registered());
+        assert_eq!(read(&table, slots[0]), 1);
+        late.leave(&table, slots[0], 1_003 * MS, 0);
+        assert_eq!(read(&table, slots[0]), 0);
+    }
+
+    #[test]
+    fn a_worker_that_was_taken_for_dead_is_in_flight_again_and_can_be_found_dead() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        let mut mistaken = worker(1);
+        mistaken.enter(&table, slots[0], &at(1_000));
+        assert_eq!(table.reap(1_001, |_| false), 1);
+        assert_eq!(read(&table, slots[0]), 0);
+        mistaken.stay_registered(&table, 1_002 * MS);
+        assert_eq!(read(&table, slots[0]), 1);
+        assert_eq!(table.reap(1_003, |_| false), 1);
+        assert_eq!(read(&table, slots[0]), 0);
+    }
+
+    #[test]
+    fn a_process_that_is_not_known_is_in_no_gauge() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        let mut unknown = InFlight::new(None);
+        unknown.enter(&table, slots[0], &at(1_000));
+        assert_eq!(read(&table, slots[0]), 0);
+        unknown.leave(&table, slots[0], 1_500 * MS, 1_000);
+        assert_eq!(read(&table, slots[0]), 0);
+        unknown.release(&table);
+    }
+
+    #[test]
+    fn a_wrong_time_does_not_stop_the_time_of_open_requests() {
+        let region = Region::new(16_384);
+        let (table, slots) = table_with(&region, 1);
+        let mut flight = worker(1);
+        flight.enter(&table, slots[0], &at(1_000));
+        flight.pass(&table, 10_000_000 * MS, |_, _| {});
+        flight.pass(&table, 2_000 * MS, |_, held| assert_eq!(*held, Held::default()));
+        let mut told = Held::default();
+        flight.pass(&table, 3_000 * MS, |_, held| told = *held);
+        assert_eq!(told, Held::new(1, 1_000, 1_000 * MS));
     }
 
     #[derive(Debug, Clone)]
@@ -281,8 +506,9 @@ mod tests {
         ) {
             let region = Region::new(65_536);
             let (table, slots) = table_with(&region, ACCOUNTS);
-            let mut workers: [InFlight; WORKERS] = Default::default();
+            let mut workers: [InFlight; WORKERS] = core::array::from_fn(|at| worker(at + 1));
             let mut open = [[0u32; ACCOUNTS]; WORKERS];
+            let mut pid = WORKERS;
             for step in steps {
                 match step {
                     Step::Enter(worker, account) => {
@@ -294,9 +520,11 @@ mod tests {
                         open[worker][account] = open[worker][account].saturating_sub(1);
                     }
                     Step::Kill(worker) => {
-                        workers[worker] = InFlight::default();
+                        let killed = workers[worker].process;
+                        pid += 1;
+                        workers[worker] = self::worker(pid);
                         open[worker] = [0; ACCOUNTS];
-                        table.next_epoch(0);
+                        table.reap(0, |id| Some(id) != killed);
                     }
                     Step::Follow(worker) => workers[worker].follow(&table, 0),
                 }
@@ -326,7 +554,7 @@ mod tests {
     fn open_requests_hold_memory_for_as_long_as_they_are_open() {
         let region = Region::new(65_536);
         let (table, slots) = table_with(&region, 2);
-        let mut worker = InFlight::default();
+        let mut worker = worker(1);
         let began = Span { from_ns: 500 * MS, to_ns: 1_000 * MS, bytes: 2_000 };
         assert_eq!(worker.enter(&table, slots[0], &began), Held::new(1, 2_000, 500 * MS));
         worker.enter(&table, slots[1], &at(1_100));
@@ -376,7 +604,8 @@ mod tests {
         workers: [InFlight; WORKERS],
         open: [[u32; ACCOUNTS]; WORKERS],
         active: [std::collections::BTreeSet<u64>; ACCOUNTS],
-        /// when workers were killed that nobody has noticed yet
+        /// workers that were killed, and when those were that nobody has noticed yet
+        killed: Vec<Option<ProcessId>>,
         killed_ms: Vec<u64>,
         /// as much may be too much, and too little
         over_ms: u64,
@@ -405,7 +634,7 @@ mod tests {
 
         fn notice(&mut self, table: &Table) {
             if !self.killed_ms.is_empty() {
-                table.next_epoch(self.now_ms);
+                table.reap(self.now_ms, |id| !self.killed.contains(&Some(id)));
                 for ms in self.killed_ms.drain(..) {
                     self.over_ms += self.now_ms - ms + 1;
                     self.under_ms += 1_000;
@@ -427,9 +656,10 @@ mod tests {
             let mut model = Model {
                 now_ms: start_ms,
                 passed_ms: start_ms,
-                workers: Default::default(),
+                workers: core::array::from_fn(|at| worker(at + 1)),
                 open: Default::default(),
                 active: Default::default(),
+                killed: Vec::new(),
                 killed_ms: Vec::new(),
                 over_ms: 0,
                 under_ms: 0,
@@ -449,7 +679,9 @@ mod tests {
                         model.open[worker][account] = model.open[worker][account].saturating_sub(1);
                     }
                     Event::Kill(worker) => {
-                        model.workers[worker] = InFlight::default();
+                        let killed = &mut model.workers[worker];
+                        let pid = killed.process.unwrap().pid() as usize + WORKERS;
+                        model.killed.push(core::mem::replace(killed, self::worker(pid)).process);
                         model.open[worker] = [0; ACCOUNTS];
                         model.killed_ms.push(model.now_ms);
                     }

@@ -8,10 +8,13 @@
 //!
 //! Whoever finds that time has passed since the last payment takes that time by one compare-and-swap, and then pays for it. A
 //! worker that is killed between the two takes some milliseconds' income with it, and nothing else. Clocks of workers may be
-//! late by the length of a turn of their event loops: who comes with an older time than the last payment's pays nothing.
+//! late by the length of a turn of their event loops: who comes with an older time than the last payment's pays nothing. If it is
+//! older by a minute, the last payment's time was a wrong one, and time goes on from the older one.
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::window::FAR_MS;
 
 /// Nanoseconds of a core in a second, one core's rate.
 const CORE: u64 = 1_000_000_000;
@@ -24,9 +27,6 @@ const MAX_RATE: u64 = CORE * 100_000;
 /// and comes back, or the key has none for a while, no debt of hours has grown meanwhile. What a request uses in this
 /// time, and after it, while it is the only one, is not paid for: it was let in, and nobody had to wait for it.
 const LAPSE_MS: u64 = 10 * 60 * 1000;
-
-/// A time that is older than the last payment's by so much, in milliseconds, is no late worker's: the clock was set back.
-const SET_BACK_MS: u64 = 60 * 60 * 1000;
 
 /// A limit, as it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,8 @@ impl Bucket {
                 field.store(value, Relaxed);
             }
         }
-        if self.checked_ms.load(Relaxed) < now_ms.max(1) {
+        let checked_ms = self.checked_ms.load(Relaxed);
+        if checked_ms < now_ms.max(1) || checked_ms - now_ms > FAR_MS {
             self.checked_ms.store(now_ms.max(1), Relaxed);
         }
         // what was paid first: what is used only grows
@@ -178,7 +179,7 @@ impl Bucket {
         if last_ms == 0 {
             // the first check: before the time is there, so that nobody sees a debt for what was never limited
             self.paid_ns.fetch_max(used_ns(), Relaxed);
-        } else if ms == 0 && last_ms - now_ms < SET_BACK_MS {
+        } else if ms == 0 && last_ms - now_ms <= FAR_MS {
             return None;
         }
         // who loses this has nothing to pay: the other does
@@ -433,12 +434,26 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_whose_time_was_ahead_does_not_stop_the_income() {
+        let (mut key, limit) = (Key::new(), limit("0.5", 0));
+        key.check(10_000, &limit);
+        key.check(1_810_000, &limit);
+        key.add(11_000, 100 * MS);
+        assert_eq!(key.check(11_000, &limit), 100 * MS);
+        assert_eq!(key.check(11_200, &limit), 0);
+        assert!(
+            key.bucket.checked_ms.load(Relaxed) <= 11_200,
+            "nor does it look as if requests were still checked"
+        );
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_goes_on_from_there() {
         let (mut key, limit) = (Key::new(), limit("0.5", 0));
-        key.check(10 * SET_BACK_MS, &limit);
-        key.add(10 * SET_BACK_MS, S);
-        assert_eq!(key.check(10 * SET_BACK_MS - 5_000, &limit), S, "a late worker");
-        assert_eq!(key.check(10 * SET_BACK_MS + 1_000, &limit), S / 2, "has set nothing back");
+        key.check(10 * FAR_MS, &limit);
+        key.add(10 * FAR_MS, S);
+        assert_eq!(key.check(10 * FAR_MS - 5_000, &limit), S, "a late worker");
+        assert_eq!(key.check(10 * FAR_MS + 1_000, &limit), S / 2, "has set nothing back");
         assert_eq!(key.check(1_000, &limit), S / 2);
         assert_eq!(key.check(1_500, &limit), S / 4);
         assert_eq!(key.check(2_000, &limit), 0);

@@ -142,10 +142,12 @@ pub struct Measures {
 /// A worker tells of a request when it is through with it, and of several when its turn of the event loop ends: later than
 /// another one, maybe, that had a shorter turn. So a millisecond is counted by who sets its bit, and each of them once; only what
 /// is told when its word has been reused, after some 200 ms, is not counted any more.
+///
+/// A time that is much later than the one of who looks was a wrong one: then it is forgotten.
 #[repr(C)]
 #[derive(Debug)]
 struct Active {
-    /// The end of the last one that is known, or will be in a moment; it only grows.
+    /// The end of the last one that is known, or will be in a moment. It grows, unless it was wrong.
     known_ms: AtomicU64,
     /// time / 48 ms above, and a bit for each of them below
     words: [AtomicU64; ACTIVE_WORDS],
@@ -154,6 +156,11 @@ struct Active {
 const ACTIVE_WORDS: usize = 5;
 const ACTIVE_BITS: u64 = 48;
 const TAG_MASK: u64 = u64::MAX >> ACTIVE_BITS;
+/// So many milliseconds are counted at once, an hour. Accounts with requests in flight are brought up to date each second, so a
+/// longer time in which nobody came is a wrong one, or that of a machine that stood still.
+const MOST_MS: u64 = 60 * 60 * 1000;
+/// No worker that is right is so many milliseconds behind the others: its event loop would have stood still for as long.
+const WRONG_MS: u64 = 10 * 60 * 1000;
 
 impl Active {
     /// Whether all these are known already; maybe not, if there are many.
@@ -229,7 +236,14 @@ impl Sums {
     fn cover_more(&self, from_ms: u64, to_ms: u64, begun: bool) {
         // after `begun`, which is since that time or an earlier one
         let known_ms = self.active.known_ms.load(Acquire);
-        let first_ms = if begun && known_ms != 0 { from_ms.min(known_ms) } else { from_ms };
+        if known_ms > to_ms.saturating_add(WRONG_MS) {
+            // Nothing is counted at once: if it is this worker that is wrong, the next one goes on as if it had not come.
+            let _ = self.active.known_ms.compare_exchange(known_ms, 0, Relaxed, Relaxed);
+            return;
+        }
+        let goes_on = begun && known_ms != 0 && to_ms.saturating_sub(known_ms) <= MOST_MS;
+        let first_ms = if goes_on { from_ms.min(known_ms) } else { from_ms };
+        let first_ms = first_ms.max(to_ms.saturating_sub(MOST_MS));
         let added_ms = self.active.set(first_ms, to_ms);
         if added_ms != 0 {
             self.active_ms.fetch_add(added_ms, Relaxed);
@@ -511,6 +525,41 @@ mod tests {
         sums.cover(5_000_000, 5_000_000, || false);
         sums.cover(5_000_001, 5_000_000, || false);
         assert_eq!(active_ms(), 999_001, "no time is no time");
+    }
+
+    #[test]
+    fn a_time_that_was_wrong_stops_no_active_time() {
+        for wrong_ms in [1_000_000 + 2 * WRONG_MS, 1 << 40, u64::MAX / 1_000_000] {
+            let sums = zeroed::<Account>();
+            let sums = sums.measures();
+            sums.cover(1_000_000, 1_000_010, || false);
+            sums.cover(wrong_ms, wrong_ms + 1, || true);
+            let before_ms = sums.read().active_ms;
+            assert!(before_ms <= 11 + MOST_MS, "{wrong_ms} {before_ms}");
+            for ms in 1_001_000..1_002_000 {
+                sums.cover(ms, ms + 1, || false);
+            }
+            assert_eq!(sums.read().active_ms - before_ms, 999, "{wrong_ms}");
+            sums.cover(1_002_000, 1_002_010, || true);
+            assert_eq!(sums.read().active_ms - before_ms, 1_009);
+        }
+    }
+
+    #[test]
+    fn a_worker_with_an_old_time_brings_nothing_twice() {
+        let sums = zeroed::<Account>();
+        let sums = sums.measures();
+        let (begin_ms, steps) = (10_000_000, if cfg!(miri) { 3 } else { 2 * WRONG_MS / 100 });
+        let cover = |ms: u64| sums.cover(ms, ms + 1, || true);
+        cover(begin_ms);
+        for step in 1..=steps {
+            cover(begin_ms + 100 * step);
+            if step == steps {
+                cover(begin_ms);
+            }
+        }
+        cover(begin_ms + 100 * steps + 1);
+        assert_eq!(sums.read().active_ms, 100 * steps + 2);
     }
 
     #[test]

@@ -7,18 +7,21 @@ use core::hash::Hasher;
 use core::mem::size_of;
 use core::ptr::NonNull;
 use core::slice;
-use core::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+#[cfg(not(test))]
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use siphasher::sip::SipHasher13;
 
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
+use crate::process::{Look, MAX_PROCESSES, MOST_DEAD, ProcessId, Register};
+#[cfg(test)]
+use crate::testing::{AtomicU32, AtomicU64};
+use crate::window::FAR_MS;
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
-const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu04");
+const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu05");
 /// What two processes must agree on to share a region.
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Record>() as u64;
 
@@ -33,6 +36,8 @@ struct Header {
     buckets_log2: u32,
     /// hash of the text of the key in the configuration
     key_text: u64,
+    /// places for processes that have requests in flight here
+    processes: u32,
     /// read with every request, written when a worker has died
     epoch: AtomicU32,
     /// nanoseconds of CPU in a second that make it an active one; read once a second and account
@@ -44,6 +49,8 @@ struct Header {
 #[repr(C, align(64))]
 struct Counters {
     next: AtomicU32,
+    /// of the places for processes
+    processes_used: AtomicU32,
     overflowed: AtomicU64,
     cut: AtomicU64,
     /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they are not
@@ -52,6 +59,8 @@ struct Counters {
     orphaned: AtomicU64,
     /// the state file that the accounts were saved in last, by two numbers that change with each file
     saved_as: [AtomicU64; 2],
+    /// when it is looked next for processes that were killed
+    look: Look,
 }
 
 /// No configuration has the table any more.
@@ -153,6 +162,7 @@ pub struct Table {
     bytes: usize,
     buckets_log2: u32,
     records: u32,
+    processes: u32,
 }
 
 // SAFETY: what a `Table` points to is shared between processes anyway and is only touched through atomics, but for
@@ -161,13 +171,23 @@ unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
 
+/// As many processes can have requests in flight in a table at the same time: a word for each of them takes 1.6 % of a small
+/// region, and less of a large one. Eight words fill a cache line.
+fn processes(bytes: usize) -> usize {
+    (bytes / 512).clamp(128, MAX_PROCESSES) / 8 * 8
+}
+
+/// Bytes in front of the buckets.
+fn fixed(bytes: usize) -> usize {
+    size_of::<Header>() + processes(bytes) * size_of::<AtomicU64>()
+}
+
 /// Sizes of the parts of a region: (records, log2 of buckets).
 fn plan(bytes: usize) -> Option<(u32, u32)> {
     // at most half of the buckets are ever taken; 8 of them fill a cache line, which keeps the records aligned
     let buckets = |records: usize| (records * 2).next_power_of_two().max(8);
     let fits = |records: usize| {
-        size_of::<Header>() + buckets(records) * size_of::<AtomicU64>() + records * size_of::<Record>()
-            <= bytes
+        fixed(bytes) + buckets(records) * size_of::<AtomicU64>() + records * size_of::<Record>() <= bytes
     };
     let mut records = (bytes / size_of::<Record>()).min(u32::MAX as usize / 4);
     // the buckets take less than 4 % of the space
@@ -204,7 +224,8 @@ impl Table {
         key_text: &[u8],
     ) -> Result<Table, Error> {
         let (records, buckets_log2) = plan(bytes).ok_or(Error::TooSmall)?;
-        let table = Table { base, bytes, buckets_log2, records };
+        let processes = processes(bytes) as u32;
+        let table = Table { base, bytes, buckets_log2, records, processes };
         let header = Header {
             magic: MAGIC,
             layout: LAYOUT,
@@ -212,20 +233,24 @@ impl Table {
             records,
             buckets_log2,
             key_text: hash_of_text(key_text),
+            processes,
             epoch: AtomicU32::new(1),
             active_threshold_ns: AtomicU64::new(ACTIVE_THRESHOLD_NS),
             counters: Counters {
                 next: AtomicU32::new(1),
+                processes_used: AtomicU32::new(0),
                 overflowed: AtomicU64::new(0),
                 cut: AtomicU64::new(0),
                 save_due_ms: AtomicU64::new(NEVER),
                 orphaned: AtomicU64::new(0),
                 saved_as: [AtomicU64::new(0), AtomicU64::new(0)],
+                look: Look::new(),
             },
         };
         // SAFETY: the caller gives us the region alone, and `plan` has made sure that all parts lie within.
         unsafe {
             base.cast::<Header>().write(header);
+            table.process_base().write_bytes(0, processes as usize);
             table.bucket_base().write_bytes(0, 1 << buckets_log2);
         }
         table.write_record(Slot::OVERFLOW, OVERFLOW_KEY);
@@ -245,6 +270,7 @@ impl Table {
         let header = unsafe { base.cast::<Header>().as_ref() };
         let same = header.magic == MAGIC
             && header.layout == LAYOUT
+            && header.processes == processes(bytes) as u32
             && header.records == records
             && header.buckets_log2 == buckets_log2;
         if !same {
@@ -252,7 +278,7 @@ impl Table {
         } else if header.key_text != hash_of_text(key_text) {
             Err(Error::OtherKey)
         } else {
-            Ok(Table { base, bytes, buckets_log2, records })
+            Ok(Table { base, bytes, buckets_log2, records, processes: header.processes })
         }
     }
 
@@ -266,9 +292,21 @@ impl Table {
         self.header().seed
     }
 
-    fn bucket_base(&self) -> NonNull<AtomicU64> {
-        // SAFETY: `plan` has put the buckets behind the header, within the region.
+    fn process_base(&self) -> NonNull<AtomicU64> {
+        // SAFETY: `plan` has put the processes behind the header, within the region.
         unsafe { self.base.add(size_of::<Header>()).cast() }
+    }
+
+    /// Processes that may have requests in flight here.
+    pub(crate) fn register(&self) -> Register<'_> {
+        // SAFETY: as many places were laid out and zeroed by `create`; they are only used as atomics.
+        let places = unsafe { slice::from_raw_parts(self.process_base().as_ptr(), self.processes as usize) };
+        Register { places, used: &self.header().counters.processes_used }
+    }
+
+    fn bucket_base(&self) -> NonNull<AtomicU64> {
+        // SAFETY: `plan` has put the buckets behind the processes, within the region.
+        unsafe { self.process_base().add(self.processes as usize) }
     }
 
     fn buckets(&self) -> &[AtomicU64] {
@@ -280,9 +318,10 @@ impl Table {
         debug_assert!(slot.0 < self.records);
         // a slot of another table would be an error of the caller's; it gets the overflow account, not other memory
         let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
-        let offset = size_of::<Header>() + (8 << self.buckets_log2) + index * size_of::<Record>();
+        let words = self.processes as usize + (1 << self.buckets_log2);
+        let offset = size_of::<Header>() + words * size_of::<AtomicU64>() + index * size_of::<Record>();
         // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of 64: header
-        // and records are multiples of it, and so are 8 buckets or more.
+        // and records are multiples of it, and so are 8 buckets or processes.
         unsafe { self.base.add(offset).cast() }
     }
 
@@ -445,11 +484,13 @@ impl Table {
     }
 
     /// Whether it falls to the caller to save the accounts now; if so, they are due again at `next_ms`. Of all processes
-    /// that ask, one is told so. Should it die at that, the accounts are saved the next time.
+    /// that ask, one is told so. Should it die at that, the accounts are saved the next time. A time that lies much further
+    /// ahead than `next_ms` is a wrong one: they are due.
     pub fn claim_save(&self, now_ms: u64, next_ms: u64) -> bool {
         let due = &self.header().counters.save_due_ms;
         let due_ms = due.load(Relaxed);
-        now_ms >= due_ms && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
+        let is_wrong = due_ms != NEVER && due_ms > next_ms.saturating_add(FAR_MS);
+        (now_ms >= due_ms || is_wrong) && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
     }
 
     /// Notes whether any configuration has this table. If none has, it falls to the workers that still count there to keep what
@@ -504,8 +545,32 @@ impl Table {
         self.header().epoch.load(Relaxed)
     }
 
-    /// A worker has died: its requests in flight are gone. `now_ms` is the shared clock's: until now, nobody knew.
-    pub fn next_epoch(&self, now_ms: u64) {
+    /// Whether it falls to the caller to call [`Table::reap`] now. Of all processes that ask each second, one is told so.
+    pub fn claim_look(&self, now_ms: u64) -> bool {
+        self.header().counters.look.claim(now_ms)
+    }
+
+    /// Looks for processes that had requests in flight here and are gone; how many there were. `now_ms` is the shared clock's.
+    ///
+    /// In this order: whoever is killed in between leaves the dead in the register, and the next one who looks finds them there
+    /// and begins again. An epoch that moves twice does no harm: the living add their requests once more.
+    pub fn reap(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
+        let mut count = 0;
+        loop {
+            let dead = self.register().dead(&mut is_alive);
+            if dead.count() > 0 {
+                self.next_epoch(now_ms);
+                self.register().free(&dead);
+            }
+            count += dead.count();
+            if dead.count() < MOST_DEAD {
+                return count;
+            }
+        }
+    }
+
+    /// Requests in flight of processes that are gone are gone too. `now_ms` is the shared clock's: until now, nobody knew.
+    pub(crate) fn next_epoch(&self, now_ms: u64) {
         let epoch = self.epoch();
         for slot in [Slot::OVERFLOW].into_iter().chain(self.published()) {
             let account = self.account(slot);
@@ -513,7 +578,7 @@ impl Table {
                 account.cover_on(now_ms);
             }
         }
-        self.header().epoch.fetch_add(1, Relaxed);
+        self.header().epoch.fetch_add(1, Release);
     }
 
     /// How full the table is. Looks through all buckets.
@@ -525,7 +590,7 @@ impl Table {
     /// How full the table is, by a number of accounts that [`Listing`] has found.
     pub fn fill_with(&self, accounts: u32) -> Fill {
         let counters = &self.header().counters;
-        let fixed = size_of::<Header>() + (8 << self.buckets_log2) + size_of::<Record>();
+        let fixed = fixed(self.bytes) + (8 << self.buckets_log2) + size_of::<Record>();
         Fill {
             used_bytes: (fixed + accounts as usize * size_of::<Record>()).min(self.bytes) as u64,
             capacity: self.records - 1,
@@ -623,7 +688,7 @@ mod tests {
         assert!(table.account(Slot::OVERFLOW).is_untouched(table.epoch()));
         let fill = table.fill();
         assert_eq!((fill.accounts, fill.overflowed, fill.cut), (0, 0, 0));
-        assert!(fill.used_bytes < 2 * ACCOUNT_BYTES as u64 + 1024 + 16 * u64::from(fill.capacity));
+        assert!(fill.used_bytes < 2 * ACCOUNT_BYTES as u64 + 2048 + 16 * u64::from(fill.capacity));
     }
 
     #[test]
@@ -711,7 +776,33 @@ mod tests {
     }
 
     #[test]
-    fn when_a_table_is_saved_is_at_the_end_of_its_header() {
+    fn a_time_that_was_wrong_does_not_stop_saving() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        table.set_save_due(1 << 50);
+        assert!(table.claim_save(100, 60_100));
+        assert!(
+            !table.claim_save(100, 60_100) && !table.claim_save(0, 60_000),
+            "a worker that is a little behind"
+        );
+    }
+
+    #[test]
+    fn a_region_of_the_version_before_is_refused() {
+        let region = Region::new(65_536);
+        region.table().unwrap();
+        // SAFETY: the header is there, and nobody else looks at it now.
+        unsafe {
+            let magic = &raw mut (*region.base().cast::<Header>().as_ptr()).magic;
+            magic.write(u64::from_le_bytes(*b"reqcpu04"));
+        }
+        // SAFETY: the region is aligned and ours.
+        let opened = unsafe { Table::open(region.base(), region.bytes(), b"$host") };
+        assert_eq!(opened.err(), Some(Error::Foreign));
+    }
+
+    #[test]
+    fn when_a_table_is_saved_is_in_its_header() {
         // t/state.t writes there, so that it need not wait for a minute
         let at = core::mem::offset_of!(Header, counters) + core::mem::offset_of!(Counters, save_due_ms);
         assert_eq!((at, size_of::<Header>()), (88, 128));
@@ -963,7 +1054,7 @@ mod tests {
                 return Ok(());
             };
             let size = |records: usize, buckets_log2: u32| {
-                size_of::<Header>() + (8usize << buckets_log2) + records * size_of::<Record>()
+                fixed(bytes) + (8usize << buckets_log2) + records * size_of::<Record>()
             };
             prop_assert!(size(records as usize, buckets_log2) <= bytes);
             prop_assert!(2 * u64::from(records) <= 1 << buckets_log2);
@@ -975,7 +1066,7 @@ mod tests {
 
         #[test]
         fn a_table_is_a_map(
-            bytes in 4_000usize..30_000,
+            bytes in 6_000usize..30_000,
             keys in prop::collection::vec(
                 prop_oneof![
                     prop::collection::vec(any::<u8>(), 0..3),

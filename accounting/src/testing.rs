@@ -1,12 +1,17 @@
 //! What the tests of several files need.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::ProptestConfig;
 
 use crate::account::{Account, Count, Outcome, cpu_bucket};
 use crate::limit::Bucket;
+use crate::process::ProcessId;
 use crate::table::{Error, Table};
 use crate::window::{Ring, Second, Windows};
 
@@ -90,3 +95,112 @@ impl Account {
         self.count_cpu(cpu_bucket(outcome.cpu_ns), 1);
     }
 }
+
+/// A process of this number.
+pub fn process(pid: u32) -> ProcessId {
+    ProcessId::new(pid, 77).unwrap()
+}
+
+thread_local! {
+    /// How many more times this thread may write to shared memory until it is killed.
+    static WRITES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// What a thread that is killed unwinds with.
+struct Killed;
+
+/// To be called before each write to shared memory.
+fn before_write() {
+    match WRITES_LEFT.get() {
+        Some(0) => resume_unwind(Box::new(Killed)),
+        Some(left) => WRITES_LEFT.set(Some(left - 1)),
+        None => {}
+    }
+}
+
+/// Runs `f`, but kills it before its write to shared memory that comes after so many others. Whether it was killed.
+pub fn killed_after(writes: u32, f: impl FnOnce()) -> bool {
+    WRITES_LEFT.set(Some(writes));
+    let result = catch_unwind(AssertUnwindSafe(f));
+    WRITES_LEFT.set(None);
+    match result {
+        Ok(()) => false,
+        Err(reason) if reason.is::<Killed>() => true,
+        Err(reason) => resume_unwind(reason),
+    }
+}
+
+macro_rules! counted {
+    ($name:ident, $value:ty) => {
+        /// The atomic of this name, which counts the writes to it.
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name(core::sync::atomic::$name);
+
+        // not all of them are needed for each type
+        #[allow(dead_code)]
+        impl $name {
+            pub const fn new(value: $value) -> Self {
+                Self(core::sync::atomic::$name::new(value))
+            }
+
+            pub fn store(&self, value: $value, order: Ordering) {
+                before_write();
+                self.0.store(value, order);
+            }
+
+            pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                before_write();
+                self.0.fetch_add(value, order)
+            }
+
+            pub fn fetch_max(&self, value: $value, order: Ordering) -> $value {
+                before_write();
+                self.0.fetch_max(value, order)
+            }
+
+            pub fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                f: impl FnMut($value) -> Option<$value>,
+            ) -> Result<$value, $value> {
+                before_write();
+                self.0.fetch_update(set, fetch, f)
+            }
+
+            pub fn compare_exchange(
+                &self,
+                old: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                before_write();
+                self.0.compare_exchange(old, new, success, failure)
+            }
+
+            pub fn compare_exchange_weak(
+                &self,
+                old: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                before_write();
+                self.0.compare_exchange_weak(old, new, success, failure)
+            }
+        }
+
+        impl Deref for $name {
+            type Target = core::sync::atomic::$name;
+
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+    };
+}
+
+counted!(AtomicU32, u32);
+counted!(AtomicU64, u64);

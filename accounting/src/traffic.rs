@@ -26,6 +26,7 @@ use crate::account::{Account, CLASSES};
 use crate::key;
 pub use crate::measures::LOGS;
 use crate::table::{ACCOUNT_BYTES, Error, Slot, Table};
+use crate::window::FAR_MS;
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
 const MAGIC: u64 = u64::from_le_bytes(*b"rctraf02");
@@ -181,6 +182,11 @@ impl Instant {
     pub fn next_end_ms(self, interval_ms: u64) -> u64 {
         interval_ms - self.wall_ms % interval_ms
     }
+}
+
+/// Whether a time lies further ahead than clocks of workers can be apart.
+fn is_wrong(ms: u64, now_ms: u64) -> bool {
+    ms > now_ms.saturating_add(FAR_MS)
 }
 
 /// A part that is written no later than this after the end of its interval is said to end there.
@@ -429,17 +435,19 @@ impl Ledger {
         self.header().retired.load(Relaxed) == CLOSED
     }
 
-    /// Whether the last part is to be written at `now`.
+    /// Whether the last part is to be written at `now`. If the last one seems to have ended later than now, its time was wrong.
     pub fn is_due(&self, now: Instant, interval_ms: u64) -> bool {
         let end = now.last_end(interval_ms);
-        self.header().done_ms.load(Relaxed) + tolerance_ms(interval_ms) < end.monotonic_ms
+        let done_ms = self.header().done_ms.load(Relaxed);
+        done_ms.saturating_add(tolerance_ms(interval_ms)) < end.monotonic_ms
+            || is_wrong(done_ms, now.monotonic_ms)
     }
 
     /// Whether it falls to the caller to write the part that is due. Of all processes that ask, one is told so; should it die at
     /// that, or not be done, another one is at `again_ms`.
     pub fn claim(&self, now_ms: u64, again_ms: u64) -> bool {
         let next_try_ms = self.next_try_ms();
-        now_ms >= next_try_ms
+        (now_ms >= next_try_ms || is_wrong(next_try_ms, again_ms))
             && self.header().next_try_ms.compare_exchange(next_try_ms, again_ms, Relaxed, Relaxed).is_ok()
     }
 
@@ -1431,6 +1439,18 @@ mod tests {
         assert_eq!(claims, 1);
         assert!(!ledger.claim(61_999, 63_000));
         assert!(ledger.claim(62_000, 63_000), "its claim is over if it is not done by then");
+    }
+
+    #[test]
+    fn a_time_that_was_wrong_does_not_stop_the_log() {
+        let zone = new_zone();
+        let ledger = &zone.ledger;
+        let now = Instant { wall_ms: 120_000, monotonic_ms: 61_000 };
+        ledger.header().done_ms.store(1 << 50, Relaxed);
+        ledger.set_next_try(1 << 50);
+        assert!(ledger.is_due(now, 60_000));
+        assert!(ledger.claim(61_000, 62_000));
+        assert!(!ledger.claim(61_500, 62_500), "it is claimed");
     }
 
     #[test]

@@ -3,6 +3,10 @@
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Workers take the time at the start of a turn of their event loops, so their times are seconds apart at most. A time in shared
+/// memory that is further ahead than this, in milliseconds, is a wrong one, and does not stand in the way of what comes.
+pub(crate) const FAR_MS: u64 = 60_000;
+
 /// Low bits of a bucket hold nanoseconds (up to 4.8 hours of CPU in one bucket), the others the round of the ring
 /// that they belong to.
 const NS_BITS: u32 = 44;

@@ -1,48 +1,55 @@
 //! The books of all workers, in a region of memory that they share, so that any of them can show all.
 //!
-//! A seat belongs to one number of a worker for good, and to one process of that number at a time. What a process has
-//! counted stays in its seat, and the next one goes on from there: so nothing is ever carried from one place to another,
+//! A slot belongs to one number of a worker for good, and to one process of that number at a time. What a process has
+//! counted stays in its slot, and the next one goes on from there: so nothing is ever carried from one place to another,
 //! sums never decrease, and a process that is killed at any instruction takes nothing with it.
+//!
+//! While a slot changes hands it tells which process does that. If that one is killed meanwhile, the next one who looks finds
+//! it dead like any other, and begins again.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
+#[cfg(not(test))]
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use core::sync::atomic::{
-    AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
 use std::collections::BTreeMap;
 
 use crate::books::Books;
+use crate::process::{Holder, Look, MAX_PROCESSES, ProcessId};
 use crate::table::Error;
+#[cfg(test)]
+use crate::testing::{AtomicU32, AtomicU64};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rcwork02");
-/// Seats: a worker needs one for each of its processes that live at the same time, as after a reload.
-pub const SLOTS: usize = 1024;
+const MAGIC: u64 = u64::from_le_bytes(*b"rcwork03");
+/// A worker needs a slot for each of its processes that live at the same time, as after a reload.
+pub const SLOTS: usize = MAX_PROCESSES;
 const FIELDS: usize = 9;
-/// Stands for a pid while a seat changes hands.
-const BUSY: u32 = u32::MAX;
 
 /// The region. All zero, but for the magic, is an empty one.
 #[repr(C)]
 struct Shared {
     magic: u64,
+    /// when it is looked next for processes that were killed
+    look: Look,
     processes: [Process; SLOTS],
 }
 
-/// A seat.
+/// A slot.
 ///
 /// There are two copies of the sums. The lowest bit of `sequence` tells which one is valid; the other one is written next,
 /// and `sequence` counts up when it is complete. So a reader always finds one of them complete, even if the process sleeps
 /// or was killed while it wrote, and knows by `sequence` if its copy was not written again meanwhile.
 #[repr(C, align(64))]
 struct Process {
-    /// 0: free
-    pid: AtomicU32,
+    /// a [`Holder`]
+    holder: AtomicU64,
     /// number of the worker + 1; 0: never used
     worker: AtomicU32,
     sequence: AtomicU32,
-    /// sums over all processes that have had this seat
+    /// sums over all processes that have had this slot
     sums: [[AtomicU64; FIELDS]; 2],
     /// what they were when the process that has it took it
     before: [AtomicU64; FIELDS],
@@ -96,9 +103,9 @@ pub struct Worker {
 
 /// A place in the shared books, held by one worker process.
 #[derive(Debug, Clone, Copy)]
-pub struct Seat {
+pub struct WorkerSlot {
     at: usize,
-    pid: u32,
+    process: ProcessId,
 }
 
 /// A view of the shared books.
@@ -149,50 +156,58 @@ impl Workers {
         &self.shared().processes
     }
 
-    /// Frees the seats of processes that are gone. Returns how many there were.
-    pub fn bury(&self, alive: impl Fn(u32) -> bool) -> usize {
-        let is_gone = |pid: u32| pid != 0 && pid != BUSY && !alive(pid);
-        // seats are taken from the first one on
+    /// Whether it falls to the caller to call [`Workers::reap`] now. Of all processes that ask each second, one is told so.
+    pub fn claim_look(&self, now_ms: u64) -> bool {
+        self.shared().look.claim(now_ms)
+    }
+
+    /// Frees the slots of processes that are gone. Returns how many there were. `own` is the process that calls.
+    pub fn reap(&self, own: ProcessId, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
+        // slots are taken from the first one on
         let used = self.processes().iter().take_while(|process| process.worker.load(Relaxed) != 0);
         let gone = used.filter(|process| {
-            let pid = process.pid.load(Relaxed);
-            is_gone(pid) && process.retire(pid)
+            let holder = Holder::of(process.holder.load(Relaxed));
+            holder.process().is_some_and(|process| !is_alive(process)) && process.retire(holder, own)
         });
         gone.count()
     }
 
-    /// Takes a seat for a process; `None` if all are taken.
-    pub fn sit(&self, worker: u32, pid: u32) -> Option<Seat> {
+    /// Takes a slot for a process; `None` if all are taken.
+    pub fn acquire(&self, worker: u32, process: ProcessId) -> Option<WorkerSlot> {
         let number = worker.checked_add(1)?;
-        let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim());
+        let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim(process));
         let at = used.or_else(|| {
-            self.processes()
-                .iter()
-                .position(|p| p.worker.compare_exchange(0, number, Relaxed, Relaxed).is_ok() && p.claim())
+            self.processes().iter().position(|p| {
+                p.worker.load(Relaxed) == 0
+                    && p.worker.compare_exchange(0, number, Relaxed, Relaxed).is_ok()
+                    && p.claim(process)
+            })
         })?;
-        let process = &self.processes()[at];
-        let sums = process.sums();
-        // a reader that sees one of these sees the pid of before no more
+        let slot = self.processes().get(at)?;
+        let sums = slot.sums();
+        // a reader that sees one of these sees the holder of before no more
         fence(Release);
-        for (before, sum) in process.before.iter().zip(sums) {
+        for (before, sum) in slot.before.iter().zip(sums) {
             before.store(sum, Relaxed);
         }
-        process.write(sums);
-        process.pid.store(pid, Release);
-        Some(Seat { at, pid })
+        slot.write(sums);
+        slot.holder.store(Holder::Holds(process).word(), Release);
+        Some(WorkerSlot { at, process })
     }
 
-    /// Gives the seat back; the books stay in the worker's sums.
-    pub fn leave(&self, seat: Seat) {
-        self.processes()[seat.at].retire(seat.pid);
+    /// Gives the slot back; the books stay in the worker's sums.
+    pub fn release(&self, slot: WorkerSlot) {
+        if let Some(process) = self.processes().get(slot.at) {
+            process.retire(Holder::Holds(slot.process), slot.process);
+        }
     }
 
-    /// Shows the books of the process that has this seat.
+    /// Shows the books of the process that has this slot.
     #[inline]
-    pub fn publish(&self, seat: Seat, books: &Books) {
-        let process = &self.processes()[seat.at];
+    pub fn publish(&self, slot: WorkerSlot, books: &Books) {
+        let process = &self.processes()[slot.at];
         // it may have been taken for dead
-        if process.pid.load(Relaxed) == seat.pid {
+        if process.holder.load(Relaxed) == Holder::Holds(slot.process).word() {
             let mut sums = to_fields(books);
             for (sum, before) in sums.iter_mut().zip(&process.before) {
                 *sum += before.load(Relaxed);
@@ -203,8 +218,8 @@ impl Workers {
 
     /// The living workers, by number.
     pub fn living(&self) -> Vec<Worker> {
-        let seats = self.processes().iter().filter_map(Process::read);
-        let mut workers: Vec<Worker> = seats.filter_map(|seat| seat.living()).collect();
+        let slots = self.processes().iter().filter_map(Process::read);
+        let mut workers: Vec<Worker> = slots.filter_map(|slot| slot.living()).collect();
         workers.sort_by_key(|w| (w.worker, w.pid));
         workers
     }
@@ -212,9 +227,9 @@ impl Workers {
     /// Sums by number of the worker, over processes that are gone and those that live.
     pub fn totals(&self) -> Vec<(u32, Books)> {
         let mut totals = BTreeMap::new();
-        for seat in self.processes().iter().filter_map(Process::read) {
-            let total = totals.entry(seat.worker).or_insert([0; FIELDS]);
-            for (total, sum) in total.iter_mut().zip(seat.sums) {
+        for slot in self.processes().iter().filter_map(Process::read) {
+            let total = totals.entry(slot.worker).or_insert([0; FIELDS]);
+            for (total, sum) in total.iter_mut().zip(slot.sums) {
                 *total += sum;
             }
         }
@@ -223,22 +238,25 @@ impl Workers {
 }
 
 impl Process {
-    /// Takes a free seat, for as long as it takes to change hands.
-    fn claim(&self) -> bool {
-        self.pid.compare_exchange(0, BUSY, Acquire, Relaxed).is_ok()
+    /// Takes a free slot, for as long as it takes to change hands.
+    fn claim(&self, process: ProcessId) -> bool {
+        let (free, changes) = (Holder::Nobody.word(), Holder::Changes(process).word());
+        self.holder.load(Relaxed) == free
+            && self.holder.compare_exchange(free, changes, Acquire, Relaxed).is_ok()
     }
 
-    /// Frees the seat of a process, unless somebody else does.
-    fn retire(&self, pid: u32) -> bool {
-        let ours = self.pid.compare_exchange(pid, BUSY, Acquire, Relaxed).is_ok();
-        if ours {
+    /// Frees the slot of `holder`, unless somebody else does. Each step can be done again by the next one who finds `own` dead.
+    fn retire(&self, holder: Holder, own: ProcessId) -> bool {
+        let changes = Holder::Changes(own).word();
+        let is_ours = self.holder.compare_exchange(holder.word(), changes, Acquire, Relaxed).is_ok();
+        if is_ours {
             let mut sums = self.sums();
             // nobody can take over any more what was pending
             sums[NO_REQUEST] += core::mem::take(&mut sums[PENDING]);
             self.write(sums);
-            self.pid.store(0, Release);
+            self.holder.store(Holder::Nobody.word(), Release);
         }
-        ours
+        is_ours
     }
 
     /// The valid copy, for the process that may write.
@@ -247,7 +265,7 @@ impl Process {
         self.sums[valid].each_ref().map(|sum| sum.load(Relaxed))
     }
 
-    /// Shows new sums. Only the process that has the seat may.
+    /// Shows new sums. Only the process that has the slot may.
     #[inline]
     fn write(&self, sums: [u64; FIELDS]) {
         let next = self.sequence.load(Relaxed).wrapping_add(1);
@@ -259,7 +277,7 @@ impl Process {
         self.sequence.store(next, Release);
     }
 
-    /// All fields, of the same instant. `None` if the seat was never used.
+    /// All fields, of the same instant. `None` if the slot was never used.
     fn read(&self) -> Option<Reading> {
         let worker = self.worker.load(Relaxed).checked_sub(1)?;
         loop {
@@ -275,28 +293,28 @@ impl Process {
         let sums = self.sums[sequence as usize & 1].each_ref().map(|sum| sum.load(Relaxed));
         let before = self.before.each_ref().map(|sum| sum.load(Relaxed));
         fence(Acquire);
-        let pid = self.pid.load(Acquire);
-        (self.sequence.load(Relaxed) == sequence).then_some(Reading { worker, pid, sums, before })
+        let holder = Holder::of(self.holder.load(Acquire));
+        (self.sequence.load(Relaxed) == sequence).then_some(Reading { worker, holder, sums, before })
     }
 }
 
-/// What a seat holds.
+/// What a slot holds.
 struct Reading {
     worker: u32,
-    pid: u32,
+    holder: Holder,
     sums: [u64; FIELDS],
     before: [u64; FIELDS],
 }
 
 impl Reading {
-    /// The process that has the seat, if one has.
+    /// The process that has the slot, if one has.
     fn living(&self) -> Option<Worker> {
+        let Holder::Holds(process) = self.holder else { return None };
         let mut fields = self.sums;
         for (field, before) in fields.iter_mut().zip(self.before) {
             *field = field.saturating_sub(before);
         }
-        let books = from_fields(fields);
-        (self.pid != 0 && self.pid != BUSY).then_some(Worker { worker: self.worker, pid: self.pid, books })
+        Some(Worker { worker: self.worker, pid: process.pid(), books: from_fields(fields) })
     }
 }
 
@@ -307,7 +325,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{Region, cases};
+    use crate::testing::{Region, cases, killed_after, process};
 
     fn new(region: &Region) -> Workers {
         // SAFETY: the region is aligned, ours, and large enough; it outlives what the tests do with it.
@@ -329,7 +347,7 @@ mod tests {
     }
 
     /// What is left of books when their process is gone.
-    fn buried(n: u64) -> Books {
+    fn retired(n: u64) -> Books {
         Books { pending_ns: 0, no_request_ns: 2 * n, ..books(n) }
     }
 
@@ -338,10 +356,10 @@ mod tests {
         let region = Region::new(BYTES);
         // SAFETY: the region is aligned, ours, and large enough.
         assert_eq!(unsafe { Workers::open(region.base()) }.err(), Some(Error::Foreign));
-        let seat = new(&region).sit(0, 1).unwrap();
+        let slot = new(&region).acquire(0, process(1)).unwrap();
         // SAFETY: as above.
         let opened = unsafe { Workers::open(region.base()) }.unwrap();
-        opened.publish(seat, &books(5));
+        opened.publish(slot, &books(5));
         assert_eq!(opened.living(), [Worker { worker: 0, pid: 1, books: books(5) }]);
     }
 
@@ -349,25 +367,25 @@ mod tests {
     fn books_of_a_worker_that_exits_stay_in_its_sums() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let seat = workers.sit(3, 100).unwrap();
-        workers.publish(seat, &books(7));
+        let slot = workers.acquire(3, process(100)).unwrap();
+        workers.publish(slot, &books(7));
         assert_eq!(workers.totals(), [(3, books(7))]);
-        workers.leave(seat);
+        workers.release(slot);
         assert_eq!(workers.living(), []);
-        assert_eq!(workers.totals(), [(3, buried(7))]);
+        assert_eq!(workers.totals(), [(3, retired(7))]);
     }
 
     #[test]
     fn the_next_process_of_a_worker_starts_from_zero_and_its_sums_go_on() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        workers.publish(workers.sit(0, 100).unwrap(), &books(7));
-        assert_eq!(workers.bury(|pid| pid != 100), 1);
-        assert_eq!(workers.bury(|pid| pid != 100), 0);
-        let seat = workers.sit(0, 101).unwrap();
+        workers.publish(workers.acquire(0, process(100)).unwrap(), &books(7));
+        assert_eq!(workers.reap(process(1), |id| id.pid() != 100), 1);
+        assert_eq!(workers.reap(process(1), |id| id.pid() != 100), 0);
+        let slot = workers.acquire(0, process(101)).unwrap();
         assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: Books::default() }]);
-        assert_eq!(workers.totals(), [(0, buried(7))]);
-        workers.publish(seat, &books(1));
+        assert_eq!(workers.totals(), [(0, retired(7))]);
+        workers.publish(slot, &books(1));
         assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
         let expected = Books { pending_ns: 1, no_request_ns: 15, ..books(8) };
         assert_eq!(workers.totals(), [(0, expected)]);
@@ -377,8 +395,8 @@ mod tests {
     fn after_a_reload_two_processes_have_the_same_number() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let old = workers.sit(0, 100).unwrap();
-        let new = workers.sit(0, 101).unwrap();
+        let old = workers.acquire(0, process(100)).unwrap();
+        let new = workers.acquire(0, process(101)).unwrap();
         workers.publish(old, &books(5));
         workers.publish(new, &books(2));
         assert_eq!(
@@ -392,44 +410,45 @@ mod tests {
     fn a_process_that_was_taken_for_dead_does_not_disturb_its_successor() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let mistaken = workers.sit(0, 100).unwrap();
+        let mistaken = workers.acquire(0, process(100)).unwrap();
         workers.publish(mistaken, &books(9));
-        workers.bury(|_| false);
-        let seat = workers.sit(0, 101).unwrap();
-        workers.publish(seat, &books(1));
+        workers.reap(process(1), |_| false);
+        let slot = workers.acquire(0, process(101)).unwrap();
+        workers.publish(slot, &books(1));
         workers.publish(mistaken, &books(2));
-        workers.leave(mistaken);
+        workers.release(mistaken);
         assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
     }
 
     #[test]
-    fn seats_can_all_be_taken_and_come_free_again_for_the_same_number() {
+    fn slots_can_all_be_taken_and_come_free_again_for_the_same_number() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let seats: Vec<Seat> = (0..SLOTS as u32).map(|n| workers.sit(n / 2, 1000 + n).unwrap()).collect();
-        assert!(workers.sit(0, 1).is_none());
+        let slots: Vec<WorkerSlot> =
+            (0..SLOTS as u32).map(|n| workers.acquire(n / 2, process(1000 + n)).unwrap()).collect();
+        assert!(workers.acquire(0, process(1)).is_none());
         assert_eq!(workers.living().len(), SLOTS);
-        workers.leave(seats[5]);
-        assert!(workers.sit(3, 1).is_none(), "its sums are worker 2's");
-        assert!(workers.sit(2, 1).is_some());
-        assert!(workers.sit(u32::MAX, 1).is_none());
+        workers.release(slots[5]);
+        assert!(workers.acquire(3, process(1)).is_none(), "its sums are worker 2's");
+        assert!(workers.acquire(2, process(1)).is_some());
+        assert!(workers.acquire(u32::MAX, process(1)).is_none());
     }
 
     #[test]
     fn of_a_worker_killed_while_it_published_the_books_before_are_seen() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let seat = workers.sit(0, 100).unwrap();
-        workers.publish(seat, &books(1));
-        let process = &workers.processes()[seat.at];
+        let slot = workers.acquire(0, process(100)).unwrap();
+        workers.publish(slot, &books(1));
+        let place = &workers.processes()[slot.at];
         // as far as `publish` got
-        let next = process.sequence.load(Relaxed) + 1;
-        process.sums[next as usize & 1][1].store(2, Relaxed);
+        let next = place.sequence.load(Relaxed) + 1;
+        place.sums[next as usize & 1][1].store(2, Relaxed);
         assert_eq!(workers.living(), [Worker { worker: 0, pid: 100, books: books(1) }]);
-        assert_eq!(workers.bury(|_| false), 1);
-        assert_eq!(workers.totals(), [(0, buried(1))]);
-        let seat = workers.sit(0, 101).unwrap();
-        workers.publish(seat, &books(4));
+        assert_eq!(workers.reap(process(1), |_| false), 1);
+        assert_eq!(workers.totals(), [(0, retired(1))]);
+        let slot = workers.acquire(0, process(101)).unwrap();
+        workers.publish(slot, &books(4));
         assert_eq!(workers.living()[0].books, books(4));
     }
 
@@ -437,31 +456,83 @@ mod tests {
     fn a_reader_that_was_overtaken_looks_again() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let seat = workers.sit(0, 100).unwrap();
-        workers.publish(seat, &books(1));
-        let process = &workers.processes()[seat.at];
-        let sequence = process.sequence.load(Relaxed);
-        assert_eq!(process.try_read(0, sequence).unwrap().sums, [1; FIELDS]);
-        workers.publish(seat, &books(2));
+        let slot = workers.acquire(0, process(100)).unwrap();
+        workers.publish(slot, &books(1));
+        let place = &workers.processes()[slot.at];
+        let sequence = place.sequence.load(Relaxed);
+        assert_eq!(place.try_read(0, sequence).unwrap().sums, [1; FIELDS]);
+        workers.publish(slot, &books(2));
         // its copy is what is written next
-        assert!(process.try_read(0, sequence).is_none());
-        workers.publish(seat, &books(3));
-        assert!(process.try_read(0, sequence).is_none());
-        assert_eq!(process.read().unwrap().sums, [3; FIELDS]);
+        assert!(place.try_read(0, sequence).is_none());
+        workers.publish(slot, &books(3));
+        assert!(place.try_read(0, sequence).is_none());
+        assert_eq!(place.read().unwrap().sums, [3; FIELDS]);
     }
 
     #[test]
-    fn a_worker_killed_while_a_seat_changed_hands_costs_that_seat_only() {
+    fn a_slot_of_a_worker_that_was_killed_while_it_changed_hands_is_free_again() {
         let region = Region::new(BYTES);
         let workers = new(&region);
-        let seat = workers.sit(0, 100).unwrap();
-        workers.publish(seat, &books(1));
-        workers.processes()[seat.at].pid.store(BUSY, Relaxed);
-        assert_eq!(workers.bury(|_| false), 0);
-        let next = workers.sit(0, 101).unwrap();
-        assert_ne!(next.at, seat.at);
-        assert_eq!(workers.living().len(), 1);
-        assert_eq!(workers.totals(), [(0, books(1))]);
+        let slot = workers.acquire(0, process(100)).unwrap();
+        workers.publish(slot, &books(1));
+        workers.processes()[slot.at].holder.store(Holder::Changes(process(102)).word(), Relaxed);
+        assert_eq!(workers.living(), []);
+        assert_eq!(workers.reap(process(1), |id| id.pid() == 102), 0, "it goes on");
+        let next = workers.acquire(0, process(101)).unwrap();
+        assert_ne!(next.at, slot.at);
+        assert_eq!(workers.reap(process(1), |id| id.pid() != 102), 1);
+        assert_eq!(workers.acquire(0, process(103)).unwrap().at, slot.at);
+        assert_eq!(workers.totals(), [(0, retired(1))]);
+    }
+
+    /// What a worker does from its start to its end, but for requests.
+    fn life(workers: &Workers, own: ProcessId, gone: &[ProcessId]) {
+        workers.reap(own, |id| !gone.contains(&id));
+        let slot = workers.acquire(0, own).unwrap();
+        for n in 1..=2 {
+            workers.publish(slot, &books(n));
+        }
+        workers.reap(own, |id| !gone.contains(&id));
+        workers.release(slot);
+    }
+
+    #[test]
+    fn whenever_workers_are_killed_their_slots_are_free_again_and_sums_do_not_fall() {
+        let region = Region::new(BYTES);
+        let mut kills = 0;
+        // one after the other, each in the middle of what it does about the one before
+        let most = if cfg!(miri) { 4 } else { u32::MAX };
+        for first in (0..most).step_by(1) {
+            for second in (0..most).step_by(3) {
+                let workers = new(&region);
+                let old = workers.acquire(0, process(99)).unwrap();
+                workers.publish(old, &books(5));
+                let mut gone = vec![process(99)];
+                let mut was_killed = [false; 2];
+                for (was_killed, (pid, writes)) in was_killed.iter_mut().zip([(100, first), (101, second)]) {
+                    let total = workers.totals()[0].1.charged_ns;
+                    *was_killed = killed_after(writes, || life(&workers, process(pid), &gone));
+                    kills += u32::from(*was_killed);
+                    gone.push(process(pid));
+                    assert!(workers.totals()[0].1.charged_ns >= total);
+                }
+                let counted = workers.totals()[0].1.charged_ns;
+                assert!((5..=9).contains(&counted), "{counted}");
+                workers.reap(process(1), |id| !gone.contains(&id));
+                assert_eq!(workers.totals(), [(0, retired(counted))]);
+                let used: Vec<&Process> =
+                    workers.processes().iter().filter(|p| p.worker.load(Relaxed) != 0).collect();
+                assert!(used.iter().all(|p| p.holder.load(Relaxed) == 0), "a slot is not free");
+                assert!(used.len() <= 2, "{} slots", used.len());
+                if !was_killed[1] {
+                    break;
+                }
+            }
+            if !killed_after(first, || life(&new(&region), process(100), &[])) {
+                break;
+            }
+        }
+        assert!(kills > if cfg!(miri) { 4 } else { 1_000 }, "{kills}");
     }
 
     #[test]
@@ -473,18 +544,23 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for pid in 1..=processes {
-                    let seat = workers.sit(0, pid).unwrap();
+                    let slot = workers.acquire(0, process(pid)).unwrap();
                     for n in 1..=publications {
-                        workers.publish(seat, &books(n));
+                        workers.publish(slot, &books(n));
                     }
-                    if pid % 2 == 0 { workers.leave(seat) } else { assert_eq!(workers.bury(|_| false), 1) }
+                    if pid % 2 == 0 {
+                        workers.release(slot)
+                    } else {
+                        assert_eq!(workers.reap(process(1), |_| false), 1)
+                    }
                 }
                 done.store(true, Relaxed);
             });
             let mut last = Books::default();
-            let mut readings = 0;
-            while !done.load(Relaxed) {
-                readings += 1;
+            let mut is_over = false;
+            while !is_over {
+                // once more after the last one
+                is_over = done.load(Relaxed);
                 for worker in workers.living() {
                     assert_eq!(worker.books, books(worker.books.wakeups), "torn");
                 }
@@ -499,14 +575,13 @@ mod tests {
                     last = total;
                 }
             }
-            assert!(readings > 0);
         });
         let sum = u64::from(processes) * publications;
-        assert_eq!(workers.totals(), [(0, buried(sum))]);
+        assert_eq!(workers.totals(), [(0, retired(sum))]);
     }
 
     #[test]
-    fn processes_that_sit_down_at_once_get_different_seats() {
+    fn processes_that_begin_at_once_get_different_slots() {
         let region = Region::new(BYTES);
         let workers = new(&region);
         let (threads, rounds) = if cfg!(miri) { (2, 2) } else { (4, 200) };
@@ -515,18 +590,18 @@ mod tests {
                 scope.spawn(move || {
                     for n in 1..=rounds {
                         let pid = thread * 10_000 + n;
-                        let seat = workers.sit(thread % 2, pid).unwrap();
-                        workers.publish(seat, &books(1));
+                        let slot = workers.acquire(thread % 2, process(pid)).unwrap();
+                        workers.publish(slot, &books(1));
                         assert!(workers.living().iter().any(|w| w.pid == pid && w.books == books(1)));
-                        workers.leave(seat);
+                        workers.release(slot);
                     }
                 });
             }
         });
         let each = u64::from(threads / 2 * rounds);
-        assert_eq!(workers.totals(), [(0, buried(each)), (1, buried(each))]);
+        assert_eq!(workers.totals(), [(0, retired(each)), (1, retired(each))]);
         let used = workers.processes().iter().filter(|p| p.worker.load(Relaxed) != 0).count();
-        assert!(used <= 2 * threads as usize, "{used} seats for {threads} processes at a time");
+        assert!(used <= 2 * threads as usize, "{used} slots for {threads} processes at a time");
     }
 
     proptest! {
@@ -538,28 +613,28 @@ mod tests {
         ) {
             let region = Region::new(BYTES);
             let workers = new(&region);
-            let mut seats = [None; 3];
+            let mut slots = [None; 3];
             let mut counted = [0u64; 3];
             for (at, (number, step, ns)) in steps.into_iter().enumerate() {
                 let n = number as usize;
-                match (step, seats[n]) {
-                    (0 | 1, None) => seats[n] = Some((workers.sit(number, 100 + at as u32).unwrap(), 0)),
-                    (0 | 1, Some((seat, ns_before))) => {
+                match (step, slots[n]) {
+                    (0 | 1, None) => slots[n] = Some((workers.acquire(number, process(100 + at as u32)).unwrap(), 0)),
+                    (0 | 1, Some((slot, ns_before))) => {
                         let books = Books { charged_ns: ns_before + ns, ..Books::default() };
-                        workers.publish(seat, &books);
+                        workers.publish(slot, &books);
                         counted[n] += ns;
-                        seats[n] = Some((seat, ns_before + ns));
+                        slots[n] = Some((slot, ns_before + ns));
                     }
-                    (2, Some((seat, _))) => { workers.leave(seat); seats[n] = None }
-                    (3, Some((seat, _))) => {
-                        prop_assert_eq!(workers.bury(|pid| pid != seat.pid), 1);
-                        seats[n] = None;
+                    (2, Some((slot, _))) => { workers.release(slot); slots[n] = None }
+                    (3, Some((slot, _))) => {
+                        prop_assert_eq!(workers.reap(process(1), |id| id != slot.process), 1);
+                        slots[n] = None;
                     }
                     _ => {}
                 }
                 let living: Vec<_> = workers.living().iter().map(|w| (w.worker, w.books.charged_ns)).collect();
                 let expected: Vec<_> =
-                    (0..3).filter_map(|n| seats[n as usize].map(|(_, charged_ns)| (n, charged_ns))).collect();
+                    (0..3).filter_map(|n| slots[n as usize].map(|(_, charged_ns)| (n, charged_ns))).collect();
                 prop_assert_eq!(living, expected);
                 for (worker, total) in workers.totals() {
                     prop_assert_eq!(total.charged_ns, counted[worker as usize]);

@@ -14,7 +14,7 @@ use crate::key;
 use crate::limit::{Limit, parse_cores};
 use crate::measures::{Signal, Span};
 use crate::table::Spare;
-use crate::testing::{Region, cases};
+use crate::testing::{Region, cases, process};
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -285,7 +285,7 @@ fn awkward(region: &Region) -> Table {
             .map(|key| key.as_bytes().to_vec())
             .to_vec();
     keys.extend([vec![0], vec![0xFF, b'A'], vec![0x1B, b'[', b'2', b'J'], vec![b'k'; 300]]);
-    let mut in_flight = InFlight::default();
+    let mut in_flight = InFlight::new(Some(process(1)));
     for (n, key) in keys.iter().enumerate() {
         let slot = table.find_or_insert(key, &mut spare).slot;
         let account = table.account(slot);

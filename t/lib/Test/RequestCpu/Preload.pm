@@ -1,0 +1,27 @@
+package Test::RequestCpu::Preload;
+
+# Libraries that stand before libc's functions in a server (LD_PRELOAD), compiled for a test.
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use Test::RequestCpu;
+
+our @EXPORT = qw(preload);
+
+# preload($t, $name, $source, ENVIRONMENT => VALUE …): what start() takes as `before`; undef where nothing can be compiled.
+sub preload {
+    my ($t, $name, $source, @environment) = @_;
+    my $base = $t->dir . "/$name";
+    if (!-e "$base.so") {
+        $t->write_file("$base.c", $source);
+        my ($status, $output) = run_command('cc', '-O1', '-shared', '-fPIC', '-o', "$base.so", "$base.c", '-ldl');
+        return if $status != 0;
+    }
+    my @pairs;
+    while (my ($key, $value) = splice @environment, 0, 2) { push @pairs, "$key=$value" }
+    return [ '/usr/bin/env', "LD_PRELOAD=$base.so", @pairs ];
+}
+
+1;
