@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use accounting::state::Restored;
-use accounting::table::{self, Table};
+use accounting::table::{self, Table, TableBefore};
 use accounting::workers::{self, Workers};
 use nginx_sys::{
     NGX_ERROR, NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE,
@@ -71,7 +71,7 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
     let bytes = free_bytes(shm);
     let name = [b":", zone.name.as_bytes()].concat();
     let old = match left(zone, &name, log) {
-        Some((table, memory)) if memory.bytes() == bytes => {
+        Some((Left::Table(table), memory)) if memory.bytes() == bytes => {
             ngx_log_error!(
                 NGX_LOG_NOTICE,
                 log,
@@ -82,8 +82,8 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
             GOES_ON.store(is_new_binary(), Relaxed);
             return state::check(zone, None, log);
         }
-        Some((table, memory)) => Some((table, Some(memory))),
-        None => running(zone),
+        Some((left, memory)) => Some((left, Some(memory))),
+        None => running(zone).map(|(table, memory)| (Left::Table(table), memory)),
     };
     let memory = shared_memory(&name, bytes, log);
     let base = memory.as_ref().map(Memory::base).or_else(|| take_all(shm, bytes));
@@ -96,7 +96,10 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
     go_on(zone, table, memory);
     match old {
         Some((old, _memory)) => {
-            let restored = accounting::state::copy(&old, &table);
+            let restored = match old {
+                Left::Table(old) => accounting::state::copy(&old, &table),
+                Left::Before(old) => accounting::state::copy_before(&old, &table),
+            };
             log_restored(zone, restored, "the zone before", log);
             state::check(zone, None, log)
         }
@@ -104,16 +107,26 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
     }
 }
 
+/// What others have left us of a zone.
+enum Left {
+    Table(Table),
+    /// Of the release before: its workers go on counting there, and what they count after this is not in the new table.
+    Before(TableBefore),
+}
+
 /// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another size.
-fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Table, Memory)> {
+fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)> {
     let mut refused = None;
-    for memory in Memory::left(name, source()?) {
-        if memory.is_named(name) {
-            // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-            match unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) } {
-                Ok(table) => return Some((table, memory)),
-                Err(error) => refused = Some(error),
-            }
+    for memory in Memory::left(name, source()?).into_iter().filter(|memory| memory.is_named(name)) {
+        let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+        let found = unsafe {
+            let before = |_| Table::open_before(base, bytes, key_text).map(Left::Before);
+            Table::open(base, bytes, key_text).map(Left::Table).or_else(before)
+        };
+        match found {
+            Ok(left) => return Some((left, memory)),
+            Err(error) => refused = Some(error),
         }
     }
     if let Some(error) = refused {

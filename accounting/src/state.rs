@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::account::{COUNTERS, Totals, counter_names};
 use crate::key;
-use crate::table::{Slot, Spare, Table};
+use crate::table::{Slot, Spare, Table, TableBefore};
 
 /// What every file begins with, of this version or another.
 pub const START: &[u8] = b"{\"request_cpu_state\":";
@@ -195,6 +195,11 @@ impl Saved {
 pub fn copy(from: &Table, to: &Table) -> Restored {
     let fill = from.fill();
     restore(to, accounts(from), fill.overflowed, fill.cut)
+}
+
+/// As [`copy`], from a table of the release before.
+pub fn copy_before(from: &TableBefore, to: &Table) -> Restored {
+    copy(&from.0, to)
 }
 
 fn restore(

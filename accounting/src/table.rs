@@ -22,6 +22,10 @@ use crate::window::FAR_MS;
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
 const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu05");
+/// Of the release before, which had no places for processes and whose accounts are alike: see [`Table::open_before`].
+const MAGIC_BEFORE: u64 = u64::from_le_bytes(*b"reqcpu04");
+/// Its layout: a header of 128 bytes and accounts of 1,600.
+const LAYOUT_BEFORE: u64 = 128 << 32 | 1600;
 /// What two processes must agree on to share a region.
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Record>() as u64;
 
@@ -165,6 +169,10 @@ pub struct Table {
     processes: u32,
 }
 
+/// A table of the release before, whose accounts can be read.
+#[derive(Clone, Copy)]
+pub struct TableBefore(pub(crate) Table);
+
 // SAFETY: what a `Table` points to is shared between processes anyway and is only touched through atomics, but for
 // records and headers, which are written before they are published and never again.
 unsafe impl Send for Table {}
@@ -177,17 +185,13 @@ fn processes(bytes: usize) -> usize {
     (bytes / 512).clamp(128, MAX_PROCESSES) / 8 * 8
 }
 
-/// Bytes in front of the buckets.
-fn fixed(bytes: usize) -> usize {
-    size_of::<Header>() + processes(bytes) * size_of::<AtomicU64>()
-}
-
-/// Sizes of the parts of a region: (records, log2 of buckets).
-fn plan(bytes: usize) -> Option<(u32, u32)> {
+/// Sizes of the parts of a region with places for so many processes: (records, log2 of buckets).
+fn plan(bytes: usize, processes: usize) -> Option<(u32, u32)> {
+    let fixed = size_of::<Header>() + processes * size_of::<AtomicU64>();
     // at most half of the buckets are ever taken; 8 of them fill a cache line, which keeps the records aligned
     let buckets = |records: usize| (records * 2).next_power_of_two().max(8);
     let fits = |records: usize| {
-        fixed(bytes) + buckets(records) * size_of::<AtomicU64>() + records * size_of::<Record>() <= bytes
+        fixed + buckets(records) * size_of::<AtomicU64>() + records * size_of::<Record>() <= bytes
     };
     let mut records = (bytes / size_of::<Record>()).min(u32::MAX as usize / 4);
     // the buckets take less than 4 % of the space
@@ -223,7 +227,7 @@ impl Table {
         seed: [u64; 2],
         key_text: &[u8],
     ) -> Result<Table, Error> {
-        let (records, buckets_log2) = plan(bytes).ok_or(Error::TooSmall)?;
+        let (records, buckets_log2) = plan(bytes, processes(bytes)).ok_or(Error::TooSmall)?;
         let processes = processes(bytes) as u32;
         let table = Table { base, bytes, buckets_log2, records, processes };
         let header = Header {
@@ -265,12 +269,43 @@ impl Table {
     /// # Safety
     /// As for [`Table::create`], but others may use the table.
     pub unsafe fn open(base: NonNull<u8>, bytes: usize, key_text: &[u8]) -> Result<Table, Error> {
-        let (records, buckets_log2) = plan(bytes).ok_or(Error::TooSmall)?;
+        let processes = processes(bytes);
+        // SAFETY: as the caller says.
+        let table = unsafe { Table::open_as((MAGIC, LAYOUT), processes, base, bytes, key_text) }?;
+        if table.header().processes as usize == processes { Ok(table) } else { Err(Error::Foreign) }
+    }
+
+    /// Opens a table that the release before has made in this region for the same key, to be copied by [`crate::state::copy`].
+    ///
+    /// # Errors
+    /// As for [`Table::open`].
+    ///
+    /// # Safety
+    /// As for [`Table::open`].
+    pub unsafe fn open_before(
+        base: NonNull<u8>,
+        bytes: usize,
+        key_text: &[u8],
+    ) -> Result<TableBefore, Error> {
+        if LAYOUT != LAYOUT_BEFORE {
+            // accounts are not alike any more
+            return Err(Error::Foreign);
+        }
+        // SAFETY: as the caller says.
+        unsafe { Table::open_as((MAGIC_BEFORE, LAYOUT), 0, base, bytes, key_text) }.map(TableBefore)
+    }
+
+    unsafe fn open_as(
+        version: (u64, u64),
+        processes: usize,
+        base: NonNull<u8>,
+        bytes: usize,
+        key_text: &[u8],
+    ) -> Result<Table, Error> {
+        let (records, buckets_log2) = plan(bytes, processes).ok_or(Error::TooSmall)?;
         // SAFETY: the region is readable and holds at least a header.
         let header = unsafe { base.cast::<Header>().as_ref() };
-        let same = header.magic == MAGIC
-            && header.layout == LAYOUT
-            && header.processes == processes(bytes) as u32
+        let same = (header.magic, header.layout) == version
             && header.records == records
             && header.buckets_log2 == buckets_log2;
         if !same {
@@ -278,7 +313,7 @@ impl Table {
         } else if header.key_text != hash_of_text(key_text) {
             Err(Error::OtherKey)
         } else {
-            Ok(Table { base, bytes, buckets_log2, records, processes: header.processes })
+            Ok(Table { base, bytes, buckets_log2, records, processes: processes as u32 })
         }
     }
 
@@ -590,7 +625,8 @@ impl Table {
     /// How full the table is, by a number of accounts that [`Listing`] has found.
     pub fn fill_with(&self, accounts: u32) -> Fill {
         let counters = &self.header().counters;
-        let fixed = fixed(self.bytes) + (8 << self.buckets_log2) + size_of::<Record>();
+        let words = self.processes as usize + (1 << self.buckets_log2);
+        let fixed = size_of::<Header>() + words * size_of::<AtomicU64>() + size_of::<Record>();
         Fill {
             used_bytes: (fixed + accounts as usize * size_of::<Record>()).min(self.bytes) as u64,
             capacity: self.records - 1,
@@ -808,9 +844,58 @@ mod tests {
         assert_eq!((at, size_of::<Header>()), (88, 128));
     }
 
+    /// A table as the release before has made it: without places for processes.
+    fn before(region: &Region, key_text: &[u8]) -> Table {
+        let (records, buckets_log2) = plan(region.bytes(), 0).unwrap();
+        let mut table = region.table().unwrap();
+        (table.records, table.buckets_log2, table.processes) = (records, buckets_log2, 0);
+        // SAFETY: the region is ours, and has a header.
+        unsafe {
+            let header = region.base().cast::<Header>().as_mut();
+            (header.magic, header.layout) = (MAGIC_BEFORE, LAYOUT_BEFORE);
+            (header.records, header.buckets_log2) = (records, buckets_log2);
+            header.key_text = hash_of_text(key_text);
+            table.bucket_base().write_bytes(0, 1 << buckets_log2);
+        }
+        table.write_record(Slot::OVERFLOW, OVERFLOW_KEY);
+        table
+    }
+
+    #[test]
+    fn accounts_of_the_release_before_are_copied() {
+        let region = Region::new(200_000);
+        let old = before(&region, b"$host");
+        for n in 1..=20u64 {
+            let found = old.find_or_insert(format!("{n}.test").as_bytes(), &mut Spare::default());
+            let usage = Usage { cpu_ns: n * 1000, wakeups: n, sent_bytes: n, received_bytes: n };
+            old.account(found.slot).add(0, &usage);
+        }
+        old.conclude();
+        // SAFETY: the region is readable, and stays as long as the tables.
+        let (current, other, opened) = unsafe {
+            (
+                Table::open(region.base(), region.bytes(), b"$host").err(),
+                Table::open_before(region.base(), region.bytes(), b"$uri").err(),
+                Table::open_before(region.base(), region.bytes(), b"$host").unwrap(),
+            )
+        };
+        assert_eq!((current, other), (Some(Error::Foreign), Some(Error::OtherKey)));
+        let to = Region::new(200_000);
+        let table = to.table().unwrap();
+        let restored = crate::state::copy_before(&opened, &table);
+        assert_eq!((restored.accounts, restored.overflowed), (20, 0));
+        for n in 1..=20u64 {
+            let slot = table.find(format!("{n}.test").as_bytes()).unwrap();
+            assert_eq!(
+                table.account(slot).totals(),
+                old.account(old.find(table.key(slot)).unwrap()).totals()
+            );
+        }
+    }
+
     #[test]
     fn a_region_that_is_too_small_is_refused() {
-        let enough = (0..).find(|&bytes| plan(bytes).is_some()).unwrap();
+        let enough = (0..).find(|&bytes| plan(bytes, processes(bytes)).is_some()).unwrap();
         assert!(enough > 2 * ACCOUNT_BYTES && enough < 3 * ACCOUNT_BYTES, "{enough}");
         for bytes in [0, 1, 64, ACCOUNT_BYTES, enough - 1] {
             assert_eq!(Region::new(bytes).table().err(), Some(Error::TooSmall), "{bytes}");
@@ -1049,12 +1134,13 @@ mod tests {
         #[test]
         fn a_plan_never_takes_more_than_there_is(bytes in 0usize..1 << 34, shift in 0u32..34) {
             let bytes = bytes >> shift;
-            let Some((records, buckets_log2)) = plan(bytes) else {
+            let Some((records, buckets_log2)) = plan(bytes, processes(bytes)) else {
                 prop_assert!(bytes < 3 * size_of::<Record>());
                 return Ok(());
             };
             let size = |records: usize, buckets_log2: u32| {
-                fixed(bytes) + (8usize << buckets_log2) + records * size_of::<Record>()
+                let words = processes(bytes) + (1usize << buckets_log2);
+                size_of::<Header>() + words * size_of::<AtomicU64>() + records * size_of::<Record>()
             };
             prop_assert!(size(records as usize, buckets_log2) <= bytes);
             prop_assert!(2 * u64::from(records) <= 1 << buckets_log2);
