@@ -15,11 +15,12 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
-    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t,
-    ngx_msec_t, ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
-    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t, ngx_use_accept_mutex,
+    ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t, ngx_msec_t,
+    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t,
+    ngx_use_accept_mutex,
 };
 
+use crate::nginx::{bits, event};
 use crate::worker::{Owner, Worker, enter_loop, with};
 use crate::{attribution, request};
 
@@ -74,7 +75,7 @@ unsafe extern "C" fn process_events(
         if direct {
             // not as a queue: one of them may become ready too, and then its turn is before the timers
             while let Some(event) = first(posted) {
-                ngx_delete_posted_event(event);
+                event::delete_posted(event);
                 waiting.push(event);
             }
         }
@@ -82,7 +83,7 @@ unsafe extern "C" fn process_events(
         with(Worker::begin_turn);
         if direct {
             move_queue(posted, ready);
-            waiting.drain(..).for_each(|event| ngx_post_event(event, posted));
+            waiting.drain(..).for_each(|event| event::post(event, posted));
         }
         with(|worker| worker.put_waiting(waiting));
         run(&raw mut ngx_posted_accept_events);
@@ -123,7 +124,7 @@ unsafe fn run(queue: *mut ngx_queue_t) {
     unsafe {
         while let Some(event) = first(queue) {
             debug_event(event, "posted event");
-            ngx_delete_posted_event(event);
+            event::delete_posted(event);
             wake(event);
         }
     }
@@ -145,14 +146,8 @@ unsafe fn expire_timers() {
     unsafe {
         while let Some(event) = expired() {
             debug_event(event, "event timer del");
-            ngx_rbtree_delete(&raw mut ngx_event_timer_rbtree, &raw mut (*event).timer);
-            if cfg!(ngx_feature = "debug") {
-                (*event).timer.left = ptr::null_mut();
-                (*event).timer.right = ptr::null_mut();
-                (*event).timer.parent = ptr::null_mut();
-            }
-            (*event).set_timer_set(0);
-            (*event).set_timedout(1);
+            event::delete_timer(event);
+            bits::event::TIMEDOUT.set(event, 1);
             wake(event);
         }
     }
@@ -182,7 +177,7 @@ unsafe fn wake(event: *mut ngx_event_t) {
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
     unsafe {
-        let is_ready = (*event).timedout() == 0;
+        let is_ready = !bits::event::TIMEDOUT.is_set(event);
         let posted = &raw const ngx_posted_events;
         let last = (*posted).prev;
         if let Some(handler) = (*event).handler {

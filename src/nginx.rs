@@ -1,0 +1,4 @@
+//! NGINX's structures, typed.
+
+pub mod bits;
+pub mod event;
