@@ -50,6 +50,12 @@ pub fn generate(features: &[&str]) -> Result<(), Failure> {
     println!("cargo::rerun-if-env-changed=DEP_NGINX_INCLUDE");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_BUILD_DIR");
     let structures = parse(&fs::read_to_string(TABLE)?, features)?;
+    // the bindings may not have been made again when a header changes; then the comparison tells
+    for include in env::split_paths(&env::var_os("DEP_NGINX_INCLUDE").unwrap_or_default()) {
+        if include.components().any(|part| part.as_os_str() == "src") {
+            println!("cargo::rerun-if-changed={}", include.display());
+        }
+    }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let probe = out.join("layout.c");
     fs::write(&probe, probe_source(&structures))?;
@@ -98,11 +104,11 @@ fn probe_source(structures: &[Structure]) -> String {
     let mut text = String::from("#include <ngx_config.h>\n#include <ngx_core.h>\n#include <ngx_http.h>\n\n");
     let _ = writeln!(text, "const unsigned long long {PLACES}[] = {{");
     for Structure { name, members, .. } in structures {
-        let _ = writeln!(text, "    sizeof({name}),");
         for member in members {
             let member = c_name(member);
             let _ = writeln!(text, "    offsetof({name}, {member}), sizeof((({name} *) 0)->{member}),");
         }
+        let _ = writeln!(text, "    sizeof({name}),");
     }
     text += "};\n\n";
     let fields = structures.iter().flat_map(|its| its.fields.iter().map(move |field| (its, field)));
@@ -237,11 +243,6 @@ fn rust_source(structures: &[Structure], answer: &Answer) -> Result<String, Fail
     let mut next = || numbers.next().ok_or("the probe's object has too few numbers");
     text += "const PLACES: &[Member] = &[\n";
     for Structure { name, members, .. } in structures {
-        let size = next()?;
-        let _ = writeln!(
-            text,
-            "    Member {{ name: \"{name}\", c: (0, {size}), bindings: (0, size_of::<nginx_sys::{name}>()) }},"
-        );
         for member in members {
             let (offset, size, c) = (next()?, next()?, c_name(member));
             let _ = writeln!(
@@ -250,6 +251,11 @@ fn rust_source(structures: &[Structure], answer: &Answer) -> Result<String, Fail
                  (offset_of!(nginx_sys::{name}, {member}), size_of_member(|of: &nginx_sys::{name}| &of.{member})) }},"
             );
         }
+        let size = next()?;
+        let _ = writeln!(
+            text,
+            "    Member {{ name: \"{name}\", c: (0, {size}), bindings: (0, size_of::<nginx_sys::{name}>()) }},"
+        );
     }
     text += "];\n";
     let mut at = 0;

@@ -214,24 +214,47 @@ use_system() {
     use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
+# use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
 use_source() {
-    local source version arguments=()
-    [[ -f $1/src/core/nginx.h ]] || die "\"$1\" is not an NGINX source: it has no src/core/nginx.h"
+    local dir=$1 source name version binary arguments=()
+    shift
+    [[ -f $dir/src/core/nginx.h ]] || die "\"$dir\" is not an NGINX source: it has no src/core/nginx.h"
     # -P: find does not follow a link that it begins with
-    source=$(cd "$1" && pwd -P)
-    version=$(source_version "$source")
-    version_at_least "$version" "$oldest_nginx" || die "\"$1\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+    source=$(cd "$dir" && pwd -P)
+    name=$(source_name "$source") version=$(source_version "$source")
+    refuse_source "$source" "$name"
+    version_at_least "$version" "$oldest_nginx" || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
-    if [[ $(installed_version) == "$version" ]]; then
-        say "NGINX $version is installed: configuring as that one was"
-        mapfile -t arguments < <(installed_arguments)
+    arguments_from='the command line'
+    if (($#)); then
+        arguments=("$@")
+    elif binary=$(installed_binary "$name") && [[ $binary ]]; then
+        say "$binary is $name: configuring as that one was"
+        mapfile -t arguments < <(installed_arguments "$binary")
+        arguments_from="\"$binary -V\""
     else
-        arguments=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module)
-        if version_at_least "$version" 1.25; then
-            arguments+=(--with-http_v3_module)
-        fi
+        mapfile -t arguments < <(default_arguments "$source")
+        arguments_from=''
     fi
-    use_configured "source-$version" "$source" "${arguments[@]}"
+    use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
+}
+
+# What cannot be supported is refused here, and not by an error of the compiler in somebody else's crate.
+refuse_source() {
+    if [[ -f $1/src/core/angie.h ]]; then
+        die "$2 is not supported: a module's descriptor in Angie has a mark of its own (angie_sign in ngx_module_t), and its" \
+            "ngx_log_error_core takes the name of a source file. nginx-sys and ngx, the Rust crates for NGINX's headers, have neither," \
+            "so that no module in Rust compiles for it."
+    fi
+}
+
+# Of these, what the source knows: Tengine has no HTTP/3.
+default_arguments() {
+    local argument
+    for argument in --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module; do
+        grep -qE "^ *$argument\)" "$1/auto/options" && printf '%s\n' "$argument"
+    done
+    return 0
 }
 
 # use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing changed since the last time.
@@ -242,7 +265,7 @@ use_configured() {
     # --with-compat is what makes the result load into an NGINX that was configured with other modules
     [[ " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
-    fingerprint=$(printf '%s\n' "$source" "$@"; find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
+    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
         [[ $(cat "$dir/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
         say "configuring NGINX $(source_version "$source") in ${dir#"$root/"}"
@@ -255,7 +278,7 @@ use_configured() {
         [[ -f $dir/tree/configure ]] || configure=auto/configure
         (cd "$dir/tree" && "$configure" "$@" --builddir="$dir/objs") >"$dir/configure.log" 2>&1 </dev/null || {
             cat "$dir/configure.log" >&2
-            die "NGINX's configure failed"
+            configure_failed "$dir/configure.log" "$@"
         }
         printf '%s\n' "$fingerprint" >"$dir/fingerprint"
     fi
@@ -264,18 +287,95 @@ use_configured() {
     export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
 }
 
+# What of its arguments configure names in its last words, and where they came from.
+arguments_from=''
+configure_failed() {
+    local log=$1 option argument culprit=''
+    shift
+    [[ $arguments_from ]] || die "NGINX's configure failed"
+    option=$(grep -oE -- '--[a-z0-9_-]+' <<<"$(tail -n 15 "$log" | grep -i 'error' || true)" | head -n 1) || true
+    for argument; do
+        [[ ! $option || ${argument%%=*} != "$option" ]] || culprit=$argument
+    done
+    die "NGINX's configure failed${culprit:+ because of \"$culprit\"}" \
+        "Its arguments came from $arguments_from:" "${@/#/    }" \
+        "To build with others, for example without those that this machine has no library for, name them after \"--\":" \
+        "    scripts/build --source DIR -- --with-compat …"
+}
+
+# The version of NGINX that a source is, or is made from.
 source_version() { sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"; }
 
-# Empty where no NGINX is installed.
-installed_version() { if has nginx; then nginx -v 2>&1 | sed -n 's,^nginx version: nginx/\([^ ]*\).*,\1,p'; fi; }
+# The name of a source, with its version: nginx-1.30.4, freenginx-1.27.2, tengine-3.2.0, openresty-1.27.1.2.
+source_name() {
+    local header=$1/src/core/nginx.h fork version
+    if [[ -f $1/src/core/angie.h ]]; then
+        sed -n 's/^#define ANGIE_VERSION *"\(.*\)"/angie-\1/p' "$1/src/core/angie.h"
+    elif grep -q '^#define TENGINE_VERSION ' "$header"; then
+        sed -n 's/^#define TENGINE_VERSION *"\(.*\)"/tengine-\1/p' "$header"
+    else
+        # #define NGINX_VER "openresty/" NGINX_VERSION ".2", or NGINX_NAME "/" NGINX_VERSION
+        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' "$header" | head -n 1)
+        version=$(source_version "$1")$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
+        printf '%s-%s\n' "${fork:-nginx}" "$version"
+    fi
+}
 
-# The `configure arguments` of the installed NGINX, one per line, less those that name what is only on the machine it was
-# built on, or modules that need libraries and play no part in what another module sees.
+# The same of a binary, from the first line that it says of itself: nginx version: openresty/1.27.1.2
+binary_name() { "$1" -v 2>&1 | sed -n 's,^[A-Za-z]* version: \([A-Za-z_-]*\)/\([^ ]*\).*,\L\1\E-\2,p' | head -n 1; }
+
+# The installed NGINX of this name; empty where there is none.
+installed_binary() {
+    local binary
+    for binary in nginx openresty tengine freenginx angie /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
+        binary=$(command -v "$binary") || continue
+        if [[ $(binary_name "$binary") == "$1" ]]; then
+            printf '%s' "$binary"
+            return
+        fi
+    done
+}
+
+# The `configure arguments` of a binary, one per line, less those that name what is only on the machine it was built on, or
+# modules that need libraries and play no part in what another module sees.
 installed_arguments() {
-    nginx -V 2>&1 | sed -n 's/^configure arguments: //p' | xargs -n1 printf '%s\n' |
+    local argument
+    # -r: an NGINX that was configured without arguments has none, and not an empty one
+    "$1" -V 2>&1 | sed -n 's/^configure arguments: *//p' | xargs -r -n1 printf '%s\n' |
         sed -E '/^--add-(dynamic-)?module=/d
-                /^--with-(openssl|pcre|zlib|libatomic)=/d
-                /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d'
+                /^--with-(openssl|pcre|zlib)(-opt)?=/d
+                /^--with-(zlib-asm|perl|cpu-opt)=/d
+                /^--with-libatomic/d
+                /^--builddir=/d
+                /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d' |
+        while IFS= read -r argument; do
+            case $argument in
+            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
+            --with-ld-opt=*) argument=$(kept_flags "$argument" '-L' '-Wl,(-rpath|-R).*') ;;
+            --with-cc=* | --with-cpp=*) has "${argument#*=}" || continue ;;
+            esac
+            [[ $argument ]] && printf '%s\n' "$argument"
+        done
+    return 0
+}
+
+# kept_flags --with-…=FLAGS WITH_VALUE ALONE: only the flags that match, and nothing at all if none does. What a distribution builds
+# with (-specs=…, -flto, -march=…, -l…, files of its build host) may not be there, and changes nothing that a module sees; macros,
+# folders of headers and what lays structures out do.
+kept_flags() {
+    local option=${1%%=*} flag kept=() takes_next=''
+    local words=()
+    read -r -a words <<<"${1#*=}"
+    for flag in ${words[@]+"${words[@]}"}; do
+        if [[ $takes_next ]]; then
+            kept+=("$flag") takes_next=''
+        elif [[ $flag =~ ^($2)$ ]]; then
+            kept+=("$flag") takes_next=yes
+        elif [[ $flag =~ ^($2) || $flag =~ ^($3)$ ]]; then
+            kept+=("$flag")
+        fi
+    done
+    [[ ! ${kept[*]:-} ]] || printf '%s' "$option=${kept[*]}"
 }
 
 # ---- the module ---------------------------------------------------------------------------------------------------
@@ -284,11 +384,11 @@ installed_arguments() {
 module_dir() { printf '%s' "$root/target/module/$variant"; }
 module_path() { printf '%s' "$(module_dir)/$module_file"; }
 
-# The NGINX binary that the variant's module belongs to; empty for --source where no NGINX of that version is installed.
+# The NGINX binary that the variant's module belongs to; empty for --source where no such NGINX is installed.
 nginx_path() {
     case $variant in
     vendored) printf '%s' "$(module_dir)/nginx" ;;
     system) command -v nginx ;;
-    source-*) [[ source-$(installed_version) != "$variant" ]] || command -v nginx ;;
+    source-*) installed_binary "${variant#source-}" ;;
     esac
 }
