@@ -31,6 +31,9 @@ fn nginx() -> Result<(), Box<dyn Error>> {
     for feature in &features {
         println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
     }
+    if !features.contains(&"http") {
+        return Err("this NGINX was configured --without-http, and the module is one of HTTP".into());
+    }
     layout::generate(&features)
 }
 
