@@ -214,6 +214,123 @@ use_system() {
     use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
+# NGINX of another suite of Debian, beside the system's: its packages are unpacked below target/, and nothing is installed.
+use_sid() { use_debian_suite sid; }
+use_trixie() { use_debian_suite trixie; }
+
+use_debian_suite() {
+    local tree=$root/target/debian/$1/root source arch NGX_CONF_FLAGS=()
+    fetch_debian_suite "$1"
+    source=$tree/usr/share/nginx/src
+    [[ -r $source/conf_flags ]] || die "nginx-dev of Debian $1 has no conf_flags"
+    # shellcheck source=/dev/null
+    . "$source/conf_flags"
+    arch=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || cc -print-multiarch)
+    # its own headers of OpenSSL, PCRE2 and zlib, and libraries which were linked with a newer libc than the linker's
+    set_option --with-cc-opt "-I$tree/usr/include -I$tree/usr/include/$arch"
+    set_option --with-ld-opt "-L$tree/usr/lib/$arch -Wl,--allow-shlib-undefined"
+    arguments_from="nginx-dev of Debian $1"
+    use_configured "$1" "$source" "${NGX_CONF_FLAGS[@]}"
+}
+
+# set_option NAME FLAGS: in NGX_CONF_FLAGS of the caller, in the place of the build host's
+set_option() {
+    local argument kept=()
+    for argument in "${NGX_CONF_FLAGS[@]}"; do
+        if [[ $argument == "$1="* ]]; then
+            argument=$(kept_flags "$argument" '-(D|U)' '')
+            set -- "$1" "${argument:+${argument#*=} }$2"
+        else
+            kept+=("$argument")
+        fi
+    done
+    NGX_CONF_FLAGS=("${kept[@]}" "$1=$2")
+}
+
+# its NGINX with the modules that the tests need, its configured source, and the headers that this includes
+readonly suite_packages=(nginx "${system_test_packages[@]}")
+readonly suite_headers=(nginx-dev libssl-dev libpcre2-dev zlib1g-dev)
+
+readonly suite_tools=(patchelf dpkg-dev)
+
+# Whether that suite can be had: apt reaches it, or it was unpacked before.
+has_debian_suite() { on_debian && { [[ -e $root/target/debian/$1/unpacked ]] || update_debian_suite "$1"; }; }
+
+update_debian_suite() {
+    local dir=$root/target/debian/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+    # the mirror that this machine's apt uses
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
+    [[ $mirror ]] || { say "apt of this machine uses no mirror of Debian" && return 1; }
+    [[ -e $keyring ]] && keyring="[signed-by=$keyring] " || keyring=
+    printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$1" >"$dir/sources.list"
+    # an empty state: what is installed on this machine is of another suite
+    : >"$dir/status"
+    cat >"$dir/apt.conf" <<EOF
+Dir::State "$dir";
+Dir::State::status "$dir/status";
+Dir::State::lists "$dir/lists";
+Dir::Cache "$dir";
+Dir::Cache::archives "$dir/archives";
+Dir::Etc::sourcelist "$dir/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+Acquire::Retries "1";
+Acquire::http::Timeout "20";
+APT::Sandbox::User "root";
+EOF
+    # with Error-Mode, a suite that cannot be reached is an error
+    APT_CONFIG=$dir/apt.conf apt-get update -q -o APT::Update::Error-Mode=any >"$dir/update.log" 2>&1
+}
+
+fetch_debian_suite() {
+    local dir=$root/target/debian/$1 tree=$root/target/debian/$1/root list deb
+    on_debian || die "the suite $1 of Debian is for a Debian system"
+    need_packages "${suite_tools[@]}"
+    # once an hour is enough
+    [[ ! $(find "$dir/unpacked" -mmin -60 2>/dev/null) ]] || return 0
+    suite_apt() { APT_CONFIG=$dir/apt/apt.conf "$@" >>"$dir/apt/fetch.log" 2>&1 </dev/null; }
+    if ! update_debian_suite "$1"; then
+        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
+        say "the suite $1 of Debian cannot be reached; going on with what was unpacked before"
+        return
+    fi
+    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends "${suite_packages[@]}" | cut -d' ' -f2
+        APT_CONFIG=$dir/apt/apt.conf apt-get download --print-uris -qq "${suite_headers[@]}" | cut -d' ' -f2)
+    if [[ $list == "$(cat "$dir/unpacked" 2>/dev/null)" ]]; then
+        touch "$dir/unpacked"
+        return
+    fi
+
+    say "fetching NGINX of Debian $1"
+    : >"$dir/apt/fetch.log"
+    rm -rf "$dir/unpacked" "$tree" "$dir/apt/archives"
+    mkdir -p "$tree" "$dir/apt/archives/partial"
+    suite_apt apt-get install --download-only -q -y --no-install-recommends "${suite_packages[@]}" &&
+        (cd "$dir/apt/archives" && suite_apt apt-get download -q "${suite_headers[@]}") || {
+        cat "$dir/apt/fetch.log" >&2
+        die "apt cannot fetch NGINX of Debian $1"
+    }
+    for deb in "$dir"/apt/archives/*.deb; do
+        dpkg-deb -x "$deb" "$tree" || die "$deb cannot be unpacked"
+    done
+    run_beside_system "$tree" "$tree/usr/sbin/nginx" || die "NGINX of Debian $1 cannot be made to run beside the system's"
+    printf '%s\n' "$list" >"$dir/unpacked"
+}
+
+# Makes a program use the dynamic linker and the libraries that are below a folder, and not the system's.
+run_beside_system() {
+    local tree=$1 program=$2 interpreter libraries
+    libraries=$(dirname "$(find "$tree" -name libc.so.6 -print -quit)")
+    interpreter=$tree$(patchelf --print-interpreter "$program")
+    # on a whole system, its folder is a link
+    [[ -e $interpreter ]] || interpreter=$libraries/${interpreter##*/}
+    # an rpath, and not a runpath: it is for the libraries of libraries too, and for those of modules
+    patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$program"
+}
+
 # use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
 use_source() {
     local dir=$1 source name version binary arguments=()
@@ -389,6 +506,7 @@ nginx_path() {
     case $variant in
     vendored) printf '%s' "$(module_dir)/nginx" ;;
     system) command -v nginx ;;
+    sid | trixie) printf '%s' "$root/target/debian/$variant/root/usr/sbin/nginx" ;;
     source-*) installed_binary "${variant#source-}" ;;
     esac
 }
