@@ -11,7 +11,7 @@
 
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
@@ -33,6 +33,7 @@ static REAL: AtomicUsize = AtomicUsize::new(0);
 pub fn hook() {
     // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
     unsafe {
+        find_delayed();
         attribution::accept_first(ngx_use_accept_mutex != 0);
         let slot = &raw mut ngx_event_actions.process_events;
         if let Some(real) = slot.read() {
@@ -40,6 +41,16 @@ pub fn hook() {
             slot.write(Some(process_events));
         }
     }
+}
+
+/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of posted events; null
+/// in any other NGINX.
+static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
+
+fn find_delayed() {
+    // SAFETY: a name that ends with a null; the result is an address or null.
+    let queue = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_posted_delayed_events".as_ptr()) };
+    DELAYED.store(queue.cast(), Relaxed);
 }
 
 fn real() -> Option<ProcessEvents> {
@@ -95,6 +106,7 @@ unsafe extern "C" fn process_events(
         }
         expire_timers();
         run(posted);
+        run_delayed();
         with(Worker::end_turn);
         rc
     }
@@ -124,6 +136,27 @@ unsafe fn run(queue: *mut ngx_queue_t) {
     unsafe {
         while let Some(event) = first(queue) {
             debug_event(event, "posted event");
+            event::delete_posted(event);
+            wake(event);
+        }
+    }
+}
+
+/// What OpenResty's loop does with `ngx_posted_delayed_events` (`ngx.sleep(0)`, a timer at 0), with laps: events that were there before
+/// this turn are run. Those that are added meanwhile are marked as `delayed`, for the next one; the loop itself takes the mark
+/// away afterwards, and finds no other event there.
+unsafe fn run_delayed() {
+    let queue = DELAYED.load(Relaxed);
+    if queue.is_null() {
+        return;
+    }
+    // SAFETY: as in `run`; OpenResty has made it a queue before a worker runs its loop (`ngx_event_process_init`).
+    unsafe {
+        while let Some(event) = first(queue) {
+            if bits::event::DELAYED.is_set(event) {
+                break;
+            }
+            debug_event(event, "posted delayed event");
             event::delete_posted(event);
             wake(event);
         }
