@@ -95,7 +95,7 @@ unsafe extern "C" fn get(
 }
 
 const _: () = assert!(
-    LEN.is_beside(&VALID) && LEN.is_beside(&NO_CACHEABLE) && LEN.is_beside(&NOT_FOUND),
+    LEN.is_beside(VALID) && LEN.is_beside(NO_CACHEABLE) && LEN.is_beside(NOT_FOUND),
     "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
 );
 

@@ -15,6 +15,14 @@ pub struct BitField<S, U> {
     of: PhantomData<fn(*mut S)>,
 }
 
+impl<S, U: Copy> Clone for BitField<S, U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S, U: Copy> Copy for BitField<S, U> {}
+
 macro_rules! units {
     ($($unit:ty)*) => { $(
         #[allow(dead_code)] // which units there are, the server's headers decide
@@ -27,7 +35,7 @@ macro_rules! units {
 
             /// The unit of a structure that the field is a part of.
             #[inline(always)]
-            const fn unit(&self, of: *const S) -> *const $unit {
+            const fn unit(self, of: *const S) -> *const $unit {
                 of.cast::<$unit>().wrapping_byte_add(self.offset)
             }
 
@@ -80,7 +88,7 @@ macro_rules! units {
             }
 
             /// Whether both are in one unit, so that `set_unit` can write them together.
-            pub const fn is_beside(&self, other: &Self) -> bool {
+            pub const fn is_beside(self, other: Self) -> bool {
                 self.offset == other.offset
             }
         }
