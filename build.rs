@@ -1,5 +1,5 @@
-//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, and prepares the page for
-//! browsers.
+//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, asks the C compiler how NGINX's
+//! structures are laid out, and prepares the page for browsers.
 
 use std::error::Error;
 use std::io::Write;
@@ -8,12 +8,17 @@ use std::{env, fs};
 
 use flate2::{Compression, Crc, GzBuilder};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    nginx();
-    page()
+#[path = "build/layout.rs"]
+mod layout;
+
+fn main() {
+    if let Err(error) = nginx().and_then(|()| page()) {
+        eprintln!("\nerror: {error}");
+        std::process::exit(1);
+    }
 }
 
-fn nginx() {
+fn nginx() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES_CHECK");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
@@ -21,12 +26,15 @@ fn nginx() {
 
     let known = env::var("DEP_NGINX_FEATURES_CHECK").unwrap_or_else(|_| "any()".into());
     println!("cargo::rustc-check-cfg=cfg(ngx_feature, values({known}))");
-    for feature in env::var("DEP_NGINX_FEATURES").unwrap_or_default().split(',') {
-        let feature = feature.trim();
-        if !feature.is_empty() {
-            println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
-        }
+    let features = env::var("DEP_NGINX_FEATURES").unwrap_or_default();
+    let features: Vec<&str> = features.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for feature in &features {
+        println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
     }
+    if !features.contains(&"http") {
+        return Err("this NGINX was configured --without-http, and the module is one of HTTP".into());
+    }
+    layout::generate(&features)
 }
 
 /// What scripts/page has built, for src/page.rs: the assets compressed, for each a tag that changes with it, the page with

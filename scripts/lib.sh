@@ -214,24 +214,164 @@ use_system() {
     use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
-use_source() {
-    local source version arguments=()
-    [[ -f $1/src/core/nginx.h ]] || die "\"$1\" is not an NGINX source: it has no src/core/nginx.h"
-    # -P: find does not follow a link that it begins with
-    source=$(cd "$1" && pwd -P)
-    version=$(source_version "$source")
-    version_at_least "$version" "$oldest_nginx" || die "\"$1\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+# NGINX of another suite of Debian, beside the system's: its packages are unpacked below target/, and nothing is installed.
+use_sid() { use_debian_suite sid; }
+use_trixie() { use_debian_suite trixie; }
 
-    if [[ $(installed_version) == "$version" ]]; then
-        say "NGINX $version is installed: configuring as that one was"
-        mapfile -t arguments < <(installed_arguments)
-    else
-        arguments=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module)
-        if version_at_least "$version" 1.25; then
-            arguments+=(--with-http_v3_module)
+use_debian_suite() {
+    local tree=$root/target/debian/$1/root source arch NGX_CONF_FLAGS=()
+    fetch_debian_suite "$1"
+    source=$tree/usr/share/nginx/src
+    [[ -r $source/conf_flags ]] || die "nginx-dev of Debian $1 has no conf_flags"
+    # shellcheck source=/dev/null
+    . "$source/conf_flags"
+    arch=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || cc -print-multiarch)
+    # its own headers of OpenSSL, PCRE2 and zlib, and libraries which were linked with a newer libc than the linker's
+    set_option --with-cc-opt "-I$tree/usr/include -I$tree/usr/include/$arch"
+    set_option --with-ld-opt "-L$tree/usr/lib/$arch -Wl,--allow-shlib-undefined"
+    arguments_from="nginx-dev of Debian $1"
+    use_configured "$1" "$source" "${NGX_CONF_FLAGS[@]}"
+}
+
+# set_option NAME FLAGS: in NGX_CONF_FLAGS of the caller, in the place of the build host's
+set_option() {
+    local argument kept=()
+    for argument in "${NGX_CONF_FLAGS[@]}"; do
+        if [[ $argument == "$1="* ]]; then
+            argument=$(kept_flags "$argument" '-(D|U)' '')
+            set -- "$1" "${argument:+${argument#*=} }$2"
+        else
+            kept+=("$argument")
         fi
+    done
+    NGX_CONF_FLAGS=("${kept[@]}" "$1=$2")
+}
+
+# its NGINX with the modules that the tests need, its configured source, and the headers that this includes
+readonly suite_packages=(nginx "${system_test_packages[@]}")
+readonly suite_headers=(nginx-dev libssl-dev libpcre2-dev zlib1g-dev)
+
+readonly suite_tools=(patchelf dpkg-dev)
+
+# Whether that suite can be had: apt reaches it, or it was unpacked before.
+has_debian_suite() { on_debian && { [[ -e $root/target/debian/$1/unpacked ]] || update_debian_suite "$1"; }; }
+
+update_debian_suite() {
+    local dir=$root/target/debian/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+    # the mirror that this machine's apt uses
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
+    [[ $mirror ]] || { say "apt of this machine uses no mirror of Debian" && return 1; }
+    [[ -e $keyring ]] && keyring="[signed-by=$keyring] " || keyring=
+    printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$1" >"$dir/sources.list"
+    # an empty state: what is installed on this machine is of another suite
+    : >"$dir/status"
+    cat >"$dir/apt.conf" <<EOF
+Dir::State "$dir";
+Dir::State::status "$dir/status";
+Dir::State::lists "$dir/lists";
+Dir::Cache "$dir";
+Dir::Cache::archives "$dir/archives";
+Dir::Etc::sourcelist "$dir/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+Acquire::Retries "1";
+Acquire::http::Timeout "20";
+APT::Sandbox::User "root";
+EOF
+    # with Error-Mode, a suite that cannot be reached is an error
+    APT_CONFIG=$dir/apt.conf apt-get update -q -o APT::Update::Error-Mode=any >"$dir/update.log" 2>&1
+}
+
+fetch_debian_suite() {
+    local dir=$root/target/debian/$1 tree=$root/target/debian/$1/root list deb
+    on_debian || die "the suite $1 of Debian is for a Debian system"
+    need_packages "${suite_tools[@]}"
+    # once an hour is enough
+    [[ ! $(find "$dir/unpacked" -mmin -60 2>/dev/null) ]] || return 0
+    suite_apt() { APT_CONFIG=$dir/apt/apt.conf "$@" >>"$dir/apt/fetch.log" 2>&1 </dev/null; }
+    if ! update_debian_suite "$1"; then
+        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
+        say "the suite $1 of Debian cannot be reached; going on with what was unpacked before"
+        return
     fi
-    use_configured "source-$version" "$source" "${arguments[@]}"
+    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends "${suite_packages[@]}" | cut -d' ' -f2
+        APT_CONFIG=$dir/apt/apt.conf apt-get download --print-uris -qq "${suite_headers[@]}" | cut -d' ' -f2)
+    if [[ $list == "$(cat "$dir/unpacked" 2>/dev/null)" ]]; then
+        touch "$dir/unpacked"
+        return
+    fi
+
+    say "fetching NGINX of Debian $1"
+    : >"$dir/apt/fetch.log"
+    rm -rf "$dir/unpacked" "$tree" "$dir/apt/archives"
+    mkdir -p "$tree" "$dir/apt/archives/partial"
+    suite_apt apt-get install --download-only -q -y --no-install-recommends "${suite_packages[@]}" &&
+        (cd "$dir/apt/archives" && suite_apt apt-get download -q "${suite_headers[@]}") || {
+        cat "$dir/apt/fetch.log" >&2
+        die "apt cannot fetch NGINX of Debian $1"
+    }
+    for deb in "$dir"/apt/archives/*.deb; do
+        dpkg-deb -x "$deb" "$tree" || die "$deb cannot be unpacked"
+    done
+    run_beside_system "$tree" "$tree/usr/sbin/nginx" || die "NGINX of Debian $1 cannot be made to run beside the system's"
+    printf '%s\n' "$list" >"$dir/unpacked"
+}
+
+# Makes a program use the dynamic linker and the libraries that are below a folder, and not the system's.
+run_beside_system() {
+    local tree=$1 program=$2 interpreter libraries
+    libraries=$(dirname "$(find "$tree" -name libc.so.6 -print -quit)")
+    interpreter=$tree$(patchelf --print-interpreter "$program")
+    # on a whole system, its folder is a link
+    [[ -e $interpreter ]] || interpreter=$libraries/${interpreter##*/}
+    # an rpath, and not a runpath: it is for the libraries of libraries too, and for those of modules
+    patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$program"
+}
+
+# use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
+use_source() {
+    local dir=$1 source name version binary arguments=()
+    shift
+    [[ -f $dir/src/core/nginx.h ]] || die "\"$dir\" is not an NGINX source: it has no src/core/nginx.h"
+    # -P: find does not follow a link that it begins with
+    source=$(cd "$dir" && pwd -P)
+    name=$(source_name "$source") version=$(source_version "$source")
+    refuse_source "$source" "$name"
+    version_at_least "$version" "$oldest_nginx" || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+
+    arguments_from='the command line'
+    if (($#)); then
+        arguments=("$@")
+    elif binary=$(installed_binary "$name") && [[ $binary ]]; then
+        say "$binary is $name: configuring as that one was"
+        mapfile -t arguments < <(installed_arguments "$binary")
+        arguments_from="\"$binary -V\""
+    else
+        mapfile -t arguments < <(default_arguments "$source")
+        arguments_from=''
+    fi
+    use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
+}
+
+# What cannot be supported is refused here, and not by an error of the compiler in somebody else's crate.
+refuse_source() {
+    if [[ -f $1/src/core/angie.h ]]; then
+        die "$2 is not supported: a module's descriptor in Angie has a mark of its own (angie_sign in ngx_module_t), and its" \
+            "ngx_log_error_core takes the name of a source file. nginx-sys and ngx, the Rust crates for NGINX's headers, have neither," \
+            "so that no module in Rust compiles for it."
+    fi
+}
+
+# Of these, what the source knows: Tengine has no HTTP/3.
+default_arguments() {
+    local argument
+    for argument in --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module; do
+        grep -qE "^ *$argument\)" "$1/auto/options" && printf '%s\n' "$argument"
+    done
+    return 0
 }
 
 # use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing changed since the last time.
@@ -242,7 +382,7 @@ use_configured() {
     # --with-compat is what makes the result load into an NGINX that was configured with other modules
     [[ " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
-    fingerprint=$(printf '%s\n' "$source" "$@"; find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
+    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
         [[ $(cat "$dir/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
         say "configuring NGINX $(source_version "$source") in ${dir#"$root/"}"
@@ -255,7 +395,7 @@ use_configured() {
         [[ -f $dir/tree/configure ]] || configure=auto/configure
         (cd "$dir/tree" && "$configure" "$@" --builddir="$dir/objs") >"$dir/configure.log" 2>&1 </dev/null || {
             cat "$dir/configure.log" >&2
-            die "NGINX's configure failed"
+            configure_failed "$dir/configure.log" "$@"
         }
         printf '%s\n' "$fingerprint" >"$dir/fingerprint"
     fi
@@ -264,18 +404,95 @@ use_configured() {
     export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
 }
 
+# What of its arguments configure names in its last words, and where they came from.
+arguments_from=''
+configure_failed() {
+    local log=$1 option argument culprit=''
+    shift
+    [[ $arguments_from ]] || die "NGINX's configure failed"
+    option=$(grep -oE -- '--[a-z0-9_-]+' <<<"$(tail -n 15 "$log" | grep -i 'error' || true)" | head -n 1) || true
+    for argument; do
+        [[ ! $option || ${argument%%=*} != "$option" ]] || culprit=$argument
+    done
+    die "NGINX's configure failed${culprit:+ because of \"$culprit\"}" \
+        "Its arguments came from $arguments_from:" "${@/#/    }" \
+        "To build with others, for example without those that this machine has no library for, name them after \"--\":" \
+        "    scripts/build --source DIR -- --with-compat …"
+}
+
+# The version of NGINX that a source is, or is made from.
 source_version() { sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"; }
 
-# Empty where no NGINX is installed.
-installed_version() { if has nginx; then nginx -v 2>&1 | sed -n 's,^nginx version: nginx/\([^ ]*\).*,\1,p'; fi; }
+# The name of a source, with its version: nginx-1.30.4, freenginx-1.27.2, tengine-3.2.0, openresty-1.27.1.2.
+source_name() {
+    local header=$1/src/core/nginx.h fork version
+    if [[ -f $1/src/core/angie.h ]]; then
+        sed -n 's/^#define ANGIE_VERSION *"\(.*\)"/angie-\1/p' "$1/src/core/angie.h"
+    elif grep -q '^#define TENGINE_VERSION ' "$header"; then
+        sed -n 's/^#define TENGINE_VERSION *"\(.*\)"/tengine-\1/p' "$header"
+    else
+        # #define NGINX_VER "openresty/" NGINX_VERSION ".2", or NGINX_NAME "/" NGINX_VERSION
+        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' "$header" | head -n 1)
+        version=$(source_version "$1")$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
+        printf '%s-%s\n' "${fork:-nginx}" "$version"
+    fi
+}
 
-# The `configure arguments` of the installed NGINX, one per line, less those that name what is only on the machine it was
-# built on, or modules that need libraries and play no part in what another module sees.
+# The same of a binary, from the first line that it says of itself: nginx version: openresty/1.27.1.2
+binary_name() { "$1" -v 2>&1 | sed -n 's,^[A-Za-z]* version: \([A-Za-z_-]*\)/\([^ ]*\).*,\L\1\E-\2,p' | head -n 1; }
+
+# The installed NGINX of this name; empty where there is none.
+installed_binary() {
+    local binary
+    for binary in nginx openresty tengine freenginx angie /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
+        binary=$(command -v "$binary") || continue
+        if [[ $(binary_name "$binary") == "$1" ]]; then
+            printf '%s' "$binary"
+            return
+        fi
+    done
+}
+
+# The `configure arguments` of a binary, one per line, less those that name what is only on the machine it was built on, or
+# modules that need libraries and play no part in what another module sees.
 installed_arguments() {
-    nginx -V 2>&1 | sed -n 's/^configure arguments: //p' | xargs -n1 printf '%s\n' |
+    local argument
+    # -r: an NGINX that was configured without arguments has none, and not an empty one
+    "$1" -V 2>&1 | sed -n 's/^configure arguments: *//p' | xargs -r -n1 printf '%s\n' |
         sed -E '/^--add-(dynamic-)?module=/d
-                /^--with-(openssl|pcre|zlib|libatomic)=/d
-                /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d'
+                /^--with-(openssl|pcre|zlib)(-opt)?=/d
+                /^--with-(zlib-asm|perl|cpu-opt)=/d
+                /^--with-libatomic/d
+                /^--builddir=/d
+                /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d' |
+        while IFS= read -r argument; do
+            case $argument in
+            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
+            --with-ld-opt=*) argument=$(kept_flags "$argument" '-L' '-Wl,(-rpath|-R).*') ;;
+            --with-cc=* | --with-cpp=*) has "${argument#*=}" || continue ;;
+            esac
+            [[ $argument ]] && printf '%s\n' "$argument"
+        done
+    return 0
+}
+
+# kept_flags --with-…=FLAGS WITH_VALUE ALONE: only the flags that match, and nothing at all if none does. What a distribution builds
+# with (-specs=…, -flto, -march=…, -l…, files of its build host) may not be there, and changes nothing that a module sees; macros,
+# folders of headers and what lays structures out do.
+kept_flags() {
+    local option=${1%%=*} flag kept=() takes_next=''
+    local words=()
+    read -r -a words <<<"${1#*=}"
+    for flag in ${words[@]+"${words[@]}"}; do
+        if [[ $takes_next ]]; then
+            kept+=("$flag") takes_next=''
+        elif [[ $flag =~ ^($2)$ ]]; then
+            kept+=("$flag") takes_next=yes
+        elif [[ $flag =~ ^($2) || $flag =~ ^($3)$ ]]; then
+            kept+=("$flag")
+        fi
+    done
+    [[ ! ${kept[*]:-} ]] || printf '%s' "$option=${kept[*]}"
 }
 
 # ---- the module ---------------------------------------------------------------------------------------------------
@@ -284,11 +501,12 @@ installed_arguments() {
 module_dir() { printf '%s' "$root/target/module/$variant"; }
 module_path() { printf '%s' "$(module_dir)/$module_file"; }
 
-# The NGINX binary that the variant's module belongs to; empty for --source where no NGINX of that version is installed.
+# The NGINX binary that the variant's module belongs to; empty for --source where no such NGINX is installed.
 nginx_path() {
     case $variant in
     vendored) printf '%s' "$(module_dir)/nginx" ;;
     system) command -v nginx ;;
-    source-*) [[ source-$(installed_version) != "$variant" ]] || command -v nginx ;;
+    sid | trixie) printf '%s' "$root/target/debian/$variant/root/usr/sbin/nginx" ;;
+    source-*) installed_binary "${variant#source-}" ;;
     esac
 }

@@ -20,6 +20,7 @@ use nginx_sys::{
 };
 
 use crate::accounts::AccountSet;
+use crate::nginx::bits;
 use crate::request::{self, Context};
 use crate::worker::{Owner, Worker, with};
 
@@ -265,7 +266,7 @@ pub fn accept_first(first: bool) {
             if let Some(connection) = (*socket).connection.as_ref()
                 && core::ptr::addr_eq(connection.listening, socket)
             {
-                (*connection.read).set_accept(u32::from(first));
+                bits::event::ACCEPT.set(connection.read, first.into());
             }
         }
     }
@@ -517,7 +518,8 @@ fn owner_of_listener(socket: *mut ngx_listening_t) -> Owner {
     // SAFETY: the connection of a listening socket has that one, for as long as it is open.
     let Some(socket) = (unsafe { socket.as_ref() }) else { return Owner::Listener };
     #[cfg(ngx_feature = "http_v3")]
-    if socket.quic() != 0 {
+    // SAFETY: as above.
+    if unsafe { bits::listening::QUIC.is_set(socket) } {
         return Owner::Listener;
     }
     if socket.type_ == libc::SOCK_DGRAM { Owner::NoRequest } else { Owner::Listener }
@@ -605,7 +607,7 @@ static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
 fn wrap_quic_input(c: *mut ngx_connection_t) {
     // SAFETY: the connection is open, and `ngx_quic_run` has set its read handler for good.
     unsafe {
-        let is_quic = (*(*c).listening).quic() != 0;
+        let is_quic = bits::listening::QUIC.is_set((*c).listening);
         let read = (*c).read;
         if let (true, Some(handler)) = (is_quic, (*read).handler) {
             QUIC_INPUT.store(handler as usize, Relaxed);

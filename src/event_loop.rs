@@ -11,15 +11,16 @@
 
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
-    ngx_delete_posted_event, ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t,
-    ngx_msec_t, ngx_post_event, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_delete,
-    ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t, ngx_use_accept_mutex,
+    ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t, ngx_msec_t,
+    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t,
+    ngx_use_accept_mutex,
 };
 
+use crate::nginx::{bits, event};
 use crate::worker::{Owner, Worker, enter_loop, with};
 use crate::{attribution, request};
 
@@ -32,6 +33,7 @@ static REAL: AtomicUsize = AtomicUsize::new(0);
 pub fn hook() {
     // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
     unsafe {
+        find_delayed();
         attribution::accept_first(ngx_use_accept_mutex != 0);
         let slot = &raw mut ngx_event_actions.process_events;
         if let Some(real) = slot.read() {
@@ -39,6 +41,16 @@ pub fn hook() {
             slot.write(Some(process_events));
         }
     }
+}
+
+/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of posted events; null
+/// in any other NGINX.
+static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
+
+fn find_delayed() {
+    // SAFETY: a name that ends with a null; the result is an address or null.
+    let queue = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_posted_delayed_events".as_ptr()) };
+    DELAYED.store(queue.cast(), Relaxed);
 }
 
 fn real() -> Option<ProcessEvents> {
@@ -74,7 +86,7 @@ unsafe extern "C" fn process_events(
         if direct {
             // not as a queue: one of them may become ready too, and then its turn is before the timers
             while let Some(event) = first(posted) {
-                ngx_delete_posted_event(event);
+                event::delete_posted(event);
                 waiting.push(event);
             }
         }
@@ -82,7 +94,7 @@ unsafe extern "C" fn process_events(
         with(Worker::begin_turn);
         if direct {
             move_queue(posted, ready);
-            waiting.drain(..).for_each(|event| ngx_post_event(event, posted));
+            waiting.drain(..).for_each(|event| event::post(event, posted));
         }
         with(|worker| worker.put_waiting(waiting));
         run(&raw mut ngx_posted_accept_events);
@@ -94,6 +106,7 @@ unsafe extern "C" fn process_events(
         }
         expire_timers();
         run(posted);
+        run_delayed();
         with(Worker::end_turn);
         rc
     }
@@ -123,7 +136,28 @@ unsafe fn run(queue: *mut ngx_queue_t) {
     unsafe {
         while let Some(event) = first(queue) {
             debug_event(event, "posted event");
-            ngx_delete_posted_event(event);
+            event::delete_posted(event);
+            wake(event);
+        }
+    }
+}
+
+/// What OpenResty's loop does with `ngx_posted_delayed_events` (`ngx.sleep(0)`, a timer at 0), with laps: events that were there before
+/// this turn are run. Those that are added meanwhile are marked as `delayed`, for the next one; the loop itself takes the mark
+/// away afterwards, and finds no other event there.
+unsafe fn run_delayed() {
+    let queue = DELAYED.load(Relaxed);
+    if queue.is_null() {
+        return;
+    }
+    // SAFETY: as in `run`; OpenResty has made it a queue before a worker runs its loop (`ngx_event_process_init`).
+    unsafe {
+        while let Some(event) = first(queue) {
+            if bits::event::DELAYED.is_set(event) {
+                break;
+            }
+            debug_event(event, "posted delayed event");
+            event::delete_posted(event);
             wake(event);
         }
     }
@@ -145,14 +179,8 @@ unsafe fn expire_timers() {
     unsafe {
         while let Some(event) = expired() {
             debug_event(event, "event timer del");
-            ngx_rbtree_delete(&raw mut ngx_event_timer_rbtree, &raw mut (*event).timer);
-            if cfg!(ngx_feature = "debug") {
-                (*event).timer.left = ptr::null_mut();
-                (*event).timer.right = ptr::null_mut();
-                (*event).timer.parent = ptr::null_mut();
-            }
-            (*event).set_timer_set(0);
-            (*event).set_timedout(1);
+            event::delete_timer(event);
+            bits::event::TIMEDOUT.set(event, 1);
             wake(event);
         }
     }
@@ -182,7 +210,7 @@ unsafe fn wake(event: *mut ngx_event_t) {
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
     unsafe {
-        let is_ready = (*event).timedout() == 0;
+        let is_ready = !bits::event::TIMEDOUT.is_set(event);
         let posted = &raw const ngx_posted_events;
         let last = (*posted).prev;
         if let Some(handler) = (*event).handler {

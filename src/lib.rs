@@ -8,7 +8,8 @@
 //!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
 //! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles; [`limit`]: who is
 //!   refused;
-//! - [`variables`], [`status`] with its [`page`], and [`traffic_log`]: what a user gets to see.
+//! - [`variables`], [`status`] with its [`page`], and [`traffic_log`]: what a user gets to see;
+//! - [`nginx`]: NGINX's structures, typed, with their bit fields where the C compiler places them.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
 

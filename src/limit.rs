@@ -22,7 +22,7 @@ use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{
     self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, while_parsing,
 };
-use crate::nginx::array::Array;
+use crate::nginx::{array::Array, bits};
 use crate::variables::set_valid;
 use crate::worker::{is_measuring, now_ms, with};
 use crate::{request, status};
@@ -470,7 +470,7 @@ unsafe extern "C" fn get_status(
             context.and_then(|context| with(|worker| worker.context(context).verdict.status)).flatten();
         let value = match verdict {
             None => {
-                (*v).set_not_found(1);
+                bits::variable_value::NOT_FOUND.set(v, 1);
                 return NGX_OK as ngx_int_t;
             }
             Some(Status::Passed) => "PASSED",

@@ -1,6 +1,8 @@
 //! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
 
 pub mod array;
+pub mod bits;
 pub mod cycle;
+pub mod event;
 pub mod log;
 pub mod thread;

@@ -25,6 +25,7 @@ use ngx::ngx_log_error;
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
+use crate::nginx::bits;
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{allocator, attribution, context_index};
@@ -154,7 +155,7 @@ pub unsafe fn find(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         if let Some(context) = NonNull::new((*place).cast()) {
             return Some(context);
         }
-        if (*main).internal() == 0 && (*main).filter_finalize() == 0 {
+        if !bits::request::INTERNAL.is_set(main) && !bits::request::FILTER_FINALIZE.is_set(main) {
             return None;
         }
         // `ngx_http_internal_redirect` and others clear all contexts; the cleanup is still there
@@ -611,7 +612,8 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
         // as `ngx_http_variable_status`
         let status = if r.err_status != 0 { r.err_status } else { r.headers_out.status };
         #[cfg(ngx_feature = "http_cache")]
-        let cache = r.upstream.as_ref().map_or(0, |upstream| upstream.cache_status() as usize);
+        let cache =
+            if r.upstream.is_null() { 0 } else { bits::upstream::CACHE_STATUS.get(r.upstream).into() };
         #[cfg(not(ngx_feature = "http_cache"))]
         let cache = 0;
         Outcome {
@@ -694,7 +696,7 @@ pub unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
         match &zone.key {
             Key::ServerName(index) | Key::Variable(index) => {
                 if let Some(variable) = ngx_http_get_flushed_variable(r, *index).as_ref()
-                    && variable.not_found() == 0
+                    && !bits::variable_value::NOT_FOUND.is_set(variable)
                 {
                     value = ngx_str_t { len: len_of(variable), data: variable.data };
                 }
@@ -769,25 +771,60 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
 /// the request, and a `map` with patterns would leave its captures behind.
 unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
     let mut kept = with(Worker::take_scratch).unwrap_or_default();
-    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. With `realloc_captures`,
-    // `ngx_http_regex_exec` makes itself a new array of captures, as it does for a subrequest.
+    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
     unsafe {
         let core = (*(*r).main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
         let variables = core::slice::from_raw_parts((*r).variables, (*core).variables.nelts);
         kept.extend_from_slice(variables);
-        let (captures, count, data) = ((*r).captures, (*r).ncaptures, (*r).captures_data);
-        let realloc = (*r).realloc_captures();
-        (*r).set_realloc_captures(1);
+        #[cfg(ngx_feature = "pcre")]
+        let captures = keep_captures(r);
 
         let result = f();
 
-        (*r).set_realloc_captures(realloc);
-        (*r).captures = captures;
-        (*r).ncaptures = count;
-        (*r).captures_data = data;
+        #[cfg(ngx_feature = "pcre")]
+        captures.restore(r);
         (*r).variables.copy_from_nonoverlapping(kept.as_ptr(), kept.len());
         with(|worker| worker.put_scratch(kept));
         result
+    }
+}
+
+/// The captures of a request's last pattern; an NGINX without PCRE has none.
+#[cfg(ngx_feature = "pcre")]
+struct Captures {
+    captures: *mut core::ffi::c_int,
+    count: nginx_sys::ngx_uint_t,
+    data: *mut nginx_sys::u_char,
+    realloc: bool,
+}
+
+/// Takes a request's captures aside. With `realloc_captures`, `ngx_http_regex_exec` makes itself a new array of captures, as it
+/// does for a subrequest.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+#[cfg(ngx_feature = "pcre")]
+unsafe fn keep_captures(r: *mut ngx_http_request_t) -> Captures {
+    // SAFETY: as the caller says.
+    unsafe {
+        let realloc = bits::request::REALLOC_CAPTURES.is_set(r);
+        bits::request::REALLOC_CAPTURES.set(r, 1);
+        Captures { captures: (*r).captures, count: (*r).ncaptures, data: (*r).captures_data, realloc }
+    }
+}
+
+#[cfg(ngx_feature = "pcre")]
+impl Captures {
+    /// # Safety
+    /// `r` must be the request that they are of, and not freed meanwhile.
+    unsafe fn restore(self, r: *mut ngx_http_request_t) {
+        // SAFETY: as the caller says.
+        unsafe {
+            bits::request::REALLOC_CAPTURES.set(r, self.realloc.into());
+            (*r).captures = self.captures;
+            (*r).ncaptures = self.count;
+            (*r).captures_data = self.data;
+        }
     }
 }
 

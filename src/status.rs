@@ -19,18 +19,18 @@ use accounting::table::{Slot, Table};
 use nginx_sys::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_NOT_ALLOWED, NGX_HTTP_NOT_FOUND, NGX_HTTP_OK, NGX_HTTP_REQUEST_TIME_OUT, NGX_LOG_INFO, NGX_OK,
-    ngx_add_timer, ngx_buf_t, ngx_cached_time, ngx_chain_t, ngx_cycle_t, ngx_del_timer, ngx_gmtime,
-    ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_core_module,
-    ngx_http_discard_request_body, ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t,
-    ngx_http_send_header, ngx_http_test_reading, ngx_int_t, ngx_list_push, ngx_pcalloc, ngx_pool_cleanup_add,
-    ngx_post_event, ngx_posted_next_events, ngx_str_t, ngx_table_elt_t, ngx_tm_t, ngx_uint_t,
-    ngx_unescape_uri,
+    ngx_buf_t, ngx_cached_time, ngx_chain_t, ngx_cycle_t, ngx_gmtime, ngx_handle_write_event, ngx_http_arg,
+    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_discard_request_body, ngx_http_finalize_request,
+    ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header, ngx_http_test_reading, ngx_int_t,
+    ngx_list_push, ngx_pcalloc, ngx_pool_cleanup_add, ngx_posted_next_events, ngx_str_t, ngx_table_elt_t,
+    ngx_tm_t, ngx_uint_t, ngx_unescape_uri,
 };
 
 use ngx::ngx_log_error;
 
 use crate::clock::shared_ms;
 use crate::conf::{self, MainConf, loc_conf};
+use crate::nginx::{bits, event};
 use crate::page::{self, Asset};
 use crate::worker::{Worker, with};
 use crate::zones;
@@ -386,7 +386,7 @@ unsafe fn send(r: *mut ngx_http_request_t, answer: Option<Answer>, text: Vec<u8>
                 // `ngx_http_finalize_connection` sets the handler for reading
                 (*r).read_event_handler = Some(ngx_http_test_reading);
                 (*r).write_event_handler = Some(write_handler);
-                (*(*r).main).set_count((*(*r).main).count() + 1);
+                bits::request::COUNT.set((*r).main, bits::request::COUNT.get((*r).main) + 1);
                 NGX_DONE as ngx_int_t
             }
         }
@@ -427,9 +427,9 @@ unsafe extern "C" fn write_handler(r: *mut ngx_http_request_t) {
     // SAFETY: NGINX calls with a request that `send` has set this handler for.
     unsafe {
         let c = (*r).connection;
-        let turn = if (*(*c).write).timedout() != 0 {
+        let turn = if bits::event::TIMEDOUT.is_set((*c).write) {
             ngx_log_error!(NGX_LOG_INFO, (*c).log, "client timed out");
-            (*c).set_timedout(1);
+            bits::connection::TIMEDOUT.set(c, 1);
             Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t)
         } else {
             match find(r) {
@@ -480,7 +480,7 @@ impl Sending {
         self.start_timer();
         // others first: this queue is run in the next turn of the event loop, after what is ready then
         // SAFETY: the event of the request's connection, whose handler calls that of the request.
-        unsafe { ngx_post_event((*(*self.request).connection).write, &raw mut ngx_posted_next_events) };
+        unsafe { event::post((*(*self.request).connection).write, &raw mut ngx_posted_next_events) };
         Turn::Later
     }
 
@@ -514,7 +514,9 @@ impl Sending {
             let whole = self.answer.is_none();
             (*r).headers_out.content_length_n = if whole { self.text.len() as i64 } else { -1 };
             let rc = ngx_http_send_header(r);
-            let ends = rc == NGX_ERROR as ngx_int_t || rc > NGX_OK as ngx_int_t || (*r).header_only() != 0;
+            let ends = rc == NGX_ERROR as ngx_int_t
+                || rc > NGX_OK as ngx_int_t
+                || bits::request::HEADER_ONLY.is_set(r);
             ends.then_some(rc)
         }
     }
@@ -530,10 +532,10 @@ impl Sending {
             let buffer = &mut *self.buffer;
             (buffer.start, buffer.pos) = (range.start, range.start);
             (buffer.last, buffer.end) = (range.end, range.end);
-            buffer.set_temporary(u32::from(!self.text.is_empty()));
-            buffer.set_flush(u32::from(!is_last));
-            buffer.set_last_in_chain(u32::from(is_last));
-            buffer.set_last_buf(u32::from(is_last && self.request == (*self.request).main));
+            bits::buf::TEMPORARY.set(buffer, (!self.text.is_empty()).into());
+            bits::buf::FLUSH.set(buffer, (!is_last).into());
+            bits::buf::LAST_IN_CHAIN.set(buffer, is_last.into());
+            bits::buf::LAST_BUF.set(buffer, (is_last && self.request == (*self.request).main).into());
             let mut link = ngx_chain_t { buf: self.buffer, next: null_mut() };
             ngx_http_output_filter(self.request, &mut link)
         }
@@ -585,8 +587,8 @@ impl Sending {
         // SAFETY: as above.
         unsafe {
             let event = (*(*self.request).connection).write;
-            if self.is_active() && (*event).delayed() == 0 {
-                ngx_add_timer(event, (*self.core_conf()).send_timeout);
+            if self.is_active() && !bits::event::DELAYED.is_set(event) {
+                event::add_timer(event, (*self.core_conf()).send_timeout);
             }
         }
     }
@@ -596,8 +598,9 @@ impl Sending {
         // SAFETY: as above.
         unsafe {
             let event = (*(*self.request).connection).write;
-            if self.is_active() && (*event).timer_set() != 0 && (*event).delayed() == 0 {
-                ngx_del_timer(event);
+            if self.is_active() && bits::event::TIMER_SET.is_set(event) && !bits::event::DELAYED.is_set(event)
+            {
+                event::delete_timer(event);
             }
         }
     }

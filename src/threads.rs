@@ -19,6 +19,7 @@ use nginx_sys::{
 };
 
 use crate::clock::thread_cpu_ns;
+use crate::nginx::bits;
 use crate::request;
 use crate::worker::is_measuring;
 
@@ -75,7 +76,7 @@ unsafe fn threaded_file(mut chain: *mut ngx_chain_t) -> Option<*mut ngx_file_t> 
     // SAFETY: a chain of NGINX's; each link has a buffer, and a buffer that is in a file has that.
     unsafe {
         while let Some(link) = chain.as_ref() {
-            if (*link.buf).in_file() != 0 {
+            if bits::buf::IN_FILE.is_set(link.buf) {
                 let file = (*link.buf).file;
                 return (*file).thread_handler.is_some().then_some(file);
             }
@@ -90,12 +91,12 @@ unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -
     // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`, which has stored a
     // function of this type. Nobody else has a task that is not active; its handler is set once, when it is made.
     unsafe {
-        let event = &(*task).event;
+        let event = &raw const (*task).event;
         // where `ngx_thread_task_alloc` puts a task's context: from there `run` finds the task again
         let is_found = core::ptr::addr_eq((*task).ctx, task.add(1));
         if let Some(handler) = (*task).handler
             && handler as usize != run as *const () as usize
-            && event.active() == 0
+            && !bits::event::ACTIVE.is_set(event)
             && is_found
             && learned(&SEND_FILE, handler as usize)
         {
@@ -135,7 +136,7 @@ unsafe fn watch_completion(task: *mut ngx_thread_task_t) {
     // `ngx_thread_pool_handler` calls that, in this thread.
     unsafe {
         let Some(event) = task.as_mut().map(|task| &mut task.event) else { return };
-        let Some(handler) = event.handler.filter(|_| event.active() != 0) else { return };
+        let Some(handler) = event.handler.filter(|_| bits::event::ACTIVE.is_set(event)) else { return };
         if COMPLETED.iter().any(|&completed| core::ptr::fn_addr_eq(completed, handler)) {
             return;
         }
@@ -150,7 +151,7 @@ unsafe extern "C" fn completed<const AT: usize>(event: *mut ngx_event_t) {
     // SAFETY: `watch_completion` has stored a function of this type before it put us in its place. The event's data is the
     // request, which is kept until then by `r->main->blocked`. At a timeout the task still runs.
     unsafe {
-        if (*event).timedout() == 0 {
+        if !bits::event::TIMEDOUT.is_set(event) {
             let ns = core::mem::take(&mut (*event).index);
             request::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
         }

@@ -5,7 +5,9 @@
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
-use nginx_sys::{ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_t, ngx_log_t, ngx_msec_t};
+use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
+
+use crate::nginx::{bits, event};
 
 /// What is done when a timer expires.
 pub trait Task {
@@ -43,23 +45,26 @@ impl<T: Task> Timer<T> {
         inner.connection.fd = -1;
         inner.event.handler = Some(expired::<T>);
         inner.event.log = log;
-        inner.event.set_cancelable(1);
         let timer = Timer(NonNull::from(Box::leak(inner)));
         // SAFETY: just made.
-        unsafe { (*timer.0.as_ptr()).event.data = timer.0.as_ptr().cast() };
+        unsafe {
+            let event = &raw mut (*timer.0.as_ptr()).event;
+            (*event).data = timer.0.as_ptr().cast();
+            bits::event::CANCELABLE.set(event, 1);
+        }
         timer
     }
 
     /// Lets it expire after so many milliseconds, instead of when it would have.
     pub fn set(self, wait_ms: u64) {
         // SAFETY: it was not stopped; only the event loop's thread uses NGINX's timers.
-        unsafe { ngx_add_timer(&raw mut (*self.0.as_ptr()).event, wait_ms as ngx_msec_t) };
+        unsafe { event::add_timer(&raw mut (*self.0.as_ptr()).event, wait_ms as ngx_msec_t) };
     }
 
     /// Whether it is going to expire.
     pub fn is_set(self) -> bool {
         // SAFETY: it was not stopped.
-        unsafe { (*self.0.as_ptr()).event.timer_set() != 0 }
+        unsafe { bits::event::TIMER_SET.is_set(&raw const (*self.0.as_ptr()).event) }
     }
 
     /// Ends it.
@@ -67,11 +72,12 @@ impl<T: Task> Timer<T> {
     /// # Safety
     /// No copy of it may be used after that.
     pub unsafe fn stop(self) -> T {
+        let is_set = self.is_set();
         // SAFETY: made by `new`, and given up here.
         let mut inner = unsafe { Box::from_raw(self.0.as_ptr()) };
-        if inner.event.timer_set() != 0 {
+        if is_set {
             // SAFETY: the timer is set.
-            unsafe { ngx_del_timer(&raw mut inner.event) };
+            unsafe { event::delete_timer(&raw mut inner.event) };
         }
         inner.task
     }
@@ -82,7 +88,7 @@ unsafe extern "C" fn expired<T: Task>(event: *mut ngx_event_t) {
     unsafe {
         let inner = (*event).data.cast::<Inner<T>>();
         if let Some(wait_ms) = (*inner).task.run() {
-            ngx_add_timer(event, wait_ms as ngx_msec_t);
+            event::add_timer(event, wait_ms as ngx_msec_t);
         }
     }
 }

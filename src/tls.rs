@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{NGX_OK, ngx_connection_t, ngx_int_t, ngx_pool_t, ngx_str_t};
 
+use crate::nginx::bits;
 use crate::worker::with;
 
 type Handler = unsafe extern "C" fn(*mut ngx_connection_t);
@@ -35,7 +36,9 @@ pub unsafe fn watch(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says; what NGINX allocates for TLS lives as long as the connection.
     unsafe {
         let Some(ssl) = (*c).ssl.as_mut() else { return };
-        let Some(handler) = ssl.handler.filter(|_| ssl.handshaked() == 0) else { return };
+        let Some(handler) = ssl.handler.filter(|_| !bits::ssl_connection::HANDSHAKED.is_set(ssl)) else {
+            return;
+        };
         let address = handler as usize;
         if address == handshake_over as *const () as usize {
             return;
@@ -52,7 +55,7 @@ pub unsafe fn watch(c: *mut ngx_connection_t) {
 /// In the place of `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
 unsafe extern "C" fn handshake_over(c: *mut ngx_connection_t) {
     // SAFETY: NGINX calls with a connection that has TLS.
-    let succeeded = unsafe { (*c).ssl.as_ref() }.is_some_and(|ssl| ssl.handshaked() != 0);
+    let succeeded = unsafe { !(*c).ssl.is_null() && bits::ssl_connection::HANDSHAKED.is_set((*c).ssl) };
     if succeeded {
         with(|worker| {
             if let Some(at) = worker.connections.client(c) {

@@ -9,6 +9,7 @@ use nginx_sys::{
 use ngx::ngx_string;
 
 use crate::limit;
+use crate::nginx::bits::variable_value::{LEN, NO_CACHEABLE, NOT_FOUND, VALID};
 use crate::request::{self, Reading};
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -68,7 +69,7 @@ unsafe extern "C" fn get(
     unsafe {
         let v = &mut *v;
         let (Some(reading), Some((_, show))) = (request::read(r), VARIABLES.get(data)) else {
-            v.set_not_found(1);
+            NOT_FOUND.set(v, 1);
             return NGX_OK as ngx_int_t;
         };
         let (whole, decimals) = show(&reading);
@@ -93,23 +94,21 @@ unsafe extern "C" fn get(
     }
 }
 
-/// `len`, 28 bits, stands before `valid`, `no_cacheable` and `not_found`. The generated accessors go through it bit by bit, which
-/// takes hundreds of instructions.
-const LEN_BITS: u32 = 28;
-const _: () = assert!(cfg!(target_endian = "little"), "bit fields are laid out from the other end");
+const _: () = assert!(
+    LEN.is_beside(VALID) && LEN.is_beside(NO_CACHEABLE) && LEN.is_beside(NOT_FOUND),
+    "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
+);
 
 /// The length of a variable's value.
 #[inline]
 pub fn len_of(v: &ngx_http_variable_value_t) -> usize {
-    // SAFETY: the bit fields are the first 32 bits of the structure (`ngx_variable_value_t` in ngx_string.h).
-    let fields = unsafe { (&raw const *v).cast::<u32>().read() };
-    (fields & ((1 << LEN_BITS) - 1)) as usize
+    // SAFETY: a reference is valid.
+    unsafe { LEN.get(v) as usize }
 }
 
 /// A value is there, is this long, and stays as it is.
 #[inline]
 pub fn set_valid(v: &mut ngx_http_variable_value_t, len: usize) {
-    let fields = len as u32 & ((1 << LEN_BITS) - 1) | 1 << LEN_BITS;
-    // SAFETY: as above.
-    unsafe { (&raw mut *v).cast::<u32>().write(fields) };
+    // SAFETY: a reference is valid; `no_cacheable` and `not_found` are in the same unit, and get zero.
+    unsafe { LEN.set_unit(v, LEN.bits(len as u32) | VALID.bits(1)) };
 }

@@ -40,12 +40,13 @@ sub server {
     $t->html('large.txt', 'x' x 50_000);
     my $listen_tls = $tls ? "listen 127.0.0.1:{{port:tls}} ssl; ssl_certificate @{[$probe->dir]}/cert.pem; ssl_certificate_key @{[$probe->dir]}/key.pem;" : '';
     my $burn = burn_rules(2);
-    # the key of h2load's requests is not their Host, which has a port in it
+    # The key of h2load's requests is not their Host, which has a port in it. NGINX from 1.29.3 on takes no Host with a backslash or a
+    # quotation mark in it.
     $t->start(main => 'worker_processes 2;', log => 0, http => <<"EOC");
     request_cpu_zone \$domain zone=domains:1m;
     request_cpu_zone \$uri zone=uris:1m;
     request_cpu zone=domains zone=uris;
-    map \$host \$domain { default \$host; 127.0.0.1 tls.test; }
+    map \$host \$domain { default \$host; 127.0.0.1 tls.test; odd.test 'back\\\\slash"quote.test'; }
     proxy_cache_path {{dir}}/cache keys_zone=cache:1m;
     server {
         listen 127.0.0.1:{{port:http}};
@@ -69,7 +70,7 @@ my @nodes = map { '127.0.0.1:' . $_->port('status') } @servers;
 # Everything that will have a series gets one request of each kind: what a counter was at when it is first seen is in no rate.
 sub each_kind {
     my ($t) = @_;
-    for my $host ('a.test', 'b.test', 'back\\slash"quote.test') {
+    for my $host ('a.test', 'b.test', 'odd.test') {
         my $c = $t->connect('http');
         $c->get('/a.txt', host => $host) for 1 .. 4;
         $c->get('/large.txt', host => $host);
@@ -91,7 +92,7 @@ sub load {
             for (1 .. 5) {
                 $answers += $c->get($_->[1], host => $_->[0])->{status} < 500 for
                     [ 'a.test', '/burn?x=' . burn_text(12 + $heavy) ], ([ 'b.test', '/large.txt' ]) x $heavy,
-                    [ 'b.test', '/cached/a.txt' ], [ 'back\\slash"quote.test', '/none' ];
+                    [ 'b.test', '/cached/a.txt' ], [ 'odd.test', '/none' ];
             }
         };
         sleep 0.05;

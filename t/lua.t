@@ -13,6 +13,9 @@ use Test::RequestCpu;
 my $t = Test::RequestCpu->new;
 my ($ndk, $lua) = map { $t->_dynamic($_) } 'ndk_http_module.so', 'ngx_http_lua_module.so';
 plan(skip_all => "nginx/@{[ $t->version ]} here has no lua") unless $ndk && $lua;
+# where lua's own part is, if the package was not unpacked to the system's folders
+my ($tree) = $lua =~ m{^(.+)/usr/lib/nginx/modules/};
+my $libraries = $tree ? qq{lua_package_path "$tree/usr/share/lua/5.1/?.lua;;";} : '';
 my $dir = $t->dir;
 my ($failed, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-days', 2,
     '-subj', '/CN=lua.test', '-keyout', "$dir/key.pem", '-out', "$dir/cert.pem");
@@ -34,6 +37,7 @@ $t->spawn(sub {
 my $ask = 'local s = ngx.socket.tcp() s:connect("127.0.0.1", {{port:lines}}) s:send("ask\n") s:receive()';
 my $burn = 'local x = 0 for i = 1, 200000 do x = x + i % 7 end';
 $t->start(main => "load_module $ndk; load_module $lua;", http => <<"EOC");
+    $libraries
     request_cpu_zone \$host zone=hosts:1m;
     request_cpu zone=hosts;
     server {

@@ -65,7 +65,8 @@ ok(wait_until(3, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} 
 my $first = $t->account('hosts', 'socket.test');
 is($first->{requests}, 0, 'which has no finished request yet');
 is($first->{in_flight}, 1, 'but one in flight');
-cmp_ok($first->{wakeups}, '>', 100, 'and its wakeups');
+# each message is one from the client and one from the upstream; how many were sent is up to the machine
+cmp_ok($first->{wakeups}, '>', 20, 'and its wakeups');
 
 ok(talk(1.3), 'more messages');
 ok(wait_until(3, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > $first->{cpu_ns} }), 'and the account grows');

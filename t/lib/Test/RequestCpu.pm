@@ -83,7 +83,8 @@ sub new {
 
     my $about = `$binary -V 2>&1`;
     $self->{about} = $about;
-    ($self->{version}) = $about =~ m{nginx/(\d+\.\d+\.\d+)} or BAIL_OUT("$binary is no NGINX: $about");
+    # a fork names itself in a line before, or in this one: "nginx version: openresty/1.27.1.2"
+    ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m or BAIL_OUT("$binary is no NGINX: $about");
     $class->remember($self);
     return $self;
 }
@@ -114,10 +115,21 @@ sub has {
     return $about =~ /--with-(?:http_)?\Q$feature\E(?:_module)?(?![=\w-])/;
 }
 
+# A dynamic module: below the folder that the package with the binary is unpacked to, which may not be the system's; or beside a
+# binary that was not installed.
 sub _dynamic {
     my ($self, $file) = @_;
-    my ($folder) = $self->{about} =~ /--modules-path=(\S+)/ or return undef;
-    return -e "$folder/$file" ? "$folder/$file" : undef;
+    my $place = dirname($self->{binary});
+    my @folders = ($place);
+    if (my ($folder) = $self->{about} =~ /--modules-path=(\S+)/) {
+        for (; $place ne '/' && $place ne '.'; $place = dirname($place)) { push @folders, "$place$folder" }
+        push @folders, $folder;
+    }
+    elsif (my ($prefix) = $self->{about} =~ /--prefix=(\S+)/) {
+        push @folders, "$prefix/modules";
+    }
+    my ($found) = grep { -e } map { "$_/$file" } @folders;
+    return $found;
 }
 
 # load_module line for a part of NGINX that some packages ship as a dynamic module.

@@ -1,0 +1,280 @@
+//! Asks the C compiler where the members of NGINX's structures are, with the server's own headers and flags.
+//!
+//! The bindings of nginx-sys come from bindgen, which computes the places of bit fields by itself, and not always as C does: since
+//! NGINX 1.29.3 an `in_port_t` stands before those of `ngx_http_request_t`, and from there on bindgen 0.72 is wrong by two bits.
+//! So bit fields are read and written where the C compiler places them, and for all other members both must agree.
+//!
+//! The probe is compiled and read, but never run: this works in cross-compilation too.
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use object::{Object, ObjectSection, ObjectSymbol};
+
+const TABLE: &str = "src/nginx/members.txt";
+/// Offsets and sizes of all ordinary members, and the sizes of the structures.
+const PLACES: &str = "request_cpu_places";
+/// Followed by a number: an object of a structure in which one bit field is all ones, and the rest is zero.
+const ONES: &str = "request_cpu_ones_";
+
+type Failure = Box<dyn Error>;
+
+struct Structure {
+    name: String,
+    members: Vec<String>,
+    fields: Vec<Field>,
+}
+
+struct Field {
+    name: String,
+    least_width: u32,
+    /// in bytes; 0 for the least one that holds the field
+    unit: usize,
+}
+
+/// Where C has a bit field: `width` bits from bit `shift` of the unit of `unit` bytes at `offset`.
+struct Place {
+    offset: usize,
+    unit: usize,
+    shift: u32,
+    width: u32,
+}
+
+/// Writes layout.rs for src/nginx/bits.rs.
+pub fn generate(features: &[&str]) -> Result<(), Failure> {
+    println!("cargo::rerun-if-changed=build/layout.rs");
+    println!("cargo::rerun-if-changed={TABLE}");
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_INCLUDE");
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_BUILD_DIR");
+    let structures = parse(&fs::read_to_string(TABLE)?, features)?;
+    // the bindings may not have been made again when a header changes; then the comparison tells
+    for include in env::split_paths(&env::var_os("DEP_NGINX_INCLUDE").unwrap_or_default()) {
+        if include.components().any(|part| part.as_os_str() == "src") {
+            println!("cargo::rerun-if-changed={}", include.display());
+        }
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let probe = out.join("layout.c");
+    fs::write(&probe, probe_source(&structures))?;
+    let answer = compile(&probe)?;
+    fs::write(out.join("layout.rs"), rust_source(&structures, &Answer::new(&answer)?)?)?;
+    Ok(())
+}
+
+fn parse(table: &str, features: &[&str]) -> Result<Vec<Structure>, Failure> {
+    let mut structures: Vec<Structure> = Vec::new();
+    let mut wanted = true;
+    for (at, line) in table.lines().enumerate() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace().peekable();
+        let feature = words.next_if(|word| word.starts_with('['));
+        let has = feature.is_none_or(|word| features.contains(&word.trim_matches(['[', ']'])));
+        let Some(first) = words.peek() else { continue };
+        if !line.starts_with(' ') {
+            wanted = has;
+            if wanted {
+                structures.push(Structure { name: (*first).to_owned(), members: vec![], fields: vec![] });
+            }
+            continue;
+        }
+        if !has || !wanted {
+            continue;
+        }
+        let structure = structures.last_mut().ok_or("the table begins with a member")?;
+        for word in words {
+            let Some((name, width)) = word.split_once(':') else {
+                structure.members.push(word.to_owned());
+                continue;
+            };
+            let (width, unit) = width.split_once('/').unwrap_or((width, "0"));
+            let wrong = |_| format!("{TABLE}:{}: \"{word}\" is no NAME:WIDTH or NAME:WIDTH/BYTES", at + 1);
+            structure.fields.push(Field {
+                name: name.to_owned(),
+                least_width: width.parse().map_err(wrong)?,
+                unit: unit.parse().map_err(wrong)?,
+            });
+        }
+    }
+    Ok(structures)
+}
+
+fn probe_source(structures: &[Structure]) -> String {
+    let mut text = String::from("#include <ngx_config.h>\n#include <ngx_core.h>\n#include <ngx_http.h>\n\n");
+    let _ = writeln!(text, "const unsigned long long {PLACES}[] = {{");
+    for Structure { name, members, .. } in structures {
+        for member in members {
+            let member = c_name(member);
+            let _ = writeln!(text, "    offsetof({name}, {member}), sizeof((({name} *) 0)->{member}),");
+        }
+        let _ = writeln!(text, "    sizeof({name}),");
+    }
+    text += "};\n\n";
+    let fields = structures.iter().flat_map(|its| its.fields.iter().map(move |field| (its, field)));
+    for (at, (structure, field)) in fields.enumerate() {
+        let _ = writeln!(text, "const {} {ONES}{at} = {{ .{} = -1 }};", structure.name, c_name(&field.name));
+    }
+    text
+}
+
+/// bindgen adds a `_` to names that are Rust's keywords.
+fn c_name(member: &str) -> &str {
+    member.strip_suffix('_').unwrap_or(member)
+}
+
+/// An object file with the answers.
+fn compile(probe: &Path) -> Result<Vec<u8>, Failure> {
+    let includes = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys tells no DEP_NGINX_INCLUDE")?;
+    let build = env::var("DEP_NGINX_BUILD_DIR").map_err(|_| "nginx-sys tells no DEP_NGINX_BUILD_DIR")?;
+    let mut compiler = cc::Build::new();
+    compiler
+        .includes(env::split_paths(&includes))
+        .flags(flags_of(&fs::read_to_string(Path::new(&build).join("Makefile"))?))
+        // the object must hold data, and not what a later optimisation makes some of
+        .flag_if_supported("-fno-lto")
+        .cargo_metadata(false)
+        .warnings(false)
+        .opt_level(0)
+        .file(probe);
+    let objects = compiler.try_compile_intermediates().map_err(|error| {
+        format!(
+            "the C compiler cannot tell where the members of NGINX's structures are, since it does not compile {}: \
+             its messages are above. Either a member in {TABLE} does not exist in this server, or its headers do not \
+             compile here. {error}",
+            probe.display()
+        )
+    })?;
+    let object = objects.first().ok_or("the C compiler has made no object")?;
+    Ok(fs::read(object)?)
+}
+
+/// The flags by which NGINX itself is compiled, as far as they can change what its headers say or how structures are laid out.
+fn flags_of(makefile: &str) -> Vec<String> {
+    let line = makefile.lines().find_map(|line| line.strip_prefix("CFLAGS ="));
+    let words = shlex::split(line.unwrap_or_default()).unwrap_or_default();
+    let mut flags = vec![];
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let alone = ["-D", "-U", "-I", "-include"].contains(&word.as_str());
+        let starts = ["-D", "-U", "-I", "-m", "-std=", "-fpack-struct", "-fshort-", "-fno-short-", "-fms-"];
+        if alone {
+            flags.push(word);
+            flags.extend(words.next());
+        } else if starts.iter().any(|start| word.starts_with(start)) {
+            flags.push(word);
+        }
+    }
+    flags
+}
+
+struct Answer<'a> {
+    object: object::File<'a>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, Failure> {
+        let object = object::File::parse(bytes).map_err(|error| {
+            format!(
+                "the C compiler has made no object file that can be read ({error}); without -flto in CFLAGS it may"
+            )
+        })?;
+        Ok(Answer { object })
+    }
+
+    /// The bytes of one of the probe's constants, from its start to the end of its section or `size`.
+    fn bytes(&self, name: &str) -> Result<&'a [u8], Failure> {
+        let found = self.object.symbols().find(|symbol| symbol.name() == Ok(name));
+        let symbol = found.ok_or_else(|| format!("the probe's object has no {name}"))?;
+        let section =
+            self.object.section_by_index(symbol.section_index().ok_or("a symbol has no section")?)?;
+        let start = usize::try_from(symbol.address() - section.address())?;
+        let end = start + usize::try_from(symbol.size())?;
+        section.data()?.get(start..end).ok_or_else(|| format!("{name} is not in its section").into())
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>, Failure> {
+        let chunks = self.bytes(PLACES)?.chunks_exact(8).map(|chunk| {
+            let bytes = chunk.try_into().unwrap_or([0; 8]);
+            if self.object.is_little_endian() { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) }
+        });
+        Ok(chunks.collect())
+    }
+
+    fn place(&self, at: usize, field: &Field, structure: &str) -> Result<Place, Failure> {
+        let what = format!("bit field {structure}.{}", field.name);
+        if !self.object.is_little_endian() {
+            return Err("bit fields are only known for processors that store the low byte first".into());
+        }
+        let bytes = self.bytes(&format!("{ONES}{at}"))?;
+        let is_set = |bit: usize| bytes[bit / 8] >> (bit % 8) & 1 == 1;
+        let ones: Vec<usize> = (0..bytes.len() * 8).filter(|&bit| is_set(bit)).collect();
+        let (Some(&first), Some(&last)) = (ones.first(), ones.last()) else {
+            return Err(format!("{what} has no bits").into());
+        };
+        let width = u32::try_from(last + 1 - first)?;
+        if ones.len() != last + 1 - first {
+            return Err(format!("the bits of {what} are not in one piece").into());
+        }
+        if width < field.least_width {
+            return Err(format!(
+                "{what} has {width} bits in this server, and the module needs at least {}: this version of NGINX is not \
+                 supported yet. Please report it with the output of `nginx -V`",
+                field.least_width
+            )
+            .into());
+        }
+        // aligned, as C reads it: so no reading crosses a line of the processor's cache
+        let units = [1, 2, 4, 8].into_iter().filter(|&unit| unit >= field.unit);
+        let mut fitting = units.filter(|unit| first / 8 / unit == last / 8 / unit);
+        let unit = fitting.next().ok_or_else(|| format!("{what} does not fit into 8 aligned bytes"))?;
+        let offset = first / 8 / unit * unit;
+        if offset + unit > bytes.len() {
+            return Err(format!("{what} is at the end of the structure").into());
+        }
+        Ok(Place { offset, unit, shift: u32::try_from(first - offset * 8)?, width })
+    }
+}
+
+fn rust_source(structures: &[Structure], answer: &Answer) -> Result<String, Failure> {
+    let mut text = String::from("// made by build/layout.rs from what the C compiler says\n\n");
+    let numbers = answer.numbers()?;
+    let mut numbers = numbers.iter();
+    let mut next = || numbers.next().ok_or("the probe's object has too few numbers");
+    text += "const PLACES: &[Member] = &[\n";
+    for Structure { name, members, .. } in structures {
+        for member in members {
+            let (offset, size, c) = (next()?, next()?, c_name(member));
+            let _ = writeln!(
+                text,
+                "    Member {{ name: \"{name}.{c}\", c: ({offset}, {size}), bindings: \
+                 (offset_of!(nginx_sys::{name}, {member}), size_of_member(|of: &nginx_sys::{name}| &of.{member})) }},"
+            );
+        }
+        let size = next()?;
+        let _ = writeln!(
+            text,
+            "    Member {{ name: \"{name}\", c: (0, {size}), bindings: (0, size_of::<nginx_sys::{name}>()) }},"
+        );
+    }
+    text += "];\n";
+    let mut at = 0;
+    for Structure { name, fields, .. } in structures.iter().filter(|its| !its.fields.is_empty()) {
+        let short = name.trim_start_matches("ngx_").trim_start_matches("http_").trim_end_matches("_t");
+        let _ =
+            writeln!(text, "\n/// Bit fields of `{name}`.\npub mod {short} {{\n    use super::BitField;\n");
+        for field in fields {
+            let Place { offset, unit, shift, width } = answer.place(at, field, name)?;
+            at += 1;
+            let (constant, kind) = (field.name.to_uppercase(), format!("u{}", unit * 8));
+            let _ = writeln!(
+                text,
+                "    /// `{}`, {width} bits\n    pub const {constant}: BitField<nginx_sys::{name}, {kind}> = \
+                 BitField::<nginx_sys::{name}, {kind}>::new({offset}, {shift}, {width});",
+                field.name
+            );
+        }
+        text += "}\n";
+    }
+    Ok(text)
+}
