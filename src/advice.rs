@@ -122,7 +122,8 @@ fn quic_servers(core: &ngx_http_core_main_conf_t) -> impl Iterator<Item = &ngx_h
     ports
         .iter()
         .flat_map(|port| elements::<ngx_http_conf_addr_t>(&port.addrs))
-        .filter(|addr| addr.opt.quic() != 0)
+        // SAFETY: an element of the array.
+        .filter(|addr| unsafe { crate::nginx::bits::listen_opt::QUIC.is_set(&addr.opt) })
         .flat_map(|addr| elements::<*mut ngx_http_core_srv_conf_t>(&addr.servers))
         // SAFETY: as in `core.servers` (`ngx_http_add_server`).
         .map(|&server| unsafe { &*server })
