@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use IO::Socket::UNIX;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
@@ -57,6 +58,16 @@ my $idle = $t->measured(sub { });
 my $busy = $t->measured(sub { $t->get('/burn?x=' . burn_text(20)) });
 cmp_ok($busy, '>', 5_000_000, 'CPU of a worker is seen');
 cmp_ok($idle, '<', $busy / 10, 'and its absence');
+
+my ($rounds, @figures) = (0, [ 9, 5, 7, 4 ], [ 6, 8, 8, 8 ]);
+is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ], [ 5, 6 ],
+    'of several kinds of work the least figures are compared');
+is("$rounds @{ $figures[0] }", '1 4', 'after three rounds, until what is to be shown holds');
+ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')), 'a port that is in use is claimed');
+
+$t->clear_log;
+$t->get('/a.txt');
+is(scalar($t->logged(1)), 1, 'an access log that was emptied is read anew');
 
 if ($t->has('http_v2')) {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));

@@ -57,11 +57,11 @@ my $least = (sort { $a <=> $b } map { $_->{ns} } grep { $_->{host} eq 'dear.test
 is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20, 'the cheap ones do not pay for the dear ones');
 
 # Timers
-$t->clear_log;
-my $slow = $t->get('/slow.txt', host => 'slow.test');
-is(length $slow->{body}, 30_000, 'a request that waits for a timer');
-my ($line) = $t->logged(1);
-cmp_ok($line->{ns}, '<', 0.05e9, 'is charged its work');
+(my $charged, $used) = $t->charged_and_used(1, sub {
+    my $slow = $t->get('/slow.txt', host => 'slow.test');
+    is(length $slow->{body}, 30_000, 'a request that waits for a timer');
+});
+cmp_ok($charged, '<=', $used, 'is charged its work, and not the time');
 
 $t->done(more => 1);
 
@@ -84,20 +84,19 @@ while ($took < 1 && $letters < 21) {
     $t->get('/burn?x=' . burn_text($letters));
     $took = time - $start;
 }
-my @waited;
-for (1 .. 3) {
+# Not how long it takes is looked at, but what is answered first. Sometimes the same worker has both connections.
+my ($tries, $first) = (0, 0);
+while ($first < 3 && $tries < 20) {
+    $tries++;
     my $burner = $t->connect('http');
     $burner->request('/burn?x=' . burn_text($letters), close => 1);
     sleep 0.1;
-    my $start = time;
     $t->get('/a.txt');
-    push @waited, time - $start;
-    $start = time;
+    $first++ if !defined $burner->fill(0);
     $burner->response;
     $burner->close;
 }
-# On a machine with one processor, the other worker has to share it; half of the time is still less than all of it.
-cmp_ok(median(@waited), '<', $took * 0.7, 'a worker that is busy does not keep the mutex from the other one');
+is($first, 3, 'a worker that is busy does not keep the mutex from the other one') or diag("$first times of $tries");
 $t->done(no_books => 1, more => 1);
 
 done_testing();

@@ -9,18 +9,17 @@ use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;
 
-my $t = Test::RequestCpu->new;
-my ($processor) = reverse $t->processors;
+my ($processor) = reverse Test::RequestCpu->new->processors;
 my $can_pin = system('taskset -p $$ >/dev/null 2>&1') == 0;
 my @clocks = ('thread', 'hybrid', 'hybrid max_error=1us', 'hybrid max_error=10ms', 'hybrid without rseq');
 my %max_error_ns = ('thread' => 0, 'hybrid' => 20_000, 'hybrid max_error=1us' => 1_000, 'hybrid max_error=10ms' => 10_000_000);
-my $pipelined = 2000;
 
-my %readings;
+my %server;
 for my $case (@clocks) {
     my $clock = $case;
     # glibc then does not tell the kernel where to leave a mark when the thread is switched out
     my $blind = $clock =~ s/ without rseq//;
+    my $t = $server{$case} = Test::RequestCpu->new;
     $t->html('a.txt', "plain\n");
     $t->start(before => [ 'env', $blind ? 'GLIBC_TUNABLES=glibc.pthread.rseq=0' : 'BLIND=0' ], main => $can_pin ? $t->affinity($processor) : '', http => <<"EOC");
         request_cpu_clock $clock;
@@ -48,23 +47,44 @@ EOC
         $loop->end if $loop;
         within($after->{charged_ns} - $before->{charged_ns}, $used, 0.97, 1.03, "$case, $kind: charged what the kernel counts");
     }
+}
 
-    # Short laps without a pause between them
+# Short laps without a pause between them: what was charged and what was the loop's, what the kernel counted, and how often the
+# thread clock was read for each request. So many that the requests for the status are little beside them.
+my $pipelined = 3000;
+my (%asked, %good, %sum, %used);
+sub short_laps {
+    my ($case) = @_;
+    my $t = $server{$case};
     my $text = Test::RequestCpu::Connection->request_text('/a.txt', host => 'clock.test');
     my ($before) = @{ $t->status->{workers} };
-    my $used = $t->measured(sub {
+    $used{$case} += $t->measured(sub {
         my $connection = $t->connect('http');
-        my $sender = detached(sub { $connection->send($text) for 1 .. $pipelined; 1 });
-        my $good = grep { $connection->response->{status} == 200 } 1 .. $pipelined;
+        $connection->send($text);
+        my $answer = $connection->response;
+        my $length = length($answer->{raw}) + length $answer->{body};
+        my $sender = detached(sub { $connection->send($text x 10) for 1 .. $pipelined / 10; 1 });
+        my $answers = $connection->read_bytes($pipelined * $length);
+        $good{$case} += () = $answers =~ m{^HTTP/1\.1 200 }mg;
         $sender->result;
-        is($good, $pipelined, "$case: pipelined requests are answered");
     });
     my ($after) = @{ $t->status->{workers} };
-    within($after->{charged_ns} - $before->{charged_ns} + $after->{loop_ns} - $before->{loop_ns}, $used, 0.95, 1.05,
-        "$case: short laps add up to what the kernel counts");
-    $readings{$case} = ($after->{clock_readings} - $before->{clock_readings}) / $pipelined;
-    $t->done(more => 1);
-    $t = Test::RequestCpu->new if $case ne $clocks[-1];
+    $asked{$case} += $pipelined;
+    $sum{$case} += $after->{charged_ns} - $before->{charged_ns} + $after->{loop_ns} - $before->{loop_ns};
+    return ($after->{clock_readings} - $before->{clock_readings}) / ($pipelined + 1);
+}
+
+# A lap that takes long, or in which the thread is switched out, takes a reading more. Both happen more often on a busy machine.
+my %readings;
+@readings{@clocks} = least(sub {
+    my %least;
+    @least{@clocks} = @_;
+    return $least{'hybrid max_error=1us'} > $least{'hybrid max_error=10ms'} && $least{hybrid} < $least{thread} / 4 && $least{hybrid} < $least{'hybrid without rseq'};
+}, map { my $case = $_; sub { short_laps($case) } } @clocks);
+for my $case (@clocks) {
+    is($good{$case}, $asked{$case}, "$case: pipelined requests are answered");
+    within($sum{$case}, $used{$case}, 0.95, 1.05, "$case: short laps add up to what the kernel counts");
+    $server{$case}->done(more => 1);
 }
 
 cmp_ok($readings{thread}, '>=', 2, 'the thread clock is read at least twice for a request');

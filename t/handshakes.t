@@ -68,7 +68,6 @@ sub curl {
 # sums: a busy machine makes some connections dearer, but none cheaper than their work.
 sub taken_over { return min(map { $_->{conn_ns} } @_) }
 
-my %least;
 for my $case (
     [ 'HTTP/1.1, TLS 1.3', 'rsa', '--http1.1', '--tlsv1.3' ],
     [ 'HTTP/1.1, TLS 1.2', 'rsa', '--http1.1', '--tls-max', '1.2' ],
@@ -89,14 +88,21 @@ for my $case (
     cmp_ok($handshakes->{new}{cpu_ns}, '<=', sum(map { $_->{ns} } @first), "$name: its CPU is part of the first requests'");
     within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @first), 0.5, 1, "$name: and most of what they took over from the connection");
     cmp_ok(taken_over(@first), '>', 3 * min(map { $_->{ns} } grep { $_->{order} > 1 } @lines), "$name: it is dear");
-    $least{$host} = taken_over(@first);
 }
 
 # The key of the certificate
-$t->clear_log;
-curl('ecdsa', 'ecdsa.test', ['/a.txt'], '--tlsv1.3') for 1 .. 8;
-my $ecdsa = $t->account_with('hosts', 'ecdsa.test', 8)->{tls_handshakes}{new};
-cmp_ok(taken_over($t->logged(8)), '<', $least{'http-1-1-tls-1-3.test'}, 'a handshake with an ECDSA key costs less than one with an RSA key');
+my $with_ecdsa = 0;
+my @least = least(sub { $_[0] < $_[1] }, map {
+    my $kind = $_;
+    sub {
+        $t->clear_log;
+        curl($kind, "$kind.test", ['/a.txt'], '--http1.1', '--tlsv1.3') for 1 .. 3;
+        $with_ecdsa += 3 if $kind eq 'ecdsa';
+        return taken_over($t->logged(3));
+    };
+} 'ecdsa', 'rsa');
+cmp_ok($least[0], '<', $least[1], 'a handshake with an ECDSA key costs less than one with an RSA key');
+my $ecdsa = $t->account_with('hosts', 'ecdsa.test', $with_ecdsa)->{tls_handshakes}{new};
 
 # Sessions that are resumed
 my $port = $t->port('rsa');
@@ -107,7 +113,7 @@ for my $version ('-tls1_2', '-tls1_3') {
     $t->clear_log;
     # one beside the other, and more of them while the machine is slow: the least of each comes nearer to what it takes
     my ($pairs, @new, @resumed) = (0);
-    until ($pairs >= 5 && 1.3 * taken_over(@resumed) < taken_over(@new) || $pairs == 40) {
+    until ($pairs >= 5 && 1.3 * taken_over(@resumed) < taken_over(@new) || $pairs == 100) {
         for my $option ("-sess_out $session", "-sess_in $session") {
             my $command = "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof $version $option";
             my ($status, $output) = run_command('sh', '-c', $command);
@@ -118,6 +124,7 @@ for my $version ('-tls1_2', '-tls1_3') {
         push @new, $lines[-2];
         push @resumed, $lines[-1];
     }
+    note("$version: $pairs pairs");
     my $handshakes = $t->account_with('hosts', $host, 2 * $pairs)->{tls_handshakes};
     is($handshakes->{new}{handshakes}, $pairs, "$version: each full handshake");
     is($handshakes->{resumed}{handshakes}, $pairs, "$version: and each that resumed a session");
@@ -133,7 +140,7 @@ for my $version ('-tls1_2', '-tls1_3') {
     my (@new, @resumed);
     # the variable is "1" if the handshake is not over yet, so the client's last message must not be there as soon as the request
     my ($tries, $output, $account, $was) = (0, '', {}, {});
-    until ($output =~ /^Early: 1\r$/m && $tries >= 5 || $tries == 20) {
+    until ($output =~ /^Early: 1\r$/m && $tries >= 5 && min(@resumed) < min(@new) || $tries == 60) {
         run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
         (undef, $output) = run_command('sh', '-c', "$client -sess_in $session -early_data $dir/early.txt < /dev/null");
         $tries++;
@@ -156,7 +163,7 @@ is($t->account_with('hosts', 'plain.test', 3)->{tls_handshakes}, undef, 'a plain
 is($t->get('/a.txt', port => 'rsa', host => 'plain-on-tls.test')->{status}, 400, 'HTTP where TLS is spoken is refused');
 is($t->account_with('hosts', 'plain-on-tls.test', 1)->{tls_handshakes}, undef, 'and is none either');
 my $before = $t->account('ports', $port)->{tls_handshakes}{new}{handshakes};
-for (1 .. 5) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(5); $connection->close }
+for (1 .. 5) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(30); $connection->close }
 curl('rsa', 'after.test', ['/a.txt']);
 $t->account_with('hosts', 'after.test', 1);
 is($t->account('ports', $port)->{tls_handshakes}{new}{handshakes}, $before + 1, 'handshakes that fail are not counted');
@@ -166,11 +173,11 @@ my $sum = sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->s
 is(sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{ports}{keys} }), $sum, 'each zone counts them all');
 my ($samples) = $t->prometheus;
 sub sample { my ($name) = @_; map { $_->[2] } grep { $_->[0] eq "nginx_request_cpu_$name" && $_->[1]{key} eq 'ecdsa.test' && $_->[1]{session} eq 'new' } @$samples }
-is_deeply([ sample('tls_handshakes_total') ], [8], 'Prometheus has the count');
+is_deeply([ sample('tls_handshakes_total') ], [$with_ecdsa], 'Prometheus has the count');
 within((sample('tls_handshake_seconds_total'))[0] * 1e9, $ecdsa->{cpu_ns}, 0.999999, 1.000001, 'and the CPU');
 
 # A reload
 $t->reload;
-is($t->account('hosts', 'ecdsa.test')->{tls_handshakes}{new}{handshakes}, 8, 'a reload keeps them');
+is($t->account('hosts', 'ecdsa.test')->{tls_handshakes}{new}{handshakes}, $with_ecdsa, 'a reload keeps them');
 
 $t->done;

@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use IO::Socket::INET;
 use JSON::PP ();
+use List::Util qw(min);
 use Test::More;
 use Test::RequestCpu;
 
@@ -49,9 +50,10 @@ h3(4, 'order.test', '/a.txt') for 1 .. 4;
 my @lines = $t->logged(20);
 is(scalar(grep { $_->{protocol} eq 'HTTP/3.0' } @lines), 20, 'they were HTTP/3');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} <= $_->{ns} } @lines), 20, 'each is charged');
-my ($first, $later) = map { median(map { $_->{ns} } @$_) } [ grep { $_->{order} == 1 } @lines ], [ grep { $_->{order} > 1 } @lines ];
-cmp_ok($first, '>', 2 * $later, 'the first request of a connection pays the handshake');
-within(median(map { $_->{conn_ns} } grep { $_->{order} == 1 } @lines), $first, 0.5, 1, 'which is in $request_cpu_connection_ns');
+# of several, the least: a busy machine makes some dearer, but none cheaper than its work
+my @first = grep { $_->{order} == 1 } @lines;
+cmp_ok(min(map { $_->{ns} } @first), '>', 2 * min(map { $_->{ns} } grep { $_->{order} > 1 } @lines), 'the first request of a connection pays the handshake');
+within(sum(map { $_->{conn_ns} } @first), sum(map { $_->{ns} } @first), 0.5, 1, 'which is in $request_cpu_connection_ns');
 
 my $handshakes = $t->account('hosts', 'order.test')->{tls_handshakes};
 is($handshakes->{new}{handshakes}, 5, 'a handshake is counted for each connection');

@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use List::Util qw(min);
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;
@@ -42,7 +43,8 @@ for my $order (1 .. 3) {
     is($account->{by_connection_order}{$order}{cpu_ns}, sum(map { $_->{ns} } grep { $_->{order} == $order } @lines),
         "and for order $order");
 }
-my %connection_ns = map { my $order = $_; $order => median(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
+# of twenty, the least: a busy machine makes some dearer, but none cheaper than its work
+my %connection_ns = map { my $order = $_; $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
 cmp_ok($connection_ns{1}, '>', $connection_ns{$_}, "the first request takes over more from its connection than number $_") for 2 .. 6;
 is(scalar(grep { $_->{wakeups} < 1 } @lines), 0, 'every request was woken');
 
@@ -52,7 +54,7 @@ $idle->get('/a.txt', host => 'leftover.test');
 my $open = $t->account_with('hosts', 'leftover.test', 1);
 my ($worker) = @{ $t->status->{workers} };
 $idle->close;
-wait_until(5, sub { $t->account('hosts', 'leftover.test')->{cpu_ns} > $open->{cpu_ns} });
+wait_until(60, sub { $t->account('hosts', 'leftover.test')->{cpu_ns} > $open->{cpu_ns} });
 my $closed = $t->account('hosts', 'leftover.test');
 cmp_ok($closed->{cpu_ns}, '>', $open->{cpu_ns}, 'closing the connection is charged to the account of its last request');
 is($closed->{requests}, 1, 'which has no more requests for that');

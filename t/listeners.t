@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use IO::Socket::IP;
 use IO::Socket::UNIX;
+use List::Util qw(min);
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;
@@ -31,25 +32,27 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
     }
 EOC
 
+my $connections = 10;
 sub check {
     my ($name, $key, $connect) = @_;
     $t->clear_log;
-    for (1 .. 3) {
+    for (1 .. $connections) {
         my $connection = $connect->();
         is($connection->get('/a.txt', host => 'listen.test')->{status}, 200, "$name: a request is answered") for 1 .. 2;
         $connection->close;
     }
-    my @lines = $t->logged(6);
-    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 6, "$name: requests are charged");
-    my ($first, $second) = map { my $order = $_; median(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1, 2;
+    my @lines = $t->logged(2 * $connections);
+    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 2 * $connections, "$name: requests are charged");
+    # of several, the least: a busy machine makes some dearer, but none cheaper than its work
+    my ($first, $second) = map { my $order = $_; min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1, 2;
     cmp_ok($first, '>', $second, "$name: the first one takes over what accepting cost");
-    my $account = $t->account_with('ports', $key, 6);
-    is($account->{requests}, 6, "$name: they are counted");
+    my $account = $t->account_with('ports', $key, 2 * $connections);
+    is($account->{requests}, 2 * $connections, "$name: they are counted");
     # What is left over when the connection closes is the account's as well
     cmp_ok($account->{cpu_ns}, '>', sum(map { $_->{ns} } @lines), "$name: with all they cost");
 }
 
-sub wrapped { my ($socket) = @_; return bless { socket => $socket, buffer => '', timeout => 10 }, 'Test::RequestCpu::Connection' }
+sub wrapped { my ($socket) = @_; return bless { socket => $socket, buffer => '', timeout => 60 }, 'Test::RequestCpu::Connection' }
 
 check('TCP', $t->port('http') . ':listen.test', sub { $t->connect('http') });
 check('deferred accept', $t->port('deferred') . ':listen.test', sub { $t->connect('deferred') });
@@ -61,10 +64,10 @@ check('PROXY protocol', $t->port('proxied') . ':listen.test', sub {
 });
 SKIP: {
     skip('no realip module', 1) unless $realip;
-    is($t->account_with('clients', '192.0.2.7', 6)->{requests}, 6, 'a key can be what the PROXY protocol says');
+    is($t->account_with('clients', '192.0.2.7', 2 * $connections)->{requests}, 2 * $connections, 'a key can be what the PROXY protocol says');
 }
 SKIP: {
-    skip('no IPv6 on this machine', 9) unless $ipv6;
+    skip('no IPv6 on this machine', 2 * $connections + 4) unless $ipv6;
     check('IPv6', $t->port('ipv6') . ':listen.test', sub { wrapped(IO::Socket::IP->new(PeerHost => '::1', PeerPort => $t->port('ipv6')) || die "connect: $!\n") });
 }
 
@@ -78,7 +81,7 @@ $t->reload(http => <<"EOC");
         location / { }
     }
 EOC
-wait_until(5, sub { !$t->workers(old => 1) });
+wait_until(60, sub { !$t->workers(old => 1) });
 check('a socket that a reload adds', $t->port('added') . ':listen.test', sub { $t->connect('added') });
 my $before = $t->account('ports', $t->port('http') . ':listen.test')->{requests};
 $t->get('/a.txt', host => 'listen.test');

