@@ -67,11 +67,11 @@ pub enum Fault {
 
 /// Laps are some microseconds long, so a clock is good enough that advances at least so often, in nanoseconds.
 const FINE_NS: u64 = 50_000;
-/// A clock that stands for longer is not waited for, in nanoseconds: kernels count CPU each 10 ms or more often, but the thread may get
-/// a part of that only.
-const WAIT_NS: u64 = 200_000_000;
+/// A clock that stands while the thread uses so much CPU is not waited for, in nanoseconds: kernels count CPU each 10 ms or more
+/// often.
+const WAIT_NS: u64 = 50_000_000;
 
-/// As often clocks are read at most until they advance: that takes a second or less.
+/// As often clocks are read at most until they advance: that takes some seconds where the thread gets no processor.
 const MOST_READINGS: u32 = 2_000_000;
 
 /// Looks at the clock of CPU time as it is: what it says about itself, and how it advances while the thread runs.
@@ -89,9 +89,10 @@ pub fn fault_of_thread_clock() -> Option<Fault> {
     }
     // A reading takes less than a microsecond, so a step that is small is seen at once. Where one is not, it is the smallest of a
     // few: the first one had begun before, and the thread may have been switched out.
-    let (start_ns, mut steps, mut step_ns) = (raw_ns(), 0, u64::MAX);
+    // How long that may take is told by the CPU that `getrusage` sees: on a busy machine, the thread may wait for a long time.
+    let used = || usage_ns(libc::RUSAGE_THREAD);
+    let (start_ns, mut used_ns, mut steps, mut step_ns) = (used(), 0, 0, u64::MAX);
     for _ in 0..MOST_READINGS {
-        let passed_ns = raw_ns().saturating_sub(start_ns);
         let now_ns = try_read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(last_ns);
         if now_ns > last_ns {
             steps += 1;
@@ -101,12 +102,18 @@ pub fn fault_of_thread_clock() -> Option<Fault> {
         match steps {
             1.. if step_ns <= FINE_NS => return None,
             2.. => return Some(Fault::Coarse(step_ns)),
-            1.. if passed_ns > WAIT_NS => return Some(Fault::Coarse(step_ns)),
-            _ if passed_ns > WAIT_NS => break,
-            _ => {}
+            _ => used_ns = used().saturating_sub(start_ns),
+        }
+        if used_ns > WAIT_NS {
+            break;
         }
     }
-    Some(Fault::Stands)
+    match (steps, used_ns > WAIT_NS) {
+        (1.., _) => Some(Fault::Coarse(step_ns)),
+        (0, true) => Some(Fault::Stands),
+        // neither clock has told anything
+        _ => None,
+    }
 }
 
 /// The clock of all times in accounts, the same in all processes, in milliseconds: `CLOCK_MONOTONIC_RAW`.

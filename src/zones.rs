@@ -121,8 +121,10 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
         let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
         // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
         let found = unsafe {
-            let before = |_| Table::open_before(base, bytes, key_text).map(Left::Before);
-            Table::open(base, bytes, key_text).map(Left::Table).or_else(before)
+            match Table::open(base, bytes, key_text).map(Left::Table) {
+                Err(table::Error::Foreign) => Table::open_before(base, bytes, key_text).map(Left::Before),
+                result => result,
+            }
         };
         match found {
             Ok(left) => return Some((left, memory)),
