@@ -64,7 +64,11 @@ my @part = (main => 'worker_processes 2;', http => <<"EOC");
     }
     server {
         listen 127.0.0.1:{{port:http}}; server_name refused.test; $burn
-        location / { request_cpu_limit zone=domains cores=0.04 burst=10ms; }
+        location / { request_cpu_limit zone=domains cores=0.02 burst=10ms; }
+    }
+    server {
+        listen 127.0.0.1:{{port:http}}; server_name lasting.test; $burn
+        location / { request_cpu_limit zone=domains cores=0.01 burst=10ms; }
     }
 EOC
 $t->start(@part);
@@ -81,13 +85,13 @@ sub burn {
 # As often as it takes to be let in: then there is a debt of a second or more, on most machines.
 sub indebted {
     my ($host) = @_;
-    my $done = wait_until(30, sub { my $status = burn($host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    my $done = wait_until(60, sub { my $status = burn($host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
     return $done || die "$host was not let in\n";
 }
 sub said {
     my ($n) = @_;
     my $line;
-    wait_until(10, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \S+\bn=\Q$n\E\n/m });
+    wait_until(60, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \S+\bn=\Q$n\E\n/m });
     return $line;
 }
 sub limit { my ($zone, $key) = @_; return $t->account($zone, $key)->{limit} }
@@ -243,23 +247,23 @@ SKIP: {
     $client->send($client->preface, map { $client->request('/a.txt?n=h2', host => 'limited.test', number => \$numbers[$_]) } 0 .. 4);
     ok($client->finish, 'HTTP/2: five streams in one packet end');
     like(said('h2'), qr{limited\.test /a\.txt 429 REJECTED}, 'HTTP/2: refused');
-    my $lines = wait_until(5, sub { my $n = () = $t->slurp($t->dir . '/limits.log') =~ / 429 REJECTED \S+n=h2\n/g; $n == 5 && $n });
+    my $lines = wait_until(60, sub { my $n = () = $t->slurp($t->dir . '/limits.log') =~ / 429 REJECTED \S+n=h2\n/g; $n == 5 && $n });
     is($lines, 5, 'HTTP/2: all of them');
 }
 
 # Reloads and killed workers
-indebted('refused.test');
-my $again = limit('domains', 'refused.test');
+indebted('lasting.test');
+my $again = limit('domains', 'lasting.test');
 cmp_ok($again->{debt_ns}, '>', 0, 'a debt');
 ok($t->reload, 'a reload');
-is(get('refused.test', '/a.txt')->{status}, 429, 'keeps the debt');
-cmp_ok(limit('domains', 'refused.test')->{debt_ns}, '>', 0, 'it is in the status');
+is(get('lasting.test', '/a.txt')->{status}, 429, 'keeps the debt');
+cmp_ok(limit('domains', 'lasting.test')->{debt_ns}, '>', 0, 'it is in the status');
 my @old = $t->workers;
 kill KILL => @old;
-ok(wait_until(10, sub { my %now = map { $_ => 1 } $t->workers; %now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
-$refused = get('refused.test', '/a.txt');
+ok(wait_until(60, sub { my %now = map { $_ => 1 } $t->workers; %now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+$refused = get('lasting.test', '/a.txt');
 is($refused->{status}, 429, 'they keep it too');
 my $wait = $refused->{headers}{'retry-after'};
-ok(wait_until($wait + 2, sub { sleep 0.1; get('refused.test', '/a.txt')->{status} == 200 }), 'and it is paid in time');
+ok(wait_until($wait + 20, sub { sleep 0.1; get('lasting.test', '/a.txt')->{status} == 200 }), 'and it is paid in time');
 
 $t->done;

@@ -69,14 +69,14 @@ sub get { my ($uri, $host) = @_; return $t->get($uri, host => $host || 'with.tes
 sub said {
     my ($n) = @_;
     my $line;
-    wait_until(10, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \S+\bn=\Q$n\E\n/m });
+    wait_until(60, sub { ($line) = $t->slurp($t->dir . '/limits.log') =~ /^(.*) \S+\bn=\Q$n\E\n/m });
     return $line;
 }
 sub limit { my ($host) = @_; $t->quiet; return $t->account('domains', $host || 'with.test')->{limit} }
 sub indebted {
     my ($host) = @_;
     # a debt of seconds, wherever it is
-    my $done = wait_until(30, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
     ok($done, 'in debt');
     $t->quiet;
 }
@@ -133,7 +133,7 @@ is(limit('rate.test')->{refused}, $count + 1, 'limit_req: once');
 
 # Many requests on one connection, from within the limit to beyond it and back
 my $c = $t->connect('http');
-my $end = time + 20;
+my $end = time + 60;
 my @order;
 while (time < $end) {
     my $status = $c->get(@order ? '/a.txt' : "/burnt.txt?x=$x", host => 'with.test')->{status};

@@ -74,7 +74,7 @@ sub busy {
 # All seconds are over, and everyone has heard of it.
 sub rest {
     my ($zone, @keys) = @_;
-    return wait_until(10, sub {
+    return wait_until(60, sub {
         my $keys = $t->status->{zones}{$zone}{keys};
         return !grep { my $its = $keys->{$_}; !$its || $its->{billable_cpu_ns} + $its->{waived_cpu_ns} != $its->{cpu_ns} } @keys ? @keys : keys %$keys;
     });
@@ -109,7 +109,7 @@ cmp_ok($served, '>', 10, "the API has served $served requests meanwhile");
 
 # windows hold whole seconds
 my ($zone, $sum) = ($t->status->{zones}{hosts});
-ok(wait_until(5, sub {
+ok(wait_until(60, sub {
     $zone = $t->status->{zones}{hosts};
     my $faults = 0;
     for my $window (qw(6s 60s)) {
@@ -168,13 +168,17 @@ sub two {
     my ($host, $begin) = @_;
     my @end = (time);
     my @both = $begin->();
+    my $opened = time;
     sleep 1.2;
     push @end, time;
     $_->close for @both;
     my $account = $t->account_with('hosts', $host, 2);
     push @end, time;
     within($account->{active_ms}, 1000 * ($end[2] - $end[0]), 1.15 / ($end[2] - $end[0]), 1.02, "$host: active as long as one of them was open");
-    within($account->{duration_ms}, $account->{active_ms}, 1.8, 2.01, "$host: duration is of both");
+    # one is there some time before the other
+    my $of_the_other = $account->{duration_ms} - $account->{active_ms};
+    ok($of_the_other >= 900 * ($end[1] - $opened) && $of_the_other <= 1.01 * $account->{active_ms}, "$host: duration is of both")
+        or diag("$account->{duration_ms}, $account->{active_ms}");
     return $account;
 }
 two('two.test', sub {
@@ -198,7 +202,7 @@ SKIP: {
 ok(rest('hosts'), 'at rest');
 my $json;
 # nothing goes on, but for windows
-wait_until(10, sub { $json = $t->status->{zones}{hosts}{keys}; !unwritten(sums_of(lines_of($log))->{hosts} || {}, counters_of($t, 'hosts')) });
+wait_until(60, sub { $json = $t->status->{zones}{hosts}{keys}; !unwritten(sums_of(lines_of($log))->{hosts} || {}, counters_of($t, 'hosts')) });
 my ($samples) = $t->prometheus;
 sub sample {
     my ($name, %label) = @_;
@@ -251,13 +255,13 @@ ok($t->reload(http => http(threshold => 100)), 'a reload with another threshold'
 busy('api.test', 1.5);
 ok(rest('hosts', 'api.test'), 'then');
 my $after = $t->account('hosts', 'api.test');
-cmp_ok($after->{cpu_ns}, '>', $busy->{cpu_ns} + 1e8, 'there is more CPU');
+cmp_ok($after->{cpu_ns}, '>', $busy->{cpu_ns} + 1e7, 'there is more CPU');
 is($after->{billable_cpu_ns}, $busy->{billable_cpu_ns}, 'of which nothing is billable');
 is($after->{active_seconds}, $busy->{active_seconds}, 'in seconds that are not active');
 ok($t->reload(http => http()), 'and the default');
 busy('api.test', 1.5);
 ok(rest('hosts', 'api.test'), 'then');
-cmp_ok($t->account('hosts', 'api.test')->{billable_cpu_ns}, '>', $after->{billable_cpu_ns} + 1e8, 'makes it billable');
+cmp_ok($t->account('hosts', 'api.test')->{billable_cpu_ns}, '>', $after->{billable_cpu_ns} + 1e7, 'makes it billable');
 
 #
 # A worker that dies
@@ -266,12 +270,12 @@ cmp_ok($t->account('hosts', 'api.test')->{billable_cpu_ns}, '>', $after->{billab
 my $cut = $t->connect('http');
 $cut->request(@socket, host => 'cut.test');
 $cut->response;
-ok(wait_until(5, sub { $t->account('hosts', 'cut.test')->{active_ms} > 300 }), 'a session in a worker');
+ok(wait_until(60, sub { $t->account('hosts', 'cut.test')->{active_ms} > 300 }), 'a session in a worker');
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 kill KILL => $t->workers;
-ok($cut->closed_within(5), 'that is killed');
+ok($cut->closed_within(30), 'that is killed');
 my $before;
-ok(wait_until(10, sub {
+ok(wait_until(60, sub {
     my $its = eval { $t->account('hosts', 'cut.test') } or return;
     $before = $its->{active_ms};
     return $its->{in_flight} == 0;

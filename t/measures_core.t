@@ -71,14 +71,14 @@ cmp_ok($grown, '<=', $most, 'and no longer than it is there');
 cmp_ok($later->{active_ms}, '<=', now_ms() - $began + 2, 'from when it was opened');
 # durations are added each second
 $grown = $later->{duration_ms} - $first->{duration_ms};
-ok($grown >= 1500 && $grown <= 3500, 'its duration is the same, but for the running second') or diag($grown);
+ok($grown >= $least - 1000 && $grown <= $most + 1000, 'its duration is the same, but for the running second') or diag($grown);
 
 my @more = map { open_socket('silent.test') } 1 .. 3;
 ($least, $most, $first, $later) = between('silent.test', sub { sleep 2.2 });
 $grown = $later->{active_ms} - $first->{active_ms};
 ok($grown >= $least && $grown <= $most, 'four are active no longer than one') or diag("$grown, not within $least and $most");
 $grown = $later->{duration_ms} - $first->{duration_ms};
-ok($grown >= 4 * 1000 && $grown <= 4 * 3400, 'but each has a duration') or diag($grown);
+ok($grown >= 4 * ($least - 1200) && $grown <= 4 * ($most + 1200), 'but each has a duration') or diag($grown);
 cmp_ok($later->{memory_byte_ms}, '>', 1000 * $later->{duration_ms}, 'and holds memory');
 cmp_ok($later->{memory_byte_ms}, '<', 1_000_000 * $later->{duration_ms}, 'as much as it has buffers');
 is($later->{billable_cpu_ns}, 0, 'silence is not billable');
@@ -87,7 +87,7 @@ cmp_ok($later->{waived_cpu_ns}, '>', 0, 'what CPU there was is waived');
 is($later->{in_flight}, 4, 'all are in flight');
 
 $_->close for $socket, @more;
-ok(wait_until(5, sub { account('silent.test')->{in_flight} == 0 }), 'until they are closed');
+ok(wait_until(60, sub { account('silent.test')->{in_flight} == 0 }), 'until they are closed');
 my $closed = account('silent.test');
 sleep 1.2;
 my $rest = account('silent.test');
@@ -137,7 +137,7 @@ sleep 1.1;
 my @old = $t->workers;
 kill KILL => @old;
 my $killed = now_ms();
-ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
 my $dead = account('killed.test');
 my $noticed = now_ms();
 is($dead->{in_flight}, 0, 'their requests are not in flight any more');
@@ -152,7 +152,7 @@ $_->close for @open;
 ($least, $most, $first, $later) = between('half.test', sub {
     my ($one) = $t->workers;
     kill KILL => $one;
-    ok(wait_until(10, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }), 'one of two workers is killed');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }), 'one of two workers is killed');
     sleep 2.5;
 });
 SKIP: {
@@ -161,7 +161,7 @@ SKIP: {
     ok($grown >= $least - 1000 && $grown <= $most, "what the other has stays active") or diag("$grown, not within $least and $most");
 }
 $_->close for @open;
-ok(wait_until(5, sub { account('half.test')->{in_flight} == 0 }), 'until it is closed');
+ok(wait_until(60, sub { account('half.test')->{in_flight} == 0 }), 'until it is closed');
 
 # --- a worker that is told to finish counts on, into the same accounts
 my $long = open_socket('finish.test');
@@ -176,7 +176,7 @@ cmp_ok(scalar @finishing, '>=', 1, 'its worker waits for it');
 
 # nobody takes its place: another worker has to find out
 kill KILL => @finishing;
-ok(wait_until(10, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }), 'it is killed, and that is found out');
+ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }), 'it is killed, and that is found out');
 my $ended = account('finish.test');
 sleep 1.2;
 is(account('finish.test')->{active_ms}, $ended->{active_ms}, 'nothing is active any more');

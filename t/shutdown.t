@@ -62,13 +62,13 @@ for my $case (
 ) {
     my ($name, $main, $signal, $uri, $expected) = @$case;
     my %took;
-    # a machine that is busy itself may take its time once
-    for my $round (1 .. 3) {
+    # a machine that is busy itself may take its time: of each, the shortest
+    for my $round (1 .. 8) {
         for my $module (0, 1) {
             my $t = server($module, $main);
             my $seen = order($t, $signal, $uri);
             is($seen->{order}, $expected, "$name: " . ($module ? 'with the module' : 'without'));
-            $took{$module} = $seen->{took};
+            $took{$module} = $seen->{took} if !$took{$module} || $seen->{took} < $took{$module};
             if ($module && $signal eq 'HUP') {
                 is($t->account_with('hosts', 'served.test', 1)->{requests}, 1, "$name: the request is counted");
                 is($t->account('hosts', 'served.test')->{in_flight}, 0, "$name: and not in flight");

@@ -12,10 +12,11 @@ use Test::RequestCpu;
 use Test::RequestCpu::Upstream;
 use Time::HiRes qw(sleep time);
 
-my $timeout = 0.5;
+my $timeout = 1;
 my $large = 40_000_000;
 my %expected = (
     # while the worker was busy for longer than every timeout
+    'a busy worker' => 'for longer',
     'a header' => 200, 'a body' => 200, 'an answer of an upstream' => 200, 'a request on a kept connection' => 200,
     'a request behind a download in pieces' => "200 $large, 200 6",
     # when nothing comes
@@ -32,7 +33,7 @@ sub server {
     $t->html('a.txt', "plain\n");
     $t->html('large.txt', '');
     truncate $t->dir . '/html/large.txt', $large;
-    $t->html('rate.txt', 'x' x 24_000);
+    $t->html('rate.txt', 'x' x 48_000);
     Test::RequestCpu::Upstream->start($t, 'upstream', sub { sleep 0.15; return $_[0]->answer("in time\n") });
     $t->{silent} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5, ReuseAddr => 1) or die "listen: $@\n";
     $t->{dns} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp') or die "udp: $@\n";
@@ -86,6 +87,7 @@ sub busy {
     $c{header}->send($head[0]);
     $c{body}->send("POST /body HTTP/1.1\r\nHost: busy.test\r\nContent-Length: 10\r\n\r\n12345");
     $c{upstream}->request('/upstream');
+    my $began = time;
     $c{burner}->request('/burn?x=' . burn_text($letters));
     # all that was sent is read, so that it is the worker alone that the download waits for
     1 while $c{download}->fill(0.1);
@@ -93,8 +95,11 @@ sub busy {
     $c{body}->send('67890');
     $c{kept}->request('/a.txt');
     $c{download}->request('/a.txt');
+    # a header that is not complete yet is answered when the worker is not busy any more
+    my $header = $c{header}->response->{status};
     my %seen = (
-        'a header' => $c{header}->response->{status},
+        'a busy worker' => time - $began > 1.2 * $timeout ? 'for longer' : 'not for long',
+        'a header' => $header,
         'a body' => $c{body}->response->{status},
         'an answer of an upstream' => $c{upstream}->response->{status},
         'a request on a kept connection' => $c{kept}->response->{status},
@@ -117,16 +122,16 @@ sub timeouts {
     $c{name}->request('/name');
     my ($fast, $slow) = map { my $c = $t->connect('http'); $c->request($_, close => 1); $c } '/fast', '/slow';
     my %seen = (
-        'half a header' => $c{header}->closed_within(10) ? 'closed' : 'open',
-        'half a body' => $c{body}->closed_within(10) ? 'closed' : 'open',
+        'half a header' => $c{header}->closed_within(30) ? 'closed' : 'open',
+        'half a body' => $c{body}->closed_within(30) ? 'closed' : 'open',
         'no answer of an upstream' => $c{silent}->response->{status},
-        'an idle connection' => $c{idle}->closed_within(10) ? 'closed' : 'open',
+        'an idle connection' => $c{idle}->closed_within(30) ? 'closed' : 'open',
         'no name server' => $c{name}->response->{status},
     );
     # the slow one has sent nothing of its last part when the fast one is complete
-    $seen{rates} = length $fast->response->{body} == 24_000 ? 'fast' : 'none';
+    $seen{rates} = length $fast->response->{body} == 48_000 ? 'fast' : 'none';
     $slow->fill(0);
-    $seen{rates} .= length $slow->{buffer} < 24_000 && length $slow->response->{body} == 24_000 ? ' slow' : ' none';
+    $seen{rates} .= length $slow->{buffer} < 48_000 && length $slow->response->{body} == 48_000 ? ' slow' : ' none';
     sleep 0.05;
     $seen{'a reader that stopped'} = $reader->response->{complete} ? 'complete' : 'cut';
     my ($line) = $t->logged(1, sub { $_[0]{host} eq 'late.test' && $_[0]{method} eq 'GET' || $_[0]{status} == 408 && $_[0]{uri} ne '/body' });
@@ -140,12 +145,12 @@ sub limits {
     my %seen;
     my $kept = $t->connect('few');
     $seen{keepalive_requests} = join ' ', map { $kept->get('/a.txt')->{headers}{connection} } 1 .. 3;
-    $seen{keepalive_requests} .= ' open' unless $kept->closed_within(5);
+    $seen{keepalive_requests} .= ' open' unless $kept->closed_within(30);
     # the client sends on although the answer is there: NGINX reads it, or the answer would be lost
     my $refused = $t->connect('few');
     $refused->send("POST /a.txt HTTP/1.1\r\nHost: few.test\r\nContent-Length: 100000\r\n\r\n");
     $refused->send_slowly('x' x 100_000, 10, 0.01);
-    $seen{'a body that is refused'} = $refused->response->{status} . ($refused->closed_within(5) ? ', closed' : ', open');
+    $seen{'a body that is refused'} = $refused->response->{status} . ($refused->closed_within(30) ? ', closed' : ', open');
     my @many = map { $t->connect('http') } 1 .. 20;
     $_->request('/a.txt', close => 1) for @many;
     $seen{'twenty connections at once'} = grep { $_->response->{status} == 200 } @many;
@@ -153,11 +158,12 @@ sub limits {
     return \%seen;
 }
 
-# On a machine that is busy itself, a timeout may run out before all of a test is said.
+# On a machine that is busy itself, a timeout may run out before all of a test is said, or an answer is there: then all is said
+# again. An order that is wrong is wrong each time.
 sub tried {
     my ($test, @arguments) = @_;
     my $seen;
-    for (1 .. 3) {
+    for (1 .. 8) {
         $seen = $test->(@arguments);
         last unless grep { $seen->{$_} ne $expected{$_} } keys %$seen;
     }
@@ -171,7 +177,7 @@ for my $mutex ('off', 'on') {
         my $name = "accept_mutex $mutex, " . ($module ? 'with the module' : 'without');
         my $t = server($module, $mutex);
         if ($mutex eq 'off') {
-            # long enough to reach beyond every timeout: letters are added until it is
+            # long enough to reach beyond every timeout, also when the machine gets faster: letters are added until it is
             for (15 .. 21) {
                 last if $letters;
                 my $start = time;
