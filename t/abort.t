@@ -54,7 +54,7 @@ my ($account) = counted('in the middle of a download', 'download.test', 20, qr/^
 cmp_ok($account->{sent_bytes}, '<', 20 * 8_000_000, 'only what was sent is in the sent bytes');
 
 my @waiting = map { my $c = $t->connect('http'); $c->request('/upstream', host => 'waiting.test'); $c } 1 .. 5;
-ok(wait_until(5, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 5 }), 'requests that wait are in flight');
+ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 5 }), 'requests that wait are in flight');
 $_->close for @waiting;
 counted('while the upstream thinks', 'waiting.test', 5, qr/^499$/);
 

@@ -45,7 +45,7 @@ $_->close for @kept;
 my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
 my ($silent_used, $silent) = $t->worked(sub { for (1 .. 400) { my $c = $t->connect('http'); $c->close } });
 my $after;
-wait_until(5, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
+wait_until(60, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
 cmp_ok($after - $before, '<=', $silent_used, 'silent connections cost no more than the thread used');
 within($after - $before, $silent, 0.7, 1.3, 'and are connections without a request');
 is($t->account('hosts', 'odd.test')->{requests}, 150, 'and no requests');

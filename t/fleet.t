@@ -87,7 +87,7 @@ sub load {
     my ($end, $answers) = (time + $seconds, 0);
     while (time < $end) {
         eval {
-            my $c = $t->connect('http', timeout => 3);
+            my $c = $t->connect('http', timeout => 20);
             for (1 .. 5) {
                 $answers += $c->get($_->[1], host => $_->[0])->{status} < 500 for
                     [ 'a.test', '/burn?x=' . burn_text(12 + $heavy) ], ([ 'b.test', '/large.txt' ]) x $heavy,
@@ -138,7 +138,7 @@ sleep 1;
 ok($servers[0]->reload, 'a server is reloaded meanwhile');
 my $killed = $servers[1]->worker;
 kill KILL => $killed;
-ok(wait_until(10, sub { !grep { $_ == $killed } $servers[1]->workers } ), 'and a worker of another is killed');
+ok(wait_until(60, sub { !grep { $_ == $killed } $servers[1]->workers } ), 'and a worker of another is killed');
 $servers[1]->expect_log(qr/exited on signal 9/);
 is(scalar(grep { $_->result > 20 } @clients), 3, 'all three servers answer requests');
 if ($tls) { run_command('h2load', '-n', 20 * $_, '-c', 10 * $_, '--npn-list=http/1.1', 'https://127.0.0.1:' . $servers[$_ - 1]->port('tls') . '/a.txt') for 1 .. 3 }
@@ -379,7 +379,7 @@ sub workers {
 # Quantiles lie in the bucket that has them. This group of rules runs less often
 {
     my ($quantiles, $time) = ({}, 0);
-    wait_until(10, sub {
+    wait_until(60, sub {
         ($quantiles, $time) = recorded($prometheus, 'zone_key_quantile:nginx_request_cpu_per_request_seconds:histogram_quantile_rate5m', time, '', 'zone', 'key', 'quantile');
         return $time && $time > $rest + 1.5;
     });
@@ -461,7 +461,7 @@ is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'ba
 
 SKIP: {
     skip('victoria-metrics is not here (package victoria-metrics)', 1) unless $store;
-    my $arrived = wait_until(20, sub {
+    my $arrived = wait_until(60, sub {
         my $theirs = $store->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2, 'job')->{'nginx-cpu'};
         my $ours = $prometheus->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2, 'job')->{'nginx-cpu'};
         return $theirs && $ours && $theirs >= $ours;

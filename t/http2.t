@@ -98,7 +98,7 @@ my (undef, $pings) = $t->worked(sub {
     $client->{connection}->close;
 });
 is($client->{pongs}, 3000, 'pings are answered');
-wait_until(5, sub { $t->account('hosts', 'later.test')->{cpu_ns} > $quiet->{cpu_ns} });
+wait_until(60, sub { $t->account('hosts', 'later.test')->{cpu_ns} > $quiet->{cpu_ns} });
 within($t->account('hosts', 'later.test')->{cpu_ns} - $quiet->{cpu_ns}, $pings, 0.6, 1.2,
     'and charged to the account of the connection\'s last request');
 
@@ -114,14 +114,14 @@ my (undef, $only_pings) = $t->worked(sub {
     $silent->{connection}->close;
 });
 my $after;
-wait_until(5, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
+wait_until(60, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
 within($after - $before, $only_pings, 0.6, 1.2, 'a connection with pings and no request goes to connections without a request');
 
 # Abandoned streams
 $t->clear_log;
 $client = client();
 $client->send($client->preface, map { $client->request("/large.txt?$_", host => 'reset.test', number => \my $stream) } 1 .. 5);
-wait_until(5, sub { $client->read_frame; (grep { $_->{length} } values %{ $client->{streams} }) == 5 });
+wait_until(60, sub { $client->read_frame; (grep { $_->{length} } values %{ $client->{streams} }) == 5 });
 $client->send(map { $client->rst_stream($_) } keys %{ $client->{streams} });
 @lines = $t->logged(5);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 5, 'streams that are reset are charged');

@@ -77,7 +77,7 @@ my @cases = (
 my $ns = 0;
 for my $case (@cases) { $t->get($case->[2], host => $case->[1]) }
 my @lines = $t->logged(scalar @cases);
-wait_until(5, sub { $t->status->{zones}{http}{keys}{'/none/17'} });
+wait_until(60, sub { $t->status->{zones}{http}{keys}{'/none/17'} });
 my $status = $t->status;
 for my $n (0 .. $#cases) {
     my ($name, $host, $uri, $expected, $key) = @{ $cases[$n] };

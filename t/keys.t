@@ -32,7 +32,7 @@ EOC
 sub escape { my ($bytes) = @_; $bytes =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ge; return $bytes }
 my $asked = 0;
 sub ask { my ($key) = @_; $asked++; return $t->get('/k/' . escape($key))->{status} }
-sub counted { my ($requests) = @_; wait_until(5, sub { sum(map { $_->{requests} } values %{ keys_of() }) == $requests }) }
+sub counted { my ($requests) = @_; wait_until(60, sub { sum(map { $_->{requests} } values %{ keys_of() }) == $requests }) }
 sub keys_of { return $t->status('zone=tails')->{zones}{tails}{keys} }
 
 # As bytes in the request; as characters in the status

@@ -32,12 +32,12 @@ $t->account_with('hosts', 'kill.test', 30);
 $t->quiet;
 my $before = $t->account('hosts', 'kill.test');
 my @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'open.test'); $c } 1 .. 6;
-ok(wait_until(5, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 'six requests are in flight');
+ok(wait_until(60, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 'six requests are in flight');
 
 my ($samples) = $t->prometheus;
 my @old = $t->workers;
 kill KILL => @old;
-ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
 $_->close for @open;
 
 my $after = $t->account('hosts', 'kill.test');
@@ -57,12 +57,12 @@ is_deeply([ map { $id->($_) . " $_->[2]" } grep { $_->[0] =~ /_total$/ && !(($la
 
 # A worker that lives has its open requests still, when another one has died
 my @waiting = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'waiting.test'); $c } 1 .. 12;
-ok(wait_until(5, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }), 'twelve requests are in flight in two workers');
+ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }), 'twelve requests are in flight in two workers');
 my ($dead, $living) = $t->workers;
 kill KILL => $dead;
-ok(wait_until(10, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead } @now }), 'one of the workers is killed');
+ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead } @now }), 'one of the workers is killed');
 my $select = IO::Select->new(map { $_->socket } @waiting);
-my $open = wait_until(10, sub {
+my $open = wait_until(60, sub {
     # connections to the dead worker are closed; the others go on
     $_->fill(0) for grep { $select->exists($_->socket) } @waiting;
     $select->remove($_->socket) for grep { $_->closed_within(0.001) } @waiting;
@@ -71,14 +71,14 @@ my $open = wait_until(10, sub {
 });
 ok($open, 'the requests of the other one stay in flight, and only these') or diag($t->account('hosts', 'waiting.test')->{in_flight} . ' in flight, ' . $select->count . ' open');
 $_->close for @waiting;
-ok(wait_until(10, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
+ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
 
 # Workers that are told to end at once close what they have open
 @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'ended.test'); $c } 1 .. 6;
-ok(wait_until(5, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 'six requests are in flight again');
+ok(wait_until(60, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 'six requests are in flight again');
 @old = $t->workers;
 kill TERM => @old;
-ok(wait_until(10, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers end, and are replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers end, and are replaced');
 my $ended = $t->account('hosts', 'ended.test');
 is($ended->{in_flight}, 0, 'nothing is in flight any more');
 cmp_ok($ended->{cpu_ns}, '>', 0, 'and what the open requests had used until then is in their account');
@@ -93,7 +93,7 @@ for my $round (1 .. 8) {
         detached(sub {
             my $answered = 0;
             for my $n (1 .. 400) {
-                my $answer = eval { $t->get("/a.txt?k=$round.$client.$n", host => 'storm.test', timeout => 3) };
+                my $answer = eval { $t->get("/a.txt?k=$round.$client.$n", host => 'storm.test', timeout => 20) };
                 $answered++ if $answer && $answer->{status} == 200;
             }
             return $answered;
@@ -107,7 +107,7 @@ for my $round (1 .. 8) {
     $counted += $_->result for @clients;
 }
 cmp_ok($counted, '>', 1000, 'most requests of the storm are answered');
-ok(wait_until(10, sub { $t->workers == 2 }), 'there are two workers in the end');
+ok(wait_until(60, sub { $t->workers == 2 }), 'there are two workers in the end');
 
 my $storm = $t->account('hosts', 'storm.test');
 # A worker can be killed between the answer and the log phase, so a few that were answered are not counted; and the other way round.

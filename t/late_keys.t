@@ -70,7 +70,7 @@ EOC
     is($seen[$_][1]{body}, "[/quick/@{[ $_ + 1 ]}/d]", "$name: $seen[$_][0]: captures of the location are its own") for 2 .. 4;
     is($seen[0][1]{headers}{'x-mapped'}, 'mapped-1', "$name: a map of what the upstream says is right");
     my @lines = $t->logged(5);
-    wait_until(5, sub { $t->slurp($t->dir . '/late.log') =~ tr/\n// >= 5 });
+    wait_until(60, sub { $t->slurp($t->dir . '/late.log') =~ tr/\n// >= 5 });
     my @late = map { [ split ' ' ] } split /\n/, $t->slurp($t->dir . '/late.log');
     is(scalar(grep { $_->[0] eq $_->[1] } @late), 5, "$name: a request has one id, in its answer and in the log");
     is($late[0][2], 'mapped-1', "$name: the log has the map's value");

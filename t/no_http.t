@@ -78,7 +78,7 @@ sub requests { return JSON::PP->new->utf8->decode($t->get('/status?format=json',
 is(requests(), 0, 'not used: not counted');
 ok($t->reload(http => $used), 'a reload makes use of the module');
 $t->get('/a.txt', host => 'a.test');
-ok(wait_until(5, sub { requests() == 1 }), 'and requests are counted');
+ok(wait_until(60, sub { requests() == 1 }), 'and requests are counted');
 ok($t->reload(http => $unused), 'a reload takes that back');
 $t->get('/a.txt', host => 'a.test');
 $t->quiet;

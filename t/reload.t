@@ -62,7 +62,7 @@ my @lines = $t->logged($sent, sub { $_[0]{host} eq 'load.test' });
 cmp_ok($account->{cpu_ns}, '>=', sum(map { $_->{ns} } @lines), 'with their CPU');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), $sent, 'every one of them was measured');
 is($t->account_with('hosts', 'slow.test', 1)->{requests}, 1, 'so is the one that was served by an old worker');
-wait_until(10, sub { !$t->workers(old => 1) });
+wait_until(60, sub { !$t->workers(old => 1) });
 is($t->account('hosts', $_)->{in_flight}, 0, "nothing of $_ is in flight") for qw(load.test slow.test);
 
 my $workers = $t->status->{workers};
@@ -82,7 +82,7 @@ is($t->account_with('hosts', 'load.test', $sent + 1)->{requests}, $sent + 1, 'an
 # Workers that come and go
 for my $workers (4, 1, 2) {
     ok($t->reload(main => "worker_processes $workers;"), "a reload to $workers worker(s)");
-    wait_until(10, sub { !$t->workers(old => 1) && $t->workers == $workers });
+    wait_until(60, sub { !$t->workers(old => 1) && $t->workers == $workers });
     my @shown = sort { $a <=> $b } map { $_->{pid} } @{ $t->status->{workers} };
     is_deeply(\@shown, [ $t->workers ], 'shows the books of those that live');
     $t->get('/a.txt', host => "workers$workers.test") for 1 .. 10;
@@ -103,7 +103,7 @@ my %old = map { $_ => 1 } $t->workers;
 my $part = { %{ $t->{part} } };
 $t->_write_config(%$part, http => http(key => '$server_name'));
 kill HUP => $t->master;
-ok(wait_until(5, sub { $t->error_log =~ /\[emerg\]/ }), 'a reload that changes the key is refused');
+ok(wait_until(60, sub { $t->error_log =~ /\[emerg\]/ }), 'a reload that changes the key is refused');
 my ($message) = grep { /\[emerg\]/ } split /\n/, $t->error_log;
 like($message, qr/hosts/, 'the message names the zone');
 like($message, qr/\$host/, 'the key it had');
@@ -134,7 +134,7 @@ my $opened = opened();
 my $running = { %{ $t->{part} } };
 $t->_write_config(%$running, http => http(size => '4m', more => $more));
 kill HUP => $t->master;
-ok(wait_until(10, sub { $t->error_log =~ /still could not bind/ }), 'a reload that fails late');
+ok(wait_until(60, sub { $t->error_log =~ /still could not bind/ }), 'a reload that fails late');
 $t->expect_log(qr/\[emerg\].*bind/);
 $t->_write_config(%$running);
 is($t->account('hosts', 'load.test')->{requests}, $sent + 4, 'leaves the accounts as they were');
@@ -151,5 +151,5 @@ ok($t->reload(log => 1, http => http(size => '2m')), 'switched on again');
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 5)->{requests}, $sent + 5, 'and counted again');
 
-wait_until(5, sub { !$t->workers(old => 1) });
+wait_until(60, sub { !$t->workers(old => 1) });
 $t->done;

@@ -39,7 +39,7 @@ $connection->get('/a.txt', host => 'one.test');
 # With another size, so that the old zone is given up while the process has accounts of it at hand.
 $t->_write_config(%{ $t->{part} }, http => $t->{part}{http} =~ s/hosts:1m/hosts:2m/r);
 kill HUP => $t->master;
-ok(wait_until(5, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');
+ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');
 is($connection->get('/a.txt', host => 'one.test')->{status}, 200, 'leaves an open connection as it is');
 $connection->close;
 

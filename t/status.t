@@ -139,7 +139,7 @@ is($status->{zones}{domains}{keys}{'domain.test'}{requests}, 14, 'another zone h
 
 # Cores: CPU that was used over the time in which it was
 my $cores = 0;
-my $limit = wait_until(8, sub {
+my $limit = wait_until(60, sub {
     $t->get('/text.txt', host => 'busy.test', headers => { 'Accept-Encoding' => 'gzip' });
     $cores = $t->account('hosts', 'busy.test')->{cores}{'10s'};
     return $cores && $cores > 0;

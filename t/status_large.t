@@ -227,6 +227,6 @@ ok($answer->{complete}, 'and finishes the answer');
 is(json_faults($answer->{body}), '', 'with all keys');
 is($t->get('/ping')->{status}, 204, 'the new one works');
 $_->reset for @slow;
-ok(wait_until(10, sub { !$t->workers(old => 1) }), 'the old one ends when its readers are gone');
+ok(wait_until(60, sub { !$t->workers(old => 1) }), 'the old one ends when its readers are gone');
 
 $t->done(query => 'key=customer-1.example.com');

@@ -40,7 +40,7 @@ for my $n (1 .. 5) {
     my $answer = $client->response;
     ok($answer->{complete}, "reload $n: the answer is complete") or diag(length($answer->{body} || ''));
     $client->close;
-    ok(wait_until(20, sub { !kill 0 => $worker }), 'and then the old worker is gone');
+    ok(wait_until(60, sub { !kill 0 => $worker }), 'and then the old worker is gone');
 }
 
 $t->done(no_books => 1);

@@ -43,7 +43,7 @@ sub recovery { return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of z
 sub settles {
     my ($name, @files) = @_;
     $t->quiet;
-    wait_until(15, sub { my $sums = eval { sums(@files) }; $sums && !unwritten($sums, final_counters_of($t, 'keys')) });
+    wait_until(60, sub { my $sums = eval { sums(@files) }; $sums && !unwritten($sums, final_counters_of($t, 'keys')) });
     sums_are_counters(eval { sums(@files) } || {}, final_counters_of($t, 'keys'), $name);
 }
 
@@ -51,7 +51,7 @@ sub settles {
 symlink '/dev/full', $log;
 $t->start(%part);
 ask('a', 20);
-ok(wait_until(10, sub { errors() }), 'a file that cannot be written is an error in the log');
+ok(wait_until(60, sub { errors() }), 'a file that cannot be written is an error in the log');
 like($t->error_log, qr/cannot be written: No space left on device/, 'with the reason');
 ask('a', 5);
 sleep 3;
@@ -62,7 +62,7 @@ my $lasted = time;
 unlink $log;
 kill USR1 => $t->master;
 settles('what was not written is written when that is possible', $log);
-ok(wait_until(5, sub { recovery() == 1 }), 'as the log says, once');
+ok(wait_until(60, sub { recovery() == 1 }), 'as the log says, once');
 my @lines = lines_of($log);
 cmp_ok((sort { $b <=> $a } map { $_->{interval_ms} } @lines)[0], '>=', 2000, 'in lines of their true length');
 ask('a', 3);
@@ -104,11 +104,11 @@ SKIP: {
         # by chance a line ends where the disk does: some pages more, and once again
         my $recoveries = recovery();
         $resize->(($size += 16) . 'k');
-        wait_until(10, sub { recovery() > $recoveries }) or last;
+        wait_until(60, sub { recovery() > $recoveries }) or last;
         $errors = errors();
     }
     my $recoveries = recovery();
-    ok(wait_until(10, sub { errors() == $errors + 1 }), 'is full');
+    ok(wait_until(60, sub { errors() == $errors + 1 }), 'is full');
     cmp_ok(length $text, '>', 60_000, 'to the end') or diag(length $text);
     unlike($text, qr/\n\z/, 'in the middle of a line');
     ask('more', 10);
@@ -119,7 +119,7 @@ SKIP: {
     is($resize->('1m'), 0, 'it gets larger');
     settles('the line that was torn is completed, and the others follow', $there);
     like(text_of($there), qr/^\Q$text\E/, 'what was there is there');
-    ok(wait_until(5, sub { recovery() == $recoveries + 1 }), 'the log says so');
+    ok(wait_until(60, sub { recovery() == $recoveries + 1 }), 'the log says so');
 
     # full again, and then somebody empties the file
     my $more = "$disk/fill";
@@ -128,7 +128,7 @@ SKIP: {
     1 while syswrite $fill, 'x' x 4096;
     my $before = length text_of($there);
     ask('again', 150);
-    ok(wait_until(15, sub { errors() == $errors + 2 }), 'full again');
+    ok(wait_until(60, sub { errors() == $errors + 2 }), 'full again');
     sleep 1;
     my $copy = $t->dir . '/copy.log';
     my $whole = text_of($there) =~ s/[^\n]*\z//r;
@@ -139,11 +139,11 @@ SKIP: {
     # a torn line in a file that is moved away
     1 while syswrite $fill, 'x' x 4096;
     ask('moved', 150);
-    ok(wait_until(15, sub { errors() == $errors + 3 }), 'and again');
+    ok(wait_until(60, sub { errors() == $errors + 3 }), 'and again');
     sleep 1;
     rename $there, "$there.1";
     kill USR1 => $t->master;
-    ok(wait_until(5, sub { -e $there }), 'a new file');
+    ok(wait_until(60, sub { -e $there }), 'a new file');
     close $fill;
     unlink $more;
     settles('the line is completed where it began', $copy, "$there.1", $there);
@@ -160,7 +160,7 @@ for my $n (1 .. 12) {
     ask("key$n.", 60);
     last if wait_until(1.5, sub { $small->() });
 }
-ok(wait_until(10, sub { $small->() == 1 }), 'a file that reaches its limit is an error');
+ok(wait_until(60, sub { $small->() == 1 }), 'a file that reaches its limit is an error');
 rename $log, "$log.1";
 kill USR1 => $t->master;
 settles('nothing is lost', "$log.1", $log);
@@ -190,9 +190,9 @@ ask("key$_.", 100) for 1 .. 6;
 sleep 2.2;
 my $began = time;
 ask('while', 10);
-cmp_ok(time - $began, '<', 5, 'requests are served while the log waits');
+cmp_ok(time - $began, '<', 20, 'requests are served while the log waits');
 is(scalar($t->workers), 2, 'by all workers');
-ok(wait_until(15, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
+ok(wait_until(60, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
     or diag(join "\n", unwritten(eval { sums("$folder/read") } || {}, counters_of($t, 'keys')));
 
 # The writer waits for the pipe, and dies: another one goes on
@@ -201,11 +201,11 @@ sleep 1.5;
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 for my $pid ($t->workers) {
     kill KILL => $pid;
-    ok(wait_until(10, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }), 'a worker is killed, maybe in the middle of a write');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }), 'a worker is killed, maybe in the middle of a write');
 }
 drain();
 ask('then', 3);
-ok(wait_until(15, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
+ok(wait_until(60, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
 my %seen;
 # a line of 0 requests may follow, that tells of the last second
 $seen{$_}++ for $read =~ /"key":"(more[\d.]+)","requests":[1-9]/g;

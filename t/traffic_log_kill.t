@@ -40,7 +40,7 @@ sub load {
     my ($seconds) = @_;
     my $end = time + $seconds;
     while (time < $end) {
-        my $connection = eval { $t->connect('http', timeout => 3) } or next;
+        my $connection = eval { $t->connect('http', timeout => 20) } or next;
         for my $round (1 .. 30) {
             my $text = join '', map { "GET /?k=" . int(rand $keys) . " HTTP/1.1\r\nHost: load.test\r\n\r\n" } 1 .. 200;
             last if time > $end || !$connection->send($text);
@@ -60,7 +60,7 @@ sub load {
 sub rests {
     my ($file) = @_;
     my ($size, $since) = (-s $file, time);
-    wait_until(20, sub {
+    wait_until(60, sub {
         my $now = -s $file;
         ($size, $since) = ($now, time) if $now != $size;
         return time - $since > 2.5;
@@ -83,7 +83,7 @@ while (time < $end - 1) {
 }
 $_->result for @clients;
 cmp_ok($kills, '>', 10, "$kills workers were killed");
-ok(wait_until(10, sub { $t->workers == 3 }), 'there are three in the end');
+ok(wait_until(60, sub { $t->workers == 3 }), 'there are three in the end');
 $t->quiet;
 
 rests($log);
@@ -112,7 +112,7 @@ cmp_ok(sum(map { $_->{requests} } values %$sums), '>', $requests, 'written again
 my @all = ($t->master, $t->workers);
 kill KILL => @all;
 waitpid delete $t->{pid}, 0;
-wait_until(5, sub { !kill 0, @all });
+wait_until(60, sub { !kill 0, @all });
 $t->start(%part);
 load(1);
 $t->quiet;
