@@ -181,7 +181,6 @@ pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     WORKER.store(Box::into_raw(worker), Relaxed);
     state::start(main, log);
     traffic_log::start(main, its);
-    keep_library();
     event_loop::hook();
     io::hook();
     #[cfg(ngx_feature = "ssl")]
@@ -612,6 +611,8 @@ pub fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         true
     });
     if entered == Some(false) {
+        // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
+        keep_library();
         exit_process(core::ptr::null_mut());
     }
     entered == Some(true)
