@@ -67,7 +67,7 @@ is_deeply([ map { memories($_) } $t->workers ], [], 'its workers have not: nothi
 # Under load
 my $slow = $t->connect('http');
 $slow->request('/slow.txt', host => 'slow.test');
-ok(wait_until(5, sub { $t->account('hosts', 'slow.test')->{in_flight} == 1 }), 'a long request is in flight');
+ok(wait_until(60, sub { $t->account('hosts', 'slow.test')->{in_flight} == 1 }), 'a long request is in flight');
 my @clients = map { detached(sub { load($t, 5) }) } 1 .. 3;
 sleep 0.5;
 my ($samples) = $t->prometheus;
@@ -95,7 +95,7 @@ is($t->account_with('uris', '/a.txt', $sent)->{requests}, $sent, 'in every zone'
 is_deeply(fallen($samples), [], 'no counter fell when the old ones went');
 my @lines = $t->logged($sent, sub { $_[0]{host} eq 'load.test' });
 cmp_ok($t->account('hosts', 'load.test')->{cpu_ns}, '>=', sum(map { $_->{ns} } @lines), 'with their CPU');
-ok(wait_until(5, sub { @{ $t->status->{workers} } == 2 }), 'the books are those of the workers that are left');
+ok(wait_until(60, sub { @{ $t->status->{workers} } == 2 }), 'the books are those of the workers that are left');
 $t->check_books(name => 'after the upgrade');
 
 # The new one is as good as the old one
@@ -120,7 +120,7 @@ my $running = $t->{part};
 $t->write_file($t->dir . '/html/b.txt', '');
 $t->_write_config(%$running, http => http(more => 'request_cpu zone=none;'));
 kill USR2 => $t->master;
-ok(wait_until(10, sub { $t->error_log =~ /\[alert\].*new binary|exited with code 1/ && !-e $t->dir . '/nginx.pid.oldbin' }), 'a new binary that cannot start');
+ok(wait_until(60, sub { $t->error_log =~ /\[alert\].*new binary|exited with code 1/ && !-e $t->dir . '/nginx.pid.oldbin' }), 'a new binary that cannot start');
 is(requests('load.test', $sent + 30), $sent + 30, 'changes nothing');
 $t->expect_log(qr/\[emerg\].*none|\[emerg\].*duplicate/, qr/\[alert\]/);
 

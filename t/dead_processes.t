@@ -44,7 +44,7 @@ is(place(0), started($worker) << 22 | $worker, 'the worker is known by its numbe
 
 my $zombie = fork;
 if (!$zombie) { exec 'true' or POSIX::_exit(1) }
-ok(wait_until(5, sub { $t->slurp("/proc/$zombie/stat") =~ /\) Z / }), 'a process that has ended, and whose parent has not noted it');
+ok(wait_until(60, sub { $t->slurp("/proc/$zombie/stat") =~ /\) Z / }), 'a process that has ended, and whose parent has not noted it');
 
 place(1, started($$) << 22 | $$);
 place(2, started($$) - 1 << 22 | $$);
@@ -55,7 +55,7 @@ print {$memory} pack 'L', 4;
 close $memory;
 
 my $found = sub { $t->get('/'); return !place(2) && !place(3) };
-ok(wait_until(10, $found), 'one with the number of another process, and that one, are found dead');
+ok(wait_until(60, $found), 'one with the number of another process, and that one, are found dead');
 is(place(1), started($$) << 22 | $$, 'and one that lives is not');
 is(place(0), started($worker) << 22 | $worker, 'nor is the worker itself');
 waitpid $zombie, 0;

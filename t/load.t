@@ -102,17 +102,17 @@ sub faults {
     my ($what) = @_;
     my @wrong;
     if ($what ne 'h') {
-        wait_until(10, sub { ask() == $generation }) or push @wrong, 'the new configuration does not answer';
+        wait_until(60, sub { ask() == $generation }) or push @wrong, 'the new configuration does not answer';
         ask() for 1 .. 2;
     }
     if ($what =~ /[up]/) {
-        wait_until(10, sub { requests() == $counted }) or push @wrong, 'counted ' . requests() . " of $counted requests";
+        wait_until(60, sub { requests() == $counted }) or push @wrong, 'counted ' . requests() . " of $counted requests";
     } else {
-        wait_until(10, sub { logged() == $counted }) or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
-        wait_until(10, sub { !kept($t->master) }) or push @wrong, join ' ', 'it keeps', kept($t->master);
+        wait_until(60, sub { logged() == $counted }) or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
+        wait_until(60, sub { !kept($t->master) }) or push @wrong, join ' ', 'it keeps', kept($t->master);
     }
     my $copies = join ' ', @{ $copies{$what} };
-    wait_until(10, sub { join(' ', mapped($t->master)) eq $copies }) or push @wrong, join ' ', 'it maps', mapped($t->master);
+    wait_until(60, sub { join(' ', mapped($t->master)) eq $copies }) or push @wrong, join ' ', 'it maps', mapped($t->master);
     push @wrong, grep { /\[(?:alert|emerg|crit)\]|exited on signal/ } split /\n/, $t->error_log;
     return @wrong;
 }
@@ -201,7 +201,7 @@ for my $what (@states) {
         $t->_write_config(raw => $config);
         my $refused = () = $t->error_log =~ /\[(?:emerg|alert)\]/g;
         kill HUP => $t->master;
-        my $said = wait_until(20, sub { (() = $t->error_log =~ /\[(?:emerg|alert)\]/g) > $refused });
+        my $said = wait_until(60, sub { (() = $t->error_log =~ /\[(?:emerg|alert)\]/g) > $refused });
         my @left = (kept($t->master), mapped($t->master), glob("$state*"));
         ok($said && kill(0, $t->master), "a reload with $what is refused");
         is_deeply(\@left, [], 'and leaves no memory, no descriptor, no library and no lock');
@@ -211,7 +211,7 @@ for my $what (@states) {
     $t->reload(next_config('u')) or fail('a reload after that');
     unlink $t->dir . '/error.log';
     kill USR1 => $t->master;
-    wait_until(10, sub { -e $t->dir . '/error.log' });
+    wait_until(60, sub { -e $t->dir . '/error.log' });
     is_deeply([ faults('u') ], [], 'a reload that is right is done');
     is($t->stop, 0, 'it ends by itself');
 }
@@ -223,15 +223,15 @@ for my $what (qw(n l h p)) {
     my @wrong = faults('u');
     my $slow = $t->connect('http');
     $slow->request('/large/large.bin', host => 'a.test', close => 1);
-    wait_until(10, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 }) or push @wrong, 'it is not in flight';
+    wait_until(60, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 }) or push @wrong, 'it is not in flight';
     $t->_write_config(next_config($what));
     kill HUP => $t->master;
-    wait_until(10, sub { $t->workers(old => 1) }) or push @wrong, 'no worker finishes';
+    wait_until(60, sub { $t->workers(old => 1) }) or push @wrong, 'no worker finishes';
     my $answer = $slow->response;
     push @wrong, 'the answer is not whole' if length $answer->{body} != 4_000_000;
     $slow->close;
     $counted++;
-    wait_until(10, sub { !$t->workers(old => 1) }) or push @wrong, 'the worker stays';
+    wait_until(60, sub { !$t->workers(old => 1) }) or push @wrong, 'the worker stays';
     push @wrong, faults($what);
     $t->reload(next_config('u')) or push @wrong, 'the reload is not done';
     push @wrong, faults('u');
@@ -254,11 +254,11 @@ EOC
     $t->start(fresh('u'), before => [ 'env', "LD_PRELOAD=$shim" ]);
     is_deeply([ faults('u') ], [], 'a disk that hangs: the module is used');
     ok($t->reload(next_config('n')), 'it is taken away');
-    ok(wait_until(10, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');
+    ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');
     # the thread that was left alone goes on in code that NGINX has unloaded, if it could
-    wait_until(30, sub { !grep { $t->slurp("$_/comm") =~ /request_cpu/ } glob '/proc/' . $t->master . '/task/*' })
+    wait_until(60, sub { !grep { $t->slurp("$_/comm") =~ /request_cpu/ } glob '/proc/' . $t->master . '/task/*' })
         or fail('the thread stays');
-    wait_until(10, sub { ask() == $generation });
+    wait_until(60, sub { ask() == $generation });
     ok(kill(0, $t->master), 'the master lives when the disk answers');
     is($t->stop(within => 30), 0, 'it ends by itself');
 }

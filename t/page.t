@@ -330,7 +330,7 @@ part('keyboard');
 
 $page->js('return document.querySelector("#search").focus()');
 $page->press('Tab');    # from the search to the column headings, over them, and to a row
-my $reached = wait_until(5, sub { $page->press('Tab'); return $page->js('document.activeElement.className') eq 'pick' });
+my $reached = wait_until(60, sub { $page->press('Tab'); return $page->js('document.activeElement.className') eq 'pick' });
 ok($reached, 'Tab leads to the rows');
 my $focus = 'document.activeElement.textContent';
 my @names = column(0);
@@ -374,7 +374,7 @@ part('zones');
 # By its name, typed. Letters that come within a second of the last ones are of the same word for a browser, and choose nothing.
 sub zone {
     my ($name) = @_;
-    wait_until(10, sub {
+    wait_until(60, sub {
         $page->type('#zone', $name);
         return 1 if $page->js('document.getElementById("zone").value === arguments[0]', $name);
         sleep 1.1;
@@ -549,7 +549,7 @@ is(asked(), $hidden, 'nor by a tab that is not looked at');
 $page->_do(DELETE => '/window');
 $page->_do(POST => '/window', { handle => $tab });
 $page->js('document.hidden');
-ok(wait_until(10, sub { asked() > $hidden }), 'until it is') or diag($page->js('document.visibilityState'));
+ok(wait_until(60, sub { asked() > $hidden }), 'until it is') or diag($page->js('document.visibilityState'));
 
 open_page('/slow#zone=many');
 for my $n (2, 3) {

@@ -32,7 +32,7 @@ EOC
 sub counters {
     my ($zone) = @_;
     my $keys;
-    wait_until(3, sub {
+    wait_until(60, sub {
         $keys = $t->status->{zones}{$zone}{keys};
         return !grep { $_->{billable_cpu_ns} + $_->{waived_cpu_ns} != $_->{cpu_ns} } values %$keys;
     });
@@ -107,7 +107,7 @@ sub set_due { set_header(88, 1) }
 
 set_due();
 ok($t->reload, 'a minute is over');
-ok(wait_until(10, sub { $t->slurp($file) ne $before->{hosts} }), 'a worker saves the accounts');
+ok(wait_until(60, sub { $t->slurp($file) ne $before->{hosts} }), 'a worker saves the accounts');
 is($t->slurp($t->dir . '/state/keys'), $before->{keys}, 'of the zone that was due');
 is_deeply(files(), [ 'hosts', 'hosts.lock', 'keys', 'keys.lock' ], 'and leaves nothing else but the locks');
 ask('one.test', 5);
@@ -115,7 +115,7 @@ requests('one.test', 30);
 my @killed = ($t->master, $t->workers);
 kill KILL => @killed;
 waitpid delete $t->{pid}, 0;
-wait_until(5, sub { !kill 0, @killed });
+wait_until(60, sub { !kill 0, @killed });
 $t->start(%part);
 is_deeply(counters('hosts'), $hosts, 'master and workers are killed: what was saved is there again');
 is($t->stop, 0, 'stop');
@@ -192,7 +192,7 @@ for my $what (sort keys %alien) {
     like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/, 'and says why');
     my $refused = lines(qr/\[emerg\].*\Q$other/);
     kill HUP => $t->master;
-    ok(wait_until(10, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
+    ok(wait_until(60, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
     is_deeply(files(), [ sort keys %$files ], 'nothing is set aside, and no lock is left');
     is($t->slurp($other), $alien{$what}, 'and the file is as it was');
     is(requests('one.test'), 1, 'the server goes on');
@@ -271,7 +271,7 @@ unlink "$file.bad", $file;
 
 $t->start(%part);
 ask("key$_.test", 1) for 1 .. 30;
-wait_until(5, sub { keys %{ counters('hosts') } == 30 });
+wait_until(60, sub { keys %{ counters('hosts') } == 30 });
 is($t->stop, 0, 'stop');
 $t->start(%part, http => http(size => '32k'));
 my $zone = $t->status->{zones}{hosts};
@@ -320,17 +320,17 @@ ask('one.test', 100);
 requests('one.test', 100);
 ok($t->reload(http => $gone, status => 0), 'a reload without the zone');
 ok(-s $file, 'the file is written');
-ok(wait_until(10, sub { "@{ files() }" eq 'hosts keys' }), 'and, when the old workers are gone, not locked any more');
+ok(wait_until(60, sub { "@{ files() }" eq 'hosts keys' }), 'and, when the old workers are gone, not locked any more');
 ok($t->reload(%part, status => 1), 'a reload with the zone');
 is(requests('one.test'), 100, 'the counters are there again');
 my $slow = $t->connect('http');
 $slow->request('/slow.bin', host => 'one.test', close => 1);
-wait_until(10, sub { $t->account('hosts', 'one.test')->{in_flight} == 1 });
+wait_until(60, sub { $t->account('hosts', 'one.test')->{in_flight} == 1 });
 kill HUP => $t->master if $t->_write_config(%part, http => $gone, status => 0) || 1;
-wait_until(10, sub { $t->workers(old => 1) });
+wait_until(60, sub { $t->workers(old => 1) });
 $slow->response;
 $slow->close;
-ok(wait_until(10, sub { !$t->workers(old => 1) }), 'a request ends after the zone was taken away');
+ok(wait_until(60, sub { !$t->workers(old => 1) }), 'a request ends after the zone was taken away');
 ok($t->reload(%part, status => 1), 'a reload with the zone');
 is(requests('one.test'), 101, 'the request is counted');
 ask('one.test', 4);
@@ -427,7 +427,7 @@ SKIP: {
     requests('one.test', 3);
     set_due();
     ok($t->reload, 'a minute is over');
-    ok(wait_until(10, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }), 'workers that may not write say so');
+    ok(wait_until(60, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }), 'workers that may not write say so');
     sleep 1;
     is(lines(qr/only when NGINX ends/), 1, 'once');
     is($t->stop, 0, 'stop');
