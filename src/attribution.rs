@@ -284,8 +284,10 @@ fn handler_of(socket: *mut ngx_listening_t) -> ngx_connection_handler_pt {
 unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
     // SAFETY: `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
     let Some(handler) = handler_of(unsafe { (*c).listening }) else { return };
-    let opened = match quic_parent(c) {
-        None => open(c),
+    // SAFETY: as above.
+    let opened = match unsafe { quic_parent(c) } {
+        // SAFETY: as above.
+        None => unsafe { open(c) },
         Some(parent) => {
             // the first one of a connection says that its handshake is over
             with(|worker| {
@@ -304,7 +306,10 @@ unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
 }
 
 /// Starts an entry for a connection, which owns the running lap from now on.
-fn open(c: *mut ngx_connection_t) -> Option<usize> {
+///
+/// # Safety
+/// The connection must be open.
+unsafe fn open(c: *mut ngx_connection_t) -> Option<usize> {
     let at = with(|worker| worker.connections.index(c)).flatten()?;
     // SAFETY: the connection has its pool. The cleanup runs in `ngx_http_close_connection` and its like.
     unsafe {
@@ -336,7 +341,8 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
     let log_handler = unsafe { (*(*c).log).handler }.map_or(0, |handler| handler as usize);
     if core::ptr::fn_addr_eq(handler, ngx_http_init_connection as ngx_connection_handler) {
         HTTP_LOG_ERROR.store(log_handler, Relaxed);
-        wrap_quic_input(c);
+        // SAFETY: as above.
+        unsafe { wrap_quic_input(c) };
         worker.watch_handshake(at);
     } else if log_handler != HTTP_LOG_ERROR.load(Relaxed) {
         worker.connections.learn_foreign(log_handler);
@@ -467,8 +473,11 @@ impl Worker {
 }
 
 /// Whose wakeup the event is, as far as it can be known before its handler runs.
+///
+/// # Safety
+/// NGINX is about to call the event's handler.
 #[inline]
-pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
+pub unsafe fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     let at = worker.connections.index_of_event(event);
     // The most frequent one is known without its log: where a connection of HTTP is not one request's, it is its own, whatever
     // streams run on it.
@@ -490,7 +499,8 @@ pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
         // SAFETY: as above. A timer of another module may have no log.
         None => unsafe { (*event).log },
     };
-    let owner = owner_by_log(worker, log);
+    // SAFETY: as above.
+    let owner = unsafe { owner_by_log(worker, log) };
     let Some(at) = at else { return owner.unwrap_or(Owner::Nobody) };
     match owner {
         Some(Owner::Request(context)) if !worker.connections.is_client(at) => {
@@ -514,7 +524,10 @@ pub fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
 
 /// The event of a listening socket. Datagrams of a known UDP session are handled in it (`ngx_event_recvmsg`), which are never
 /// HTTP's unless they are QUIC's.
-fn owner_of_listener(socket: *mut ngx_listening_t) -> Owner {
+///
+/// # Safety
+/// The socket must be null or one of the cycle's.
+unsafe fn owner_of_listener(socket: *mut ngx_listening_t) -> Owner {
     // SAFETY: the connection of a listening socket has that one, for as long as it is open.
     let Some(socket) = (unsafe { socket.as_ref() }) else { return Owner::Listener };
     #[cfg(ngx_feature = "http_v3")]
@@ -534,15 +547,19 @@ pub unsafe fn claim_by_connection(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says.
     let log = unsafe { (*c).log };
     with(|worker| {
-        if let Some(Owner::Request(context)) = owner_by_log(worker, log) {
+        // SAFETY: the log of an open connection is valid.
+        if let Some(Owner::Request(context)) = unsafe { owner_by_log(worker, log) } {
             worker.claim(context);
         }
     });
 }
 
 /// On whose behalf `ngx_http_log_error` would say that NGINX runs; a log of stream or mail says that it is no request's.
+///
+/// # Safety
+/// The log must be null, or valid with what it refers to.
 #[inline]
-fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
+unsafe fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
     let http_log_error = HTTP_LOG_ERROR.load(Relaxed);
     // SAFETY: a log that has this handler has an `ngx_http_log_ctx_t`, whose request is null or has not been freed
     // (`ngx_http_free_request` clears it).
@@ -582,18 +599,26 @@ pub unsafe fn connection_of(r: *mut ngx_http_request_t) -> *mut ngx_connection_t
 }
 
 /// A QUIC stream's connection is that of QUIC; any other is itself.
-fn client_connection(c: *mut ngx_connection_t) -> *mut ngx_connection_t {
-    quic_parent(c).unwrap_or(c)
+///
+/// # Safety
+/// As for [`quic_parent`].
+unsafe fn client_connection(c: *mut ngx_connection_t) -> *mut ngx_connection_t {
+    // SAFETY: as the caller says.
+    unsafe { quic_parent(c) }.unwrap_or(c)
 }
 
+/// The connection of QUIC that a stream is part of.
+///
+/// # Safety
+/// The connection must be null or in use.
 #[cfg(ngx_feature = "http_v3")]
-fn quic_parent(c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+unsafe fn quic_parent(c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
     // SAFETY: null, or a connection in use; `ngx_quic_create_stream` has set `quic` and the parent.
     unsafe { c.as_ref()?.quic.as_ref().map(|stream| stream.parent) }
 }
 
 #[cfg(not(ngx_feature = "http_v3"))]
-fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+unsafe fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
     None
 }
 
@@ -603,8 +628,11 @@ static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
 
 /// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls the
 /// connection's read handler: so that handler must tell whose they are.
+///
+/// # Safety
+/// The connection must be open.
 #[cfg(ngx_feature = "http_v3")]
-fn wrap_quic_input(c: *mut ngx_connection_t) {
+unsafe fn wrap_quic_input(c: *mut ngx_connection_t) {
     // SAFETY: the connection is open, and `ngx_quic_run` has set its read handler for good.
     unsafe {
         let is_quic = bits::listening::QUIC.is_set((*c).listening);
@@ -617,7 +645,7 @@ fn wrap_quic_input(c: *mut ngx_connection_t) {
 }
 
 #[cfg(not(ngx_feature = "http_v3"))]
-fn wrap_quic_input(_c: *mut ngx_connection_t) {}
+unsafe fn wrap_quic_input(_c: *mut ngx_connection_t) {}
 
 #[cfg(ngx_feature = "http_v3")]
 unsafe extern "C" fn quic_input(event: *mut ngx_event_t) {

@@ -296,7 +296,7 @@ pub fn own<T>(cf: &ngx_conf_t, value: T) -> Option<*mut T> {
     }
 }
 
-pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+pub unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     let conf = allocate::<MainConf>(cf).cast::<MainConf>();
     if !conf.is_null() {
         // SAFETY: just allocated.
@@ -319,7 +319,7 @@ pub extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     conf.cast()
 }
 
-pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+pub unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     let conf = allocate::<LocConf>(cf).cast::<LocConf>();
     if !conf.is_null() {
         // SAFETY: just allocated.
@@ -342,7 +342,11 @@ pub extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     conf.cast()
 }
 
-pub extern "C" fn merge_loc_conf(cf: *mut ngx_conf_t, prev: *mut c_void, conf: *mut c_void) -> *mut c_char {
+pub unsafe extern "C" fn merge_loc_conf(
+    cf: *mut ngx_conf_t,
+    prev: *mut c_void,
+    conf: *mut c_void,
+) -> *mut c_char {
     // SAFETY: NGINX hands over what `create_loc_conf` made, of two different levels.
     let (cf, prev, conf) = unsafe { (&mut *cf, &*prev.cast::<LocConf>(), &mut *conf.cast::<LocConf>()) };
     if conf.uses.is_empty() && !conf.off {
@@ -409,7 +413,7 @@ pub fn directive(
 }
 
 /// `request_cpu_zone KEY zone=NAME:SIZE [state=FILE] [active_threshold=N%|CORES];`
-extern "C" fn request_cpu_zone(
+unsafe extern "C" fn request_cpu_zone(
     cf: *mut ngx_conf_t,
     cmd: *mut ngx_command_t,
     conf: *mut c_void,
@@ -583,7 +587,11 @@ pub fn compile(cf: &mut ngx_conf_t, value: &mut ngx_str_t) -> Result<ngx_http_co
 }
 
 /// `request_cpu zone=NAME …;` or `request_cpu off;`
-extern "C" fn request_cpu(cf: *mut ngx_conf_t, _cmd: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
+unsafe extern "C" fn request_cpu(
+    cf: *mut ngx_conf_t,
+    _cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
     // SAFETY: `conf` is a location's configuration, as the command table says.
     let loc = unsafe { &mut *conf.cast::<LocConf>() };
     directive(cf, |cf, args| {
@@ -638,7 +646,7 @@ pub fn while_parsing<R>(cf: &mut ngx_conf_t, f: impl FnOnce(&mut MainConf, &mut 
 }
 
 /// `request_cpu_clock thread;` or `request_cpu_clock hybrid [max_error=TIME];`
-extern "C" fn request_cpu_clock(
+unsafe extern "C" fn request_cpu_clock(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
     conf: *mut c_void,
@@ -673,7 +681,7 @@ extern "C" fn request_cpu_clock(
 }
 
 /// `request_cpu_status [format=auto|json|prometheus|html] [detail=full|low];`
-extern "C" fn request_cpu_status(
+unsafe extern "C" fn request_cpu_status(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
     conf: *mut c_void,
@@ -726,7 +734,7 @@ extern "C" fn request_cpu_status(
 }
 
 /// `request_cpu_log PATH zone=NAME [interval=TIME];`
-extern "C" fn request_cpu_log(
+unsafe extern "C" fn request_cpu_log(
     cf: *mut ngx_conf_t,
     cmd: *mut ngx_command_t,
     conf: *mut c_void,
@@ -808,7 +816,7 @@ fn check_log_path(path: &mut ngx_str_t, directive: &ngx_str_t) -> Result<(), Ref
 }
 
 /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
-pub extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a valid `cf`.
     let cf = unsafe { &mut *cf };
     match while_parsing(cf, complete) {

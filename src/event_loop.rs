@@ -205,7 +205,8 @@ unsafe fn expired() -> Option<*mut ngx_event_t> {
 #[inline]
 unsafe fn wake(event: *mut ngx_event_t) {
     with(|worker| {
-        let owner = attribution::owner_of(worker, event);
+        // SAFETY: its handler is called next.
+        let owner = unsafe { attribution::owner_of(worker, event) };
         worker.begin_wakeup(owner);
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.

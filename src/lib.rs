@@ -77,7 +77,7 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
 };
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
-extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
+unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     // SAFETY: the cycle is there until its pool is destroyed.
     let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return };
     let Some(main) = conf::main_conf(cycle) else { return };

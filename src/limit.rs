@@ -51,7 +51,7 @@ enum Cores {
 }
 
 /// `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [status=CODE] [dry_run];` or `request_cpu_limit off;`
-pub extern "C" fn request_cpu_limit(
+pub unsafe extern "C" fn request_cpu_limit(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
     conf: *mut c_void,
@@ -154,7 +154,7 @@ fn parse_status(value: ngx_str_t) -> Result<ngx_uint_t, Refusal> {
 }
 
 /// `request_cpu_limit_log_level info|notice|warn|error;`
-pub extern "C" fn request_cpu_limit_log_level(
+pub unsafe extern "C" fn request_cpu_limit_log_level(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
     conf: *mut c_void,

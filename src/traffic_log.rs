@@ -145,7 +145,7 @@ fn memory_name(log: &Log) -> Vec<u8> {
 }
 
 /// Called by `ngx_init_cycle` when the log's memory is there, and its zone's table.
-extern "C" fn init_log(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
+unsafe extern "C" fn init_log(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `add_memory` has put a `Log` there, in this cycle and in the one before; both change through cells.
     let (shm, log, before) = unsafe { (&*shm, &*(*shm).data.cast::<Log>(), data.cast::<Log>().as_ref()) };
     let Some(table) = log.zone().and_then(Zone::table) else { return NGX_ERROR as ngx_int_t };

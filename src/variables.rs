@@ -27,7 +27,7 @@ const VARIABLES: [(ngx_str_t, Show); 4] = [
     (CONNECTION_NS, |r| (r.connection_ns, None)),
 ];
 
-pub extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     for (at, (mut name, _)) in VARIABLES.into_iter().enumerate() {
         // SAFETY: NGINX calls with a valid `cf`; it copies the name.
         let variable =

@@ -124,7 +124,7 @@ pub fn now_ms() -> u64 {
     unsafe { (&raw const ngx_current_msec).read_volatile() as u64 }
 }
 
-pub extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX sets it before it calls.
     let process = unsafe { ngx_process };
     // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
@@ -283,7 +283,7 @@ pub fn is_alive(pid: u32) -> bool {
     process::is_used(pid)
 }
 
-pub extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
+pub unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     if with(Worker::leave).is_some() {
         // `ngx_worker_process_exit` tells by the flag what may be open still
         attribution::accept_first(true);
@@ -613,7 +613,8 @@ pub fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
     if entered == Some(false) {
         // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
         keep_library();
-        exit_process(core::ptr::null_mut());
+        // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any more.
+        unsafe { exit_process(core::ptr::null_mut()) };
     }
     entered == Some(true)
 }

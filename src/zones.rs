@@ -24,7 +24,7 @@ use crate::{module, state, traffic_log};
 
 /// Called by `ngx_init_cycle` when the zone's memory is there. `data` is the zone of the cycle before, if NGINX keeps its
 /// memory, which it does when name and size are the same, and this copy of the module had it.
-pub extern "C" fn init_zone(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
+pub unsafe extern "C" fn init_zone(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `request_cpu_zone` has put a `Zone` there, in this cycle and in the one before; both change through cells.
     let (shm, zone, before) = unsafe { (&*shm, &*(*shm).data.cast::<Zone>(), data.cast::<Zone>().as_ref()) };
     let log = shm.shm.log;
@@ -208,7 +208,7 @@ pub fn shared_memory(what: &[u8], bytes: usize, log: *mut ngx_log_t) -> Option<M
 }
 
 /// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
-pub extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX calls with the cycle that is about to be used.
     let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
     if is_new_binary() {
@@ -386,7 +386,7 @@ pub fn add_workers(cf: &mut ngx_conf_t) -> Option<*const WorkersZone> {
     Some(zone)
 }
 
-extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
+unsafe extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `add_workers` has put a `WorkersZone` there, in this cycle and in the one before; both change through cells.
     let (shm, zone, before) =
         unsafe { (&*shm, &*(*shm).data.cast::<WorkersZone>(), data.cast::<WorkersZone>().as_ref()) };
