@@ -11,6 +11,7 @@ use lib "$FindBin::Bin/lib";
 use File::Copy qw(copy);
 use Test::More;
 use Test::RequestCpu;
+use Test::RequestCpu::Preload;
 use Time::HiRes qw(sleep);
 
 my $t = Test::RequestCpu->new;
@@ -242,16 +243,8 @@ for my $what (qw(n l h p)) {
 
 # The module is taken away while its disk hangs: the master goes on, also when the disk answers later
 SKIP: {
-    my $shim = $t->dir . '/slow.so';
-    $t->write_file($t->dir . '/slow.c', <<'EOC');
-#define _GNU_SOURCE
-#include <unistd.h>
-#include <dlfcn.h>
-int fsync(int fd) { for (int left = 6; left > 0; ) left = sleep(left); return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd); }
-EOC
-    my ($failed, $said) = run_command('cc', '-shared', '-fPIC', '-o', $shim, $t->dir . '/slow.c', '-ldl');
-    skip("no C compiler: $said", 4) if $failed;
-    $t->start(fresh('u'), before => [ 'env', "LD_PRELOAD=$shim" ]);
+    my $before = hanging_fsync($t, 6) or skip('there is no compiler here', 4);
+    $t->start(fresh('u'), before => $before);
     is_deeply([ faults('u') ], [], 'a disk that hangs: the module is used');
     ok($t->reload(next_config('n')), 'it is taken away');
     ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');

@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
+use Test::RequestCpu::Preload;
 use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new;
@@ -344,16 +345,8 @@ is($t->stop, 0, 'stop');
 
 # A disk that hangs holds up neither the end nor a reload for long: a library makes fsync wait
 SKIP: {
-    my $shim = $t->dir . '/slow.so';
-    $t->write_file($t->dir . '/slow.c', <<'EOC');
-#define _GNU_SOURCE
-#include <unistd.h>
-#include <dlfcn.h>
-int fsync(int fd) { for (int left = 60; left > 0; ) left = sleep(left); return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd); }
-EOC
-    my ($failed, $said) = run_command('cc', '-shared', '-fPIC', '-o', $shim, $t->dir . '/slow.c', '-ldl');
-    skip("no C compiler: $said", 5) if $failed;
-    $t->start(%part, before => [ 'env', "LD_PRELOAD=$shim" ]);
+    my $before = hanging_fsync($t, 60) or skip('there is no compiler here', 5);
+    $t->start(%part, before => $before);
     ask('one.test', 1);
     requests('one.test', 106);
     my $begin = time;

@@ -8,7 +8,7 @@ use warnings;
 use Exporter 'import';
 use Test::RequestCpu;
 
-our @EXPORT = qw(preload);
+our @EXPORT = qw(preload hanging_fsync);
 
 # preload($t, $name, $source, ENVIRONMENT => VALUE …): what start() takes as `before`; undef where nothing can be compiled.
 sub preload {
@@ -22,6 +22,32 @@ sub preload {
     my @pairs;
     while (my ($key, $value) = splice @environment, 0, 2) { push @pairs, "$key=$value" }
     return [ '/usr/bin/env', "LD_PRELOAD=$base.so", @pairs ];
+}
+
+# A disk that hangs: fsync() takes so many seconds, whatever signals come.
+sub hanging_fsync {
+    my ($t, $seconds) = @_;
+    return scalar preload($t, 'hanging', <<'EOC', HANG_SECONDS => $seconds);
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static unsigned int seconds;
+
+__attribute__((constructor)) static void start(void)
+{
+    seconds = atoi(getenv("HANG_SECONDS"));
+}
+
+int fsync(int fd)
+{
+    for (unsigned int left = seconds; left > 0; ) {
+        left = sleep(left);
+    }
+    return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+EOC
 }
 
 1;
