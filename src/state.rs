@@ -36,7 +36,7 @@ mod file;
 mod lock;
 
 use file::Content;
-pub use file::resolve;
+pub use file::{has_room_for_names, resolve};
 use lock::{Lock, Refused};
 
 /// How often workers save, in milliseconds.
