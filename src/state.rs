@@ -342,9 +342,9 @@ fn log_hang(files: &str, log: *mut ngx_log_t) {
     );
 }
 
-/// The master ends: nobody else may have its files.
+/// The master ends: others may have its files.
 pub fn remove_locks(main: &MainConf) {
-    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::remove);
+    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::release);
 }
 
 /// The zone is in no configuration any more, and its file is written: others may have it.
@@ -352,7 +352,7 @@ pub fn unlock(zone: &Zone) {
     if let Some(lock) = zone.state.as_ref().and_then(|state| state.lock.take())
         && lock.is_alone()
     {
-        lock.remove();
+        lock.release();
     }
 }
 
