@@ -94,11 +94,11 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Two numbers that change when a file is written. None if there is no file.
-pub fn id(path: &Path) -> Option<[u64; 2]> {
+/// A number that changes when a file is written. None if there is no file.
+pub fn id(path: &Path) -> Option<u64> {
     let found = fs::metadata(path).ok()?;
     let time_ns = (found.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec() as u64);
-    Some([found.ino(), time_ns])
+    Some(found.ino().rotate_left(40) ^ time_ns)
 }
 
 /// Replaces a file as a whole by what `write` writes: by another one beside it, which gets its name.
