@@ -123,7 +123,12 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
         let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
         // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
         let found = unsafe {
-            let before = |_| Table::open_before(base, bytes, key_text).map(Left::Before);
+            let before = |error| {
+                Table::open_before(base, bytes, key_text).map(Left::Before).map_err(|before| match error {
+                    table::Error::Foreign => before,
+                    error => error,
+                })
+            };
             Table::open(base, bytes, key_text).map(Left::Table).or_else(before)
         };
         match found {
