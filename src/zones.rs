@@ -273,7 +273,10 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
 /// still count there go on with that.
 fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, meanwhile: impl FnOnce()) {
     let gone: Vec<&Zone> = main.zones().filter(|zone| is_gone(zone)).collect();
-    gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    // another master has the same table, and its workers go on as before
+    if !has_other_binary() {
+        gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    }
     let saving = Saving::start(gone.iter().copied(), log);
     meanwhile();
     saving.finish();

@@ -1,5 +1,5 @@
-# Who has a state file: the lock where `/proc` is not there and after an upgrade that is taken back, and accounts whose zone gets
-# another name together with another copy of the module.
+# Who has a state file: its lock where `/proc` is not there, and where two masters share it; and accounts whose zone gets another name
+# by an upgrade, or together with another copy of the module.
 
 use strict;
 use warnings;
@@ -62,20 +62,34 @@ ok(-e $lock, 'and the new one has it alone');
 ask(3);
 is(requests('b', 8), 8, 'and counts');
 
+# The new master gives up the zone, and is told to go: the old one still has it
+my $gone = "    server {\n        listen 127.0.0.1:{{port:http}};\n    }\n";
+ok($t->upgrade, 'an upgrade');
+ok($t->reload(http => $gone, status => 0), 'a reload of the new master without the zone');
+ok(-e $lock, 'leaves the lock to the old one');
+ok($t->take_back, 'it is told to go');
+$t->_write_config(%{ $t->{part} = { %{ $t->{part} }, http => http('b'), status => 1 } });
+ask(1);
+is(requests('b', 9), 9, 'the old one counts on');
+is($t->stop, 0, 'stop');
+is(scalar(grep { /was removed/ } split /\n/, $t->error_log), 0, 'no worker takes the zone for one that was removed');
+$t->start(http => http('b'));
+is(requests('b', 9), 9, 'nothing is lost');
+
 # Another name with another copy of the module
 {
     local $t->{module} = $copy;
     ok($t->reload(http => http('c')), 'a reload to another name of the zone, with another copy of the module');
-    is(requests('c', 8), 8, 'keeps the accounts');
+    is(requests('c', 9), 9, 'keeps the accounts');
 }
 is($t->stop, 0, 'stop');
 ok(!-e $lock, 'the last server leaves no lock');
 
 # A zone that was never saved, and one that was: the file tells which one it is
 $t->start(daemon => 1, http => http('a') . '    request_cpu_zone $host zone=other:1m;');
-is(requests('a', 8), 8, 'a start');
+is(requests('a', 9), 9, 'a start');
 ok($t->upgrade(http => http('b')), 'an upgrade to another name, where another zone has the same key');
-is(requests('b', 8), 8, 'keeps the accounts of its file');
+is(requests('b', 9), 9, 'keeps the accounts of its file');
 is($t->retire, 0, 'to the end');
 is($t->stop, 0, 'stop');
 
@@ -86,9 +100,9 @@ SKIP: {
     my @before = ('unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$0" "$@"');
     $t->start(http => http('a'), before => \@before);
     ask(2);
-    is(requests('a', 10), 10, 'without /proc the file is read');
+    is(requests('a', 11), 11, 'without /proc the file is read');
     ok($t->reload, 'a reload does not take its own lock for that of another server');
-    is(requests('a', 10), 10, 'and keeps the accounts');
+    is(requests('a', 11), 11, 'and keeps the accounts');
     is($t->stop, 0, 'stop');
     ok(!-e $lock, 'no lock is left');
 }
