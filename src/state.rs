@@ -361,7 +361,7 @@ fn log_hang(files: &str, log: *mut ngx_log_t) {
     );
 }
 
-/// The master ends: others may have its files.
+/// The master ends: others may have its files. Another master that shares a lock keeps it.
 pub fn remove_locks(main: &MainConf) {
     main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::release);
 }

@@ -93,6 +93,13 @@ is(requests('b', 9), 9, 'keeps the accounts of its file');
 is($t->retire, 0, 'to the end');
 is($t->stop, 0, 'stop');
 
+# A zone that the new master has not
+$t->start(daemon => 1, http => http('b'));
+ok($t->upgrade(http => $gone, status => 0), 'an upgrade without the zone');
+is($t->retire, 0, 'to the end');
+ok(!-e $lock, 'leaves no lock');
+is($t->stop, 0, 'stop');
+
 # Without /proc
 SKIP: {
     my ($failed, $said) = run_command('unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /proc');
