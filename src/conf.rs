@@ -541,6 +541,9 @@ fn parse_state(
     }
     let path = state::resolve(&path)
         .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
+    if !state::has_room_for_names(&path) {
+        return refuse("its name is too long");
+    }
     let has_it = |other: &&Zone| other.state.as_ref().is_some_and(|state| state.path() == path);
     if let Some(other) = main.zones().find(has_it) {
         return refuse(&format!("zone \"{}\" has it", other.name));

@@ -86,9 +86,7 @@ unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     let saving = state::Saving::start(main.zones(), cycle.log());
     traffic_log::exit_master(main, cycle);
     saving.finish();
-    if !zones::has_other_binary() {
-        state::remove_locks(main);
-    }
+    state::remove_locks(main);
     main.stage.set(conf::Stage::Over);
 }
 

@@ -11,6 +11,7 @@
 
 use core::cell::Cell;
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -146,12 +147,27 @@ impl Memory {
 /// Whether this process has the same file open by a descriptor that is not this copy's of the module.
 pub fn is_open_elsewhere(file: &File) -> bool {
     let Ok(own) = file.metadata() else { return false };
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
-    entries.flatten().any(|entry| {
-        let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let is_same = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
-        descriptor.is_some_and(|descriptor| !is_own(descriptor))
-            && fs::metadata(entry.path()).is_ok_and(is_same)
+    let is_it = |descriptor| !is_own(descriptor) && id_of(descriptor) == Some((own.dev(), own.ino()));
+    own_descriptors().into_iter().any(is_it)
+}
+
+/// So many descriptors are tried where `/proc` does not tell which are open.
+const TRIED: RawFd = 1 << 16;
+
+/// Descriptors that this process has open; others may be among them.
+pub fn own_descriptors() -> Vec<RawFd> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return (0..TRIED).collect() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The device and the number of the file that a descriptor leads to; `None` if it is not open.
+pub fn id_of(descriptor: RawFd) -> Option<(u64, u64)> {
+    let mut about = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `fstat` fills `about` if it returns 0.
+    (unsafe { libc::fstat(descriptor, about.as_mut_ptr()) } == 0).then(|| {
+        // SAFETY: as above.
+        let about = unsafe { about.assume_init() };
+        (about.st_dev, about.st_ino)
     })
 }
 

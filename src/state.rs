@@ -12,6 +12,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use accounting::key;
 use accounting::state::Saved;
 use accounting::table::{NEVER, Table};
+use accounting::traffic;
 use memmap2::MmapRaw;
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_exiting, ngx_log_t, ngx_test_config,
@@ -36,7 +38,7 @@ mod file;
 mod lock;
 
 use file::Content;
-pub use file::resolve;
+pub use file::{has_room_for_names, resolve};
 use lock::{Lock, Refused};
 
 /// How often workers save, in milliseconds.
@@ -68,6 +70,11 @@ impl StateFile {
         &self.path
     }
 
+    /// Whether the accounts of a table are kept in this file.
+    pub fn is_of(&self, table: &Table) -> bool {
+        table.saved_as()[1] == name_of(&self.path)
+    }
+
     /// This process is not the master.
     pub fn close(&self) {
         self.lock.take();
@@ -75,6 +82,11 @@ impl StateFile {
 }
 
 // ---- reading, in the master ----------------------------------------------------------------------------------------
+
+/// What a table knows its file by, whoever has written it last.
+fn name_of(path: &Path) -> u64 {
+    traffic::name_of(b"", path.as_os_str().as_bytes())
+}
 
 /// The zone is refused, and the reason has been logged.
 pub struct Failed;
@@ -166,7 +178,14 @@ fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
 /// The configuration is in use now: files that cannot be used are set aside, and workers save from now on. If a file cannot be set
 /// aside, the zone goes on without one, so that it stays as it is.
 pub fn commit(zone: &Zone, log: *mut ngx_log_t) {
-    let Some(state) = zone.state.as_ref().filter(|_| !is_test()) else { return };
+    if is_test() {
+        return;
+    }
+    let name = zone.state.as_ref().map_or(0, |state| name_of(&state.path));
+    if let Some(table) = zone.table().filter(|table| table.saved_as()[1] != name) {
+        table.set_saved_as([0, name]);
+    }
+    let Some(state) = &zone.state else { return };
     file::remove_leftovers(&state.path);
     if let Some(reason) = state.unusable.get() {
         let (name, file) = (zone.name, state.path.display());
@@ -232,7 +251,7 @@ impl Job {
             accounting::state::write(&self.table, &self.key_text, out)
         })?;
         if let Some(id) = file::id(&self.path) {
-            self.table.set_saved_as(id);
+            self.table.set_saved_as([id, name_of(&self.path)]);
         }
         Ok(())
     }
@@ -245,7 +264,7 @@ impl Job {
         }
         match Lock::take_in_worker(&self.path) {
             Ok(lock) => {
-                let is_newer = file::id(&self.path) != Some(self.table.saved_as());
+                let is_newer = file::id(&self.path) != Some(self.table.saved_as()[0]);
                 let saved = if is_newer { Err(used_again()) } else { self.save() };
                 lock.remove();
                 saved
@@ -342,9 +361,9 @@ fn log_hang(files: &str, log: *mut ngx_log_t) {
     );
 }
 
-/// The master ends: nobody else may have its files.
+/// The master ends: others may have its files. Another master that shares a lock keeps it.
 pub fn remove_locks(main: &MainConf) {
-    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::remove);
+    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::release);
 }
 
 /// The zone is in no configuration any more, and its file is written: others may have it.
@@ -352,7 +371,7 @@ pub fn unlock(zone: &Zone) {
     if let Some(lock) = zone.state.as_ref().and_then(|state| state.lock.take())
         && lock.is_alone()
     {
-        lock.remove();
+        lock.release();
     }
 }
 

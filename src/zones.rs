@@ -83,7 +83,9 @@ fn make_table(shm: &ngx_shm_zone_t, zone: &Zone) -> Result<(), Failed> {
             return state::check(zone, None, log);
         }
         Some((left, memory)) => Some((left, Some(memory))),
-        None => running(zone).map(|(table, memory)| (Left::Table(table), memory)),
+        None => {
+            running(zone).or_else(|| left_by_file(zone)).map(|(table, memory)| (Left::Table(table), memory))
+        }
     };
     let memory = shared_memory(&name, bytes, log);
     let base = memory.as_ref().map(Memory::base).or_else(|| take_all(shm, bytes));
@@ -140,6 +142,16 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
         );
     }
     None
+}
+
+/// As [`left`], of a zone that had another name and the same file. Its accounts are copied, since memory is known by the name.
+fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
+    let state = zone.state.as_ref()?;
+    Memory::left(b":", source()?).into_iter().find_map(|memory| {
+        // SAFETY: as in `left`.
+        let table = unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) }.ok()?;
+        state.is_of(&table).then_some((table, Some(memory)))
+    })
 }
 
 /// Says what became of accounts that were there before.
@@ -258,7 +270,10 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
 /// still count there go on with that.
 fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, meanwhile: impl FnOnce()) {
     let gone: Vec<&Zone> = main.zones().filter(|zone| is_gone(zone)).collect();
-    gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    // another master has the same table, and its workers go on as before
+    if !has_other_binary() {
+        gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
+    }
     let saving = Saving::start(gone.iter().copied(), log);
     meanwhile();
     saving.finish();

@@ -66,6 +66,7 @@ my @refused = (
     [ 'the same by another name', http => 'request_cpu_zone $host zone=a:1m state=x; request_cpu_zone $uri zone=b:1m state={{dir}}/./x;', qr/"a"/, qr/"request_cpu_zone"/ ],
     [ 'a state file that is a folder', http => 'request_cpu_zone $host zone=a:1m state=html;', qr/"html".*folder/, qr/"request_cpu_zone"/ ],
     [ 'one that can only be a folder', http => 'request_cpu_zone $host zone=a:1m state=new/;', qr/"new\/".*folder/, qr/"request_cpu_zone"/ ],
+    [ 'a state file whose name leaves no room for a longer one', http => 'request_cpu_zone $host zone=a:1m state=' . 'a' x 241 . ';', qr/its name is too long/, qr/"request_cpu_zone"/ ],
     [ 'a state file in a folder that is not there', http => 'request_cpu_zone $host zone=a:1m state=no/a;', qr/"no\/a".*folder does not exist/, qr/"request_cpu_zone"/ ],
     [ 'a state file below a file', http => 'request_cpu_zone $host zone=a:1m state=nginx.conf/a;', qr/"nginx.conf\/a"/, qr/"request_cpu_zone"/ ],
     [ 'a state file that is a device', http => 'request_cpu_zone $host zone=a:1m state=/dev/null;', qr/"\/dev\/null".*regular/, qr/"request_cpu_zone"/ ],

@@ -61,7 +61,7 @@ struct Counters {
     save_due_ms: AtomicU64,
     /// [`ORPHANED`], or anything else: an older release has left this place as it was
     orphaned: AtomicU64,
-    /// the state file that the accounts were saved in last, by two numbers that change with each file
+    /// the state file that the accounts were saved in last, by a number that changes with each writing, and one of its name
     saved_as: [AtomicU64; 2],
     /// when it is looked next for processes that were killed
     look: Look,
@@ -539,7 +539,8 @@ impl Table {
         self.header().counters.orphaned.load(Relaxed) == ORPHANED
     }
 
-    /// Notes the file that the accounts were saved in.
+    /// Notes the file that the accounts were saved in: a number that changes with each writing, or 0 if that is not known, and one of
+    /// its name.
     pub fn set_saved_as(&self, file: [u64; 2]) {
         let [a, b] = &self.header().counters.saved_as;
         a.store(file[0], Relaxed);

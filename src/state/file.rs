@@ -15,6 +15,8 @@ use crate::worker::is_alive;
 
 /// How many files are set aside before somebody has to look.
 const MAX_SET_ASIDE: usize = 100;
+/// How much longer than the file's own the names beside it are at most (`.tmp-PID`).
+const MAX_SUFFIX: usize = ".tmp-4294967295".len();
 /// As the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
@@ -41,6 +43,11 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// Whether the names that the file needs beside it have room.
+pub fn has_room_for_names(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.len() + MAX_SUFFIX <= libc::NAME_MAX as usize)
 }
 
 /// What is in a state file.
@@ -87,11 +94,11 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Two numbers that change when a file is written. None if there is no file.
-pub fn id(path: &Path) -> Option<[u64; 2]> {
+/// A number that changes when a file is written. None if there is no file.
+pub fn id(path: &Path) -> Option<u64> {
     let found = fs::metadata(path).ok()?;
     let time_ns = (found.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec() as u64);
-    Some([found.ino(), time_ns])
+    Some(found.ino().rotate_left(40) ^ time_ns)
 }
 
 /// Replaces a file as a whole by what `write` writes: by another one beside it, which gets its name.

@@ -54,16 +54,26 @@ impl Lock {
         take(state, PATIENCE / 2, |_| None)
     }
 
-    /// Gives it up, and leaves nothing behind. Only for the last server that shares it.
+    /// Gives it up, and leaves nothing behind. Only for who does not share it.
     pub fn remove(self) {
         // who opens it in between finds that it is not there any more, and makes a new one
         let _ = fs::remove_file(&self.path);
     }
 
+    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after a binary upgrade.
+    pub fn release(self) {
+        let Lock { kept, path } = self;
+        drop(kept);
+        let Ok(file) = options().open(&path) else { return };
+        if matches!(lock(&file), Ok(true)) && is_at(&file, &path) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
     /// Whether nobody shares it in this process.
     pub fn is_alone(&self) -> bool {
         let file = self.kept.file();
-        file.metadata().is_ok_and(|about| find("/proc/self/fd", &about, file.as_raw_fd()).is_none())
+        file.metadata().is_ok_and(|about| find_own(&about, file.as_raw_fd()).is_none())
     }
 
     /// Whether another copy of this module, in the same process, shares it.
@@ -90,9 +100,16 @@ fn take(state: &Path, patience: Duration, shared: impl Fn(&File) -> Option<File>
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    options().custom_flags(FLAGS | libc::O_CREAT).mode(0o644).open(path)
+}
+
+const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
     // for a lock it is enough to read, which workers may
-    let flags = libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags).mode(0o644).open(path)
+    options.read(true).custom_flags(FLAGS);
+    options
 }
 
 /// Whether this opening of the file has the lock now.
@@ -113,20 +130,27 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The descriptor of a process, but for one, that leads to a file.
-fn find(folder: &str, wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
-    fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+/// The descriptor of another process that leads to a file.
+fn find(pid: u32, wanted: &fs::Metadata) -> Option<RawFd> {
+    fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().find_map(|entry| {
         let descriptor = entry.file_name().to_str()?.parse().ok()?;
         let found = fs::metadata(entry.path()).ok()?;
-        ((found.dev(), found.ino()) == (wanted.dev(), wanted.ino()) && descriptor != but)
-            .then_some(descriptor)
+        ((found.dev(), found.ino()) == (wanted.dev(), wanted.ino())).then_some(descriptor)
     })
+}
+
+/// The descriptor of this process, but for one, that leads to a file.
+fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
+    let is_it = |&descriptor: &RawFd| {
+        memory::id_of(descriptor) == Some((wanted.dev(), wanted.ino())) && descriptor != but
+    };
+    memory::own_descriptors().into_iter().find(is_it)
 }
 
 /// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
 fn shared(opened: &File) -> Option<File> {
     let wanted = opened.metadata().ok()?;
-    if let Some(descriptor) = find("/proc/self/fd", &wanted, opened.as_raw_fd()) {
+    if let Some(descriptor) = find_own(&wanted, opened.as_raw_fd()) {
         // SAFETY: duplicates a descriptor that was found open; the new one is nobody else's.
         let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
         // SAFETY: checked to be a descriptor.
@@ -137,7 +161,7 @@ fn shared(opened: &File) -> Option<File> {
     }
     // only the first configuration of a new binary goes on with what the old master has
     let parent = if zones::is_new_binary() { zones::old_master()? } else { return None };
-    let descriptor = find(&format!("/proc/{parent}/fd"), &wanted, -1)?;
+    let descriptor = find(parent, &wanted)?;
     // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
 }
