@@ -85,9 +85,8 @@ unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     // at the same time: each may have to wait for a disk
     let saving = state::Saving::start(main.zones(), cycle.log());
     traffic_log::exit_master(main, cycle);
-    saving.finish();
-    if !zones::has_other_binary() {
-        state::remove_locks(main);
+    if saving.finish() && !zones::has_other_binary() {
+        state::remove_locks(main, cycle.log());
     }
     main.stage.set(conf::Stage::Over);
 }

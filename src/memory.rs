@@ -143,15 +143,19 @@ impl Memory {
     }
 }
 
-/// Whether this process has the same file open by a descriptor that is not this copy's of the module.
+/// Whether this process has the same file open by a descriptor that is not this copy's of the module. Files on disks are told by
+/// their names, since asking for more would wait for a disk that hangs; memfds of one name by their numbers.
 pub fn is_open_elsewhere(file: &File) -> bool {
-    let Ok(own) = file.metadata() else { return false };
+    let link = |descriptor: RawFd| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
+    let Some(own) = link(file.as_raw_fd()) else { return false };
+    let id = |about: fs::Metadata| (about.dev(), about.ino());
+    let is_memory = own.as_os_str().as_bytes().starts_with(b"/memfd:");
+    let own_id = if is_memory { file.metadata().ok().map(id) } else { None };
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return false };
     entries.flatten().any(|entry| {
         let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let is_same = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
-        descriptor.is_some_and(|descriptor| !is_own(descriptor))
-            && fs::metadata(entry.path()).is_ok_and(is_same)
+        descriptor.is_some_and(|descriptor| !is_own(descriptor) && link(descriptor).as_ref() == Some(&own))
+            && (!is_memory || fs::metadata(entry.path()).ok().map(id) == own_id)
     })
 }
 
