@@ -349,6 +349,7 @@ use_source() {
         say "$binary is $name: configuring as that one was"
         mapfile -t arguments < <(installed_arguments "$binary")
         arguments_from="\"$binary -V\""
+        like_installed=yes
     else
         mapfile -t arguments < <(default_arguments "$source")
         arguments_from=''
@@ -374,13 +375,17 @@ default_arguments() {
     return 0
 }
 
+# whether the result is for just one NGINX that is there, and configured as that is
+like_installed=''
+
 # use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing changed since the last time.
 use_configured() {
     local source=$2 dir=$root/target/$1/nginx configure fingerprint
     variant=$1
     shift 2
-    # --with-compat is what makes the result load into an NGINX that was configured with other modules
-    [[ " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
+    # --with-compat is what makes the result load into an NGINX that was configured with other modules; one that was configured
+    # without it loads no module that has it (`ngx_add_module` compares signatures)
+    [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
     fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||

@@ -6,6 +6,7 @@ use core::ptr::{self, null, null_mut};
 use core::slice;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use accounting::measures::LOGS;
@@ -30,6 +31,7 @@ use crate::limit::{self, LimitAccounts, LimitConf};
 use crate::memory::Memory;
 use crate::nginx::array::Array;
 use crate::nginx::cycle::Cycle;
+use crate::nginx::thread::{PATIENCE, within};
 use crate::state::StateFile;
 use crate::traffic_log::{self, Log};
 use crate::{advice, context_index, module, request, state, status, variables, zones};
@@ -527,20 +529,14 @@ fn parse_state(
     let path = std::path::absolute(OsStr::from_bytes(name.as_bytes()))
         .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
     let folder = path.parent().filter(|_| path.file_name().is_some() && !value.as_bytes().ends_with(b"/"));
-    let Some(folder) = folder else { return refuse("it is a folder") };
-    match fs::metadata(folder) {
-        Ok(found) if !found.is_dir() => return refuse("its folder is a file"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return refuse("its folder does not exist"),
-        // what others may do there, who start and run NGINX, is not known yet
-        _ => {}
+    if folder.is_none() {
+        return refuse("it is a folder");
     }
-    match fs::metadata(&path) {
-        Ok(found) if found.is_dir() => return refuse("it is a folder"),
-        Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
-        _ => {}
-    }
-    let path = state::resolve(&path)
-        .map_err(|error| format!("invalid state file \"{value}\" in \"{directive}\": {error}"))?;
+    let path = match within(PATIENCE, move || state_path(&path)) {
+        Some(Ok(path)) => path,
+        Some(Err(what)) => return refuse(&what),
+        None => return refuse(state::NO_ANSWER),
+    };
     if !state::has_room_for_names(&path) {
         return refuse("its name is too long");
     }
@@ -549,6 +545,24 @@ fn parse_state(
         return refuse(&format!("zone \"{}\" has it", other.name));
     }
     Ok(StateFile::new(path))
+}
+
+/// Where the file of a `state` is, or why there can be none. It may have to wait for a disk.
+fn state_path(path: &Path) -> Result<PathBuf, String> {
+    match path.parent().map(fs::metadata) {
+        Some(Ok(found)) if !found.is_dir() => return Err("its folder is a file".to_string()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Err("its folder does not exist".to_string());
+        }
+        // what others may do there, who start and run NGINX, is not known yet
+        _ => {}
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err("it is a folder".to_string()),
+        Ok(found) if !found.is_file() => return Err("it is not a regular file".to_string()),
+        _ => {}
+    }
+    state::resolve(path).map_err(|error| error.to_string())
 }
 
 /// The key of a zone, as it is written.

@@ -85,8 +85,9 @@ unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     // at the same time: each may have to wait for a disk
     let saving = state::Saving::start(main.zones(), cycle.log());
     traffic_log::exit_master(main, cycle);
-    saving.finish();
-    state::remove_locks(main);
+    if saving.finish() {
+        state::remove_locks(main, cycle.log());
+    }
     main.stage.set(conf::Stage::Over);
 }
 

@@ -144,11 +144,23 @@ impl Memory {
     }
 }
 
-/// Whether this process has the same file open by a descriptor that is not this copy's of the module.
+/// Whether this process has the same file open by a descriptor that is not this copy's of the module. Files on disks are told by
+/// their names, since asking for more would wait for a disk that hangs; memfds of one name by their numbers.
 pub fn is_open_elsewhere(file: &File) -> bool {
-    let Ok(own) = file.metadata() else { return false };
-    let is_it = |descriptor| !is_own(descriptor) && id_of(descriptor) == Some((own.dev(), own.ino()));
-    own_descriptors().into_iter().any(is_it)
+    let link = |descriptor: RawFd| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
+    let is_other = |descriptor: &RawFd| !is_own(*descriptor);
+    let own_id = || id_of(file.as_raw_fd());
+    let Some(own) = link(file.as_raw_fd()) else {
+        // there is no `/proc`
+        return own_descriptors()
+            .into_iter()
+            .filter(is_other)
+            .any(|descriptor| id_of(descriptor) == own_id());
+    };
+    let is_memory = own.as_os_str().as_bytes().starts_with(b"/memfd:");
+    own_descriptors().into_iter().filter(is_other).any(|descriptor| {
+        link(descriptor).as_ref() == Some(&own) && (!is_memory || id_of(descriptor) == own_id())
+    })
 }
 
 /// So many descriptors are tried where `/proc` does not tell which are open.

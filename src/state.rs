@@ -12,9 +12,10 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use accounting::key;
@@ -29,7 +30,7 @@ use ngx::ngx_log_error;
 
 use crate::conf::{MainConf, Zone};
 use crate::memory::Memory;
-use crate::nginx::thread::{PATIENCE, Progress, Work};
+use crate::nginx::thread::{PATIENCE, Progress, Work, within};
 use crate::timer::{Task, Timer};
 use crate::worker::now_ms;
 use crate::zones;
@@ -40,6 +41,9 @@ mod lock;
 use file::Content;
 pub use file::{has_room_for_names, resolve};
 use lock::{Lock, Refused};
+
+/// What is said of a disk that is not waited for.
+pub const NO_ANSWER: &str = "its disk does not answer";
 
 /// How often workers save, in milliseconds.
 const INTERVAL_MS: u64 = 60_000;
@@ -124,7 +128,9 @@ fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
     let Some(state) = &zone.state else { return Ok(None) };
     lock(zone, log)?;
     let (name, file) = (zone.name, state.path.display());
-    match file::read(&state.path, zone.key_text.as_bytes()) {
+    let (path, key_text) = (state.path.clone(), zone.key_text.as_bytes().to_vec());
+    let content = within(PATIENCE, move || file::read(&path, &key_text));
+    match content.unwrap_or_else(|| Err(format!("it cannot be read: {NO_ANSWER}"))) {
         Ok(Content::Nothing) => Ok(None),
         Ok(Content::Saved(saved)) => Ok(Some(saved)),
         Ok(Content::Unusable(reason)) => {
@@ -153,9 +159,21 @@ fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
 fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     let Some(state) = zone.state.as_ref().filter(|_| !is_test()) else { return Ok(()) };
     let (name, file) = (zone.name, state.path.display());
-    match Lock::take(&state.path) {
-        Ok(lock) => state.lock.set(Some(lock)),
-        Err(Refused::Busy) => {
+    // only the first configuration of a new binary goes on with what the old master has
+    let old_master = zones::is_new_binary().then(zones::old_master).flatten();
+    let path = state.path.clone();
+    // taking it may wait for a worker too
+    match within(2 * PATIENCE, move || Lock::take(&path, old_master)) {
+        Some(Ok(lock)) => state.lock.set(Some(lock)),
+        None => {
+            ngx_log_error!(
+                NGX_LOG_EMERG,
+                log,
+                "state file \"{file}\" in request_cpu_zone \"{name}\" cannot be locked: {NO_ANSWER}"
+            );
+            return Err(Failed);
+        }
+        Some(Err(Refused::Busy)) => {
             ngx_log_error!(
                 NGX_LOG_EMERG,
                 log,
@@ -163,7 +181,7 @@ fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
             );
             return Err(Failed);
         }
-        Err(Refused::Error(error)) => {
+        Some(Err(Refused::Error(error))) => {
             ngx_log_error!(
                 NGX_LOG_WARN,
                 log,
@@ -338,17 +356,21 @@ impl Saving {
         Saving { work, files, log }
     }
 
-    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for.
-    pub fn finish(self) {
-        let Saving { work: Some(work), files, log } = self else { return };
+    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for: whether it did.
+    pub fn finish(self) -> bool {
+        let Saving { work: Some(work), files, log } = self else { return true };
         match work.wait(PATIENCE) {
             Some(results) => {
                 for (job, error) in results.into_iter().filter_map(|(job, result)| Some((job, result.err()?)))
                 {
                     job.log(&error, log);
                 }
+                true
             }
-            None => log_hang(&files, log),
+            None => {
+                log_hang(&files, log);
+                false
+            }
         }
     }
 }
@@ -362,24 +384,48 @@ fn log_hang(files: &str, log: *mut ngx_log_t) {
 }
 
 /// The master ends: others may have its files. Another master that shares a lock keeps it.
-pub fn remove_locks(main: &MainConf) {
-    main.zones().filter_map(|zone| zone.state.as_ref()?.lock.take()).for_each(Lock::release);
+pub fn remove_locks(main: &MainConf, log: *mut ngx_log_t) {
+    let locks = locks(main.zones());
+    let files =
+        locks.iter().map(|lock| format!("\"{}\"", lock.path().display())).collect::<Vec<_>>().join(", ");
+    if !each(locks, Lock::release) {
+        log_hang(&files, log);
+    }
 }
 
-/// The zone is in no configuration any more, and its file is written: others may have it.
-pub fn unlock(zone: &Zone) {
-    if let Some(lock) = zone.state.as_ref().and_then(|state| state.lock.take())
-        && lock.is_alone()
-    {
-        lock.release();
-    }
+/// Zones are in no configuration any more, and their files are written: others may have them.
+pub fn unlock<'a>(zones: impl Iterator<Item = &'a Zone>) {
+    let release = |lock: Lock| {
+        if lock.is_alone() {
+            lock.release();
+        }
+    };
+    // a lock that cannot be removed is in nobody's way: it is not held
+    let _ = each(locks(zones), release);
 }
 
 /// The configuration that was being tried is given up: it leaves no lock behind that nobody had before.
 pub fn give_up(main: &MainConf) {
     if !zones::is_new_binary() {
-        main.zones().for_each(unlock);
+        unlock(main.zones());
     }
+}
+
+fn locks<'a>(zones: impl Iterator<Item = &'a Zone>) -> Vec<Lock> {
+    zones.filter_map(|zone| zone.state.as_ref()?.lock.take()).collect()
+}
+
+/// Calls `f` with each lock. A disk that does not answer is not waited for: whether it did.
+fn each(locks: Vec<Lock>, f: fn(Lock)) -> bool {
+    if locks.is_empty() {
+        return true;
+    }
+    let locks = Mutex::new(locks);
+    let each = move || {
+        let locks = mem::take(&mut *locks.lock().unwrap_or_else(PoisonError::into_inner));
+        locks.into_iter().for_each(f);
+    };
+    within(PATIENCE, each).is_some()
 }
 
 /// Whether another copy of this module, in the same process, has a zone's file now.

@@ -25,6 +25,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -285,7 +286,8 @@ pub fn commit(main: Option<&MainConf>, before: Option<&MainConf>, cycle: Cycle<'
         if reason == Reason::Last {
             job.ledger.retire();
         }
-        parts.push(LastPart::start(Arc::new(job), Held::of(old.file).map(|held| vec![held]), reason));
+        let file = duplicate(old.file);
+        parts.push(LastPart::start(Arc::new(job), move || Held::new(file?), reason));
     }
     parts.into_iter().for_each(|part| part.finish(cycle.log()));
 }
@@ -296,7 +298,8 @@ pub fn leave(main: &MainConf, cycle: Cycle<'_>, is_gone: impl Fn(&Log) -> bool, 
     for old in main.logs().filter(|log| is_gone(log)) {
         let Some(job) = Job::of(old, cycle) else { continue };
         job.ledger.retire();
-        parts.push(LastPart::start(Arc::new(job), Held::reopened(old).map(|held| vec![held]), Reason::Last));
+        let path = PathBuf::from(OsStr::from_bytes(old.path.as_bytes()));
+        parts.push(LastPart::start(Arc::new(job), move || Held::reopened(&path), Reason::Last));
     }
     parts.into_iter().for_each(|part| part.finish(log));
 }
@@ -362,6 +365,17 @@ impl Drop for Lock<'_> {
     }
 }
 
+/// A duplicate of a descriptor that NGINX has open. Nothing here waits for a disk.
+fn duplicate(file: *const ngx_open_file_t) -> io::Result<File> {
+    // SAFETY: files live in the configuration's pool.
+    let descriptor = unsafe { (*file).fd };
+    if descriptor < 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: it is open as long as its cycle is in use, in which the caller is.
+    unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map(File::from)
+}
+
 /// The log's file, as this process has it open. NGINX replaces the descriptor when it reopens its files
 /// (`ngx_reopen_files`), so what a thread writes to is a duplicate.
 #[derive(Clone)]
@@ -371,20 +385,8 @@ struct Held {
 }
 
 impl Held {
-    fn of(file: *const ngx_open_file_t) -> io::Result<Held> {
-        // SAFETY: files live in the configuration's pool.
-        let descriptor = unsafe { (*file).fd };
-        if descriptor < 0 {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        // SAFETY: it is open as long as its cycle is in use, in which the caller is.
-        let file = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map(File::from)?;
-        Held::new(file)
-    }
-
     /// The file of this name, as NGINX opens it (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
-    fn reopened(log: &Log) -> io::Result<Held> {
-        let path = OsStr::from_bytes(log.path.as_bytes());
+    fn reopened(path: &Path) -> io::Result<Held> {
         Held::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?)
     }
 
@@ -615,7 +617,8 @@ pub fn exit_master(main: &MainConf, cycle: Cycle<'_>) {
     let mut parts = Vec::new();
     for of in main.logs() {
         let Some(job) = Job::of(of, cycle) else { continue };
-        parts.push(LastPart::start(Arc::new(job), Held::of(of.file).map(|held| vec![held]), Reason::Last));
+        let file = duplicate(of.file);
+        parts.push(LastPart::start(Arc::new(job), move || Held::new(file?), Reason::Last));
     }
     parts.into_iter().for_each(|part| part.finish(cycle.log()));
 }
@@ -627,9 +630,26 @@ struct LastPart {
 }
 
 impl LastPart {
-    fn start(job: Arc<Job>, files: io::Result<Vec<Held>>, reason: Reason) -> LastPart {
+    /// `file` may have to wait for the disk too.
+    fn start(
+        job: Arc<Job>,
+        file: impl FnOnce() -> io::Result<Held> + Send + 'static,
+        reason: Reason,
+    ) -> LastPart {
+        LastPart::with_files(job, move || Ok(vec![file()?]), reason)
+    }
+
+    fn with_files(
+        job: Arc<Job>,
+        files: impl FnOnce() -> io::Result<Vec<Held>> + Send + 'static,
+        reason: Reason,
+    ) -> LastPart {
         let its = job.clone();
-        let work = files.and_then(|files| Work::start(&job.progress, move || its.write(&files, reason)));
+        let write = move || match files() {
+            Ok(files) => its.write(&files, reason),
+            Err(error) => Some(News::Lost(error)),
+        };
+        let work = Work::start(&job.progress, write);
         LastPart { job, work }
     }
 
@@ -659,10 +679,35 @@ struct Writer {
 struct Writing {
     job: Arc<Job>,
     file: *const ngx_open_file_t,
+    files: Files,
+    running: Option<Work<Option<News>>>,
+}
+
+/// What is written to.
+#[derive(Clone, Default)]
+struct Files {
     held: Option<Held>,
     /// the file before it was reopened, as long as something in it may not have been brought to its end
     before: Option<Held>,
-    running: Option<Work<Option<News>>>,
+}
+
+impl Files {
+    /// Takes the file that NGINX has open now; `file` is a duplicate of it. It may have to wait for a disk.
+    fn follow(&mut self, ledger: &Ledger, file: io::Result<File>) {
+        if !ledger.is_open() {
+            self.before = None;
+        }
+        // should it not be possible, the file of before is written to
+        let Ok(new) = file.and_then(Held::new) else { return };
+        if self.held.as_ref().is_none_or(|held| held.id != new.id) {
+            let old = self.held.replace(new);
+            self.before = self.before.take().or(old.filter(|_| ledger.is_open()));
+        }
+    }
+
+    fn all(&self) -> Vec<Held> {
+        self.before.iter().chain(&self.held).cloned().collect()
+    }
 }
 
 thread_local! {
@@ -674,7 +719,7 @@ thread_local! {
 pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     let writing = |log: &Log| {
         let job = Arc::new(Job::of(log, cycle)?);
-        Some(Writing { job, file: log.file, held: None, before: None, running: None })
+        Some(Writing { job, file: log.file, files: Files::default(), running: None })
     };
     let logs: Vec<Writing> = main.logs().filter_map(writing).collect();
     if logs.is_empty() {
@@ -702,8 +747,13 @@ pub fn stop(is_current: bool) {
     for writing in &mut writer.logs {
         writing.finish(log);
         if is_worker && is_current && writing.job.ledger.is_retired() {
-            writing.follow();
-            LastPart::start(writing.job.clone(), Ok(writing.files()), Reason::Last).finish(log);
+            let (mut files, ledger) = (writing.files.clone(), writing.job.ledger);
+            let file = duplicate(writing.file);
+            let files = move || {
+                files.follow(&ledger, file);
+                Ok(files.all())
+            };
+            LastPart::with_files(writing.job.clone(), files, Reason::Last).finish(log);
         }
     }
 }
@@ -751,7 +801,7 @@ impl Writing {
         {
             return;
         }
-        let (job, files) = (self.job.clone(), self.files());
+        let (job, files) = (self.job.clone(), self.files.all());
         match Work::start_nice(&self.job.progress, move || job.write(&files, Reason::Due)) {
             Ok(work) => self.running = Some(work),
             Err(error) => {
@@ -770,21 +820,8 @@ impl Writing {
         }
     }
 
-    /// Takes the file that NGINX has open now.
     fn follow(&mut self) {
-        if !self.job.ledger.is_open() {
-            self.before = None;
-        }
-        // should it not be possible, the file of before is written to
-        let Ok(new) = Held::of(self.file) else { return };
-        if self.held.as_ref().is_none_or(|held| held.id != new.id) {
-            let old = self.held.replace(new);
-            self.before = self.before.take().or(old.filter(|_| self.job.ledger.is_open()));
-        }
-    }
-
-    fn files(&self) -> Vec<Held> {
-        self.before.iter().chain(&self.held).cloned().collect()
+        self.files.follow(&self.job.ledger, duplicate(self.file));
     }
 
     fn wait_ms(&self, now: Instant) -> Option<u64> {

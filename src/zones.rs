@@ -276,8 +276,10 @@ fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, 
     }
     let saving = Saving::start(gone.iter().copied(), log);
     meanwhile();
-    saving.finish();
-    gone.into_iter().for_each(state::unlock);
+    // where the disk does not answer, the locks go with the configuration, and their files stay
+    if saving.finish() {
+        state::unlock(gone.into_iter());
+    }
 }
 
 /// A configuration that is watched for its end.

@@ -1,35 +1,48 @@
 //! The error log where NGINX has closed it already.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::os::fd::AsRawFd;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 
-use nginx_sys::{ngx_log_t, ngx_open_file_t};
+use nginx_sys::{NGX_LOG_STDERR, ngx_log_t, ngx_open_file_t, ngx_uint_t};
 
-/// Calls `f` with a log that writes where `log` did, though its file is closed: `ngx_init_cycle` closes all files of the cycle
-/// before, and destroys that cycle then. Without a file, `f` is not called: there is nobody to tell.
+/// Calls `f` with a log that writes where `log` did, though its files are closed: `ngx_init_cycle` closes all files of the cycle
+/// before, and destroys that cycle then. Of several logs, the first one with a file is used, or with standard error, which NGINX
+/// does not close. Where there is none, as with syslog, nothing that `f` logs is written.
 ///
 /// # Safety
 /// `log` must be a cycle's log, whose memory is still there.
 pub unsafe fn reopened(log: *const ngx_log_t, f: impl FnOnce(*mut ngx_log_t)) {
-    // SAFETY: as the caller says; its file is in the same pool, and has a name unless it is standard error.
-    let (level, name) = unsafe {
-        let Some(file) = log.as_ref().and_then(|log| log.file.as_ref()) else { return };
-        ((*log).log_level, file.name)
-    };
-    if name.is_empty() {
-        return;
-    }
-    let path = OsStr::from_bytes(name.as_bytes());
-    let Ok(file) = OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK).open(path) else { return };
     // SAFETY: all zero is how NGINX makes both; only the file's descriptor and name, and the log's level and file, are used
     // by `ngx_log_error_core`.
-    let (mut open, mut log): (ngx_open_file_t, ngx_log_t) = unsafe { core::mem::zeroed() };
-    open.fd = file.as_raw_fd();
-    open.name = name;
-    log.file = &mut open;
-    log.log_level = level;
-    f(&mut log);
+    let (mut open, mut log_to): (ngx_open_file_t, ngx_log_t) = unsafe { core::mem::zeroed() };
+    log_to.log_level = NGX_LOG_STDERR as ngx_uint_t;
+    let mut kept = None;
+    // SAFETY: as the caller says; the logs that follow, and their files, are in the same pool (`ngx_log_set_log`).
+    let mut next = unsafe { log.as_ref() };
+    while let Some(log) = next {
+        // SAFETY: as above.
+        if let Some(file) = unsafe { log.file.as_ref() }
+            && let Some(descriptor) = reopen(file, &mut kept)
+        {
+            (open.fd, open.name) = (descriptor, file.name);
+            (log_to.log_level, log_to.file) = (log.log_level, &mut open);
+            break;
+        }
+        // SAFETY: as above.
+        next = unsafe { log.next.as_ref() };
+    }
+    f(&mut log_to);
+}
+
+/// A descriptor for what was written to a file of NGINX's, as long as `kept` is there.
+fn reopen(file: &ngx_open_file_t, kept: &mut Option<File>) -> Option<RawFd> {
+    if file.fd == libc::STDERR_FILENO {
+        return Some(file.fd);
+    }
+    let path = Some(OsStr::from_bytes(file.name.as_bytes())).filter(|path| !path.is_empty())?;
+    let file = OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    Some(kept.insert(file).as_raw_fd())
 }

@@ -113,6 +113,18 @@ impl<T: Send + 'static> Work<T> {
     }
 }
 
+/// The result of `f`, which may have to wait for a disk. `None` if that takes longer: then it goes on by itself, and what it
+/// returns is dropped. So `f` must not use what only the caller's thread may. Where there can be no more threads, `f` is called in
+/// this one.
+pub fn within<T: Send + 'static>(patience: Duration, f: impl Fn() -> T + Send + Sync + 'static) -> Option<T> {
+    let f = Arc::new(f);
+    let its = f.clone();
+    match Work::start(&Progress::new(), move || its()) {
+        Ok(work) => work.wait(patience),
+        Err(_) => Some(f()),
+    }
+}
+
 /// Starts a thread that does a task.
 fn start(task: Box<Task>) -> io::Result<libc::pthread_t> {
     extern "C" fn run(task: *mut c_void) -> *mut c_void {

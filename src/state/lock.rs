@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use super::file::with_suffix;
 use crate::memory::{self, Kept};
 use crate::nginx::thread::PATIENCE;
-use crate::zones;
 
 /// The lock of a state file, as long as this, or a copy in another process, is there.
 pub struct Lock {
@@ -38,12 +37,12 @@ impl From<io::Error> for Refused {
 
 impl Lock {
     /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a little for a worker
-    /// that writes the file and ends.
+    /// that writes the file and ends. `old_master` is that of the binary before, if this one goes on with what it has.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn take(state: &Path) -> Result<Lock, Refused> {
-        take(state, PATIENCE + Duration::from_secs(1), shared)
+    pub fn take(state: &Path, old_master: Option<u32>) -> Result<Lock, Refused> {
+        take(state, PATIENCE + Duration::from_secs(1), |opened| shared(opened, old_master))
     }
 
     /// Takes the lock for a worker whose zone is in no configuration any more, and waits a little for it.
@@ -52,6 +51,11 @@ impl Lock {
     /// [`Refused::Busy`] too if the zone is in use again.
     pub fn take_in_worker(state: &Path) -> Result<Lock, Refused> {
         take(state, PATIENCE / 2, |_| None)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives it up, and leaves nothing behind. Only for who does not share it.
@@ -148,7 +152,7 @@ fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
 }
 
 /// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
-fn shared(opened: &File) -> Option<File> {
+fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     let wanted = opened.metadata().ok()?;
     if let Some(descriptor) = find_own(&wanted, opened.as_raw_fd()) {
         // SAFETY: duplicates a descriptor that was found open; the new one is nobody else's.
@@ -160,7 +164,7 @@ fn shared(opened: &File) -> Option<File> {
         return Some(file);
     }
     // only the first configuration of a new binary goes on with what the old master has
-    let parent = if zones::is_new_binary() { zones::old_master()? } else { return None };
+    let parent = old_master?;
     let descriptor = find(parent, &wanted)?;
     // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
