@@ -225,6 +225,17 @@ EOC
     is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ], 'and not set aside');
 }
 
+# A log of this configuration is as empty as a new file
+for my $log ('access.log', 'error.log') {
+    my $path = $t->dir . "/$log";
+    rename $path, "$path.kept";
+    my ($status, $said) = $t->try_config(%part, http => http(state => "state=$path"));
+    isnt($status, 0, "a state file that is $log too is refused");
+    like($said, qr/\[emerg\].*invalid state file "\Q$path\E".*(?:NGINX has it open|not a state file)/, 'and the message says why');
+    rename "$path.kept", $path;
+}
+$t->_write_config(%part);
+
 # Nothing more can be set aside: then the file stays, and nothing is written over it
 $t->write_file("$file.bad-$_", '') for $count .. 99;
 $t->write_file($file, $bad{corrupt});

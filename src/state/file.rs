@@ -10,6 +10,7 @@ use std::process;
 
 use accounting::state::{self, Refused, Saved};
 
+use crate::memory::{self, Kept};
 use crate::nginx::thread::Progress;
 use crate::worker::is_alive;
 
@@ -70,7 +71,13 @@ pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
         Err(error) => return Err(format!("it cannot be read: {error}")),
     };
     if bytes.is_empty() {
-        return Ok(Content::Nothing);
+        // a new log is as empty as a new state file, and would be replaced by one
+        let is_other = File::open(path).is_ok_and(|file| memory::is_open_elsewhere(Kept::new(file).file()));
+        return if is_other {
+            Err("NGINX has it open for something else".into())
+        } else {
+            Ok(Content::Nothing)
+        };
     }
     if !bytes.starts_with(state::START) {
         return Err(format!("{}, and is left as it is", Refused::Foreign));
