@@ -845,7 +845,6 @@ pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// `None` if the reason has been logged, or there is no memory.
 fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
     resolve(cf, main)?;
-    zones::watch_end(cf, main)?;
     // SAFETY: within `http`, the core module's main configuration is at its place.
     let core = unsafe {
         let ctx = &*cf.ctx.cast::<ngx_http_conf_ctx_t>();
@@ -862,7 +861,8 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
             limit::register(core).ok()?;
         }
     }
-    Some(())
+    // last: nothing is written after that, so the pointer that is kept stays valid
+    zones::watch_end(cf, main)
 }
 
 /// Finds the zones that are named; a zone may be defined after its use.

@@ -194,6 +194,8 @@ for my $what (sort keys %alien) {
     my $refused = lines(qr/\[emerg\].*\Q$other/);
     kill HUP => $t->master;
     ok(wait_until(60, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
+    # the lock goes after the message
+    wait_until(60, sub { !-e "$other.lock" });
     is_deeply(files(), [ sort keys %$files ], 'nothing is set aside, and no lock is left');
     is($t->slurp($other), $alien{$what}, 'and the file is as it was');
     is(requests('one.test'), 1, 'the server goes on');
