@@ -12,10 +12,9 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use accounting::key;
@@ -24,7 +23,8 @@ use accounting::table::{NEVER, Table};
 use accounting::traffic;
 use memmap2::MmapRaw;
 use nginx_sys::{
-    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_exiting, ngx_log_t, ngx_test_config,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_PROCESS_WORKER, ngx_exiting, ngx_log_t,
+    ngx_process, ngx_test_config, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -247,6 +247,8 @@ struct Job {
     path: PathBuf,
     table: Table,
     progress: Progress,
+    /// the process ID of the parent, in a worker that of its master
+    parent: libc::pid_t,
     /// keeps the table's memory
     _mapping: Option<Arc<MmapRaw>>,
 }
@@ -260,6 +262,8 @@ impl Job {
             path: state.path.clone(),
             table: zone.table()?,
             progress: progress.clone(),
+            // SAFETY: has no conditions.
+            parent: unsafe { libc::getppid() },
             _mapping: zone.memory.get().map(Memory::mapping),
         }))
     }
@@ -274,10 +278,14 @@ impl Job {
         Ok(())
     }
 
-    /// In a worker. If no configuration has the zone any more, nobody holds the lock, and workers that end take turns. They leave a
-    /// file alone that was written since by another configuration, which may be gone again too.
+    /// In a worker. If no configuration has the zone any more, or the master was killed, nobody holds the lock for this worker, and
+    /// workers that end take turns. They leave a file alone that was written since by another configuration, or by another server.
     fn save_in_worker(&self) -> io::Result<()> {
-        if !self.table.is_orphaned() {
+        // SAFETY: both only read what belongs to the process.
+        let (parent, is_worker) =
+            unsafe { (libc::getppid(), ngx_process == NGX_PROCESS_WORKER as ngx_uint_t) };
+        let is_alone = is_worker && parent != self.parent;
+        if !self.table.is_orphaned() && !is_alone {
             return self.save();
         }
         match Lock::take_in_worker(&self.path) {
@@ -346,14 +354,8 @@ impl Saving {
         if jobs.is_empty() {
             return Saving { work: None, files, log };
         }
-        let work = match Work::start(progress, move || save_all(jobs, save)) {
-            Ok(work) => Some(work),
-            Err(error) => {
-                ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
-                None
-            }
-        };
-        Saving { work, files, log }
+        let work = Work::start_or_run(progress, move || save_all(jobs, save));
+        Saving { work: Some(work), files, log }
     }
 
     /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for: whether it did.
@@ -417,15 +419,7 @@ fn locks<'a>(zones: impl Iterator<Item = &'a Zone>) -> Vec<Lock> {
 
 /// Calls `f` with each lock. A disk that does not answer is not waited for: whether it did.
 fn each(locks: Vec<Lock>, f: fn(Lock)) -> bool {
-    if locks.is_empty() {
-        return true;
-    }
-    let locks = Mutex::new(locks);
-    let each = move || {
-        let locks = mem::take(&mut *locks.lock().unwrap_or_else(PoisonError::into_inner));
-        locks.into_iter().for_each(f);
-    };
-    within(PATIENCE, each).is_some()
+    locks.is_empty() || within(PATIENCE, move || locks.into_iter().for_each(f)).is_some()
 }
 
 /// Whether another copy of this module, in the same process, has a zone's file now.

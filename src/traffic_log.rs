@@ -626,7 +626,7 @@ pub fn exit_master(main: &MainConf, cycle: Cycle<'_>) {
 /// A last part that is being written, in a thread, which gets no signals: `SIGXFSZ` is to be an error of `write`.
 struct LastPart {
     job: Arc<Job>,
-    work: io::Result<Work<Option<News>>>,
+    work: Work<Option<News>>,
 }
 
 impl LastPart {
@@ -649,7 +649,7 @@ impl LastPart {
             Ok(files) => its.write(&files, reason),
             Err(error) => Some(News::Lost(error)),
         };
-        let work = Work::start(&job.progress, write);
+        let work = Work::start_or_run(&job.progress, write);
         LastPart { job, work }
     }
 
@@ -657,11 +657,7 @@ impl LastPart {
     /// since that is what the journal is for.
     fn finish(self, log: *mut ngx_log_t) {
         let LastPart { job, work } = self;
-        let news = match work {
-            Ok(work) => work.wait(PATIENCE).unwrap_or(Some(News::Hangs)),
-            Err(error) => Some(News::Lost(error)),
-        };
-        if let Some(news) = news {
+        if let Some(news) = work.wait(PATIENCE).unwrap_or(Some(News::Hangs)) {
             news.log(&job, log);
         }
     }

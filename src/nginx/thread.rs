@@ -43,7 +43,8 @@ impl Progress {
 /// Not one of the standard library's: its destructors of thread-local values, once registered by the thread that starts another
 /// one, keep this library in memory after NGINX has unloaded it, and NGINX would get the old code when it loads it again.
 pub struct Work<T> {
-    thread: libc::pthread_t,
+    /// none if it was done without one
+    thread: Option<libc::pthread_t>,
     shared: Arc<Shared<T>>,
     progress: Progress,
 }
@@ -66,6 +67,28 @@ impl<T: Send + 'static> Work<T> {
     /// # Errors
     /// If there can be no more threads.
     pub fn start(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
+        let (mut work, task) = Work::prepare(progress, f);
+        work.thread = Some(start(task).map_err(|(error, _)| error)?);
+        Ok(work)
+    }
+
+    /// As [`Work::start`]. Where there can be no more threads, the work is done at once, in this one: for what must not be left
+    /// undone, in a process that may wait.
+    pub fn start_or_run(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> Work<T> {
+        let (mut work, task) = Work::prepare(progress, f);
+        match start(task) {
+            Ok(thread) => work.thread = Some(thread),
+            // SAFETY: only sets what the signal does meanwhile: it is to be an error of `write`.
+            Err((_, task)) => unsafe {
+                let before = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                task();
+                libc::signal(libc::SIGXFSZ, before);
+            },
+        }
+        work
+    }
+
+    fn prepare(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> (Work<T>, Box<Task>) {
         let shared = Arc::new(Shared { is_finished: AtomicBool::new(false), result: Mutex::new(None) });
         let its = shared.clone();
         let task: Task = Box::new(move || {
@@ -74,8 +97,7 @@ impl<T: Send + 'static> Work<T> {
             its.is_finished.store(true, Release);
         });
         progress.note();
-        let thread = start(Box::new(task))?;
-        Ok(Work { thread, shared, progress: progress.clone() })
+        (Work { thread: None, shared, progress: progress.clone() }, Box::new(task))
     }
 
     /// As [`Work::start`], with the least share of the processor: the event loop may want the same one.
@@ -100,15 +122,19 @@ impl<T: Send + 'static> Work<T> {
         while !self.is_finished() {
             if self.progress.silent() > patience {
                 keep_library();
-                // SAFETY: a thread that was not joined, and is not from here on.
-                unsafe { libc::pthread_detach(self.thread) };
+                if let Some(thread) = self.thread {
+                    // SAFETY: a thread that was not joined, and is not from here on.
+                    unsafe { libc::pthread_detach(thread) };
+                }
                 return None;
             }
             // SAFETY: waits for two milliseconds, or until a signal.
             unsafe { libc::usleep(2000) };
         }
-        // SAFETY: a thread that was not joined or detached: `self` is used up.
-        unsafe { libc::pthread_join(self.thread, null_mut()) };
+        if let Some(thread) = self.thread {
+            // SAFETY: a thread that was not joined or detached: `self` is used up.
+            unsafe { libc::pthread_join(thread, null_mut()) };
+        }
         self.shared.result.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -116,17 +142,12 @@ impl<T: Send + 'static> Work<T> {
 /// The result of `f`, which may have to wait for a disk. `None` if that takes longer: then it goes on by itself, and what it
 /// returns is dropped. So `f` must not use what only the caller's thread may. Where there can be no more threads, `f` is called in
 /// this one.
-pub fn within<T: Send + 'static>(patience: Duration, f: impl Fn() -> T + Send + Sync + 'static) -> Option<T> {
-    let f = Arc::new(f);
-    let its = f.clone();
-    match Work::start(&Progress::new(), move || its()) {
-        Ok(work) => work.wait(patience),
-        Err(_) => Some(f()),
-    }
+pub fn within<T: Send + 'static>(patience: Duration, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    Work::start_or_run(&Progress::new(), f).wait(patience)
 }
 
-/// Starts a thread that does a task.
-fn start(task: Box<Task>) -> io::Result<libc::pthread_t> {
+/// Starts a thread that does a task. Without one, the task is given back.
+fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
     extern "C" fn run(task: *mut c_void) -> *mut c_void {
         // SAFETY: what `start` has handed over, once.
         let task = unsafe { Box::from_raw(task.cast::<Task>()) };
@@ -150,8 +171,7 @@ fn start(task: Box<Task>) -> io::Result<libc::pthread_t> {
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut());
         libc::pthread_attr_destroy(attributes.as_mut_ptr());
         if error != 0 {
-            drop(Box::from_raw(task));
-            return Err(io::Error::from_raw_os_error(error));
+            return Err((io::Error::from_raw_os_error(error), Box::from_raw(task)));
         }
         let thread = thread.assume_init();
         libc::pthread_setname_np(thread, c"request_cpu".as_ptr());
