@@ -203,8 +203,10 @@ for my $what (@states) {
         my $refused = () = $t->error_log =~ /\[(?:emerg|alert)\]/g;
         kill HUP => $t->master;
         my $said = wait_until(60, sub { (() = $t->error_log =~ /\[(?:emerg|alert)\]/g) > $refused });
-        my @left = (kept($t->master), mapped($t->master), glob("$state*"));
         ok($said && kill(0, $t->master), "a reload with $what is refused");
+        # the message comes first
+        my @left;
+        wait_until(60, sub { @left = (kept($t->master), mapped($t->master), glob("$state*")); return !@left });
         is_deeply(\@left, [], 'and leaves no memory, no descriptor, no library and no lock');
     }
     $server->close;
