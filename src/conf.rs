@@ -139,6 +139,11 @@ impl Zone {
     pub fn table(&self) -> Option<Table> {
         self.table.get().copied()
     }
+
+    /// The path of its state file, if it has one.
+    pub fn state_path(&self) -> Option<&Path> {
+        self.state.as_ref().map(StateFile::path)
+    }
 }
 
 /// How the key of a request is found.

@@ -115,8 +115,7 @@ pub fn load(zone: &Zone, table: &Table, log: *mut ngx_log_t) -> Result<(), Faile
 /// # Errors
 /// If the file must be left alone.
 pub fn check(zone: &Zone, before: Option<&Zone>, log: *mut ngx_log_t) -> Result<(), Failed> {
-    let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path.clone());
-    if before.is_some_and(|before| path(before) == path(zone)) {
+    if before.is_some_and(|before| before.state_path() == zone.state_path()) {
         // it was looked at, and written since
         return lock(zone, log);
     }

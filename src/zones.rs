@@ -176,8 +176,8 @@ pub fn log_restored(zone: &Zone, restored: Restored, from: &str, log: *mut ngx_l
 /// name, of the zone with this state file.
 fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     conf::with_running(|main| {
-        let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path().to_path_buf());
-        let has_file = |before: &&Zone| path(zone).is_some() && path(before) == path(zone);
+        let has_file =
+            |before: &&Zone| zone.state_path().is_some() && before.state_path() == zone.state_path();
         let zones = main?.zones().filter(|before| before.key_text == zone.key_text);
         let before =
             zones.clone().find(|before| before.name == zone.name).or_else(|| zones.clone().find(has_file))?;
@@ -237,11 +237,10 @@ pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         if let Some(before) = before {
             let is_kept = |zone: &Zone| {
                 let table = zone.table();
-                let path = |zone: &Zone| zone.state.as_ref().map(|state| state.path().to_path_buf());
                 main.into_iter().flat_map(MainConf::zones).any(|now| {
                     now.table().map(|table| table.id()) == table.map(|table| table.id())
                         // it has got another size or another name
-                        || path(now).is_some() && path(now) == path(zone)
+                        || now.state_path().is_some() && now.state_path() == zone.state_path()
                 })
             };
             leave(before, |zone| !is_kept(zone), cycle.log(), write_logs);
