@@ -17,6 +17,7 @@ use POSIX ();
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::HTTP2;
+use Test::RequestCpu::Shares;
 use Test::RequestCpu::TLS;
 use Time::HiRes qw(sleep time);
 
@@ -115,29 +116,10 @@ $locations
 EOC
 
 my $MB = 1_000_000;
-# How often a scenario is repeated if it does not hold: what else a machine does makes some figures wrong, but not those of all rounds.
-my $ROUNDS = 3;
+my $shares = Test::RequestCpu::Shares->new($t);
+my $ROUNDS = $shares->{rounds};
 
-sub used { my $keys = $t->status->{zones}{hosts}{keys}; return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys } }
-
-# CPU of the worker during a function, and what the accounts got of it while connections stay open: as soon as they have most of it,
-# and at the latest when the module has had the time that it takes.
-sub accounted {
-    my ($code) = @_;
-    my $before = used();
-    my @connections;
-    my ($used, $work) = $t->worked(sub { @connections = $code->() });
-    my $grown;
-    wait_until(2.5, sub {
-        my $after = used();
-        $grown = { map { $_ => $after->{$_} - ($before->{$_} || 0) } keys %$after };
-        return sum(values %$grown) >= 0.92 * $work;
-    });
-    $_->{connection}->close for @connections;
-    return { used => $used, work => $work, grown => sub { $grown->{ $_[0] } || 0 } };
-}
-
-my ($protocol, %alone);
+my ($protocol, $alone);
 sub client {
     my ($kind) = @_;
     my $connection = $protocol eq 'HTTP/2' ? $t->connect('plain') : Test::RequestCpu::TLS->new(port => $t->port('tls'), alpn => 'h2');
@@ -169,61 +151,25 @@ sub upload {
     return $stream;
 }
 
-# What a small request may cost, if it costs so much alone.
-sub bound { my ($ns) = @_; return 1.2 * $ns + 50_000 }
+sub scenario { return $shares->scenario(@_) }
+sub accounted { return $shares->accounted(@_) }
+sub refused { return $shares->refused(@_) }
+sub bound { return $shares->bound($_[0]) }
 
-# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE)
-# The function returns the clients whose connections are to stay open until the accounts were read.
-sub scenario {
-    my ($name, %what) = @_;
-    $name = "$protocol: $name";
-    return if $ENV{TEST_SCENARIO} && $name !~ /$ENV{TEST_SCENARIO}/;
-    my %small = %{ $what{small} || {} };
-    my %owners = %{ $what{owners} };
-    my ($figures, $expected, $most);
-    for (1 .. $ROUNDS) {
-        $figures = accounted($what{run});
-        my $rest = $figures->{work};
-        my $whole = sum(values %owners);
-        $most = { map { $_ => $small{$_} * bound($alone{ $what{alone} || 'get' }) } keys %small };
-        $rest -= $small{$_} * $alone{ $what{alone} || 'get' } for keys %small;
-        $expected = { map { $_ => $rest * $owners{$_} / $whole } keys %owners };
-        last if !(grep { $figures->{grown}->($_) > $most->{$_} } keys %small)
-            && !(grep { my $got = $figures->{grown}->($_); $got < 0.8 * $expected->{$_} || $got > 1.25 * $expected->{$_} } keys %owners);
-        # no machine is that busy
-        last if grep { $figures->{grown}->($_) < 0.5 * $expected->{$_} } keys %owners;
-    }
-    within($figures->{grown}->($_), $expected->{$_}, 0.8, 1.25, "$name: $_ is charged what it has caused") for sort keys %owners;
-    cmp_ok(sum(map { $figures->{grown}->($_) } keys %owners), '<=', $figures->{used} * 1.02, "$name: and no more than the worker has used");
-    cmp_ok($figures->{grown}->($_), '<=', $most->{$_}, "$name: $_ is charged what its requests cost alone") for sort keys %small;
-    return $figures;
-}
-
-# a host that stays refused
-sub indebted {
-    my ($host) = @_;
-    return wait_until(30, sub {
-        my $client = Test::RequestCpu::HTTP2->new($t->connect('plain'));
-        $client->send($client->preface);
-        my $refused = get($client, $host, '/refused') ? 0 : 1;    # 429 is sent as a text, which is not read here
-        get($client, $host, '/burn?x=' . burn_text(20)) unless $refused;
-        $client->{connection}->close;
-        return $refused && ($t->account('hosts', $host)->{limit}{refused} || 0) > 0;
-    });
-}
-ok(indebted('refused.test'), 'a host is refused');
-sub refused { my $limit = $t->account('hosts', $_[0])->{limit} || {}; return { map { $_ => $limit->{$_} || 0 } qw(refused refused_cpu_ns debt_ns) } }
+$protocol = 'HTTP/2';
+ok($shares->indebted('refused.test', sub {
+    my $client = client();
+    get($client, 'refused.test', $_[0]);
+    $client->close;
+}), 'a host is refused');
 
 for ('HTTP/2', 'HTTP/2 over TLS') {
     $protocol = $_;
+    $shares->{prefix} = "$_: ";
 
     # What a small request costs alone, in connections like those below
-    my ($gets, $connections) = (60, 3);
-    for (1 .. $connections) {
-        my $alone = accounted(sub { my $client = client(); get($client, 'alone.test') for 1 .. $gets; $client })->{grown}->('alone.test') / $gets;
-        $alone{get} = $alone if !$alone{get} || $_ == 1 || $alone < $alone{get};
-    }
-    note(sprintf '%s: a small request costs %.1f us alone', $protocol, $alone{get} / 1000);
+    my $gets = 60;
+    $alone = $shares->alone('alone.test', $gets, sub { my $client = client(); get($client, 'alone.test') for 1 .. $gets; $client });
 
     # The same uploads over HTTP/1
     my $size = 30 * $MB;
@@ -234,17 +180,17 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         my $piece = 'x' x 256_000;
         for (my $left = $size; $left > 0; $left -= length $piece) { $connection->send(substr $piece, 0, $left) or last }
         $connection->response;
-        return { connection => $connection };
+        return $connection;
     };
     for my $uri ('/buffered', '/direct') {
         my ($one, $two);
         for (1 .. $ROUNDS) {
-            $one = accounted(sub { $http1->($uri) })->{grown}->('http1.test');
+            $one = accounted(sub { $http1->($uri) })->{of}->('http1.test');
             $two = accounted(sub { my $client = client(); upload($client, 'http2.test', $uri, $size); $client });
-            last if $two->{grown}->('http2.test') >= 0.8 * $one;
+            last if $two->{of}->('http2.test') >= 0.8 * $one;
         }
-        cmp_ok($two->{grown}->('http2.test'), '>=', 0.8 * $one, "$protocol: an upload to $uri is charged at least 80 % of what it costs over HTTP/1");
-        cmp_ok($two->{grown}->('http2.test'), '<=', $two->{used}, "$protocol: and at most what the worker has used");
+        cmp_ok($two->{of}->('http2.test'), '>=', 0.8 * $one, "$protocol: an upload to $uri is charged at least 80 % of what it costs over HTTP/1");
+        cmp_ok($two->{of}->('http2.test'), '<=', $two->{used}, "$protocol: and at most what the worker has used");
     }
 
     for my $uri ('/buffered', '/direct', '/early') {
@@ -279,7 +225,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             ok($seen, "$protocol: part $part of an upload to $uri is in the account while it runs")
                 or diag(sprintf '%d of %d ns', (used()->{$host} || 0) - $before, $work);
         }
-        $client->{connection}->close;
+        $client->close;
     }
 
     # A limit sees it as well.
@@ -303,13 +249,13 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             my $after = refused($host);
             $figures->{refused} = $after->{refused} - $before->{refused};
             $figures->{refused_ns} = $after->{refused_cpu_ns} - $before->{refused_cpu_ns};
-            last if $figures->{refused_ns} <= 10 * bound($alone{get}) && $figures->{grown}->($host) >= 0.8 * $figures->{work};
+            last if $figures->{refused_ns} <= 10 * bound($alone) && $figures->{of}->($host) >= 0.8 * $figures->{work};
         }
         is($figures->{refused}, 10, "$protocol: requests beside it are refused");
-        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($alone{get}), "$protocol: and what they use is all that is refused CPU");
-        within($figures->{grown}->($host), $figures->{work}, 0.8, 1.1, "$protocol: the account has the upload");
+        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($alone), "$protocol: and what they use is all that is refused CPU");
+        within($figures->{of}->($host), $figures->{work}, 0.8, 1.1, "$protocol: the account has the upload");
         cmp_ok(refused($host)->{debt_ns}, '>', 0, "$protocol: in debt");
-        $client->{connection}->close;
+        $client->close;
     }
 
     # Who comes in between takes over nothing.
@@ -387,7 +333,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             my $stream = begin($client, 'closed.test', '/buffered');
             $client->upload($stream, 8 * $MB);
             $t->quiet;
-            $client->{connection}->close;
+            $client->close;
         }
         return;
     });
@@ -439,9 +385,9 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         my %figure;
         for (1 .. 2 * $ROUNDS) {
             my %new;
-            $new{light_alone} = accounted(sub { $packets->(client(), 'light-alone.test') })->{grown}->('light-alone.test');
+            $new{light_alone} = accounted(sub { $packets->(client(), 'light-alone.test') })->{of}->('light-alone.test');
             my $both = accounted(sub { $packets->(client(), 'light.test', 'fields.test') });
-            $new{light} = $both->{grown}->('light.test');
+            $new{light} = $both->{of}->('light.test');
             $new{both} = $both->{work};
             for (keys %new) { $figure{$_} = $new{$_} if !$figure{$_} || $new{$_} < $figure{$_} }
             last if $_ >= 2 && $figure{light} <= 1.5 * $figure{light_alone};
@@ -464,21 +410,21 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         } 1 .. $count;
     };
     my $host = sub { return [ "$_[0].test", $_[1] || '/a.txt' ] };
-    my ($alone, $late, $refused, %before);
+    my ($shake, $late, $refused, %before);
     for (1 .. $ROUNDS) {
-        $alone = accounted(sub { $connection->($host->('shake')) })->{grown}->('shake.test') - $count * $alone{get};
+        $shake = accounted(sub { $connection->($host->('shake')) })->{of}->('shake.test') - $count * $alone;
         $late = accounted(sub { $connection->($host->('off', '/off'), $host->('late'), $host->('small')) });
         %before = %{ refused('refused.test') };
         $refused = accounted(sub { $connection->($host->('refused', '/refused'), $host->('small')) });
         $refused->{after} = refused('refused.test');
-        last if $late->{grown}->('late.test') >= 0.7 * $alone && $late->{grown}->('small.test') <= $count * bound($alone{get})
-            && $refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns} >= 0.7 * $alone && $refused->{grown}->('small.test') <= $count * bound($alone{get});
+        last if $late->{of}->('late.test') >= 0.7 * $shake && $late->{of}->('small.test') <= $count * bound($alone)
+            && $refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns} >= 0.7 * $shake && $refused->{of}->('small.test') <= $count * bound($alone);
     }
-    within($late->{grown}->('late.test') - $count * $alone{get}, $alone, 0.7, 1.5, 'a first request that is not counted leaves the handshake to the first one that is');
-    cmp_ok($late->{grown}->('small.test'), '<=', $count * bound($alone{get}), 'and not to the second one');
-    within($refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns}, $alone, 0.7, 1.5, 'a first request that is refused takes the handshake, as refused CPU');
+    within($late->{of}->('late.test') - $count * $alone, $shake, 0.7, 1.5, 'a first request that is not counted leaves the handshake to the first one that is');
+    cmp_ok($late->{of}->('small.test'), '<=', $count * bound($alone), 'and not to the second one');
+    within($refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns}, $shake, 0.7, 1.5, 'a first request that is refused takes the handshake, as refused CPU');
     cmp_ok($refused->{after}{debt_ns}, '<=', $before{debt_ns}, 'in no debt');
-    cmp_ok($refused->{grown}->('small.test'), '<=', $count * bound($alone{get}), 'and leaves nothing of it to the next one');
+    cmp_ok($refused->{of}->('small.test'), '<=', $count * bound($alone), 'and leaves nothing of it to the next one');
 }
 
 $back->done(more => 1);

@@ -148,6 +148,7 @@ sub read_frame {
     return 1;
 }
 
+sub close { my ($self) = @_; $self->{connection}->close }
 sub stream { my ($self, $number) = @_; return $self->{streams}{$number} }
 
 1;
