@@ -57,6 +57,16 @@ impl AccountSet {
         unsafe { core::slice::from_raw_parts(self.ids.as_ptr().cast(), self.count) }
     }
 
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether what is charged to the accounts counts for all their limits, and there are any.
+    pub fn is_used(&self) -> bool {
+        !self.is_empty() && self.ids().iter().all(|id| id.share == Share::Used)
+    }
+
     /// Says what is charged to each account, by its zone.
     pub fn set_shares(&mut self, share: impl Fn(usize) -> Share) {
         // SAFETY: as in `ids`.
@@ -110,6 +120,11 @@ impl Zones {
             quiet_until_ms: 0,
         };
         tables.map(|table| table.map(zone)).collect::<Option<Vec<_>>>().map(Zones)
+    }
+
+    /// Whether no request can be counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     #[inline]

@@ -22,6 +22,7 @@ use crate::attribution::Connections;
 use crate::audit::Audit;
 use crate::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 use crate::conf::{Zone, main_conf};
+use crate::multiplex::FrameDoor;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::keep_library;
 use crate::process::{self, Watch};
@@ -46,6 +47,10 @@ pub enum Owner {
     Nobody,
     /// A client's connection between requests, by its place in `cycle->connections`.
     Connection(usize),
+    /// A client's connection that receives the header of a request which is not known yet.
+    Header(usize),
+    /// A client's connection that sends for several requests at a time.
+    Sending(usize),
     /// A connection that was closed without a request, or one that is not HTTP.
     NoRequest,
     /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
@@ -68,6 +73,7 @@ pub struct Worker {
     /// requests in flight, linked through their contexts
     pub flying: Option<NonNull<Context>>,
     pub connections: Connections,
+    pub door: FrameDoor,
     pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
@@ -167,6 +173,7 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         touched: None,
         flying: None,
         connections,
+        door: FrameDoor::default(),
         zones,
         scratch: Vec::new(),
         waiting: Vec::new(),
@@ -327,6 +334,11 @@ impl Worker {
             Owner::Nobody => self.books.other_ns += lap_ns,
             Owner::NoRequest => self.books.no_request_ns += lap_ns,
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
+            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.books),
+            Owner::Sending(at) => {
+                self.books.charged_ns += lap_ns;
+                self.charge_sending(at, lap_ns);
+            }
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
                 #[cfg(feature = "audit")]
@@ -342,8 +354,18 @@ impl Worker {
         }
     }
 
+    /// Ends the running lap, which was for requests; to whom its time goes is still to be said, in nanoseconds.
+    pub fn set_lap_apart(&mut self) -> u64 {
+        #[cfg(not(feature = "audit"))]
+        let lap_ns = self.meter.lap();
+        #[cfg(feature = "audit")]
+        let (lap_ns, _) = self.audit.lap(|| self.meter.lap(), false);
+        self.books.charged_ns += lap_ns;
+        lap_ns
+    }
+
     #[inline]
-    fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
+    pub fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
         let context = self.context(context);
         if !context.stopped {
             context.meter.charge(ns);
@@ -434,9 +456,12 @@ impl Worker {
     #[inline]
     pub fn end_wakeup(&mut self) {
         if let Owner::Connection(at) = self.owner {
-            self.watch_handshake(at);
+            self.end_connection_wakeup(at);
         }
         self.switch(Owner::Loop);
+        if self.connections.has_unsettled() {
+            self.start_beat();
+        }
         #[cfg(feature = "audit")]
         self.audit.end_wakeup();
     }
@@ -550,10 +575,12 @@ impl Worker {
         if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
             self.tick();
         }
+        self.settle_connections();
         self.settle_flying();
         let now_ns = self.meter.now_ns();
         self.zones.pass(now_ns);
-        self.flying.is_some().then(|| wait_for_beat(now_ns))
+        let goes_on = self.flying.is_some() || self.connections.has_unsettled();
+        goes_on.then(|| wait_for_beat(now_ns))
     }
 
     fn update_other_threads(&mut self) {
