@@ -79,8 +79,8 @@ my $locations = <<"EOC";
         keepalive_requests 1000000;
         location / { }
         location = /buffered { proxy_pass http://$sink/; }
-        location = /direct { proxy_request_buffering off; proxy_pass http://$sink/read; }
-        location = /early { proxy_request_buffering off; proxy_pass http://$sink/; }
+        location = /direct { proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://$sink/read; }
+        location = /early { proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://$sink/; }
         location = /discarded { return 200 "not read\\n"; }
         location = /too_large { client_max_body_size 1m; proxy_pass http://$sink/; }
         location = /grpc { grpc_read_timeout 60s; grpc_pass grpc://127.0.0.1:{{port:grpc}}; }
@@ -219,11 +219,11 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         my $host = 'runs.test';
         my $stream = begin($client, $host, $uri);
         for my $part (1 .. 2) {
-            my $before = used()->{$host} || 0;
+            my $before = $shares->used->{$host} || 0;
             my (undef, $work) = $t->worked(sub { $client->upload($stream, 15 * $MB) || $uri eq '/discarded' && $client->send(map { $client->data($stream, 'x' x 16_384) } 1 .. 900); sleep 1.2 });
-            my $seen = wait_until(2, sub { (used()->{$host} || 0) - $before >= 0.75 * $work });
+            my $seen = wait_until(2, sub { ($shares->used->{$host} || 0) - $before >= 0.75 * $work });
             ok($seen, "$protocol: part $part of an upload to $uri is in the account while it runs")
-                or diag(sprintf '%d of %d ns', (used()->{$host} || 0) - $before, $work);
+                or diag(sprintf '%d of %d ns', ($shares->used->{$host} || 0) - $before, $work);
         }
         $client->close;
     }

@@ -46,7 +46,7 @@ $t->start(http => <<"EOC");
         client_max_body_size 0;
         location / { }
         location = /buffered { proxy_pass http://$sink/; }
-        location = /direct { proxy_request_buffering off; proxy_pass http://$sink/read; }
+        location = /direct { proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://$sink/read; }
         location = /off { request_cpu off; return 204; }
         location = /limited { request_cpu_limit zone=hosts cores=0.002 burst=5ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
