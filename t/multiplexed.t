@@ -211,7 +211,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         cmp_ok($two->{of}->('http2.test'), '<=', $two->{used}, "$protocol: and at most what the worker has used");
     }
 
-    for my $uri ('/buffered', '/direct', '/early') {
+    for my $uri ('/buffered', '/direct') {
         scenario("uploads to $uri, each followed by a small request", owners => { 'up.test' => 1 }, small => { 'small.test' => 10 }, run => sub {
             my $client = client();
             for (1 .. 10) { upload($client, 'up.test', $uri, 4 * $MB); get($client, 'small.test') }
