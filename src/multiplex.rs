@@ -15,6 +15,7 @@
 
 use core::ptr::NonNull;
 
+use accounting::pool::Pool;
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
 use crate::accounts::AccountSet;
@@ -30,6 +31,14 @@ pub use frames::{FrameDoor, close_door};
 #[cfg(not(ngx_feature = "http_v2"))]
 #[derive(Default)]
 pub struct FrameDoor;
+
+#[cfg(not(ngx_feature = "http_v2"))]
+impl FrameDoor {
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        false
+    }
+}
 
 #[cfg(not(ngx_feature = "http_v2"))]
 #[inline]
@@ -138,28 +147,6 @@ unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
     0
 }
 
-/// Time that is divided by weights, without a rest.
-#[derive(Clone, Copy)]
-struct Pool {
-    ns: u64,
-    weight: u64,
-}
-
-impl Pool {
-    /// The part of one that has this weight; all weights together are that of the pool.
-    fn share(&mut self, weight: u64) -> u64 {
-        let weight = weight.min(self.weight);
-        if weight == 0 {
-            return 0;
-        }
-        let part = u128::from(self.ns) * u128::from(weight) / u128::from(self.weight);
-        let ns = u64::try_from(part).unwrap_or(self.ns);
-        self.ns -= ns;
-        self.weight -= weight;
-        ns
-    }
-}
-
 /// Whose a wakeup of a connection is that carries several requests.
 ///
 /// # Safety
@@ -265,12 +252,18 @@ impl Worker {
         }
     }
 
-    /// A request is not open any more.
-    pub fn part(&mut self, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
-        if !core::mem::take(&mut context.stream.joined) {
-            return;
+    /// A request is not open any more; whether it was one of several.
+    #[inline]
+    pub fn part(&mut self, pointer: NonNull<Context>) -> bool {
+        let was_joined = core::mem::take(&mut self.context(pointer).stream.joined);
+        if was_joined {
+            self.unlink(pointer);
         }
+        was_joined
+    }
+
+    fn unlink(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
         let (at, request) = (context.connection(), context.request());
         let (previous, next) = (context.stream.previous.take(), context.stream.next.take());
         if let Some(next) = next {

@@ -590,7 +590,7 @@ impl Worker {
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
-        self.part(pointer);
+        let is_stream = self.part(pointer);
         if let Some(at) = self.context(pointer).connection {
             self.connections.end_request(at, pointer);
         }
@@ -610,6 +610,9 @@ impl Worker {
             let accounts = self.context(pointer).accounts.clone();
             self.set_last(&accounts);
             self.take(Owner::Accounts);
+        }
+        if is_stream && let Some(at) = self.context(pointer).connection {
+            self.free_stream(at);
         }
     }
 }
