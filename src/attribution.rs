@@ -288,6 +288,13 @@ impl Connections {
         self.entries[at].header_ns += ns;
     }
 
+    /// No request has come of the header.
+    #[cold]
+    pub fn drop_header(&mut self, at: usize) {
+        let ns = core::mem::take(&mut self.entries[at].header_ns);
+        self.keep(at, ns);
+    }
+
     #[cold]
     fn list(&mut self, at: usize) {
         self.entries[at].listed = Listed::before(self.unsettled);

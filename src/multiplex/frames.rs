@@ -99,6 +99,7 @@ unsafe extern "C" fn frames(
     let mut state = STATE.load(Relaxed);
     let mut is_first = true;
     let mut is_inside = false;
+    let mut is_header = false;
     loop {
         let left = end.addr() - pos.addr();
         if !is_inside {
@@ -106,6 +107,7 @@ unsafe extern "C" fn frames(
             let (whose, bytes) = unsafe { next_frame(h2c, state, pos, left) };
             with(|worker| worker.begin_frame(whose, bytes, left, is_first));
             is_first = false;
+            is_header = whose == Whose::Header;
         }
         // SAFETY: the handler that NGINX would have called, of this type: `open_door` has stored it, or it comes from below.
         let next = unsafe { core::mem::transmute::<usize, StateHandler>(state)(h2c, pos, end) };
@@ -118,6 +120,9 @@ unsafe extern "C" fn frames(
         unsafe {
             state = (*h2c).state.handler.map_or(0, |handler| handler as usize);
             is_inside = state != HEAD.load(Relaxed);
+            if is_header && !is_inside {
+                with(Worker::end_header);
+            }
             if pos.addr() >= end.addr() || state == 0 {
                 // one wakeup may read several buffers
                 STATE.store(state, Relaxed);
@@ -202,6 +207,16 @@ impl Worker {
             }
             Owner::Header(at) => self.connections.keep_header(at, share_ns),
             _ => self.connections.keep(at, share_ns),
+        }
+    }
+
+    /// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads their
+    /// fields all the same), what it has cost is not the next request's.
+    fn end_header(&mut self) {
+        let at = self.door.at;
+        if self.owner() == Owner::Header(at) {
+            self.switch(Owner::Connection(at));
+            self.connections.drop_header(at);
         }
     }
 
