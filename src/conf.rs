@@ -859,12 +859,14 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
     main.connection_variable = used.connection;
     main.measured = used.any || !main.uses.is_empty() || !main.limits.is_empty();
     if main.measured {
-        request::register(core).ok()?;
-        main.workers = zones::add_workers(cf)?;
-        advice::give(cf, core, main);
+        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
+        // a limit refuses it
         if !main.limits.is_empty() {
             limit::register(core).ok()?;
         }
+        request::register(core).ok()?;
+        main.workers = zones::add_workers(cf)?;
+        advice::give(cf, core, main);
     }
     // last: nothing is written after that, so the pointer that is kept stays valid
     zones::watch_end(cf, main)

@@ -15,15 +15,15 @@ use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
     NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time, ngx_chain_t, ngx_http_complex_value,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
-    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t,
-    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
-    ngx_pool_large_t, ngx_str_t,
+    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable,
+    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_str_t,
 };
 use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
-use crate::conf::{Key, Zone, ZoneUse, loc_conf};
+use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
 use crate::nginx::bits;
 use crate::variables::len_of;
@@ -49,6 +49,10 @@ pub struct Context {
     pub logged: bool,
     /// the accounts that it is in flight in, then those that it was settled into
     pub accounts: AccountSet,
+    /// The location that the request is counted by, in the configuration that it is served by; null: the one that it is in.
+    counted_by: *const LocConf,
+    /// what was answered, if `post_action` came after that
+    answered: Option<Answered>,
     /// `request_cpu` that `accounts` were chosen by, while it is in flight
     zones: *const ZoneUse,
     in_flight: bool,
@@ -96,6 +100,13 @@ impl Context {
     }
 }
 
+/// How a request was answered.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    status: u64,
+    cache: CacheStatus,
+}
+
 /// A context, and the cleanup by which it is found and taken back.
 #[repr(C)]
 struct Tracked {
@@ -116,6 +127,7 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
         let phases = &mut core.phases;
         for (phase, handler) in [
             (ngx_http_phases_NGX_HTTP_POST_READ_PHASE, post_read as HeaderFilter),
+            (ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, preaccess as HeaderFilter),
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, settle as HeaderFilter),
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, stop as HeaderFilter),
         ] {
@@ -190,6 +202,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             late_ns: 0,
             logged: false,
             accounts: AccountSet::EMPTY,
+            counted_by: null(),
+            answered: None,
             zones: null(),
             in_flight: false,
             verdict: Verdict::NONE,
@@ -548,10 +562,74 @@ unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
     NGX_DECLINED as ngx_int_t
 }
 
+/// A location with `request_cpu` handles the request from here on: it is counted there, wherever it ends. Otherwise what an
+/// upstream answers (`X-Accel-Redirect`) could lead all that was done before out of the accounts.
+///
+/// What `post_action` does comes after the answer, and changes nothing (`ngx_http_post_action`).
+unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request.
+    unsafe {
+        if is_measuring()
+            && r == (*r).main
+            && let Some(context) = find(r)
+        {
+            if bits::request::POST_ACTION.is_set(r) {
+                keep_answer(r, context);
+            } else if let conf = loc_conf(r)
+                && !conf.zones().is_empty()
+            {
+                with(|worker| worker.context(context).counted_by = conf);
+            }
+        }
+    }
+    NGX_DECLINED as ngx_int_t
+}
+
+/// `post_action` begins: its location has an upstream and a status of its own, and NGINX keeps no other (`ngx_http_post_action`).
+#[cold]
+unsafe fn keep_answer(r: *mut ngx_http_request_t, context: NonNull<Context>) {
+    // SAFETY: as the caller says: NGINX has called with the request, which was answered.
+    let answered = unsafe { answered(r) };
+    with(|worker| {
+        worker.context(context).answered.get_or_insert(answered);
+    });
+}
+
+/// A location that was not counted by now, and has `post_action`, answers a request.
+#[cold]
+unsafe fn answers_before_action(r: *mut ngx_http_request_t, context: NonNull<Context>) {
+    // SAFETY: as the caller says.
+    let conf = unsafe { loc_conf(r) };
+    with(|worker| {
+        let context = worker.context(context);
+        if context.counted_by.is_null() {
+            context.counted_by = conf;
+        }
+    });
+}
+
+/// Whether something follows the answer of a request.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+#[inline]
+unsafe fn has_post_action(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: every location has the core module's configuration.
+    unsafe {
+        let core = (*(*r).loc_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_loc_conf_t>();
+        !(*core).post_action.data.is_null()
+    }
+}
+
 unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request; the next filter is the one that was at the top before us.
     unsafe {
-        claim(r);
+        if let Some(context) = claim(r)
+            && r == (*r).main
+            && has_post_action(r)
+        {
+            answers_before_action(r, context);
+        }
         core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
     }
 }
@@ -592,8 +670,13 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && r == (*r).main
             && let Some(pointer) = find(r)
         {
-            let outcome = outcome_of(r);
-            with_accounts(r, true, |accounts| {
+            let (conf, answered) = with(|worker| {
+                let context = worker.context(pointer);
+                (context.counted_by, context.answered)
+            })
+            .unwrap_or((null(), None));
+            let outcome = outcome_of(r, answered);
+            with_accounts(r, counted_by(r, conf), true, |accounts| {
                 with(|worker| {
                     let verdict = worker.context(pointer).verdict;
                     verdict.marked(accounts, |accounts| worker.finish(pointer, accounts, &outcome));
@@ -604,9 +687,12 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
     NGX_OK as ngx_int_t
 }
 
-/// How a request ended, but for its CPU.
-unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
-    // SAFETY: a request in its log phase is complete.
+/// How a request is answered.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+unsafe fn answered(r: *const ngx_http_request_t) -> Answered {
+    // SAFETY: as the caller says.
     unsafe {
         let r = &*r;
         // as `ngx_http_variable_status`
@@ -616,9 +702,19 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
             if r.upstream.is_null() { 0 } else { bits::upstream::CACHE_STATUS.get(r.upstream).into() };
         #[cfg(not(ngx_feature = "http_cache"))]
         let cache = 0;
+        Answered { status: status as u64, cache: CacheStatus::from_nginx(cache) }
+    }
+}
+
+/// How a request ended, but for its CPU. `known`: how it was answered, if that is over.
+unsafe fn outcome_of(r: *mut ngx_http_request_t, known: Option<Answered>) -> Outcome {
+    // SAFETY: a request in its log phase is complete.
+    unsafe {
+        let Answered { status, cache } = known.unwrap_or_else(|| answered(r));
+        let r = &*r;
         Outcome {
-            status: status as u64,
-            cache: CacheStatus::from_nginx(cache),
+            status,
+            cache,
             connection_order: (*r.connection).requests as u64,
             response_bytes: (*r.connection).sent.max(0) as u64,
             cpu_ns: 0,
@@ -626,24 +722,38 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
     }
 }
 
-/// Calls `f` with the accounts of a request, by the zones of the location that it is in now. `counts`: once per request.
+/// The location that a request is counted by: [`Context::counted_by`], or the one that it is in.
+///
+/// # Safety
+/// `known` must be the context's, or null.
 #[inline]
-unsafe fn with_accounts<R>(r: *mut ngx_http_request_t, counts: bool, f: impl FnOnce(&AccountSet) -> R) -> R {
+unsafe fn counted_by<'a>(r: *mut ngx_http_request_t, known: *const LocConf) -> &'a LocConf {
+    // SAFETY: locations live as long as the configuration, and that as long as its requests.
+    unsafe { known.as_ref().unwrap_or_else(|| loc_conf(r)) }
+}
+
+/// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
+#[inline]
+unsafe fn with_accounts<R>(
+    r: *mut ngx_http_request_t,
+    conf: &LocConf,
+    counts: bool,
+    f: impl FnOnce(&AccountSet) -> R,
+) -> R {
     // SAFETY: a request of NGINX's.
     unsafe {
-        match loc_conf(r).known.get() {
+        match conf.known.get() {
             Some((server, accounts)) if *server == (*r).srv_conf => f(accounts),
-            _ => f(&find_accounts(r, counts)),
+            _ => f(&find_accounts(r, conf, counts)),
         }
     }
 }
 
 #[inline(never)]
-unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
+unsafe fn find_accounts(r: *mut ngx_http_request_t, conf: &LocConf, counts: bool) -> AccountSet {
     let mut accounts = AccountSet::EMPTY;
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
-        let conf = loc_conf(r);
         let mut lasting = true;
         for used in conf.zones() {
             lasting &= find_account(r, used, counts, |id| accounts.push(id));
@@ -727,12 +837,12 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// A wakeup in which a request was an owner is over; if the request is still there, it is in flight, and settled if it has
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
-    let Some((r, chosen, settle)) = with(|worker| {
+    let Some((r, conf, chosen, settle)) = with(|worker| {
         let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
         let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
-        let found = (!context.logged).then_some((context.request, zones, settle));
+        let found = (!context.logged).then_some((context.request, context.counted_by, zones, settle));
         if context.in_flight && !context.stirred {
             worker.stir(pointer);
         }
@@ -743,14 +853,15 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
     };
     // SAFETY: the context is there, so its request is.
     unsafe {
-        let zones = loc_conf(r).zones();
+        let conf = counted_by(r, conf);
+        let zones = conf.zones();
         let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
         if wanted == chosen && !settle {
             return;
         }
         if wanted != chosen {
             unnoticed(r, || {
-                with_accounts(r, false, |accounts| {
+                with_accounts(r, conf, false, |accounts| {
                     with(|worker| worker.enter_flight(pointer, accounts, wanted));
                 });
             });
