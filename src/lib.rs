@@ -36,6 +36,7 @@ mod memory;
 mod nginx;
 mod page;
 mod process;
+mod received;
 mod request;
 mod state;
 mod status;

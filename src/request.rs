@@ -26,6 +26,7 @@ use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
 use crate::nginx::bits;
+use crate::received::{self, Received};
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{allocator, attribution, context_index};
@@ -39,6 +40,7 @@ pub struct Context {
     pub meter: RequestMeter,
     /// place of the client's connection
     connection: Option<usize>,
+    pub received: Received,
     /// of the connection, if this is its first request
     handshake: Option<Handshake>,
     /// the log phase has begun: the total is final
@@ -80,9 +82,10 @@ impl Context {
     #[inline]
     fn traffic(&self) -> (u64, u64) {
         // SAFETY: the context is there, so its request and that one's connection are.
-        let (sent, received) =
-            unsafe { ((*(*self.request).connection).sent, (*self.request).request_length) };
-        (sent.max(0) as u64, received.max(0) as u64)
+        unsafe {
+            let sent = (*(*self.request).connection).sent;
+            (sent.max(0) as u64, self.received.bytes(self.request))
+        }
     }
 
     /// The time that its accounts have not got yet, up to now.
@@ -197,6 +200,7 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             request: main,
             meter: RequestMeter::default(),
             connection: with(|worker| worker.connections.client(connection)).flatten(),
+            received: Received::of(main),
             stopped: false,
             handshake: None,
             late_ns: 0,
@@ -549,16 +553,37 @@ impl Worker {
     }
 }
 
+/// Reads of the request's connection are not counted any more.
+///
+/// # Safety
+/// The context must be there, its request and that one's connection too.
+#[inline]
+unsafe fn leave_reads(context: NonNull<Context>) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let context = context.as_ref();
+        if matches!(context.received, Received::Reads(_)) {
+            received::leave((*context.request).connection);
+        }
+    }
+}
+
 /// The pool of a main request is being destroyed.
 unsafe extern "C" fn freed(data: *mut c_void) {
     if let Some(context) = NonNull::new(data.cast()) {
+        // SAFETY: `create` has put the context there. Its request is in the pool, and the connection outlives that.
+        unsafe { leave_reads(context) };
         with(|worker| worker.free(context));
     }
 }
 
 unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request.
-    unsafe { claim(r) };
+    unsafe {
+        if claim(r).is_some() && r == (*r).main && received::has_body(r) {
+            received::count_reads(r);
+        }
+    }
     NGX_DECLINED as ngx_int_t
 }
 
@@ -626,9 +651,11 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe {
         if let Some(context) = claim(r)
             && r == (*r).main
-            && has_post_action(r)
         {
-            answers_before_action(r, context);
+            received::answer(r, context);
+            if has_post_action(r) {
+                answers_before_action(r, context);
+            }
         }
         core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
     }
