@@ -7,7 +7,6 @@
 //! With HTTP/1, all of that comes out of the connection's `recv`. We stand in its place while a request with a body or an
 //! upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has received.
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[cfg(ngx_feature = "http_v2")]
@@ -15,7 +14,6 @@ use nginx_sys::ngx_http_v2_stream_t;
 use nginx_sys::{NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_uint_t, u_char};
 
 use crate::nginx::bits;
-use crate::request::Context;
 use crate::worker::with;
 
 /// How the bytes of a request are known.
@@ -66,6 +64,11 @@ impl Received {
         }
         let _ = r;
         Received::Length
+    }
+
+    #[inline]
+    pub fn is_by_reads(&self) -> bool {
+        matches!(self, Received::Reads(_))
     }
 
     /// Bytes that a request has received so far.
@@ -201,12 +204,13 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
     }
 }
 
-/// A request is about to be answered. Without keepalive, no other one follows; `ngx_http_set_keepalive` takes that flag away later.
+/// A request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one follows;
+/// `ngx_http_set_keepalive` takes that flag away later.
 ///
 /// # Safety
-/// `r` must be a main request that has not been freed, and `context` its context.
-#[inline]
-pub unsafe fn answer(r: *mut ngx_http_request_t, context: NonNull<Context>) {
+/// `r` must be a main request that has not been freed.
+#[cold]
+pub unsafe fn answer(r: *mut ngx_http_request_t) {
     // SAFETY: as the caller says.
     unsafe {
         let is_upgraded = (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t;
@@ -215,9 +219,11 @@ pub unsafe fn answer(r: *mut ngx_http_request_t, context: NonNull<Context>) {
         }
         if is_upgraded || !bits::request::KEEPALIVE.is_set(r) {
             with(|worker| {
+                let context = worker.connections.request_of((*r).connection)?;
                 if let Received::Reads(reads) = &mut worker.context(context).received {
                     reads.is_last = true;
                 }
+                Some(())
             });
         }
     }

@@ -14,11 +14,13 @@ use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
-    NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time, ngx_chain_t, ngx_http_complex_value,
-    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable,
-    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
+    NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
+    ngx_chain_t, ngx_http_complex_value, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
+    ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
     ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_str_t,
+    ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -123,8 +125,8 @@ static NEXT_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
 
-/// Adds the phase handlers and the filters.
-pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
+/// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes through.
+pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Result<(), ()> {
     // SAFETY: arrays of handlers that `ngx_http_init_phases` has made; filters are chained by each module like this.
     unsafe {
         let phases = &mut core.phases;
@@ -134,6 +136,9 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, settle as HeaderFilter),
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, stop as HeaderFilter),
         ] {
+            if phase == ngx_http_phases_NGX_HTTP_PREACCESS_PHASE && !ways_differ {
+                continue;
+            }
             let handlers = &mut phases[phase as usize].handlers;
             if ngx_array_push(handlers).is_null() {
                 return Err(());
@@ -562,7 +567,7 @@ unsafe fn leave_reads(context: NonNull<Context>) {
     // SAFETY: as the caller says.
     unsafe {
         let context = context.as_ref();
-        if matches!(context.received, Received::Reads(_)) {
+        if context.received.is_by_reads() {
             received::leave((*context.request).connection);
         }
     }
@@ -592,56 +597,32 @@ unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
 ///
 /// What `post_action` does comes after the answer, and changes nothing (`ngx_http_post_action`).
 unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request.
+    // SAFETY: NGINX calls with a request. The context is its, and nobody else refers to it now: `with` is not running.
     unsafe {
-        if is_measuring()
-            && r == (*r).main
-            && let Some(context) = find(r)
+        if r == (*r).main
+            && let Some(mut context) = find(r)
         {
+            let conf = loc_conf(r);
             if bits::request::POST_ACTION.is_set(r) {
-                keep_answer(r, context);
-            } else if let conf = loc_conf(r)
-                && !conf.zones().is_empty()
-            {
-                with(|worker| worker.context(context).counted_by = conf);
+                // its location has an upstream and a status of its own, and NGINX keeps no other
+                context.as_mut().answered.get_or_insert_with(|| answered(r));
+            } else if !conf.zones().is_empty() {
+                context.as_mut().counted_by = conf;
             }
         }
     }
     NGX_DECLINED as ngx_int_t
 }
 
-/// `post_action` begins: its location has an upstream and a status of its own, and NGINX keeps no other (`ngx_http_post_action`).
-#[cold]
-unsafe fn keep_answer(r: *mut ngx_http_request_t, context: NonNull<Context>) {
-    // SAFETY: as the caller says: NGINX has called with the request, which was answered.
-    let answered = unsafe { answered(r) };
-    with(|worker| {
-        worker.context(context).answered.get_or_insert(answered);
-    });
-}
-
-/// A location that was not counted by now, and has `post_action`, answers a request.
-#[cold]
-unsafe fn answers_before_action(r: *mut ngx_http_request_t, context: NonNull<Context>) {
-    // SAFETY: as the caller says.
-    let conf = unsafe { loc_conf(r) };
-    with(|worker| {
-        let context = worker.context(context);
-        if context.counted_by.is_null() {
-            context.counted_by = conf;
-        }
-    });
-}
-
-/// Whether something follows the answer of a request.
+/// Whether something follows the answers of a location.
 ///
 /// # Safety
-/// `r` must be a request that has not been freed.
+/// It must be the configurations of all modules for a location, merged.
 #[inline]
-unsafe fn has_post_action(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: every location has the core module's configuration.
+pub unsafe fn has_post_action(loc_conf: *mut *mut c_void) -> bool {
+    // SAFETY: as the caller says.
     unsafe {
-        let core = (*(*r).loc_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_loc_conf_t>();
+        let core = (*loc_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_loc_conf_t>();
         !(*core).post_action.data.is_null()
     }
 }
@@ -649,12 +630,19 @@ unsafe fn has_post_action(r: *mut ngx_http_request_t) -> bool {
 unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request; the next filter is the one that was at the top before us.
     unsafe {
-        if let Some(context) = claim(r)
+        if let Some(mut context) = claim(r)
             && r == (*r).main
         {
-            received::answer(r, context);
-            if has_post_action(r) {
-                answers_before_action(r, context);
+            if context.as_ref().received.is_by_reads()
+                || (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t
+            {
+                received::answer(r);
+            }
+            // nobody else refers to the context now: `with` is not running
+            let context = context.as_mut();
+            if context.counted_by.is_null() && has_post_action((*r).loc_conf) {
+                // what follows is in another location
+                context.counted_by = loc_conf(r);
             }
         }
         core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
@@ -697,11 +685,8 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && r == (*r).main
             && let Some(pointer) = find(r)
         {
-            let (conf, answered) = with(|worker| {
-                let context = worker.context(pointer);
-                (context.counted_by, context.answered)
-            })
-            .unwrap_or((null(), None));
+            // nobody else refers to the context now: `with` is not running
+            let &Context { counted_by: conf, answered, .. } = pointer.as_ref();
             let outcome = outcome_of(r, answered);
             with_accounts(r, counted_by(r, conf), true, |accounts| {
                 with(|worker| {
