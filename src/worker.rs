@@ -318,6 +318,7 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
+        self.zones.close_uncounted(&self.books);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
@@ -613,6 +614,7 @@ impl Worker {
 
     fn show(&mut self) {
         self.books.clock_readings = self.meter.readings();
+        self.zones.show_uncounted(&mut self.books);
         if let Some((workers, slot)) = &self.shown {
             workers.publish(*slot, &self.books);
         }
