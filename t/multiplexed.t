@@ -87,7 +87,7 @@ my $locations = <<"EOC";
         location = /off { request_cpu off; return 204; }
         location = /limited { request_cpu_limit zone=hosts cores=0.01 burst=10ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
-        location = /burn { @{[ burn_rules(1) ]} return 200 "burnt\\n"; }
+        location = /burn { @{[ burn_rules(6) ]} return 200 "burnt\\n"; }
 EOC
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
@@ -168,8 +168,24 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     $shares->{prefix} = "$_: ";
 
     # What a small request costs alone, in connections like those below
-    my $gets = 60;
-    $alone = $shares->alone('alone.test', $gets, sub { my $client = client(); get($client, 'alone.test') for 1 .. $gets; $client });
+    # The work of another connection lies between, so that they find the processor's caches as those below do: a request
+    # after such work costs twice as much, whatever connection it comes on.
+    my $gets = 20;
+    my $beside = sub {
+        my ($host, $uri) = @_;
+        return sub {
+            my ($client, $other) = (client(), client());
+            my $stream = begin($other, 'other.test', '/buffered');
+            for (1 .. $gets) { $other->upload($stream, $MB); $t->quiet; get($client, $host, $uri) }
+            ($client, $other);
+        };
+    };
+    $shares->alone('alone.test', $gets, $beside->('alone.test', '/a.txt'));
+    $alone = $shares->cost_of('alone.test');
+    for ([ 'refused.test', '/refused' ], [ 'gone.test', '/gone' ], [ 'without.test', '/a.txt' ]) {
+        my ($host, $uri) = @$_;
+        $shares->alone_of($host, $gets, $beside->($host, $uri));
+    }
 
     # The same uploads over HTTP/1
     my $size = 30 * $MB;
@@ -187,9 +203,11 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         for (1 .. $ROUNDS) {
             $one = accounted(sub { $http1->($uri) })->{of}->('http1.test');
             $two = accounted(sub { my $client = client(); upload($client, 'http2.test', $uri, $size); $client });
+            # in larger pieces than those of HTTP/1 it can be cheaper than that
+            $one = $two->{work} if $two->{work} < $one;
             last if $two->{of}->('http2.test') >= 0.8 * $one;
         }
-        cmp_ok($two->{of}->('http2.test'), '>=', 0.8 * $one, "$protocol: an upload to $uri is charged at least 80 % of what it costs over HTTP/1");
+        cmp_ok($two->{of}->('http2.test'), '>=', 0.8 * $one, "$protocol: an upload to $uri is charged at least 80 % of what it costs, over HTTP/1 too");
         cmp_ok($two->{of}->('http2.test'), '<=', $two->{used}, "$protocol: and at most what the worker has used");
     }
 
@@ -238,6 +256,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client->upload($stream, 60 * $MB);
         my $seen = wait_until(3, sub { ($answer = $t->get('/limited', host => $host)->{status}) == 429 });
         ok($seen, "$protocol: a limit refuses requests of a key whose upload uses too much, while that runs") or diag("answer: $answer");
+        sleep 1.5;
         # Requests of the same key on this connection are refused, and the upload is not charged to them.
         my $figures;
         for (1 .. $ROUNDS) {
@@ -249,10 +268,10 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             my $after = refused($host);
             $figures->{refused} = $after->{refused} - $before->{refused};
             $figures->{refused_ns} = $after->{refused_cpu_ns} - $before->{refused_cpu_ns};
-            last if $figures->{refused_ns} <= 10 * bound($alone) && $figures->{of}->($host) >= 0.8 * $figures->{work};
+            last if $figures->{refused_ns} <= 10 * bound($shares->cost_of('refused.test')) && $figures->{of}->($host) >= 0.8 * $figures->{work};
         }
         is($figures->{refused}, 10, "$protocol: requests beside it are refused");
-        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($alone), "$protocol: and what they use is all that is refused CPU");
+        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($shares->cost_of('refused.test')), "$protocol: and what they use is all that is refused CPU");
         within($figures->{of}->($host), $figures->{work}, 0.8, 1.1, "$protocol: the account has the upload");
         cmp_ok(refused($host)->{debt_ns}, '>', 0, "$protocol: in debt");
         $client->close;
@@ -312,18 +331,19 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
     for my $uri ('/early', '/too_large') {
-        # Frames of a stream that is no more: the server reads and ignores them.
+        # Frames of a stream that is no more: the server reads and ignores 8 MB of them, and takes more for a flood
+        # (ngx_http_v2_state_head).
         scenario("bodies that go on after the answer of $uri", owners => { 'over.test' => 1 }, small => { 'small.test' => 6 }, run => sub {
-            my $client = client();
-            for (1 .. 6) {
+            return map {
+                my $client = client();
                 my $stream = begin($client, 'over.test', $uri);
                 $client->upload($stream, 2 * $MB);
                 $client->finish($stream);
-                $client->send(map { $client->data($stream, 'x' x 16_384) } 1 .. 60) for 1 .. 8;
+                $client->send(map { $client->data($stream, 'x' x 16_384) } 1 .. 60) for 1 .. 6;
                 get($client, 'over.test', '/a.txt');
                 get($client, 'small.test');
-            }
-            $client;
+                $client;
+            } 1 .. 6;
         });
     }
     scenario('a connection that the client closes in the middle of an upload', owners => { 'closed.test' => 1 }, small => { 'small.test' => 4 }, run => sub {

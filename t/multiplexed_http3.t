@@ -50,7 +50,7 @@ $t->start(http => <<"EOC");
         location = /off { request_cpu off; return 204; }
         location = /limited { request_cpu_limit zone=hosts cores=0.002 burst=5ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
-        location = /burn { @{[ burn_rules(1) ]} return 200 "burnt\\n"; }
+        location = /burn { @{[ burn_rules(6) ]} return 200 "burnt\\n"; }
     }
 EOC
 
@@ -93,8 +93,24 @@ my $MB = 1_000_000;
 
 ok($shares->indebted('refused.test', sub { $t->get($_[0], host => 'refused.test') }), 'a host is refused');
 
-my $gets = 40;
-my $alone = $shares->alone('alone.test', $gets, run([ gets => $gets, 'alone.test', '/a.txt' ]));
+# What small requests cost: the work of another connection lies between, so that they find the processor's caches as those below do.
+my $gets = 15;
+sub beside {
+    my ($host, $uri) = @_;
+    return sub {
+        my $client = Client->new(@first, map { ([ say => 'before' ], [ get => $host, $uri ]) } 1 .. $gets);
+        for (1 .. $gets) {
+            $client->next;
+            $t->get('/buffered', method => 'POST', host => 'other.test', body => 'x' x $MB);
+            $client->goes_on;
+        }
+        $client->next;
+        return $client;
+    };
+}
+$shares->alone('alone.test', $gets, beside('alone.test', '/a.txt'));
+my $alone = $shares->cost_of('alone.test');
+for ([ 'refused.test', '/refused' ], [ 'gone.test', '/gone' ]) { $shares->alone_of($_->[0], $gets, beside(@$_)) }
 sub small { my ($count) = @_; return [ gets => $count, 'small.test', '/a.txt' ] }
 sub upload { my ($host, $uri, $bytes, $name) = @_; $name ||= 'u'; return ([ open => $name, $host, $uri ], [ body => $name, $bytes ], [ end => $name ]) }
 
