@@ -4,6 +4,7 @@ use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 
 use accounting::account::{Handshake, Usage};
+use accounting::books::{Books, CountedCpu};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::limit::{Limit, Share};
@@ -106,7 +107,11 @@ struct Zone {
 }
 
 /// All zones, by their place in the configuration.
-pub struct Zones(Vec<Zone>);
+pub struct Zones {
+    zones: Vec<Zone>,
+    /// what was given to them, and what was to be given and has no account
+    cpu: CountedCpu,
+}
 
 impl Zones {
     /// For `process`, which calls. Tables are those of all zones, in the order of the configuration; if one is missing, none can be
@@ -119,18 +124,21 @@ impl Zones {
             in_flight: InFlight::new(process),
             quiet_until_ms: 0,
         };
-        tables.map(|table| table.map(zone)).collect::<Option<Vec<_>>>().map(Zones)
+        tables
+            .map(|table| table.map(zone))
+            .collect::<Option<Vec<_>>>()
+            .map(|zones| Zones { zones, cpu: CountedCpu::default() })
     }
 
     /// Whether no request can be counted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.zones.is_empty()
     }
 
     #[inline]
     fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut Zone, Slot, Share)) {
         for &AccountId { zone, share, slot } in accounts.ids() {
-            if let Some(zone) = self.0.get_mut(usize::from(zone)) {
+            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
                 f(zone, slot, share);
             }
         }
@@ -139,6 +147,7 @@ impl Zones {
     /// Adds to accounts.
     #[inline]
     pub fn add(&mut self, now_ns: u64, accounts: &AccountSet, usage: &Usage) {
+        self.cpu.add(usage.cpu_ns, !accounts.is_empty());
         self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ns, slot, share, usage));
     }
 
@@ -146,6 +155,7 @@ impl Zones {
     #[inline]
     pub fn charge(&mut self, now_ns: u64, accounts: &AccountSet, ns: u64) {
         if ns != 0 {
+            self.cpu.add(ns, !accounts.is_empty());
             self.each(accounts, |zone, slot, share| {
                 zone.unsettled.charge(&zone.table, now_ns, slot, share, ns);
             });
@@ -155,6 +165,7 @@ impl Zones {
     /// A request has ended.
     #[inline]
     pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
+        self.cpu.add(ended.usage.cpu_ns, !accounts.is_empty());
         self.each(accounts, |zone, slot, share| {
             zone.unsettled.finish(&zone.table, now_ns, slot, share, ended);
         });
@@ -165,10 +176,21 @@ impl Zones {
         self.each(accounts, |zone, slot, _| zone.table.account(slot).count_handshake(handshake));
     }
 
+    /// Writes the CPU that is in no account.
+    #[inline]
+    pub fn show_uncounted(&self, books: &mut Books) {
+        self.cpu.show(books);
+    }
+
+    /// The process ends: CPU of requests that are open and have no account is in none.
+    pub fn close_uncounted(&mut self, books: &Books) {
+        self.cpu.close(books);
+    }
+
     /// What has been added becomes visible to others.
     #[inline]
     pub fn settle(&mut self, now_ns: u64) {
-        for zone in &mut self.0 {
+        for zone in &mut self.zones {
             zone.unsettled.settle(&zone.table, now_ns);
         }
     }
@@ -210,40 +232,40 @@ impl Zones {
 
     /// Time has passed for requests in flight.
     pub fn pass(&mut self, now_ns: u64) {
-        for Zone { table, unsettled, in_flight, .. } in &mut self.0 {
+        for Zone { table, unsettled, in_flight, .. } in &mut self.zones {
             in_flight.pass(table, now_ns, |slot, held| unsettled.hold(table, now_ns, slot, held));
         }
     }
 
     /// Takes note of workers that were found dead, and stays where it can be found itself.
     pub fn follow(&mut self, now_ns: u64) {
-        for zone in &mut self.0 {
+        for zone in &mut self.zones {
             zone.in_flight.stay_registered(&zone.table, now_ns);
         }
     }
 
     /// Looks for workers that were killed, in each table where nobody else has looked in this second.
     pub fn watch(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) {
-        for zone in self.0.iter().filter(|zone| zone.table.claim_look(now_ms)) {
+        for zone in self.zones.iter().filter(|zone| zone.table.claim_look(now_ms)) {
             zone.table.reap(now_ms, &mut is_alive);
         }
     }
 
     /// Looks for workers that were killed in each table.
     pub fn reap(&self, now_ms: u64, is_alive: impl Fn(ProcessId) -> bool) {
-        self.0.iter().for_each(|zone| {
+        self.zones.iter().for_each(|zone| {
             zone.table.reap(now_ms, &is_alive);
         });
     }
 
     /// How many tables have no room for one more worker with requests in flight.
     pub fn unregistered(&self) -> usize {
-        self.0.iter().filter(|zone| !zone.in_flight.is_registered()).count()
+        self.zones.iter().filter(|zone| !zone.in_flight.is_registered()).count()
     }
 
     /// Nothing is in flight any more.
     pub fn release(&mut self) {
-        for zone in &mut self.0 {
+        for zone in &mut self.zones {
             zone.in_flight.release(&zone.table);
         }
     }
@@ -259,7 +281,7 @@ impl Zones {
         limit: &Limit,
         dry_run: bool,
     ) -> Result<(), NonZeroU64> {
-        let Some(zone) = self.0.get_mut(usize::from(id.zone)) else { return Ok(()) };
+        let Some(zone) = self.zones.get_mut(usize::from(id.zone)) else { return Ok(()) };
         let account = zone.table.account(id.slot);
         let passed = account.check(now_ms, limit, zone.unsettled.used_ns(id.slot));
         if passed.is_err() {
@@ -271,7 +293,7 @@ impl Zones {
     /// The account of a key. `counts`: once per request.
     pub fn find(&mut self, index: usize, key: &[u8], counts: bool) -> Option<Found> {
         let zone_id = u16::try_from(index).ok()?;
-        let zone = self.0.get_mut(index)?;
+        let zone = self.zones.get_mut(index)?;
         let found = zone.table.find_or_insert(key, &mut zone.spare);
         let is_cut = key.len() > MAX_KEY_BYTES;
         if counts && found.overflowed {

@@ -217,6 +217,11 @@ impl Connections {
             .then(|| entry.request.map_or(Owner::Connection(at), Owner::Request))
     }
 
+    /// The request that has a client's connection for itself.
+    pub fn request_of(&self, connection: *mut ngx_connection_t) -> Option<NonNull<Context>> {
+        self.client(connection).and_then(|at| self.entries[at].request)
+    }
+
     /// The accounts of the request that the upstream connection at this place was used for last.
     fn upstream_accounts(&self, at: usize) -> Option<AccountSet> {
         let entry = &self.entries[at];
@@ -286,6 +291,13 @@ impl Connections {
     /// Time that is in the books already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
+    }
+
+    /// No request has come of the header.
+    #[cold]
+    pub fn drop_header(&mut self, at: usize) {
+        let ns = core::mem::take(&mut self.entries[at].header_ns);
+        self.keep(at, ns);
     }
 
     #[cold]

@@ -178,6 +178,10 @@ pub struct MainConf {
     logs: Array<*const Log>,
     clock_set: bool,
     pub clock: Mode,
+    /// the first zone of the first location whose configuration was merged; null if it has none
+    zones_somewhere: Option<*const ZoneUse>,
+    /// whether it makes a difference which locations a request goes through: not all have the same zones, or one has `post_action`
+    ways_differ: bool,
     /// whether anything of this module is used, so that requests must be measured
     pub measured: bool,
     /// whether the clock must be read where a request takes over from its connection
@@ -313,6 +317,8 @@ pub unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
                 uses: Array::EMPTY,
                 limits: Array::EMPTY,
                 logs: Array::EMPTY,
+                zones_somewhere: None,
+                ways_differ: false,
                 clock_set: false,
                 clock: Mode::default(),
                 measured: false,
@@ -373,7 +379,15 @@ pub unsafe extern "C" fn merge_loc_conf(
         conf.status = StatusConf { set: false, ..prev.status };
     }
     conf.limit_log_level = conf.limit_log_level.or(prev.limit_log_level);
-    match while_parsing(cf, |main, cf| advice::note(cf, main, conf)) {
+    // SAFETY: `ngx_http_merge_locations` and `ngx_http_merge_servers` name the location whose configurations are merged; the core
+    // module has merged its own before.
+    let has_action = unsafe { request::has_post_action((*cf.ctx.cast::<ngx_http_conf_ctx_t>()).loc_conf) };
+    let zones = conf.zones().first().map_or(null(), ptr::from_ref);
+    let noted = while_parsing(cf, |main, cf| {
+        main.ways_differ |= has_action || *main.zones_somewhere.get_or_insert(zones) != zones;
+        advice::note(cf, main, conf)
+    });
+    match noted {
         Some(()) => CONF_OK,
         None => CONF_ERROR,
     }
@@ -859,12 +873,14 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
     main.connection_variable = used.connection;
     main.measured = used.any || !main.uses.is_empty() || !main.limits.is_empty();
     if main.measured {
-        request::register(core).ok()?;
-        main.workers = zones::add_workers(cf)?;
-        advice::give(cf, core, main);
+        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
+        // a limit refuses it
         if !main.limits.is_empty() {
             limit::register(core).ok()?;
         }
+        request::register(core, main.ways_differ).ok()?;
+        main.workers = zones::add_workers(cf)?;
+        advice::give(cf, core, main);
     }
     // last: nothing is written after that, so the pointer that is kept stays valid
     zones::watch_end(cf, main)

@@ -218,11 +218,11 @@ unsafe fn wake(event: *mut ngx_event_t) {
             handler(event);
         }
         with(|worker| {
-            multiplex::close_door(worker);
             if is_ready && worker.owner() == Owner::Nobody {
                 follow(worker, last);
             }
             worker.end_wakeup();
+            multiplex::close_door(worker);
         });
     }
     while let Some(context) = with(Worker::next_touched).flatten() {

@@ -37,6 +37,7 @@ mod multiplex;
 mod nginx;
 mod page;
 mod process;
+mod received;
 mod request;
 mod state;
 mod status;

@@ -279,6 +279,10 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
         if conf.limits.is_empty() || r != (*r).main || !is_measuring() {
             return declined;
         }
+        // it was answered before, and is counted as that
+        if bits::request::POST_ACTION.is_set(r) {
+            return declined;
+        }
         if conf.limits_spare_status && status::is_for(r) {
             return declined;
         }

@@ -15,6 +15,7 @@
 
 use core::ptr::NonNull;
 
+use accounting::pool::Pool;
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
 use crate::accounts::AccountSet;
@@ -32,6 +33,14 @@ pub use frames::{FrameDoor, close_door};
 pub struct FrameDoor;
 
 #[cfg(not(ngx_feature = "http_v2"))]
+impl FrameDoor {
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(not(ngx_feature = "http_v2"))]
 #[inline]
 pub fn close_door(_worker: &mut Worker) {}
 
@@ -45,6 +54,10 @@ type Http2 = core::ffi::c_void;
 const DIVIDE_NS: u64 = 10_000;
 /// The client acknowledges what was sent within so many milliseconds, or it is gone.
 const TAIL_MS: u64 = 2000;
+/// What sending the rest of an answer may cost, and handling its acknowledgements, in nanoseconds: in all, and for each byte.
+/// Measured are 2 to 4 for a byte.
+const TAIL_NS: u64 = 20_000;
+const TAIL_NS_PER_BYTE: u64 = 10;
 
 /// What a connection that carries several requests has. In its pool.
 pub struct Multiplex {
@@ -56,10 +69,16 @@ pub struct Multiplex {
     recent: Option<NonNull<Context>>,
     /// what QUIC has used to send, in nanoseconds
     sending_ns: u64,
-    /// bytes that requests which are gone had not got acknowledged yet, the accounts of those, and until when that counts
-    tail_bytes: u64,
-    tail_accounts: AccountSet,
-    tail_until_ms: u64,
+    tail: Tail,
+}
+
+/// A request that is gone, whose answer is not all acknowledged: QUIC keeps it, and sends the rest of it.
+struct Tail {
+    bytes: u64,
+    /// what it may cost at most, in nanoseconds
+    ns: u64,
+    accounts: AccountSet,
+    until_ms: u64,
 }
 
 /// A request's place among those of its connection.
@@ -136,28 +155,6 @@ unsafe fn outstanding(r: *const ngx_http_request_t) -> u64 {
 #[cfg(not(ngx_feature = "http_v3"))]
 unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
     0
-}
-
-/// Time that is divided by weights, without a rest.
-#[derive(Clone, Copy)]
-struct Pool {
-    ns: u64,
-    weight: u64,
-}
-
-impl Pool {
-    /// The part of one that has this weight; all weights together are that of the pool.
-    fn share(&mut self, weight: u64) -> u64 {
-        let weight = weight.min(self.weight);
-        if weight == 0 {
-            return 0;
-        }
-        let part = u128::from(self.ns) * u128::from(weight) / u128::from(self.weight);
-        let ns = u64::try_from(part).unwrap_or(self.ns);
-        self.ns -= ns;
-        self.weight -= weight;
-        ns
-    }
 }
 
 /// Whose a wakeup of a connection is that carries several requests.
@@ -243,9 +240,7 @@ impl Worker {
                         streams: None,
                         recent: None,
                         sending_ns: 0,
-                        tail_bytes: 0,
-                        tail_accounts: AccountSet::EMPTY,
-                        tail_until_ms: 0,
+                        tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
                     });
                 }
                 self.connections.set_multiplex(at, multiplex);
@@ -265,12 +260,18 @@ impl Worker {
         }
     }
 
-    /// A request is not open any more.
-    pub fn part(&mut self, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
-        if !core::mem::take(&mut context.stream.joined) {
-            return;
+    /// A request is not open any more; whether it was one of several.
+    #[inline]
+    pub fn part(&mut self, pointer: NonNull<Context>) -> bool {
+        let was_joined = core::mem::take(&mut self.context(pointer).stream.joined);
+        if was_joined {
+            self.unlink(pointer);
         }
+        was_joined
+    }
+
+    fn unlink(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
         let (at, request) = (context.connection(), context.request());
         let (previous, next) = (context.stream.previous.take(), context.stream.next.take());
         if let Some(next) = next {
@@ -292,10 +293,12 @@ impl Worker {
             // SAFETY: the context is there, so its request is.
             let bytes = unsafe { outstanding(request) };
             let now_ms = now_ms();
-            if bytes > 0 && (bytes >= multiplex.tail_bytes || now_ms >= multiplex.tail_until_ms) {
-                multiplex.tail_bytes = bytes;
-                multiplex.tail_until_ms = now_ms + TAIL_MS;
-                multiplex.tail_accounts.copy_from(&self.context(pointer).accounts);
+            let tail = &mut multiplex.tail;
+            if bytes > 0 && (bytes >= tail.bytes || now_ms >= tail.until_ms) {
+                tail.bytes = bytes;
+                tail.ns = TAIL_NS.saturating_add(bytes.saturating_mul(TAIL_NS_PER_BYTE));
+                tail.until_ms = now_ms + TAIL_MS;
+                tail.accounts.copy_from(&self.context(pointer).accounts);
             }
         }
     }
@@ -395,10 +398,10 @@ impl Worker {
         // SAFETY: as in `find_stream`.
         let (sending_ns, tail_bytes) = unsafe {
             let multiplex = &mut *multiplex.as_ptr();
-            if now_ms() >= multiplex.tail_until_ms {
-                multiplex.tail_bytes = 0;
+            if now_ms() >= multiplex.tail.until_ms || multiplex.tail.ns == 0 {
+                multiplex.tail.bytes = 0;
             }
-            (core::mem::take(&mut multiplex.sending_ns), multiplex.tail_bytes)
+            (core::mem::take(&mut multiplex.sending_ns), multiplex.tail.bytes)
         };
         let mut sending = Pool { ns: sending_ns, weight: 0 };
         let mut counted = 0;
@@ -408,31 +411,29 @@ impl Worker {
             sending.weight += progress.sending;
             counted += u64::from(context.is_counted());
         });
-        receiving.weight += tail_bytes;
-        sending.weight += tail_bytes;
-        let shared = |pool: &Pool| pool.weight == 0 && all && counted > 0;
-        let (evenly_received, evenly_sent) = (shared(&receiving), shared(&sending));
-        if evenly_received {
-            receiving.weight = counted;
-        }
-        if evenly_sent {
-            sending.weight = counted;
-        }
+        // nobody got further
+        let is_common = |pool: &Pool| pool.weight == 0 && all && counted > 0;
+        let (evenly_received, evenly_sent) = (is_common(&receiving), is_common(&sending));
+        receiving.weight =
+            if evenly_received { counted } else { receiving.weight.saturating_add(tail_bytes) };
+        sending.weight = if evenly_sent { counted } else { sending.weight.saturating_add(tail_bytes) };
         self.each_share(multiplex, |context, progress| {
             let progress = progress.since(context.stream.seen);
             let one = u64::from(context.is_counted());
             receiving.share(if evenly_received { one } else { progress.receiving })
                 + sending.share(if evenly_sent { one } else { progress.sending })
         });
-        let rest_ns = receiving.ns + sending.ns;
-        if rest_ns == 0 {
-            return;
-        }
-        if tail_bytes > 0 {
+        let mut rest_ns = receiving.ns + sending.ns;
+        if rest_ns != 0 && tail_bytes != 0 {
             // SAFETY: as in `find_stream`.
-            let accounts = unsafe { (*multiplex.as_ptr()).tail_accounts.clone() };
-            self.zones.charge(self.meter.recent_ns(), &accounts, rest_ns);
-        } else if all {
+            let tail = unsafe { &mut (*multiplex.as_ptr()).tail };
+            let tail_ns = rest_ns.min(tail.ns);
+            tail.ns -= tail_ns;
+            rest_ns -= tail_ns;
+            let accounts = tail.accounts.clone();
+            self.zones.charge(self.meter.recent_ns(), &accounts, tail_ns);
+        }
+        if all {
             self.charge_last(at, rest_ns);
         } else {
             self.connections.keep(at, rest_ns);

@@ -14,19 +14,22 @@ use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
-    NGX_DECLINED, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time, ngx_chain_t, ngx_http_complex_value,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
-    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_request_t,
-    ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_http_top_request_body_filter, ngx_int_t,
-    ngx_palloc, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_str_t,
+    NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
+    ngx_chain_t, ngx_http_complex_value, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
+    ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
+    ngx_http_top_header_filter, ngx_http_top_request_body_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
+    ngx_pool_large_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
-use crate::conf::{Key, Zone, ZoneUse, loc_conf};
+use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
 use crate::multiplex::Stream;
 use crate::nginx::bits;
+use crate::received::{self, Received};
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
 use crate::{allocator, attribution, context_index};
@@ -40,6 +43,7 @@ pub struct Context {
     pub meter: RequestMeter,
     /// place of the client's connection
     connection: Option<usize>,
+    pub received: Received,
     /// of the connection, if this is its first request
     handshake: Option<Handshake>,
     /// the log phase has begun: the total is final
@@ -50,6 +54,10 @@ pub struct Context {
     pub logged: bool,
     /// the accounts that it is in flight in, then those that it was settled into
     pub accounts: AccountSet,
+    /// The location that the request is counted by, in the configuration that it is served by; null: the one that it is in.
+    counted_by: *const LocConf,
+    /// what was answered, if `post_action` came after that
+    answered: Option<Answered>,
     /// `request_cpu` that `accounts` were chosen by, while it is in flight
     zones: *const ZoneUse,
     in_flight: bool,
@@ -93,9 +101,10 @@ impl Context {
     #[inline]
     fn traffic(&self) -> (u64, u64) {
         // SAFETY: the context is there, so its request and that one's connection are.
-        let (sent, received) =
-            unsafe { ((*(*self.request).connection).sent, (*self.request).request_length) };
-        (sent.max(0) as u64, received.max(0) as u64)
+        unsafe {
+            let sent = (*(*self.request).connection).sent;
+            (sent.max(0) as u64, self.received.bytes(self.request))
+        }
     }
 
     /// The time that its accounts have not got yet, up to now.
@@ -113,6 +122,13 @@ impl Context {
     }
 }
 
+/// How a request was answered.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    status: u64,
+    cache: CacheStatus,
+}
+
 /// A context, and the cleanup by which it is found and taken back.
 #[repr(C)]
 struct Tracked {
@@ -127,16 +143,20 @@ static NEXT_REQUEST_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
 
-/// Adds the phase handlers and the filters.
-pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
+/// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes through.
+pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Result<(), ()> {
     // SAFETY: arrays of handlers that `ngx_http_init_phases` has made; filters are chained by each module like this.
     unsafe {
         let phases = &mut core.phases;
         for (phase, handler) in [
             (ngx_http_phases_NGX_HTTP_POST_READ_PHASE, post_read as HeaderFilter),
+            (ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, preaccess as HeaderFilter),
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, settle as HeaderFilter),
             (ngx_http_phases_NGX_HTTP_LOG_PHASE, stop as HeaderFilter),
         ] {
+            if phase == ngx_http_phases_NGX_HTTP_PREACCESS_PHASE && !ways_differ {
+                continue;
+            }
             let handlers = &mut phases[phase as usize].handlers;
             if ngx_array_push(handlers).is_null() {
                 return Err(());
@@ -206,11 +226,14 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             request: main,
             meter: RequestMeter::default(),
             connection: with(|worker| worker.connections.client(connection)).flatten(),
+            received: Received::of(main),
             stopped: false,
             handshake: None,
             late_ns: 0,
             logged: false,
             accounts: AccountSet::EMPTY,
+            counted_by: null(),
+            answered: None,
             zones: null(),
             in_flight: false,
             verdict: Verdict::NONE,
@@ -590,7 +613,7 @@ impl Worker {
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
-        self.part(pointer);
+        let is_stream = self.part(pointer);
         if let Some(at) = self.context(pointer).connection {
             self.connections.end_request(at, pointer);
         }
@@ -611,26 +634,99 @@ impl Worker {
             self.set_last(&accounts);
             self.take(Owner::Accounts);
         }
+        if is_stream && let Some(at) = self.context(pointer).connection {
+            self.free_stream(at);
+        }
+    }
+}
+
+/// Reads of the request's connection are not counted any more.
+///
+/// # Safety
+/// The context must be there, its request and that one's connection too.
+#[inline]
+unsafe fn leave_reads(context: NonNull<Context>) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let context = context.as_ref();
+        if context.received.is_by_reads() {
+            received::leave((*context.request).connection);
+        }
     }
 }
 
 /// The pool of a main request is being destroyed.
 unsafe extern "C" fn freed(data: *mut c_void) {
     if let Some(context) = NonNull::new(data.cast()) {
+        // SAFETY: `create` has put the context there. Its request is in the pool, and the connection outlives that.
+        unsafe { leave_reads(context) };
         with(|worker| worker.free(context));
     }
 }
 
 unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request.
-    unsafe { claim(r) };
+    unsafe {
+        if claim(r).is_some() && r == (*r).main && received::has_body(r) {
+            received::count_reads(r);
+        }
+    }
     NGX_DECLINED as ngx_int_t
+}
+
+/// A location with `request_cpu` handles the request from here on: it is counted there, wherever it ends. Otherwise what an
+/// upstream answers (`X-Accel-Redirect`) could lead all that was done before out of the accounts.
+///
+/// What `post_action` does comes after the answer, and changes nothing (`ngx_http_post_action`).
+unsafe extern "C" fn preaccess(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request. The context is its, and nobody else refers to it now: `with` is not running.
+    unsafe {
+        if r == (*r).main
+            && let Some(mut context) = find(r)
+        {
+            let conf = loc_conf(r);
+            if bits::request::POST_ACTION.is_set(r) {
+                // its location has an upstream and a status of its own, and NGINX keeps no other
+                context.as_mut().answered.get_or_insert_with(|| answered(r));
+            } else if !conf.zones().is_empty() {
+                context.as_mut().counted_by = conf;
+            }
+        }
+    }
+    NGX_DECLINED as ngx_int_t
+}
+
+/// Whether something follows the answers of a location.
+///
+/// # Safety
+/// It must be the configurations of all modules for a location, merged.
+#[inline]
+pub unsafe fn has_post_action(loc_conf: *mut *mut c_void) -> bool {
+    // SAFETY: as the caller says.
+    unsafe {
+        let core = (*loc_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_loc_conf_t>();
+        !(*core).post_action.data.is_null()
+    }
 }
 
 unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request; the next filter is the one that was at the top before us.
     unsafe {
-        claim(r);
+        if let Some(mut context) = claim(r)
+            && r == (*r).main
+        {
+            if context.as_ref().received.is_by_reads()
+                || (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t
+            {
+                received::answer(r);
+            }
+            // nobody else refers to the context now: `with` is not running
+            let context = context.as_mut();
+            if context.counted_by.is_null() && has_post_action((*r).loc_conf) {
+                // what follows is in another location
+                context.counted_by = loc_conf(r);
+            }
+        }
         core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
     }
 }
@@ -666,8 +762,8 @@ unsafe extern "C" fn stop(r: *mut ngx_http_request_t) -> ngx_int_t {
                 if is_main {
                     worker.divide_for(pointer);
                 }
-                let counts = !loc_conf(r).zones().is_empty();
-                worker.stop(pointer, is_main, counts);
+                let conf = counted_by(r, worker.context(pointer).counted_by);
+                worker.stop(pointer, is_main, !conf.zones().is_empty());
                 worker.context(pointer).logging = r;
             });
         }
@@ -683,8 +779,10 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             && r == (*r).main
             && let Some(pointer) = find(r)
         {
-            let outcome = outcome_of(r);
-            with_accounts(r, true, |accounts| {
+            // nobody else refers to the context now: `with` is not running
+            let &Context { counted_by: conf, answered, .. } = pointer.as_ref();
+            let outcome = outcome_of(r, answered);
+            with_accounts(r, counted_by(r, conf), true, |accounts| {
                 with(|worker| {
                     let verdict = worker.context(pointer).verdict;
                     verdict.marked(accounts, |accounts| worker.finish(pointer, accounts, &outcome));
@@ -695,9 +793,12 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
     NGX_OK as ngx_int_t
 }
 
-/// How a request ended, but for its CPU.
-unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
-    // SAFETY: a request in its log phase is complete.
+/// How a request is answered.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+unsafe fn answered(r: *const ngx_http_request_t) -> Answered {
+    // SAFETY: as the caller says.
     unsafe {
         let r = &*r;
         // as `ngx_http_variable_status`
@@ -707,9 +808,19 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
             if r.upstream.is_null() { 0 } else { bits::upstream::CACHE_STATUS.get(r.upstream).into() };
         #[cfg(not(ngx_feature = "http_cache"))]
         let cache = 0;
+        Answered { status: status as u64, cache: CacheStatus::from_nginx(cache) }
+    }
+}
+
+/// How a request ended, but for its CPU. `known`: how it was answered, if that is over.
+unsafe fn outcome_of(r: *mut ngx_http_request_t, known: Option<Answered>) -> Outcome {
+    // SAFETY: a request in its log phase is complete.
+    unsafe {
+        let Answered { status, cache } = known.unwrap_or_else(|| answered(r));
+        let r = &*r;
         Outcome {
-            status: status as u64,
-            cache: CacheStatus::from_nginx(cache),
+            status,
+            cache,
             connection_order: (*r.connection).requests as u64,
             response_bytes: (*r.connection).sent.max(0) as u64,
             cpu_ns: 0,
@@ -717,24 +828,38 @@ unsafe fn outcome_of(r: *mut ngx_http_request_t) -> Outcome {
     }
 }
 
-/// Calls `f` with the accounts of a request, by the zones of the location that it is in now. `counts`: once per request.
+/// The location that a request is counted by: [`Context::counted_by`], or the one that it is in.
+///
+/// # Safety
+/// `known` must be the context's, or null.
 #[inline]
-unsafe fn with_accounts<R>(r: *mut ngx_http_request_t, counts: bool, f: impl FnOnce(&AccountSet) -> R) -> R {
+unsafe fn counted_by<'a>(r: *mut ngx_http_request_t, known: *const LocConf) -> &'a LocConf {
+    // SAFETY: locations live as long as the configuration, and that as long as its requests.
+    unsafe { known.as_ref().unwrap_or_else(|| loc_conf(r)) }
+}
+
+/// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
+#[inline]
+unsafe fn with_accounts<R>(
+    r: *mut ngx_http_request_t,
+    conf: &LocConf,
+    counts: bool,
+    f: impl FnOnce(&AccountSet) -> R,
+) -> R {
     // SAFETY: a request of NGINX's.
     unsafe {
-        match loc_conf(r).known.get() {
+        match conf.known.get() {
             Some((server, accounts)) if *server == (*r).srv_conf => f(accounts),
-            _ => f(&find_accounts(r, counts)),
+            _ => f(&find_accounts(r, conf, counts)),
         }
     }
 }
 
 #[inline(never)]
-unsafe fn find_accounts(r: *mut ngx_http_request_t, counts: bool) -> AccountSet {
+unsafe fn find_accounts(r: *mut ngx_http_request_t, conf: &LocConf, counts: bool) -> AccountSet {
     let mut accounts = AccountSet::EMPTY;
     // SAFETY: a request of NGINX's; zones live as long as the configuration.
     unsafe {
-        let conf = loc_conf(r);
         let mut lasting = true;
         for used in conf.zones() {
             lasting &= find_account(r, used, counts, |id| accounts.push(id));
@@ -818,12 +943,12 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// A wakeup in which a request was an owner is over; if the request is still there, it is in flight, and settled if it has
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
-    let Some((r, chosen, settle)) = with(|worker| {
+    let Some((r, conf, chosen, settle)) = with(|worker| {
         let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
         let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
-        let found = (!context.logged).then_some((context.request, zones, settle));
+        let found = (!context.logged).then_some((context.request, context.counted_by, zones, settle));
         if context.in_flight && !context.stirred {
             worker.stir(pointer);
         }
@@ -834,14 +959,15 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
     };
     // SAFETY: the context is there, so its request is.
     unsafe {
-        let zones = loc_conf(r).zones();
+        let conf = counted_by(r, conf);
+        let zones = conf.zones();
         let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
         if wanted == chosen && !settle {
             return;
         }
         if wanted != chosen {
             unnoticed(r, || {
-                with_accounts(r, false, |accounts| {
+                with_accounts(r, conf, false, |accounts| {
                     with(|worker| worker.enter_flight(pointer, accounts, wanted));
                 });
             });

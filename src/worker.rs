@@ -51,6 +51,8 @@ pub enum Owner {
     Header(usize),
     /// A client's connection that sends for several requests at a time.
     Sending(usize),
+    /// Several requests; how much is each one's comes out at once.
+    Apart,
     /// A connection that was closed without a request, or one that is not HTTP.
     NoRequest,
     /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
@@ -66,6 +68,10 @@ pub struct Worker {
     pub audit: Audit,
     books: Books,
     owner: Owner,
+    /// the one that the wakeup began with
+    woken: Owner,
+    /// a lap of [`Owner::Apart`]
+    apart_ns: u64,
     /// whose laps [`Owner::Accounts`] are
     last: AccountSet,
     /// requests that were an owner in this wakeup, linked through their contexts
@@ -169,6 +175,8 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         audit,
         books: Books::default(),
         owner: Owner::Loop,
+        woken: Owner::Loop,
+        apart_ns: 0,
         last: AccountSet::EMPTY,
         touched: None,
         flying: None,
@@ -310,6 +318,7 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
+        self.zones.close_uncounted(&self.books);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
@@ -335,6 +344,10 @@ impl Worker {
             Owner::NoRequest => self.books.no_request_ns += lap_ns,
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
             Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.books),
+            Owner::Apart => {
+                self.books.charged_ns += lap_ns;
+                self.apart_ns += lap_ns;
+            }
             Owner::Sending(at) => {
                 self.books.charged_ns += lap_ns;
                 self.charge_sending(at, lap_ns);
@@ -356,12 +369,9 @@ impl Worker {
 
     /// Ends the running lap, which was for requests; to whom its time goes is still to be said, in nanoseconds.
     pub fn set_lap_apart(&mut self) -> u64 {
-        #[cfg(not(feature = "audit"))]
-        let lap_ns = self.meter.lap();
-        #[cfg(feature = "audit")]
-        let (lap_ns, _) = self.audit.lap(|| self.meter.lap(), false);
-        self.books.charged_ns += lap_ns;
-        lap_ns
+        self.take(Owner::Apart);
+        self.read_clock();
+        core::mem::take(&mut self.apart_ns)
     }
 
     #[inline]
@@ -400,6 +410,15 @@ impl Worker {
     #[inline]
     pub fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// A stream of a connection is gone. In the connection's first wakeup frames are not seen yet (`ngx_http_v2_init`), and the
+    /// next one may open another stream.
+    #[inline]
+    pub fn free_stream(&mut self, at: usize) {
+        if self.woken == Owner::Connection(at) && !self.door.is_open() && !self.is_quic(at) {
+            self.switch(Owner::Header(at));
+        }
     }
 
     pub fn books(&mut self) -> &mut Books {
@@ -447,6 +466,7 @@ impl Worker {
     pub fn begin_wakeup(&mut self, owner: Owner) {
         self.books.wakeups += 1;
         self.owner = owner;
+        self.woken = owner;
         if let Owner::Request(context) = owner {
             self.touch(context);
         }
@@ -455,8 +475,11 @@ impl Worker {
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
     pub fn end_wakeup(&mut self) {
-        if let Owner::Connection(at) = self.owner {
-            self.end_connection_wakeup(at);
+        match self.owner {
+            Owner::Connection(at) => self.end_connection_wakeup(at),
+            // see `free_stream`
+            Owner::Header(at) if !self.door.is_open() => self.take(Owner::Connection(at)),
+            _ => {}
         }
         self.switch(Owner::Loop);
         if self.connections.has_unsettled() {
@@ -591,6 +614,7 @@ impl Worker {
 
     fn show(&mut self) {
         self.books.clock_readings = self.meter.readings();
+        self.zones.show_uncounted(&mut self.books);
         if let Some((workers, slot)) = &self.shown {
             workers.publish(*slot, &self.books);
         }

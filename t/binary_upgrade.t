@@ -77,6 +77,7 @@ isnt($t->master, $old, 'as another process');
 is_deeply([ memories($t->master) ], \@memories, 'with the same memory');
 is_deeply([ map { memories($_) } $t->workers ], [], 'which its workers have not open either');
 is_deeply(fallen($samples), [], 'no counter fell');
+ok((grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' && $_->[2] > 0 } @$samples), 'that of uncounted CPU is one of them');
 is(scalar(@{ $t->status->{workers} }), 4, 'the books of old and new workers are shown');
 is($t->account('hosts', 'slow.test')->{in_flight}, 1, 'and the request that an old one serves');
 sleep 1;

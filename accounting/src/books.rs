@@ -10,6 +10,8 @@ pub struct Books {
     pub wakeups: u64,
     /// Went to requests and accounts, settled or not.
     pub charged_ns: u64,
+    /// The part of `charged_ns` and `pool_threads_charged_ns` that is in no account, see [`CountedCpu`].
+    pub uncounted_ns: u64,
     /// Went to connections that never sent a request.
     pub no_request_ns: u64,
     /// The event loop itself: waiting for events and queueing them, timers.
@@ -54,12 +56,45 @@ impl Books {
     }
 }
 
+/// What one worker has charged to requests and given to accounts, or to none: `request_cpu off`, empty keys, requests that ended
+/// before their accounts were known.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CountedCpu {
+    counted_ns: u64,
+    uncounted_ns: u64,
+}
+
+impl CountedCpu {
+    /// CPU of a request, or of its connection, leaves the request. `is_counted`: it goes to one account or to several.
+    #[inline]
+    pub fn add(&mut self, ns: u64, is_counted: bool) {
+        let sum = if is_counted { &mut self.counted_ns } else { &mut self.uncounted_ns };
+        *sum += ns;
+    }
+
+    /// Writes what is known now. CPU that open requests still have is in neither sum.
+    #[inline]
+    pub fn show(&self, books: &mut Books) {
+        books.uncounted_ns = self.uncounted_ns;
+    }
+
+    /// The process ends: no account gets what open requests still have.
+    pub fn close(&mut self, books: &Books) {
+        let charged_ns = books.charged_ns + books.pool_threads_charged_ns;
+        self.uncounted_ns = self.uncounted_ns.max(charged_ns.saturating_sub(self.counted_ns));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::cases;
+    use crate::account::Usage;
+    use crate::limit::Share;
+    use crate::table::{Slot, Spare, Table};
+    use crate::testing::{Region, cases};
+    use crate::unsettled::Unsettled;
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -109,6 +144,136 @@ mod tests {
                 prop_assert_eq!(books.pending_ns, pending.iter().sum::<u64>());
                 prop_assert!(books.charged_ns >= before.charged_ns && books.no_request_ns >= before.no_request_ns);
                 prop_assert!(books.thread_cpu_ns() >= before.thread_cpu_ns());
+            }
+        }
+    }
+
+    /// What happens to one of some requests.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Charge(u64),
+        ChargePoolThread(u64),
+        /// a second has passed
+        Flush,
+        /// it ends, and the next one has other accounts
+        End([Option<usize>; 2]),
+    }
+
+    /// An account in each of two zones; none where the key is empty or the zone is not used.
+    fn accounts() -> impl Strategy<Value = [Option<usize>; 2]> {
+        prop::array::uniform2(prop::option::of(0usize..3))
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let ns = 0u64..1 << 40;
+        prop_oneof![
+            ns.clone().prop_map(Event::Charge),
+            ns.prop_map(Event::ChargePoolThread),
+            Just(Event::Flush),
+            accounts().prop_map(Event::End),
+        ]
+    }
+
+    /// One worker with two zones, and requests that have used CPU and not been flushed.
+    struct Model {
+        books: Books,
+        cpu: CountedCpu,
+        zones: [(Table, Unsettled); 2],
+        open: [(u64, [Option<usize>; 2]); 4],
+        /// CPU of requests that are in an account of the one zone and not of the other one
+        only_ns: [u64; 2],
+    }
+
+    const ACCOUNTS: [&[u8]; 3] = [b"a", b"b", b"c"];
+
+    impl Model {
+        fn new(regions: &[Region; 2]) -> Model {
+            let zones = regions.each_ref().map(|region| (region.table().unwrap(), Unsettled::default()));
+            Model {
+                books: Books::default(),
+                cpu: CountedCpu::default(),
+                zones,
+                open: [(0, [None; 2]); 4],
+                only_ns: [0; 2],
+            }
+        }
+
+        fn flush(&mut self, request: usize) {
+            let (ns, accounts) = &mut self.open[request];
+            let (ns, accounts) = (core::mem::take(ns), *accounts);
+            self.cpu.add(ns, accounts.iter().any(Option::is_some));
+            for (zone, account) in accounts.iter().enumerate() {
+                let Some(account) = *account else { continue };
+                let (table, unsettled) = &mut self.zones[zone];
+                let slot = table.find_or_insert(ACCOUNTS[account], &mut Spare::default()).slot;
+                let usage = Usage { cpu_ns: ns, ..Usage::default() };
+                unsettled.add(table, 0, slot, Share::Used, &usage);
+                self.only_ns[zone] += if accounts[1 - zone].is_none() { ns } else { 0 };
+            }
+        }
+
+        fn apply(&mut self, request: usize, event: &Event) {
+            match *event {
+                Event::Charge(ns) => {
+                    self.books.charged_ns += ns;
+                    self.open[request].0 += ns;
+                }
+                Event::ChargePoolThread(ns) => {
+                    self.books.charge_pool_thread(ns);
+                    self.open[request].0 += ns;
+                }
+                Event::Flush => self.flush(request),
+                Event::End(next) => {
+                    self.flush(request);
+                    self.open[request].1 = next;
+                }
+            }
+            self.cpu.show(&mut self.books);
+        }
+
+        /// The CPU of all accounts of a zone.
+        fn counted_ns(&mut self, zone: usize) -> u64 {
+            let (table, unsettled) = &mut self.zones[zone];
+            unsettled.settle(table, 0);
+            let slots = ACCOUNTS.iter().filter_map(|key| table.find(key));
+            slots.chain([Slot::OVERFLOW]).map(|slot| table.account(slot).usage().cpu_ns).sum()
+        }
+
+        fn charged_ns(&self) -> u64 {
+            self.books.charged_ns + self.books.pool_threads_charged_ns
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn charged_cpu_is_in_accounts_or_uncounted_once_all_requests_have_ended(
+            events in prop::collection::vec((0usize..4, event()), 0..200),
+            killed in any::<bool>(),
+        ) {
+            let regions = [Region::new(65_536), Region::new(65_536)];
+            let mut model = Model::new(&regions);
+            for (request, event) in events {
+                let before_ns = model.books.uncounted_ns;
+                model.apply(request, &event);
+                let uncounted_ns = model.books.uncounted_ns;
+                prop_assert!(uncounted_ns >= before_ns);
+                let open_ns: u64 = model.open.iter().map(|(ns, _)| ns).sum();
+                let counted_ns = model.counted_ns(0) + model.only_ns[1];
+                prop_assert_eq!(counted_ns + uncounted_ns + open_ns, model.charged_ns());
+            }
+            if killed {
+                // a fast shutdown: what open requests have stays with them
+                model.cpu.close(&model.books);
+                model.cpu.show(&mut model.books);
+            } else {
+                (0..4).for_each(|request| model.apply(request, &Event::Flush));
+            }
+            for zone in 0..2 {
+                let elsewhere_ns = model.only_ns[1 - zone];
+                let counted_ns = model.counted_ns(zone);
+                prop_assert_eq!(counted_ns + elsewhere_ns + model.books.uncounted_ns, model.charged_ns());
             }
         }
     }

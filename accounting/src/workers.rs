@@ -23,10 +23,10 @@ use crate::table::Error;
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"rcwork03");
+const MAGIC: u64 = u64::from_le_bytes(*b"rcwork04");
 /// A worker needs a slot for each of its processes that live at the same time, as after a reload.
 pub const SLOTS: usize = MAX_PROCESSES;
-const FIELDS: usize = 9;
+const FIELDS: usize = 10;
 
 /// The region. All zero, but for the magic, is an empty one.
 #[repr(C)]
@@ -70,6 +70,7 @@ fn to_fields(books: &Books) -> [u64; FIELDS] {
         books.pending_ns,
         books.clock_readings,
         books.pool_threads_charged_ns,
+        books.uncounted_ns,
     ]
 }
 
@@ -84,6 +85,7 @@ fn from_fields(f: [u64; FIELDS]) -> Books {
         pending_ns: f[6],
         clock_readings: f[7],
         pool_threads_charged_ns: f[8],
+        uncounted_ns: f[9],
     }
 }
 
@@ -343,6 +345,7 @@ mod tests {
             pool_threads_cpu_ns: n,
             clock_readings: n,
             pool_threads_charged_ns: n,
+            uncounted_ns: n,
         }
     }
 

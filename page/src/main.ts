@@ -212,6 +212,7 @@ function showBooks(): void {
     });
     setText(item.children[2]!, figure(worker.all));
     const parts = OWNERS.map((owner) => `${OWNER_TEXTS[owner][0]} ${figure(worker.cores[owner])}`);
+    if (worker.uncounted > 0) parts.push(`charged and in no account ${figure(worker.uncounted)}`);
     if (worker.poolThreads > 0) parts.push(`pool threads ${figure(worker.poolThreads)}`);
     item.title = `process ${worker.pid}: ${parts.join(", ")}`;
     item.setAttribute("aria-label", `worker ${worker.worker}, process ${worker.pid}: ${figure(worker.all)} cores; ${parts.join(", ")}`);

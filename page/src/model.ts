@@ -19,6 +19,8 @@ export interface WorkerBooks {
   pid: number;
   thread_cpu_ns: number;
   charged_ns: number;
+  /** a server that was upgraded just now may not tell it */
+  uncounted_ns?: number;
   no_request_ns: number;
   loop_ns: number;
   other_ns: number;
@@ -92,6 +94,8 @@ export interface WorkerRate {
   pid: number;
   cores: Record<Owner, number>;
   all: number;
+  /** the part of what was charged that is in no account */
+  uncounted: number;
   poolThreads: number;
 }
 
@@ -425,6 +429,7 @@ export class Model {
         pid: now.pid,
         cores,
         all: OWNERS.reduce((sum, owner) => sum + cores[owner], 0),
+        uncounted: ((now.uncounted_ns ?? 0) - (had?.uncounted_ns ?? 0)) / ns,
         poolThreads: (now.pool_threads_cpu_ns - (had?.pool_threads_cpu_ns ?? 0)) / ns,
       };
     });

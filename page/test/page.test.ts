@@ -50,6 +50,14 @@ test("rates are differences over the time that the answers tell", () => {
   assert.equal(figures(zone, "total").cpu[0], 2);
 });
 
+test("a worker shows the cores that are in no account", () => {
+  const { model } = told(
+    status(0, { z: {} }, [{ ...books(1, 5e9), uncounted_ns: 1e9 }]),
+    status(2000, { z: {} }, [{ ...books(1, 6e9), uncounted_ns: 1.5e9 }, books(2, 1e9)]),
+  );
+  assert.deepEqual(model.workers!.map(({ uncounted }) => uncounted), [0.25, 0]);
+});
+
 test("the first answer has no rates, nor has the first one after a pause", () => {
   const model = new Model();
   const feed = (ms: number, cpu: number) => {

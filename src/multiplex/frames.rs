@@ -1,11 +1,11 @@
 //! The frames of HTTP/2, one after the other.
 
-use core::ptr::NonNull;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use accounting::pool::Pool;
 use nginx_sys::{ngx_atomic_uint_t, ngx_http_v2_connection_t, ngx_http_v2_handler_pt, u_char};
 
-use super::Pool;
 use crate::nginx::bits;
 use crate::request::Context;
 use crate::worker::{Owner, Worker, with};
@@ -32,17 +32,27 @@ static HEAD: AtomicUsize = AtomicUsize::new(0);
 static STATE: AtomicUsize = AtomicUsize::new(0);
 
 /// The connection of HTTP/2 whose frames are looked at in this wakeup.
-#[derive(Default)]
 pub struct FrameDoor {
-    open: Option<Door>,
-}
-
-struct Door {
+    is_open: bool,
+    /// the rest is of the last one that was open
     at: usize,
     number: ngx_atomic_uint_t,
     h2c: *mut ngx_http_v2_connection_t,
     /// what was used to receive the buffer, and is not given to a frame yet
     received: Pool,
+}
+
+impl Default for FrameDoor {
+    fn default() -> FrameDoor {
+        FrameDoor { is_open: false, at: 0, number: 0, h2c: null_mut(), received: Pool { ns: 0, weight: 0 } }
+    }
+}
+
+impl FrameDoor {
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
 }
 
 type StateHandler =
@@ -68,15 +78,15 @@ pub unsafe fn open_door(worker: &mut Worker, at: usize, h2c: *mut ngx_http_v2_co
         STATE.store(address, Relaxed);
         (*state).handler = Some(frames);
         let number = (*(*h2c).connection).number;
-        worker.door.open = Some(Door { at, number, h2c, received: Pool { ns: 0, weight: 0 } });
+        worker.door = FrameDoor { is_open: true, at, number, h2c, received: Pool { ns: 0, weight: 0 } };
     }
 }
 
 /// The wakeup is over.
 #[inline]
 pub fn close_door(worker: &mut Worker) {
-    if let Some(door) = worker.door.open.take() {
-        worker.close_door(door);
+    if worker.door.is_open {
+        worker.close_door();
     }
 }
 
@@ -89,6 +99,7 @@ unsafe extern "C" fn frames(
     let mut state = STATE.load(Relaxed);
     let mut is_first = true;
     let mut is_inside = false;
+    let mut is_header = false;
     loop {
         let left = end.addr() - pos.addr();
         if !is_inside {
@@ -96,6 +107,7 @@ unsafe extern "C" fn frames(
             let (whose, bytes) = unsafe { next_frame(h2c, state, pos, left) };
             with(|worker| worker.begin_frame(whose, bytes, left, is_first));
             is_first = false;
+            is_header = whose == Whose::Header;
         }
         // SAFETY: the handler that NGINX would have called, of this type: `open_door` has stored it, or it comes from below.
         let next = unsafe { core::mem::transmute::<usize, StateHandler>(state)(h2c, pos, end) };
@@ -108,6 +120,9 @@ unsafe extern "C" fn frames(
         unsafe {
             state = (*h2c).state.handler.map_or(0, |handler| handler as usize);
             is_inside = state != HEAD.load(Relaxed);
+            if is_header && !is_inside {
+                with(Worker::end_header);
+            }
             if pos.addr() >= end.addr() || state == 0 {
                 // one wakeup may read several buffers
                 STATE.store(state, Relaxed);
@@ -159,8 +174,12 @@ impl Whose {
 impl Worker {
     /// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
     fn begin_frame(&mut self, whose: Whose, bytes: usize, left: usize, is_first: bool) {
-        let Some(door) = &self.door.open else { return };
-        let at = door.at;
+        let at = self.door.at;
+        if is_first && bytes >= left && whose == Whose::Header && self.owner() == Owner::Connection(at) {
+            // the most frequent one: all that was received is the header of a request
+            self.take(Owner::Header(at));
+            return;
+        }
         let owner = match whose {
             Whose::Header => Owner::Header(at),
             Whose::Common => Owner::Connection(at),
@@ -177,12 +196,10 @@ impl Worker {
             // since the buffer before, if there was one, too
             let ns = self.set_lap_apart();
             self.take(owner);
-            if let Some(door) = &mut self.door.open {
-                let rest_ns = door.received.ns;
-                door.received = Pool { ns: ns + rest_ns, weight: left as u64 };
-            }
+            let rest_ns = self.door.received.ns;
+            self.door.received = Pool { ns: ns + rest_ns, weight: left as u64 };
         }
-        let share_ns = self.door.open.as_mut().map_or(0, |door| door.received.share(bytes as u64));
+        let share_ns = self.door.received.share(bytes as u64);
         match owner {
             Owner::Request(context) => {
                 self.touch(context);
@@ -193,8 +210,18 @@ impl Worker {
         }
     }
 
-    fn close_door(&mut self, door: Door) {
-        let Door { at, number, h2c, received } = door;
+    /// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads their
+    /// fields all the same), what it has cost is not the next request's.
+    fn end_header(&mut self) {
+        let at = self.door.at;
+        if self.owner() == Owner::Header(at) {
+            self.switch(Owner::Connection(at));
+            self.connections.drop_header(at);
+        }
+    }
+
+    fn close_door(&mut self) {
+        let FrameDoor { at, number, h2c, received, .. } = core::mem::take(&mut self.door);
         if self.connections.has_number(at, number) {
             // SAFETY: the connection is open still, so `h2c` is there.
             unsafe {

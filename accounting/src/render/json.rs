@@ -137,6 +137,7 @@ impl Serialize for WorkerBooks<'_> {
         map.serialize_entry("wakeups", &books.wakeups)?;
         map.serialize_entry("thread_cpu_ns", &books.thread_cpu_ns())?;
         map.serialize_entry("charged_ns", &books.charged_ns)?;
+        map.serialize_entry("uncounted_ns", &books.uncounted_ns)?;
         map.serialize_entry("no_request_ns", &books.no_request_ns)?;
         map.serialize_entry("loop_ns", &books.loop_ns)?;
         map.serialize_entry("other_ns", &books.other_ns)?;

@@ -333,6 +333,14 @@ fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
             samples.add("", Some(("owner", owner)), Value::Seconds(ns));
         }
     }
+    let help = "CPU time of workers that was charged to requests and is in no account.";
+    let (family, mut named) = (counter("worker_uncounted_seconds_total", help), false);
+    for (worker, books) in totals {
+        let mut labels = Vec::new();
+        push_label(&mut labels, "worker", &worker.to_string());
+        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
+        samples.add("", None, Value::Seconds(books.uncounted_ns));
+    }
 }
 
 fn zones(status: &Status, shown: &[Shown], out: &mut Vec<u8>) {

@@ -43,6 +43,7 @@ fn status(zones: Vec<Zone>) -> Status {
         clock_readings: 4,
         pool_threads_cpu_ns: 6,
         pool_threads_charged_ns: 3,
+        uncounted_ns: 70,
     };
     Status {
         version: "0.1.0",
@@ -116,7 +117,7 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
     let expected = [
         r#"{"version":"0.1.0","nginx_version":"1.28.3","time":"2026-01-31T12:00:00.000Z","clock":"thread","#,
         r#""max_error_ns":0,"workers":[{"worker":0,"pid":4711,"wakeups":10,"thread_cpu_ns":1000000234,"#,
-        r#""charged_ns":1000000000,"no_request_ns":200,"loop_ns":30,"other_ns":4,"pool_threads_cpu_ns":6,"#,
+        r#""charged_ns":1000000000,"uncounted_ns":70,"no_request_ns":200,"loop_ns":30,"other_ns":4,"pool_threads_cpu_ns":6,"#,
         r#""pool_threads_charged_ns":3,"pending_ns":5,"clock_readings":4}],"zones":{"domains":{"size_bytes":65536,"#,
         &format!(r#""used_bytes":{},"capacity":{},"accounts":1,"#, fill.used_bytes, fill.capacity),
         r#""overflowed":0,"cut":0,"keys":{"example.com":{"#,
@@ -209,6 +210,8 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
         r#"worker_seconds_total{worker="1",owner="loop"} 0.000000000"#,
         r#"worker_seconds_total{worker="1",owner="other"} 0.000000000"#,
         r#"worker_seconds_total{worker="1",owner="pool_threads"} 0.000000000"#,
+        r#"worker_uncounted_seconds_total{worker="0"} 0.000000070"#,
+        r#"worker_uncounted_seconds_total{worker="1"} 0.000000000"#,
         r#"zone_accounts{zone="domains"} 1"#,
         &format!(r#"zone_capacity{{zone="domains"}} {capacity}"#),
         r#"zone_overflowed_total{zone="domains"} 0"#,
