@@ -50,7 +50,7 @@ $t->start(http => <<"EOC");
         location = /off { request_cpu off; return 204; }
         location = /limited { request_cpu_limit zone=hosts cores=0.002 burst=5ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
-        location = /burn { @{[ burn_rules(6) ]} return 200 "burnt\\n"; }
+        location = /burn { request_cpu_limit zone=hosts cores=0.001 burst=1ms; @{[ burn_rules(6) ]} try_files /a.txt =404; }
     }
 EOC
 
