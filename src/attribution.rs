@@ -229,6 +229,11 @@ impl Connections {
         entry.pending_ns += ns;
     }
 
+    /// The accounts of the last request on a client's connection.
+    pub fn accounts_of(&self, connection: *mut ngx_connection_t) -> Option<AccountSet> {
+        self.client(connection).map(|at| self.entries[at].accounts.clone())
+    }
+
     /// The accounts of the last request on a connection: what is left over when it closes is theirs.
     pub fn set_accounts(&mut self, at: usize, accounts: &AccountSet) {
         self.entries[at].accounts.copy_from(accounts);

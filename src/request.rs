@@ -15,8 +15,8 @@ use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
-    ngx_chain_t, ngx_http_complex_value, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_chain_t, ngx_connection_t, ngx_http_complex_value, ngx_http_core_loc_conf_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
     ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_str_t,
@@ -532,6 +532,14 @@ impl Worker {
         }
     }
 
+    /// The last request of a connection has received more bytes than were known when it ended.
+    pub fn add_received(&mut self, connection: *mut ngx_connection_t, bytes: u64) {
+        if let Some(accounts) = self.connections.accounts_of(connection) {
+            let usage = Usage { received_bytes: bytes, ..Usage::default() };
+            self.zones.add(self.meter.recent_ns(), &accounts, &usage);
+        }
+    }
+
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
@@ -558,26 +566,14 @@ impl Worker {
     }
 }
 
-/// Reads of the request's connection are not counted any more.
-///
-/// # Safety
-/// The context must be there, its request and that one's connection too.
-#[inline]
-unsafe fn leave_reads(context: NonNull<Context>) {
-    // SAFETY: as the caller says.
-    unsafe {
-        let context = context.as_ref();
-        if context.received.is_by_reads() {
-            received::leave((*context.request).connection);
-        }
-    }
-}
-
 /// The pool of a main request is being destroyed.
 unsafe extern "C" fn freed(data: *mut c_void) {
     if let Some(context) = NonNull::new(data.cast()) {
-        // SAFETY: `create` has put the context there. Its request is in the pool, and the connection outlives that.
-        unsafe { leave_reads(context) };
+        // SAFETY: `create` has put the context there, and its request is in the pool too.
+        unsafe {
+            let &Context { received, request, logged, .. } = context.as_ref();
+            received.end(request, logged);
+        }
         with(|worker| worker.free(context));
     }
 }
