@@ -63,6 +63,11 @@ impl AccountSet {
         self.count == 0
     }
 
+    /// Whether what is charged to the accounts counts for all their limits, and there are any.
+    pub fn is_used(&self) -> bool {
+        !self.is_empty() && self.ids().iter().all(|id| id.share == Share::Used)
+    }
+
     /// Says what is charged to each account, by its zone.
     pub fn set_shares(&mut self, share: impl Fn(usize) -> Share) {
         // SAFETY: as in `ids`.
@@ -123,6 +128,11 @@ impl Zones {
             .map(|table| table.map(zone))
             .collect::<Option<Vec<_>>>()
             .map(|zones| Zones { zones, cpu: CountedCpu::default() })
+    }
+
+    /// Whether no request can be counted.
+    pub fn is_empty(&self) -> bool {
+        self.zones.is_empty()
     }
 
     #[inline]

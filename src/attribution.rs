@@ -20,6 +20,7 @@ use nginx_sys::{
 };
 
 use crate::accounts::AccountSet;
+use crate::multiplex::{self, Multiplex};
 use crate::nginx::bits;
 use crate::request::{self, Context};
 use crate::worker::{Owner, Worker, with};
@@ -69,19 +70,47 @@ enum State {
 
 /// What a client's connection has used that no request has paid for yet, and whom an upstream connection was used for.
 /// What is looked at with every request is in the first line of the cache.
-#[derive(Clone)]
 #[repr(C, align(64))]
 struct Entry {
     /// since places are used again
     number: Number,
+    /// what no request has caused, or all before the first one
     pending_ns: u64,
+    /// what was used to read the header of a request that is not there yet
+    header_ns: u64,
     /// the request that has the connection for itself, as it is in HTTP/1
     request: Option<NonNull<Context>>,
+    /// in the connection's pool; only a connection that carries several requests at a time has one
+    multiplex: Option<NonNull<Multiplex>>,
     state: State,
+    /// no request has taken the handshake over
+    handshake_due: bool,
+    listed: Listed,
+    /// the accounts that pay for what no request has caused: those of its last request that was counted, and not refused
+    accounts: AccountSet,
     /// what of it came before the end of the TLS handshake; 0 before that, and where there is none
     handshake_ns: u64,
-    /// accounts of its last request
-    accounts: AccountSet,
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// Whether an entry is in the list of those with CPU that has to be given to accounts, and the place of the next one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Listed(u32);
+
+impl Listed {
+    /// All zero, as [`Entry::vacant`] needs.
+    const NO: Listed = Listed(0);
+    const LAST: Listed = Listed(1);
+
+    fn before(next: Option<usize>) -> Listed {
+        next.and_then(|at| u32::try_from(at).ok()?.checked_add(2)).map_or(Listed::LAST, Listed)
+    }
+
+    fn next(self) -> Option<usize> {
+        self.0.checked_sub(2).map(|at| at as usize)
+    }
 }
 
 impl Entry {
@@ -111,6 +140,8 @@ pub struct Connections {
     entries: &'static mut [Entry],
     /// addresses of `ngx_stream_log_error` and its like, static functions too; 0 where none is known
     foreign: [usize; FOREIGN],
+    /// the first one of those with CPU that has to be given to accounts
+    unsettled: Option<usize>,
 }
 
 impl Connections {
@@ -123,6 +154,7 @@ impl Connections {
             write_events: cycle.write_events,
             entries: Entry::vacant(cycle.connection_n),
             foreign: [0; FOREIGN],
+            unsettled: None,
         }
     }
 
@@ -141,6 +173,11 @@ impl Connections {
     #[inline]
     pub fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
         self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
+    }
+
+    /// Whether a connection's event is that of writing.
+    pub fn is_write_event(&self, event: *mut ngx_event_t) -> bool {
+        self.place(self.write_events, event).is_some()
     }
 
     fn connection(&self, at: usize) -> *mut ngx_connection_t {
@@ -213,6 +250,7 @@ impl Connections {
         self.index(connection).filter(|&at| self.is_client(at))
     }
 
+    /// What no request is known to have caused.
     #[inline]
     pub fn charge(&mut self, at: usize, ns: u64, books: &mut Books) {
         let entry = &mut self.entries[at];
@@ -226,17 +264,123 @@ impl Connections {
             // never an owner
             State::Upstream => return,
         }
+        self.keep(at, ns);
+    }
+
+    /// The header of a request that is not there yet.
+    pub fn charge_header(&mut self, at: usize, ns: u64, books: &mut Books) {
+        let entry = &mut self.entries[at];
+        if entry.state == State::Served {
+            books.charged_ns += ns;
+            entry.header_ns += ns;
+        } else {
+            self.charge(at, ns, books);
+        }
+    }
+
+    /// Time that is in the books already.
+    #[inline]
+    pub fn keep(&mut self, at: usize, ns: u64) {
+        let entry = &mut self.entries[at];
         entry.pending_ns += ns;
+        if entry.state == State::Served && ns != 0 && entry.listed == Listed::NO {
+            self.list(at);
+        }
     }
 
-    /// The accounts of the last request on a client's connection.
-    pub fn accounts_of(&self, connection: *mut ngx_connection_t) -> Option<AccountSet> {
-        self.client(connection).map(|at| self.entries[at].accounts.clone())
+    /// Time that is in the books already, for the header of a request that is not there yet.
+    pub fn keep_header(&mut self, at: usize, ns: u64) {
+        self.entries[at].header_ns += ns;
     }
 
-    /// The accounts of the last request on a connection: what is left over when it closes is theirs.
+    /// No request has come of the header.
+    #[cold]
+    pub fn drop_header(&mut self, at: usize) {
+        let ns = core::mem::take(&mut self.entries[at].header_ns);
+        self.keep(at, ns);
+    }
+
+    #[cold]
+    fn list(&mut self, at: usize) {
+        self.entries[at].listed = Listed::before(self.unsettled);
+        self.unsettled = Some(at);
+    }
+
+    /// Takes one connection off the list of those with CPU that has to be given to accounts.
+    fn next_unsettled(&mut self) -> Option<usize> {
+        let at = self.unsettled?;
+        self.unsettled = core::mem::replace(&mut self.entries[at].listed, Listed::NO).next();
+        Some(at)
+    }
+
+    /// There is CPU that has to be given to accounts.
+    pub fn list_unsettled(&mut self, at: usize) {
+        if self.entries[at].listed == Listed::NO {
+            self.list(at);
+        }
+    }
+
+    #[inline]
+    pub fn has_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
+    pub fn multiplex(&self, at: usize) -> Option<NonNull<Multiplex>> {
+        self.entries[at].multiplex
+    }
+
+    pub fn set_multiplex(&mut self, at: usize, multiplex: NonNull<Multiplex>) {
+        self.entries[at].multiplex = Some(multiplex);
+    }
+
+    /// What no request has caused so far, in nanoseconds.
+    pub fn pending_ns(&self, at: usize) -> u64 {
+        self.entries[at].pending_ns
+    }
+
+    /// There was nobody to give it to.
+    pub fn put_back(&mut self, at: usize, ns: u64) {
+        self.entries[at].pending_ns += ns;
+    }
+
+    /// What no request has caused so far is given away.
+    pub fn take_pending(&mut self, at: usize) -> u64 {
+        core::mem::take(&mut self.entries[at].pending_ns)
+    }
+
+    /// The accounts that pay for what no request has caused; empty if no request was counted.
+    pub fn accounts(&self, at: usize) -> &AccountSet {
+        &self.entries[at].accounts
+    }
+
+    /// A request of a connection was counted: what no request causes is for its accounts from now on, unless it was refused.
     pub fn set_accounts(&mut self, at: usize, accounts: &AccountSet) {
-        self.entries[at].accounts.copy_from(accounts);
+        let kept = &mut self.entries[at].accounts;
+        if !accounts.is_empty() && (accounts.is_used() || !kept.is_used()) {
+            kept.copy_from(accounts);
+        }
+    }
+
+    /// Whether the place is still that of this connection.
+    pub fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool {
+        self.entries.get(at).is_some_and(|entry| entry.number == number)
+    }
+
+    /// Whether NGINX reads a header on this connection of HTTP/1: then its log has a request, which is not known to us yet.
+    fn reads_header(&self, at: usize) -> bool {
+        let entry = &self.entries[at];
+        if entry.state != State::Served || entry.multiplex.is_some() || entry.number != self.number(at) {
+            return false;
+        }
+        // SAFETY: the connection is open, and so its log is valid; with this handler it has a context.
+        unsafe {
+            let log = (*self.connection(at)).log.as_ref();
+            let log = log.filter(|log| {
+                log.handler.is_some_and(|handler| handler as usize == HTTP_LOG_ERROR.load(Relaxed))
+            });
+            log.and_then(|log| log.data.cast::<ngx_http_log_ctx_t>().as_ref())
+                .is_some_and(|context| !context.request.is_null())
+        }
     }
 }
 
@@ -294,6 +438,7 @@ fn handler_of(socket: *mut ngx_listening_t) -> ngx_connection_handler_pt {
 unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
     // SAFETY: `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
     let Some(handler) = handler_of(unsafe { (*c).listening }) else { return };
+    let from_listener = with(|worker| worker.owner()) == Some(Owner::Listener);
     // SAFETY: as above.
     let opened = match unsafe { quic_parent(c) } {
         // SAFETY: as above.
@@ -310,9 +455,15 @@ unsafe extern "C" fn accept(c: *mut ngx_connection_t) {
     };
     // SAFETY: the handler that would have been called without us.
     unsafe { handler(c) };
-    if let Some(at) = opened {
-        with(|worker| opened_connection(worker, at, handler));
-    }
+    with(|worker| {
+        if let Some(at) = opened {
+            opened_connection(worker, at, handler);
+        }
+        if from_listener {
+            // the next connection is accepted in the same wakeup, or the next datagram read
+            worker.switch(Owner::Listener);
+        }
+    });
 }
 
 /// Starts an entry for a connection, which owns the running lap from now on.
@@ -331,12 +482,15 @@ unsafe fn open(c: *mut ngx_connection_t) -> Option<usize> {
         (*cleanup).data = core::ptr::without_provenance_mut(at);
     }
     with(|worker| {
+        let connection = Owner::Connection(at);
         match worker.owner() {
             // what the accept has cost so far is this connection's
-            Owner::Listener | Owner::NoRequest | Owner::Nobody => worker.take(Owner::Connection(at)),
-            _ => worker.switch(Owner::Connection(at)),
+            Owner::Listener | Owner::NoRequest | Owner::Nobody => worker.take(connection),
+            // `ngx_stream_pass_handler` hands an open connection to another listening socket
+            owner if owner == connection => {}
+            _ => worker.switch(connection),
         }
-        worker.connections.open(at);
+        worker.open_connection(at);
     });
     Some(at)
 }
@@ -378,41 +532,84 @@ unsafe extern "C" fn closed(data: *mut core::ffi::c_void) {
     with(|worker| worker.close_connection(data.addr()));
 }
 
-impl Connections {
-    fn open(&mut self, at: usize) {
-        // SAFETY: `place` has found `at` to be within the array.
-        let number = Number::of(unsafe { (*self.connection(at)).number });
-        self.entries[at] = Entry {
+impl Worker {
+    /// A connection was accepted, or handed to another listening socket: then it brings along what it has used so far.
+    fn open_connection(&mut self, at: usize) {
+        let number = Number::of(self.connections.number(at));
+        let entry = &self.connections.entries[at];
+        let is_same = entry.number == number && entry.state != State::Upstream;
+        if !is_same {
+            self.close_connection(at);
+        }
+        let entry = &mut self.connections.entries[at];
+        let pending_ns = if is_same && entry.state == State::Fresh { entry.pending_ns } else { 0 };
+        *entry = Entry {
             number,
-            state: State::Fresh,
-            pending_ns: 0,
+            pending_ns,
+            header_ns: 0,
             request: None,
-            handshake_ns: 0,
+            multiplex: None,
+            state: State::Fresh,
+            handshake_due: true,
+            listed: entry.listed,
             accounts: AccountSet::EMPTY,
+            handshake_ns: 0,
         };
     }
-}
 
-impl Worker {
-    /// A new request takes over what its connection has used so far, in nanoseconds; the first one also the count of its
-    /// handshake.
+    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; for the first one that is
+    /// counted, all that came before, and the count of its handshake. `is_alone`: what else there is was for it too.
     #[inline]
-    pub fn take_over(&mut self, at: usize) -> (u64, Option<Handshake>) {
+    pub fn take_over(&mut self, at: usize, is_alone: bool) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
-        let ns = core::mem::take(&mut entry.pending_ns);
-        if entry.state == State::Served {
+        let mut ns = core::mem::take(&mut entry.header_ns);
+        if is_alone || entry.accounts.is_empty() {
+            ns += core::mem::take(&mut entry.pending_ns);
+        }
+        if entry.state == State::Fresh {
+            entry.state = State::Served;
+            self.books().pending_to_charged(ns);
+        }
+        let entry = &mut self.connections.entries[at];
+        if !core::mem::take(&mut entry.handshake_due) {
             return (ns, None);
         }
-        entry.state = State::Served;
         // with early data, requests begin before the handshake is over
         let cpu_ns = if entry.handshake_ns != 0 { entry.handshake_ns } else { ns };
-        self.books().pending_to_charged(ns);
         #[cfg(ngx_feature = "ssl")]
         // SAFETY: a request runs on the connection.
         let resumed = unsafe { crate::tls::is_resumed(self.connections.connection(at)) };
         #[cfg(not(ngx_feature = "ssl"))]
         let resumed = None;
         (ns, resumed.map(|resumed| Handshake { resumed, cpu_ns }))
+    }
+
+    /// A request that is not counted leaves what it has taken over to the next one, if none was counted before.
+    pub fn give_back(&mut self, at: usize, ns: u64, handshake: Option<Handshake>) {
+        let entry = &mut self.connections.entries[at];
+        entry.handshake_due |= handshake.is_some();
+        self.connections.keep(at, ns);
+    }
+
+    /// Whether a request has been counted on the connection.
+    pub fn has_counted(&self, at: usize) -> bool {
+        !self.connections.accounts(at).is_empty()
+    }
+
+    /// A wakeup of a connection is over, and no request has claimed it.
+    #[inline]
+    pub fn end_connection_wakeup(&mut self, at: usize) {
+        if self.connections.reads_header(at) {
+            self.take(Owner::Header(at));
+        }
+        self.watch_handshake(at);
+    }
+
+    /// Gives what no request has caused to accounts, for all connections that have such.
+    pub fn settle_connections(&mut self) {
+        while let Some(at) = self.connections.next_unsettled() {
+            self.divide(at, true);
+        }
     }
 
     /// A wakeup of a connection is over.
@@ -463,14 +660,20 @@ impl Worker {
         if entry.number == VACANT {
             return;
         }
-        let (state, pending_ns) = (entry.state, core::mem::take(&mut entry.pending_ns));
-        entry.number = VACANT;
+        let state = entry.state;
+        if state == State::Served {
+            self.divide(at, true);
+        }
+        let entry = &mut self.connections.entries[at];
+        let pending_ns = core::mem::take(&mut entry.pending_ns) + core::mem::take(&mut entry.header_ns);
+        (entry.number, entry.multiplex) = (VACANT, None);
         match state {
             State::Served => self.zones.charge(self.meter.recent_ns(), &entry.accounts, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
             State::Upstream => {}
         }
-        if self.owner() == Owner::Connection(at) {
+        if matches!(self.owner(), Owner::Connection(of) | Owner::Header(of) | Owner::Sending(of) if of == at)
+        {
             if state == State::Served {
                 let accounts = self.connections.entries[at].accounts.clone();
                 self.set_last(&accounts);
@@ -489,10 +692,15 @@ impl Worker {
 #[inline]
 pub unsafe fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     let at = worker.connections.index_of_event(event);
-    // The most frequent one is known without its log: where a connection of HTTP is not one request's, it is its own, whatever
-    // streams run on it.
-    if let Some(owner) = at.and_then(|at| worker.connections.client_owner(at)) {
-        return owner;
+    // the most frequent ones are known without their log
+    if let Some(at) = at
+        && let Some(owner) = worker.connections.client_owner(at)
+    {
+        return match worker.connections.multiplex(at) {
+            // SAFETY: as the caller says.
+            Some(multiplex) => unsafe { multiplex::owner_of(worker, at, multiplex, event) },
+            None => owner,
+        };
     }
     let log = match at {
         // SAFETY: NGINX is about to call the event's handler, so event and connection are in use, and the log of an open
@@ -511,7 +719,15 @@ pub unsafe fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     };
     // SAFETY: as above.
     let owner = unsafe { owner_by_log(worker, log) };
-    let Some(at) = at else { return owner.unwrap_or(Owner::Nobody) };
+    let Some(at) = at else {
+        return match owner {
+            Some(Owner::Connection(at)) if worker.is_quic(at) => {
+                // `ngx_quic_push_handler` and other events of QUIC that have no connection's place
+                Owner::Sending(at)
+            }
+            owner => owner.unwrap_or(Owner::Nobody),
+        };
+    };
     match owner {
         Some(Owner::Request(context)) if !worker.connections.is_client(at) => {
             let accounts = worker.context(context).accounts.clone();
@@ -622,13 +838,13 @@ unsafe fn client_connection(c: *mut ngx_connection_t) -> *mut ngx_connection_t {
 /// # Safety
 /// The connection must be null or in use.
 #[cfg(ngx_feature = "http_v3")]
-unsafe fn quic_parent(c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+pub unsafe fn quic_parent(c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
     // SAFETY: null, or a connection in use; `ngx_quic_create_stream` has set `quic` and the parent.
     unsafe { c.as_ref()?.quic.as_ref().map(|stream| stream.parent) }
 }
 
 #[cfg(not(ngx_feature = "http_v3"))]
-unsafe fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
+pub unsafe fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connection_t> {
     None
 }
 
@@ -661,8 +877,10 @@ unsafe fn wrap_quic_input(_c: *mut ngx_connection_t) {}
 unsafe extern "C" fn quic_input(event: *mut ngx_event_t) {
     // SAFETY: the data of a connection's event is the connection.
     let c = unsafe { (*event).data.cast::<ngx_connection_t>() };
-    with(|worker| {
+    let from_listener = with(|worker| {
+        let from_listener = worker.owner() == Owner::Listener;
         if let Some(at) = worker.connections.client(c) {
+            worker.begin_datagram(at);
             let connection = Owner::Connection(at);
             match worker.owner() {
                 Owner::Listener | Owner::Nobody => worker.take(connection),
@@ -670,10 +888,15 @@ unsafe extern "C" fn quic_input(event: *mut ngx_event_t) {
                 _ => {}
             }
         }
+        from_listener
     });
     let handler = QUIC_INPUT.load(Relaxed);
     if handler != 0 {
         // SAFETY: `wrap_quic_input` has stored a handler of this type before it put us in its place.
         unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*mut ngx_event_t)>(handler)(event) };
+    }
+    if from_listener == Some(true) {
+        // the next datagram may be another connection's
+        with(|worker| worker.switch(Owner::Listener));
     }
 }

@@ -22,7 +22,7 @@ use nginx_sys::{
 
 use crate::nginx::{bits, event};
 use crate::worker::{Owner, Worker, enter_loop, with};
-use crate::{attribution, request};
+use crate::{attribution, multiplex, request};
 
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
@@ -222,6 +222,7 @@ unsafe fn wake(event: *mut ngx_event_t) {
                 follow(worker, last);
             }
             worker.end_wakeup();
+            multiplex::close_door(worker);
         });
     }
     while let Some(context) = with(Worker::next_touched).flatten() {

@@ -33,6 +33,7 @@ mod event_loop;
 mod io;
 mod limit;
 mod memory;
+mod multiplex;
 mod nginx;
 mod page;
 mod process;

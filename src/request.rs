@@ -19,14 +19,15 @@ use nginx_sys::{
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_str_t,
-    ngx_uint_t,
+    ngx_http_top_header_filter, ngx_http_top_request_body_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
+    ngx_pool_large_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
 use crate::limit::Verdict;
+use crate::multiplex::Stream;
 use crate::nginx::bits;
 use crate::received::{self, Received};
 use crate::variables::len_of;
@@ -75,11 +76,27 @@ pub struct Context {
     logging: *const ngx_http_request_t,
     pub touched: bool,
     pub next_touched: Option<NonNull<Context>>,
+    /// its place among the requests of a connection that carries several
+    pub stream: Stream,
     #[cfg(feature = "audit")]
     pub audited: crate::audit::Audited,
 }
 
 impl Context {
+    pub fn request(&self) -> *mut ngx_http_request_t {
+        self.request
+    }
+
+    /// The place of the client's connection.
+    pub fn connection(&self) -> Option<usize> {
+        self.connection
+    }
+
+    /// Whether what its connection does besides is for it too: it is in an account, and not refused.
+    pub fn is_counted(&self) -> bool {
+        !self.logged && self.accounts.is_used()
+    }
+
     /// Bytes sent and received.
     #[inline]
     fn traffic(&self) -> (u64, u64) {
@@ -121,6 +138,7 @@ struct Tracked {
 
 static NEXT_HEADER_FILTER: AtomicUsize = AtomicUsize::new(0);
 static NEXT_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
+static NEXT_REQUEST_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
 
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
@@ -156,6 +174,9 @@ pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Resu
         let header = &raw mut ngx_http_top_header_filter;
         NEXT_HEADER_FILTER.store(header.read().map_or(0, |next| next as usize), Relaxed);
         header.write(Some(header_filter));
+        let request_body = &raw mut ngx_http_top_request_body_filter;
+        NEXT_REQUEST_BODY_FILTER.store(request_body.read().map_or(0, |next| next as usize), Relaxed);
+        request_body.write(Some(request_body_filter));
         let body = &raw mut ngx_http_top_body_filter;
         NEXT_BODY_FILTER.store(body.read().map_or(0, |next| next as usize), Relaxed);
         body.write(Some(body_filter));
@@ -224,6 +245,7 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             logging: null(),
             touched: false,
             next_touched: None,
+            stream: Stream::default(),
             #[cfg(feature = "audit")]
             audited: Default::default(),
         });
@@ -236,9 +258,13 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         });
         (*pool).cleanup = cleanup;
         *(*main).ctx.add(context_index()) = context.as_ptr().cast();
-        if connection == (*main).connection {
-            with(|worker| worker.set_request(context));
-        }
+        with(|worker| {
+            if connection == (*main).connection {
+                worker.set_request(context);
+            } else if let Some(at) = worker.context(context).connection {
+                worker.join(context, at, main, connection);
+            }
+        });
         Some(context)
     }
 }
@@ -359,7 +385,10 @@ impl Worker {
         match self.owner() {
             // nobody was known when the wakeup began: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
-            Owner::Connection(at) if self.context(pointer).connection == Some(at) => self.take(request),
+            // QUIC's wakeup is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
+            Owner::Connection(at) if self.context(pointer).connection == Some(at) && !self.is_quic(at) => {
+                self.take(request);
+            }
             _ => self.switch(request),
         }
         self.touch(pointer);
@@ -368,16 +397,31 @@ impl Worker {
     /// The first claim of a request: it takes over what its connection has used.
     fn claim_first(&mut self, pointer: NonNull<Context>) {
         let connection = self.context(pointer).connection;
-        if self.is_exact_connection() && connection.map(Owner::Connection) == Some(self.owner()) {
-            self.read_clock();
+        if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
+            && of == at
+        {
+            // its header was read in this wakeup
+            if self.is_exact_connection() {
+                self.take(Owner::Header(at));
+                self.read_clock();
+            }
+            self.take(Owner::Request(pointer));
+            self.touch(pointer);
+        } else {
+            self.claim(pointer);
         }
-        self.claim(pointer);
         let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
         // SAFETY: the context is there, so its request is.
         context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
         if let Some(at) = connection {
-            let (ns, handshake) = self.take_over(at);
+            let is_alone = self.is_quic(at) && self.is_alone(pointer);
+            if !is_alone && self.connections.pending_ns(at) != 0 && self.has_counted(at) && !self.is_quic(at)
+            {
+                // that was before this request
+                self.divide(at, true);
+            }
+            let (ns, handshake) = self.take_over(at, is_alone);
             let context = self.context(pointer);
             context.meter.take_over(ns);
             context.handshake = handshake;
@@ -391,10 +435,36 @@ impl Worker {
         }
     }
 
+    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used before.
+    #[inline]
+    fn stop(&mut self, pointer: NonNull<Context>, is_main: bool, counts: bool) {
+        self.context(pointer).stopped |= is_main;
+        if is_main && !counts {
+            self.leave_connection(pointer);
+        }
+    }
+
+    /// A request that is not counted leaves what it has taken over from its connection to the first one that is.
+    #[cold]
+    fn leave_connection(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if let Some(at) = context.connection
+            && !self.has_counted(at)
+            && !self.zones.is_empty()
+        {
+            let context = self.context(pointer);
+            let (ns, handshake) = (context.meter.give_back(), context.handshake.take());
+            self.give_back(at, ns, handshake);
+        }
+    }
+
     /// Final: what is charged from here on is for the accounts.
     fn finish(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
         self.leave_flight(pointer);
         let now_ns = self.meter.now_ns();
+        if accounts.is_empty() {
+            self.leave_connection(pointer);
+        }
         let context = self.context(pointer);
         let span = context.span(now_ns);
         let (sent, received) = context.traffic();
@@ -457,6 +527,14 @@ impl Worker {
         match previous {
             Some(previous) => self.context(previous).next_flying = next,
             None => self.flying = next,
+        }
+    }
+
+    /// As [`stir`](Self::stir), for a request that may not be in flight, or have been an owner already.
+    pub fn stir_flying(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if context.in_flight && !context.stirred {
+            self.stir(pointer);
         }
     }
 
@@ -534,7 +612,8 @@ impl Worker {
 
     /// The last request of a connection has received more bytes than were known when it ended.
     pub fn add_received(&mut self, connection: *mut ngx_connection_t, bytes: u64) {
-        if let Some(accounts) = self.connections.accounts_of(connection) {
+        if let Some(at) = self.connections.client(connection) {
+            let accounts = self.connections.accounts(at).clone();
             let usage = Usage { received_bytes: bytes, ..Usage::default() };
             self.zones.add(self.meter.recent_ns(), &accounts, &usage);
         }
@@ -543,6 +622,7 @@ impl Worker {
     /// The request is being freed: nothing may point to its context any more.
     fn free(&mut self, pointer: NonNull<Context>) {
         self.forget(pointer);
+        let is_stream = self.part(pointer);
         if let Some(at) = self.context(pointer).connection {
             self.connections.end_request(at, pointer);
         }
@@ -562,6 +642,9 @@ impl Worker {
             let accounts = self.context(pointer).accounts.clone();
             self.set_last(&accounts);
             self.take(Owner::Accounts);
+        }
+        if is_stream && let Some(at) = self.context(pointer).connection {
+            self.free_stream(at);
         }
     }
 }
@@ -653,6 +736,15 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
     }
 }
 
+/// A part of a request's body has come in. With HTTP/2 that may be in an event of its connection.
+unsafe extern "C" fn request_body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: as in `header_filter`.
+    unsafe {
+        claim(r);
+        core::mem::transmute::<usize, BodyFilter>(NEXT_REQUEST_BODY_FILTER.load(Relaxed))(r, chain)
+    }
+}
+
 /// First handler of the log phase: from here on the request's total stands still.
 ///
 /// `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a subrequest, if `log_subrequest` is
@@ -664,9 +756,12 @@ unsafe extern "C" fn stop(r: *mut ngx_http_request_t) -> ngx_int_t {
             let is_main = r == (*r).main;
             with(|worker| {
                 worker.read_clock();
-                let context = worker.context(pointer);
-                context.stopped |= is_main;
-                context.logging = r;
+                if is_main {
+                    worker.divide_for(pointer);
+                }
+                let conf = counted_by(r, worker.context(pointer).counted_by);
+                worker.stop(pointer, is_main, !conf.zones().is_empty());
+                worker.context(pointer).logging = r;
             });
         }
     }

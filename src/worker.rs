@@ -22,6 +22,7 @@ use crate::attribution::Connections;
 use crate::audit::Audit;
 use crate::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 use crate::conf::{Zone, main_conf};
+use crate::multiplex::FrameDoor;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::keep_library;
 use crate::process::{self, Watch};
@@ -46,6 +47,12 @@ pub enum Owner {
     Nobody,
     /// A client's connection between requests, by its place in `cycle->connections`.
     Connection(usize),
+    /// A client's connection that receives the header of a request which is not known yet.
+    Header(usize),
+    /// A client's connection that sends for several requests at a time.
+    Sending(usize),
+    /// Several requests; how much is each one's comes out at once.
+    Apart,
     /// A connection that was closed without a request, or one that is not HTTP.
     NoRequest,
     /// A request. Its context lives as long as it is the owner: `request::freed` sees to that.
@@ -61,6 +68,10 @@ pub struct Worker {
     pub audit: Audit,
     books: Books,
     owner: Owner,
+    /// the one that the wakeup began with
+    woken: Owner,
+    /// a lap of [`Owner::Apart`]
+    apart_ns: u64,
     /// whose laps [`Owner::Accounts`] are
     last: AccountSet,
     /// requests that were an owner in this wakeup, linked through their contexts
@@ -68,6 +79,7 @@ pub struct Worker {
     /// requests in flight, linked through their contexts
     pub flying: Option<NonNull<Context>>,
     pub connections: Connections,
+    pub door: FrameDoor,
     pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     scratch: Vec<ngx_http_variable_value_t>,
@@ -163,10 +175,13 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         audit,
         books: Books::default(),
         owner: Owner::Loop,
+        woken: Owner::Loop,
+        apart_ns: 0,
         last: AccountSet::EMPTY,
         touched: None,
         flying: None,
         connections,
+        door: FrameDoor::default(),
         zones,
         scratch: Vec::new(),
         waiting: Vec::new(),
@@ -328,6 +343,15 @@ impl Worker {
             Owner::Nobody => self.books.other_ns += lap_ns,
             Owner::NoRequest => self.books.no_request_ns += lap_ns,
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
+            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.books),
+            Owner::Apart => {
+                self.books.charged_ns += lap_ns;
+                self.apart_ns += lap_ns;
+            }
+            Owner::Sending(at) => {
+                self.books.charged_ns += lap_ns;
+                self.charge_sending(at, lap_ns);
+            }
             Owner::Request(context) => {
                 self.books.charged_ns += lap_ns;
                 #[cfg(feature = "audit")]
@@ -343,8 +367,15 @@ impl Worker {
         }
     }
 
+    /// Ends the running lap, which was for requests; to whom its time goes is still to be said, in nanoseconds.
+    pub fn set_lap_apart(&mut self) -> u64 {
+        self.take(Owner::Apart);
+        self.read_clock();
+        core::mem::take(&mut self.apart_ns)
+    }
+
     #[inline]
-    fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
+    pub fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
         let context = self.context(context);
         if !context.stopped {
             context.meter.charge(ns);
@@ -379,6 +410,15 @@ impl Worker {
     #[inline]
     pub fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// A stream of a connection is gone. In the connection's first wakeup frames are not seen yet (`ngx_http_v2_init`), and the
+    /// next one may open another stream.
+    #[inline]
+    pub fn free_stream(&mut self, at: usize) {
+        if self.woken == Owner::Connection(at) && !self.door.is_open() && !self.is_quic(at) {
+            self.switch(Owner::Header(at));
+        }
     }
 
     pub fn books(&mut self) -> &mut Books {
@@ -426,6 +466,7 @@ impl Worker {
     pub fn begin_wakeup(&mut self, owner: Owner) {
         self.books.wakeups += 1;
         self.owner = owner;
+        self.woken = owner;
         if let Owner::Request(context) = owner {
             self.touch(context);
         }
@@ -434,10 +475,16 @@ impl Worker {
     /// The handler has returned. The end of its lap is the start of the next one.
     #[inline]
     pub fn end_wakeup(&mut self) {
-        if let Owner::Connection(at) = self.owner {
-            self.watch_handshake(at);
+        match self.owner {
+            Owner::Connection(at) => self.end_connection_wakeup(at),
+            // see `free_stream`
+            Owner::Header(at) if !self.door.is_open() => self.take(Owner::Connection(at)),
+            _ => {}
         }
         self.switch(Owner::Loop);
+        if self.connections.has_unsettled() {
+            self.start_beat();
+        }
         #[cfg(feature = "audit")]
         self.audit.end_wakeup();
     }
@@ -551,10 +598,12 @@ impl Worker {
         if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
             self.tick();
         }
+        self.settle_connections();
         self.settle_flying();
         let now_ns = self.meter.now_ns();
         self.zones.pass(now_ns);
-        self.flying.is_some().then(|| wait_for_beat(now_ns))
+        let goes_on = self.flying.is_some() || self.connections.has_unsettled();
+        goes_on.then(|| wait_for_beat(now_ns))
     }
 
     fn update_other_threads(&mut self) {

@@ -11,6 +11,7 @@ use List::Util qw(min);
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;
+use Test::RequestCpu::TLS;
 
 my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
@@ -21,7 +22,18 @@ my $realip = $t->has('http_realip');
 my @listen = ('listen 127.0.0.1:{{port:http}};', 'listen 127.0.0.1:{{port:deferred}} deferred;', "listen unix:$path;",
     'listen 127.0.0.1:{{port:proxied}} proxy_protocol;');
 push @listen, 'listen [::1]:{{port:ipv6}};' if $ipv6;
-$t->start(main => 'worker_processes 2;', http => <<"EOC");
+# A server of stream can hand a connection to a listening socket of HTTP.
+my $pass = $t->at_least('1.25.5') && $t->has('stream') && $t->{about} !~ /--without-stream_pass_module/;
+my @passing = $pass ? ('passed', $t->has('stream_ssl') ? 'passed_tls' : ()) : ();
+$t->certificate(ecdsa => 'pass') if @passing > 1;
+my $streams = join '', map { <<"EOC" } @passing;
+    server {
+        listen 127.0.0.1:{{port:$_}}@{[ /tls/ ? ' ssl; ssl_certificate {{dir}}/pass.pem; ssl_certificate_key {{dir}}/pass.key' : '' ]};
+        pass 127.0.0.1:{{port:http}};
+    }
+EOC
+
+$t->start(main => join('', 'worker_processes 2;', $pass ? $t->load('stream') : ''), extra => $pass ? "stream {\n$streams}\n" : '', http => <<"EOC");
     request_cpu_zone \$server_port:\$host zone=ports:1m;
     request_cpu_zone \$remote_addr zone=clients:1m;
     request_cpu zone=ports zone=clients;
@@ -35,10 +47,11 @@ EOC
 my $connections = 10;
 sub check {
     my ($name, $key, $connect) = @_;
+    my ($host) = $key =~ /:([^:]+)$/;
     $t->clear_log;
     for (1 .. $connections) {
         my $connection = $connect->();
-        is($connection->get('/a.txt', host => 'listen.test')->{status}, 200, "$name: a request is answered") for 1 .. 2;
+        is($connection->get('/a.txt', host => $host)->{status}, 200, "$name: a request is answered") for 1 .. 2;
         $connection->close;
     }
     my @lines = $t->logged(2 * $connections);
@@ -69,6 +82,24 @@ SKIP: {
 SKIP: {
     skip('no IPv6 on this machine', 2 * $connections + 4) unless $ipv6;
     check('IPv6', $t->port('ipv6') . ':listen.test', sub { wrapped(IO::Socket::IP->new(PeerHost => '::1', PeerPort => $t->port('ipv6')) || die "connect: $!\n") });
+}
+
+# The connection is accepted twice, by two servers, at the same place of the worker's table: it is counted once.
+sub pending { my ($name) = @_; $t->quiet; return sum(map { $_->{pending_ns} } @{ $t->status->{workers} }) }
+for my $server (@passing) {
+    my $connect = $server eq 'passed' ? sub { $t->connect($server) } : sub { Test::RequestCpu::TLS->new(port => $t->port($server)) };
+    # NGINX gives such a connection the address of the listening socket that it is passed to (ngx_stream_pass_handler).
+    check("a connection that a server of stream passes on ($server)", $t->port('http') . ":$server.test", $connect);
+    my $used = $t->measured(sub {
+        for (1 .. 100) { my $connection = $connect->(); $connection->get('/a.txt', host => 'many.test'); $connection->close }
+    });
+    cmp_ok(pending(), '<', $used / 20, "$server: nothing of such connections stays pending when they are closed");
+    next if $server eq 'passed_tls';
+    # one that is closed before it sends a request is a connection without one
+    my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
+    $used = $t->measured(sub { for (1 .. 100) { my $connection = $connect->(); $connection->close } });
+    cmp_ok(pending(), '<', $used / 20, "$server: nor of those that send no request");
+    cmp_ok(sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }), '>', $before, "$server: which are connections without a request");
 }
 
 # A reload takes the listening sockets over, adds one and closes one

@@ -15,6 +15,7 @@ pub mod key;
 pub mod limit;
 pub mod measures;
 pub mod meter;
+pub mod pool;
 pub mod process;
 pub mod render;
 pub mod request;

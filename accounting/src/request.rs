@@ -25,6 +25,14 @@ impl RequestMeter {
         self.connection_ns += ns;
     }
 
+    /// Gives back what was taken over, as far as it has not been settled: in nanoseconds.
+    pub fn give_back(&mut self) -> u64 {
+        let ns = self.connection_ns.min(self.total_ns.saturating_sub(self.settled.cpu_ns));
+        self.connection_ns -= ns;
+        self.total_ns -= ns;
+        ns
+    }
+
     /// One more wakeup on behalf of this request.
     #[inline]
     pub fn wake(&mut self) {

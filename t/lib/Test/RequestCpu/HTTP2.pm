@@ -1,10 +1,12 @@
 package Test::RequestCpu::HTTP2;
 
-# As much of HTTP/2 (RFC 9113) as a test needs to say itself which frames go into one packet: cleartext with prior knowledge,
+# As much of HTTP/2 (RFC 9113) as a test needs to say itself which frames go into one packet: prior knowledge or TLS,
 # header fields as literals without compression, statuses read only where NGINX sends them as index or plain literal.
 
 use strict;
 use warnings;
+
+use IO::Select;
 
 use Test::RequestCpu::Connection;
 
@@ -15,6 +17,8 @@ sub new {
     my ($class, $connection, %option) = @_;
     my $self = bless { connection => $connection, next => 1, streams => {} }, $class;
     $self->{window} = $option{window} || 1 << 30;
+    # what may be sent: on the connection, and on a stream that begins (RFC 9113, section 6.9.2)
+    $self->{may_send} = $self->{initial} = 65_535;
     return $self;
 }
 
@@ -37,24 +41,58 @@ sub field {
     return "\0" . chr(length $name) . $name . chr(length $value) . $value;
 }
 
-# The frames of one request; the stream's number is in $$number.
+# The frames of one request; the stream's number is in $$number. With open => 1, a body follows later.
 sub request {
     my ($self, $uri, %option) = @_;
     my $stream = $self->{next};
     $self->{next} += 2;
-    $self->{streams}{$stream} = { body => '', length => 0 };
+    $self->{streams}{$stream} = { body => '', length => 0, may_send => $self->{initial} };
     ${ $option{number} } = $stream if $option{number};
     my %header = %{ $option{headers} || {} };
     my $block = field(':method', $option{method} || 'GET') . field(':scheme', 'http') . field(':path', $uri)
         . field(':authority', $option{host} || 'localhost') . join '', map { field(lc $_, $header{$_}) } sort keys %header;
-    my $frames = frame('headers', defined $option{body} ? 0x4 : 0x5, $stream, $block);
+    my $frames = frame('headers', defined $option{body} || $option{open} ? 0x4 : 0x5, $stream, $block);
     $frames .= frame('data', 0x1, $stream, $option{body}) if defined $option{body};
     return $frames;
 }
 
 sub ping { return frame('ping', 0, 0, $_[1] || 'requests') }
 sub rst_stream { my ($self, $stream) = @_; return frame('rst_stream', 0, $stream, pack 'N', 8) }
+sub data { my ($self, $stream, $data, %option) = @_; return frame('data', $option{end} ? 1 : 0, $stream, $data) }
+sub settings { return frame('settings', 0, 0, '') }
+# a frame of a type that nobody knows, which has to be ignored (RFC 9113, section 4.1)
+sub unknown { my ($self, $stream) = @_; return substr(pack('N', 8), 1) . pack('CCN', 0x40, 0, $stream || 0) . 'x' x 8 }
 sub send { my ($self, @frames) = @_; return $self->{connection}->send(join '', @frames) }
+
+# Sends so many bytes of a body, as fast as the server lets it. With end => 1 the body ends there. False when the stream was reset or
+# answered meanwhile, or the connection is gone.
+sub upload {
+    my ($self, $number, $bytes, %option) = @_;
+    my $stream = $self->{streams}{$number};
+    my $payload = 'x' x 16_384;
+    while ($bytes > 0) {
+        my $frames = '';
+        while ($bytes > 0 && length $frames < 256_000 && $self->{may_send} > 0 && $stream->{may_send} > 0) {
+            my ($length) = sort { $a <=> $b } 16_384, $bytes, $self->{may_send}, $stream->{may_send};
+            $bytes -= $length;
+            $_ -= $length for $self->{may_send}, $stream->{may_send};
+            $frames .= $self->data($number, $length == 16_384 ? $payload : substr($payload, 0, $length), end => $option{end} && !$bytes);
+        }
+        if (length $frames) { $self->send($frames) or return 0 }
+        else { $self->read_frame or return 0 }
+        $self->read_pending;
+        return 0 if $stream->{ended};
+    }
+    return 1;
+}
+
+# Reads what has arrived, without waiting for more.
+sub read_pending {
+    my ($self) = @_;
+    my $connection = $self->{connection};
+    while (length $connection->{buffer} || IO::Select->new($connection->socket)->can_read(0)) { $self->read_frame or return 0 }
+    return 1;
+}
 
 # Reads frames until all the streams named (by default every one that was asked for) have ended.
 sub finish {
@@ -77,7 +115,18 @@ sub read_frame {
     return unless defined $payload;
     my $state = $self->{streams}{ $stream & 0x7fffffff };
     if ($type == $type{settings} && !($flags & 1)) {
+        my %setting = unpack '(nN)*', $payload;
+        if (defined $setting{4}) {
+            $_->{may_send} += $setting{4} - $self->{initial} for values %{ $self->{streams} };
+            $self->{initial} = $setting{4};
+        }
         $connection->send(frame('settings', 1, 0, ''));
+    } elsif ($type == $type{settings}) {
+        $self->{settings_acks}++;
+    } elsif ($type == $type{window_update}) {
+        my $increment = unpack 'N', $payload;
+        if ($state) { $state->{may_send} += $increment }
+        elsif (!$stream) { $self->{may_send} += $increment }
     } elsif ($type == $type{data} && $state) {
         $state->{body} .= $payload;
         $state->{length} += $length;
@@ -99,6 +148,7 @@ sub read_frame {
     return 1;
 }
 
+sub close { my ($self) = @_; $self->{connection}->close }
 sub stream { my ($self, $number) = @_; return $self->{streams}{$number} }
 
 1;

@@ -1,0 +1,484 @@
+//! Connections that carry several requests at a time: HTTP/2 and HTTP/3.
+//!
+//! An event of such a connection does not tell whose it is. Work in it belongs to the streams that it was done for:
+//!
+//! - HTTP/2, receiving: `ngx_http_v2_read_handler` calls `h2c->state.handler` for each frame. We stand in its place, and look at the
+//!   frame's header: so each frame is its stream's, and what the system and TLS have used to receive a buffer is divided by the bytes
+//!   of the frames in it.
+//! - HTTP/2, sending: `ngx_http_v2_write_handler` sends for all streams. It is divided by the bytes that each has got out.
+//! - HTTP/3: datagrams are encrypted, and a packet is made for all streams that have something to send. What was received
+//!   (`ngx_quic_input_handler`) and sent (`ngx_quic_push_handler`) is kept, and divided by the bytes of each stream that got further.
+//!   That is done when a stream ends, and each second.
+//!
+//! What no stream has caused goes to the counted requests that are open, in equal parts, or, if there is none, to the accounts of the
+//! last one that was counted and not refused.
+
+use core::ptr::NonNull;
+
+use accounting::pool::Pool;
+use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
+
+use crate::accounts::AccountSet;
+use crate::request::Context;
+use crate::worker::{Owner, Worker, now_ms};
+
+#[cfg(ngx_feature = "http_v2")]
+mod frames;
+#[cfg(ngx_feature = "http_v2")]
+pub use frames::{FrameDoor, close_door};
+
+/// Without HTTP/2 there are no frames.
+#[cfg(not(ngx_feature = "http_v2"))]
+#[derive(Default)]
+pub struct FrameDoor;
+
+#[cfg(not(ngx_feature = "http_v2"))]
+impl FrameDoor {
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(not(ngx_feature = "http_v2"))]
+#[inline]
+pub fn close_door(_worker: &mut Worker) {}
+
+#[cfg(ngx_feature = "http_v2")]
+type Http2 = nginx_sys::ngx_http_v2_connection_t;
+#[cfg(not(ngx_feature = "http_v2"))]
+type Http2 = core::ffi::c_void;
+
+/// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to the next
+/// division, which is due within a second.
+const DIVIDE_NS: u64 = 10_000;
+/// The client acknowledges what was sent within so many milliseconds, or it is gone.
+const TAIL_MS: u64 = 2000;
+/// What sending the rest of an answer may cost, and handling its acknowledgements, in nanoseconds: in all, and for each byte.
+/// Measured are 2 to 4 for a byte.
+const TAIL_NS: u64 = 20_000;
+const TAIL_NS_PER_BYTE: u64 = 10;
+
+/// What a connection that carries several requests has. In its pool.
+pub struct Multiplex {
+    /// of HTTP/2; null for QUIC
+    h2c: *mut Http2,
+    /// the first one of the requests that are open
+    streams: Option<NonNull<Context>>,
+    /// the one that the last frame was for
+    recent: Option<NonNull<Context>>,
+    /// what QUIC has used to send, in nanoseconds
+    sending_ns: u64,
+    tail: Tail,
+}
+
+/// A request that is gone, whose answer is not all acknowledged: QUIC keeps it, and sends the rest of it.
+struct Tail {
+    bytes: u64,
+    /// what it may cost at most, in nanoseconds
+    ns: u64,
+    accounts: AccountSet,
+    until_ms: u64,
+}
+
+/// A request's place among those of its connection.
+#[derive(Default)]
+pub struct Stream {
+    /// of HTTP/2
+    id: usize,
+    previous: Option<NonNull<Context>>,
+    next: Option<NonNull<Context>>,
+    /// how far it was when the connection's work was last divided
+    seen: Progress,
+    joined: bool,
+}
+
+/// How far a stream is, as weights: bytes received and acknowledged, and bytes sent.
+#[derive(Debug, Default, Clone, Copy)]
+struct Progress {
+    receiving: u64,
+    sending: u64,
+}
+
+impl Progress {
+    /// # Safety
+    /// `r` must be a request that has not been freed, of this kind of connection.
+    unsafe fn of(r: *const ngx_http_request_t, is_quic: bool) -> Progress {
+        // SAFETY: as the caller says; a request has its stream's connection.
+        unsafe {
+            let c = (*r).connection;
+            if !is_quic {
+                // `ngx_http_v2_handle_frame` adds the frames that are out
+                return Progress { receiving: 0, sending: (*c).sent.max(0) as u64 };
+            }
+            Progress::of_quic(c)
+        }
+    }
+
+    /// A datagram that is received costs about the same whether it brings data or an acknowledgement, and that is for twice as much
+    /// data; what is received has to be acknowledged.
+    #[cfg(ngx_feature = "http_v3")]
+    unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
+        // SAFETY: the connection of a stream is in use, and has that stream.
+        match unsafe { (*c).quic.as_ref() } {
+            Some(stream) => Progress {
+                receiving: 2 * stream.recv_last + stream.acked,
+                sending: stream.send_offset + stream.recv_last,
+            },
+            None => Progress::default(),
+        }
+    }
+
+    #[cfg(not(ngx_feature = "http_v3"))]
+    unsafe fn of_quic(_c: *const ngx_connection_t) -> Progress {
+        Progress::default()
+    }
+
+    fn since(self, earlier: Progress) -> Progress {
+        Progress {
+            receiving: self.receiving.saturating_sub(earlier.receiving),
+            sending: self.sending.saturating_sub(earlier.sending),
+        }
+    }
+}
+
+/// Bytes that a request has sent and that are not acknowledged.
+///
+/// # Safety
+/// `r` must be a request of HTTP/3 that has not been freed.
+#[cfg(ngx_feature = "http_v3")]
+unsafe fn outstanding(r: *const ngx_http_request_t) -> u64 {
+    // SAFETY: as the caller says.
+    unsafe { (*(*r).connection).quic.as_ref().map_or(0, |stream| stream.sent.saturating_sub(stream.acked)) }
+}
+
+#[cfg(not(ngx_feature = "http_v3"))]
+unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
+    0
+}
+
+/// Whose a wakeup of a connection is that carries several requests.
+///
+/// # Safety
+/// NGINX is about to call the event's handler; the connection is open, and `multiplex` its own.
+pub unsafe fn owner_of(
+    worker: &mut Worker,
+    at: usize,
+    multiplex: NonNull<Multiplex>,
+    event: *mut ngx_event_t,
+) -> Owner {
+    // SAFETY: as the caller says; the worker is borrowed, so nobody else has a reference.
+    let (h2c, streams) = unsafe { ((*multiplex.as_ptr()).h2c, (*multiplex.as_ptr()).streams) };
+    if h2c.is_null() {
+        return Owner::Connection(at);
+    }
+    if worker.connections.is_write_event(event) {
+        return match streams {
+            None => Owner::Connection(at),
+            Some(only) if worker.context(only).stream.next.is_none() => Owner::Request(only),
+            Some(_) => {
+                worker.each_stream(multiplex, |_, context, progress| context.stream.seen = progress);
+                Owner::Sending(at)
+            }
+        };
+    }
+    #[cfg(ngx_feature = "http_v2")]
+    // SAFETY: as the caller says.
+    unsafe {
+        frames::open_door(worker, at, h2c);
+    }
+    Owner::Connection(at)
+}
+
+impl Worker {
+    /// Calls `f` with each open request of a connection, and with how far it is.
+    fn each_stream(
+        &mut self,
+        multiplex: NonNull<Multiplex>,
+        mut f: impl FnMut(NonNull<Context>, &mut Context, Progress),
+    ) {
+        // SAFETY: as in `find_stream`.
+        let (is_quic, mut next) =
+            unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
+        while let Some(pointer) = next {
+            let context = self.context(pointer);
+            next = context.stream.next;
+            // SAFETY: the context is there, so its request is.
+            let progress = unsafe { Progress::of(context.request(), is_quic) };
+            f(pointer, context, progress);
+        }
+    }
+
+    /// Whether the connection is QUIC's, and carries requests.
+    pub fn is_quic(&self, at: usize) -> bool {
+        // SAFETY: in the pool of an open connection.
+        self.connections.multiplex(at).is_some_and(|multiplex| unsafe { (*multiplex.as_ptr()).h2c.is_null() })
+    }
+
+    /// A request of a connection that carries several is there. `is_alone`, as the result, says that no other one is open.
+    ///
+    /// # Safety
+    /// `r` must be the request of the context, and `c` the connection at the place.
+    pub unsafe fn join(
+        &mut self,
+        pointer: NonNull<Context>,
+        at: usize,
+        r: *mut ngx_http_request_t,
+        c: *mut ngx_connection_t,
+    ) {
+        let multiplex = match self.connections.multiplex(at) {
+            Some(multiplex) => multiplex,
+            None => {
+                // SAFETY: the caller's connection has its pool.
+                let memory = unsafe { ngx_palloc((*c).pool, size_of::<Multiplex>()) };
+                let Some(multiplex) = NonNull::new(memory.cast::<Multiplex>()) else { return };
+                // SAFETY: so much memory, aligned for pointers.
+                unsafe {
+                    let h2c = connection_of_http2(r);
+                    multiplex.write(Multiplex {
+                        h2c,
+                        streams: None,
+                        recent: None,
+                        sending_ns: 0,
+                        tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
+                    });
+                }
+                self.connections.set_multiplex(at, multiplex);
+                multiplex
+            }
+        };
+        // SAFETY: as in `find_stream`, and as the caller says.
+        unsafe {
+            let multiplex = multiplex.as_ptr();
+            let id = id_of(r);
+            let seen = Progress::of(r, (*multiplex).h2c.is_null());
+            let next = (*multiplex).streams.replace(pointer);
+            if let Some(next) = next {
+                self.context(next).stream.previous = Some(pointer);
+            }
+            self.context(pointer).stream = Stream { id, previous: None, next, seen, joined: true };
+        }
+    }
+
+    /// A request is not open any more; whether it was one of several.
+    #[inline]
+    pub fn part(&mut self, pointer: NonNull<Context>) -> bool {
+        let was_joined = core::mem::take(&mut self.context(pointer).stream.joined);
+        if was_joined {
+            self.unlink(pointer);
+        }
+        was_joined
+    }
+
+    fn unlink(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        let (at, request) = (context.connection(), context.request());
+        let (previous, next) = (context.stream.previous.take(), context.stream.next.take());
+        if let Some(next) = next {
+            self.context(next).stream.previous = previous;
+        }
+        if let Some(previous) = previous {
+            self.context(previous).stream.next = next;
+        }
+        let Some(multiplex) = at.and_then(|at| self.connections.multiplex(at)) else { return };
+        // SAFETY: as in `find_stream`.
+        let multiplex = unsafe { &mut *multiplex.as_ptr() };
+        if multiplex.streams == Some(pointer) {
+            multiplex.streams = next;
+        }
+        if multiplex.recent == Some(pointer) {
+            multiplex.recent = None;
+        }
+        if multiplex.h2c.is_null() {
+            // SAFETY: the context is there, so its request is.
+            let bytes = unsafe { outstanding(request) };
+            let now_ms = now_ms();
+            let tail = &mut multiplex.tail;
+            if bytes > 0 && (bytes >= tail.bytes || now_ms >= tail.until_ms) {
+                tail.bytes = bytes;
+                tail.ns = TAIL_NS.saturating_add(bytes.saturating_mul(TAIL_NS_PER_BYTE));
+                tail.until_ms = now_ms + TAIL_MS;
+                tail.accounts.copy_from(&self.context(pointer).accounts);
+            }
+        }
+    }
+
+    /// Whether no other request is open on a connection.
+    pub fn is_alone(&mut self, pointer: NonNull<Context>) -> bool {
+        let stream = &self.context(pointer).stream;
+        stream.previous.is_none() && stream.next.is_none()
+    }
+
+    /// A stream is about to end: it gets its part of what its connection has used.
+    #[inline]
+    pub fn divide_for(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if !context.stream.joined {
+            return;
+        }
+        if let Some(at) = context.connection()
+            && self.is_quic(at)
+            && self.undivided_ns(at) >= DIVIDE_NS
+        {
+            self.divide(at, false);
+        }
+    }
+
+    /// A datagram of a connection of QUIC has arrived.
+    pub fn begin_datagram(&mut self, at: usize) {
+        let Some(multiplex) = self.connections.multiplex(at) else { return };
+        // SAFETY: as in `find_stream`.
+        if unsafe { (*multiplex.as_ptr()).streams.is_none() } && self.undivided_ns(at) > 0 {
+            // a request that it opens is not to pay for what was before
+            self.divide(at, true);
+        }
+    }
+
+    fn undivided_ns(&self, at: usize) -> u64 {
+        // SAFETY: as in `find_stream`.
+        let sending_ns =
+            self.connections.multiplex(at).map_or(0, |multiplex| unsafe { (*multiplex.as_ptr()).sending_ns });
+        self.connections.pending_ns(at) + sending_ns
+    }
+
+    /// What was used to send for several requests.
+    pub fn charge_sending(&mut self, at: usize, ns: u64) {
+        let Some(multiplex) = self.connections.multiplex(at) else {
+            // closed meanwhile
+            let accounts = self.connections.accounts(at).clone();
+            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+            return;
+        };
+        if self.is_quic(at) {
+            // SAFETY: as in `find_stream`.
+            unsafe { (*multiplex.as_ptr()).sending_ns += ns };
+            self.connections.list_unsettled(at);
+            return;
+        }
+        let mut pool = Pool { ns, weight: 0 };
+        self.each_stream(multiplex, |_, context, progress| {
+            pool.weight += progress.since(context.stream.seen).sending;
+        });
+        self.each_share(multiplex, |context, progress| {
+            pool.share(progress.since(context.stream.seen).sending)
+        });
+        self.connections.keep(at, pool.ns);
+    }
+
+    /// Charges each open request of a connection with what `f` says.
+    fn each_share(
+        &mut self,
+        multiplex: NonNull<Multiplex>,
+        mut f: impl FnMut(&mut Context, Progress) -> u64,
+    ) {
+        // SAFETY: as in `find_stream`.
+        let (is_quic, mut next) =
+            unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
+        while let Some(pointer) = next {
+            let context = self.context(pointer);
+            next = context.stream.next;
+            // SAFETY: the context is there, so its request is.
+            let progress = unsafe { Progress::of(context.request(), is_quic) };
+            let ns = f(context, progress);
+            context.stream.seen = progress;
+            if ns != 0 {
+                self.charge_request(pointer, ns);
+                self.stir_flying(pointer);
+            }
+        }
+    }
+
+    /// Divides what a connection has used among those that it was for. `all`: also what no request has caused.
+    pub fn divide(&mut self, at: usize, all: bool) {
+        let mut receiving = Pool { ns: self.connections.take_pending(at), weight: 0 };
+        let Some(multiplex) = self.connections.multiplex(at) else {
+            self.charge_last(at, receiving.ns);
+            return;
+        };
+        // SAFETY: as in `find_stream`.
+        let (sending_ns, tail_bytes) = unsafe {
+            let multiplex = &mut *multiplex.as_ptr();
+            if now_ms() >= multiplex.tail.until_ms || multiplex.tail.ns == 0 {
+                multiplex.tail.bytes = 0;
+            }
+            (core::mem::take(&mut multiplex.sending_ns), multiplex.tail.bytes)
+        };
+        let mut sending = Pool { ns: sending_ns, weight: 0 };
+        let mut counted = 0;
+        self.each_stream(multiplex, |_, context, progress| {
+            let progress = progress.since(context.stream.seen);
+            receiving.weight += progress.receiving;
+            sending.weight += progress.sending;
+            counted += u64::from(context.is_counted());
+        });
+        // nobody got further
+        let is_common = |pool: &Pool| pool.weight == 0 && all && counted > 0;
+        let (evenly_received, evenly_sent) = (is_common(&receiving), is_common(&sending));
+        receiving.weight =
+            if evenly_received { counted } else { receiving.weight.saturating_add(tail_bytes) };
+        sending.weight = if evenly_sent { counted } else { sending.weight.saturating_add(tail_bytes) };
+        self.each_share(multiplex, |context, progress| {
+            let progress = progress.since(context.stream.seen);
+            let one = u64::from(context.is_counted());
+            receiving.share(if evenly_received { one } else { progress.receiving })
+                + sending.share(if evenly_sent { one } else { progress.sending })
+        });
+        let mut rest_ns = receiving.ns + sending.ns;
+        if rest_ns != 0 && tail_bytes != 0 {
+            // SAFETY: as in `find_stream`.
+            let tail = unsafe { &mut (*multiplex.as_ptr()).tail };
+            let tail_ns = rest_ns.min(tail.ns);
+            tail.ns -= tail_ns;
+            rest_ns -= tail_ns;
+            let accounts = tail.accounts.clone();
+            self.zones.charge(self.meter.recent_ns(), &accounts, tail_ns);
+        }
+        if all {
+            self.charge_last(at, rest_ns);
+        } else {
+            self.connections.keep(at, rest_ns);
+        }
+    }
+
+    /// What no request that is open has caused goes to the accounts of the last one, if one was counted.
+    fn charge_last(&mut self, at: usize, ns: u64) {
+        if self.has_counted(at) {
+            let accounts = self.connections.accounts(at).clone();
+            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+        } else {
+            self.connections.put_back(at, ns);
+        }
+    }
+}
+
+/// Null where the request is not one of HTTP/2.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+unsafe fn connection_of_http2(r: *const ngx_http_request_t) -> *mut Http2 {
+    #[cfg(ngx_feature = "http_v2")]
+    // SAFETY: as the caller says; a stream has a connection.
+    unsafe {
+        if let Some(stream) = (*r).stream.as_ref() {
+            return stream.connection;
+        }
+    }
+    let _ = r;
+    core::ptr::null_mut()
+}
+
+/// A stream's identifier of HTTP/2; 0 where it is not one.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+unsafe fn id_of(r: *const ngx_http_request_t) -> usize {
+    #[cfg(ngx_feature = "http_v2")]
+    // SAFETY: as the caller says; `ngx_http_v2_create_stream` has made the stream, which has its node until it is closed.
+    unsafe {
+        if let Some(node) = (*r).stream.as_ref().and_then(|stream| stream.node.as_ref()) {
+            return node.id;
+        }
+    }
+    let _ = r;
+    0
+}

@@ -1,0 +1,114 @@
+package Test::RequestCpu::Shares;
+
+# What accounts get of the work that a function makes a worker do, and whether that is what each of them has caused.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Test::RequestCpu;
+
+# new(TEST, zone => NAME, rounds => N): a scenario that does not hold is repeated, since what else a machine does makes some figures
+# wrong, but not those of all rounds.
+sub new {
+    my ($class, $t, %option) = @_;
+    return bless { t => $t, zone => $option{zone} || 'hosts', rounds => $option{rounds} || 3, prefix => '' }, $class;
+}
+
+# What a small request may cost, if it costs so much alone.
+sub bound { my ($self, $ns) = @_; return 1.2 * $ns + 50_000 }
+
+sub used { my ($self) = @_; my $keys = $self->{t}->status->{zones}{ $self->{zone} }{keys}; return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys } }
+
+sub refused {
+    my ($self, $key) = @_;
+    my $limit = $self->{t}->account($self->{zone}, $key)->{limit} || {};
+    return { map { $_ => $limit->{$_} || 0 } qw(refused refused_cpu_ns debt_ns) };
+}
+
+# CPU of the worker during a function, and what the accounts got of it while connections stay open: as soon as they have most of it,
+# and at the latest when the module has had the time that it takes. The function returns what is to be closed then.
+sub accounted {
+    my ($self, $code) = @_;
+    my $before = $self->used;
+    my @open;
+    my ($used, $work) = $self->{t}->worked(sub { @open = $code->() });
+    my $grown;
+    wait_until(2.5, sub {
+        my $after = $self->used;
+        $grown = { map { $_ => $after->{$_} - ($before->{$_} || 0) } keys %$after };
+        return sum(values %$grown) >= 0.92 * $work;
+    });
+    $_->close for @open;
+    return { used => $used, work => $work, grown => $grown, of => sub { $grown->{ $_[0] } || 0 } };
+}
+
+# What one of so many small requests costs that a function sends: the least of some rounds. For hosts that have no other figure.
+sub alone {
+    my ($self, $host, $requests, $code) = @_;
+    my $least = $self->least_cost($host, $requests, $code);
+    note(sprintf '%sa small request costs %.1f us alone', $self->{prefix}, $least / 1000);
+    return $self->{alone} = $self->{alone_of}{$host} = $least;
+}
+
+# Requests of this host cost more than small ones, since they are logged as errors, say.
+sub alone_of {
+    my ($self, $host, $requests, $code) = @_;
+    my $least = $self->least_cost($host, $requests, $code);
+    note(sprintf '%sa request of %s costs %.1f us alone', $self->{prefix}, $host, $least / 1000);
+    return $self->{alone_of}{$host} = $least;
+}
+
+sub cost_of { my ($self, $host) = @_; return $self->{alone_of}{$host} || $self->{alone} }
+
+sub least_cost {
+    my ($self, $host, $requests, $code) = @_;
+    my $least;
+    for (1 .. 3) {
+        my $ns = $self->accounted($code)->{of}->($host) / $requests;
+        $least = $ns if !defined $least || $ns < $least;
+    }
+    return $least;
+}
+
+# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE)
+# The owners have caused all the work, in these shares, but for the small requests. `aside` are hosts whose part is not looked at.
+sub scenario {
+    my ($self, $name, %what) = @_;
+    $name = "$self->{prefix}$name";
+    return if $ENV{TEST_SCENARIO} && $name !~ /$ENV{TEST_SCENARIO}/;
+    my %small = %{ $what{small} || {} };
+    my %owners = %{ $what{owners} };
+    my $whole = sum(values %owners);
+    my %most = map { $_ => $small{$_} * $self->bound($self->cost_of($_)) } keys %small;
+    my ($figures, %expected, $of);
+    for (1 .. $self->{rounds}) {
+        $figures = $self->accounted($what{run});
+        $of = $figures->{of};
+        my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] }) - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
+        %expected = map { $_ => $rest * $owners{$_} / $whole } keys %owners;
+        last if !(grep { $of->($_) > $most{$_} } keys %small)
+            && !(grep { $of->($_) < 0.8 * $expected{$_} || $of->($_) > 1.25 * $expected{$_} } keys %owners);
+        # no machine is that busy
+        last if grep { $of->($_) < 0.5 * $expected{$_} } keys %owners;
+    }
+    within($of->($_), $expected{$_}, 0.8, 1.25, "$name: $_ is charged what it has caused") for sort keys %owners;
+    cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02, "$name: and no more than the worker has used");
+    cmp_ok($of->($_), '<=', $most{$_}, "$name: $_ is charged what its requests cost alone") for sort keys %small;
+    return $figures;
+}
+
+# A host whose requests for a location with a limit are refused from now on, for as long as a test takes. `get` sends a request and
+# returns nothing; that for "burn" is to cost much.
+sub indebted {
+    my ($self, $host, $get) = @_;
+    return wait_until(30, sub {
+        # a limit begins to count with its first request
+        $get->('/refused');
+        $get->("/burn?x=" . burn_text(20));
+        $get->('/refused');
+        return $self->refused($host)->{refused} > 0;
+    });
+}
+
+1;

@@ -1,0 +1,143 @@
+"""HTTP/3 client for tests of several requests on one QUIC connection.
+
+Arguments: port, and the steps as a JSON list. Each step is a list: what to do, and its arguments.
+
+    ["get", HOST, PATH]                   a request, and wait for its answer
+    ["gets", COUNT, HOST, PATH]           so many, one after the other
+    ["start", NAME, HOST, PATH]           a request whose answer is not waited for
+    ["open", NAME, HOST, PATH]            a POST request whose body follows
+    ["body", NAME, BYTES]                 so much of its body, and wait until the server has acknowledged most of it
+    ["end", NAME]                         the end of its body, and wait for its answer
+    ["reset", NAME]                       the client gives the body up
+    ["wait", NAME...]                     for the answers
+    ["fields", HOST, PATH, COUNT]         a request with so many header fields, in the packet of the next one
+    ["pings", COUNT]                      QUIC frames that belong to no stream, each answered
+    ["say", TEXT]                         print a line, and wait for one on the standard input
+    ["sleep", SECONDS]
+
+Prints a JSON object of answers at the end: {"statuses": {status: count}, "lengths": {name: bytes}}."""
+
+import asyncio
+import collections
+import json
+import ssl
+import sys
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import StopSendingReceived, StreamReset
+
+TIMEOUT = 60
+
+
+class Client(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.http = H3Connection(self._quic)
+        self.answers = {}
+        self.stopped = set()
+
+    def request(self, host, path, method=b"GET", end=True, fields=0):
+        stream = self._quic.get_next_available_stream_id()
+        headers = [(b":method", method), (b":scheme", b"https"), (b":authority", host.encode()), (b":path", path.encode())]
+        headers += [(b"x-%03d" % n, b"value") for n in range(fields)]
+        self.http.send_headers(stream, headers, end_stream=end)
+        self.answers[stream] = ({"status": 0, "length": 0}, asyncio.get_running_loop().create_future())
+        return stream
+
+    def quic_event_received(self, event):
+        if isinstance(event, StopSendingReceived):
+            self.stopped.add(event.stream_id)
+        if isinstance(event, StreamReset) and event.stream_id in self.answers:
+            self.ended(event.stream_id)
+        for http_event in self.http.handle_event(event):
+            if http_event.stream_id not in self.answers:
+                continue
+            answer = self.answers[http_event.stream_id][0]
+            if isinstance(http_event, HeadersReceived):
+                answer["status"] = int(dict(http_event.headers).get(b":status", b"0"))
+            elif isinstance(http_event, DataReceived):
+                answer["length"] += len(http_event.data)
+            if http_event.stream_ended:
+                self.ended(http_event.stream_id)
+
+    def ended(self, stream):
+        done = self.answers[stream][1]
+        if not done.done():
+            done.set_result(True)
+
+    async def answer(self, stream):
+        self.transmit()
+        await asyncio.wait_for(asyncio.shield(self.answers[stream][1]), TIMEOUT)
+
+    def unsent(self, stream):
+        sender = self._quic._streams[stream].sender if stream in self._quic._streams else None
+        return sender._buffer_stop - sender._buffer_start if sender else 0
+
+    async def body(self, stream, count):
+        piece = b"x" * 65536
+        while count > 0 and stream not in self.stopped and not self.answers[stream][1].done():
+            length = min(count, len(piece))
+            self.http.send_data(stream, piece[:length], end_stream=False)
+            count -= length
+            self.transmit()
+            while self.unsent(stream) > 262144 and stream not in self.stopped:
+                await asyncio.sleep(0.001)
+        while self.unsent(stream) > 0 and stream not in self.stopped and not self.answers[stream][1].done():
+            await asyncio.sleep(0.001)
+
+
+async def run(port, steps):
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="h3.test")
+    configuration.max_data = configuration.max_stream_data = 1 << 28
+    named = {}
+    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client) as client:
+        await client.wait_connected()
+        for what, *rest in steps:
+            if what == "get":
+                await client.answer(client.request(*rest))
+            elif what == "gets":
+                for _ in range(rest[0]):
+                    await client.answer(client.request(*rest[1:]))
+            elif what == "start":
+                named[rest[0]] = client.request(*rest[1:])
+                client.transmit()
+            elif what == "open":
+                named[rest[0]] = client.request(*rest[1:], method=b"POST", end=False)
+                client.transmit()
+            elif what == "body":
+                await client.body(named[rest[0]], rest[1])
+            elif what == "end":
+                stream = named[rest[0]]
+                if stream not in client.stopped:
+                    client.http.send_data(stream, b"", end_stream=True)
+                await client.answer(stream)
+            elif what == "reset":
+                client._quic.reset_stream(named[rest[0]], ErrorCode.H3_REQUEST_CANCELLED)
+                client.transmit()
+                client.ended(named[rest[0]])
+            elif what == "wait":
+                for name in rest:
+                    await client.answer(named[name])
+            elif what == "fields":
+                client.request(rest[0], rest[1], fields=rest[2])
+            elif what == "pings":
+                for _ in range(rest[0]):
+                    await client.ping()
+            elif what == "say":
+                print(rest[0], flush=True)
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+            elif what == "sleep":
+                await asyncio.sleep(rest[0])
+            else:
+                raise ValueError(what)
+        statuses = collections.Counter(answer["status"] for answer, _ in client.answers.values())
+        lengths = {name: client.answers[stream][0]["length"] for name, stream in named.items()}
+    return {"statuses": statuses, "lengths": lengths}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(run(int(sys.argv[1]), json.loads(sys.argv[2])))))

@@ -1,0 +1,208 @@
+# HTTP/3: work of a connection that carries several requests is charged to the request that it is done for. See t/multiplexed.t.
+
+use strict;
+use warnings;
+
+# Each scenario waits a second or two for what is charged after it.
+BEGIN { $ENV{TEST_TIME_LIMIT} ||= 900 }
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use IPC::Open2;
+use JSON::PP ();
+use Test::More;
+use Test::RequestCpu;
+use Test::RequestCpu::Shares;
+use Time::HiRes qw(sleep);
+
+my $t = Test::RequestCpu->new->need('http_v3', 'http_ssl');
+my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 0 }
+    $ENV{TEST_PYTHON}, "$FindBin::Bin/../target/python/bin/python3", 'python3';
+plan(skip_all => 'no Python with aioquic, the HTTP/3 client of this test') unless $python;
+$t->certificate(rsa => 'h3');
+$t->html('a.txt', "plain\n");
+$t->html('3m', 'y' x 3_000_000);
+
+my $back = Test::RequestCpu->new(module => 0);
+$back->start(log => 0, http => <<'EOC');
+    server {
+        listen 127.0.0.1:{{port:http}};
+        client_max_body_size 0;
+        location / { return 200 "sunk\n"; }
+        location = /read { client_body_buffer_size 64k; proxy_pass http://127.0.0.1:{{port:http}}/; }
+    }
+EOC
+my $sink = '127.0.0.1:' . $back->port('http');
+
+$t->start(http => <<"EOC");
+    request_cpu_zone \$host zone=hosts:1m;
+    request_cpu zone=hosts;
+    server {
+        listen 127.0.0.1:{{port:h3}} quic;
+        listen 127.0.0.1:{{port:http}};
+        ssl_protocols TLSv1.3;
+        ssl_certificate {{dir}}/h3.pem; ssl_certificate_key {{dir}}/h3.key;
+        http3 on;
+        client_max_body_size 0;
+        location / { }
+        location = /buffered { proxy_pass http://$sink/; }
+        location = /direct { proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://$sink/read; }
+        location = /off { request_cpu off; return 204; }
+        location = /limited { request_cpu_limit zone=hosts cores=0.002 burst=5ms; proxy_pass http://$sink/; }
+        location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
+        location = /burn { @{[ burn_rules(6) ]} return 200 "burnt\\n"; }
+    }
+EOC
+
+# A client that does these steps, and keeps its connection open until it is closed. "say" steps wait for goes_on().
+package Client {
+    use strict;
+    use warnings;
+    use IPC::Open2;
+    sub new {
+        my ($class, @steps) = @_;
+        my $pid = open2(my $out, my $in, $python, "$FindBin::Bin/lib/h3_mixed.py", $t->port('h3'), JSON::PP->new->encode([ @steps, [ say => 'open' ] ]));
+        return bless { pid => $pid, out => $out, in => $in }, $class;
+    }
+    sub next { my ($self) = @_; my $line = readline $self->{out}; die "the HTTP/3 client has failed\n" unless defined $line; chomp $line; return $line }
+    sub goes_on { my ($self) = @_; $self->{in}->print("\n"); $self->{in}->flush }
+    sub close {
+        my ($self) = @_;
+        my $pid = delete $self->{pid} or return;
+        my $answers;
+        if (!$self->{killed}) {
+            $self->goes_on;
+            my $text = join '', readline $self->{out};
+            $answers = $text ne '' ? JSON::PP->new->decode($text) : {};
+        }
+        waitpid $pid, 0;
+        return $answers;
+    }
+    # without a word to the server
+    sub kill { my ($self) = @_; CORE::kill KILL => $self->{pid}; $self->{killed} = 1; $self->close }
+    sub DESTROY { my ($self) = @_; if ($self->{pid}) { local ($?, $!); CORE::kill KILL => $self->{pid}; waitpid $self->{pid}, 0 } }
+}
+
+# The first request pays for the handshake.
+my @first = ([ get => 'first.test', '/a.txt' ]);
+sub run { my @steps = @_; return sub { my $client = Client->new(@first, @steps); $client->next; return $client } }
+
+my $shares = Test::RequestCpu::Shares->new($t);
+$shares->{prefix} = 'HTTP/3: ';
+my $MB = 1_000_000;
+
+ok($shares->indebted('refused.test', sub { $t->get($_[0], host => 'refused.test') }), 'a host is refused');
+
+# What small requests cost: the work of another connection lies between, so that they find the processor's caches as those below do.
+my $gets = 15;
+sub beside {
+    my ($host, $uri) = @_;
+    return sub {
+        my $client = Client->new(@first, map { ([ say => 'before' ], [ get => $host, $uri ]) } 1 .. $gets);
+        for (1 .. $gets) {
+            $client->next;
+            $t->get('/buffered', method => 'POST', host => 'other.test', body => 'x' x $MB);
+            $client->goes_on;
+        }
+        $client->next;
+        return $client;
+    };
+}
+$shares->alone('alone.test', $gets, beside('alone.test', '/a.txt'));
+my $alone = $shares->cost_of('alone.test');
+for ([ 'refused.test', '/refused' ], [ 'gone.test', '/gone' ]) { $shares->alone_of($_->[0], $gets, beside(@$_)) }
+sub small { my ($count) = @_; return [ gets => $count, 'small.test', '/a.txt' ] }
+sub upload { my ($host, $uri, $bytes, $name) = @_; $name ||= 'u'; return ([ open => $name, $host, $uri ], [ body => $name, $bytes ], [ end => $name ]) }
+
+for my $uri ('/buffered', '/direct') {
+    $shares->scenario("uploads to $uri, each followed by a small request", owners => { 'up.test' => 1 }, small => { 'small.test' => 5 },
+        run => run(map { (upload('up.test', $uri, $MB), small(1)) } 1 .. 5));
+    $shares->scenario("small requests beside an upload to $uri", owners => { 'up.test' => 1 }, small => { 'small.test' => 10 },
+        run => run([ open => 'u', 'up.test', $uri ], (map { ([ body => 'u', $MB / 2 ], small(1)) } 1 .. 10), [ end => 'u' ]));
+}
+$shares->scenario('downloads, each followed by a small request', owners => { 'down.test' => 1 }, small => { 'small.test' => 5 },
+    run => run(map { ([ get => 'down.test', '/3m' ], small(1)) } 1 .. 5));
+$shares->scenario('six downloads and small requests', owners => { 'down.test' => 1 }, small => { 'small.test' => 10 },
+    run => run((map { [ start => "d$_", 'down.test', '/3m' ] } 1 .. 6), small(10), [ wait => map { "d$_" } 1 .. 6 ]));
+$shares->scenario('two uploads of different size', owners => { 'four.test' => 4, 'one.test' => 1 },
+    run => run([ open => 'four', 'four.test', '/buffered' ], [ open => 'one', 'one.test', '/buffered' ],
+        (map { ([ body => 'four', 0.4 * $MB ], [ body => 'one', 0.1 * $MB ]) } 1 .. 12), [ end => 'four' ], [ end => 'one' ]));
+$shares->scenario('uploads that the client resets', owners => { 'reset.test' => 1 }, small => { 'small.test' => 5 },
+    run => run(map { ([ open => "r$_", 'reset.test', '/buffered' ], [ body => "r$_", $MB ], [ reset => "r$_" ], small(1)) } 1 .. 5));
+
+# Who comes in between takes over nothing.
+for ([ 'that are not counted', 'off.test', '/off' ], [ 'that are refused', 'refused.test', '/refused', 10 ], [ 'that are answered by 404', 'gone.test', '/gone', 10 ]) {
+    my ($name, $host, $uri, $count) = @$_;
+    $shares->scenario("requests $name in between", owners => { 'up.test' => 1 }, small => $count ? { $host => $count } : {},
+        run => run([ open => 'u', 'up.test', '/buffered' ], (map { ([ body => 'u', $MB / 2 ], [ get => $host, $uri ]) } 1 .. 10), [ end => 'u' ]));
+}
+# with downloads, polled by requests that are refused
+$shares->scenario('refused requests beside downloads', owners => { 'down.test' => 1 }, small => { 'refused.test' => 10 },
+    run => run((map { [ start => "d$_", 'down.test', '/3m' ] } 1 .. 4), [ gets => 10, 'refused.test', '/refused' ], [ wait => map { "d$_" } 1 .. 4 ]));
+
+$shares->scenario('a connection that is closed in the middle of an upload', owners => { 'closed.test' => 1 }, small => { 'small.test' => 3 }, run => sub {
+    for (1 .. 3) {
+        my $client = Client->new(@first, small(1), [ open => 'u', 'closed.test', '/buffered' ], [ body => 'u', 2 * $MB ]);
+        $client->next;
+        $client->close;
+    }
+    return;
+});
+$shares->scenario('frames of no stream after the last one, on an open connection', owners => { 'last.test' => 1 }, small => { 'small.test' => 1 },
+    run => run(small(1), [ get => 'last.test', '/a.txt' ], [ pings => 400 ]));
+$shares->scenario('frames of no stream after requests that are not counted or are refused', owners => { 'last.test' => 1 }, small => { 'refused.test' => 1 },
+    run => run([ get => 'last.test', '/a.txt' ], [ get => 'refused.test', '/refused' ], [ get => 'off.test', '/off' ], [ pings => 400 ]));
+
+# While the upload runs; and a limit sees that.
+for my $host ('runs.test', 'limited.test') {
+    my $client = Client->new(@first, [ open => 'u', $host, $host eq 'limited.test' ? '/limited' : '/direct' ], (map { ([ say => 'before' ], [ body => 'u', 3 * $MB ]) } 1 .. 2),
+        [ sleep => 1.2 ], [ get => $host, $host eq 'limited.test' ? '/limited' : '/a.txt' ]);
+    for my $part (1 .. 2) {
+        $client->next;
+        my $before = $shares->used->{$host} || 0;
+        my (undef, $work) = $t->worked(sub { $client->goes_on; sleep 1.2; $t->quiet });
+        my $seen = wait_until(2, sub { ($shares->used->{$host} || 0) - $before >= 0.7 * $work });
+        ok($seen, "HTTP/3: part $part of an upload of $host is in the account while it runs")
+            or diag(sprintf '%d of %d ns', ($shares->used->{$host} || 0) - $before, $work);
+    }
+    $client->next;
+    my $statuses = $client->close->{statuses};
+    is($statuses->{429} || 0, $host eq 'limited.test' ? 1 : 0, 'HTTP/3: ' . ($host eq 'limited.test' ? 'a limit refuses the next request of its key' : 'no limit is there'));
+}
+
+# Header fields of one in the packet of another
+{
+    my %figure;
+    for (1 .. 4) {
+        my %new = (alone => $shares->accounted(run([ gets => 30, 'light-alone.test', '/a.txt' ]))->{of}->('light-alone.test'));
+        my $both = $shares->accounted(run(map { ([ start => "l$_", 'light.test', '/a.txt' ], [ fields => 'fields.test', '/a.txt', 60 ], [ wait => "l$_" ]) } 1 .. 30));
+        $new{light} = $both->{of}->('light.test');
+        for (keys %new) { $figure{$_} = $new{$_} if !$figure{$_} || $new{$_} < $figure{$_} }
+        last if $_ >= 2 && $figure{light} <= 30 * $shares->bound($figure{alone} / 30);
+    }
+    cmp_ok($figure{light}, '<=', 30 * $shares->bound($figure{alone} / 30), 'HTTP/3: a request is charged what it costs alone, whatever header follows it');
+}
+
+# The handshake
+{
+    my $count = 6;
+    my $connections = sub { my @steps = @_; return sub { return map { my $client = Client->new(@steps); $client->next; $client } 1 .. $count } };
+    my ($shake, $late, $refused, $before, $after);
+    for (1 .. $shares->{rounds}) {
+        $shake = $shares->accounted($connections->([ get => 'shake.test', '/a.txt' ]))->{of}->('shake.test') - $count * $alone;
+        $late = $shares->accounted($connections->([ get => 'off.test', '/off' ], [ get => 'late.test', '/a.txt' ], small(1)))->{of};
+        $before = $shares->refused('refused.test');
+        $refused = $shares->accounted($connections->([ get => 'refused.test', '/refused' ], small(1)))->{of};
+        $after = $shares->refused('refused.test');
+        last if $late->('late.test') >= 0.7 * $shake && $late->('small.test') <= $count * $shares->bound($alone)
+            && $after->{refused_cpu_ns} - $before->{refused_cpu_ns} >= 0.7 * $shake && $refused->('small.test') <= $count * $shares->bound($alone);
+    }
+    within($late->('late.test') - $count * $alone, $shake, 0.7, 1.5, 'HTTP/3: a first request that is not counted leaves the handshake to the first one that is');
+    cmp_ok($late->('small.test'), '<=', $count * $shares->bound($alone), 'HTTP/3: and not to the second one');
+    within($after->{refused_cpu_ns} - $before->{refused_cpu_ns}, $shake, 0.7, 1.5, 'HTTP/3: a first request that is refused takes the handshake, as refused CPU');
+    cmp_ok($after->{debt_ns}, '<=', $before->{debt_ns}, 'HTTP/3: in no debt');
+    cmp_ok($refused->('small.test'), '<=', $count * $shares->bound($alone), 'HTTP/3: and leaves nothing of it to the next one');
+}
+
+$back->done(more => 1);
+$t->done;
