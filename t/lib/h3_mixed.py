@@ -1,6 +1,7 @@
 """HTTP/3 client for tests of several requests on one QUIC connection.
 
-Arguments: port, and the steps as a JSON list. Each step is a list: what to do, and its arguments.
+Arguments: port, the steps as a JSON list, and maybe a host whose requests go over a second connection. Each step is a list: what to
+do, and its arguments.
 
     ["get", HOST, PATH]                   a request, and wait for its answer
     ["gets", COUNT, HOST, PATH]           so many, one after the other
@@ -19,6 +20,7 @@ Prints a JSON object of answers at the end: {"statuses": {status: count}, "lengt
 
 import asyncio
 import collections
+import contextlib
 import json
 import ssl
 import sys
@@ -90,54 +92,71 @@ class Client(QuicConnectionProtocol):
             await asyncio.sleep(0.001)
 
 
-async def run(port, steps):
+async def run(port, steps, apart):
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="h3.test")
     configuration.max_data = configuration.max_stream_data = 1 << 28
+    async with contextlib.AsyncExitStack() as stack:
+        clients = []
+        for _ in range(2 if apart else 1):
+            client = await stack.enter_async_context(connect("127.0.0.1", port, configuration=configuration, create_protocol=Client))
+            await client.wait_connected()
+            clients.append(client)
+        return await do_steps(lambda host: clients[-1 if host == apart else 0], steps)
+
+
+async def do_steps(client_of, steps):
     named = {}
-    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client) as client:
-        await client.wait_connected()
-        for what, *rest in steps:
-            if what == "get":
-                await client.answer(client.request(*rest))
-            elif what == "gets":
-                for _ in range(rest[0]):
-                    await client.answer(client.request(*rest[1:]))
-            elif what == "start":
-                named[rest[0]] = client.request(*rest[1:])
-                client.transmit()
-            elif what == "open":
-                named[rest[0]] = client.request(*rest[1:], method=b"POST", end=False)
-                client.transmit()
-            elif what == "body":
-                await client.body(named[rest[0]], rest[1])
-            elif what == "end":
-                stream = named[rest[0]]
-                if stream not in client.stopped:
-                    client.http.send_data(stream, b"", end_stream=True)
+    for what, *rest in steps:
+        if what == "get":
+            client = client_of(rest[0])
+            await client.answer(client.request(*rest))
+        elif what == "gets":
+            client = client_of(rest[1])
+            for _ in range(rest[0]):
+                await client.answer(client.request(*rest[1:]))
+        elif what == "start":
+            client = client_of(rest[1])
+            named[rest[0]] = client, client.request(*rest[1:])
+            client.transmit()
+        elif what == "open":
+            client = client_of(rest[1])
+            named[rest[0]] = client, client.request(*rest[1:], method=b"POST", end=False)
+            client.transmit()
+        elif what == "body":
+            client, stream = named[rest[0]]
+            await client.body(stream, rest[1])
+        elif what == "end":
+            client, stream = named[rest[0]]
+            if stream not in client.stopped:
+                client.http.send_data(stream, b"", end_stream=True)
+            await client.answer(stream)
+        elif what == "reset":
+            client, stream = named[rest[0]]
+            client._quic.reset_stream(stream, ErrorCode.H3_REQUEST_CANCELLED)
+            client.transmit()
+            client.ended(stream)
+        elif what == "wait":
+            for name in rest:
+                client, stream = named[name]
                 await client.answer(stream)
-            elif what == "reset":
-                client._quic.reset_stream(named[rest[0]], ErrorCode.H3_REQUEST_CANCELLED)
-                client.transmit()
-                client.ended(named[rest[0]])
-            elif what == "wait":
-                for name in rest:
-                    await client.answer(named[name])
-            elif what == "fields":
-                client.request(rest[0], rest[1], fields=rest[2])
-            elif what == "pings":
-                for _ in range(rest[0]):
-                    await client.ping()
-            elif what == "say":
-                print(rest[0], flush=True)
-                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-            elif what == "sleep":
-                await asyncio.sleep(rest[0])
-            else:
-                raise ValueError(what)
-        statuses = collections.Counter(answer["status"] for answer, _ in client.answers.values())
-        lengths = {name: client.answers[stream][0]["length"] for name, stream in named.items()}
-    return {"statuses": statuses, "lengths": lengths}
+        elif what == "fields":
+            client_of(rest[0]).request(rest[0], rest[1], fields=rest[2])
+        elif what == "pings":
+            for _ in range(rest[0]):
+                await client_of(None).ping()
+        elif what == "say":
+            print(rest[0], flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        elif what == "sleep":
+            await asyncio.sleep(rest[0])
+        else:
+            raise ValueError(what)
+    statuses = collections.Counter()
+    for client in {client_of(None)} | {client for client, _ in named.values()}:
+        statuses.update(answer["status"] for answer, _ in client.answers.values())
+    return {"statuses": statuses, "lengths": {name: client.answers[stream][0]["length"] for name, (client, stream) in named.items()}}
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(int(sys.argv[1]), json.loads(sys.argv[2])))))
+    apart = sys.argv[3] if len(sys.argv) > 3 else None
+    print(json.dumps(asyncio.run(run(int(sys.argv[1]), json.loads(sys.argv[2]), apart))))

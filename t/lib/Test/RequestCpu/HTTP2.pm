@@ -17,6 +17,8 @@ sub new {
     my ($class, $connection, %option) = @_;
     my $self = bless { connection => $connection, next => 1, streams => {} }, $class;
     $self->{window} = $option{window} || 1 << 30;
+    # the connection's window is opened again by every DATA frame, or after so many bytes
+    $self->{update_after} = $option{update_after} || 1;
     # what may be sent: on the connection, and on a stream that begins (RFC 9113, section 6.9.2)
     $self->{may_send} = $self->{initial} = 65_535;
     return $self;
@@ -130,7 +132,11 @@ sub read_frame {
     } elsif ($type == $type{data} && $state) {
         $state->{body} .= $payload;
         $state->{length} += $length;
-        $connection->send(frame('window_update', 0, 0, pack 'N', $length)) if $length;
+        $self->{to_update} += $length;
+        if ($self->{to_update} >= $self->{update_after}) {
+            $connection->send(frame('window_update', 0, 0, pack 'N', $self->{to_update}));
+            $self->{to_update} = 0;
+        }
         $state->{ended} = 1 if $flags & 1;
     } elsif ($type == $type{headers} && $state) {
         my $first = ord substr $payload, 0, 1;

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Shares;
 
-# What accounts get of the work that a function makes a worker do, and whether that is what each of them has caused.
+# Compares what accounts are charged with the work that each of them has caused.
 
 use strict;
 use warnings;
@@ -72,7 +72,8 @@ sub least_cost {
 }
 
 # scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE)
-# The owners have caused all the work, in these shares, but for the small requests. `aside` are hosts whose part is not looked at.
+# The owners cause all the work, in these shares; the small requests are not part of it, nor is what first.test and the hosts of
+# `aside` are charged.
 sub scenario {
     my ($self, $name, %what) = @_;
     $name = "$self->{prefix}$name";
@@ -89,7 +90,7 @@ sub scenario {
         %expected = map { $_ => $rest * $owners{$_} / $whole } keys %owners;
         last if !(grep { $of->($_) > $most{$_} } keys %small)
             && !(grep { $of->($_) < 0.8 * $expected{$_} || $of->($_) > 1.25 * $expected{$_} } keys %owners);
-        # no machine is that busy
+        # A busy machine does not halve a share.
         last if grep { $of->($_) < 0.5 * $expected{$_} } keys %owners;
     }
     within($of->($_), $expected{$_}, 0.8, 1.25, "$name: $_ is charged what it has caused") for sort keys %owners;

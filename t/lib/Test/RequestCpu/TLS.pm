@@ -8,7 +8,6 @@ use warnings;
 use POSIX ();
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
 
-use Test::RequestCpu;
 use Test::RequestCpu::Connection;
 
 our @ISA = ('Test::RequestCpu::Connection');
@@ -21,7 +20,7 @@ sub new {
     if ($pid == 0) {
         alarm 0;
         $SIG{$_} = 'DEFAULT' for qw(ALRM INT TERM HUP PIPE);
-        Test::RequestCpu::_die_with_parent();
+        Test::RequestCpu::_die_with_parent() if Test::RequestCpu->can('_die_with_parent');
         open STDIN, '<&', $theirs;
         open STDOUT, '>&', $theirs;
         open STDERR, '>', '/dev/null';
@@ -32,7 +31,7 @@ sub new {
     close $theirs;
     binmode $mine;
     my $self = bless { socket => $mine, buffer => '', timeout => $option{timeout} || 60, child => $pid, owner => $$ }, $class;
-    Test::RequestCpu->remember($self);
+    Test::RequestCpu->remember($self) if Test::RequestCpu->can('remember');
     return $self;
 }
 
@@ -49,7 +48,7 @@ sub _clean {
     my $pid = delete $self->{child} or return;
     kill KILL => $pid;
     waitpid $pid, 0;
-    Test::RequestCpu->forget($self);
+    Test::RequestCpu->forget($self) if Test::RequestCpu->can('forget');
 }
 
 sub DESTROY { my ($self) = @_; local ($?, $@, $!); $self->_clean }
