@@ -1116,7 +1116,7 @@ mod tests {
         zone.count(b"a\"\xFF\n", 404);
         assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 1);
         let expected = concat!(
-            r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\n","requests":2,"#,
+            r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\\x0A","requests":2,"#,
             r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0,"#,
             r#""duration_ms":181,"active_ms":604,"active_seconds":2,"billable_cpu_ns":604,"waived_cpu_ns":302,"#,
             r#""memory_byte_ms":3020,"peak_cpu_ns":404}"#,
