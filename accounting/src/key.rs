@@ -38,7 +38,7 @@ const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
 /// is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is full of such keys makes
 /// no longer an answer than one with ordinary keys.
 pub fn display(key: &[u8]) -> Cow<'_, str> {
-    if key.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\' && byte != b'"')
+    if is_simple(key)
         && let Ok(text) = std::str::from_utf8(key)
     {
         return Cow::Borrowed(text);
@@ -96,9 +96,7 @@ fn decode_bytes(mut rest: &[u8]) -> Vec<u8> {
 /// The shown form of a key, from a text that shows it: that may be written by an earlier version, which left more characters
 /// as they are, and cut nothing.
 pub fn shown_again(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\' && byte != b'"')
-        || is_cut(text.as_bytes())
-    {
+    if is_simple(text.as_bytes()) || is_cut(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
     let key = decode(text);
@@ -136,9 +134,20 @@ fn is_cut(text: &[u8]) -> bool {
     })
 }
 
+/// Whether a key consists of printable characters of ASCII without backslashes and quotation marks.
+fn is_simple(key: &[u8]) -> bool {
+    // without an early end, so that many bytes are compared at once
+    key.iter()
+        .fold(true, |simple, byte| simple & matches!(byte, b' '..=b'~') & (*byte != b'\\') & (*byte != b'"'))
+}
+
 /// The key as text, if nothing in it must be escaped.
 fn plain(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key).ok().filter(|text| !has_hex_escape(key) && !text.contains(is_hidden))
+    let text = std::str::from_utf8(key).ok()?;
+    let is_printable = key.iter().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'));
+    let is_plain =
+        (is_printable || !text.contains(is_hidden)) && !(key.contains(&b'\\') && has_hex_escape(key));
+    is_plain.then_some(text)
 }
 
 fn hex(digit: u8) -> u8 {
@@ -177,7 +186,9 @@ fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
         }
         bytes <= most
     };
-    let fits = key.utf8_chunks().all(|chunk| {
+    // A character that begins within what fits ends within that and three bytes more. No byte takes less than itself.
+    let looked_at = key.get(..most.saturating_add(4)).unwrap_or(key);
+    let fits = looked_at.utf8_chunks().all(|chunk| {
         chunk.valid().chars().all(|char| push(Ok(char)))
             && chunk.invalid().iter().all(|&byte| push(Err(byte)))
     });
