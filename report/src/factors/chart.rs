@@ -395,7 +395,7 @@ fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
         let value = if figure.kind == Kind::Domain { plain(bar.value) } else { short(bar.value) };
         format!("{group}{}: {value} ({} requests)", bar.name, bar.requests)
     });
-    printable(&format!("{}. {}", figure.kind.title(), bars.collect::<Vec<_>>().join(", "))).into_owned()
+    printable(format!("{}. {}", figure.kind.title(), bars.collect::<Vec<_>>().join(", "))).into_owned()
 }
 
 fn escaped(text: &str) -> String {
