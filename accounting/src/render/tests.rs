@@ -786,7 +786,7 @@ fn filled(region: &Region, keys: impl IntoIterator<Item = Vec<u8>>) -> Table {
 
 #[test]
 fn keys_of_odd_bytes_make_an_answer_at_most_twice_as_long() {
-    const KEYS: usize = 300;
+    const KEYS: usize = if cfg!(miri) { 2 } else { 60 };
     let lengths = |key: &dyn Fn(usize) -> Vec<u8>| {
         let region = Region::new(1 << 20);
         let table = filled(&region, (0..KEYS).map(key));
@@ -813,7 +813,7 @@ fn keys_of_odd_bytes_make_an_answer_at_most_twice_as_long() {
         b"a\xE2\x80",
     ];
     for part in odd {
-        for bytes in [10, 17, 25, 60, 255] {
+        for bytes in if cfg!(miri) { &[255][..] } else { &[10, 17, 25, 60, 255] }.iter().copied() {
             let found = lengths(&|n| {
                 let mut key = part.repeat(bytes);
                 key.truncate(bytes - 4);
@@ -834,7 +834,7 @@ fn an_account_is_found_by_the_shown_form_of_its_key() {
     let region = Region::new(1 << 20);
     let (other_region, empty) = (Region::new(65_536), Region::new(65_536));
     // one key is what the other one is shown as
-    let keys = (0..200u8).map(|n| [&[0xFF; 254][..], &[n]].concat());
+    let keys = (0..if cfg!(miri) { 40 } else { 200u8 }).map(|n| [&[0xFF; 254][..], &[n]].concat());
     let table = filled(&region, keys.chain([odd.clone(), shown.clone().into_bytes(), b"a".to_vec()]));
     let zones = |asked: &[u8]| {
         [&region, &other_region, &empty]
