@@ -177,7 +177,7 @@ struct Chosen {
 
 impl Shown {
     /// So many keys are compared at once: some microseconds.
-    const KEYS_AT_ONCE: usize = 32;
+    const KEYS_AT_ONCE: usize = 16;
 
     fn new(zone: &Zone) -> Shown {
         let table = zone.table;
