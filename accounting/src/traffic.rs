@@ -1109,6 +1109,22 @@ mod tests {
     ];
 
     #[test]
+    fn a_line_of_odd_bytes_is_at_most_twice_as_long_as_another() {
+        let length = |key: &[u8]| {
+            let (zone, disk) = (new_zone(), new_disk(1));
+            zone.count(key, 200);
+            zone.write(BATCH_BYTES, &[&disk]).unwrap();
+            disk.borrow().bytes.len()
+        };
+        let ordinary = length(b"customer-1.example.com");
+        for key in
+            [&[0xFF; 255][..], &[1; 255], &[b'"'; 255], &[b'\\'; 255], "\u{202E}".repeat(85).as_bytes()]
+        {
+            assert!(length(key) < 2 * ordinary, "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_line_is_as_the_interface_says() {
         let zone = new_zone();
         let disk = new_disk(1);
