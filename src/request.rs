@@ -10,6 +10,7 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
+use accounting::key::OVERFLOW_KEY;
 use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
@@ -898,6 +899,9 @@ pub unsafe fn find_account(
     }
 }
 
+/// As [`OVERFLOW_KEY`].
+const OVERFLOW: ngx_str_t = ngx_str_t { len: OVERFLOW_KEY.len(), data: OVERFLOW_KEY.as_ptr().cast_mut() };
+
 /// The key of a request in a zone; empty if it has none.
 ///
 /// # Safety
@@ -907,11 +911,15 @@ pub unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
     // SAFETY: a request of NGINX's; the key was made for the configuration that it is served by.
     unsafe {
         match &zone.key {
-            Key::ServerName(index) | Key::Variable(index) => {
+            Key::ServerName(index) | Key::Variable(index) | Key::Host(index) => {
                 if let Some(variable) = ngx_http_get_flushed_variable(r, *index).as_ref()
                     && !bits::variable_value::NOT_FOUND.is_set(variable)
                 {
                     value = ngx_str_t { len: len_of(variable), data: variable.data };
+                }
+                // no `Host` (`ngx_http_variable_host`): counted and limited all the same
+                if value.is_empty() && matches!(zone.key, Key::Host(_)) {
+                    value = OVERFLOW;
                 }
             }
             Key::Complex(complex) => {

@@ -25,8 +25,9 @@ class Client(QuicConnectionProtocol):
         stream = self._quic.get_next_available_stream_id()
         self.http.send_headers(
             stream,
-            [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", host.encode()), (b":path", path.encode()),
-             (b"accept-encoding", b"gzip")],
+            [(b":method", b"GET"), (b":scheme", b"https"), (b":path", path.encode())]
+            # an empty host is none
+            + ([(b":authority", host.encode())] if host else []) + [(b"accept-encoding", b"gzip")],
             end_stream=True,
         )
         done = asyncio.get_running_loop().create_future()

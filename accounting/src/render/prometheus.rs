@@ -432,7 +432,7 @@ fn push(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends `name="value"`, and a comma where a label stands before it. Control characters other than the newline may
-/// stand as they are; keys have none that could do harm, see [`key::display`].
+/// stand as they are; keys have none, see [`key::display`].
 fn push_label(labels: &mut Vec<u8>, name: &str, value: &str) {
     if !labels.is_empty() {
         push(labels, ",");
