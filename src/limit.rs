@@ -316,7 +316,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
         let accounts = match conf.limit_accounts.get() {
             Some((server, accounts)) if *server == (*r).srv_conf => accounts,
             _ => {
-                found = find_accounts(r, conf);
+                found = request::unnoticed(r, || find_accounts(r, conf));
                 &found
             }
         };
@@ -324,7 +324,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
             let Some(account) = *account else { continue };
             let limit = match &limit_conf.cores {
                 Cores::Constant(limit) => *limit,
-                Cores::Variable(cores) => match evaluate(r, cores) {
+                Cores::Variable(cores) => match request::unnoticed(r, || evaluate(r, cores)) {
                     Some(rate) => Limit::new(rate, limit_conf.burst_ns),
                     None => continue,
                 },
@@ -415,16 +415,20 @@ unsafe fn log_refusal(r: *mut ngx_http_request_t, conf: &LocConf, limit: &LimitC
     let dry_run = if limit.dry_run { ", dry run" } else { "" };
     let Some(zone) = limit.used.zone() else { return };
     // SAFETY: as above, served by the configuration that has the zone.
-    let key = unsafe { request::key_of(r, zone) };
-    ngx_log_error!(
-        level,
-        log,
-        "limiting requests by CPU{dry_run}, debt: {}.{:03} s, zone \"{}\", key \"{}\"",
-        debt_ms / 1000,
-        debt_ms % 1000,
-        limit.used.name,
-        key::display(key.as_bytes())
-    );
+    unsafe {
+        request::unnoticed(r, || {
+            let key = request::key_of(r, zone);
+            ngx_log_error!(
+                level,
+                log,
+                "limiting requests by CPU{dry_run}, debt: {}.{:03} s, zone \"{}\", key \"{}\"",
+                debt_ms / 1000,
+                debt_ms % 1000,
+                limit.used.name,
+                key::display(key.as_bytes())
+            );
+        });
+    }
 }
 
 /// Says when the debt is paid. It goes with the answer through `error_page` too.

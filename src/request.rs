@@ -769,9 +769,13 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
 /// Runs `f` so that the request does not notice: variables and captures are then what they were before. A variable that is
 /// looked up before its time (a `map` of something that the upstream has not said yet) would keep that value for the rest of
 /// the request, and a `map` with patterns would leave its captures behind.
-unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+pub unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
     let mut kept = with(Worker::take_scratch).unwrap_or_default();
-    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
+    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. `ngx_http_variables_init_vars` has
+    // indexed all of them before the first request.
     unsafe {
         let core = (*(*r).main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
         let variables = core::slice::from_raw_parts((*r).variables, (*core).variables.nelts);
