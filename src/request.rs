@@ -24,7 +24,7 @@ use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, Zone, ZoneUse, loc_conf};
-use crate::limit::Verdict;
+use crate::limit::{Limited, Verdict, body};
 use crate::nginx::bits;
 use crate::variables::len_of;
 use crate::worker::{Owner, Worker, is_measuring, now_ms, with};
@@ -53,6 +53,8 @@ pub struct Context {
     zones: *const ZoneUse,
     in_flight: bool,
     pub verdict: Verdict,
+    /// what else limits have to know of it; in its pool
+    pub limited: Option<NonNull<Limited>>,
     /// neighbours among the requests in flight
     previous_flying: Option<NonNull<Context>>,
     next_flying: Option<NonNull<Context>>,
@@ -87,6 +89,20 @@ impl Context {
         // SAFETY: the context is there, so its request is.
         let bytes = if self.since_ns < now_ns { unsafe { memory_of(self.request) } } else { None };
         Span { from_ns: self.since_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
+    }
+
+    /// Says what it uses while it is in flight to the limits of its accounts.
+    pub fn mark_in_flight(&mut self) {
+        // SAFETY: as in `limited`.
+        let limited = self.limited.map(|limited| unsafe { limited.as_ref() });
+        self.verdict.mark(limited, &mut self.accounts);
+    }
+
+    /// What else limits have to know of it.
+    #[inline]
+    pub fn limited(&mut self) -> Option<&mut Limited> {
+        // SAFETY: `limit::check` has made it in the pool that this is in, and keeps no other reference.
+        self.limited.map(|mut limited| unsafe { limited.as_mut() })
     }
 
     /// What has come up since the last call.
@@ -181,10 +197,12 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         let context = NonNull::new(tracked)?.cast::<Context>().byte_add(offset_of!(Tracked, context));
         attribution::learn((*(*main).connection).log);
         let connection = attribution::connection_of(main);
+        let (client, verdict) = with(|worker| (worker.connections.client(connection), worker.first_verdict))
+            .unwrap_or((None, Verdict::NONE));
         context.write(Context {
             request: main,
             meter: RequestMeter::default(),
-            connection: with(|worker| worker.connections.client(connection)).flatten(),
+            connection: client,
             stopped: false,
             handshake: None,
             late_ns: 0,
@@ -192,7 +210,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             accounts: AccountSet::EMPTY,
             zones: null(),
             in_flight: false,
-            verdict: Verdict::NONE,
+            verdict,
+            limited: None,
             previous_flying: None,
             next_flying: None,
             since_ns: 0,
@@ -384,6 +403,9 @@ impl Worker {
         context.logged = true;
         context.accounts.copy_from(accounts);
         let (connection, handshake) = (context.connection, context.handshake.take());
+        if context.limited.is_some() {
+            self.give_back(pointer, u64::MAX);
+        }
         self.zones.finish(now_ns, accounts, &Ended { usage, classes, cpu_ns, span });
         if let Some(handshake) = handshake {
             self.zones.count_handshake(accounts, &handshake);
@@ -399,12 +421,28 @@ impl Worker {
         }
     }
 
+    /// As [`Worker::finish`], where what the request has used is not the same to all limits.
+    #[cold]
+    #[inline(never)]
+    fn finish_apart(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
+        let mut marked = accounts.clone();
+        let context = self.context(pointer);
+        if context.verdict.is_unchecked() {
+            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked);
+        } else {
+            // SAFETY: as in `Context::limited`.
+            let limited = context.limited.map(|limited| unsafe { limited.as_ref() });
+            context.verdict.mark(limited, &mut marked);
+        }
+        self.finish(pointer, &marked, outcome);
+    }
+
     fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, zones: *const ZoneUse) {
         self.leave_flight(pointer);
         let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
         context.accounts.copy_from(accounts);
-        context.verdict.mark(&mut context.accounts);
+        context.mark_in_flight();
         context.zones = zones;
         context.in_flight = true;
         context.stirred = true;
@@ -492,7 +530,24 @@ impl Worker {
     pub fn land_all(&mut self) {
         while let Some(pointer) = self.flying {
             self.settle(pointer);
+            self.give_back(pointer, u64::MAX);
             self.leave_flight(pointer);
+        }
+    }
+
+    /// So much of what was charged before is charged as use now; all of it when the request is over.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self, pointer: NonNull<Context>, ns: u64) {
+        let now_ns = self.meter.recent_ns();
+        let Some(mut limited) = self.context(pointer).limited else { return };
+        // SAFETY: as in `Context::limited`; the worker has no part in it.
+        for charge in unsafe { limited.as_mut() }.charges() {
+            let ns = ns.min(charge.ns);
+            if ns != 0 {
+                charge.ns -= ns;
+                self.zones.give_back(now_ns, charge.id, charge.bucket, ns);
+            }
         }
     }
 
@@ -502,7 +557,11 @@ impl Worker {
         let context = self.context(pointer);
         let is_in_flight = context.in_flight;
         let (accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let is_limited = context.limited.is_some();
         self.zones.add(now_ns, &accounts, &usage);
+        if is_limited {
+            self.give_back(pointer, usage.cpu_ns);
+        }
         if is_in_flight {
             self.look(pointer, now_ns);
             self.context(pointer).since_ns = now_ns;
@@ -522,6 +581,7 @@ impl Worker {
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
             self.zones.charge(self.meter.recent_ns(), &accounts, unsettled_ns);
+            self.give_back(pointer, u64::MAX);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);
             }
@@ -537,9 +597,25 @@ impl Worker {
 
 /// The pool of a main request is being destroyed.
 unsafe extern "C" fn freed(data: *mut c_void) {
-    if let Some(context) = NonNull::new(data.cast()) {
-        with(|worker| worker.free(context));
+    let Some(mut context) = NonNull::new(data.cast::<Context>()) else { return };
+    with(|worker| worker.free(context));
+    // SAFETY: `create` has put the context into the request's pool, and it is there until that is destroyed. The worker does not know
+    // it any more.
+    unsafe {
+        let (request, limited) = (context.as_ref().request, context.as_mut().limited());
+        if let Some(dropped) = limited.and_then(|limited| limited.dropped.as_ref()) {
+            body::leave(request, dropped);
+        }
     }
+}
+
+/// What is left of a refused request's body, if it was dropped.
+///
+/// # Safety
+/// `main` must be a main request that has not been freed, and nothing else may use the result meanwhile.
+pub unsafe fn dropped_body<'a>(main: *mut ngx_http_request_t) -> Option<&'a mut body::Dropped> {
+    // SAFETY: as the caller says.
+    unsafe { find(main)?.as_mut().limited()?.dropped.as_mut() }
 }
 
 unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -595,8 +671,11 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             let outcome = outcome_of(r);
             with_accounts(r, true, |accounts| {
                 with(|worker| {
-                    let verdict = worker.context(pointer).verdict;
-                    verdict.marked(accounts, |accounts| worker.finish(pointer, accounts, &outcome));
+                    if !worker.context(pointer).verdict.sets_apart() {
+                        worker.finish(pointer, accounts, &outcome);
+                    } else {
+                        worker.finish_apart(pointer, accounts, &outcome);
+                    }
                 });
             });
         }
@@ -727,22 +806,26 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// A wakeup in which a request was an owner is over; if the request is still there, it is in flight, and settled if it has
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
-    let Some((r, chosen, settle)) = with(|worker| {
+    let Some((r, chosen, settle, watches)) = with(|worker| {
         let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
         let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
         let found = (!context.logged).then_some((context.request, zones, settle));
+        let watches = !context.logged && context.limited().is_some_and(|limited| limited.dropped.is_some());
         if context.in_flight && !context.stirred {
             worker.stir(pointer);
         }
-        found
+        found.map(|(r, zones, settle)| (r, zones, settle, watches))
     })
     .flatten() else {
         return;
     };
     // SAFETY: the context is there, so its request is.
     unsafe {
+        if watches && let Some(dropped) = dropped_body(r) {
+            body::watch(r, dropped);
+        }
         let zones = loc_conf(r).zones();
         let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
         if wanted == chosen && !settle {
