@@ -590,7 +590,7 @@ impl Table {
         let next = &self.header().next_bucket;
         loop {
             let at = next.load(Acquire);
-            if at % BUCKET_PLACES != 0 {
+            if !at.is_multiple_of(BUCKET_PLACES) {
                 // the next one of the same slot; 0 after the last one
                 let after = if at % BUCKET_PLACES + 1 < BUCKETS_PER_SLOT { at + 1 } else { 0 };
                 if next.compare_exchange(at, after, Relaxed, Relaxed).is_ok() {
