@@ -324,13 +324,24 @@ impl Limited {
         self.charges.iter_mut().flatten()
     }
 
-    /// Puts it into the request's pool; none if there is no memory.
-    unsafe fn keep(self, r: *mut ngx_http_request_t) -> Option<NonNull<Limited>> {
-        // SAFETY: the caller's request has a pool, which gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
-        let place = NonNull::new(unsafe { ngx_palloc((*r).pool, size_of::<Limited>()) })?.cast::<Limited>();
-        // SAFETY: as above.
-        unsafe { place.write(self) };
-        Some(place)
+    /// That of a request, which is made in its pool if it is not there yet; none if there is no memory. What was charged is not given back
+    /// then.
+    ///
+    /// # Safety
+    /// `limited` must be none, or of this request, which has not been freed.
+    #[cold]
+    #[inline(never)]
+    unsafe fn of(r: *mut ngx_http_request_t, limited: &mut Option<NonNull<Limited>>) -> Option<&mut Limited> {
+        if limited.is_none() {
+            // SAFETY: the request has a pool, which gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
+            let place = unsafe { ngx_palloc((*r).pool, size_of::<Limited>()) };
+            let place = NonNull::new(place)?.cast::<Limited>();
+            // SAFETY: as above.
+            unsafe { place.write(Limited::NONE) };
+            *limited = Some(place);
+        }
+        // SAFETY: as the caller says; it is in use by `check` only, until the context has it.
+        limited.as_mut().map(|limited| unsafe { limited.as_mut() })
     }
 }
 
@@ -357,12 +368,13 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
         if with(|worker| worker.context(context).verdict.status).flatten().is_some() {
             return declined;
         }
-        let Judgement { mut verdict, limited, refusing } = judge(r, conf);
-        let mut limited = limited;
-        if refusing.is_some() && body::drop_large(r) {
-            limited.get_or_insert(Limited::NONE).dropped = Some(body::Dropped::new());
+        let Judgement { mut verdict, mut limited, refusing } = judge(r, conf);
+        if refusing.is_some()
+            && body::drop_large(r)
+            && let Some(limited) = Limited::of(r, &mut limited)
+        {
+            limited.dropped = Some(body::Dropped::new());
         }
-        let limited = limited.and_then(|limited| limited.keep(r));
         verdict.apart |= limited.is_some();
         with(|worker| {
             let context = worker.context(context);
@@ -399,14 +411,14 @@ struct Refusing {
 /// What all limits of a location say to a request.
 struct Judgement {
     verdict: Verdict,
-    limited: Option<Limited>,
+    limited: Option<NonNull<Limited>>,
     refusing: Option<Refusing>,
 }
 
 /// Asks all limits of a location: each counts what it refuses.
 unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> Judgement {
     let mut verdict = Verdict { limits: conf.limits_place, ..Verdict::NONE };
-    let mut limited: Option<Limited> = None;
+    let mut limited: Option<NonNull<Limited>> = None;
     let mut refusing: Option<Refusing> = None;
     // SAFETY: a request of NGINX's, in this location.
     unsafe {
@@ -435,9 +447,10 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> Judgement {
             let debt_ns = match result {
                 Ok(0) if is_only_one => continue,
                 Ok(ns) => {
-                    let charge = Some(Charge { id: account, bucket, ns });
-                    let limited = limited.get_or_insert(Limited::NONE);
-                    limited.charges.iter_mut().skip(n).take(1).for_each(|place| *place = charge);
+                    let limited = Limited::of(r, &mut limited);
+                    if let Some(place) = limited.and_then(|limited| limited.charges.get_mut(n)) {
+                        *place = Some(Charge { id: account, bucket, ns });
+                    }
                     continue;
                 }
                 Err(debt_ns) => debt_ns,

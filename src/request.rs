@@ -428,7 +428,8 @@ impl Worker {
         let mut marked = accounts.clone();
         let context = self.context(pointer);
         if context.verdict.is_unchecked() {
-            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked);
+            let ns = context.meter.total_ns() + context.late_ns;
+            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked, ns);
         } else {
             // SAFETY: as in `Context::limited`.
             let limited = context.limited.map(|limited| unsafe { limited.as_ref() });

@@ -1,5 +1,5 @@
-# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: while the key is in debt,
-# what they use is in no debt. So is what a refused request takes over from its connection.
+# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: what they use is in no debt.
+# So is what a refused request takes over from its connection.
 
 use strict;
 use warnings;
@@ -34,6 +34,12 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:calm}}; server_name calm.test;
         request_cpu_limit zone=z cores=1000 burst=10s;
+        location = /return { $dear return 204; }
+    }
+    server {
+        listen 127.0.0.1:{{port:calm}}; server_name burst.test;
+        request_cpu_limit zone=z cores=0.001 burst=200ms;
+        location / { }
         location = /return { $dear return 204; }
     }
     server {
@@ -106,6 +112,15 @@ my $free = added(sub { is($t->get("/free/a.txt?x=$x")->{status}, 200, 'a locatio
 cmp_ok($free->{debt}, '>', 0.5 * $free->{cpu}, 'without a limit: in the debt');
 is($free->{refused}, 0, 'without a limit: not as what refused requests use');
 apart('return without a limit', 1, sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
+
+# They use up a burst, and make no debt
+is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'a key with a burst');
+is($t->get("/return?x=$x", port => 'calm', host => 'burst.test')->{status}, 204, 'return, over and over') for 1 .. 30;
+$t->quiet;
+my $burst = account('burst.test');
+cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
+cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
+is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
 
 # A key that is not in debt, and one that no limit was ever checked for
 is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');

@@ -246,8 +246,6 @@ pub struct Account {
 pub struct Settlement {
     /// what was used
     pub usage: Usage,
-    /// the part of the CPU that not all limits count
-    pub apart: Option<Apart>,
     /// nanoseconds in flight, each request for itself
     pub duration_ns: u64,
     /// memory times time, in bytes times milliseconds
@@ -267,15 +265,21 @@ impl Account {
     /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
     pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
         let apart = refused_ns.iter().any(|&ns| ns != 0).then(|| Apart::refused(*refused_ns));
-        let settlement = Settlement { usage: *usage, apart, ..Settlement::default() };
-        self.add_settlement(None, now_ms, &settlement, || ACTIVE_THRESHOLD_NS);
+        let settlement = Settlement { usage: *usage, ..Settlement::default() };
+        self.add_settlement(None, now_ms, &settlement, apart.as_ref(), || ACTIVE_THRESHOLD_NS);
     }
 
     /// Adds what requests have brought. `table` is the one that has this account, and `now_ms` the time of the clock that all
     /// workers share.
     #[inline]
     pub fn settle(&self, table: &Table, now_ms: u64, settlement: &Settlement) {
-        self.add_settlement(Some(table), now_ms, settlement, || table.active_threshold_ns());
+        self.settle_apart(table, now_ms, settlement, None);
+    }
+
+    /// As [`Account::settle`]. `apart` is the part of the CPU that not all limits count.
+    #[inline]
+    pub fn settle_apart(&self, table: &Table, now_ms: u64, settlement: &Settlement, apart: Option<&Apart>) {
+        self.add_settlement(Some(table), now_ms, settlement, apart, || table.active_threshold_ns());
     }
 
     #[inline]
@@ -284,6 +288,7 @@ impl Account {
         table: Option<&Table>,
         now_ms: u64,
         settlement: &Settlement,
+        apart: Option<&Apart>,
         threshold_ns: impl Fn() -> u64,
     ) {
         let add = |counter: &AtomicU64, value: u64| {
@@ -291,7 +296,7 @@ impl Account {
                 counter.fetch_add(value, Relaxed);
             }
         };
-        let Settlement { usage, apart, duration_ns, memory_byte_ms } = settlement;
+        let Settlement { usage, duration_ns, memory_byte_ms } = settlement;
         if let Some(apart) = apart {
             self.add_limited(table, now_ms, usage.cpu_ns, apart);
         } else if usage.cpu_ns != 0 {

@@ -154,7 +154,7 @@ pub enum Share {
     /// The limit of this bucket has checked it: it counts there.
     Checked(u8),
     /// A refused request's: it is in no debt. Otherwise a key that keeps asking would be refused for ever. So is what a request has
-    /// used that ended before limits are checked, while the key is in debt.
+    /// used that ended before limits are checked, if it would be in debt.
     Refused,
     /// Of a request that a limit with `dry_run` would have refused. It is in no debt either: so the debt is what it were if
     /// such requests were refused.

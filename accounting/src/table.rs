@@ -632,7 +632,7 @@ impl Table {
         }
     }
 
-    /// Whether a limit of the account refuses requests now: what was used is beyond it. As for [`Table::check`].
+    /// Whether a limit of the account refuses requests once `ahead_ns` is added to the bucket of this place. As for [`Table::check`].
     pub fn is_in_debt(&self, slot: Slot, now_ms: u64, ahead_ns: impl Fn(usize) -> i64) -> bool {
         let mut buckets = self.account(slot).buckets(Some(self)).enumerate();
         buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, ahead_ns(place)))
@@ -1001,10 +1001,11 @@ mod tests {
         let mut apart = Apart::default();
         apart.add(share, ns);
         let usage = Usage { cpu_ns: ns, ..Usage::default() };
-        table.account(slot).settle(
+        table.account(slot).settle_apart(
             table,
             now_ms,
-            &Settlement { usage, apart: Some(apart), ..Settlement::default() },
+            &Settlement { usage, ..Settlement::default() },
+            Some(&apart),
         );
     }
 

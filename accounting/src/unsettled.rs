@@ -194,11 +194,15 @@ impl Sums {
             let held = core::mem::take(&mut self.held);
             let settlement = Settlement {
                 usage: core::mem::take(&mut self.usage),
-                apart: core::mem::take(&mut self.has_apart).then(|| core::mem::take(&mut self.apart)),
                 duration_ns: held.duration_ns,
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
-            table.account(slot).settle(table, now_ns / MS, &settlement);
+            if core::mem::take(&mut self.has_apart) {
+                let apart = core::mem::take(&mut self.apart);
+                table.account(slot).settle_apart(table, now_ns / MS, &settlement, Some(&apart));
+            } else {
+                table.account(slot).settle(table, now_ns / MS, &settlement);
+            }
             let (from_ns, to_ns) = self.span;
             if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
                 self.span = (0, 0);
