@@ -11,7 +11,7 @@ use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
 use crate::in_flight::InFlight;
 use crate::key;
-use crate::limit::{Limit, parse_cores};
+use crate::limit::{Limit, LimitId, parse_cores};
 use crate::measures::{Signal, Span};
 use crate::table::Spare;
 use crate::testing::{Region, cases, process};
@@ -224,11 +224,13 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
 /// An account with a limit of 0.25 cores, and a debt of 1.4 s half a second ago; beside one without a limit.
 fn limited(region: &Region) -> Table {
     let table = one_request(region);
-    let account = table.account(table.find_or_insert(b"limited", &mut Spare::default()).slot);
-    let limit = Limit::new(parse_cores(b"0.25").unwrap(), Some(100_000_000));
-    assert_eq!(account.check(NOW_MS - 500, &limit, 0), Ok(()));
+    let slot = table.find_or_insert(b"limited", &mut Spare::default()).slot;
+    let account = table.account(slot);
+    let limit = Limit::new(LimitId::of(b"limit"), parse_cores(b"0.25").unwrap(), Some(100), None);
+    let check = || table.check(slot, NOW_MS - 500, &limit, |_| 0, |_| true, &mut Spare::default()).result;
+    assert_eq!(check(), Ok(0));
     account.add_shares(NOW_MS - 500, &usage(), &[0, 1]);
-    let debt_ns = account.check(NOW_MS - 500, &limit, 0).unwrap_err().get();
+    let debt_ns = check().unwrap_err().get();
     assert_eq!(debt_ns, 1_400_000_000);
     account.count_refused(false);
     account.count_refused(false);
