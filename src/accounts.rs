@@ -1,16 +1,15 @@
 //! The accounts of requests, as one worker uses them.
 
 use core::mem::MaybeUninit;
-use core::num::NonZeroU64;
 
 use accounting::account::{Handshake, Usage};
 use accounting::books::{Books, CountedCpu};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
-use accounting::limit::{Limit, Share};
+use accounting::limit::{Limit, LimitId, Share};
 use accounting::measures::{Held, Memory, Span};
 use accounting::process::ProcessId;
-use accounting::table::{Slot, Spare, Table};
+use accounting::table::{Checked, Slot, Spare, Table};
 use accounting::unsettled::{Ended, Unsettled};
 
 use crate::conf::{self, MAX_ZONES_PER_REQUEST, MainConf};
@@ -28,6 +27,20 @@ pub struct AccountId {
     share: Share,
     /// of the zone's table
     slot: Slot,
+}
+
+impl AccountId {
+    /// The zone, by its place in the configuration.
+    #[inline]
+    pub fn zone(&self) -> usize {
+        self.zone.into()
+    }
+
+    /// Whether both are the same account.
+    #[inline]
+    pub fn is_same(&self, other: &AccountId) -> bool {
+        (self.zone, self.slot) == (other.zone, other.slot)
+    }
 }
 
 /// The accounts of one request. Most have one or none, so only as many are ever copied.
@@ -65,15 +78,15 @@ impl AccountSet {
 
     /// Whether what is charged to the accounts counts for all their limits, and there are any.
     pub fn is_used(&self) -> bool {
-        !self.is_empty() && self.ids().iter().all(|id| id.share == Share::Used)
+        !self.is_empty() && self.ids().iter().all(|id| matches!(id.share, Share::Used | Share::Checked(_)))
     }
 
-    /// Says what is charged to each account, by its zone.
-    pub fn set_shares(&mut self, share: impl Fn(usize) -> Share) {
+    /// Says what is charged to each account.
+    pub fn set_shares(&mut self, share: impl Fn(&AccountId) -> Share) {
         // SAFETY: as in `ids`.
         let ids =
             unsafe { core::slice::from_raw_parts_mut(self.ids.as_mut_ptr().cast::<AccountId>(), self.count) };
-        ids.iter_mut().for_each(|id| id.share = share(usize::from(id.zone)));
+        ids.iter_mut().for_each(|id| id.share = share(id));
     }
 
     #[inline]
@@ -270,24 +283,47 @@ impl Zones {
         }
     }
 
-    /// Whether a limit lets a request of this account in; a refusal is counted.
-    ///
-    /// # Errors
-    /// The debt in nanoseconds of CPU.
+    /// Checks a request of this account against a limit; a refusal is counted.
+    /// `is_configured` tells which limits the zone has.
     pub fn check(
         &mut self,
         now_ms: u64,
         id: AccountId,
         limit: &Limit,
+        is_configured: impl Fn(LimitId) -> bool,
         dry_run: bool,
-    ) -> Result<(), NonZeroU64> {
-        let Some(zone) = self.zones.get_mut(usize::from(id.zone)) else { return Ok(()) };
-        let account = zone.table.account(id.slot);
-        let passed = account.check(now_ms, limit, zone.unsettled.used_ns(id.slot));
-        if passed.is_err() {
-            account.count_refused(dry_run);
+    ) -> Option<Checked> {
+        let Zone { table, spare, unsettled, .. } = self.zones.get_mut(usize::from(id.zone))?;
+        let ahead_ns = |bucket| unsettled.ahead_ns(id.slot, bucket);
+        let checked = table.check(id.slot, now_ms, limit, ahead_ns, is_configured, spare);
+        if checked.result.is_err() {
+            table.account(id.slot).count_refused(dry_run);
         }
-        passed
+        Some(checked)
+    }
+
+    /// What was charged before to the bucket of an account's limit is charged as use now, or was not used.
+    pub fn give_back(&mut self, now_ns: u64, id: AccountId, bucket: u8, ns: u64) {
+        if let Some(zone) = self.zones.get_mut(usize::from(id.zone)) {
+            zone.unsettled.give_back(&zone.table, now_ns, id.slot, bucket, ns);
+        }
+    }
+
+    /// Marks the accounts of a request that no limit could check, and that has used so much: where that would be beyond a limit, it is
+    /// as that of a refused one. So requests that are not checked use up a burst at most, and make no debt.
+    pub fn mark_unchecked(&self, now_ms: u64, accounts: &mut AccountSet, ns: u64) {
+        let ns = i64::try_from(ns).unwrap_or(i64::MAX);
+        accounts.set_shares(|id| {
+            let is_in_debt = |zone: &Zone| {
+                let ahead_ns = |bucket| zone.unsettled.ahead_ns(id.slot, bucket).saturating_add(ns);
+                zone.table.is_in_debt(id.slot, now_ms, ahead_ns)
+            };
+            if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {
+                Share::Refused
+            } else {
+                Share::Used
+            }
+        });
     }
 
     /// The account of a key. `counts`: once per request.

@@ -585,7 +585,7 @@ impl Worker {
     }
 
     /// A request that is not counted leaves what it has taken over to the next one, if none was counted before.
-    pub fn give_back(&mut self, at: usize, ns: u64, handshake: Option<Handshake>) {
+    pub fn return_to_connection(&mut self, at: usize, ns: u64, handshake: Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
         entry.handshake_due |= handshake.is_some();
         self.connections.keep(at, ns);

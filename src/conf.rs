@@ -152,6 +152,8 @@ pub enum Key {
     ServerName(ngx_uint_t),
     /// one variable, by its index: its value is used where it is
     Variable(ngx_uint_t),
+    /// `$host` or `$http_host`, as a variable: requests without a value, which clients can send, have the overflow account
+    Host(ngx_uint_t),
     /// text and variables
     Complex(ngx_http_complex_value_t),
 }
@@ -593,8 +595,12 @@ fn key(cf: &mut ngx_conf_t, text: &mut ngx_str_t) -> Result<Key, Refusal> {
     // SAFETY: `cf` is valid; the name is copied, in lower case, if it is new.
     let index = unsafe { ngx_http_get_variable_index(cf, &mut name) };
     let index = ngx_uint_t::try_from(index).map_err(|_| Refusal::Memory)?;
-    let is_server_name = name.as_bytes().eq_ignore_ascii_case(b"server_name");
-    Ok(if is_server_name { Key::ServerName(index) } else { Key::Variable(index) })
+    let is = |other: &[u8]| name.as_bytes().eq_ignore_ascii_case(other);
+    Ok(match index {
+        _ if is(b"server_name") => Key::ServerName(index),
+        _ if is(b"host") || is(b"http_host") => Key::Host(index),
+        _ => Key::Variable(index),
+    })
 }
 
 /// The name in `$name` or `${name}`, if there is nothing else. Captures (`$1`) are not variables.

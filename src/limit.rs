@@ -5,27 +5,32 @@
 
 use core::ffi::{c_char, c_void};
 use core::num::NonZeroU64;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use accounting::key;
-use accounting::limit::{Limit, Share, parse_cores};
+use accounting::limit::{Limit, LimitId, Share, parse_cores};
+use accounting::table::Checked;
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_ERR, NGX_LOG_INFO,
     NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_command_t, ngx_conf_t, ngx_http_add_variable,
     ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_core_main_conf_t, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_list_push, ngx_parse_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_list_push, ngx_palloc, ngx_parse_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{
-    self, LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, while_parsing,
+    self, LocConf, MAX_ZONES_PER_REQUEST, MainConf, Refusal, ZoneUse, compile, directive, loc_conf,
+    while_parsing,
 };
 use crate::nginx::{array::Array, bits};
 use crate::variables::set_valid;
 use crate::worker::{is_measuring, now_ms, with};
 use crate::{request, status};
+
+pub mod body;
 
 const NAME: &str = "request_cpu_limit";
 const NS_PER_MS: u64 = 1_000_000;
@@ -38,8 +43,12 @@ const COMPLAIN_MS: u64 = 60_000;
 pub struct LimitConf {
     pub used: ZoneUse,
     cores: Cores,
-    /// nanoseconds of CPU; none: what `cores` bring in a second
-    burst_ns: Option<u64>,
+    /// tells it apart from other limits of the zone
+    id: LimitId,
+    /// milliseconds of CPU; none: what `cores` bring in a second
+    burst_ms: Option<u64>,
+    /// milliseconds of CPU; none: a debt has no bound
+    max_debt_ms: Option<u64>,
     /// what a refused request is answered with
     status: ngx_uint_t,
     dry_run: bool,
@@ -50,7 +59,7 @@ enum Cores {
     Variable(ngx_http_complex_value_t),
 }
 
-/// `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [status=CODE] [dry_run];` or `request_cpu_limit off;`
+/// `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [max_debt=TIME] [status=CODE] [dry_run];` or `request_cpu_limit off;`
 pub unsafe extern "C" fn request_cpu_limit(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -100,7 +109,8 @@ pub unsafe extern "C" fn request_cpu_limit(
 }
 
 fn parse(cf: &mut ngx_conf_t, args: &[ngx_str_t]) -> Result<LimitConf, Refusal> {
-    let (mut zone, mut cores, mut burst_ns, mut status, mut dry_run) = (None, None, None, None, false);
+    let (mut zone, mut cores, mut burst_ms, mut max_debt_ms, mut status, mut dry_run) =
+        (None, None, None, None, None, false);
     for arg in args {
         let duplicate = || Refusal::from(format!("duplicate parameter \"{arg}\" in \"{NAME}\""));
         fn once<T>(place: &mut Option<T>, value: T, twice: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
@@ -111,7 +121,9 @@ fn parse(cf: &mut ngx_conf_t, args: &[ngx_str_t]) -> Result<LimitConf, Refusal> 
         } else if let Some(value) = arg.strip_prefix("cores=") {
             once(&mut cores, value, duplicate)?;
         } else if let Some(value) = arg.strip_prefix("burst=") {
-            once(&mut burst_ns, parse_burst(value)?, duplicate)?;
+            once(&mut burst_ms, parse_time("burst", value, 0)?, duplicate)?;
+        } else if let Some(value) = arg.strip_prefix("max_debt=") {
+            once(&mut max_debt_ms, parse_time("max_debt", value, 1)?, duplicate)?;
         } else if let Some(value) = arg.strip_prefix("status=") {
             once(&mut status, parse_status(value)?, duplicate)?;
         } else if arg.as_bytes() == b"dry_run" {
@@ -125,23 +137,38 @@ fn parse(cf: &mut ngx_conf_t, args: &[ngx_str_t]) -> Result<LimitConf, Refusal> 
     let missing = |what: &str| Refusal::from(format!("\"{NAME}\" must have \"{what}\" parameter"));
     let used = ZoneUse::named(cf, zone.ok_or_else(|| missing("zone"))?);
     let mut text = cores.ok_or_else(|| missing("cores"))?;
-    let cores = if text.as_bytes().contains(&b'$') {
-        Cores::Variable(compile(cf, &mut text)?)
+    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands for may change.
+    let is_variable = text.as_bytes().contains(&b'$');
+    let id = |rate: Option<NonZeroU64>| {
+        let cores = rate.map_or_else(|| text.to_string(), |rate| rate.to_string());
+        LimitId::of(format!("{cores} {burst_ms:?} {max_debt_ms:?}").as_bytes())
+    };
+    let (id, cores) = if is_variable {
+        let id = id(None);
+        (id, Cores::Variable(compile(cf, &mut text)?))
     } else {
         let rate = parse_cores(text.as_bytes()).ok_or_else(|| {
             format!("invalid cores \"{text}\" in \"{NAME}\", it must be a number from 0.001 to 100000")
         })?;
-        Cores::Constant(Limit::new(rate, burst_ns))
+        let id = id(Some(rate));
+        (id, Cores::Constant(Limit::new(id, rate, burst_ms, max_debt_ms)))
     };
-    Ok(LimitConf { used, cores, burst_ns, status: status.unwrap_or(TOO_MANY_REQUESTS), dry_run })
+    let status = status.unwrap_or(TOO_MANY_REQUESTS);
+    Ok(LimitConf { used, cores, id, burst_ms, max_debt_ms, status, dry_run })
 }
 
-/// A time of CPU, in the forms of NGINX's other times, as nanoseconds.
-fn parse_burst(mut value: ngx_str_t) -> Result<u64, Refusal> {
+/// A time of CPU, in the forms of NGINX's other times, in milliseconds; at least `least_ms`.
+fn parse_time(name: &str, mut value: ngx_str_t, least_ms: u64) -> Result<u64, Refusal> {
     // SAFETY: `ngx_parse_time` only reads the string.
     let ms = unsafe { ngx_parse_time(&mut value, 0) };
-    let ns = u64::try_from(ms).ok().and_then(|ms| ms.checked_mul(NS_PER_MS));
-    ns.ok_or_else(|| format!("invalid burst \"{value}\" in \"{NAME}\"").into())
+    let ms = u64::try_from(ms).ok().filter(|ms| ms.checked_mul(NS_PER_MS).is_some());
+    ms.filter(|&ms| ms >= least_ms).ok_or_else(|| {
+        let least = if least_ms > 0 { format!(" of at least {least_ms}ms") } else { String::new() };
+        format!(
+            "invalid {name} \"{value}\" in \"{NAME}\", it must be a time{least}, such as \"500ms\" or \"2s\""
+        )
+        .into()
+    })
 }
 
 /// The range of `limit_req_status`.
@@ -212,45 +239,45 @@ pub struct Verdict {
     status: Option<Status>,
     /// which of the limits would have refused it, as bits
     dry_run: u8,
-    /// the limits, by their place in [`MainConf::limits`](conf::MainConf::limits)
+    /// the limits, by their place in [`MainConf::limits`]
     limits: u16,
+    /// what it uses may not be the same to all limits of its accounts
+    apart: bool,
 }
 
 const _: () = assert!(MAX_ZONES_PER_REQUEST <= u8::BITS as usize);
 
 impl Verdict {
-    pub const NONE: Verdict = Verdict { status: None, dry_run: 0, limits: 0 };
+    /// No limit applies.
+    pub const NONE: Verdict = Verdict { status: None, dry_run: 0, limits: 0, apart: false };
 
-    /// Whether any of the request's CPU is no use to a limit.
+    /// The verdict of a request that has not reached the preaccess phase.
+    pub fn first(main: &MainConf) -> Verdict {
+        Verdict { apart: !main.limits.is_empty(), ..Verdict::NONE }
+    }
+
+    /// Whether what the request uses may not be the same to all limits of its accounts.
     #[inline]
-    fn sets_apart(&self) -> bool {
-        matches!(self.status, Some(Status::Rejected | Status::RejectedDryRun))
+    pub fn sets_apart(&self) -> bool {
+        self.apart
+    }
+
+    /// Whether there are limits, and the request has not got to where they are checked.
+    #[inline]
+    pub fn is_unchecked(&self) -> bool {
+        self.apart && self.status.is_none()
     }
 
     /// Says what the request's CPU is to each of its accounts.
     #[inline]
-    pub fn mark(&self, accounts: &mut AccountSet) {
-        if self.sets_apart() {
-            self.set_shares(accounts);
+    pub fn mark(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
+        if self.apart && self.status.is_some() {
+            self.set_shares(limited, accounts);
         }
     }
 
-    /// The accounts, marked.
-    #[inline]
-    pub fn marked<R>(&self, accounts: &AccountSet, f: impl FnOnce(&AccountSet) -> R) -> R {
-        let mut marked;
-        let accounts = if self.sets_apart() {
-            marked = accounts.clone();
-            self.set_shares(&mut marked);
-            &marked
-        } else {
-            accounts
-        };
-        f(accounts)
-    }
-
     #[inline(never)]
-    fn set_shares(&self, accounts: &mut AccountSet) {
+    fn set_shares(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
         // the cycle that this worker serves
         conf::with_running(|main| {
             let limits = main.and_then(|main| main.limits.as_slice().get(usize::from(self.limits)));
@@ -261,14 +288,64 @@ impl Verdict {
                     .enumerate()
                     .any(|(n, limit)| self.dry_run >> n & 1 != 0 && limit.used.index() == zone)
             };
-            accounts.set_shares(|zone| match self.status {
+            accounts.set_shares(|id| match self.status {
                 Some(Status::Rejected) => Share::Refused,
-                _ if would_refuse(zone) => Share::RefusedDryRun,
-                _ => Share::Used,
+                _ if would_refuse(id.zone()) => Share::RefusedDryRun,
+                // A key that is known later may have another account than the one that was checked.
+                _ => limited
+                    .and_then(|limited| limited.charges.iter().flatten().find(|charge| charge.id.is_same(id)))
+                    .map_or(Share::Used, |charge| Share::Checked(charge.bucket)),
             });
         });
     }
 }
+
+/// What few limited requests need; in the request's pool.
+pub struct Limited {
+    /// By limit: none where the account has no other limit, and nothing was charged.
+    charges: [Option<Charge>; MAX_ZONES_PER_REQUEST],
+    /// of a refused request whose body is not read
+    pub dropped: Option<body::Dropped>,
+}
+
+/// What a limit has charged to its bucket when it let a request in.
+#[derive(Clone, Copy)]
+pub struct Charge {
+    pub id: AccountId,
+    pub bucket: u8,
+    /// what is left of it, in nanoseconds of CPU
+    pub ns: u64,
+}
+
+impl Limited {
+    const NONE: Limited = Limited { charges: [None; MAX_ZONES_PER_REQUEST], dropped: None };
+
+    pub fn charges(&mut self) -> impl Iterator<Item = &mut Charge> {
+        self.charges.iter_mut().flatten()
+    }
+
+    /// That of a request, which is made in its pool if it is not there yet; none if there is no memory. What was charged is not given back
+    /// then.
+    ///
+    /// # Safety
+    /// `limited` must be none, or of this request, which has not been freed.
+    #[cold]
+    #[inline(never)]
+    unsafe fn of(r: *mut ngx_http_request_t, limited: &mut Option<NonNull<Limited>>) -> Option<&mut Limited> {
+        if limited.is_none() {
+            // SAFETY: the request has a pool, which gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
+            let place = unsafe { ngx_palloc((*r).pool, size_of::<Limited>()) };
+            let place = NonNull::new(place)?.cast::<Limited>();
+            // SAFETY: as above.
+            unsafe { place.write(Limited::NONE) };
+            *limited = Some(place);
+        }
+        // SAFETY: as the caller says; it is in use by `check` only, until the context has it.
+        limited.as_mut().map(|limited| unsafe { limited.as_mut() })
+    }
+}
+
+const _: () = assert!(align_of::<Limited>() <= align_of::<usize>());
 
 /// The preaccess phase.
 unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -276,33 +353,58 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request.
     unsafe {
         let conf = loc_conf(r);
-        if conf.limits.is_empty() || r != (*r).main || !is_measuring() {
+        if r != (*r).main || !is_measuring() {
             return declined;
         }
         // it was answered before, and is counted as that
         if bits::request::POST_ACTION.is_set(r) {
             return declined;
         }
-        if conf.limits_spare_status && status::is_for(r) {
-            return declined;
-        }
         // without memory for a context, it is not measured either
         let Some(context) = request::find(r) else { return declined };
+        if conf.limits.is_empty() || conf.limits_spare_status && status::is_for(r) {
+            with(|worker| {
+                let verdict = &mut worker.context(context).verdict;
+                verdict.apart &= verdict.status.is_some();
+            });
+            return declined;
+        }
         if with(|worker| worker.context(context).verdict.status).flatten().is_some() {
             return declined;
         }
-        let (verdict, refusal) = judge(r, conf);
+        let Judgement { mut verdict, mut limited, refusing } = judge(r, conf);
+        if refusing.is_some()
+            && body::drop_large(r)
+            && let Some(limited) = Limited::of(r, &mut limited)
+        {
+            limited.dropped = Some(body::Dropped::new());
+        }
+        verdict.apart |= limited.is_some();
         with(|worker| {
             let context = worker.context(context);
-            context.verdict = verdict;
-            verdict.mark(&mut context.accounts);
+            (context.verdict, context.limited) = (verdict, limited);
+            context.mark_in_flight();
         });
-        let Some(refusal) = refusal else { return declined };
-        if add_retry_after(r, refusal.retry_after_s).is_err() {
+        if limited.is_some()
+            && let Some(dropped) = request::dropped_body(r)
+        {
+            body::watch(r, dropped);
+        }
+        let Some(refusing) = refusing else { return declined };
+        if add_retry_after(r, refusing.retry_after_s).is_err() {
             return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
         }
-        refusal.status as ngx_int_t
+        refusing.status as ngx_int_t
     }
+}
+
+/// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
+#[cold]
+pub fn is_configured(zone: usize, id: LimitId) -> bool {
+    conf::with_running(|main| {
+        let mut limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
+        limits.any(|limit| limit.used.index() == zone && limit.id == id)
+    })
 }
 
 struct Refusing {
@@ -310,9 +412,17 @@ struct Refusing {
     retry_after_s: u64,
 }
 
+/// What all limits of a location say to a request.
+struct Judgement {
+    verdict: Verdict,
+    limited: Option<NonNull<Limited>>,
+    refusing: Option<Refusing>,
+}
+
 /// Asks all limits of a location: each counts what it refuses.
-unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<Refusing>) {
+unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> Judgement {
     let mut verdict = Verdict { limits: conf.limits_place, ..Verdict::NONE };
+    let mut limited: Option<NonNull<Limited>> = None;
     let mut refusing: Option<Refusing> = None;
     // SAFETY: a request of NGINX's, in this location.
     unsafe {
@@ -320,7 +430,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
         let accounts = match conf.limit_accounts.get() {
             Some((server, accounts)) if *server == (*r).srv_conf => accounts,
             _ => {
-                found = find_accounts(r, conf);
+                found = request::unnoticed(r, || find_accounts(r, conf));
                 &found
             }
         };
@@ -328,14 +438,27 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
             let Some(account) = *account else { continue };
             let limit = match &limit_conf.cores {
                 Cores::Constant(limit) => *limit,
-                Cores::Variable(cores) => match evaluate(r, cores) {
-                    Some(rate) => Limit::new(rate, limit_conf.burst_ns),
+                Cores::Variable(cores) => match request::unnoticed(r, || evaluate(r, cores)) {
+                    Some(rate) => {
+                        Limit::new(limit_conf.id, rate, limit_conf.burst_ms, limit_conf.max_debt_ms)
+                    }
                     None => continue,
                 },
             };
-            let passed = with(|worker| worker.check(account, &limit, limit_conf.dry_run));
+            let checked = with(|worker| worker.check(account, &limit, limit_conf.dry_run)).flatten();
             verdict.status = verdict.status.or(Some(Status::Passed));
-            let Some(Err(debt_ns)) = passed else { continue };
+            let Some(Checked { result, bucket, is_only_one }) = checked else { continue };
+            let debt_ns = match result {
+                Ok(0) if is_only_one => continue,
+                Ok(ns) => {
+                    let limited = Limited::of(r, &mut limited);
+                    if let Some(place) = limited.and_then(|limited| limited.charges.get_mut(n)) {
+                        *place = Some(Charge { id: account, bucket, ns });
+                    }
+                    continue;
+                }
+                Err(debt_ns) => debt_ns,
+            };
             log_refusal(r, conf, limit_conf, debt_ns);
             if limit_conf.dry_run {
                 verdict.dry_run |= 1 << n;
@@ -351,7 +474,8 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> (Verdict, Option<
     } else if verdict.dry_run != 0 {
         verdict.status = Some(Status::RejectedDryRun);
     }
-    (verdict, refusing)
+    verdict.apart = matches!(verdict.status, Some(Status::Rejected | Status::RejectedDryRun));
+    Judgement { verdict, limited, refusing }
 }
 
 /// The accounts that a location's limits look at; none where the key is empty.
@@ -419,16 +543,20 @@ unsafe fn log_refusal(r: *mut ngx_http_request_t, conf: &LocConf, limit: &LimitC
     let dry_run = if limit.dry_run { ", dry run" } else { "" };
     let Some(zone) = limit.used.zone() else { return };
     // SAFETY: as above, served by the configuration that has the zone.
-    let key = unsafe { request::key_of(r, zone) };
-    ngx_log_error!(
-        level,
-        log,
-        "limiting requests by CPU{dry_run}, debt: {}.{:03} s, zone \"{}\", key \"{}\"",
-        debt_ms / 1000,
-        debt_ms % 1000,
-        limit.used.name,
-        key::display(key.as_bytes())
-    );
+    unsafe {
+        request::unnoticed(r, || {
+            let key = request::key_of(r, zone);
+            ngx_log_error!(
+                level,
+                log,
+                "limiting requests by CPU{dry_run}, debt: {}.{:03} s, zone \"{}\", key \"{}\"",
+                debt_ms / 1000,
+                debt_ms % 1000,
+                limit.used.name,
+                key::display(key.as_bytes())
+            );
+        });
+    }
 }
 
 /// Says when the debt is paid. It goes with the answer through `error_page` too.

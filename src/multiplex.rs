@@ -115,14 +115,14 @@ impl Progress {
         }
     }
 
-    /// A datagram that is received costs about the same whether it brings data or an acknowledgement, and that is for twice as much
-    /// data; what is received has to be acknowledged.
+    /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
+    /// were sent. What is received has to be acknowledged.
     #[cfg(ngx_feature = "http_v3")]
     unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
         // SAFETY: the connection of a stream is in use, and has that stream.
         match unsafe { (*c).quic.as_ref() } {
             Some(stream) => Progress {
-                receiving: 2 * stream.recv_last + stream.acked,
+                receiving: 4 * stream.recv_last + stream.acked,
                 sending: stream.send_offset + stream.recv_last,
             },
             None => Progress::default(),

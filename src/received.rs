@@ -9,12 +9,15 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-#[cfg(ngx_feature = "http_v2")]
-use nginx_sys::ngx_http_v2_stream_t;
 use nginx_sys::{NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_uint_t, u_char};
 
 use crate::nginx::bits;
+#[cfg(ngx_feature = "http_v2")]
+use crate::received::http2::Stream;
 use crate::worker::with;
+
+#[cfg(ngx_feature = "http_v2")]
+mod http2;
 
 /// How the bytes of a request are known.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +26,8 @@ pub enum Received {
     Length,
     /// HTTP/1 with a body, or upgraded: by what is read from the connection
     Reads(Reads),
-    /// HTTP/2: the flow-control window that the client had at first
     #[cfg(ngx_feature = "http_v2")]
-    Stream { window: usize },
+    Stream(Stream),
     /// HTTP/3
     #[cfg(ngx_feature = "http_v3")]
     Quic,
@@ -45,14 +47,14 @@ pub struct Reads {
 
 impl Received {
     /// # Safety
-    /// `r` must be a request that has not been freed.
+    /// `r` must be a request that has not been freed. [`with`] must not be running.
     #[inline]
     pub unsafe fn of(r: *const ngx_http_request_t) -> Received {
         #[cfg(ngx_feature = "http_v2")]
         // SAFETY: as the caller says. A stream has what it needs while its request is there.
         unsafe {
             if let Some(stream) = (*r).stream.as_ref() {
-                return Received::Stream { window: window_at_first(r, stream) };
+                return Received::Stream(Stream::of(r, stream));
             }
         }
         #[cfg(ngx_feature = "http_v3")]
@@ -69,6 +71,24 @@ impl Received {
     #[inline]
     pub fn is_by_reads(&self) -> bool {
         matches!(self, Received::Reads(_))
+    }
+
+    /// The request is being freed. `is_counted`: its bytes are in its accounts.
+    ///
+    /// # Safety
+    /// As for [`Received::bytes`].
+    #[inline]
+    pub unsafe fn end(&self, r: *const ngx_http_request_t, is_counted: bool) {
+        match self {
+            // SAFETY: as the caller says; the connection outlives the request.
+            Received::Reads(_) => unsafe { leave((*r).connection) },
+            #[cfg(ngx_feature = "http_v2")]
+            // SAFETY: as the caller says.
+            Received::Stream(stream) if is_counted => unsafe { stream.end(r) },
+            _ => {
+                let _ = is_counted;
+            }
+        }
     }
 
     /// Bytes that a request has received so far.
@@ -88,7 +108,7 @@ impl Received {
             }
             #[cfg(ngx_feature = "http_v2")]
             // SAFETY: as the caller says: `of` has seen that the request has a stream.
-            Received::Stream { window } => length + unsafe { skipped(r, *window) },
+            Received::Stream(stream) => unsafe { stream.bytes(r) },
             #[cfg(ngx_feature = "http_v3")]
             // SAFETY: as above. `request_length` has what was read of the stream, and the buffer what has arrived.
             Received::Quic => unsafe {
@@ -107,54 +127,6 @@ unsafe fn unused(r: *const ngx_http_request_t) -> u64 {
     // SAFETY: as the caller says. The buffer of a request's header is of its connection.
     unsafe { (*r).header_in.as_ref() }
         .map_or(0, |buffer| buffer.last.addr().saturating_sub(buffer.pos.addr()) as u64)
-}
-
-/// `NGX_HTTP_V2_MAX_WINDOW`
-#[cfg(ngx_feature = "http_v2")]
-const MAX_WINDOW: usize = (1 << 31) - 1;
-
-/// The window of a stream before its first DATA frame. What has come since is in `stream->preread`
-/// (`ngx_http_v2_state_read_data`).
-///
-/// # Safety
-/// `r` must be the request of the stream.
-#[cfg(ngx_feature = "http_v2")]
-unsafe fn window_at_first(r: *const ngx_http_request_t, stream: &ngx_http_v2_stream_t) -> usize {
-    // SAFETY: as the caller says. The buffer is there until the body is read from it (`ngx_http_v2_read_request_body`).
-    let preread = unsafe {
-        match stream.preread.as_ref() {
-            Some(buffer) if (*r).request_body.is_null() => {
-                buffer.last.addr().saturating_sub(buffer.pos.addr())
-            }
-            _ => 0,
-        }
-    };
-    stream.recv_window + preread
-}
-
-/// Bytes of DATA frames that are not in `request_length`: each frame takes its length off the stream's window (`ngx_http_v2_state_data`).
-///
-/// # Safety
-/// `r` must be a request with a stream.
-#[cfg(ngx_feature = "http_v2")]
-unsafe fn skipped(r: *const ngx_http_request_t, window: usize) -> u64 {
-    // SAFETY: as the caller says.
-    unsafe {
-        let Some(stream) = (*r).stream.as_ref() else { return 0 };
-        let skipped = match (*r).request_body.as_ref() {
-            // the window is opened further when the body is read
-            None => window.saturating_sub(stream.recv_window),
-            // `ngx_http_v2_read_request_body` has opened it wholly
-            Some(body)
-                if bits::v2_stream::SKIP_DATA.is_set(stream)
-                    && bits::v2_stream::NO_FLOW_CONTROL.is_set(stream) =>
-            {
-                MAX_WINDOW.saturating_sub(stream.recv_window).saturating_sub(body.received.max(0) as usize)
-            }
-            Some(_) => 0,
-        };
-        skipped as u64
-    }
 }
 
 type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
@@ -234,7 +206,7 @@ pub unsafe fn answer(r: *mut ngx_http_request_t) {
 /// # Safety
 /// The connection must be open.
 #[cold]
-pub unsafe fn leave(c: *mut ngx_connection_t) {
+unsafe fn leave(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says; `count_reads` has stored a function of this type before it put us in its place.
     unsafe {
         if let Some(at) = (*c).recv.and_then(place_of) {

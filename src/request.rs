@@ -10,13 +10,14 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
+use accounting::key::OVERFLOW_KEY;
 use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
-    ngx_chain_t, ngx_http_complex_value, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
+    ngx_chain_t, ngx_connection_t, ngx_http_complex_value, ngx_http_core_loc_conf_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
     ngx_http_top_header_filter, ngx_http_top_request_body_filter, ngx_int_t, ngx_palloc, ngx_pool_cleanup_t,
@@ -26,7 +27,7 @@ use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
-use crate::limit::Verdict;
+use crate::limit::{Limited, Verdict, body};
 use crate::multiplex::Stream;
 use crate::nginx::bits;
 use crate::received::{self, Received};
@@ -62,6 +63,8 @@ pub struct Context {
     zones: *const ZoneUse,
     in_flight: bool,
     pub verdict: Verdict,
+    /// what else limits have to know of it; in its pool
+    pub limited: Option<NonNull<Limited>>,
     /// neighbours among the requests in flight
     previous_flying: Option<NonNull<Context>>,
     next_flying: Option<NonNull<Context>>,
@@ -113,6 +116,20 @@ impl Context {
         // SAFETY: the context is there, so its request is.
         let bytes = if self.since_ns < now_ns { unsafe { memory_of(self.request) } } else { None };
         Span { from_ns: self.since_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
+    }
+
+    /// Says what it uses while it is in flight to the limits of its accounts.
+    pub fn mark_in_flight(&mut self) {
+        // SAFETY: as in `limited`.
+        let limited = self.limited.map(|limited| unsafe { limited.as_ref() });
+        self.verdict.mark(limited, &mut self.accounts);
+    }
+
+    /// What else limits have to know of it.
+    #[inline]
+    pub fn limited(&mut self) -> Option<&mut Limited> {
+        // SAFETY: `limit::check` has made it in the pool that this is in, and keeps no other reference.
+        self.limited.map(|mut limited| unsafe { limited.as_mut() })
     }
 
     /// What has come up since the last call.
@@ -222,10 +239,12 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
         let context = NonNull::new(tracked)?.cast::<Context>().byte_add(offset_of!(Tracked, context));
         attribution::learn((*(*main).connection).log);
         let connection = attribution::connection_of(main);
+        let (client, verdict) = with(|worker| (worker.connections.client(connection), worker.first_verdict))
+            .unwrap_or((None, Verdict::NONE));
         context.write(Context {
             request: main,
             meter: RequestMeter::default(),
-            connection: with(|worker| worker.connections.client(connection)).flatten(),
+            connection: client,
             received: Received::of(main),
             stopped: false,
             handshake: None,
@@ -236,7 +255,8 @@ unsafe fn create(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
             answered: None,
             zones: null(),
             in_flight: false,
-            verdict: Verdict::NONE,
+            verdict,
+            limited: None,
             previous_flying: None,
             next_flying: None,
             since_ns: 0,
@@ -454,7 +474,7 @@ impl Worker {
         {
             let context = self.context(pointer);
             let (ns, handshake) = (context.meter.give_back(), context.handshake.take());
-            self.give_back(at, ns, handshake);
+            self.return_to_connection(at, ns, handshake);
         }
     }
 
@@ -477,6 +497,9 @@ impl Worker {
         context.logged = true;
         context.accounts.copy_from(accounts);
         let (connection, handshake) = (context.connection, context.handshake.take());
+        if context.limited.is_some() {
+            self.give_back(pointer, u64::MAX);
+        }
         self.zones.finish(now_ns, accounts, &Ended { usage, classes, cpu_ns, span });
         if let Some(handshake) = handshake {
             self.zones.count_handshake(accounts, &handshake);
@@ -492,12 +515,29 @@ impl Worker {
         }
     }
 
+    /// As [`Worker::finish`], where what the request has used is not the same to all limits.
+    #[cold]
+    #[inline(never)]
+    fn finish_apart(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
+        let mut marked = accounts.clone();
+        let context = self.context(pointer);
+        if context.verdict.is_unchecked() {
+            let ns = context.meter.total_ns() + context.late_ns;
+            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked, ns);
+        } else {
+            // SAFETY: as in `Context::limited`.
+            let limited = context.limited.map(|limited| unsafe { limited.as_ref() });
+            context.verdict.mark(limited, &mut marked);
+        }
+        self.finish(pointer, &marked, outcome);
+    }
+
     fn enter_flight(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, zones: *const ZoneUse) {
         self.leave_flight(pointer);
         let now_ns = self.meter.now_ns();
         let context = self.context(pointer);
         context.accounts.copy_from(accounts);
-        context.verdict.mark(&mut context.accounts);
+        context.mark_in_flight();
         context.zones = zones;
         context.in_flight = true;
         context.stirred = true;
@@ -593,7 +633,24 @@ impl Worker {
     pub fn land_all(&mut self) {
         while let Some(pointer) = self.flying {
             self.settle(pointer);
+            self.give_back(pointer, u64::MAX);
             self.leave_flight(pointer);
+        }
+    }
+
+    /// So much of what was charged before is charged as use now; all of it when the request is over.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self, pointer: NonNull<Context>, ns: u64) {
+        let now_ns = self.meter.recent_ns();
+        let Some(mut limited) = self.context(pointer).limited else { return };
+        // SAFETY: as in `Context::limited`; the worker has no part in it.
+        for charge in unsafe { limited.as_mut() }.charges() {
+            let ns = ns.min(charge.ns);
+            if ns != 0 {
+                charge.ns -= ns;
+                self.zones.give_back(now_ns, charge.id, charge.bucket, ns);
+            }
         }
     }
 
@@ -603,10 +660,23 @@ impl Worker {
         let context = self.context(pointer);
         let is_in_flight = context.in_flight;
         let (accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let is_limited = context.limited.is_some();
         self.zones.add(now_ns, &accounts, &usage);
+        if is_limited {
+            self.give_back(pointer, usage.cpu_ns);
+        }
         if is_in_flight {
             self.look(pointer, now_ns);
             self.context(pointer).since_ns = now_ns;
+        }
+    }
+
+    /// The last request of a connection has received more bytes than were known when it ended.
+    pub fn add_received(&mut self, connection: *mut ngx_connection_t, bytes: u64) {
+        if let Some(at) = self.connections.client(connection) {
+            let accounts = self.connections.accounts(at).clone();
+            let usage = Usage { received_bytes: bytes, ..Usage::default() };
+            self.zones.add(self.meter.recent_ns(), &accounts, &usage);
         }
     }
 
@@ -624,6 +694,7 @@ impl Worker {
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
             self.zones.charge(self.meter.recent_ns(), &accounts, unsettled_ns);
+            self.give_back(pointer, u64::MAX);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);
             }
@@ -640,28 +711,32 @@ impl Worker {
     }
 }
 
-/// Reads of the request's connection are not counted any more.
-///
-/// # Safety
-/// The context must be there, its request and that one's connection too.
-#[inline]
-unsafe fn leave_reads(context: NonNull<Context>) {
-    // SAFETY: as the caller says.
+/// The pool of a main request is being destroyed.
+unsafe extern "C" fn freed(data: *mut c_void) {
+    let Some(mut context) = NonNull::new(data.cast::<Context>()) else { return };
+    // SAFETY: `create` has put the context there, and its request is in the pool too.
     unsafe {
-        let context = context.as_ref();
-        if context.received.is_by_reads() {
-            received::leave((*context.request).connection);
+        let &Context { received, request, logged, .. } = context.as_ref();
+        received.end(request, logged);
+    }
+    with(|worker| worker.free(context));
+    // SAFETY: `create` has put the context into the request's pool, and it is there until that is destroyed. The worker does not know
+    // it any more.
+    unsafe {
+        let (request, limited) = (context.as_ref().request, context.as_mut().limited());
+        if let Some(dropped) = limited.and_then(|limited| limited.dropped.as_ref()) {
+            body::leave(request, dropped);
         }
     }
 }
 
-/// The pool of a main request is being destroyed.
-unsafe extern "C" fn freed(data: *mut c_void) {
-    if let Some(context) = NonNull::new(data.cast()) {
-        // SAFETY: `create` has put the context there. Its request is in the pool, and the connection outlives that.
-        unsafe { leave_reads(context) };
-        with(|worker| worker.free(context));
-    }
+/// What is left of a refused request's body, if it was dropped.
+///
+/// # Safety
+/// `main` must be a main request that has not been freed, and nothing else may use the result meanwhile.
+pub unsafe fn dropped_body<'a>(main: *mut ngx_http_request_t) -> Option<&'a mut body::Dropped> {
+    // SAFETY: as the caller says.
+    unsafe { find(main)?.as_mut().limited()?.dropped.as_mut() }
 }
 
 unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -784,8 +859,11 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
             let outcome = outcome_of(r, answered);
             with_accounts(r, counted_by(r, conf), true, |accounts| {
                 with(|worker| {
-                    let verdict = worker.context(pointer).verdict;
-                    verdict.marked(accounts, |accounts| worker.finish(pointer, accounts, &outcome));
+                    if !worker.context(pointer).verdict.sets_apart() {
+                        worker.finish(pointer, accounts, &outcome);
+                    } else {
+                        worker.finish_apart(pointer, accounts, &outcome);
+                    }
                 });
             });
         }
@@ -901,6 +979,9 @@ pub unsafe fn find_account(
     }
 }
 
+/// As [`OVERFLOW_KEY`].
+const OVERFLOW: ngx_str_t = ngx_str_t { len: OVERFLOW_KEY.len(), data: OVERFLOW_KEY.as_ptr().cast_mut() };
+
 /// The key of a request in a zone; empty if it has none.
 ///
 /// # Safety
@@ -910,11 +991,15 @@ pub unsafe fn key_of(r: *mut ngx_http_request_t, zone: &Zone) -> ngx_str_t {
     // SAFETY: a request of NGINX's; the key was made for the configuration that it is served by.
     unsafe {
         match &zone.key {
-            Key::ServerName(index) | Key::Variable(index) => {
+            Key::ServerName(index) | Key::Variable(index) | Key::Host(index) => {
                 if let Some(variable) = ngx_http_get_flushed_variable(r, *index).as_ref()
                     && !bits::variable_value::NOT_FOUND.is_set(variable)
                 {
                     value = ngx_str_t { len: len_of(variable), data: variable.data };
+                }
+                // no `Host` (`ngx_http_variable_host`): counted and limited all the same
+                if value.is_empty() && matches!(zone.key, Key::Host(_)) {
+                    value = OVERFLOW;
                 }
             }
             Key::Complex(complex) => {
@@ -943,22 +1028,26 @@ unsafe fn warn_full(r: *mut ngx_http_request_t, zone: &Zone) {
 /// A wakeup in which a request was an owner is over; if the request is still there, it is in flight, and settled if it has
 /// not been for a second.
 pub fn after_wakeup(pointer: NonNull<Context>) {
-    let Some((r, conf, chosen, settle)) = with(|worker| {
+    let Some((r, conf, chosen, settle, watches)) = with(|worker| {
         let now_ns = worker.meter.recent_ns();
         let context = worker.context(pointer);
         let settle = now_ns.saturating_sub(context.since_ns) >= SETTLE_NS;
         let zones = if context.in_flight { context.zones } else { null() };
         let found = (!context.logged).then_some((context.request, context.counted_by, zones, settle));
+        let watches = !context.logged && context.limited().is_some_and(|limited| limited.dropped.is_some());
         if context.in_flight && !context.stirred {
             worker.stir(pointer);
         }
-        found
+        found.map(|(r, conf, zones, settle)| (r, conf, zones, settle, watches))
     })
     .flatten() else {
         return;
     };
     // SAFETY: the context is there, so its request is.
     unsafe {
+        if watches && let Some(dropped) = dropped_body(r) {
+            body::watch(r, dropped);
+        }
         let conf = counted_by(r, conf);
         let zones = conf.zones();
         let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
@@ -986,9 +1075,13 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
 /// Runs `f` so that the request does not notice: variables and captures are then what they were before. A variable that is
 /// looked up before its time (a `map` of something that the upstream has not said yet) would keep that value for the rest of
 /// the request, and a `map` with patterns would leave its captures behind.
-unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+pub unsafe fn unnoticed<R>(r: *mut ngx_http_request_t, f: impl FnOnce() -> R) -> R {
     let mut kept = with(Worker::take_scratch).unwrap_or_default();
-    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
+    // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. `ngx_http_variables_init_vars` has
+    // indexed all of them before the first request.
     unsafe {
         let core = (*(*r).main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
         let variables = core::slice::from_raw_parts((*r).variables, (*core).variables.nelts);

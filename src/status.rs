@@ -1,20 +1,19 @@
 //! The status endpoint: accounts and books, to be read by people and by machines.
 //!
 //! An answer may have hundreds of megabytes, and its worker has other things to do. So it is rendered while it is sent, one
-//! piece after the other in the same memory, for a bounded time in each turn of the event loop. What is needed for that
-//! lives in the request's pool, and ends with it.
+//! piece after the other in the same memory, for a bounded time in each turn of the event loop, which all answers share
+//! (`turns`). What is needed for that lives in the request's pool, and ends with it.
 //!
 //! The page for browsers and what it loads are in `page`.
 
 use core::ffi::c_void;
 use core::ptr::{self, null_mut};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use accounting::key;
+use accounting::key::{self, Cut};
 use accounting::meter::Mode;
 use accounting::render::negotiate::{Content, Format, accepts_gzip};
-use accounting::render::{self, Answer, Detail, Status, Zone};
+use accounting::render::{self, Answer, Detail, Only, Status, Zone};
 use accounting::table::{Slot, Table};
 use nginx_sys::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
@@ -22,8 +21,8 @@ use nginx_sys::{
     ngx_buf_t, ngx_cached_time, ngx_chain_t, ngx_cycle_t, ngx_gmtime, ngx_handle_write_event, ngx_http_arg,
     ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_discard_request_body, ngx_http_finalize_request,
     ngx_http_output_filter, ngx_http_request_t, ngx_http_send_header, ngx_http_test_reading, ngx_int_t,
-    ngx_list_push, ngx_pcalloc, ngx_pool_cleanup_add, ngx_posted_next_events, ngx_str_t, ngx_table_elt_t,
-    ngx_tm_t, ngx_uint_t, ngx_unescape_uri,
+    ngx_list_push, ngx_pcalloc, ngx_pool_cleanup_add, ngx_str_t, ngx_table_elt_t, ngx_tm_t, ngx_uint_t,
+    ngx_unescape_uri,
 };
 
 use ngx::ngx_log_error;
@@ -35,10 +34,10 @@ use crate::page::{self, Asset};
 use crate::worker::{Worker, with};
 use crate::zones;
 
+mod turns;
+
 /// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a `Content-Length`.
 const PIECE_BYTES: usize = 64 * 1024;
-/// For so long answers are rendered and sent in one turn of the event loop, all together.
-const TURN: Duration = Duration::from_millis(2);
 /// The clock is read once in so many steps of rendering, each of which takes some microseconds at most.
 const STEPS_PER_READING: usize = 16;
 
@@ -76,8 +75,8 @@ pub unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
                 ptr::eq(request.main, request) && accepts_gzip(&header_values(request, b"accept-encoding"));
             (NGX_HTTP_OK, asset.content_type, asset.answer(request, gzip, &mut text))
         }
-        Ok(Answered::Status(status, format)) => {
-            answer = Some(Answer::new(status, format));
+        Ok(Answered::Status(status, format, if_missing)) => {
+            answer = Some(Answer::new(status, format).or_error(if_missing));
             (NGX_HTTP_OK, format.content_type(), status_headers(request, by_accept))
         }
         Err(Refused { status, format, message }) => {
@@ -129,7 +128,8 @@ enum Wanted {
 enum Answered {
     Page,
     Asset(&'static Asset),
-    Status(Status, Format),
+    /// and what is said instead, if no zone has the account
+    Status(Status, Format, String),
 }
 
 /// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and whether that header
@@ -180,7 +180,7 @@ fn answered(r: &mut ngx_http_request_t, wanted: Wanted) -> Result<Answered, Refu
     };
     let Content::Status(format) = content else { return Ok(Answered::Page) };
     with(Worker::show_now);
-    let zones = select(r, format)?;
+    let (zones, if_missing) = select(r, format)?;
     let (clock, shared) = conf::with_running(|main| {
         (main.map_or(Mode::default(), |main| main.clock), main.and_then(zones::workers))
     });
@@ -195,14 +195,15 @@ fn answered(r: &mut ngx_http_request_t, wanted: Wanted) -> Result<Answered, Refu
         zones,
         detail,
     };
-    Ok(Answered::Status(status, format))
+    Ok(Answered::Status(status, format, if_missing))
 }
 
-/// The zones and accounts that the arguments `zone` and `key` leave.
-fn select(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone>, Refused> {
+/// The zones and accounts that the arguments `zone` and `key` leave, and what is said if no zone has the account.
+fn select(r: &mut ngx_http_request_t, format: Format) -> Result<(Vec<Zone>, String), Refused> {
     let (wanted_zone, wanted_key) = (argument(r, "zone"), argument(r, "key"));
+    let shown_as = wanted_key.as_deref().and_then(Cut::new);
     let mut zones = Vec::new();
-    let (mut zone_known, mut key_known) = (false, false);
+    let mut zone_known = false;
     conf::with_running(|main| {
         for zone in main.into_iter().flat_map(MainConf::zones) {
             let Some(table) = zone.table() else { continue };
@@ -210,20 +211,23 @@ fn select(r: &mut ngx_http_request_t, format: Format) -> Result<Vec<Zone>, Refus
                 continue;
             }
             zone_known = true;
-            let only =
-                wanted_key.as_ref().and_then(|key| table.find(key)).filter(|&slot| is_shown(&table, slot));
-            if wanted_key.is_some() && only.is_none() {
+            let only = wanted_key.as_ref().map(|key| Only {
+                slot: table.find(key).filter(|&slot| is_shown(&table, slot)),
+                shown_as: shown_as.clone(),
+            });
+            if only.as_ref().is_some_and(|only| only.slot.is_none() && only.shown_as.is_none()) {
                 continue;
             }
-            key_known = true;
             let name = key::display(zone.name.as_bytes()).into_owned();
             zones.push(Zone { name, size_bytes: zone.size_bytes as u64, table, only });
         }
     });
+    let unknown = |what, value: &[u8]| refuse(format, NGX_HTTP_NOT_FOUND, what, value);
     match (wanted_zone, wanted_key) {
-        (Some(zone), _) if !zone_known => Err(refuse(format, NGX_HTTP_NOT_FOUND, "unknown zone", &zone)),
-        (_, Some(key)) if !key_known => Err(refuse(format, NGX_HTTP_NOT_FOUND, "unknown key", &key)),
-        _ => Ok(zones),
+        (Some(zone), _) if !zone_known => Err(unknown("unknown zone", &zone)),
+        (_, Some(key)) if zones.is_empty() => Err(unknown("unknown key", &key)),
+        (_, Some(key)) => Ok((zones, unknown("unknown key", &key).message)),
+        (_, None) => Ok((zones, String::new())),
     }
 }
 
@@ -328,9 +332,6 @@ fn now() -> String {
     }
 }
 
-/// How many answers this worker has under way: they share [`TURN`].
-static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
-
 /// An answer on its way to the client; in the request's pool.
 struct Sending {
     request: *mut ngx_http_request_t,
@@ -347,7 +348,7 @@ struct Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        UNDER_WAY.fetch_sub(1, Relaxed);
+        turns::leave(self.request);
     }
 }
 
@@ -357,6 +358,8 @@ enum Turn {
     Done(ngx_int_t),
     /// It goes on when the request's write handler is called.
     Later,
+    /// It could go on, but has had its time.
+    Spent,
 }
 
 /// Begins to send a text and what `answer` adds to it, and finishes at once where the client takes it all.
@@ -378,10 +381,9 @@ unsafe fn send(r: *mut ngx_http_request_t, answer: Option<Answer>, text: Vec<u8>
             buffer: null_mut(),
         });
         (*cleanup).handler = Some(freed);
-        UNDER_WAY.fetch_add(1, Relaxed);
         match (*sending).go_on() {
             Turn::Done(rc) => rc,
-            Turn::Later => {
+            Turn::Later | Turn::Spent => {
                 // as `ngx_http_upstream_init_request` and `ngx_http_set_write_handler`; with a body to be discarded,
                 // `ngx_http_finalize_connection` sets the handler for reading
                 (*r).read_event_handler = Some(ngx_http_test_reading);
@@ -427,7 +429,11 @@ unsafe extern "C" fn write_handler(r: *mut ngx_http_request_t) {
     // SAFETY: NGINX calls with a request that `send` has set this handler for.
     unsafe {
         let c = (*r).connection;
-        let turn = if bits::event::TIMEDOUT.is_set((*c).write) {
+        let turn = if bits::event::TIMEDOUT.is_set((*c).write) && turns::is_waiting(r) {
+            // the client was not waited for
+            bits::event::TIMEDOUT.set((*c).write, 0);
+            find(r).map_or(Turn::Done(NGX_ERROR as ngx_int_t), |sending| (*sending).go_on())
+        } else if bits::event::TIMEDOUT.is_set((*c).write) {
             ngx_log_error!(NGX_LOG_INFO, (*c).log, "client timed out");
             bits::connection::TIMEDOUT.set(c, 1);
             Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t)
@@ -444,13 +450,36 @@ unsafe extern "C" fn write_handler(r: *mut ngx_http_request_t) {
 }
 
 impl Sending {
-    /// Renders and sends for a while.
+    /// Renders and sends for a while, if it is this answer's turn; otherwise it waits for that.
     fn go_on(&mut self) -> Turn {
-        let turn_ends = Instant::now() + TURN / UNDER_WAY.load(Relaxed).max(1);
         if self.cycle != current_cycle() {
             // a single process was told to reload, and the zones may be gone
             return Turn::Done(NGX_ERROR as ngx_int_t);
         }
+        let begin = Instant::now();
+        let turn = if !self.is_active() {
+            // Events of the connection do not come here. A first piece is made, and what comes next when it is active.
+            let turn = self.work(None);
+            turns::ran(self.request, begin.elapsed());
+            turn
+        } else if let Some(slice) = turns::slice(self.request) {
+            let turn = self.work(Some(begin + slice));
+            let is_waiting = !matches!(turn, Turn::Spent) || turns::wait(self.request).is_ok();
+            turns::ran(self.request, begin.elapsed());
+            if is_waiting { turn } else { Turn::Done(NGX_ERROR as ngx_int_t) }
+        } else if turns::wait(self.request).is_ok() {
+            Turn::Spent
+        } else {
+            Turn::Done(NGX_ERROR as ngx_int_t)
+        };
+        if matches!(turn, Turn::Spent) {
+            self.start_timer();
+        }
+        turn
+    }
+
+    /// Renders and sends until there is no time left, the client takes no more, or all is done.
+    fn work(&mut self, turn_ends: Option<Instant>) -> Turn {
         self.stop_timer();
         if !self.is_free() {
             // SAFETY: the request is there, and what it has to send is on its way through the filters.
@@ -477,25 +506,26 @@ impl Sending {
                 return self.wait();
             }
         }
-        self.start_timer();
-        // others first: this queue is run in the next turn of the event loop, after what is ready then
-        // SAFETY: the event of the request's connection, whose handler calls that of the request.
-        unsafe { event::post((*(*self.request).connection).write, &raw mut ngx_posted_next_events) };
-        Turn::Later
+        Turn::Spent
     }
 
     /// Fills the piece; whether it is complete.
-    fn render(&mut self, turn_ends: Instant) -> bool {
+    fn render(&mut self, turn_ends: Option<Instant>) -> bool {
         while let Some(answer) = &mut self.answer
             && self.text.len() < PIECE_BYTES
         {
             for _ in 0..STEPS_PER_READING {
                 if !answer.write_some(shared_ms(), &mut self.text) {
+                    if answer.is_missing() {
+                        // all of it is in the first piece, and the header comes with that
+                        // SAFETY: the request is there.
+                        unsafe { (*self.request).headers_out.status = NGX_HTTP_NOT_FOUND as ngx_uint_t };
+                    }
                     self.answer = None;
                     return true;
                 }
             }
-            if self.text.len() < PIECE_BYTES && self.is_active() && Instant::now() >= turn_ends {
+            if self.text.len() < PIECE_BYTES && turn_ends.is_some_and(|ends| Instant::now() >= ends) {
                 return false;
             }
         }

@@ -1,6 +1,5 @@
 //! What one worker process knows: the running lap and its owner, its books, its connections.
 
-use core::num::NonZeroU64;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -8,6 +7,7 @@ use accounting::books::Books;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
+use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{
     NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
@@ -22,6 +22,7 @@ use crate::attribution::Connections;
 use crate::audit::Audit;
 use crate::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 use crate::conf::{Zone, main_conf};
+use crate::limit::{self, Verdict};
 use crate::multiplex::FrameDoor;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::keep_library;
@@ -85,6 +86,8 @@ pub struct Worker {
     scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
     waiting: Vec<*mut ngx_event_t>,
+    /// what limits have said to a request that they have not seen yet
+    pub first_verdict: Verdict,
     /// whether what a connection brings is cut off exactly where its request begins
     exact_connection: bool,
     process: Option<ProcessId>,
@@ -185,6 +188,7 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         zones,
         scratch: Vec::new(),
         waiting: Vec::new(),
+        first_verdict: Verdict::first(main),
         exact_connection: main.connection_variable,
         process: own,
         shown,
@@ -531,12 +535,10 @@ impl Worker {
         }
     }
 
-    /// Whether a limit lets a request of this account in; a refusal is counted.
-    ///
-    /// # Errors
-    /// The debt in nanoseconds of CPU.
-    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Result<(), NonZeroU64> {
-        self.zones.check(self.meter.recent_ns() / 1_000_000, id, limit, dry_run)
+    /// Checks a request of this account against a limit; a refusal is counted.
+    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Option<Checked> {
+        let is_configured = |of| limit::is_configured(id.zone(), of);
+        self.zones.check(self.meter.recent_ns() / 1_000_000, id, limit, is_configured, dry_run)
     }
 
     /// The event method has returned: one turn of the event loop begins.

@@ -91,8 +91,8 @@ is(raw('http', "GET / HTTP/1.1\r\nHost: a.test:81\r\nConnection: close\r\n\r\n")
 is(raw('named', "GET / HTTP/1.0\r\n\r\n"), 200, 'without Host, to a server that is called _');
 is(raw('named', "GET http://b.test/ HTTP/1.1\r\nHost: c.test\r\nConnection: close\r\n\r\n"), 200, 'with two names');
 is_deeply(requests('server_name'), { _ => 2 }, '$server_name: those of the server with a name');
-is_deeply(requests('host'), { 'a.test' => 1, _ => 1, 'b.test' => 1 }, '$host: where there is no Host, the name of the server, or nothing');
-is_deeply(requests('http_host'), { 'a.test:81' => 1, 'c.test' => 1 }, '$http_host: what Host says, with the port');
+is_deeply(requests('host'), { 'a.test' => 1, _ => 1, 'b.test' => 1, '*' => 1 }, '$host: where there is no Host, the name of the server, or the account *');
+is_deeply(requests('http_host'), { 'a.test:81' => 1, 'c.test' => 1, '*' => 2 }, '$http_host: what Host says, with the port, or the account *');
 is_deeply(requests($_), {}, "\$$_: nothing") for qw(remote_user cookie_a arg_a);
 SKIP: {
     skip 'no curl with HTTP/2', 2 unless $http2 && `curl -V` =~ /\bHTTP2\b/;
@@ -106,7 +106,7 @@ SKIP: {
     my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_client.py", $t->port('h3'), 1, 'h3.test', '/');
     is($status, 0, 'a request by HTTP/3') or diag($output);
     is(requests('host')->{'h3.test'}, 1, '$host: what :authority says');
-    ok(!exists requests('http_host')->{'h3.test'}, '$http_host: nothing');
+    is(requests('http_host')->{'*'}, 3, '$http_host: the account *');
 }
 
 $t->done;

@@ -136,10 +136,12 @@ my @refused = (
     [ 'cores of a variable without a name', after_zone => 'request_cpu_limit zone=a cores=1$;', qr/invalid variable name/ ],
     (map { [ "a burst that is none: $_", after_zone => "request_cpu_limit zone=a cores=1 burst=$_;", qr/invalid burst "\Q$_\E"/, qr/"request_cpu_limit"/ ] }
         '', qw(x -1s 1q 1us 99999999999999999999s 9999999999999999s)),
+    (map { [ "a largest debt that is none: $_", after_zone => "request_cpu_limit zone=a cores=1 max_debt=$_;", qr/invalid max_debt "\Q$_\E"/, qr/"request_cpu_limit"/, qr/must be a time of at least 1ms/ ] }
+        '', qw(0 0s x -1s 1q 1us 99999999999999999999s 9999999999999999s $host)),
     (map { [ "a status that is none: $_", after_zone => "request_cpu_limit zone=a cores=1 status=$_;", qr/invalid status "\Q$_\E"/, qr/"request_cpu_limit"/, qr/400 and 599/ ] }
         '', qw(x 399 600 0 -429 99999999999999999999)),
     (map { [ "twice in a limit: $_", after_zone => "request_cpu_limit zone=a cores=1 $_ $_;", qr/duplicate parameter "\Q$_\E"/, qr/"request_cpu_limit"/ ] }
-        qw(zone=a cores=1 burst=1s status=429 dry_run)),
+        qw(zone=a cores=1 burst=1s max_debt=1s status=429 dry_run)),
     [ 'two limits of a zone', server => 'request_cpu_limit zone=a cores=1; request_cpu_limit zone=a cores=2;', qr/"a"/, qr/"request_cpu_limit"/, qr/duplicate/ ],
     [ 'no limit and a limit', server => 'request_cpu_limit off; request_cpu_limit zone=a cores=2;', qr/"off"/, qr/"request_cpu_limit"/ ],
     [ 'a limit and no limit', server => 'request_cpu_limit zone=a cores=2; request_cpu_limit off;', qr/"off"/, qr/"request_cpu_limit"/ ],
@@ -219,7 +221,7 @@ for my $case (
     (map { [ "a threshold of $_", http => "request_cpu_zone \$host active_threshold=$_ zone=a:1m; request_cpu zone=a;" ] } qw(0 0% 1% 0.5% 100% 10000% 0.01 1.5 100 0.000000001)),
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
     (map { [ 'a limit', after_zone => "request_cpu zone=a; request_cpu_limit zone=a $_;" ] } 'cores=1', 'cores=0.001', 'cores=100000 burst=0',
-        'dry_run status=400 burst=1m cores=1.5', 'cores=1 status=599 burst=500ms', 'cores=$arg_c', 'cores=0.$arg_c burst=1'),
+        'dry_run status=400 burst=1m cores=1.5', 'cores=1 status=599 burst=500ms', 'cores=$arg_c', 'cores=0.$arg_c burst=1', 'max_debt=1ms cores=1', 'cores=$arg_c burst=0 max_debt=1d dry_run'),
     [ 'limits at every level', http => 'request_cpu_zone $host zone=a:1m; request_cpu_zone $uri zone=b:1m; request_cpu zone=a zone=b; request_cpu_limit zone=a cores=1; request_cpu_limit zone=b cores=1;'
         . ' request_cpu_limit_log_level info; server { request_cpu_limit off; request_cpu_limit_log_level error; location / { request_cpu_limit zone=a cores=1; request_cpu_limit_log_level notice; } }' ],
     [ 'the variable of limits', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }' ],

@@ -225,6 +225,23 @@ for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 
     my $expected = length($head) - 9 + $size;
     is(received($host, 1), $expected, "HTTP/2: $size bytes to $uri are counted");
 }
+# Most bodies that nobody reads come after the answer
+for my $end ('a later request', 'the end of the connection') {
+    my ($refused, $other) = (host(), host());
+    my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
+    my ($head, @data) = frames($client, '/no', $refused, 50_000, last => 1);
+    $client->send($client->preface, $head);
+    ok($client->finish, 'HTTP/2: an answer comes before the body');
+    $client->send($_) for @data;
+    if ($end eq 'a later request') {
+        $client->send($client->request('/a.txt', host => $other));
+        $client->finish;
+        cmp_ok(received($other, 1), '<', 200, 'HTTP/2: a later request does not pay for it');
+    }
+    $client->{connection}->close;
+    my $expected = length($head) - 9 + 50_000;
+    ok(wait_until(10, sub { received($refused, 1) == $expected }), "HTTP/2: $end adds it to the first one");
+}
 $host = host();
 my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
 $client->send($client->preface, map { (frames($client, '/slow', $host, 20_000))[0 .. 2] } 1 .. 3);

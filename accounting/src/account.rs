@@ -1,10 +1,9 @@
 //! The account of one key: counters in shared memory that all workers add to with relaxed atomics.
 
-use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::in_flight::Gauge;
-use crate::limit::{Bucket, BucketState, DRY_RUN, Limit};
+use crate::limit::{Apart, Bucket, BucketState, DRY_RUN};
 use crate::measures::{self, Measures, Signal, Signals, WINDOWS};
 use crate::table::{ACTIVE_THRESHOLD_NS, Table};
 use crate::window::{Cores, Over, Second, Windows};
@@ -224,7 +223,8 @@ pub struct Account {
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     in_flight: Gauge,
-    /// its first member is on the line of `cpu_ns`: that is all that is read of it where there is no limit
+    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it where there is no
+    /// limit.
     bucket: Bucket,
     measures: measures::Sums,
     /// the last one: no class
@@ -246,8 +246,6 @@ pub struct Account {
 pub struct Settlement {
     /// what was used
     pub usage: Usage,
-    /// the part of the CPU that was refused requests', as [`DRY_RUN`]
-    pub refused_ns: [u64; DRY_RUN.len()],
     /// nanoseconds in flight, each request for itself
     pub duration_ns: u64,
     /// memory times time, in bytes times milliseconds
@@ -266,28 +264,44 @@ impl Account {
 
     /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
     pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
-        let settlement = Settlement { usage: *usage, refused_ns: *refused_ns, ..Settlement::default() };
-        self.add_settlement(now_ms, &settlement, || ACTIVE_THRESHOLD_NS);
+        let apart = refused_ns.iter().any(|&ns| ns != 0).then(|| Apart::refused(*refused_ns));
+        let settlement = Settlement { usage: *usage, ..Settlement::default() };
+        self.add_settlement(None, now_ms, &settlement, apart.as_ref(), || ACTIVE_THRESHOLD_NS);
     }
 
     /// Adds what requests have brought. `table` is the one that has this account, and `now_ms` the time of the clock that all
     /// workers share.
     #[inline]
     pub fn settle(&self, table: &Table, now_ms: u64, settlement: &Settlement) {
-        self.add_settlement(now_ms, settlement, || table.active_threshold_ns());
+        self.settle_apart(table, now_ms, settlement, None);
+    }
+
+    /// As [`Account::settle`]. `apart` is the part of the CPU that not all limits count.
+    #[inline]
+    pub fn settle_apart(&self, table: &Table, now_ms: u64, settlement: &Settlement, apart: Option<&Apart>) {
+        self.add_settlement(Some(table), now_ms, settlement, apart, || table.active_threshold_ns());
     }
 
     #[inline]
-    fn add_settlement(&self, now_ms: u64, settlement: &Settlement, threshold_ns: impl Fn() -> u64) {
+    fn add_settlement(
+        &self,
+        table: Option<&Table>,
+        now_ms: u64,
+        settlement: &Settlement,
+        apart: Option<&Apart>,
+        threshold_ns: impl Fn() -> u64,
+    ) {
         let add = |counter: &AtomicU64, value: u64| {
             if value != 0 {
                 counter.fetch_add(value, Relaxed);
             }
         };
-        let Settlement { usage, refused_ns, duration_ns, memory_byte_ms } = settlement;
-        if usage.cpu_ns != 0 {
-            if self.bucket.is_live() || refused_ns != &[0; DRY_RUN.len()] {
-                self.add_limited(now_ms, usage.cpu_ns, refused_ns);
+        let Settlement { usage, duration_ns, memory_byte_ms } = settlement;
+        if let Some(apart) = apart {
+            self.add_limited(table, now_ms, usage.cpu_ns, apart);
+        } else if usage.cpu_ns != 0 {
+            if self.bucket.is_live() {
+                self.add_limited(table, now_ms, usage.cpu_ns, &Apart::default());
             } else {
                 self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
             }
@@ -371,20 +385,28 @@ impl Account {
 
     /// Adds CPU where limits are concerned.
     #[inline(never)]
-    fn add_limited(&self, now_ms: u64, cpu_ns: u64, refused_ns: &[u64; DRY_RUN.len()]) {
-        let is_limited = self.bucket.is_live();
-        if is_limited {
-            self.bucket.earn(now_ms, || self.used_ns());
+    fn add_limited(&self, table: Option<&Table>, now_ms: u64, cpu_ns: u64, apart: &Apart) {
+        for (n, bucket) in self.buckets(table).enumerate() {
+            bucket.add(now_ms, apart.counted_ns(n, cpu_ns));
         }
-        // before the sum that they are a part of, so that nobody takes them for use
-        for (refused, &ns) in self.refused.iter().zip(refused_ns).filter(|&(_, &ns)| ns != 0) {
+        // before the sum that they are a part of
+        for (refused, &ns) in self.refused.iter().zip(&apart.refused_ns).filter(|&(_, &ns)| ns != 0) {
             refused.cpu_ns.fetch_add(ns, Relaxed);
         }
         self.cpu_ns.fetch_add(cpu_ns, Relaxed);
-        if is_limited {
-            let used_ns = cpu_ns.saturating_sub(refused_ns.iter().sum());
-            self.bucket.lapse(now_ms, used_ns, || self.used_ns());
-        }
+    }
+
+    /// The first bucket of the account's limits.
+    #[inline]
+    pub(crate) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// Buckets that limits have. Those after the first one are in the table.
+    #[inline]
+    pub(crate) fn buckets<'a>(&'a self, table: Option<&'a Table>) -> impl Iterator<Item = &'a Bucket> {
+        let first = self.bucket.is_live().then_some(&self.bucket);
+        core::iter::successors(first, move |bucket| table?.bucket_after(bucket))
     }
 
     /// Counts requests that ended, all of the same classes; not yet by their CPU.
@@ -407,22 +429,13 @@ impl Account {
         self.by_session[usize::from(resumed)].add(&Count { requests: 1, cpu_ns });
     }
 
-    /// CPU in nanoseconds that limits count: all but that of refused requests.
-    fn used_ns(&self) -> u64 {
-        // in this order, and a part before its sum in `add`: rather a little less than there is than more
-        let cpu_ns = self.cpu_ns.load(Relaxed);
-        let refused_ns: u64 = self.refused.iter().map(|refused| refused.cpu_ns.load(Relaxed)).sum();
-        cpu_ns.saturating_sub(refused_ns)
-    }
-
-    /// Whether a limit lets a request in. `now_ms` is a monotonic clock's that all workers share, and `ahead_ns` what the
-    /// caller has not added yet, in nanoseconds of CPU.
-    ///
-    /// # Errors
-    /// The debt in nanoseconds of CPU; the refusal is counted by [`Account::count_refused`].
-    #[inline]
-    pub fn check(&self, now_ms: u64, limit: &Limit, ahead_ns: u64) -> Result<(), NonZeroU64> {
-        self.bucket.check(now_ms, limit, || self.used_ns(), ahead_ns)
+    /// CPU that a request takes on the average of those that were not refused, in nanoseconds; 0 where none has ended.
+    pub fn average_ns(&self) -> u64 {
+        let ended = Count::sum(&self.by_connection_order());
+        let refused = self.refused[0].read();
+        let (requests, cpu_ns) =
+            (ended.requests.saturating_sub(refused.requests), ended.cpu_ns.saturating_sub(refused.cpu_ns));
+        cpu_ns.checked_div(requests).unwrap_or(0)
     }
 
     /// Counts a request that was refused, or would have been.
@@ -430,9 +443,19 @@ impl Account {
         self.refused[usize::from(dry_run)].requests.fetch_add(1, Relaxed);
     }
 
-    /// The state of the limit that was checked last; none if there was none.
-    pub fn limit(&self, now_ms: u64) -> Option<BucketState> {
-        self.bucket.read(now_ms, || self.used_ns())
+    /// The state of each limit. `table` is the one that has this account.
+    pub fn limits<'a>(&'a self, table: &'a Table, now_ms: u64) -> impl Iterator<Item = BucketState> + 'a {
+        self.buckets(Some(table)).filter_map(move |bucket| bucket.read(now_ms))
+    }
+
+    /// The state of the limit that was checked last; of those that were checked at the same time, of the one with the largest debt. None
+    /// if no limit has checked a request. `table` is the one that has this account.
+    pub fn limit(&self, table: &Table, now_ms: u64) -> Option<BucketState> {
+        let states = self.buckets(Some(table)).filter_map(|bucket| {
+            let state = bucket.read(now_ms)?;
+            Some((state, (core::cmp::Reverse(bucket.age_ms(now_ms)), state.debt_ns)))
+        });
+        states.max_by_key(|&(_, rank)| rank).map(|(state, _)| state)
     }
 
     /// Requests that limits have refused, and their CPU, as [`DRY_RUN`].
@@ -544,6 +567,7 @@ impl Account {
     }
 
     /// A copy of all counters, each read once. `epoch` is the table's.
+    /// Limits are not in it: see [`Snapshot::with_limits`].
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
         // CPU of seconds that are over before all CPU, so that it is not more
         let measures = self.measures.read();
@@ -563,7 +587,8 @@ impl Account {
             by_response_size: self.by_response_size(),
             by_request_cpu: self.by_request_cpu(),
             tls_handshakes: self.tls_handshakes(),
-            limit: self.limit(now_ms),
+            limit: None,
+            limits: Vec::new(),
             refused: self.refused(),
             measures,
             signals: self.signals(now_ms),
@@ -659,14 +684,28 @@ pub struct Snapshot {
     pub by_request_cpu: [u64; CPU_BUCKETS],
     /// As [`SESSIONS`].
     pub tls_handshakes: [Count; SESSIONS.len()],
-    /// The limit that was checked last; none if there was none since the account was made.
+    /// As [`Account::limit`].
     pub limit: Option<BucketState>,
+    /// As [`Account::limits`], if there are several.
+    pub limits: Vec<BucketState>,
     /// Requests that limits have refused, as [`DRY_RUN`].
     pub refused: [Count; DRY_RUN.len()],
     /// For other ways to charge.
     pub measures: Measures,
     /// Over each of [`WINDOWS`].
     pub signals: [Signal; WINDOWS.len()],
+}
+
+impl Snapshot {
+    /// With the limits of the account that it is of. `table` is the one that has the account.
+    #[must_use]
+    pub fn with_limits(mut self, account: &Account, table: &Table, now_ms: u64) -> Snapshot {
+        self.limit = account.limit(table, now_ms);
+        if account.limits(table, now_ms).nth(1).is_some() {
+            self.limits = account.limits(table, now_ms).collect();
+        }
+        self
+    }
 }
 
 #[cfg(test)]

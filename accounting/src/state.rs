@@ -2,7 +2,7 @@
 //!
 //! A file of lines of JSON. The first one says what the others are: the version of the form, the text of the key in the
 //! configuration, two counts of the zone, and the names of the counters of an account. Each account is a line with its key,
-//! written as the status shows it, and its counters in the order of the names. The last line is the checksum of all bytes
+//! written as the status shows it but never cut, and its counters in the order of the names. The last line is the checksum of all bytes
 //! before it.
 //!
 //! What is not in the file counts as zero, and what this version does not know is left out: counters can come and go
@@ -64,12 +64,12 @@ pub fn write(table: &Table, key_text: &[u8], out: impl Write) -> io::Result<()> 
     let names: Vec<String> = counter_names().collect();
     out.write_all(START)?;
     write!(out, "{VERSION},\"key\":")?;
-    serde_json::to_writer(&mut out, &key::display(key_text))?;
+    serde_json::to_writer(&mut out, &key::encode(key_text))?;
     write!(out, ",\"overflowed\":{},\"cut\":{},\"counters\":", fill.overflowed, fill.cut)?;
     serde_json::to_writer(&mut out, &names)?;
     out.write_all(b"}\n")?;
     for (key, totals) in accounts(table) {
-        serde_json::to_writer(&mut out, &(key::display(key), &totals.0[..]))?;
+        serde_json::to_writer(&mut out, &(key::encode(key), &totals.0[..]))?;
         out.write_all(b"\n")?;
     }
     let crc = out.crc.finalize();
@@ -155,7 +155,7 @@ fn parse(body: &[u8], key_text: &[u8]) -> Result<Saved, Refused> {
     if accounts.iter().any(|(_, counters)| counters.len() != columns.len()) {
         return Err(Refused::Corrupt);
     }
-    if text != key::display(key_text) {
+    if key::decode(text) != key_text {
         return Err(Refused::OtherKey(text.to_string()));
     }
     Ok(Saved { overflowed: number("overflowed")?, cut: number("cut")?, columns, accounts })
@@ -184,7 +184,7 @@ impl Saved {
                     *total = *counter;
                 }
             }
-            (key::from_display(text), totals)
+            (key::decode(text), totals)
         });
         restore(table, accounts, self.overflowed, self.cut)
     }
@@ -287,7 +287,7 @@ mod tests {
             r#"{"request_cpu_state":1,"key":"$host","overflowed":0,"cut":1,"counters":["cpu_ns","wakeups","#;
         assert!(lines[0].starts_with(start), "{}", lines[0]);
         assert!(lines[1].starts_with(r#"["example.com",[200,1,400,66,"#), "{}", lines[1]);
-        assert!(lines[2].starts_with(r#"["\\xFF\"\n\\x5C",[404000,1,"#), "{}", lines[2]);
+        assert!(lines[2].starts_with(r#"["\\xFF\"\\x0A\\x5C",[404000,1,"#), "{}", lines[2]);
         assert_eq!(lines.len(), 4);
         assert!(lines[3].starts_with("{\"crc32\":\""));
     }

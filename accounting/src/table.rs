@@ -5,6 +5,7 @@
 
 use core::hash::Hasher;
 use core::mem::size_of;
+use core::num::NonZeroU64;
 use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -15,16 +16,19 @@ use siphasher::sip::SipHasher13;
 
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
+use crate::limit::{Bucket, Limit, LimitId, MAX_BUCKETS};
 use crate::process::{Look, MAX_PROCESSES, MOST_DEAD, ProcessId, Register};
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 use crate::window::FAR_MS;
 
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
-const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu05");
-/// Of the release before, which had no places for processes and whose accounts are alike: see [`Table::open_before`].
-const MAGIC_BEFORE: u64 = u64::from_le_bytes(*b"reqcpu04");
-/// Its layout: a header of 128 bytes and accounts of 1,600.
+const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu06");
+/// Of versions before, whose counters are alike: see [`Table::open_before`]. Their limits are not.
+const MAGIC_BEFORE: u64 = u64::from_le_bytes(*b"reqcpu05");
+/// Of the version before that one, which had no places for processes.
+const MAGIC_WITHOUT_PROCESSES: u64 = u64::from_le_bytes(*b"reqcpu04");
+/// The layout of both: a header of 128 bytes and accounts of 1,600.
 const LAYOUT_BEFORE: u64 = 128 << 32 | 1600;
 /// What two processes must agree on to share a region.
 const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Record>() as u64;
@@ -40,8 +44,8 @@ struct Header {
     buckets_log2: u32,
     /// hash of the text of the key in the configuration
     key_text: u64,
-    /// places for processes that have requests in flight here
-    processes: u32,
+    /// place of the next [`Bucket`] that an account gets besides its own; 0: there is no room laid out for it yet
+    next_bucket: AtomicU32,
     /// read with every request, written when a worker has died
     epoch: AtomicU32,
     /// nanoseconds of CPU in a second that make it an active one; read once a second and account
@@ -100,6 +104,28 @@ impl Slot {
         self.0 as usize
     }
 }
+
+/// What came of a request's check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// What was charged before, in nanoseconds of CPU, or the debt.
+    pub result: Result<u64, NonZeroU64>,
+    /// The bucket of the limit, by its place among those of the account.
+    pub bucket: u8,
+    /// The account has no other bucket.
+    pub is_only_one: bool,
+}
+
+/// Room for a bucket besides those in accounts, on a cache line of its own.
+#[repr(C, align(64))]
+struct BucketPlace(Bucket);
+
+/// As many of them fit into the slot of an account.
+const BUCKETS_PER_SLOT: u32 = (size_of::<Record>() / size_of::<BucketPlace>()) as u32;
+/// A place is the number of the slot times this, and the number in the slot. It is more than there are, so that 0 stands for none.
+const BUCKET_PLACES: u32 = 32;
+
+const _: () = assert!(BUCKETS_PER_SLOT <= BUCKET_PLACES && size_of::<Header>() == 128);
 
 /// Why a region cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +195,7 @@ pub struct Table {
     processes: u32,
 }
 
-/// A table of the release before, whose accounts can be read.
+/// A table of a release before, whose accounts can be read.
 #[derive(Clone, Copy)]
 pub struct TableBefore(pub(crate) Table);
 
@@ -237,7 +263,7 @@ impl Table {
             records,
             buckets_log2,
             key_text: hash_of_text(key_text),
-            processes,
+            next_bucket: AtomicU32::new(0),
             epoch: AtomicU32::new(1),
             active_threshold_ns: AtomicU64::new(ACTIVE_THRESHOLD_NS),
             counters: Counters {
@@ -269,13 +295,11 @@ impl Table {
     /// # Safety
     /// As for [`Table::create`], but others may use the table.
     pub unsafe fn open(base: NonNull<u8>, bytes: usize, key_text: &[u8]) -> Result<Table, Error> {
-        let processes = processes(bytes);
         // SAFETY: as the caller says.
-        let table = unsafe { Table::open_as((MAGIC, LAYOUT), processes, base, bytes, key_text) }?;
-        if table.header().processes as usize == processes { Ok(table) } else { Err(Error::Foreign) }
+        unsafe { Table::open_as((MAGIC, LAYOUT), processes(bytes), base, bytes, key_text) }
     }
 
-    /// Opens a table that the release before has made in this region for the same key, to be copied by [`crate::state::copy`].
+    /// Opens a table that a release before has made in this region for the same key, to be copied by [`crate::state::copy`].
     ///
     /// # Errors
     /// As for [`Table::open`].
@@ -291,8 +315,14 @@ impl Table {
             // accounts are not alike any more
             return Err(Error::Foreign);
         }
-        // SAFETY: as the caller says.
-        unsafe { Table::open_as((MAGIC_BEFORE, LAYOUT), 0, base, bytes, key_text) }.map(TableBefore)
+        let open_as = |magic, processes| {
+            // SAFETY: as the caller says.
+            unsafe { Table::open_as((magic, LAYOUT), processes, base, bytes, key_text) }.map(TableBefore)
+        };
+        match open_as(MAGIC_BEFORE, processes(bytes)) {
+            Err(Error::Foreign) => open_as(MAGIC_WITHOUT_PROCESSES, 0),
+            result => result,
+        }
     }
 
     unsafe fn open_as(
@@ -490,6 +520,122 @@ impl Table {
     fn published(&self) -> impl Iterator<Item = Slot> {
         let values = self.buckets().iter().map(|bucket| bucket.load(Acquire));
         values.filter(|&value| value != 0).map(|value| Slot(value as u32))
+    }
+
+    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share, `ahead_ns` what the
+    /// caller has not added yet to the bucket of this place, and `spare` belongs to the caller and this table. `is_configured` tells
+    /// which limits the zone has.
+    #[inline]
+    pub fn check(
+        &self,
+        slot: Slot,
+        now_ms: u64,
+        limit: &Limit,
+        ahead_ns: impl Fn(usize) -> i64,
+        is_configured: impl Fn(LimitId) -> bool,
+        spare: &mut Spare,
+    ) -> Checked {
+        let account = self.account(slot);
+        let first = account.bucket();
+        let (place, bucket) = if first.is_of(limit) || first.claim(limit) {
+            (0, first)
+        } else {
+            self.find_bucket(account, now_ms, limit, &is_configured, spare)
+        };
+        let result = bucket.check(now_ms, limit, ahead_ns(place), || account.average_ns());
+        Checked { result, bucket: place as u8, is_only_one: first.next.load(Relaxed) == 0 }
+    }
+
+    /// The bucket of a limit that is not that of the account's first one.
+    #[cold]
+    #[inline(never)]
+    fn find_bucket<'a>(
+        &'a self,
+        account: &'a Account,
+        now_ms: u64,
+        limit: &Limit,
+        is_configured: &dyn Fn(LimitId) -> bool,
+        spare: &mut Spare,
+    ) -> (usize, &'a Bucket) {
+        let buckets = || account.buckets(Some(self)).enumerate();
+        let take_full = |unused| buckets().find(|(_, bucket)| bucket.take_full(now_ms, limit, unused));
+        let found = buckets()
+            .find(|(_, bucket)| bucket.is_of(limit))
+            .or_else(|| buckets().find(|(_, bucket)| bucket.take_over(limit, is_configured)))
+            .or_else(|| take_full(true));
+        if let Some(found) = found {
+            return found;
+        }
+        // others may add some at the same time
+        let mut last = (0, account.bucket());
+        while let Some(found) = buckets().last() {
+            last = found;
+            let (place, bucket) = found;
+            if bucket.is_of(limit) {
+                return found;
+            }
+            if place + 1 == MAX_BUCKETS {
+                break;
+            }
+            let Some((at, new)) = self.new_bucket(spare) else { break };
+            if new.claim(limit) && bucket.next.compare_exchange(0, at, Release, Relaxed).is_ok() {
+                return (place + 1, new);
+            }
+        }
+        take_full(false).unwrap_or(last)
+    }
+
+    /// Room for one more bucket, all zero, and its place. A slot that no account has holds many; none if no slot is left.
+    fn new_bucket(&self, spare: &mut Spare) -> Option<(u32, &Bucket)> {
+        let next = &self.header().next_bucket;
+        loop {
+            let at = next.load(Acquire);
+            if !at.is_multiple_of(BUCKET_PLACES) {
+                // the next one of the same slot; 0 after the last one
+                let after = if at % BUCKET_PLACES + 1 < BUCKETS_PER_SLOT { at + 1 } else { 0 };
+                if next.compare_exchange(at, after, Relaxed, Relaxed).is_ok() {
+                    return Some((at, self.bucket_at(at)?));
+                }
+                continue;
+            }
+            let slot = spare.0.take().or_else(|| self.take_slot())?;
+            let Some(first) = slot.0.checked_mul(BUCKET_PLACES) else {
+                spare.0 = Some(slot);
+                return None;
+            };
+            // SAFETY: the record lies within the region, and nobody reads it before `next_bucket` refers to it.
+            unsafe { self.record_at(slot).write_bytes(0, 1) };
+            // place 0 is not used: it says that there is none
+            if next.compare_exchange(at, first + 1, Release, Relaxed).is_err() {
+                spare.0 = Some(slot);
+            }
+        }
+    }
+
+    /// The bucket at a place that [`Table::new_bucket`] has given out.
+    fn bucket_at(&self, at: u32) -> Option<&Bucket> {
+        let (slot, place) = (at / BUCKET_PLACES, at % BUCKET_PLACES);
+        if slot == 0 || slot >= self.records || place >= BUCKETS_PER_SLOT {
+            return None;
+        }
+        // SAFETY: the slot is within the region and no account's. It was zeroed before its places were given out, which is a valid
+        // bucket; as many fit into it, and a record is aligned as they need it. From then on they only change through atomics.
+        Some(unsafe { self.record_at(Slot(slot)).cast::<BucketPlace>().add(place as usize).cast().as_ref() })
+    }
+
+    /// The bucket that comes after this one in its account.
+    #[inline]
+    pub(crate) fn bucket_after(&self, bucket: &Bucket) -> Option<&Bucket> {
+        match bucket.next.load(Acquire) {
+            0 => None,
+            at => self.bucket_at(at),
+        }
+    }
+
+    /// Whether a limit of the account refuses requests once `ahead_ns` is added to the bucket of this place. As for [`Table::check`].
+    pub fn is_in_debt(&self, slot: Slot, now_ms: u64, ahead_ns: impl Fn(usize) -> i64) -> bool {
+        let mut buckets = self.account(slot).buckets(Some(self)).enumerate();
+        buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, ahead_ns(place)))
     }
 
     /// Counts a request that was counted in the overflow account since the zone is full.
@@ -707,8 +853,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::account::Usage;
-    use crate::testing::{Region, cases};
+    use crate::account::{Settlement, Usage};
+    use crate::limit::{Apart, Share, parse_cores};
+    use crate::testing::{Region, cases, killed_after};
 
     fn keys_of(table: &Table) -> Vec<Vec<u8>> {
         table.slots().into_iter().map(|slot| table.key(slot).to_vec()).collect()
@@ -831,11 +978,208 @@ mod tests {
         // SAFETY: the header is there, and nobody else looks at it now.
         unsafe {
             let magic = &raw mut (*region.base().cast::<Header>().as_ptr()).magic;
-            magic.write(u64::from_le_bytes(*b"reqcpu04"));
+            magic.write(MAGIC_BEFORE);
         }
         // SAFETY: the region is aligned and ours.
         let opened = unsafe { Table::open(region.base(), region.bytes(), b"$host") };
         assert_eq!(opened.err(), Some(Error::Foreign));
+    }
+
+    fn limit(name: &str, cores: &[u8]) -> Limit {
+        Limit::new(LimitId::of(name.as_bytes()), parse_cores(cores).unwrap(), Some(0), None)
+    }
+
+    /// The bucket of a check, and the debt.
+    fn check(table: &Table, slot: Slot, now_ms: u64, limit: &Limit, spare: &mut Spare) -> (u8, u64) {
+        let checked = table.check(slot, now_ms, limit, |_| 0, |_| true, spare);
+        (checked.bucket, checked.result.map_or_else(NonZeroU64::get, |_| 0))
+    }
+
+    const MS: u64 = 1_000_000;
+
+    fn use_cpu(table: &Table, slot: Slot, now_ms: u64, share: Share, ns: u64) {
+        let mut apart = Apart::default();
+        apart.add(share, ns);
+        let usage = Usage { cpu_ns: ns, ..Usage::default() };
+        table.account(slot).settle_apart(
+            table,
+            now_ms,
+            &Settlement { usage, ..Settlement::default() },
+            Some(&apart),
+        );
+    }
+
+    #[test]
+    fn each_limit_of_an_account_has_a_bucket() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let slot = table.find_or_insert(b"key", &mut spare).slot;
+        let names = ["a", "b", "c", "d"];
+        let limits = names.map(|name| limit(name, b"0.5"));
+        let mut debts = |now_ms| limits.map(|limit| check(&table, slot, now_ms, &limit, &mut spare).1);
+        assert_eq!(debts(1_000), [0; 4]);
+        use_cpu(&table, slot, 1_000, Share::Checked(2), 50 * MS);
+        assert_eq!(debts(1_000), [0, 0, 50 * MS, 0], "what a limit has checked is its own");
+        use_cpu(&table, slot, 1_000, Share::Used, 20 * MS);
+        assert_eq!(
+            debts(1_000),
+            [20, 20, 70, 20].map(|ms| ms * MS),
+            "what none has checked is all of theirs"
+        );
+        use_cpu(&table, slot, 1_000, Share::Refused, 20 * MS);
+        assert_eq!(debts(1_020), [10, 10, 60, 10].map(|ms| ms * MS), "what was refused is nobody's");
+        assert_eq!(
+            table.account(slot).limit(&table, 1_020).unwrap().debt_ns,
+            60 * MS,
+            "the largest is shown"
+        );
+        check(&table, slot, 1_100, &limits[1], &mut spare);
+        assert_eq!(
+            table.account(slot).limit(&table, 1_100).unwrap().debt_ns,
+            0,
+            "of those that were checked last"
+        );
+        assert!(table.is_in_debt(slot, 1_139, |_| 0) && !table.is_in_debt(slot, 1_140, |_| 0));
+        // another binary, or another worker
+        // SAFETY: the region is aligned and ours.
+        let again = unsafe { Table::open(region.base(), region.bytes(), b"$host") }.unwrap();
+        for (n, limit) in limits.iter().enumerate() {
+            assert_eq!(usize::from(check(&again, slot, 1_020, limit, &mut spare).0), n);
+        }
+    }
+
+    #[test]
+    fn a_limit_beyond_the_fourth_takes_over_a_full_bucket_or_shares_the_last_one() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let slot = table.find_or_insert(b"key", &mut spare).slot;
+        for (n, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            assert_eq!(check(&table, slot, 1_000, &limit(name, b"0.5"), &mut spare), (n as u8, 0));
+            use_cpu(&table, slot, 1_000, Share::Checked(n as u8), 50 * MS * (n as u64 + 1));
+        }
+        let more = limit("e", b"0.1");
+        assert_eq!(check(&table, slot, 1_000, &more, &mut spare), (3, 200 * MS), "the last one is shared");
+        assert_eq!(check(&table, slot, 1_100, &more, &mut spare), (0, 0), "the first one is full by now");
+        assert_eq!(check(&table, slot, 1_100, &limit("a", b"0.5"), &mut spare).0, 0, "and is taken again");
+        // limits that are not used any more give their buckets to others, before new ones are made
+        let slot = table.find_or_insert(b"reloaded", &mut spare).slot;
+        for n in 0..100 {
+            let now_ms = 1_000_000 * (n + 1);
+            assert_eq!(check(&table, slot, now_ms, &limit(&n.to_string(), b"0.5"), &mut spare), (0, 0));
+            use_cpu(&table, slot, now_ms, Share::Used, 50 * MS);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_was_changed_goes_on_with_the_debt() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let slot = table.find_or_insert(b"key", &mut spare).slot;
+        let (kept, before, after) = (limit("a", b"0.5"), limit("b", b"0.5"), limit("c", b"0.1"));
+        for limit in [&kept, &before] {
+            check(&table, slot, 1_000, limit, &mut spare);
+            use_cpu(&table, slot, 1_000, Share::Used, 50 * MS);
+        }
+        let is_configured = |id| id == LimitId::of(b"a") || id == LimitId::of(b"c");
+        let checked = table.check(slot, 1_000, &after, |_| 0, is_configured, &mut spare);
+        assert_eq!((checked.bucket, checked.result.unwrap_err().get()), (1, 50 * MS));
+        assert_eq!(check(&table, slot, 1_000, &kept, &mut spare), (0, 100 * MS));
+    }
+
+    #[test]
+    fn buckets_take_slots_and_share_the_first_one_where_there_are_none() {
+        let region = Region::new(65_536);
+        let table = region.table().unwrap();
+        let mut spare = Spare::default();
+        let capacity = table.fill().capacity as usize;
+        let mut slots: Vec<Slot> = (0..30u8).map(|n| table.find_or_insert(&[n], &mut spare).slot).collect();
+        for &slot in &slots {
+            for (n, name) in ["a", "b"].into_iter().enumerate() {
+                assert_eq!(check(&table, slot, 1_000, &limit(name, b"0.5"), &mut spare).0, n as u8);
+                use_cpu(&table, slot, 1_000, Share::Checked(n as u8), MS);
+            }
+        }
+        // 24 in each slot
+        let rest = (0..capacity)
+            .filter(|n| !table.find_or_insert(format!("more {n}").as_bytes(), &mut spare).overflowed);
+        assert_eq!(rest.count(), capacity - 30 - 2);
+        slots.truncate(20);
+        for &slot in &slots {
+            for name in ["c", "d"] {
+                check(&table, slot, 1_000, &limit(name, b"0.5"), &mut spare);
+                use_cpu(&table, slot, 1_000, Share::Used, MS);
+            }
+        }
+        let places: Vec<usize> =
+            slots.iter().map(|&slot| table.account(slot).buckets(Some(&table)).count()).collect();
+        assert_eq!(places.iter().sum::<usize>(), 2 * 20 + (48 - 30), "{places:?}");
+        let slot = slots[19];
+        assert_eq!(
+            check(&table, slot, 1_000, &limit("e", b"0.5"), &mut spare).0,
+            1,
+            "without room the last one is shared"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_while_it_makes_a_bucket_leaves_a_limit_that_works() {
+        for writes in 0.. {
+            let region = Region::new(20_000);
+            let table = region.table().unwrap();
+            let mut spare = Spare::default();
+            let slot = table.find_or_insert(b"key", &mut spare).slot;
+            let both = [limit("a", b"0.5"), limit("b", b"0.5")];
+            let was_killed = killed_after(writes, || {
+                let mut spare = Spare::default();
+                for limit in &both {
+                    check(&table, slot, 1_000, limit, &mut spare);
+                }
+            });
+            for (n, limit) in both.iter().enumerate() {
+                assert_eq!(check(&table, slot, 1_001, limit, &mut spare), (n as u8, 0), "{writes}");
+            }
+            use_cpu(&table, slot, 1_001, Share::Checked(1), MS);
+            assert_eq!(
+                both.map(|limit| check(&table, slot, 1_001, &limit, &mut spare).1),
+                [0, MS],
+                "{writes}"
+            );
+            if !was_killed {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_made_by_several_threads_are_there_once_each() {
+        let rounds = if cfg!(miri) { 1 } else { 60 };
+        for _ in 0..rounds {
+            let region = Region::new(65_536);
+            let table = region.table().unwrap();
+            let slot = table.find_or_insert(b"key", &mut Spare::default()).slot;
+            let limits = ["a", "b", "c", "d"].map(|name| limit(name, b"0.5"));
+            let seen: Vec<[u8; 4]> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..3)
+                    .map(|turn| {
+                        scope.spawn(move || {
+                            let mut spare = Spare::default();
+                            let mut places = [0; 4];
+                            for n in 0..4 {
+                                let at = (n + turn) % 4;
+                                places[at] = check(&table, slot, 1_000, &limits[at], &mut spare).0;
+                            }
+                            places
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(seen.iter().all(|places| *places == seen[0]), "{seen:?}");
+            assert_eq!(seen[0].iter().collect::<BTreeSet<_>>().len(), 4);
+        }
     }
 
     #[test]
@@ -845,15 +1189,16 @@ mod tests {
         assert_eq!((at, size_of::<Header>()), (88, 128));
     }
 
-    /// A table as the release before has made it: without places for processes.
-    fn before(region: &Region, key_text: &[u8]) -> Table {
-        let (records, buckets_log2) = plan(region.bytes(), 0).unwrap();
+    /// A table as a release before has made it.
+    fn before(region: &Region, key_text: &[u8], magic: u64) -> Table {
+        let places = if magic == MAGIC_WITHOUT_PROCESSES { 0 } else { processes(region.bytes()) };
+        let (records, buckets_log2) = plan(region.bytes(), places).unwrap();
         let mut table = region.table().unwrap();
-        (table.records, table.buckets_log2, table.processes) = (records, buckets_log2, 0);
+        (table.records, table.buckets_log2, table.processes) = (records, buckets_log2, places as u32);
         // SAFETY: the region is ours, and has a header.
         unsafe {
             let header = region.base().cast::<Header>().as_mut();
-            (header.magic, header.layout) = (MAGIC_BEFORE, LAYOUT_BEFORE);
+            (header.magic, header.layout) = (magic, LAYOUT_BEFORE);
             (header.records, header.buckets_log2) = (records, buckets_log2);
             header.key_text = hash_of_text(key_text);
             table.bucket_base().write_bytes(0, 1 << buckets_log2);
@@ -863,9 +1208,13 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_the_release_before_are_copied() {
+    fn accounts_of_the_releases_before_are_copied() {
+        [MAGIC_BEFORE, MAGIC_WITHOUT_PROCESSES].into_iter().for_each(accounts_are_copied);
+    }
+
+    fn accounts_are_copied(magic: u64) {
         let region = Region::new(200_000);
-        let old = before(&region, b"$host");
+        let old = before(&region, b"$host", magic);
         for n in 1..=20u64 {
             let found = old.find_or_insert(format!("{n}.test").as_bytes(), &mut Spare::default());
             let usage = Usage { cpu_ns: n * 1000, wakeups: n, sent_bytes: n, received_bytes: n };

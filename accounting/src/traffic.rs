@@ -1109,6 +1109,22 @@ mod tests {
     ];
 
     #[test]
+    fn a_line_of_odd_bytes_is_at_most_twice_as_long_as_another() {
+        let length = |key: &[u8]| {
+            let (zone, disk) = (new_zone(), new_disk(1));
+            zone.count(key, 200);
+            zone.write(BATCH_BYTES, &[&disk]).unwrap();
+            disk.borrow().bytes.len()
+        };
+        let ordinary = length(b"customer-1.example.com");
+        for key in
+            [&[0xFF; 255][..], &[1; 255], &[b'"'; 255], &[b'\\'; 255], "\u{202E}".repeat(85).as_bytes()]
+        {
+            assert!(length(key) < 2 * ordinary, "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_line_is_as_the_interface_says() {
         let zone = new_zone();
         let disk = new_disk(1);
@@ -1116,7 +1132,7 @@ mod tests {
         zone.count(b"a\"\xFF\n", 404);
         assert_eq!(zone.write(BATCH_BYTES, &[&disk]).unwrap().lines, 1);
         let expected = concat!(
-            r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\n","requests":2,"#,
+            r#"{"time":"part 1","interval_ms":1000,"host":"edge-1","zone":"zone","key":"a\"\\xFF\\x0A","requests":2,"#,
             r#""cpu_ns":604,"wakeups":2,"sent_bytes":1208,"received_bytes":200,"2xx":1,"4xx":1,"5xx":0,"#,
             r#""duration_ms":181,"active_ms":604,"active_seconds":2,"billable_cpu_ns":604,"waived_cpu_ns":302,"#,
             r#""memory_byte_ms":3020,"peak_cpu_ns":404}"#,

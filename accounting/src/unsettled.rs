@@ -4,7 +4,7 @@
 //! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
 
 use crate::account::{Classes, Count, Settlement, Usage, cpu_bucket};
-use crate::limit::{DRY_RUN, Share};
+use crate::limit::{Apart, Share};
 use crate::measures::{Held, Span};
 use crate::table::{Slot, Table};
 
@@ -20,8 +20,10 @@ struct Sums {
     /// none: there is nothing
     slot: Option<Slot>,
     usage: Usage,
-    /// the part of the CPU that was refused requests', as [`DRY_RUN`]
-    refused_ns: [u64; DRY_RUN.len()],
+    /// there is something in `apart`
+    has_apart: bool,
+    /// the part of the CPU that not all limits count
+    apart: Apart,
     /// requests that ended, all of the same classes
     classes: Classes,
     ended: Count,
@@ -87,14 +89,21 @@ impl Unsettled {
         sums.set_apart(share, ns);
     }
 
-    /// What an account has not got yet that limits count, in nanoseconds of CPU.
+    /// What a bucket of an account has not got yet, in nanoseconds of CPU; by its place.
     #[inline]
-    pub fn used_ns(&self, slot: Slot) -> u64 {
+    pub fn ahead_ns(&self, slot: Slot, bucket: usize) -> i64 {
         let sums = &self.places[slot.index() % PLACES];
         if sums.slot != Some(slot) {
             return 0;
         }
-        sums.usage.cpu_ns.saturating_sub(sums.refused_ns.iter().sum())
+        sums.apart.counted_ns(bucket, sums.usage.cpu_ns)
+    }
+
+    /// What was charged before to a bucket of an account is charged as use now, or was not used.
+    pub fn give_back(&mut self, table: &Table, now_ns: u64, slot: Slot, bucket: u8, ns: u64) {
+        let sums = self.sums(table, now_ns, slot);
+        sums.has_apart = true;
+        sums.apart.give_back(bucket, ns);
     }
 
     /// Requests in flight have held this since it was last told.
@@ -149,10 +158,9 @@ impl Sums {
     /// CPU that is part of the sum may be no use.
     #[inline]
     fn set_apart(&mut self, share: Share, ns: u64) {
-        match share {
-            Share::Used => {}
-            Share::Refused => self.refused_ns[0] += ns,
-            Share::RefusedDryRun => self.refused_ns[1] += ns,
+        if share != Share::Used {
+            self.has_apart = true;
+            self.apart.add(share, ns);
         }
     }
 
@@ -186,11 +194,15 @@ impl Sums {
             let held = core::mem::take(&mut self.held);
             let settlement = Settlement {
                 usage: core::mem::take(&mut self.usage),
-                refused_ns: core::mem::take(&mut self.refused_ns),
                 duration_ns: held.duration_ns,
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
-            table.account(slot).settle(table, now_ns / MS, &settlement);
+            if core::mem::take(&mut self.has_apart) {
+                let apart = core::mem::take(&mut self.apart);
+                table.account(slot).settle_apart(table, now_ns / MS, &settlement, Some(&apart));
+            } else {
+                table.account(slot).settle(table, now_ns / MS, &settlement);
+            }
             let (from_ns, to_ns) = self.span;
             if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
                 self.span = (0, 0);
@@ -223,12 +235,14 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::num::NonZeroU64;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::account::Outcome;
     use crate::account::tests::{add_up, outcomes};
+    use crate::limit::{Limit, LimitId, MAX_BUCKETS};
     use crate::table::Spare;
     use crate::testing::{Region, cases};
 
@@ -240,7 +254,22 @@ mod tests {
     }
 
     fn shares() -> impl Strategy<Value = Share> {
-        prop_oneof![4 => Just(Share::Used), 1 => Just(Share::Refused), 1 => Just(Share::RefusedDryRun)]
+        prop_oneof![
+            4 => Just(Share::Used),
+            2 => (0u8..4).prop_map(Share::Checked),
+            1 => Just(Share::Refused),
+            1 => Just(Share::RefusedDryRun),
+        ]
+    }
+
+    /// What CPU of each share comes to: of no limit, of each bucket's, and of refused requests.
+    fn place_of(share: Share) -> usize {
+        match share {
+            Share::Used => 0,
+            Share::Checked(bucket) => 1 + usize::from(bucket),
+            Share::Refused => 1 + MAX_BUCKETS,
+            Share::RefusedDryRun => 2 + MAX_BUCKETS,
+        }
     }
 
     fn ended(usage: Usage, outcome: &Outcome) -> Ended {
@@ -263,8 +292,17 @@ mod tests {
             let table = region.table().unwrap();
             let mut spare = Spare::default();
             let slots: Vec<Slot> = (0..40u8).map(|n| table.find_or_insert(&[n], &mut spare).slot).collect();
+            let limits: [Limit; MAX_BUCKETS] = core::array::from_fn(|n| {
+                Limit::new(LimitId::of(&[n as u8]), NonZeroU64::new(1_000_000).unwrap(), Some(0), None)
+            });
+            for &slot in &slots {
+                for (bucket, limit) in limits.iter().enumerate() {
+                    let checked = table.check(slot, 5_000, limit, |_| 0, |_| true, &mut spare);
+                    prop_assert_eq!((checked.result, usize::from(checked.bucket)), (Ok(0), bucket));
+                }
+            }
             let mut unsettled = Unsettled::default();
-            let mut expected: BTreeMap<usize, (Usage, Count, [u64; 3])> = BTreeMap::new();
+            let mut expected: BTreeMap<usize, (Usage, Count, [u64; 3 + MAX_BUCKETS])> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Add(at, n, share) => {
@@ -273,14 +311,14 @@ mod tests {
                         unsettled.charge(&table, 5_000 * MS, slots[at], share, n);
                         let (sum, _, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&Usage { cpu_ns: n / 2 + n, ..usage });
-                        by_share[share as usize] += n / 2 + n;
+                        by_share[place_of(share)] += n / 2 + n;
                     }
                     Step::Finish(at, outcome, share) => {
                         let usage = Usage { cpu_ns: 1, ..Usage::default() };
                         unsettled.finish(&table, 5_000 * MS, slots[at], share, &ended(usage, &outcome));
                         let (sum, count, by_share) = expected.entry(at).or_default();
                         *sum = sum.plus(&usage);
-                        by_share[share as usize] += 1;
+                        by_share[place_of(share)] += 1;
                         count.requests += 1;
                         count.cpu_ns += outcome.cpu_ns;
                     }
@@ -288,18 +326,24 @@ mod tests {
                 }
             }
             for (at, &slot) in slots.iter().enumerate() {
-                let all = expected.get(&at).map_or(0, |(_, _, by_share)| by_share[Share::Used as usize]);
-                let cpu_ns = table.account(slot).usage().cpu_ns;
-                let refused_ns = table.account(slot).refused().map(|count| count.cpu_ns).iter().sum::<u64>();
-                prop_assert_eq!(cpu_ns - refused_ns + unsettled.used_ns(slot), all);
+                let by_share = expected.get(&at).map_or([0; 3 + MAX_BUCKETS], |(_, _, by_share)| *by_share);
+                for (bucket, limit) in limits.iter().enumerate() {
+                    let ahead_ns = |place| {
+                        assert_eq!(place, bucket);
+                        unsettled.ahead_ns(slot, place)
+                    };
+                    // there is no burst, so all of it is debt
+                    let debt_ns = table.check(slot, 5_000, limit, ahead_ns, |_| true, &mut spare).result.map_or_else(NonZeroU64::get, |_| 0);
+                    prop_assert_eq!(debt_ns, by_share[0] + by_share[1 + bucket]);
+                }
             }
             unsettled.settle(&table, 5_000 * MS);
             for (at, slot) in slots.into_iter().enumerate() {
                 let (usage, count, by_share) = expected.remove(&at).unwrap_or_default();
                 let snapshot = table.account(slot).snapshot(5_000, 0);
                 prop_assert_eq!(snapshot.usage, usage);
-                prop_assert_eq!(snapshot.refused.map(|count| count.cpu_ns).to_vec(), by_share[1..].to_vec());
-                prop_assert_eq!(unsettled.used_ns(slot), 0);
+                prop_assert_eq!(snapshot.refused.map(|count| count.cpu_ns).to_vec(), by_share[1 + MAX_BUCKETS..].to_vec());
+                prop_assert!((0..MAX_BUCKETS).all(|bucket| unsettled.ahead_ns(slot, bucket) == 0));
                 add_up(&snapshot, count.requests, count.cpu_ns);
             }
             prop_assert!(table.account(Slot::OVERFLOW).is_untouched(0));

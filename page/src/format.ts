@@ -54,20 +54,26 @@ export function timeOfDay(ms: number): string {
   return clock.format(ms);
 }
 
+// As accounting/src/key/hidden.rs has them.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu;
+const utf8 = new TextEncoder();
+
 /**
- * A key as it is shown. It comes from clients, and may hold anything: what cannot be seen gets a sign of its own, and what
- * turns the direction of text around, and could make one domain look like another, is taken out of action.
+ * A key as it is shown. The JSON has no hidden characters in keys, but the address of the page, which names a key too, may have
+ * any: control characters, those that turn the direction of text around, and invisible ones are written as `\xHH`.
  */
 export function visible(key: string): string {
-  return key.replace(/[\n\t\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (char) =>
-    char === "\n" ? "␊" : char === "\t" ? "␉" : "�");
+  return key.replace(HIDDEN, (char) =>
+    Array.from(utf8.encode(char), (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`).join(""));
 }
 
 /**
- * A key, as the JSON shows it, for the argument `key`: `\xHH` is a byte. The other way round than `display` in
- * accounting/src/key.rs. NGINX takes a plus sign for what it is, so a space has to be %20.
+ * A key, as the JSON shows it, for the argument `key`: `\xHH` is a byte, unless the key is shown cut, and looked for by what is
+ * shown. The other way round than `display` in accounting/src/key.rs. NGINX takes a plus sign for what it is, so a space has to
+ * be %20.
  */
 export function keyArgument(key: string): string {
+  if (/\\\.\.\.[0-9a-f]{32}$/.test(key)) return encodeURIComponent(key.toWellFormed());
   const pieces = key.split(/\\x([0-9a-fA-F]{2})/);
   return pieces.map((piece, i) => (i % 2 ? `%${piece}` : encodeURIComponent(piece.toWellFormed()))).join("");
 }

@@ -255,7 +255,14 @@ test("numbers have three digits, and units", () => {
 test("a key is asked for byte by byte", () => {
   assert.equal(keyArgument("a b+c&d=é#"), "a%20b%2Bc%26d%3D%C3%A9%23");
   assert.equal(keyArgument("\\xFFx\\x5C\\x"), "%FFx%5C%5Cx");
-  assert.equal(visible("a\nb\u202ec\u200d"), "a␊b�c�");
+  const cut = `\\xFF\\xFF\\...${"0a".repeat(16)}`;
+  assert.equal(keyArgument(cut), encodeURIComponent(cut));
+});
+
+test("no hidden character of a key is shown", () => {
+  assert.equal(visible("a\nb\u202ec\u200d"), "a\\x0Ab\\xE2\\x80\\xAEc\\xE2\\x80\\x8D");
+  assert.equal(visible("\u00a0\u3000\u3164\ufe0f\u{e0041}"), "\\xC2\\xA0\\xE3\\x80\\x80\\xE3\\x85\\xA4\\xEF\\xB8\\x8F\\xF3\\xA0\\x81\\x81");
+  for (const name of ["a b", "例え.jp", "münchen.de", "שלום.example", "مثال.example", "🦀", "\\xFF"]) assert.equal(visible(name), name);
 });
 
 test("what is chosen is what the address says", () => {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use accounting::key;
 use serde_json::Value as Json;
 
 /// How the rows are written.
@@ -55,10 +56,18 @@ pub struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    /// The same text for all.
+    /// The same text for all, without hidden characters.
     pub fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        let text = text.into();
+        let text = printable(text);
         Self { value: Value::Text(text.clone()), shown: text }
+    }
+
+    /// The name of a domain. In a table, one that could be taken for the title of another row is quoted.
+    pub fn domain(name: &'a str) -> Self {
+        let Self { value, shown } = Self::text(name);
+        let is_title = matches!(shown.trim(), "" | "all" | "rest") || shown.trim().starts_with("rest (");
+        let is_quoted = is_title || shown.trim() != shown || shown.starts_with('"');
+        Self { value, shown: if is_quoted { format!("\"{shown}\"").into() } else { shown } }
     }
 
     /// A whole number, with commas in a table.
@@ -121,7 +130,8 @@ impl<'c, W: Write> Rows<'c, W> {
     pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
         debug_assert_eq!(cells.len(), self.columns.len());
         match &mut self.sink {
-            Sink::Table { .. } => self.hold(Some(cells.iter().map(|cell| printable(&cell.shown)).collect())),
+            Sink::Table { .. } => self
+                .hold(Some(cells.iter().map(|cell| printable(cell.shown.as_ref()).into_owned()).collect())),
             Sink::Csv(writer) => {
                 for cell in cells {
                     let written = match &cell.value {
@@ -266,14 +276,14 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Names come from clients: what would move a terminal's cursor is shown as it is written in Rust.
-pub fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-            .collect()
-    } else {
-        text.to_owned()
+/// Names come from clients: what would move a terminal's cursor, turn text around or not be seen is written as `\xHH`.
+pub fn printable<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    match text.into() {
+        Cow::Borrowed(text) => key::visible(text),
+        Cow::Owned(text) => match key::visible(&text) {
+            Cow::Owned(visible) => Cow::Owned(visible),
+            Cow::Borrowed(_) => Cow::Owned(text),
+        },
     }
 }
 
@@ -361,6 +371,7 @@ mod tests {
         ) {
             let csv = written(Format::Csv, &rows);
             let read: Vec<(String, u64, f64)> = csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (printable(name).into_owned(), count, share)).collect();
             prop_assert_eq!(&read, &rows);
             let json: Vec<serde_json::Map<String, Json>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
             prop_assert_eq!(json.len(), rows.len());
@@ -376,6 +387,36 @@ mod tests {
         fn a_table_has_a_line_for_each_row(rows in prop::collection::vec((any::<String>(), any::<u64>(), -1e6f64..1e6), 0..10)) {
             prop_assert_eq!(written(Format::Table, &rows).split('\n').count(), rows.len() + 3);
         }
+    }
+
+    #[test]
+    fn no_format_shows_a_hidden_character() {
+        let name = "\u{202E}moc.live\u{200B}\u{A0}\u{1B}[2J";
+        for format in [Format::Table, Format::Csv, Format::Json] {
+            let text = written(format, &[(name.to_owned(), 1, 1.0)]);
+            assert!(text.contains("xE2") && text.contains("moc.live"), "{text}");
+            assert!(!text.contains(|char| char != '\n' && key::is_hidden(char)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_with_the_title_of_another_row_is_quoted_in_tables() {
+        let shown = |name| Cell::domain(name).shown.into_owned();
+        let names =
+            ["all", " all", "rest", "rest (2 domains)", "\"all\"", "", "a.test", "all.test", "例え.jp"];
+        let expected = [
+            "\"all\"",
+            "\" all\"",
+            "\"rest\"",
+            "\"rest (2 domains)\"",
+            "\"\"all\"\"",
+            "\"\"",
+            "a.test",
+            "all.test",
+            "例え.jp",
+        ];
+        assert_eq!(names.map(shown), expected);
+        assert_eq!(Cell::domain("all").value, Value::Text("all".into()));
     }
 
     #[test]

@@ -603,3 +603,22 @@ fn the_examples_are_plans() {
     let ran = files.run(&[&["compare", "--plans"], names.as_slice(), &["log"]].concat());
     assert_eq!(ran.status, Some(0), "{}", ran.err);
 }
+
+#[test]
+fn a_domain_named_all_is_not_taken_for_all() {
+    let files = Folder::of(&[]);
+    files.file("plan.toml", TIERS);
+    files.file("other.toml", TIERS);
+    files.file(
+        "log",
+        ["all", "a.test"].map(|key| line("2026-01-10T12:00:00", 60, key, [1, 1, 1], "")).concat(),
+    );
+    let of_all = |out: &str| out.lines().filter(|line| line.starts_with("all ")).count();
+    let quoted = |out: &str| out.lines().filter(|line| line.starts_with("\"all\" ")).count();
+    for arguments in
+        [&["bill", "--plan", "plan.toml", "log"][..], &["compare", "--plans", "plan.toml,other.toml", "log"]]
+    {
+        let out = files.run(arguments).out;
+        assert_eq!((of_all(&out), quoted(&out)), (1, 1), "{arguments:?}: {out}");
+    }
+}

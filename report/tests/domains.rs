@@ -512,10 +512,10 @@ fn domains_that_are_too_many_are_in_the_rest() {
 fn a_name_cannot_move_the_cursor() {
     let logs = Folder::of(COMMAND);
     logs.file("log", line("12:05:00", 300.0, "h", "domains", "a\u{1b}[2Jb,\"c\"", [1, 1000, 1]));
-    assert!(logs.run(&["log"]).fine().contains("a\\u{1b}[2Jb,\"c\" "));
+    assert!(logs.run(&["log"]).fine().contains("a\\x1B[2Jb,\"c\" "));
     let json: Value = serde_json::from_str(&logs.run(&["log", "--format", "json"]).fine()).unwrap();
-    assert_eq!(json["rows"][0]["domain"], "a\u{1b}[2Jb,\"c\"");
-    assert!(logs.run(&["log", "--format", "csv"]).fine().contains("\"a\u{1b}[2Jb,\"\"c\"\"\""));
+    assert_eq!(json["rows"][0]["domain"], "a\\x1B[2Jb,\"c\"");
+    assert!(logs.run(&["log", "--format", "csv"]).fine().contains("\"a\\x1B[2Jb,\"\"c\"\"\""));
 }
 
 #[test]
@@ -535,4 +535,62 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     child.stdout.take().unwrap().read_exact(&mut begin).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// Keys as an earlier version of the module wrote them, and as the module writes them now.
+const SHOWN: [(&str, &str); 3] = [
+    ("\u{202E}moc.live", "\\xE2\\x80\\xAEmoc.live"),
+    ("ex\u{200B}ample\n", "ex\\xE2\\x80\\x8Bample\\x0A"),
+    ("münchen.de", "münchen.de"),
+];
+
+#[test]
+fn hidden_characters_of_older_logs_are_escaped_in_all_formats() {
+    let logs = Folder::of(COMMAND);
+    let log = SHOWN.map(|(old, _)| line("12:05:00", 300.0, "edge-1", "d", old, [1, 1000, 1]));
+    logs.file("log", log.concat());
+    for format in ["table", "csv", "json"] {
+        let out = logs.run(&["log", "--format", format]).fine();
+        for (_, new) in SHOWN {
+            let new = if format == "json" { new.replace('\\', "\\\\") } else { new.to_owned() };
+            assert!(out.contains(&new), "{format}: {out}");
+        }
+        assert!(!out.contains(['\u{202E}', '\u{200B}']), "{format}: {out}");
+    }
+    // what is asked for as well, in a message
+    let none = logs.run(&["no/\u{202E}such", "log"]);
+    assert!(none.err.contains("\\xE2\\x80\\xAE") && !none.err.contains('\u{202E}'), "{}", none.err);
+}
+
+#[test]
+fn a_key_is_the_same_in_older_and_in_newer_logs() {
+    let logs = Folder::of(COMMAND);
+    let (old, new): (Vec<_>, Vec<_>) = SHOWN.into_iter().unzip();
+    let long = ["\\xFF".repeat(255), "\\xFF".repeat(8) + "\\...e79ccc538661a3ce74c2bdc7c3b0efc3"];
+    for (name, keys, long) in [("old", old, &long[0]), ("new", new, &long[1])] {
+        let keys = keys.into_iter().chain([long.as_str()]);
+        logs.file(
+            name,
+            keys.map(|key| line("12:05:00", 300.0, "edge-1", "d", key, [1, 1, 1])).collect::<String>(),
+        );
+    }
+    let out = logs.run(&["old", "new", "--format", "json"]).fine();
+    let rows: Value = serde_json::from_str(&out).unwrap();
+    let rows: Vec<_> = rows["rows"].as_array().unwrap().iter().filter(|row| row["row"] == "domain").collect();
+    assert_eq!(rows.len(), 4, "{out}");
+    assert!(rows.iter().all(|row| row["requests"] == 2), "{out}");
+}
+
+#[test]
+fn a_domain_named_all_is_not_the_row_for_all() {
+    let logs = Folder::of(COMMAND);
+    let log = ["all", "rest (1 domain)", "\"all\"", "a.test"];
+    logs.file("log", log.map(|key| line("12:05:00", 300.0, "edge-1", "d", key, [1, 1, 1])).concat());
+    let out = logs.run(&["log"]).fine();
+    let count = |start: &str| out.lines().filter(|line| line.starts_with(start)).count();
+    for start in ["all  ", "\"all\"  ", "\"rest (1 domain)\"  ", "\"\"all\"\"  ", "a.test  "] {
+        assert_eq!(count(start), 1, "{start}: {out}");
+    }
+    let csv = logs.run(&["log", "--format", "csv"]).fine();
+    assert!(csv.contains("d,domain,all,") && csv.contains("d,all,,"), "{csv}");
 }

@@ -312,7 +312,7 @@ fn figures_are_well_formed_and_have_the_counts() {
         ("order.svg", vec!["RSA, resumed", "no TLS", "1st request", "4th and later", "80", "2 ms", "800 µs"]),
         ("cache.svg", vec!["HIT", "NONE", "240", "40", "1 !"]),
         ("size.svg", vec!["≤ 1k", "≤ 16m", "241 requests"]),
-        ("domain.svg", vec!["files.example", "0.5", "80 requests", "1 requests !", "<b>&\"\\u{1}é'"]),
+        ("domain.svg", vec!["files.example", "0.5", "80 requests", "1 requests !", "<b>&\"\\x01é'"]),
     ] {
         let texts = texts(name);
         for text in expected {

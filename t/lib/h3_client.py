@@ -1,7 +1,7 @@
 """HTTP/3 client of the test suite: all requests of a run go over one QUIC connection, at the same time.
 
 Arguments: port, rounds (1 or more), then host and path in turn; with several rounds the requests are repeated, one round after
-the other. Prints a JSON list of {host, path, status, length} in order of the requests."""
+the other. A path after "POST " is sent a body of 1 MB that does not end. Prints a JSON list of {host, path, status, length} in order of the requests."""
 
 import asyncio
 import json
@@ -23,12 +23,16 @@ class Client(QuicConnectionProtocol):
 
     def start(self, host, path):
         stream = self._quic.get_next_available_stream_id()
+        method, path = path.split(" ") if " " in path else ("GET", path)
         self.http.send_headers(
             stream,
-            [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", host.encode()), (b":path", path.encode()),
-             (b"accept-encoding", b"gzip")],
-            end_stream=True,
+            [(b":method", method.encode()), (b":scheme", b"https"), (b":path", path.encode())]
+            # an empty host is none
+            + ([(b":authority", host.encode())] if host else []) + [(b"accept-encoding", b"gzip")],
+            end_stream=method == "GET",
         )
+        if method == "POST":
+            self.http.send_data(stream, b"x" * 1000000, end_stream=False)
         done = asyncio.get_running_loop().create_future()
         self.waiting[stream] = ({"host": host, "path": path, "status": 0, "length": 0}, done)
         return done

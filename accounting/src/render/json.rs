@@ -55,6 +55,7 @@ impl Place {
                 shown.table.refresh(slot, now_ms);
                 let account = shown.table.account(slot);
                 let snapshot = account.snapshot(now_ms, shown.table.epoch());
+                let snapshot = snapshot.with_limits(account, &shown.table, now_ms);
                 sum.iter_mut().zip(&snapshot.signals).for_each(|(sum, signal)| add(sum, signal));
                 separate(is_first, out);
                 value(&key::display(shown.table.key(slot)), out);
@@ -206,6 +207,10 @@ impl Serialize for Account {
         if let Some(limit) = &snapshot.limit {
             map.serialize_entry("limit", &Limit { limit, refused: &snapshot.refused })?;
         }
+        if !snapshot.limits.is_empty() {
+            let limits: Vec<EachLimit> = snapshot.limits.iter().map(EachLimit).collect();
+            map.serialize_entry("limits", &limits)?;
+        }
         if *detail == Detail::Full {
             map.serialize_entry("windows", &SignalWindows(&snapshot.signals))?;
             let mut breakdown = |name, names, counts, of| match Breakdown::of(names, counts, of) {
@@ -230,19 +235,40 @@ struct Limit<'a> {
     refused: &'a [Count; DRY_RUN.len()],
 }
 
+fn limit_entries<M: SerializeMap>(map: &mut M, limit: &BucketState) -> Result<(), M::Error> {
+    let BucketState { rate, burst_ns, debt_ns, .. } = *limit;
+    // nanoseconds per second
+    map.serialize_entry("cores", &(rate as f64 / 1e9))?;
+    map.serialize_entry("burst_ns", &burst_ns)?;
+    map.serialize_entry("debt_ns", &debt_ns)
+}
+
+fn max_debt_entry<M: SerializeMap>(map: &mut M, limit: &BucketState) -> Result<(), M::Error> {
+    limit.max_debt_ns.map_or(Ok(()), |max_debt_ns| map.serialize_entry("max_debt_ns", &max_debt_ns))
+}
+
+/// One of several limits.
+struct EachLimit<'a>(&'a BucketState);
+
+impl Serialize for EachLimit<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        limit_entries(&mut map, self.0)?;
+        max_debt_entry(&mut map, self.0)?;
+        map.end()
+    }
+}
+
 impl Serialize for Limit<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let BucketState { rate, burst_ns, debt_ns } = *self.limit;
         let [refused, dry_run] = self.refused;
         let mut map = serializer.serialize_map(None)?;
-        // nanoseconds per second
-        map.serialize_entry("cores", &(rate as f64 / 1e9))?;
-        map.serialize_entry("burst_ns", &burst_ns)?;
-        map.serialize_entry("debt_ns", &debt_ns)?;
+        limit_entries(&mut map, self.limit)?;
         map.serialize_entry("refused", &refused.requests)?;
         map.serialize_entry("refused_dry_run", &dry_run.requests)?;
         map.serialize_entry("refused_cpu_ns", &refused.cpu_ns)?;
         map.serialize_entry("refused_dry_run_cpu_ns", &dry_run.cpu_ns)?;
+        max_debt_entry(&mut map, self.limit)?;
         map.end()
     }
 }

@@ -10,9 +10,9 @@ use super::{Detail, Shown, Status, WINDOW_NAMES};
 use crate::account::{Account, CLASSES, CPU_BOUNDS_NS, CacheStatus, Count, ORDERS, SESSIONS, SIZES};
 use crate::books::Books;
 use crate::key;
-use crate::limit::DRY_RUN;
+use crate::limit::{BucketState, DRY_RUN};
 use crate::measures::{Measures, Signal};
-use crate::table::{Fill, Slot};
+use crate::table::{Fill, Slot, Table};
 
 /// What comes next.
 #[derive(Default)]
@@ -59,7 +59,8 @@ impl Place {
                 push_label(&mut self.labels, "key", &key::display(table.key(slot)));
                 let (family_head, write) = &families[family];
                 let (named, labels) = (&mut self.named, &self.labels);
-                let mut samples = Samples { family: family_head, named, labels, now_ms, out };
+                let mut samples =
+                    Samples { family: family_head, named, labels, now_ms, table: Some(table), out };
                 write(&mut samples, table.account(slot), table.epoch());
                 At::Account { family, zone, slot: shown[zone].after(slot) }
             }
@@ -148,7 +149,7 @@ const ACCOUNTS: [(Family, Write); 29] = [
     (
         gauge("limit_cores", "CPU cores that the key is limited to, as of its last request."),
         |samples, account, _| {
-            if let Some(limit) = account.limit(samples.now_ms) {
+            if let Some(limit) = samples.limit(account) {
                 // nanoseconds per second
                 samples.add("", None, Value::Seconds(limit.rate));
             }
@@ -160,7 +161,7 @@ const ACCOUNTS: [(Family, Write); 29] = [
             "CPU time beyond the limit and its burst; requests are refused until it is paid.",
         ),
         |samples, account, _| {
-            if let Some(limit) = account.limit(samples.now_ms) {
+            if let Some(limit) = samples.limit(account) {
                 samples.add("", None, Value::Seconds(limit.debt_ns));
             }
         },
@@ -251,7 +252,7 @@ fn requests(count: &Count) -> Value {
 
 /// Both kinds from the first check on, so that what is refused first is an increase.
 fn by_refusal(samples: &mut Samples<'_>, account: &Account, shows: Shows) {
-    let is_limited = account.limit(samples.now_ms).is_some();
+    let is_limited = samples.limit(account).is_some();
     for (dry_run, count) in DRY_RUN.iter().zip(account.refused()) {
         if is_limited || count.requests != 0 {
             samples.add("", Some(("dry_run", dry_run)), shows(&count));
@@ -312,7 +313,8 @@ fn info(status: &Status, out: &mut Vec<u8>) {
     push_label(&mut labels, "nginx_version", status.nginx_version);
     push_label(&mut labels, "clock", status.clock);
     let family = gauge("info", "What answers here.");
-    let mut samples = Samples { family: &family, named: &mut false, labels: &labels, now_ms: 0, out };
+    let mut samples =
+        Samples { family: &family, named: &mut false, labels: &labels, now_ms: 0, table: None, out };
     samples.add("", None, Value::Integer(1));
 }
 
@@ -322,7 +324,8 @@ fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
     for (worker, books) in totals {
         let mut labels = Vec::new();
         push_label(&mut labels, "worker", &worker.to_string());
-        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
+        let mut samples =
+            Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, table: None, out };
         for (owner, ns) in [
             ("charged", books.charged_ns),
             ("no_request", books.no_request_ns),
@@ -338,7 +341,8 @@ fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
     for (worker, books) in totals {
         let mut labels = Vec::new();
         push_label(&mut labels, "worker", &worker.to_string());
-        let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
+        let mut samples =
+            Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, table: None, out };
         samples.add("", None, Value::Seconds(books.uncounted_ns));
     }
 }
@@ -350,7 +354,8 @@ fn zones(status: &Status, shown: &[Shown], out: &mut Vec<u8>) {
         for (zone, fill) in &fills {
             let mut labels = Vec::new();
             push_label(&mut labels, "zone", &zone.name);
-            let mut samples = Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, out };
+            let mut samples =
+                Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, table: None, out };
             samples.add("", None, Value::Integer(value(fill)));
         }
     };
@@ -375,10 +380,17 @@ struct Samples<'a> {
     labels: &'a [u8],
     /// the monotonic time that limits know, where there is an account
     now_ms: u64,
+    /// the account's, where there is one
+    table: Option<&'a Table>,
     out: &'a mut Vec<u8>,
 }
 
 impl Samples<'_> {
+    /// The limit of an account that is shown.
+    fn limit(&self, account: &Account) -> Option<BucketState> {
+        account.limit(self.table?, self.now_ms)
+    }
+
     /// Writes a line for each class that has been counted.
     fn add_each(&mut self, label: &str, names: &[&str], counts: &[Count], shows: Shows) {
         for (name, count) in names.iter().zip(counts).filter(|(_, count)| count.requests != 0) {
@@ -432,7 +444,7 @@ fn push(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends `name="value"`, and a comma where a label stands before it. Control characters other than the newline may
-/// stand as they are; keys have none that could do harm, see [`key::display`].
+/// stand as they are; keys have none, see [`key::display`].
 fn push_label(labels: &mut Vec<u8>, name: &str, value: &str) {
     if !labels.is_empty() {
         push(labels, ",");

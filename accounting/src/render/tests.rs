@@ -11,7 +11,7 @@ use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
 use crate::in_flight::InFlight;
 use crate::key;
-use crate::limit::{Limit, parse_cores};
+use crate::limit::{Limit, LimitId, parse_cores};
 use crate::measures::{Signal, Span};
 use crate::table::Spare;
 use crate::testing::{Region, cases, process};
@@ -224,11 +224,13 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
 /// An account with a limit of 0.25 cores, and a debt of 1.4 s half a second ago; beside one without a limit.
 fn limited(region: &Region) -> Table {
     let table = one_request(region);
-    let account = table.account(table.find_or_insert(b"limited", &mut Spare::default()).slot);
-    let limit = Limit::new(parse_cores(b"0.25").unwrap(), Some(100_000_000));
-    assert_eq!(account.check(NOW_MS - 500, &limit, 0), Ok(()));
+    let slot = table.find_or_insert(b"limited", &mut Spare::default()).slot;
+    let account = table.account(slot);
+    let limit = Limit::new(LimitId::of(b"limit"), parse_cores(b"0.25").unwrap(), Some(100), None);
+    let check = || table.check(slot, NOW_MS - 500, &limit, |_| 0, |_| true, &mut Spare::default()).result;
+    assert_eq!(check(), Ok(0));
     account.add_shares(NOW_MS - 500, &usage(), &[0, 1]);
-    let debt_ns = account.check(NOW_MS - 500, &limit, 0).unwrap_err().get();
+    let debt_ns = check().unwrap_err().get();
     assert_eq!(debt_ns, 1_400_000_000);
     account.count_refused(false);
     account.count_refused(false);
@@ -685,8 +687,8 @@ fn the_windows_of_a_zone_are_the_sums_of_its_accounts() {
 fn one_account_can_be_picked_out() {
     let region = Region::new(65_536);
     let table = awkward(&region);
-    let only = table.find("käse.example".as_bytes());
-    let one = || status(vec![Zone { only, ..zone("z", table) }]);
+    let only = Only { slot: table.find("käse.example".as_bytes()), shown_as: None };
+    let one = || status(vec![Zone { only: Some(only.clone()), ..zone("z", table) }]);
     let document: Value = serde_json::from_str(&as_json(one())).unwrap();
     assert_eq!(document["zones"]["z"]["accounts"], table.fill().accounts);
     let keys: Vec<_> = document["zones"]["z"]["keys"].as_object().unwrap().keys().cloned().collect();
@@ -774,5 +776,115 @@ proptest::proptest! {
             assert_eq!(document["zones"]["domains"]["keys"][&*shown]["requests"], requests);
             assert_eq!(value_of(&samples, "requests_total", &[("key", &*shown)]), requests as f64);
         }
+    }
+}
+
+/// Accounts of these keys, with a request each.
+fn filled(region: &Region, keys: impl IntoIterator<Item = Vec<u8>>) -> Table {
+    let table = region.table().unwrap();
+    let mut spare = Spare::default();
+    for key in keys {
+        table.account(table.find_or_insert(&key, &mut spare).slot).finish(&outcome());
+    }
+    table
+}
+
+#[test]
+fn keys_of_odd_bytes_make_an_answer_at_most_twice_as_long() {
+    const KEYS: usize = if cfg!(miri) { 2 } else { 60 };
+    let lengths = |key: &dyn Fn(usize) -> Vec<u8>| {
+        let region = Region::new(1 << 20);
+        let table = filled(&region, (0..KEYS).map(key));
+        assert_eq!(table.fill().accounts as usize, KEYS);
+        [
+            (Format::Json, Detail::Full),
+            (Format::Json, Detail::Low),
+            (Format::Prometheus, Detail::Full),
+            (Format::Prometheus, Detail::Low),
+        ]
+        .map(|(format, detail)| written(Status { detail, ..status(vec![zone("z", table)]) }, format).len())
+    };
+    let ordinary = lengths(&|n| format!("host-{n:04}.example.com").into_bytes());
+    let odd: [&[u8]; 10] = [
+        b"\xFF",
+        b"\x01",
+        b"\"",
+        b"\\",
+        b"\n",
+        "\u{202E}".as_bytes(),
+        "\u{200B}".as_bytes(),
+        "\u{E0041}".as_bytes(),
+        b"\\xFF",
+        b"a\xE2\x80",
+    ];
+    for part in odd {
+        for bytes in if cfg!(miri) { &[255][..] } else { &[10, 17, 25, 60, 255] }.iter().copied() {
+            let found = lengths(&|n| {
+                let mut key = part.repeat(bytes);
+                key.truncate(bytes - 4);
+                key.extend_from_slice(format!("{n:04}").as_bytes());
+                key
+            });
+            for (found, ordinary) in found.into_iter().zip(ordinary) {
+                assert!(found <= 2 * ordinary, "{part:?} in {bytes} bytes: {found} instead of {ordinary}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_account_is_found_by_the_shown_form_of_its_key() {
+    let odd = vec![0xFF; 255];
+    let shown = key::display(&odd).into_owned();
+    let region = Region::new(1 << 20);
+    let (other_region, empty) = (Region::new(65_536), Region::new(65_536));
+    // one key is what the other one is shown as
+    let keys = (0..if cfg!(miri) { 40 } else { 200u8 }).map(|n| [&[0xFF; 254][..], &[n]].concat());
+    let table = filled(&region, keys.chain([odd.clone(), shown.clone().into_bytes(), b"a".to_vec()]));
+    let zones = |asked: &[u8]| {
+        [&region, &other_region, &empty]
+            .into_iter()
+            .zip([Some(table), Some(filled(&other_region, [shown.clone().into_bytes()])), None])
+            .enumerate()
+            .map(|(n, (region, table))| {
+                let table = table.unwrap_or_else(|| region.table().unwrap());
+                let only = Only { slot: table.find(asked), shown_as: Cut::new(asked) };
+                Zone { only: Some(only), ..zone(&format!("z{n}"), table) }
+            })
+            .collect::<Vec<_>>()
+    };
+    let found = |asked: &[u8]| {
+        let document: Value = serde_json::from_str(&as_json(status(zones(asked)))).unwrap();
+        let mut found = Vec::new();
+        for (name, zone) in document["zones"].as_object().unwrap() {
+            for (key, account) in zone["keys"].as_object().unwrap() {
+                assert_eq!(account["requests"], 1);
+                found.push(format!("{name} {key}"));
+            }
+        }
+        found
+    };
+    assert_eq!(found(&odd), [format!("z0 {shown}")]);
+    let looks_like_it = key::display(shown.as_bytes());
+    let both = [format!("z0 {looks_like_it}"), format!("z0 {shown}"), format!("z1 {looks_like_it}")];
+    assert_eq!(found(shown.as_bytes()), both);
+    let samples = check_text(&as_text(status(zones(shown.as_bytes()))));
+    assert_eq!(value_of(&samples, "requests_total", &[("zone", "z0"), ("key", &shown)]), 1.0);
+}
+
+#[test]
+fn a_key_that_is_nowhere_is_an_error() {
+    let region = Region::new(65_536);
+    let table = filled(&region, [b"a".to_vec()]);
+    for format in [Format::Json, Format::Prometheus] {
+        let shown = key::display(&[0xFF; 255]).into_owned();
+        let only = Only { slot: None, shown_as: Cut::new(shown.as_bytes()) };
+        let status = status(vec![Zone { only: Some(only), ..zone("z", table) }]);
+        let mut answer = Answer::new(status, format).or_error("unknown key".to_owned());
+        let (mut out, mut told) = (Vec::new(), Vec::new());
+        while answer.write_some(NOW_MS, &mut out) {}
+        assert!(answer.is_missing());
+        error(format, "unknown key", &mut told);
+        assert_eq!(out, told);
     }
 }

@@ -306,7 +306,7 @@ fn row<W: Write>(
         cells.push(Cell::text(kind));
     }
     cells.push(match name {
-        Some(name) => Cell::text(name.to_owned()),
+        Some(name) => Cell::domain(name),
         None => Cell { value: Value::Nothing, shown: title.to_owned().into() },
     });
     let empty = BigUint::ZERO;

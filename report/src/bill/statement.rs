@@ -141,8 +141,10 @@ struct Row<'a> {
     kind: &'static str,
     /// none in rows that are of no domain, or of several
     domain: Option<&'a str>,
-    /// of a table
+    /// of a row in a table that is of no domain, or of several
     title: &'a str,
+    /// of its domain, this row is the first one
+    is_first: bool,
     item: Option<&'a str>,
     of: Option<&'a Item>,
     /// used, free, charged
@@ -203,13 +205,13 @@ impl<'a> Writer<'a> {
         name: &str,
         statement: &Statement<'_>,
     ) -> io::Result<()> {
-        let mut title = name;
+        let mut is_first = true;
         for line in &statement.lines {
-            let row = Row { domain: Some(name), title, ..self.line(line) };
+            let row = Row { domain: Some(name), is_first, ..self.line(line) };
             self.row(rows, row, &line.amount)?;
-            title = "";
+            is_first = false;
         }
-        let row = Row { kind: "total", domain: Some(name), title, item: Some("total"), ..Row::default() };
+        let row = Row { kind: "total", domain: Some(name), is_first, item: Some("total"), ..Row::default() };
         self.row(rows, row, &statement.total)
     }
 
@@ -296,7 +298,10 @@ impl<'a> Writer<'a> {
             None => Cell { value: Value::Nothing, shown: "".into() },
         };
         if is_table {
-            let domain = Cell::text(row.title);
+            let domain = match row.domain.filter(|_| row.is_first) {
+                Some(name) => Cell::domain(name),
+                None => Cell::text(row.title),
+            };
             let cells = [
                 domain,
                 maybe(row.item),

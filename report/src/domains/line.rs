@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use accounting::key;
 use serde::Deserialize;
 
 use super::store::{Metric, Peak, Usage};
 use super::time::{self, Millis};
+use crate::output::printable;
 
 /// Longer intervals are no traffic log's.
 const MAX_INTERVAL_MS: u64 = 31 * 86_400_000;
@@ -145,10 +147,17 @@ impl<'a> Line<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
         // as the module writes them; this halves the time that the whole command takes
-        match written(line) {
-            Some(line) => Ok(line),
-            None => serde_json::from_slice(line),
+        let mut line: Self = match written(line) {
+            Some(line) => line,
+            None => serde_json::from_slice(line)?,
+        };
+        // earlier versions wrote more characters as they are
+        if let Cow::Owned(key) = key::shown_again(&line.key) {
+            line.key = Cow::Owned(key);
         }
+        line.host = printable(line.host);
+        line.zone = printable(line.zone);
+        Ok(line)
     }
 
     /// As `parse`; the message leaves out the number of the line, which is the only one that the parser sees.
@@ -430,9 +439,13 @@ mod tests {
         }
 
         #[test]
-        fn any_name_is_read_as_it_was_written(key in any::<String>()) {
+        fn any_name_is_read_as_the_module_shows_it(key in any::<String>()) {
             let line = LINE.replacen("\"example.com\"", &serde_json::to_string(&key).unwrap(), 1);
-            prop_assert_eq!(Line::parse(line.as_bytes()).unwrap().key, key);
+            prop_assert_eq!(&Line::parse(line.as_bytes()).unwrap().key, &key::shown_again(&key));
+            // and that is read as it is
+            let shown = key::display(key.as_bytes());
+            let line = LINE.replacen("\"example.com\"", &serde_json::to_string(&shown).unwrap(), 1);
+            prop_assert_eq!(&Line::parse(line.as_bytes()).unwrap().key, &shown);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::time::Duration;
 
+use accounting::key;
 use anyhow::{Context, anyhow, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::percent_decode_str;
@@ -17,6 +18,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::time::{Millis, SLOT_MS};
 use super::{Filter, Span};
+use crate::output::printable;
 
 /// Prometheus answers with at most 11,000 points of a series.
 const MAX_POINTS: i64 = 10_000;
@@ -258,7 +260,9 @@ impl Growth<'_> {
     /// counter grew by.
     fn add(&mut self, (at, counters): (usize, usize), scale: f64, series: &Series<'_>) {
         let label = |name: &str| series.metric.get(name).map_or("", String::as_str);
-        let (zone, key, instance) = (label("zone"), label("key"), label("instance"));
+        let (zone, key, instance) =
+            (printable(label("zone")), key::shown_again(label("key")), label("instance"));
+        let (zone, key) = (zone.as_ref(), key.as_ref());
         if !self.filter.takes(zone, instance, key) {
             return;
         }
@@ -300,7 +304,9 @@ impl Series<'_> {
         let mut labels = String::new();
         for (name, value) in &self.metric {
             if name != "__name__" && name != "class" && !without.contains(&name.as_str()) {
-                for text in [name, value] {
+                // an earlier version of the module may have shown the same key otherwise
+                let value = if name == "key" { key::shown_again(value) } else { value.into() };
+                for text in [name, value.as_ref()] {
                     labels.push_str(text);
                     // not in UTF-8 texts of Prometheus' own, and harmless otherwise
                     labels.push('\0');

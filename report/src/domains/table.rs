@@ -344,7 +344,7 @@ impl Columns {
             },
         };
         let domain = match label.domain {
-            Some(name) => Cell::text(name),
+            Some(name) => Cell::domain(name),
             None => Cell { value: Value::Nothing, shown: label.shown.into() },
         };
         let cells = [

@@ -383,7 +383,7 @@ fn plain(value: f64) -> String {
 fn shortened(name: &str, most: usize) -> String {
     let name = printable(name);
     if name.chars().count() <= most {
-        return name;
+        return name.into_owned();
     }
     name.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
@@ -395,7 +395,7 @@ fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
         let value = if figure.kind == Kind::Domain { plain(bar.value) } else { short(bar.value) };
         format!("{group}{}: {value} ({} requests)", bar.name, bar.requests)
     });
-    printable(&format!("{}. {}", figure.kind.title(), bars.collect::<Vec<_>>().join(", ")))
+    printable(format!("{}. {}", figure.kind.title(), bars.collect::<Vec<_>>().join(", "))).into_owned()
 }
 
 fn escaped(text: &str) -> String {

@@ -1,0 +1,131 @@
+# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: what they use is in no debt.
+# So is what a refused request takes over from its connection.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use Test::RequestCpu;
+use Time::HiRes qw(sleep time);
+
+my $t = Test::RequestCpu->new->need('rewrite', 'http_ssl');
+$t->html($_, "plain\n") for qw(a.txt burn.txt error.txt free/a.txt);
+$t->certificate(ecdsa => 'tls');
+my $burn = burn_rules(3);
+# some 50 ms in the rewrite phase, and an answer from there
+my $dear = burn_rules(1);
+$t->start(http => <<"EOC");
+    request_cpu_zone \$server_name zone=z:1m;
+    request_cpu zone=z;
+    request_cpu_limit zone=z cores=0.001 burst=1ms;
+    request_cpu_limit_log_level info;
+    ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;
+    server {
+        listen 127.0.0.1:{{port:http}}; listen 127.0.0.1:{{port:tls}} ssl; server_name one.test;
+        location / { $burn }
+        location = /return { $dear return 301 https://one.test/; }
+        location = /rewrite { $dear rewrite ^ https://one.test/ permanent; }
+        location = /page { $dear error_page 403 /error.txt; return 403; }
+        location /free/ { request_cpu_limit off; $dear }
+        location = /free_return { request_cpu_limit off; $dear return 204; }
+    }
+    server {
+        listen 127.0.0.1:{{port:calm}}; server_name calm.test;
+        request_cpu_limit zone=z cores=1000 burst=10s;
+        location = /return { $dear return 204; }
+    }
+    server {
+        listen 127.0.0.1:{{port:calm}}; server_name burst.test;
+        request_cpu_limit zone=z cores=0.001 burst=200ms;
+        location / { }
+        location = /return { $dear return 204; }
+    }
+    server {
+        listen 127.0.0.1:{{port:none}}; server_name none.test; request_cpu_limit off;
+        location / { $burn }
+        location = /return { $dear return 204; }
+    }
+EOC
+
+my $x = burn_text();
+sub get { my ($uri, %option) = @_; my $answer = $t->get($uri, %option); $t->quiet; return $answer }
+sub account { my ($key) = @_; return $t->account('z', $key // 'one.test') }
+
+is(get("/burn.txt?x=$x")->{status}, 200, 'a dear request');
+is(get('/a.txt')->{status}, 429, 'its key is in debt');
+
+# What each of them adds to the debt, beside what time pays meanwhile, and to the CPU of refused requests
+sub added {
+    my ($do) = @_;
+    my $before = account();
+    $do->();
+    $t->quiet;
+    my $after = account();
+    return {
+        cpu => $after->{cpu_ns} - $before->{cpu_ns},
+        debt => $after->{limit}{debt_ns} - $before->{limit}{debt_ns},
+        refused => $after->{limit}{refused_cpu_ns} - $before->{limit}{refused_cpu_ns},
+        count => $after->{limit}{refused} - $before->{limit}{refused},
+        requests => $after->{requests} - $before->{requests},
+    };
+}
+sub apart {
+    my ($name, $requests, $do) = @_;
+    my $added = added($do);
+    is($added->{requests}, $requests, "$name: counted in the account");
+    cmp_ok($added->{debt}, '<=', 0, "$name: in no debt");
+    is($added->{refused}, $added->{cpu}, "$name: as what refused requests use");
+    is($added->{count}, 0, "$name: which it is not counted as");
+}
+
+apart('return', 2, sub { is($t->get("/return?x=$x")->{status}, 301, 'an answer of the rewrite phase') for 1 .. 2 });
+apart('rewrite', 1, sub { is($t->get("/rewrite?x=$x")->{status}, 301, 'a redirect') });
+apart('400', 20, sub {
+    for (1 .. 20) {
+        my $c = $t->connect('http');
+        $c->send("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nbad header\r\n\r\n");
+        like($c->read_all, qr{^HTTP/1.1 400 }, 'a malformed header') if $_ == 1;
+        $c->close;
+    }
+});
+sub over_tls {
+    my ($request) = @_;
+    my ($status, $output) = run_command('openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet', '-ign_eof', { input => $request });
+    return $output =~ m{^HTTP/1.1 (\d+)}m ? $1 : diag($output);
+}
+apart('400 over TLS', 3, sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
+my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'what error_page leads to is checked') });
+is($page->{count}, 1, 'error_page: refused once');
+cmp_ok($page->{debt}, '<=', 0, 'error_page: in no debt');
+
+# The CPU of a connection whose first request is refused
+my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"), 429, 'a request over TLS is refused') for 1 .. 3 });
+is($tls->{count}, 3, 'the first requests of three connections');
+cmp_ok($tls->{debt}, '<=', 0, 'their handshakes are in no debt');
+is($tls->{refused}, $tls->{cpu}, 'but in the account, as what refused requests use');
+cmp_ok(account()->{tls_handshakes}{new}{handshakes} // 0, '>=', 3, 'which has counted them');
+
+# What no limit applies to is as ever, once it has come to where limits are checked
+my $free = added(sub { is($t->get("/free/a.txt?x=$x")->{status}, 200, 'a location without a limit') });
+cmp_ok($free->{debt}, '>', 0.5 * $free->{cpu}, 'without a limit: in the debt');
+is($free->{refused}, 0, 'without a limit: not as what refused requests use');
+apart('return without a limit', 1, sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
+
+# They use up a burst, and make no debt
+is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'a key with a burst');
+is($t->get("/return?x=$x", port => 'calm', host => 'burst.test')->{status}, 204, 'return, over and over') for 1 .. 30;
+$t->quiet;
+my $burst = account('burst.test');
+cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
+cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
+is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
+
+# A key that is not in debt, and one that no limit was ever checked for
+is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');
+is($t->get("/return?x=$x", port => 'none', host => 'none.test')->{status}, 204, 'and where no limit applies');
+$t->quiet;
+is(account($_)->{limit}{refused_cpu_ns} // 0, 0, "$_: nothing is refused") for qw(calm.test none.test);
+
+$t->done;
