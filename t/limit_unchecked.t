@@ -39,6 +39,12 @@ $t->start(http => <<"EOC");
         location = /return { $dear return 204; }
     }
     server {
+        listen 127.0.0.1:{{port:calm}}; server_name dry.test;
+        request_cpu_limit zone=z cores=0.001 burst=5ms dry_run;
+        location / { }
+        location = /return { $dear return 204; }
+    }
+    server {
         listen 127.0.0.1:{{port:calm}}; server_name burst.test;
         request_cpu_limit zone=z cores=0.001 burst=200ms;
         location / { }
@@ -141,6 +147,14 @@ my $burst = account('burst.test');
 cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
 cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
+
+# With dry_run, they are counted as what would have been refused
+is($t->get('/a.txt', port => 'calm', host => 'dry.test')->{status}, 200, 'dry_run: a request');
+is($t->get("/return?x=$x", port => 'calm', host => 'dry.test')->{status}, 204, 'dry_run: return') for 1 .. 3;
+$t->quiet;
+my $dry = account('dry.test')->{limit};
+is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ], 'dry_run: makes no debt, and nothing is refused');
+cmp_ok($dry->{refused_dry_run_cpu_ns}, '>', 10e6, 'dry_run: its CPU is that of dry_run');
 
 # A key that is not in debt, and one that no limit was ever checked for
 is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');
