@@ -310,8 +310,14 @@ impl Zones {
     }
 
     /// Marks the accounts of a request that no limit could check, and that has used so much: where that would be beyond a limit, it is
-    /// as that of a refused one. So requests that are not checked use up a burst at most, and make no debt.
-    pub fn mark_unchecked(&self, now_ms: u64, accounts: &mut AccountSet, ns: u64) {
+    /// as that of a refused one, by `beyond` for each zone. So requests that are not checked use up a burst at most, and make no debt.
+    pub fn mark_unchecked(
+        &self,
+        now_ms: u64,
+        accounts: &mut AccountSet,
+        ns: u64,
+        beyond: impl Fn(usize) -> Share,
+    ) {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         accounts.set_shares(|id| {
             let is_in_debt = |zone: &Zone| {
@@ -319,7 +325,7 @@ impl Zones {
                 zone.table.is_in_debt(id.slot, now_ms, ahead_ns)
             };
             if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {
-                Share::Refused
+                beyond(id.zone())
             } else {
                 Share::Used
             }

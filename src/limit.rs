@@ -398,6 +398,12 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
+/// What CPU beyond a limit is where the limit could not refuse it: by the limit of the request's location.
+pub fn share_beyond(conf: &LocConf, zone: usize) -> Share {
+    let mut limits = conf.limits().iter().filter(|limit| limit.used.index() == zone);
+    if limits.next().is_some_and(|limit| limit.dry_run) { Share::RefusedDryRun } else { Share::Refused }
+}
+
 /// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
 #[cold]
 pub fn is_configured(zone: usize, id: LimitId) -> bool {

@@ -27,7 +27,7 @@ use ngx::ngx_log_error;
 
 use crate::accounts::{AccountId, AccountSet};
 use crate::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
-use crate::limit::{Limited, Verdict, body};
+use crate::limit::{self, Limited, Verdict, body};
 use crate::multiplex::Stream;
 use crate::nginx::bits;
 use crate::received::{self, Received};
@@ -518,12 +518,19 @@ impl Worker {
     /// As [`Worker::finish`], where what the request has used is not the same to all limits.
     #[cold]
     #[inline(never)]
-    fn finish_apart(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
+    fn finish_apart(
+        &mut self,
+        pointer: NonNull<Context>,
+        accounts: &AccountSet,
+        outcome: &Outcome,
+        conf: &LocConf,
+    ) {
         let mut marked = accounts.clone();
         let context = self.context(pointer);
         if context.verdict.is_unchecked() {
             let ns = context.meter.total_ns() + context.late_ns;
-            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked, ns);
+            let beyond = |zone| limit::share_beyond(conf, zone);
+            self.zones.mark_unchecked(self.meter.recent_ns() / 1_000_000, &mut marked, ns, beyond);
         } else {
             // SAFETY: as in `Context::limited`.
             let limited = context.limited.map(|limited| unsafe { limited.as_ref() });
@@ -862,7 +869,7 @@ unsafe extern "C" fn settle(r: *mut ngx_http_request_t) -> ngx_int_t {
                     if !worker.context(pointer).verdict.sets_apart() {
                         worker.finish(pointer, accounts, &outcome);
                     } else {
-                        worker.finish_apart(pointer, accounts, &outcome);
+                        worker.finish_apart(pointer, accounts, &outcome, loc_conf(r));
                     }
                 });
             });

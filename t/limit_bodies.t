@@ -19,7 +19,7 @@ my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 
     $ENV{TEST_PYTHON}, "$FindBin::Bin/../target/python/bin/python3", 'python3';
 
 for my $method (qw(epoll poll)) {
-    my $t = Test::RequestCpu->new->need('rewrite', 'proxy', 'http_ssl');
+    my $t = Test::RequestCpu->new->need('rewrite', 'proxy', 'ssi', 'http_ssl');
     my ($status, $output) = $t->try_config(events => "use $method;", http => '');
     if ($output =~ /invalid event type "$method"/) {
         pass("NGINX was built without $method");
@@ -28,6 +28,7 @@ for my $method (qw(epoll poll)) {
     my %has = map { $_ => $t->has($_) ? 1 : 0 } qw(http_v2 http_v3);
     $t->html($_, "plain\n") for qw(a.txt burn.txt static.txt page/a.txt named/a.txt);
     $t->html('page.txt', "the page\n");
+    $t->html('page.shtml', '<<!--#include virtual="/part/1" --> <!--#include virtual="/part/2" -->>');
     $t->certificate(ecdsa => 'tls');
     my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         my ($connection, $request) = @_;
@@ -54,6 +55,9 @@ for my $method (qw(epoll poll)) {
         location \@page { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_request_buffering off; }
         location /uri { error_page 429 =429 /proxied; }
         location /proxied { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_method POST; }
+        location /ssi { error_page 429 =429 /page.shtml; }
+        location = /page.shtml { request_cpu_limit off; ssi on; ssi_types *; }
+        location /part { internal; proxy_pass http://127.0.0.1:{{port:upstream}}; }
         location /free { request_cpu_limit off; root html; try_files /a.txt =404; }
     }
 EOC
@@ -89,7 +93,7 @@ EOC
     my $most = 40 * $mb;
     for my $kind (@kinds) {
         my ($name, $field, $piece) = @$kind;
-        for my $uri (qw(/a.txt /static /named /uri)) {
+        for my $uri (qw(/a.txt /static /named /uri /ssi)) {
             my $c = $t->connect('http');
             my ($sent, $answer) = $pour->($c->socket, $c->socket, $head->($uri, $field), $piece);
             $c->close;
@@ -97,6 +101,7 @@ EOC
             like($answer, qr{\r\nConnection: close\r\n}i, "$method, $name, $uri: on a connection that ends") if $uri eq '/a.txt';
             like($answer, qr{the page}, "$method, $name, $uri: by its page") if $uri eq '/static';
             like($answer, qr{\[POST 0\]|\[GET 0\]}, "$method, $name, $uri: by its page, from another server that gets no body") if $uri =~ /named|uri/;
+            like($answer, qr{\[GET 0\].*\[GET 0\]}s, "$method, $name, $uri: by a page of subrequests") if $uri eq '/ssi';
             cmp_ok($sent, '<', $most, "$method, $name, $uri: does not read an endless body");
         }
         my ($out, $in);

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
+use Test::RequestCpu::HTTP2;
 use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite', 'http_ssl');
@@ -16,6 +17,7 @@ $t->certificate(ecdsa => 'tls');
 my $burn = burn_rules(3);
 # some 50 ms in the rewrite phase, and an answer from there
 my $dear = burn_rules(1);
+my $http2 = $t->has('http_v2') ? "listen 127.0.0.1:{{port:h2}}{{http2}}; {{http2_on}}" : '';
 $t->start(http => <<"EOC");
     request_cpu_zone \$server_name zone=z:1m;
     request_cpu zone=z;
@@ -23,7 +25,7 @@ $t->start(http => <<"EOC");
     request_cpu_limit_log_level info;
     ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;
     server {
-        listen 127.0.0.1:{{port:http}}; listen 127.0.0.1:{{port:tls}} ssl; server_name one.test;
+        listen 127.0.0.1:{{port:http}}; listen 127.0.0.1:{{port:tls}} ssl; server_name one.test; $http2
         location / { $burn }
         location = /return { $dear return 301 https://one.test/; }
         location = /rewrite { $dear rewrite ^ https://one.test/ permanent; }
@@ -34,6 +36,12 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:calm}}; server_name calm.test;
         request_cpu_limit zone=z cores=1000 burst=10s;
+        location = /return { $dear return 204; }
+    }
+    server {
+        listen 127.0.0.1:{{port:calm}}; server_name dry.test;
+        request_cpu_limit zone=z cores=0.001 burst=5ms dry_run;
+        location / { }
         location = /return { $dear return 204; }
     }
     server {
@@ -96,6 +104,24 @@ sub over_tls {
     return $output =~ m{^HTTP/1.1 (\d+)}m ? $1 : diag($output);
 }
 apart('400 over TLS', 3, sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
+apart('413', 5, sub {
+    for (1 .. 5) {
+        my $c = $t->connect('http');
+        $c->send("POST /a.txt HTTP/1.1\r\nHost: one.test\r\nContent-Length: 100000000\r\n\r\n");
+        $c->read_until(qr{^HTTP/1.1 413 }, 10) or diag('no answer');
+        $c->close;
+    }
+});
+SKIP: {
+    skip 'no HTTP/2', 5 unless $t->has('http_v2');
+    apart('return over HTTP/2', 3, sub {
+        my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
+        $client->send($client->preface, map { $client->request("/return?x=$x", host => 'one.test') } 1 .. 3);
+        ok($client->finish, 'three streams in one packet');
+        # what is left of the connection is added when it ends
+        $client->{connection}->close;
+    });
+}
 my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'what error_page leads to is checked') });
 is($page->{count}, 1, 'error_page: refused once');
 cmp_ok($page->{debt}, '<=', 0, 'error_page: in no debt');
@@ -121,6 +147,14 @@ my $burst = account('burst.test');
 cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
 cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
+
+# With dry_run, they are counted as what would have been refused
+is($t->get('/a.txt', port => 'calm', host => 'dry.test')->{status}, 200, 'dry_run: a request');
+is($t->get("/return?x=$x", port => 'calm', host => 'dry.test')->{status}, 204, 'dry_run: return') for 1 .. 3;
+$t->quiet;
+my $dry = account('dry.test')->{limit};
+is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ], 'dry_run: makes no debt, and nothing is refused');
+cmp_ok($dry->{refused_dry_run_cpu_ns}, '>', 10e6, 'dry_run: its CPU is that of dry_run');
 
 # A key that is not in debt, and one that no limit was ever checked for
 is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');

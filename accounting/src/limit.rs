@@ -462,7 +462,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{cases, zeroed};
+    use crate::testing::{cases, killed_after, zeroed};
 
     const S: u64 = 1_000 * MS;
 
@@ -752,6 +752,29 @@ mod tests {
         assert_eq!(key.bucket.read(1_160).unwrap().debt_ns, 0);
         key.bucket.add(1_260, 0);
         assert_eq!(key.missing_ns(), 0);
+    }
+
+    #[test]
+    fn whenever_a_worker_is_killed_its_charges_are_paid_by_time() {
+        let limit = bounded("0.5", 100 * MS, Some(200 * MS));
+        for writes in 0.. {
+            let key = Key::new();
+            assert!(key.bucket.claim(&limit));
+            let was_killed = killed_after(writes, || {
+                for now_ms in [1_000, 1_010] {
+                    let _ = key.bucket.check(now_ms, &limit, 0, || 80 * MS);
+                }
+                key.bucket.add(1_020, signed(30 * MS) - signed(80 * MS));
+            });
+            let debt_ns = debt(key.bucket.check(1_020, &limit, 0, || 0));
+            assert!(debt_ns <= 60 * MS, "{writes}: {debt_ns}");
+            assert_eq!(debt(key.bucket.check(1_140, &limit, 0, || 0)), 0, "{writes}");
+            assert_eq!(key.check(1_400, &limit), 0);
+            assert_eq!(key.missing_ns(), 0, "{writes}: nothing is left of it");
+            if !was_killed {
+                return;
+            }
+        }
     }
 
     #[test]

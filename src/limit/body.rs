@@ -119,10 +119,11 @@ fn is_ours(recv: ngx_recv_pt) -> bool {
 unsafe extern "C" fn receive(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
     /// what `recv` returns when the other end has closed
     const CLOSED: isize = 0;
-    // SAFETY: NGINX reads from an open connection. Its data is the request, which has not been freed: see `leave`.
+    // SAFETY: NGINX reads from an open connection. Its data is the request or one of its subrequests, which have not been freed: see
+    // `leave`.
     unsafe {
         let r = (*c).data.cast::<ngx_http_request_t>();
-        let Some(dropped) = request::dropped_body(r) else { return CLOSED };
+        let Some(dropped) = request::dropped_body((*r).main) else { return CLOSED };
         let Some(recv) = dropped.recv else { return CLOSED };
         if dropped.left > 0 {
             let count = recv(c, buffer, size.min(dropped.left));
