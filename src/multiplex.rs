@@ -58,6 +58,10 @@ const TAIL_MS: u64 = 2000;
 /// Measured are 2 to 4 for a byte.
 const TAIL_NS: u64 = 20_000;
 const TAIL_NS_PER_BYTE: u64 = 10;
+/// Receiving a byte costs as much as handling the acknowledgement of so many.
+const RECEIVING: u64 = 8;
+/// The least size that each path must carry, RFC 9000, section 14.
+const BYTES_OF_PACKET: u64 = 1200;
 
 /// What a connection that carries several requests has. In its pool.
 pub struct Multiplex {
@@ -90,6 +94,8 @@ pub struct Stream {
     next: Option<NonNull<Context>>,
     /// how far it was when the connection's work was last divided
     seen: Progress,
+    /// packets of QUIC that it has caused besides
+    packets: Progress,
     joined: bool,
 }
 
@@ -122,7 +128,7 @@ impl Progress {
         // SAFETY: the connection of a stream is in use, and has that stream.
         match unsafe { (*c).quic.as_ref() } {
             Some(stream) => Progress {
-                receiving: 4 * stream.recv_last + stream.acked,
+                receiving: RECEIVING * stream.recv_last + stream.acked,
                 sending: stream.send_offset + stream.recv_last,
             },
             None => Progress::default(),
@@ -133,11 +139,19 @@ impl Progress {
     unsafe fn of_quic(_c: *const ngx_connection_t) -> Progress {
         Progress::default()
     }
+}
 
-    fn since(self, earlier: Progress) -> Progress {
+/// A new stream of QUIC: its header is short, but most often in a packet of its own, as its answer is.
+const NEW_QUIC_STREAM: Progress =
+    Progress { receiving: RECEIVING * BYTES_OF_PACKET, sending: BYTES_OF_PACKET };
+
+impl Stream {
+    /// What it has got further since the last division.
+    fn advance(&self, progress: Progress) -> Progress {
+        let since = |now: u64, seen: u64, packets: u64| now.saturating_sub(seen).saturating_add(packets);
         Progress {
-            receiving: self.receiving.saturating_sub(earlier.receiving),
-            sending: self.sending.saturating_sub(earlier.sending),
+            receiving: since(progress.receiving, self.seen.receiving, self.packets.receiving),
+            sending: since(progress.sending, self.seen.sending, self.packets.sending),
         }
     }
 }
@@ -251,12 +265,14 @@ impl Worker {
         unsafe {
             let multiplex = multiplex.as_ptr();
             let id = id_of(r);
-            let seen = Progress::of(r, (*multiplex).h2c.is_null());
+            let is_quic = (*multiplex).h2c.is_null();
+            let seen = Progress::of(r, is_quic);
+            let packets = if is_quic { NEW_QUIC_STREAM } else { Progress::default() };
             let next = (*multiplex).streams.replace(pointer);
             if let Some(next) = next {
                 self.context(next).stream.previous = Some(pointer);
             }
-            self.context(pointer).stream = Stream { id, previous: None, next, seen, joined: true };
+            self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
         }
     }
 
@@ -357,11 +373,9 @@ impl Worker {
         }
         let mut pool = Pool { ns, weight: 0 };
         self.each_stream(multiplex, |_, context, progress| {
-            pool.weight += progress.since(context.stream.seen).sending;
+            pool.weight += context.stream.advance(progress).sending;
         });
-        self.each_share(multiplex, |context, progress| {
-            pool.share(progress.since(context.stream.seen).sending)
-        });
+        self.each_share(multiplex, |context, progress| pool.share(context.stream.advance(progress).sending));
         self.connections.keep(at, pool.ns);
     }
 
@@ -380,7 +394,7 @@ impl Worker {
             // SAFETY: the context is there, so its request is.
             let progress = unsafe { Progress::of(context.request(), is_quic) };
             let ns = f(context, progress);
-            context.stream.seen = progress;
+            (context.stream.seen, context.stream.packets) = (progress, Progress::default());
             if ns != 0 {
                 self.charge_request(pointer, ns);
                 self.stir_flying(pointer);
@@ -406,7 +420,7 @@ impl Worker {
         let mut sending = Pool { ns: sending_ns, weight: 0 };
         let mut counted = 0;
         self.each_stream(multiplex, |_, context, progress| {
-            let progress = progress.since(context.stream.seen);
+            let progress = context.stream.advance(progress);
             receiving.weight += progress.receiving;
             sending.weight += progress.sending;
             counted += u64::from(context.is_counted());
@@ -418,7 +432,7 @@ impl Worker {
             if evenly_received { counted } else { receiving.weight.saturating_add(tail_bytes) };
         sending.weight = if evenly_sent { counted } else { sending.weight.saturating_add(tail_bytes) };
         self.each_share(multiplex, |context, progress| {
-            let progress = progress.since(context.stream.seen);
+            let progress = context.stream.advance(progress);
             let one = u64::from(context.is_counted());
             receiving.share(if evenly_received { one } else { progress.receiving })
                 + sending.share(if evenly_sent { one } else { progress.sending })
