@@ -341,6 +341,7 @@ impl Worker {
     }
 
     /// A datagram of a connection of QUIC has arrived.
+    #[cfg(ngx_feature = "http_v3")]
     pub fn begin_datagram(&mut self, at: usize) {
         let Some(multiplex) = self.connections.multiplex(at) else { return };
         // SAFETY: as in `find_stream`.
