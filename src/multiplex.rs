@@ -25,6 +25,8 @@ use crate::worker::{Owner, Worker, now_ms};
 #[cfg(ngx_feature = "http_v2")]
 mod frames;
 #[cfg(ngx_feature = "http_v2")]
+mod sending;
+#[cfg(ngx_feature = "http_v2")]
 pub use frames::{FrameDoor, close_door};
 
 /// Without HTTP/2 there are no frames.
@@ -71,8 +73,11 @@ pub struct Multiplex {
     streams: Option<NonNull<Context>>,
     /// the one that the last frame was for
     recent: Option<NonNull<Context>>,
-    /// what QUIC has used to send, in nanoseconds
+    /// what was used to send, and is not divided yet, in nanoseconds
     sending_ns: u64,
+    /// frames of HTTP/2 wait for room in the socket
+    #[cfg(ngx_feature = "http_v2")]
+    has_waiting: bool,
     tail: Tail,
 }
 
@@ -191,7 +196,10 @@ pub unsafe fn owner_of(
             None => Owner::Connection(at),
             Some(only) if worker.context(only).stream.next.is_none() => Owner::Request(only),
             Some(_) => {
-                worker.each_stream(multiplex, |_, context, progress| context.stream.seen = progress);
+                if worker.undivided_sending_ns(multiplex) != 0 {
+                    worker.divide(at, false);
+                }
+                worker.look_at_streams(multiplex);
                 Owner::Sending(at)
             }
         };
@@ -211,7 +219,7 @@ impl Worker {
         multiplex: NonNull<Multiplex>,
         mut f: impl FnMut(NonNull<Context>, &mut Context, Progress),
     ) {
-        // SAFETY: as in `find_stream`.
+        // SAFETY: in the pool of an open connection; nobody else has a reference while the worker is borrowed.
         let (is_quic, mut next) =
             unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
         while let Some(pointer) = next {
@@ -254,14 +262,23 @@ impl Worker {
                         streams: None,
                         recent: None,
                         sending_ns: 0,
+                        #[cfg(ngx_feature = "http_v2")]
+                        has_waiting: false,
                         tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
                     });
                 }
                 self.connections.set_multiplex(at, multiplex);
+                #[cfg(ngx_feature = "http_v2")]
+                // SAFETY: as the caller says.
+                unsafe {
+                    if !(*multiplex.as_ptr()).h2c.is_null() {
+                        sending::watch(c);
+                    }
+                }
                 multiplex
             }
         };
-        // SAFETY: as in `find_stream`, and as the caller says.
+        // SAFETY: as in `each_stream`, and as the caller says.
         unsafe {
             let multiplex = multiplex.as_ptr();
             let id = id_of(r);
@@ -297,7 +314,7 @@ impl Worker {
             self.context(previous).stream.next = next;
         }
         let Some(multiplex) = at.and_then(|at| self.connections.multiplex(at)) else { return };
-        // SAFETY: as in `find_stream`.
+        // SAFETY: as in `each_stream`.
         let multiplex = unsafe { &mut *multiplex.as_ptr() };
         if multiplex.streams == Some(pointer) {
             multiplex.streams = next;
@@ -332,10 +349,14 @@ impl Worker {
         if !context.stream.joined {
             return;
         }
-        if let Some(at) = context.connection()
-            && self.is_quic(at)
-            && self.undivided_ns(at) >= DIVIDE_NS
-        {
+        let Some(at) = context.connection() else { return };
+        let Some(multiplex) = self.connections.multiplex(at) else { return };
+        let is_due = if self.is_quic(at) {
+            self.undivided_ns(at) >= DIVIDE_NS
+        } else {
+            self.undivided_sending_ns(multiplex) != 0
+        };
+        if is_due {
             self.divide(at, false);
         }
     }
@@ -344,7 +365,7 @@ impl Worker {
     #[cfg(ngx_feature = "http_v3")]
     pub fn begin_datagram(&mut self, at: usize) {
         let Some(multiplex) = self.connections.multiplex(at) else { return };
-        // SAFETY: as in `find_stream`.
+        // SAFETY: as in `each_stream`.
         if unsafe { (*multiplex.as_ptr()).streams.is_none() } && self.undivided_ns(at) > 0 {
             // a request that it opens is not to pay for what was before
             self.divide(at, true);
@@ -352,26 +373,43 @@ impl Worker {
     }
 
     fn undivided_ns(&self, at: usize) -> u64 {
-        // SAFETY: as in `find_stream`.
         let sending_ns =
-            self.connections.multiplex(at).map_or(0, |multiplex| unsafe { (*multiplex.as_ptr()).sending_ns });
+            self.connections.multiplex(at).map_or(0, |multiplex| self.undivided_sending_ns(multiplex));
         self.connections.pending_ns(at) + sending_ns
+    }
+
+    fn undivided_sending_ns(&self, multiplex: NonNull<Multiplex>) -> u64 {
+        // SAFETY: as in `each_stream`.
+        unsafe { (*multiplex.as_ptr()).sending_ns }
+    }
+
+    /// From here on it counts how far each stream gets.
+    fn look_at_streams(&mut self, multiplex: NonNull<Multiplex>) {
+        self.each_stream(multiplex, |_, context, progress| context.stream.seen = progress);
+    }
+
+    /// What was used to send for several requests is divided later.
+    fn keep_sending(&mut self, at: usize, ns: u64) {
+        match self.connections.multiplex(at) {
+            Some(multiplex) => {
+                // SAFETY: as in `each_stream`.
+                unsafe { (*multiplex.as_ptr()).sending_ns += ns };
+                self.connections.list_unsettled(at);
+            }
+            None => {
+                // closed meanwhile
+                let accounts = self.connections.accounts(at).clone();
+                self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+            }
+        }
     }
 
     /// What was used to send for several requests.
     pub fn charge_sending(&mut self, at: usize, ns: u64) {
-        let Some(multiplex) = self.connections.multiplex(at) else {
-            // closed meanwhile
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
-            return;
+        let multiplex = match self.connections.multiplex(at) {
+            Some(multiplex) if !self.is_quic(at) => multiplex,
+            _ => return self.keep_sending(at, ns),
         };
-        if self.is_quic(at) {
-            // SAFETY: as in `find_stream`.
-            unsafe { (*multiplex.as_ptr()).sending_ns += ns };
-            self.connections.list_unsettled(at);
-            return;
-        }
         let mut pool = Pool { ns, weight: 0 };
         self.each_stream(multiplex, |_, context, progress| {
             pool.weight += context.stream.advance(progress).sending;
@@ -386,7 +424,7 @@ impl Worker {
         multiplex: NonNull<Multiplex>,
         mut f: impl FnMut(&mut Context, Progress) -> u64,
     ) {
-        // SAFETY: as in `find_stream`.
+        // SAFETY: as in `each_stream`.
         let (is_quic, mut next) =
             unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
         while let Some(pointer) = next {
@@ -410,7 +448,7 @@ impl Worker {
             self.charge_last(at, receiving.ns);
             return;
         };
-        // SAFETY: as in `find_stream`.
+        // SAFETY: as in `each_stream`.
         let (sending_ns, tail_bytes) = unsafe {
             let multiplex = &mut *multiplex.as_ptr();
             if now_ms() >= multiplex.tail.until_ms || multiplex.tail.ns == 0 {
@@ -440,7 +478,7 @@ impl Worker {
         });
         let mut rest_ns = receiving.ns + sending.ns;
         if rest_ns != 0 && tail_bytes != 0 {
-            // SAFETY: as in `find_stream`.
+            // SAFETY: as in `each_stream`.
             let tail = unsafe { &mut (*multiplex.as_ptr()).tail };
             let tail_ns = rest_ns.min(tail.ns);
             tail.ns -= tail_ns;
