@@ -9,7 +9,9 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use nginx_sys::{NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_uint_t, u_char};
+use nginx_sys::{
+    NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
+};
 
 use crate::nginx::bits;
 #[cfg(ngx_feature = "http_v2")]
@@ -81,7 +83,10 @@ impl Received {
     pub unsafe fn end(&self, r: *const ngx_http_request_t, is_counted: bool) {
         match self {
             // SAFETY: as the caller says; the connection outlives the request.
-            Received::Reads(_) => unsafe { leave((*r).connection) },
+            Received::Reads(_) => unsafe {
+                COUNTED.fetch_sub(1, Relaxed);
+                leave((*r).connection);
+            },
             #[cfg(ngx_feature = "http_v2")]
             // SAFETY: as the caller says.
             Received::Stream(stream) if is_counted => unsafe { stream.end(r) },
@@ -159,11 +164,12 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
     if started.flatten().is_none() {
         return;
     }
+    COUNTED.fetch_add(1, Relaxed);
     // SAFETY: as the caller says; the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s
     // caller does.
     unsafe {
         let Some(real) = (*c).recv else { return };
-        if place_of(real).is_some() {
+        if place_of(real).is_some() || core::ptr::fn_addr_eq(real, receive_plain as Receive) {
             return;
         }
         let known = |place: &AtomicUsize| {
@@ -222,12 +228,48 @@ unsafe fn real(at: usize) -> Receive {
     unsafe { core::mem::transmute::<usize, Receive>(REAL[at].load(Relaxed)) }
 }
 
-/// In the place of `ngx_recv` or `ngx_ssl_recv`.
+/// In the place of `ngx_ssl_recv`, or of a function of another module.
 unsafe extern "C" fn receive<const AT: usize>(
     c: *mut ngx_connection_t,
     buffer: *mut u_char,
     size: usize,
 ) -> isize {
+    // SAFETY: as NGINX called us; `count_reads` has stored a function at this place before it put us there.
+    unsafe { count(c, buffer, size, real(AT)) }
+}
+
+/// Requests whose bytes are known by what is read.
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+/// Address of `ngx_io.recv` as the system has it; 0 until we are in its place.
+static PLAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
+/// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
+pub fn hook() {
+    // SAFETY: this process has one thread that uses it, and it is here.
+    unsafe {
+        let slot = &raw mut ngx_io.recv;
+        if let Some(real) = slot.read() {
+            PLAIN.store(real as usize, Relaxed);
+            slot.write(Some(receive_plain));
+        }
+    }
+}
+
+/// In the place of `ngx_unix_recv`.
+unsafe extern "C" fn receive_plain(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
+    // SAFETY: as NGINX called us; `hook` has stored a function of this type before it put us there.
+    unsafe {
+        let real = core::mem::transmute::<usize, Receive>(PLAIN.load(Relaxed));
+        if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count(c, buffer, size, real) }
+    }
+}
+
+/// Reads, and adds it to the request that has the connection for itself, if that counts what is read.
+///
+/// # Safety
+/// As for `real`.
+unsafe fn count(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize, real: Receive) -> isize {
     let reading = with(|worker| {
         let context = worker.connections.request_of(c)?;
         match &mut worker.context(context).received {
@@ -239,8 +281,8 @@ unsafe extern "C" fn receive<const AT: usize>(
         }
     })
     .flatten();
-    // SAFETY: as NGINX called us; `count_reads` has stored a function at this place before it put us there.
-    let read = unsafe { real(AT)(c, buffer, size) };
+    // SAFETY: as the caller says.
+    let read = unsafe { real(c, buffer, size) };
     if let Some(context) = reading {
         with(|worker| {
             // another module's function may have freed it

@@ -135,7 +135,11 @@ impl Context {
     /// What has come up since the last call.
     fn unsettled(&mut self) -> Usage {
         let (sent, received) = self.traffic();
-        self.meter.settle(sent, received)
+        if self.accounts.is_empty() {
+            self.meter.settle_own(sent, received)
+        } else {
+            self.meter.settle(sent, received)
+        }
     }
 }
 
@@ -468,8 +472,9 @@ impl Worker {
     #[cold]
     fn leave_connection(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
+        let has_handshake = context.handshake.is_some();
         if let Some(at) = context.connection
-            && !self.has_counted(at)
+            && (has_handshake || !self.has_counted(at))
             && !self.zones.is_empty()
         {
             let context = self.context(pointer);

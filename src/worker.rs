@@ -29,7 +29,7 @@ use crate::nginx::thread::keep_library;
 use crate::process::{self, Watch};
 use crate::request::Context;
 use crate::timer::{Task, Timer};
-use crate::{allocator, attribution, event_loop, io, state, traffic_log, zones};
+use crate::{allocator, attribution, event_loop, io, received, state, traffic_log, zones};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -202,6 +202,7 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     traffic_log::start(main, its);
     event_loop::hook();
     io::hook();
+    received::hook();
     #[cfg(ngx_feature = "ssl")]
     crate::tls::find_functions();
     #[cfg(ngx_feature = "threads")]

@@ -61,6 +61,15 @@ impl RequestMeter {
         total.since(&self.settled)
     }
 
+    /// As [`RequestMeter::settle`], but for what was taken over: a request that is in no account may have to give it back.
+    pub fn settle_own(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
+        let own_ns = self.total_ns - self.connection_ns;
+        let own = Usage { cpu_ns: own_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
+        let delta = own.since(&self.settled);
+        self.settled = self.settled.plus(&delta);
+        delta
+    }
+
     /// What has come up since the last call, to be added to the accounts; `sent` and `received` are the request's
     /// totals in bytes.
     pub fn settle(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
