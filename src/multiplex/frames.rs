@@ -127,6 +127,10 @@ unsafe extern "C" fn frames(
                 // one wakeup may read several buffers
                 STATE.store(state, Relaxed);
                 (*h2c).state.handler = Some(frames);
+                if bits::event::READY.is_set((*(*h2c).connection).read) {
+                    // `ngx_http_v2_read_handler` goes on: what this buffer's frames have cost is not divided by those of the next one
+                    with(Worker::read_clock);
+                }
                 return pos;
             }
         }
