@@ -557,13 +557,13 @@ impl Worker {
         };
     }
 
-    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; for the first one that is
-    /// counted, all that came before, and the count of its handshake. `is_alone`: what else there is was for it too.
+    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; `all`: also what no request is
+    /// known to have caused; and the count of the handshake, if nobody has it yet.
     #[inline]
-    pub fn take_over(&mut self, at: usize, is_alone: bool) -> (u64, Option<Handshake>) {
+    pub fn take_over(&mut self, at: usize, all: bool) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
         let mut ns = core::mem::take(&mut entry.header_ns);
-        if is_alone || entry.accounts.is_empty() {
+        if all {
             ns += core::mem::take(&mut entry.pending_ns);
         }
         if entry.state == State::Fresh {

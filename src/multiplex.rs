@@ -229,7 +229,7 @@ impl Worker {
         self.connections.multiplex(at).is_some_and(|multiplex| unsafe { (*multiplex.as_ptr()).h2c.is_null() })
     }
 
-    /// A request of a connection that carries several is there. `is_alone`, as the result, says that no other one is open.
+    /// A request of a connection that carries several is there.
     ///
     /// # Safety
     /// `r` must be the request of the context, and `c` the connection at the place.

@@ -435,13 +435,15 @@ impl Worker {
         // SAFETY: the context is there, so its request is.
         context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
         if let Some(at) = connection {
-            let is_alone = self.is_quic(at) && self.is_alone(pointer);
-            if !is_alone && self.connections.pending_ns(at) != 0 && self.has_counted(at) && !self.is_quic(at)
-            {
-                // that was before this request
+            let (is_quic, is_alone) = (self.is_quic(at), self.is_alone(pointer));
+            // What came before this request is for those that were open, or were counted before. The first one that is counted
+            // takes over the rest, unless others are open: they have the connection already.
+            let is_first = !self.has_counted(at);
+            let divides = if is_first { !is_alone } else { !is_quic };
+            if divides && self.connections.pending_ns(at) != 0 {
                 self.divide(at, true);
             }
-            let (ns, handshake) = self.take_over(at, is_alone);
+            let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
             let context = self.context(pointer);
             context.meter.take_over(ns);
             context.handshake = handshake;
