@@ -122,14 +122,15 @@ impl Progress {
     }
 
     /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
-    /// were sent. What is received has to be acknowledged.
+    /// were sent. What is received has to be acknowledged. Only bytes that have come count (`ngx_quic_write_buffer`), and not those that
+    /// are left out before them (`recv_last`): a client could leave out as many as it likes.
     #[cfg(ngx_feature = "http_v3")]
     unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
         // SAFETY: the connection of a stream is in use, and has that stream.
         match unsafe { (*c).quic.as_ref() } {
             Some(stream) => Progress {
-                receiving: RECEIVING * stream.recv_last + stream.acked,
-                sending: stream.send_offset + stream.recv_last,
+                receiving: RECEIVING * stream.recv.size + stream.acked,
+                sending: stream.send_offset + stream.recv.size,
             },
             None => Progress::default(),
         }
