@@ -20,6 +20,7 @@ use nginx_sys::{
 };
 
 use crate::accounts::AccountSet;
+use crate::limit;
 use crate::multiplex::{self, Multiplex};
 use crate::nginx::bits;
 use crate::request::{self, Context};
@@ -596,6 +597,19 @@ impl Worker {
         !self.connections.accounts(at).is_empty()
     }
 
+    /// What a connection has used beside its requests goes to the accounts of the last one that was counted. No limit could refuse it.
+    pub fn charge_connection(&mut self, at: usize, ns: u64) {
+        if ns == 0 {
+            return;
+        }
+        let mut accounts = self.connections.accounts(at).clone();
+        let now_ns = self.meter.recent_ns();
+        if self.first_verdict.sets_apart() {
+            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, ns, limit::share_beyond_all);
+        }
+        self.zones.charge(now_ns, &accounts, ns);
+    }
+
     /// A wakeup of a connection is over, and no request has claimed it.
     #[inline]
     pub fn end_connection_wakeup(&mut self, at: usize) {
@@ -668,7 +682,7 @@ impl Worker {
         let pending_ns = core::mem::take(&mut entry.pending_ns) + core::mem::take(&mut entry.header_ns);
         (entry.number, entry.multiplex) = (VACANT, None);
         match state {
-            State::Served => self.zones.charge(self.meter.recent_ns(), &entry.accounts, pending_ns),
+            State::Served => self.charge_connection(at, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
             State::Upstream => {}
         }

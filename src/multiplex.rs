@@ -362,8 +362,7 @@ impl Worker {
     pub fn charge_sending(&mut self, at: usize, ns: u64) {
         let Some(multiplex) = self.connections.multiplex(at) else {
             // closed meanwhile
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+            self.charge_connection(at, ns);
             return;
         };
         if self.is_quic(at) {
@@ -458,8 +457,7 @@ impl Worker {
     /// What no request that is open has caused goes to the accounts of the last one, if one was counted.
     fn charge_last(&mut self, at: usize, ns: u64) {
         if self.has_counted(at) {
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+            self.charge_connection(at, ns);
         } else {
             self.connections.put_back(at, ns);
         }

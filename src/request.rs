@@ -668,8 +668,15 @@ impl Worker {
         let now_ns = self.meter.recent_ns();
         let context = self.context(pointer);
         let is_in_flight = context.in_flight;
-        let (accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let (mut accounts, usage) = (context.accounts.clone(), context.unsettled());
         let is_limited = context.limited.is_some();
+        if context.verdict.is_unchecked() {
+            // it may have been answered already, and its body is discarded still
+            // SAFETY: the context is there, so its request is.
+            let conf = unsafe { loc_conf(context.request) };
+            let beyond = |zone| limit::share_beyond(conf, zone);
+            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, beyond);
+        }
         self.zones.add(now_ns, &accounts, &usage);
         if is_limited {
             self.give_back(pointer, usage.cpu_ns);

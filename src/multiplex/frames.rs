@@ -237,8 +237,7 @@ impl Worker {
             }
             self.connections.keep(at, received.ns);
         } else {
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, received.ns);
+            self.charge_connection(at, received.ns);
         }
     }
 
