@@ -1,4 +1,5 @@
-# HTTP/2: work that is done at the end of a buffer is not charged to the requests of the next buffer, which is read in the same wakeup.
+# HTTP/2: frames that come in several buffers. Work that is done at the end of a buffer is not charged to the requests of the next
+# buffer, which is read in the same wakeup. And what one connection does wrong makes no difference to others.
 
 use strict;
 use warnings;
@@ -23,6 +24,7 @@ $t->start(http => <<'EOC');
         server_name main.test;
         {{http2_on}}
         location / { }
+        location = /discarded { return 200 "not read\n"; }
         location = /dear.txt { gzip on; gzip_comp_level 9; gzip_types *; gzip_min_length 1; }
     }
 EOC
@@ -72,4 +74,27 @@ my $run = sub {
     } 1 .. 4;
 };
 $shares->scenario('a dear request at the end of a buffer', owners => { 'dear.test' => 1 }, small => { 'small.test' => 4 }, run => $run);
+
+# A connection that is given up in the middle of a frame, and goes on; meanwhile another one is in the middle of a frame, too.
+$shares->scenario('an error in a frame of another connection', owners => { 'up.test' => 1 }, small => { 'small.test' => 4 }, run => sub {
+    return map {
+        my ($client, $bad) = (client(), client());
+        $client->send($client->request('/discarded', host => 'up.test', method => 'POST', open => 1, number => \my $up));
+        $t->quiet;
+        my $data = $client->data($up, 'x' x 1000);
+        $client->send(substr $data, 0, 500);
+        $t->quiet;
+        # SETTINGS with a window that is too large (ngx_http_v2_state_settings_params), and more
+        my $settings = Test::RequestCpu::HTTP2::frame('settings', 0, 0, pack 'nNnN', 3, 100, 4, 0xffffffff);
+        for (substr($settings, 0, 17), substr($settings, 17), 'x') { $bad->send($_); $t->quiet }
+        my $worker = $t->worker;
+        kill STOP => $worker;
+        $client->send(substr($data, 500) . $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream)
+            . join '', map { $client->unknown($up) } 1 .. 800);
+        sleep 0.05;
+        kill CONT => $worker;
+        $client->finish($stream) or die "connection is gone\n";
+        ($client, $bad);
+    } 1 .. 4;
+});
 $t->done;
