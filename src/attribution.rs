@@ -873,11 +873,13 @@ static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
 /// The connection must be open.
 #[cfg(ngx_feature = "http_v3")]
 unsafe fn wrap_quic_input(c: *mut ngx_connection_t) {
-    // SAFETY: the connection is open, and `ngx_quic_run` has set its read handler for good.
+    // SAFETY: the connection is open. `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where
+    // it has given the connection up, and waits for streams with early data, there is another handler, and no timer.
     unsafe {
         let is_quic = bits::listening::QUIC.is_set((*c).listening);
         let read = (*c).read;
-        if let (true, Some(handler)) = (is_quic, (*read).handler) {
+        let has_run = bits::event::TIMER_SET.is_set(read);
+        if let (true, true, Some(handler)) = (is_quic, has_run, (*read).handler) {
             QUIC_INPUT.store(handler as usize, Relaxed);
             (*read).handler = Some(quic_input);
         }
