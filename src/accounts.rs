@@ -309,8 +309,9 @@ impl Zones {
         }
     }
 
-    /// Marks the accounts of a request that no limit could check, and that has used so much: where that would be beyond a limit, it is
-    /// as that of a refused one, by `beyond` for each zone. So requests that are not checked use up a burst at most, and make no debt.
+    /// Marks accounts for work of `ns` nanoseconds that no limit could refuse: of a request that was not checked, or of a connection
+    /// beside its requests. Where that would be beyond a limit, it is as that of a refused request, by `beyond` for each zone. So such
+    /// work uses up a burst at most, and makes no debt.
     pub fn mark_unchecked(
         &self,
         now_ms: u64,
@@ -327,7 +328,7 @@ impl Zones {
             if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {
                 beyond(id.zone())
             } else {
-                Share::Used
+                id.share
             }
         });
     }

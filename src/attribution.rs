@@ -20,6 +20,7 @@ use nginx_sys::{
 };
 
 use crate::accounts::AccountSet;
+use crate::limit;
 use crate::multiplex::{self, Multiplex};
 use crate::nginx::bits;
 use crate::request::{self, Context};
@@ -557,13 +558,13 @@ impl Worker {
         };
     }
 
-    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; for the first one that is
-    /// counted, all that came before, and the count of its handshake. `is_alone`: what else there is was for it too.
+    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; `all`: also what no request is
+    /// known to have caused; and the count of the handshake, if nobody has it yet.
     #[inline]
-    pub fn take_over(&mut self, at: usize, is_alone: bool) -> (u64, Option<Handshake>) {
+    pub fn take_over(&mut self, at: usize, all: bool) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
         let mut ns = core::mem::take(&mut entry.header_ns);
-        if is_alone || entry.accounts.is_empty() {
+        if all {
             ns += core::mem::take(&mut entry.pending_ns);
         }
         if entry.state == State::Fresh {
@@ -594,6 +595,19 @@ impl Worker {
     /// Whether a request has been counted on the connection.
     pub fn has_counted(&self, at: usize) -> bool {
         !self.connections.accounts(at).is_empty()
+    }
+
+    /// What a connection has used beside its requests goes to the accounts of the last one that was counted. No limit could refuse it.
+    pub fn charge_connection(&mut self, at: usize, ns: u64) {
+        if ns == 0 {
+            return;
+        }
+        let mut accounts = self.connections.accounts(at).clone();
+        let now_ns = self.meter.recent_ns();
+        if self.first_verdict.sets_apart() {
+            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, ns, limit::share_beyond_all);
+        }
+        self.zones.charge(now_ns, &accounts, ns);
     }
 
     /// A wakeup of a connection is over, and no request has claimed it.
@@ -668,7 +682,7 @@ impl Worker {
         let pending_ns = core::mem::take(&mut entry.pending_ns) + core::mem::take(&mut entry.header_ns);
         (entry.number, entry.multiplex) = (VACANT, None);
         match state {
-            State::Served => self.zones.charge(self.meter.recent_ns(), &entry.accounts, pending_ns),
+            State::Served => self.charge_connection(at, pending_ns),
             State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
             State::Upstream => {}
         }
@@ -859,11 +873,13 @@ static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
 /// The connection must be open.
 #[cfg(ngx_feature = "http_v3")]
 unsafe fn wrap_quic_input(c: *mut ngx_connection_t) {
-    // SAFETY: the connection is open, and `ngx_quic_run` has set its read handler for good.
+    // SAFETY: the connection is open. `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where
+    // it has given the connection up, and waits for streams with early data, there is another handler, and no timer.
     unsafe {
         let is_quic = bits::listening::QUIC.is_set((*c).listening);
         let read = (*c).read;
-        if let (true, Some(handler)) = (is_quic, (*read).handler) {
+        let has_run = bits::event::TIMER_SET.is_set(read);
+        if let (true, true, Some(handler)) = (is_quic, has_run, (*read).handler) {
             QUIC_INPUT.store(handler as usize, Relaxed);
             (*read).handler = Some(quic_input);
         }

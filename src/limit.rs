@@ -404,6 +404,16 @@ pub fn share_beyond(conf: &LocConf, zone: usize) -> Share {
     if limits.next().is_some_and(|limit| limit.dry_run) { Share::RefusedDryRun } else { Share::Refused }
 }
 
+/// As [`share_beyond`], for work of a connection, which is in no location: by all limits of the zone.
+#[cold]
+pub fn share_beyond_all(zone: usize) -> Share {
+    conf::with_running(|main| {
+        let limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
+        let mut refusing = limits.filter(|limit| limit.used.index() == zone && !limit.dry_run);
+        if refusing.next().is_some() { Share::Refused } else { Share::RefusedDryRun }
+    })
+}
+
 /// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
 #[cold]
 pub fn is_configured(zone: usize, id: LimitId) -> bool {

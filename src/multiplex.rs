@@ -127,14 +127,15 @@ impl Progress {
     }
 
     /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
-    /// were sent. What is received has to be acknowledged.
+    /// were sent. What is received has to be acknowledged. Only bytes that have come count (`ngx_quic_write_buffer`), and not those that
+    /// are left out before them (`recv_last`): a client could leave out as many as it likes.
     #[cfg(ngx_feature = "http_v3")]
     unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
         // SAFETY: the connection of a stream is in use, and has that stream.
         match unsafe { (*c).quic.as_ref() } {
             Some(stream) => Progress {
-                receiving: RECEIVING * stream.recv_last + stream.acked,
-                sending: stream.send_offset + stream.recv_last,
+                receiving: RECEIVING * stream.recv.size + stream.acked,
+                sending: stream.send_offset + stream.recv.size,
             },
             None => Progress::default(),
         }
@@ -237,7 +238,7 @@ impl Worker {
         self.connections.multiplex(at).is_some_and(|multiplex| unsafe { (*multiplex.as_ptr()).h2c.is_null() })
     }
 
-    /// A request of a connection that carries several is there. `is_alone`, as the result, says that no other one is open.
+    /// A request of a connection that carries several is there.
     ///
     /// # Safety
     /// `r` must be the request of the context, and `c` the connection at the place.
@@ -398,8 +399,7 @@ impl Worker {
             }
             None => {
                 // closed meanwhile
-                let accounts = self.connections.accounts(at).clone();
-                self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+                self.charge_connection(at, ns);
             }
         }
     }
@@ -496,8 +496,7 @@ impl Worker {
     /// What no request that is open has caused goes to the accounts of the last one, if one was counted.
     fn charge_last(&mut self, at: usize, ns: u64) {
         if self.has_counted(at) {
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, ns);
+            self.charge_connection(at, ns);
         } else {
             self.connections.put_back(at, ns);
         }

@@ -439,13 +439,15 @@ impl Worker {
         // SAFETY: the context is there, so its request is.
         context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
         if let Some(at) = connection {
-            let is_alone = self.is_quic(at) && self.is_alone(pointer);
-            if !is_alone && self.connections.pending_ns(at) != 0 && self.has_counted(at) && !self.is_quic(at)
-            {
-                // that was before this request
+            let (is_quic, is_alone) = (self.is_quic(at), self.is_alone(pointer));
+            // What came before this request is for those that were open, or were counted before. The first one that is counted
+            // takes over the rest, unless others are open: they have the connection already.
+            let is_first = !self.has_counted(at);
+            let divides = if is_first { !is_alone } else { !is_quic };
+            if divides && self.connections.pending_ns(at) != 0 {
                 self.divide(at, true);
             }
-            let (ns, handshake) = self.take_over(at, is_alone);
+            let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
             let context = self.context(pointer);
             context.meter.take_over(ns);
             context.handshake = handshake;
@@ -671,8 +673,15 @@ impl Worker {
         let now_ns = self.meter.recent_ns();
         let context = self.context(pointer);
         let is_in_flight = context.in_flight;
-        let (accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let (mut accounts, usage) = (context.accounts.clone(), context.unsettled());
         let is_limited = context.limited.is_some();
+        if context.verdict.is_unchecked() {
+            // it may have been answered already, and its body is discarded still
+            // SAFETY: the context is there, so its request is.
+            let conf = unsafe { loc_conf(context.request) };
+            let beyond = |zone| limit::share_beyond(conf, zone);
+            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, beyond);
+        }
         self.zones.add(now_ns, &accounts, &usage);
         if is_limited {
             self.give_back(pointer, usage.cpu_ns);

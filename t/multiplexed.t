@@ -121,12 +121,12 @@ my $ROUNDS = $shares->{rounds};
 
 my ($protocol, $alone);
 sub client {
-    my ($kind) = @_;
+    my (%option) = @_;
     my $connection = $protocol eq 'HTTP/2' ? $t->connect('plain') : Test::RequestCpu::TLS->new(port => $t->port('tls'), alpn => 'h2');
     my $client = Test::RequestCpu::HTTP2->new($connection);
     $client->send($client->preface);
     # the first request pays for the handshake
-    get($client, 'first.test');
+    get($client, 'first.test') unless $option{fresh};
     return $client;
 }
 
@@ -388,6 +388,16 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         get($client, 'small.test');
         $frames{PING}->($client);
         $client;
+    });
+
+    scenario('PING frames beside the first stream of a connection, before a small request', owners => { 'open.test' => 1 }, small => { 'small.test' => 3 }, run => sub {
+        return map {
+            my $client = client(fresh => 1);
+            begin($client, 'open.test', '/direct');
+            $frames{PING}->($client);
+            get($client, 'small.test');
+            $client;
+        } 1 .. 3;
     });
 
     # Header fields of one in the packet of another: each pays its own.

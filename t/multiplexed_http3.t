@@ -132,6 +132,19 @@ $shares->scenario('two uploads of different size', owners => { 'four.test' => 4,
 $shares->scenario('uploads that the client resets', owners => { 'reset.test' => 1 }, small => { 'small.test' => 5 },
     run => run_for('reset.test', map { ([ open => "r$_", 'reset.test', '/buffered' ], [ body => "r$_", $MB ], [ reset => "r$_" ], small(1)) } 1 .. 5));
 
+# One that is the first request of its connection, and has not ended
+$shares->scenario('a small request beside the first upload of a connection', owners => { 'up.test' => 1 }, small => { 'small.test' => 4 }, run => sub {
+    return map {
+        my $client = Client->new([ open => 'u', 'up.test', '/buffered' ], [ body => 'u', 2 * $MB ], small(1));
+        $client->next;
+        $client;
+    } 1 .. 4;
+});
+# What a client leaves out of a body costs nothing.
+$shares->scenario('bodies with gaps beside an upload', owners => { 'up.test' => 1 }, small => { 'small.test' => 12 },
+    run => run([ open => 'u', 'up.test', '/buffered' ],
+        (map { ([ open => "g$_", 'small.test', '/buffered' ], [ sleep => 0.02 ], [ body => 'u', $MB / 5 ], [ gap => "g$_", 65_000 ], [ sleep => 0.02 ], [ get => 'up.test', '/a.txt' ]) } 1 .. 12), [ end => 'u' ]));
+
 # Requests in between take over nothing of the upload.
 for ([ 'that are not counted', 'off.test', '/off' ], [ 'that are refused', 'refused.test', '/refused', 10 ], [ 'that are answered by 404', 'gone.test', '/gone', 10 ]) {
     my ($name, $host, $uri, $count) = @$_;

@@ -4,7 +4,10 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::pool::Pool;
-use nginx_sys::{ngx_atomic_uint_t, ngx_http_v2_connection_t, ngx_http_v2_handler_pt, u_char};
+use nginx_sys::{
+    ngx_atomic_uint_t, ngx_event_t, ngx_http_empty_handler, ngx_http_v2_connection_t, ngx_http_v2_handler_pt,
+    u_char,
+};
 
 use crate::nginx::bits;
 use crate::request::Context;
@@ -58,6 +61,17 @@ impl FrameDoor {
 type StateHandler =
     unsafe extern "C" fn(*mut ngx_http_v2_connection_t, *mut u_char, *mut u_char) -> *mut u_char;
 
+/// Whether NGINX has given a connection up (`ngx_http_v2_finalize_connection`), and waits for its streams or reads what still comes.
+///
+/// # Safety
+/// The connection must be open.
+unsafe fn is_given_up(h2c: *const ngx_http_v2_connection_t) -> bool {
+    // SAFETY: as the caller says; a connection has its events.
+    let (lingering, handler) = unsafe { ((*h2c).lingering_time != 0, (*(*(*h2c).connection).read).handler) };
+    let empty = ngx_http_empty_handler as unsafe extern "C" fn(*mut ngx_event_t);
+    lingering || handler.is_none_or(|handler| core::ptr::fn_addr_eq(handler, empty))
+}
+
 /// Puts [`frames`] in the place of the handler of a connection's state.
 ///
 /// # Safety
@@ -68,12 +82,13 @@ pub unsafe fn open_door(worker: &mut Worker, at: usize, h2c: *mut ngx_http_v2_co
         let state = &raw mut (*h2c).state;
         let Some(handler) = (*state).handler else { return };
         let address = handler as usize;
-        // between frames, and in no block of header fields (`ngx_http_v2_state_complete`)
-        if !bits::v2_state::INCOMPLETE.is_set(state) && (*state).pool.is_null() {
-            HEAD.store(address, Relaxed);
-        }
         if HEAD.load(Relaxed) == 0 {
-            return;
+            // Between frames, and in no block of header fields (`ngx_http_v2_state_complete`). A connection that was given up in the
+            // middle of a frame seems to be so too.
+            if bits::v2_state::INCOMPLETE.is_set(state) || !(*state).pool.is_null() || is_given_up(h2c) {
+                return;
+            }
+            HEAD.store(address, Relaxed);
         }
         STATE.store(address, Relaxed);
         (*state).handler = Some(frames);
@@ -127,6 +142,10 @@ unsafe extern "C" fn frames(
                 // one wakeup may read several buffers
                 STATE.store(state, Relaxed);
                 (*h2c).state.handler = Some(frames);
+                if bits::event::READY.is_set((*(*h2c).connection).read) {
+                    // `ngx_http_v2_read_handler` goes on: what this buffer's frames have cost is not divided by those of the next one
+                    with(Worker::read_clock);
+                }
                 return pos;
             }
         }
@@ -233,8 +252,7 @@ impl Worker {
             }
             self.connections.keep(at, received.ns);
         } else {
-            let accounts = self.connections.accounts(at).clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, received.ns);
+            self.charge_connection(at, received.ns);
         }
     }
 

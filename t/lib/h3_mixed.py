@@ -8,6 +8,7 @@ do, and its arguments.
     ["start", NAME, HOST, PATH]           a request whose answer is not waited for
     ["open", NAME, HOST, PATH]            a POST request whose body follows
     ["body", NAME, BYTES]                 so much of its body, and wait until the server has acknowledged most of it
+    ["gap", NAME, OFFSET]                 one byte of its body, so many bytes after what was sent; what is before it never comes
     ["end", NAME]                         the end of its body, and wait for its answer
     ["reset", NAME]                       the client gives the body up
     ["wait", NAME...]                     for the answers
@@ -79,6 +80,14 @@ class Client(QuicConnectionProtocol):
         sender = self._quic._streams[stream].sender if stream in self._quic._streams else None
         return sender._buffer_stop - sender._buffer_start if sender else 0
 
+    def gap(self, stream, offset):
+        sender = self._quic._streams[stream].sender
+        sender._buffer += bytes(offset)
+        sender._buffer_stop += offset
+        sender._pending.add(sender._buffer_stop - 1, sender._buffer_stop)
+        sender.buffer_is_empty = False
+        self.transmit()
+
     async def body(self, stream, count):
         piece = b"x" * 65536
         while count > 0 and stream not in self.stopped and not self.answers[stream][1].done():
@@ -125,6 +134,9 @@ async def do_steps(client_of, steps):
         elif what == "body":
             client, stream = named[rest[0]]
             await client.body(stream, rest[1])
+        elif what == "gap":
+            client, stream = named[rest[0]]
+            client.gap(stream, rest[1])
         elif what == "end":
             client, stream = named[rest[0]]
             if stream not in client.stopped:
