@@ -153,7 +153,8 @@ is($refused->{status}, 429, 'in debt again');
 sleep $refused->{headers}{'retry-after'};
 is(get('limited.test', '/a.txt')->{status}, 200, 'who waits as long as was said is served');
 
-# Internal redirects and subrequests are not checked again
+# Internal redirects and subrequests are not checked again. The debt may just have been paid: a second leaves room for what follows.
+sleep 1;
 is(get('limited.test', '/moved.txt?n=moved')->{status}, 200, 'an internal redirect within the limit is served');
 is(said('moved'), 'limited.test /a.txt 200 PASSED', 'the variable is kept');
 my $page = get('limited.test', '/page.html');

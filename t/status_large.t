@@ -146,8 +146,9 @@ my ($lines, $tail);
     }
 });
 unlike($head, qr/^(?:content-length|transfer-encoding):/mi, 'HTTP/1.0 gets neither a length nor chunks');
-# 25 samples and a histogram of 22 for each key; five owners, three of the zone, the info; two lines for each family
-is($lines, 47 * $keys + 9 + 2 * 28, 'Prometheus\' format has a line for each sample');
+# 25 samples and a histogram of 22 for each key; five owners and what is in no account, three of the zone, the info; two lines for
+# each family
+is($lines, 47 * $keys + 10 + 2 * 29, 'Prometheus\' format has a line for each sample');
 like($tail, qr/\nnginx_request_cpu_zone_overflowed_total\{zone="many"\} 0\n\z/, 'and ends where it should');
 shares('Prometheus', '/prometheus', @times);
 

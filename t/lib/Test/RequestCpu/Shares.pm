@@ -82,6 +82,10 @@ sub scenario {
     my %owners = %{ $what{owners} };
     my $whole = sum(values %owners);
     my %most = map { $_ => $small{$_} * $self->bound($self->cost_of($_)) } keys %small;
+    # of several owners, one may have got a twentieth of the work from another: 95 % are right then
+    my $slack = keys %owners > 1 ? 0.05 * $whole : 0;
+    my %least = map { $_ => 0.8 - $slack / $owners{$_} } keys %owners;
+    my %greatest = map { $_ => 1.25 + $slack / $owners{$_} } keys %owners;
     my ($figures, %expected, $of);
     for (1 .. $self->{rounds}) {
         $figures = $self->accounted($what{run});
@@ -89,11 +93,11 @@ sub scenario {
         my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] }) - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
         %expected = map { $_ => $rest * $owners{$_} / $whole } keys %owners;
         last if !(grep { $of->($_) > $most{$_} } keys %small)
-            && !(grep { $of->($_) < 0.8 * $expected{$_} || $of->($_) > 1.25 * $expected{$_} } keys %owners);
+            && !(grep { $of->($_) < $least{$_} * $expected{$_} || $of->($_) > $greatest{$_} * $expected{$_} } keys %owners);
         # A busy machine does not halve a share.
         last if grep { $of->($_) < 0.5 * $expected{$_} } keys %owners;
     }
-    within($of->($_), $expected{$_}, 0.8, 1.25, "$name: $_ is charged what it has caused") for sort keys %owners;
+    within($of->($_), $expected{$_}, $least{$_}, $greatest{$_}, "$name: $_ is charged what it has caused") for sort keys %owners;
     cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02, "$name: and no more than the worker has used");
     cmp_ok($of->($_), '<=', $most{$_}, "$name: $_ is charged what its requests cost alone") for sort keys %small;
     return $figures;
