@@ -48,6 +48,7 @@ $t->start(http => <<"EOC");
         location = /buffered { proxy_pass http://$sink/; }
         location = /direct { proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://$sink/read; }
         location = /off { request_cpu off; return 204; }
+        location = /off_slow { request_cpu off; limit_rate 2m; alias {{dir}}/html/3m; }
         location = /limited { request_cpu_limit zone=hosts cores=0.002 burst=5ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
         location = /burn { request_cpu_limit zone=hosts cores=0.001 burst=1ms; @{[ burn_rules(6) ]} try_files /a.txt =404; }
@@ -229,6 +230,17 @@ for my $host ('runs.test', 'limited.test') {
     cmp_ok($after->{refused_cpu_ns} - $before->{refused_cpu_ns}, '>=', 0.7 * $shake->{conn_ns}, 'HTTP/3: as refused CPU');
     cmp_ok($after->{debt_ns}, '<=', $before->{debt_ns}, 'HTTP/3: in no debt');
     cmp_ok($refused->{'small.test'}{ns}, '<=', $most, 'HTTP/3: and leaves nothing of it to the next one');
+
+    # One that is not counted ends last: the account of the other one gets the handshake then.
+    my $late_ns = 0;
+    for (1 .. $shares->{rounds}) {
+        my $accounted = $shares->accounted(sub {
+            return map { my $client = Client->new([ start => 'o', 'off.test', '/off_slow' ], [ get => 'late.test', '/a.txt' ], [ wait => 'o' ]); $client->next; $client } 1 .. 3;
+        });
+        $late_ns = $accounted->{of}->('late.test');
+        last if $late_ns >= 0.5 * $shake->{conn_ns} * 0.7;
+    }
+    cmp_ok($late_ns, '>=', 0.5 * $shake->{conn_ns} * 0.7, 'HTTP/3: one that is not counted leaves the handshake also if it ends later');
 }
 
 $back->done(more => 1);

@@ -5,10 +5,14 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IO::Socket::INET;
+use IO::Select;
+use POSIX ();
 use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Connection;
 use Test::RequestCpu::HTTP2;
+use Test::RequestCpu::TLS;
 use Test::RequestCpu::Upstream;
 use Time::HiRes qw(sleep);
 
@@ -37,6 +41,7 @@ my $locations = <<"EOC";
         location = /unbuffered { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:sink}}; }
         location = /early { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:early}}; }
         location = /small { client_max_body_size 10; proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:nobody}}; }
         location = /auth { auth_basic x; auth_basic_user_file {{dir}}/users; }
         location = /page { error_page 404 /a.txt; root {{dir}}/none; }
         location = /slow { limit_rate 1m; alias {{dir}}/html/large.txt; }
@@ -197,6 +202,53 @@ for my $uri ('/no', '/proxy', '/a.txt') {
     my $all = received($host, 1);
     cmp_ok($all, '>=', 50_000, "TLS: a body to $uri is counted");
     cmp_ok($all, '<', 50_500, 'once');
+}
+
+# A body that is dropped after the answer, when TLS is over already (ngx_ssl_shutdown): the bytes are then those of TLS. `openssl
+# s_client` sends nothing any more once it knows that. So what the server says is kept back while the body is on its way.
+sub keep_back {
+    my ($port, $bytes) = @_;
+    my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
+    my $number = $listener->sockport;
+    defined(my $pid = fork) or die "fork: $!\n";
+    return ($number, $pid) if $pid;
+    alarm 30;
+    $SIG{PIPE} = 'IGNORE';
+    my $client = $listener->accept or POSIX::_exit(1);
+    my $server = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or POSIX::_exit(1);
+    my ($sent, $kept) = (0, '');
+    my $select = IO::Select->new($client, $server);
+    while (my @ready = $select->can_read(5)) {
+        for my $from (@ready) {
+            my $length = sysread $from, my $data, 65_536;
+            if (!$length && $from == $client) {
+                # the server is to read all before it knows that the client is gone
+                shutdown $server, 1;
+                POSIX::_exit(0);
+            }
+            # it has said all, and reads on
+            if (!$length) { $select->remove($server); next }
+            $sent += $length if $from == $client;
+            if ($from == $client) { syswrite $server, $data }
+            # the handshake passes
+            elsif ($sent < 20_000) { syswrite $client, $data }
+            else { $kept .= $data }
+        }
+        syswrite $client, $kept and $kept = '' if $sent >= $bytes && length $kept;
+    }
+    POSIX::_exit(0);
+}
+{
+    $host = host();
+    my ($port, $pid) = keep_back($t->port('tls'), 1_500_000);
+    my $client = Test::RequestCpu::TLS->new(port => $port);
+    $client->send(text('/dead', method => 'POST', host => $host, headers => { 'Content-Length' => 3_000_000 }) . 'b' x 2_000_000);
+    is($client->response->{status}, 502, 'TLS: an answer comes before the body');
+    $client->close;
+    waitpid $pid, 0;
+    my $all = received($host, 1);
+    cmp_ok($all, '>=', 1_000_000, 'TLS: a body that is dropped after the answer is counted');
+    cmp_ok($all, '<', 2_200_000, 'once');
 }
 
 # HTTP/2: a client may send a body as far as the window of its stream goes
