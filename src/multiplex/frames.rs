@@ -240,7 +240,8 @@ impl Worker {
     }
 
     fn close_door(&mut self) {
-        let FrameDoor { at, number, h2c, received, .. } = core::mem::take(&mut self.door);
+        self.door.is_open = false;
+        let FrameDoor { at, number, h2c, received, .. } = self.door;
         if self.connections.has_number(at, number) {
             // SAFETY: the connection is open still, so `h2c` is there.
             unsafe {

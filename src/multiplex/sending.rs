@@ -5,10 +5,12 @@
 //! small answer. So we stand in the place of the connection's `send_chain`. Where frames have waited, what it uses is kept, and divided
 //! by the bytes that each stream has got out.
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
 
+use super::Multiplex;
 use crate::worker::{Owner, Worker, with};
 
 type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
@@ -44,27 +46,45 @@ unsafe extern "C" fn send<const AT: usize>(
     chain: *mut ngx_chain_t,
     limit: off_t,
 ) -> *mut ngx_chain_t {
-    let waited = with(|worker| worker.begin_sending(c)).flatten();
+    let sending = with(|worker| worker.begin_sending(c)).flatten();
     // SAFETY: as NGINX called us; `watch` has stored a function at this place before it put us there.
     let rest = unsafe { core::mem::transmute::<usize, SendChain>(REAL[AT].load(Relaxed))(c, chain, limit) };
-    with(|worker| worker.end_sending(c, !rest.is_null(), waited));
+    if let Some(Sending { multiplex, waited }) = sending {
+        // SAFETY: in the pool of the connection, which is not closed while it sends; `with` is not running.
+        unsafe { (*multiplex.as_ptr()).has_waiting = !rest.is_null() };
+        if let Some((at, owner)) = waited {
+            with(|worker| worker.end_sending(at, owner));
+        }
+    }
     rest
 }
 
+struct Sending {
+    multiplex: NonNull<Multiplex>,
+    /// if frames have waited, and there are several streams: the place of the connection, and the owner of the running lap
+    waited: Option<(usize, Owner)>,
+}
+
 impl Worker {
-    /// Frames are about to be sent. If some have waited, and there are several streams: the owner of the running lap, and the place of the
-    /// connection.
-    fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<(usize, Owner)> {
+    /// Frames are about to be sent.
+    #[inline]
+    fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<Sending> {
         let at = self.connections.client(c)?;
         let multiplex = self.connections.multiplex(at)?;
         // SAFETY: in the pool of an open connection; nobody has a reference while the worker is borrowed.
-        let (has_waiting, streams, sending_ns) = unsafe {
-            let multiplex = &*multiplex.as_ptr();
-            (multiplex.has_waiting, multiplex.streams, multiplex.sending_ns)
-        };
-        if !has_waiting || self.owner() == Owner::Sending(at) {
+        let has_waiting = unsafe { (*multiplex.as_ptr()).has_waiting };
+        let waited = if has_waiting { self.begin_sending_for_all(at, multiplex) } else { None };
+        Some(Sending { multiplex, waited })
+    }
+
+    #[cold]
+    fn begin_sending_for_all(&mut self, at: usize, multiplex: NonNull<Multiplex>) -> Option<(usize, Owner)> {
+        if self.owner() == Owner::Sending(at) {
             return None;
         }
+        // SAFETY: as in `begin_sending`.
+        let (streams, sending_ns) =
+            unsafe { ((*multiplex.as_ptr()).streams, (*multiplex.as_ptr()).sending_ns) };
         // one that is alone sends for itself only
         self.context(streams?).stream.next?;
         if sending_ns == 0 {
@@ -75,15 +95,10 @@ impl Worker {
         Some((at, owner))
     }
 
-    fn end_sending(&mut self, c: *mut ngx_connection_t, has_rest: bool, waited: Option<(usize, Owner)>) {
-        if let Some(multiplex) = self.connections.client(c).and_then(|at| self.connections.multiplex(at)) {
-            // SAFETY: as in `begin_sending`.
-            unsafe { (*multiplex.as_ptr()).has_waiting = has_rest };
-        }
-        if let Some((at, owner)) = waited {
-            let ns = self.set_lap_apart();
-            self.take(owner);
-            self.keep_sending(at, ns);
-        }
+    #[cold]
+    fn end_sending(&mut self, at: usize, owner: Owner) {
+        let ns = self.set_lap_apart();
+        self.take(owner);
+        self.keep_sending(at, ns);
     }
 }
