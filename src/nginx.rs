@@ -4,5 +4,6 @@ pub mod array;
 pub mod bits;
 pub mod cycle;
 pub mod event;
+pub mod found;
 pub mod log;
 pub mod thread;

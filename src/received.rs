@@ -13,7 +13,7 @@ use nginx_sys::{
     NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
 };
 
-use crate::nginx::bits;
+use crate::nginx::{bits, found::Found};
 #[cfg(ngx_feature = "http_v2")]
 use crate::received::http2::Stream;
 use crate::worker::with;
@@ -136,9 +136,8 @@ unsafe fn unused(r: *const ngx_http_request_t) -> u64 {
 
 type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
 
-/// `ngx_recv`, `ngx_ssl_recv`, and functions of other modules that stand in their place, as they were found. So each of ours knows for
-/// good what it stands for, whatever becomes of the request and of the connection.
-static REAL: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+/// `ngx_ssl_recv`, and functions of other modules.
+static REAL: Found<4> = Found::none();
 const RECEIVE: [Receive; 4] = [receive::<0>, receive::<1>, receive::<2>, receive::<3>];
 
 /// Which of ours a function is.
@@ -172,11 +171,7 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
         if place_of(real).is_some() || core::ptr::fn_addr_eq(real, receive_plain as Receive) {
             return;
         }
-        let known = |place: &AtomicUsize| {
-            let _ = place.compare_exchange(0, real as usize, Relaxed, Relaxed);
-            place.load(Relaxed) == real as usize
-        };
-        if let Some(at) = REAL.iter().position(known) {
+        if let Some(at) = REAL.number_of(real as usize) {
             (*c).recv = Some(RECEIVE[at]);
         }
     }
@@ -225,7 +220,7 @@ unsafe fn leave(c: *mut ngx_connection_t) {
 /// `count_reads` must have stored a function at this place.
 unsafe fn real(at: usize) -> Receive {
     // SAFETY: as the caller says.
-    unsafe { core::mem::transmute::<usize, Receive>(REAL[at].load(Relaxed)) }
+    unsafe { core::mem::transmute::<usize, Receive>(REAL.get(at)) }
 }
 
 /// In the place of `ngx_ssl_recv`, or of a function of another module.

@@ -1056,9 +1056,7 @@ pub fn after_wakeup(pointer: NonNull<Context>) {
         let zones = if context.in_flight { context.zones } else { null() };
         let found = (!context.logged).then_some((context.request, context.counted_by, zones, settle));
         let watches = !context.logged && context.limited().is_some_and(|limited| limited.dropped.is_some());
-        if context.in_flight && !context.stirred {
-            worker.stir(pointer);
-        }
+        worker.stir_flying(pointer);
         found.map(|(r, conf, zones, settle)| (r, conf, zones, settle, watches))
     })
     .flatten() else {

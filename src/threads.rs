@@ -19,7 +19,7 @@ use nginx_sys::{
 };
 
 use crate::clock::thread_cpu_ns;
-use crate::nginx::bits;
+use crate::nginx::{bits, found::Found};
 use crate::request;
 use crate::worker::is_measuring;
 
@@ -32,9 +32,9 @@ static SEND_CHAIN: AtomicUsize = AtomicUsize::new(0);
 /// The `thread_handler` of the file that is being sent.
 static POST: AtomicUsize = AtomicUsize::new(0);
 /// `ngx_linux_sendfile_thread_handler`, once it is known.
-static SEND_FILE: AtomicUsize = AtomicUsize::new(0);
+static SEND_FILE: Found<1> = Found::none();
 /// `ngx_http_copy_thread_event_handler` and `ngx_http_upstream_thread_event_handler`, once they are known.
-static COMPLETE: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static COMPLETE: Found<2> = Found::none();
 const COMPLETED: [Complete; 2] = [completed::<0>, completed::<1>];
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
@@ -98,22 +98,11 @@ unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -
             && handler as usize != run as *const () as usize
             && !bits::event::ACTIVE.is_set(event)
             && is_found
-            && learned(&SEND_FILE, handler as usize)
+            && SEND_FILE.number_of(handler as usize).is_some()
         {
             (*task).handler = Some(run);
         }
         transmute::<usize, Post>(POST.load(Relaxed))(task, file)
-    }
-}
-
-/// Whether `known` is this address, which it becomes if none was known.
-fn learned(known: &AtomicUsize, address: usize) -> bool {
-    match known.load(Relaxed) {
-        0 => {
-            known.store(address, Relaxed);
-            true
-        }
-        known => known == address,
     }
 }
 
@@ -124,7 +113,7 @@ unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
     // before its context. The task is this thread's until it is done; NGINX's locks are between that and any other thread's
     // use of it. `index` is for events of the worker's event method, which a task's is not: nobody else uses it.
     unsafe {
-        transmute::<usize, Task>(SEND_FILE.load(Relaxed))(context, log);
+        transmute::<usize, Task>(SEND_FILE.get(0))(context, log);
         let task = context.cast::<ngx_thread_task_t>().sub(1);
         (*task).event.index += thread_cpu_ns().saturating_sub(start_ns) as usize;
     }
@@ -140,7 +129,7 @@ unsafe fn watch_completion(task: *mut ngx_thread_task_t) {
         if COMPLETED.iter().any(|&completed| core::ptr::fn_addr_eq(completed, handler)) {
             return;
         }
-        if let Some(at) = COMPLETE.iter().position(|known| learned(known, handler as usize)) {
+        if let Some(at) = COMPLETE.number_of(handler as usize) {
             event.handler = Some(COMPLETED[at]);
         }
     }
@@ -155,6 +144,6 @@ unsafe extern "C" fn completed<const AT: usize>(event: *mut ngx_event_t) {
             let ns = core::mem::take(&mut (*event).index);
             request::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
         }
-        transmute::<usize, Complete>(COMPLETE[AT].load(Relaxed))(event);
+        transmute::<usize, Complete>(COMPLETE.get(AT))(event);
     }
 }

@@ -16,7 +16,7 @@ use nginx_sys::{
 };
 
 use crate::nginx::bits;
-use crate::request;
+use crate::{attribution, request};
 
 /// As many bytes of a refused request's body are read at most.
 pub const MAX_READ: usize = 64 * 1024;
@@ -50,7 +50,7 @@ pub unsafe fn drop_large(r: *mut ngx_http_request_t) -> bool {
             return false;
         }
         bits::request::EXPECT_TESTED.set(r, 1);
-        let is_multiplexed = is_multiplexed(r);
+        let is_multiplexed = attribution::connection_of(r) != (*r).connection;
         if is_multiplexed {
             // tells HTTP/2 that frames of the stream are to be skipped; there is nothing to do for HTTP/3
             ngx_http_discard_request_body(r);
@@ -67,17 +67,6 @@ pub unsafe fn drop_large(r: *mut ngx_http_request_t) -> bool {
         // what has come already is not read before more comes, or the client closes
         bits::event::READY.set((*(*r).connection).read, 0);
         true
-    }
-}
-
-unsafe fn is_multiplexed(r: *mut ngx_http_request_t) -> bool {
-    // SAFETY: as in `drop_large`.
-    unsafe {
-        #[cfg(ngx_feature = "http_v3")]
-        if !(*(*r).connection).quic.is_null() {
-            return true;
-        }
-        !(*r).stream.is_null()
     }
 }
 
