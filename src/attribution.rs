@@ -712,7 +712,7 @@ pub unsafe fn owner_of(worker: &mut Worker, event: *mut ngx_event_t) -> Owner {
     {
         return match worker.connections.multiplex(at) {
             // SAFETY: as the caller says.
-            Some(multiplex) => unsafe { multiplex::owner_of(worker, at, multiplex, event) },
+            Some(_) => unsafe { multiplex::owner_of(worker, at, event) },
             None => owner,
         };
     }

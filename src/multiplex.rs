@@ -180,15 +180,9 @@ unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
 /// Whose a wakeup of a connection is that carries several requests.
 ///
 /// # Safety
-/// NGINX is about to call the event's handler; the connection is open, and `multiplex` its own.
-pub unsafe fn owner_of(
-    worker: &mut Worker,
-    at: usize,
-    multiplex: NonNull<Multiplex>,
-    event: *mut ngx_event_t,
-) -> Owner {
-    // SAFETY: as the caller says; the worker is borrowed, so nobody else has a reference.
-    let (h2c, streams) = unsafe { ((*multiplex.as_ptr()).h2c, (*multiplex.as_ptr()).streams) };
+/// NGINX is about to call the event's handler; the connection is open.
+pub unsafe fn owner_of(worker: &mut Worker, at: usize, event: *mut ngx_event_t) -> Owner {
+    let Some(&Multiplex { h2c, streams, .. }) = worker.multiplex(at) else { return Owner::Connection(at) };
     if h2c.is_null() {
         return Owner::Connection(at);
     }
@@ -197,10 +191,10 @@ pub unsafe fn owner_of(
             None => Owner::Connection(at),
             Some(only) if worker.context(only).stream.next.is_none() => Owner::Request(only),
             Some(_) => {
-                if worker.undivided_sending_ns(multiplex) != 0 {
+                if worker.undivided_sending_ns(at) != 0 {
                     worker.divide(at, false);
                 }
-                worker.look_at_streams(multiplex);
+                worker.look_at_streams(at);
                 Owner::Sending(at)
             }
         };
@@ -214,28 +208,35 @@ pub unsafe fn owner_of(
 }
 
 impl Worker {
+    /// What a connection has that carries several requests.
+    #[inline]
+    fn multiplex(&self, at: usize) -> Option<&Multiplex> {
+        // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference borrows the worker, of
+        // which `with` gives out only one.
+        self.connections.multiplex(at).map(|multiplex| unsafe { multiplex.as_ref() })
+    }
+
+    #[inline]
+    fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex> {
+        // SAFETY: as in `multiplex`.
+        self.connections.multiplex(at).map(|mut multiplex| unsafe { multiplex.as_mut() })
+    }
+
     /// Calls `f` with each open request of a connection, and with how far it is.
-    fn each_stream(
-        &mut self,
-        multiplex: NonNull<Multiplex>,
-        mut f: impl FnMut(NonNull<Context>, &mut Context, Progress),
-    ) {
-        // SAFETY: in the pool of an open connection; nobody else has a reference while the worker is borrowed.
-        let (is_quic, mut next) =
-            unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
+    fn each_stream(&mut self, at: usize, mut f: impl FnMut(&mut Worker, NonNull<Context>, Progress)) {
+        let Some(&Multiplex { h2c, streams: mut next, .. }) = self.multiplex(at) else { return };
         while let Some(pointer) = next {
             let context = self.context(pointer);
             next = context.stream.next;
             // SAFETY: the context is there, so its request is.
-            let progress = unsafe { Progress::of(context.request(), is_quic) };
-            f(pointer, context, progress);
+            let progress = unsafe { Progress::of(context.request(), h2c.is_null()) };
+            f(self, pointer, progress);
         }
     }
 
     /// Whether the connection is QUIC's, and carries requests.
     pub fn is_quic(&self, at: usize) -> bool {
-        // SAFETY: in the pool of an open connection.
-        self.connections.multiplex(at).is_some_and(|multiplex| unsafe { (*multiplex.as_ptr()).h2c.is_null() })
+        self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_null())
     }
 
     /// A request of a connection that carries several is there.
@@ -249,48 +250,47 @@ impl Worker {
         r: *mut ngx_http_request_t,
         c: *mut ngx_connection_t,
     ) {
-        let multiplex = match self.connections.multiplex(at) {
-            Some(multiplex) => multiplex,
-            None => {
-                // SAFETY: the caller's connection has its pool.
-                let memory = unsafe { ngx_palloc((*c).pool, size_of::<Multiplex>()) };
-                let Some(multiplex) = NonNull::new(memory.cast::<Multiplex>()) else { return };
-                // SAFETY: so much memory, aligned for pointers.
-                unsafe {
-                    let h2c = connection_of_http2(r);
-                    multiplex.write(Multiplex {
-                        h2c,
-                        streams: None,
-                        recent: None,
-                        sending_ns: 0,
-                        #[cfg(ngx_feature = "http_v2")]
-                        has_waiting: false,
-                        tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
-                    });
-                }
-                self.connections.set_multiplex(at, multiplex);
-                #[cfg(ngx_feature = "http_v2")]
-                // SAFETY: as the caller says.
-                unsafe {
-                    if !(*multiplex.as_ptr()).h2c.is_null() {
-                        sending::watch(c);
-                    }
-                }
-                multiplex
-            }
-        };
-        // SAFETY: as in `each_stream`, and as the caller says.
+        if self.connections.multiplex(at).is_none() {
+            // SAFETY: as the caller says.
+            unsafe { self.begin_multiplex(at, r, c) };
+        }
+        let Some(multiplex) = self.multiplex_mut(at) else { return };
+        let is_quic = multiplex.h2c.is_null();
+        let next = multiplex.streams.replace(pointer);
+        if let Some(next) = next {
+            self.context(next).stream.previous = Some(pointer);
+        }
+        // SAFETY: as the caller says.
+        let (id, seen) = unsafe { (id_of(r), Progress::of(r, is_quic)) };
+        let packets = if is_quic { NEW_QUIC_STREAM } else { Progress::default() };
+        self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
+    }
+
+    /// The first request of a connection that carries several. If there is no memory, the connection goes on as one that does not.
+    ///
+    /// # Safety
+    /// As for [`Worker::join`].
+    #[cold]
+    unsafe fn begin_multiplex(&mut self, at: usize, r: *mut ngx_http_request_t, c: *mut ngx_connection_t) {
+        // SAFETY: as the caller says; the connection has its pool, with memory that is aligned for pointers.
         unsafe {
-            let multiplex = multiplex.as_ptr();
-            let id = id_of(r);
-            let is_quic = (*multiplex).h2c.is_null();
-            let seen = Progress::of(r, is_quic);
-            let packets = if is_quic { NEW_QUIC_STREAM } else { Progress::default() };
-            let next = (*multiplex).streams.replace(pointer);
-            if let Some(next) = next {
-                self.context(next).stream.previous = Some(pointer);
+            let memory = ngx_palloc((*c).pool, size_of::<Multiplex>());
+            let Some(multiplex) = NonNull::new(memory.cast::<Multiplex>()) else { return };
+            let h2c = connection_of_http2(r);
+            multiplex.write(Multiplex {
+                h2c,
+                streams: None,
+                recent: None,
+                sending_ns: 0,
+                #[cfg(ngx_feature = "http_v2")]
+                has_waiting: false,
+                tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
+            });
+            self.connections.set_multiplex(at, multiplex);
+            #[cfg(ngx_feature = "http_v2")]
+            if !h2c.is_null() {
+                sending::watch(c);
             }
-            self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
         }
     }
 
@@ -306,7 +306,7 @@ impl Worker {
 
     fn unlink(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        let (at, request) = (context.connection(), context.request());
+        let at = context.connection();
         let (previous, next) = (context.stream.previous.take(), context.stream.next.take());
         if let Some(next) = next {
             self.context(next).stream.previous = previous;
@@ -314,9 +314,8 @@ impl Worker {
         if let Some(previous) = previous {
             self.context(previous).stream.next = next;
         }
-        let Some(multiplex) = at.and_then(|at| self.connections.multiplex(at)) else { return };
-        // SAFETY: as in `each_stream`.
-        let multiplex = unsafe { &mut *multiplex.as_ptr() };
+        let Some(at) = at else { return };
+        let Some(multiplex) = self.multiplex_mut(at) else { return };
         if multiplex.streams == Some(pointer) {
             multiplex.streams = next;
         }
@@ -324,16 +323,21 @@ impl Worker {
             multiplex.recent = None;
         }
         if multiplex.h2c.is_null() {
-            // SAFETY: the context is there, so its request is.
-            let bytes = unsafe { outstanding(request) };
-            let now_ms = now_ms();
-            let tail = &mut multiplex.tail;
-            if bytes > 0 && (bytes >= tail.bytes || now_ms >= tail.until_ms) {
-                tail.bytes = bytes;
-                tail.ns = TAIL_NS.saturating_add(bytes.saturating_mul(TAIL_NS_PER_BYTE));
-                tail.until_ms = now_ms + TAIL_MS;
-                tail.accounts.copy_from(&self.context(pointer).accounts);
-            }
+            self.keep_tail(at, pointer);
+        }
+    }
+
+    /// QUIC sends the rest of a request's answer when the request is gone.
+    fn keep_tail(&mut self, at: usize, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        // SAFETY: the context is there, so its request is.
+        let bytes = unsafe { outstanding(context.request()) };
+        let accounts = context.accounts.clone();
+        let now_ms = now_ms();
+        let Some(Multiplex { tail, .. }) = self.multiplex_mut(at) else { return };
+        if bytes > 0 && (bytes >= tail.bytes || now_ms >= tail.until_ms) {
+            let ns = TAIL_NS.saturating_add(bytes.saturating_mul(TAIL_NS_PER_BYTE));
+            *tail = Tail { bytes, ns, accounts, until_ms: now_ms + TAIL_MS };
         }
     }
 
@@ -351,11 +355,10 @@ impl Worker {
             return;
         }
         let Some(at) = context.connection() else { return };
-        let Some(multiplex) = self.connections.multiplex(at) else { return };
         let is_due = if self.is_quic(at) {
             self.undivided_ns(at) >= DIVIDE_NS
         } else {
-            self.undivided_sending_ns(multiplex) != 0
+            self.undivided_sending_ns(at) != 0
         };
         if is_due {
             self.divide(at, false);
@@ -365,36 +368,31 @@ impl Worker {
     /// A datagram of a connection of QUIC has arrived.
     #[cfg(ngx_feature = "http_v3")]
     pub fn begin_datagram(&mut self, at: usize) {
-        let Some(multiplex) = self.connections.multiplex(at) else { return };
-        // SAFETY: as in `each_stream`.
-        if unsafe { (*multiplex.as_ptr()).streams.is_none() } && self.undivided_ns(at) > 0 {
+        let Some(multiplex) = self.multiplex(at) else { return };
+        if multiplex.streams.is_none() && self.undivided_ns(at) > 0 {
             // a request that it opens is not to pay for what was before
             self.divide(at, true);
         }
     }
 
     fn undivided_ns(&self, at: usize) -> u64 {
-        let sending_ns =
-            self.connections.multiplex(at).map_or(0, |multiplex| self.undivided_sending_ns(multiplex));
-        self.connections.pending_ns(at) + sending_ns
+        self.connections.pending_ns(at) + self.undivided_sending_ns(at)
     }
 
-    fn undivided_sending_ns(&self, multiplex: NonNull<Multiplex>) -> u64 {
-        // SAFETY: as in `each_stream`.
-        unsafe { (*multiplex.as_ptr()).sending_ns }
+    fn undivided_sending_ns(&self, at: usize) -> u64 {
+        self.multiplex(at).map_or(0, |multiplex| multiplex.sending_ns)
     }
 
     /// From here on it counts how far each stream gets.
-    fn look_at_streams(&mut self, multiplex: NonNull<Multiplex>) {
-        self.each_stream(multiplex, |_, context, progress| context.stream.seen = progress);
+    fn look_at_streams(&mut self, at: usize) {
+        self.each_stream(at, |worker, pointer, progress| worker.context(pointer).stream.seen = progress);
     }
 
     /// What was used to send for several requests is divided later.
     fn keep_sending(&mut self, at: usize, ns: u64) {
-        match self.connections.multiplex(at) {
+        match self.multiplex_mut(at) {
             Some(multiplex) => {
-                // SAFETY: as in `each_stream`.
-                unsafe { (*multiplex.as_ptr()).sending_ns += ns };
+                multiplex.sending_ns += ns;
                 self.connections.list_unsettled(at);
             }
             None => {
@@ -406,59 +404,46 @@ impl Worker {
 
     /// What was used to send for several requests.
     pub fn charge_sending(&mut self, at: usize, ns: u64) {
-        let multiplex = match self.connections.multiplex(at) {
-            Some(multiplex) if !self.is_quic(at) => multiplex,
-            _ => return self.keep_sending(at, ns),
-        };
+        if self.multiplex(at).is_none_or(|multiplex| multiplex.h2c.is_null()) {
+            self.keep_sending(at, ns);
+            return;
+        }
         let mut pool = Pool { ns, weight: 0 };
-        self.each_stream(multiplex, |_, context, progress| {
-            pool.weight += context.stream.advance(progress).sending;
+        self.each_stream(at, |worker, pointer, progress| {
+            pool.weight += worker.context(pointer).stream.advance(progress).sending;
         });
-        self.each_share(multiplex, |context, progress| pool.share(context.stream.advance(progress).sending));
+        self.each_share(at, |context, progress| pool.share(context.stream.advance(progress).sending));
         self.connections.keep(at, pool.ns);
     }
 
     /// Charges each open request of a connection with what `f` says.
-    fn each_share(
-        &mut self,
-        multiplex: NonNull<Multiplex>,
-        mut f: impl FnMut(&mut Context, Progress) -> u64,
-    ) {
-        // SAFETY: as in `each_stream`.
-        let (is_quic, mut next) =
-            unsafe { ((*multiplex.as_ptr()).h2c.is_null(), (*multiplex.as_ptr()).streams) };
-        while let Some(pointer) = next {
-            let context = self.context(pointer);
-            next = context.stream.next;
-            // SAFETY: the context is there, so its request is.
-            let progress = unsafe { Progress::of(context.request(), is_quic) };
+    fn each_share(&mut self, at: usize, mut f: impl FnMut(&mut Context, Progress) -> u64) {
+        self.each_stream(at, |worker, pointer, progress| {
+            let context = worker.context(pointer);
             let ns = f(context, progress);
             (context.stream.seen, context.stream.packets) = (progress, Progress::default());
             if ns != 0 {
-                self.charge_request(pointer, ns);
-                self.stir_flying(pointer);
+                worker.charge_request(pointer, ns);
+                worker.stir_flying(pointer);
             }
-        }
+        });
     }
 
     /// Divides what a connection has used among those that it was for. `all`: also what no request has caused.
     pub fn divide(&mut self, at: usize, all: bool) {
         let mut receiving = Pool { ns: self.connections.take_pending(at), weight: 0 };
-        let Some(multiplex) = self.connections.multiplex(at) else {
+        let Some(multiplex) = self.multiplex_mut(at) else {
             self.charge_last(at, receiving.ns);
             return;
         };
-        // SAFETY: as in `each_stream`.
-        let (sending_ns, tail_bytes) = unsafe {
-            let multiplex = &mut *multiplex.as_ptr();
-            if now_ms() >= multiplex.tail.until_ms || multiplex.tail.ns == 0 {
-                multiplex.tail.bytes = 0;
-            }
-            (core::mem::take(&mut multiplex.sending_ns), multiplex.tail.bytes)
-        };
-        let mut sending = Pool { ns: sending_ns, weight: 0 };
+        if now_ms() >= multiplex.tail.until_ms || multiplex.tail.ns == 0 {
+            multiplex.tail.bytes = 0;
+        }
+        let tail_bytes = multiplex.tail.bytes;
+        let mut sending = Pool { ns: core::mem::take(&mut multiplex.sending_ns), weight: 0 };
         let mut counted = 0;
-        self.each_stream(multiplex, |_, context, progress| {
+        self.each_stream(at, |worker, pointer, progress| {
+            let context = worker.context(pointer);
             let progress = context.stream.advance(progress);
             receiving.weight += progress.receiving;
             sending.weight += progress.sending;
@@ -470,16 +455,17 @@ impl Worker {
         receiving.weight =
             if evenly_received { counted } else { receiving.weight.saturating_add(tail_bytes) };
         sending.weight = if evenly_sent { counted } else { sending.weight.saturating_add(tail_bytes) };
-        self.each_share(multiplex, |context, progress| {
+        self.each_share(at, |context, progress| {
             let progress = context.stream.advance(progress);
             let one = u64::from(context.is_counted());
             receiving.share(if evenly_received { one } else { progress.receiving })
                 + sending.share(if evenly_sent { one } else { progress.sending })
         });
         let mut rest_ns = receiving.ns + sending.ns;
-        if rest_ns != 0 && tail_bytes != 0 {
-            // SAFETY: as in `each_stream`.
-            let tail = unsafe { &mut (*multiplex.as_ptr()).tail };
+        if rest_ns != 0
+            && tail_bytes != 0
+            && let Some(Multiplex { tail, .. }) = self.multiplex_mut(at)
+        {
             let tail_ns = rest_ns.min(tail.ns);
             tail.ns -= tail_ns;
             rest_ns -= tail_ns;

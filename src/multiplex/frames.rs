@@ -9,6 +9,7 @@ use nginx_sys::{
     u_char,
 };
 
+use super::Multiplex;
 use crate::nginx::bits;
 use crate::request::Context;
 use crate::worker::{Owner, Worker, with};
@@ -258,9 +259,7 @@ impl Worker {
     }
 
     fn find_stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
-        let multiplex = self.connections.multiplex(at)?;
-        // SAFETY: in the pool of an open connection; nobody has a reference while the worker is borrowed.
-        let (recent, mut next) = unsafe { ((*multiplex.as_ptr()).recent, (*multiplex.as_ptr()).streams) };
+        let &Multiplex { recent, streams: mut next, .. } = self.multiplex(at)?;
         if let Some(recent) = recent
             && self.context(recent).stream.id == id
         {
@@ -269,8 +268,7 @@ impl Worker {
         while let Some(pointer) = next {
             let stream = &self.context(pointer).stream;
             if stream.id == id {
-                // SAFETY: as above.
-                unsafe { (*multiplex.as_ptr()).recent = Some(pointer) };
+                self.multiplex_mut(at)?.recent = Some(pointer);
                 return Some(pointer);
             }
             next = stream.next;

@@ -6,18 +6,17 @@
 //! by the bytes that each stream has got out.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
 
 use super::Multiplex;
+use crate::nginx::found::Found;
 use crate::worker::{Owner, Worker, with};
 
 type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 
-/// What we stand in the place of, as it was found: `ngx_io.send_chain`, `ngx_ssl_send_chain`, or a function of another module. So each of
-/// ours knows for good what it stands for.
-static REAL: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+/// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
+static REAL: Found<4> = Found::none();
 const SEND: [SendChain; 4] = [send::<0>, send::<1>, send::<2>, send::<3>];
 
 /// Puts us in the place of a connection's `send_chain`.
@@ -31,11 +30,7 @@ pub unsafe fn watch(c: *mut ngx_connection_t) {
         if SEND.iter().any(|&ours| core::ptr::fn_addr_eq(ours, real)) {
             return;
         }
-        let known = |place: &AtomicUsize| {
-            let _ = place.compare_exchange(0, real as usize, Relaxed, Relaxed);
-            place.load(Relaxed) == real as usize
-        };
-        if let Some(at) = REAL.iter().position(known) {
+        if let Some(at) = REAL.number_of(real as usize) {
             (*c).send_chain = Some(SEND[at]);
         }
     }
@@ -48,7 +43,7 @@ unsafe extern "C" fn send<const AT: usize>(
 ) -> *mut ngx_chain_t {
     let sending = with(|worker| worker.begin_sending(c)).flatten();
     // SAFETY: as NGINX called us; `watch` has stored a function at this place before it put us there.
-    let rest = unsafe { core::mem::transmute::<usize, SendChain>(REAL[AT].load(Relaxed))(c, chain, limit) };
+    let rest = unsafe { core::mem::transmute::<usize, SendChain>(REAL.get(AT))(c, chain, limit) };
     if let Some(Sending { multiplex, waited }) = sending {
         // SAFETY: in the pool of the connection, which is not closed while it sends; `with` is not running.
         unsafe { (*multiplex.as_ptr()).has_waiting = !rest.is_null() };
@@ -71,24 +66,20 @@ impl Worker {
     fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<Sending> {
         let at = self.connections.client(c)?;
         let multiplex = self.connections.multiplex(at)?;
-        // SAFETY: in the pool of an open connection; nobody has a reference while the worker is borrowed.
-        let has_waiting = unsafe { (*multiplex.as_ptr()).has_waiting };
-        let waited = if has_waiting { self.begin_sending_for_all(at, multiplex) } else { None };
+        let waited = if self.multiplex(at)?.has_waiting { self.begin_sending_for_all(at) } else { None };
         Some(Sending { multiplex, waited })
     }
 
     #[cold]
-    fn begin_sending_for_all(&mut self, at: usize, multiplex: NonNull<Multiplex>) -> Option<(usize, Owner)> {
+    fn begin_sending_for_all(&mut self, at: usize) -> Option<(usize, Owner)> {
         if self.owner() == Owner::Sending(at) {
             return None;
         }
-        // SAFETY: as in `begin_sending`.
-        let (streams, sending_ns) =
-            unsafe { ((*multiplex.as_ptr()).streams, (*multiplex.as_ptr()).sending_ns) };
+        let &Multiplex { streams, sending_ns, .. } = self.multiplex(at)?;
         // one that is alone sends for itself only
         self.context(streams?).stream.next?;
         if sending_ns == 0 {
-            self.look_at_streams(multiplex);
+            self.look_at_streams(at);
         }
         let owner = self.owner();
         self.read_clock();
