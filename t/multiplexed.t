@@ -27,17 +27,7 @@ $t->certificate(rsa => 'mux');
 $t->html('a.txt', "plain\n");
 $t->html('10m', 'y' x 10_000_000);
 
-# What uploads are sent to is another NGINX: what it costs is not this worker's.
-my $back = Test::RequestCpu->new(module => 0);
-$back->start(log => 0, http => <<'EOC');
-    server {
-        listen 127.0.0.1:{{port:http}};
-        client_max_body_size 0;
-        location / { return 200 "sunk\n"; }
-        location = /read { client_body_buffer_size 64k; proxy_pass http://127.0.0.1:{{port:http}}/; }
-    }
-EOC
-my $sink = '127.0.0.1:' . $back->port('http');
+my ($back, $sink) = Test::RequestCpu::Shares::sink();
 
 # A server of gRPC that answers each DATA frame with a small one.
 my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('grpc'), Listen => 16, ReuseAddr => 1)

@@ -23,16 +23,7 @@ $t->certificate(rsa => 'h3');
 $t->html('a.txt', "plain\n");
 $t->html('3m', 'y' x 3_000_000);
 
-my $back = Test::RequestCpu->new(module => 0);
-$back->start(log => 0, http => <<'EOC');
-    server {
-        listen 127.0.0.1:{{port:http}};
-        client_max_body_size 0;
-        location / { return 200 "sunk\n"; }
-        location = /read { client_body_buffer_size 64k; proxy_pass http://127.0.0.1:{{port:http}}/; }
-    }
-EOC
-my $sink = '127.0.0.1:' . $back->port('http');
+my ($back, $sink) = Test::RequestCpu::Shares::sink();
 
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;

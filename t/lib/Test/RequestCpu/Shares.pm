@@ -15,6 +15,20 @@ sub new {
     return bless { t => $t, zone => $option{zone} || 'hosts', rounds => $option{rounds} || 3, prefix => '' }, $class;
 }
 
+# What uploads are sent to is another NGINX: what it costs is not the worker's. The server, which goes with the result, and its address.
+sub sink {
+    my $back = Test::RequestCpu->new(module => 0);
+    $back->start(log => 0, http => <<'EOC');
+    server {
+        listen 127.0.0.1:{{port:http}};
+        client_max_body_size 0;
+        location / { return 200 "sunk\n"; }
+        location = /read { client_body_buffer_size 64k; proxy_pass http://127.0.0.1:{{port:http}}/; }
+    }
+EOC
+    return ($back, '127.0.0.1:' . $back->port('http'));
+}
+
 # What a small request may cost, if it costs so much alone.
 sub bound { my ($self, $ns) = @_; return 1.2 * $ns + 50_000 }
 
