@@ -219,7 +219,7 @@ use_sid() { use_debian_suite sid; }
 use_trixie() { use_debian_suite trixie; }
 
 use_debian_suite() {
-    local tree=$root/target/debian/$1/root source arch NGX_CONF_FLAGS=()
+    local tree=$root/target/suites/$1/tree source arch NGX_CONF_FLAGS=()
     fetch_debian_suite "$1"
     source=$tree/usr/share/nginx/src
     [[ -r $source/conf_flags ]] || die "nginx-dev of Debian $1 has no conf_flags"
@@ -254,10 +254,10 @@ readonly suite_headers=(nginx-dev libssl-dev libpcre2-dev zlib1g-dev)
 readonly suite_tools=(patchelf dpkg-dev)
 
 # Whether that suite can be had: apt reaches it, or it was unpacked before.
-has_debian_suite() { on_debian && { [[ -e $root/target/debian/$1/unpacked ]] || update_debian_suite "$1"; }; }
+has_debian_suite() { on_debian && { [[ -e $root/target/suites/$1/unpacked ]] || update_debian_suite "$1"; }; }
 
 update_debian_suite() {
-    local dir=$root/target/debian/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    local dir=$root/target/suites/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
     # the mirror that this machine's apt uses
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
@@ -286,7 +286,7 @@ EOF
 }
 
 fetch_debian_suite() {
-    local dir=$root/target/debian/$1 tree=$root/target/debian/$1/root list deb
+    local dir=$root/target/suites/$1 tree=$root/target/suites/$1/tree list deb
     on_debian || die "the suite $1 of Debian is for a Debian system"
     need_packages "${suite_tools[@]}"
     # once an hour is enough
@@ -511,7 +511,7 @@ nginx_path() {
     case $variant in
     vendored) printf '%s' "$(module_dir)/nginx" ;;
     system) command -v nginx ;;
-    sid | trixie) printf '%s' "$root/target/debian/$variant/root/usr/sbin/nginx" ;;
+    sid | trixie) printf '%s' "$root/target/suites/$variant/tree/usr/sbin/nginx" ;;
     source-*) installed_binary "${variant#source-}" ;;
     esac
 }
