@@ -19,7 +19,7 @@ use std::time::Duration;
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::complain;
+use crate::output::{complain, counted, grouped};
 
 /// A line may be as long as this; longer ones are counted as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
@@ -76,7 +76,9 @@ impl Summary {
             complain(&format!("{file}:{}: {}", broken.line, broken.reason));
         }
         if self.broken > 0 {
-            complain(&format!("{} of {} lines are broken, and were skipped", self.broken, self.lines));
+            let lines = counted(self.lines, "line", "lines");
+            let were = if self.broken == 1 { "is broken, and was" } else { "are broken, and were" };
+            complain(&format!("{} of {lines} {were} skipped", grouped(self.broken)));
         }
     }
 

@@ -315,6 +315,11 @@ pub fn grouped_digits(digits: &str) -> String {
     out
 }
 
+/// A number with its noun: `1 line`, `12,345 lines`.
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(count), if count == 1 { one } else { many })
+}
+
 /// Nanoseconds in the unit that suits them.
 pub fn duration(ns: f64) -> String {
     if ns < 1e6 {
@@ -430,6 +435,12 @@ mod tests {
             out.row(&cells).unwrap();
             assert_eq!(String::from_utf8(out.finish().unwrap()).unwrap(), wanted);
         }
+    }
+
+    #[test]
+    fn a_noun_is_in_the_plural_unless_there_is_one() {
+        let lines = |count| counted(count, "line", "lines");
+        assert_eq!([0, 1, 2, 1000].map(lines), ["0 lines", "1 line", "2 lines", "1,000 lines"]);
     }
 
     #[test]

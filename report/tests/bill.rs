@@ -398,7 +398,7 @@ fn a_bill_needs_all_of_the_log() {
     files.file("log", good + "half a li");
     let ran = files.run(&["bill", "--plan", "plan.toml", "log"]);
     assert_eq!(ran.status, Some(0));
-    assert!(ran.err.contains("log:4: ") && ran.err.contains("1 of 4 lines are broken"), "{}", ran.err);
+    assert!(ran.err.contains("log:4: ") && ran.err.contains("1 of 4 lines is broken"), "{}", ran.err);
     files.run(&["bill", "--plan", "plan.toml", "log", "--strict"]).fails("there is none");
 }
 
