@@ -5,9 +5,13 @@ mod charge;
 mod compare;
 mod decimal;
 mod measure;
+mod parts;
 mod plan;
+mod pool;
+mod row;
 mod source;
 mod statement;
+mod tiers;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -319,8 +319,8 @@ fn every_measure_is_charged_as_computed_by_hand() {
         ("measure = \"billable_cpu\", rate = 0.01", &["0.80", "0.00"], &["0.00", "0.00"]),
         // 701 GB-s and 299 GB-s
         ("measure = \"gb_seconds\", rate = 0.01", &["7.01"], &["2.99"]),
-        // of 1000 GB-s 500 are free: 350.5 and 149.5
-        ("measure = \"gb_seconds\", rate = 0.01, free = 500, scope = \"account\"", &["3.51"], &["1.50"]),
+        // of 1000 GB-s 500 are free: 5.00 for all, of which 3.505 and 1.495 are rounded so that they add up
+        ("measure = \"gb_seconds\", rate = 0.01, free = 500, scope = \"account\"", &["3.51"], &["1.49"]),
         ("measure = \"executions\", per = 1_000_000, rate = 0.20, free = 1_000_000", &["0.40"], &["0.00"]),
         // 1.5 cores in the second line; 0.02
         ("measure = \"peak_cores\", rate = 10", &["15.00"], &["0.20"]),

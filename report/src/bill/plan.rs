@@ -186,6 +186,11 @@ fn wrong<T>(span: Range<usize>, message: impl fmt::Display) -> Result<T, Wrong> 
 const MAX_NAME_CHARS: usize = 80;
 
 impl Plan {
+    /// Whether a domain pays something for a period, and not only for what it used.
+    pub fn has_fees(&self) -> bool {
+        self.base_fee != BigUint::ZERO || self.minimum != BigUint::ZERO
+    }
+
     /// Reads a plan's file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
