@@ -4,6 +4,7 @@ mod book;
 mod charge;
 mod compare;
 mod decimal;
+mod fields;
 mod measure;
 mod parts;
 mod plan;

@@ -176,7 +176,7 @@ pub fn write<W: Write>(
                 json!({ "name": plan.name, "column": plan.stem, "total": total })
             };
             let head = json!({
-                "plans": plans.iter().enumerate().map(of).collect::<Vec<_>>(), "currency": first.currency,
+                "version": 2, "plans": plans.iter().enumerate().map(of).collect::<Vec<_>>(), "currency": first.currency,
                 "equal_revenue": wanted.is_equal_revenue, "zone": accounts.zone,
                 "from": time::format(from), "to": time::format(to), "by": accounts.period.name(),
             });

@@ -2,17 +2,18 @@
 //!
 //! A number is read from the text of the file, so that `rate = 0.02` is two hundredths, and not the float that is next to it.
 
-use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use num_bigint::BigUint;
-use serde::Deserialize;
-use toml::Spanned;
 
 use super::decimal::{Decimal, Rounding};
+use super::fields::{Fields, Given, Wrong, document, wrong};
 use super::measure::{Measure, Unit};
+use crate::output::counted;
 
 /// How money is charged for what was used.
 #[derive(Debug)]
@@ -74,8 +75,7 @@ pub struct Tier {
 }
 
 /// Whose allowance and tiers it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// each domain has its own
     #[default]
@@ -85,8 +85,7 @@ pub enum Scope {
 }
 
 /// How tiers are meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tiering {
     /// each tier's part at its rate
     #[default]
@@ -105,8 +104,7 @@ pub struct Percentile {
 }
 
 /// How many samples are thrown away where (100 - percent) % of them is not a whole number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
     /// the whole number below: what is charged is the sample at ⌈percent % of N⌉
     #[default]
@@ -129,59 +127,33 @@ impl Percentile {
 
 // ---- as it is written ---------------------------------------------------------------------------------------------
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPlan {
-    name: Spanned<String>,
-    currency: Spanned<String>,
-    decimals: Option<Spanned<i64>>,
-    #[serde(default)]
-    rounding: Rounding,
-    base_fee: Option<Number>,
-    minimum: Option<Number>,
-    #[serde(default)]
-    item: Vec<Spanned<RawItem>>,
-}
+const PLAN: [&str; 7] = ["name", "currency", "decimals", "rounding", "base_fee", "minimum", "item"];
+const ITEM: [&str; 13] = [
+    "name",
+    "measure",
+    "unit",
+    "per",
+    "rate",
+    "free",
+    "round_up",
+    "scope",
+    "tiers",
+    "tier",
+    "idle_rate",
+    "percentile",
+    "rule",
+];
+const TIER: [&str; 2] = ["up_to", "rate"];
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawItem {
-    name: Spanned<String>,
-    measure: Spanned<Measure>,
-    unit: Option<Spanned<String>>,
-    per: Option<Number>,
-    rate: Option<Number>,
-    free: Option<Number>,
-    round_up: Option<Number>,
-    scope: Option<Spanned<Scope>>,
-    tiers: Option<Spanned<Tiering>>,
-    #[serde(default)]
-    tier: Vec<Spanned<RawTier>>,
-    idle_rate: Option<Number>,
-    percentile: Option<Spanned<i64>>,
-    rule: Option<Spanned<Rule>>,
-}
+const ROUNDINGS: [(&str, Rounding); 2] = [("half-up", Rounding::HalfUp), ("half-even", Rounding::HalfEven)];
+const SCOPES: [(&str, Scope); 2] = [("domain", Scope::Domain), ("account", Scope::Account)];
+const TIERINGS: [(&str, Tiering); 2] = [("graduated", Tiering::Graduated), ("volume", Tiering::Volume)];
+const RULES: [(&str, Rule); 2] = [("nearest-rank", Rule::NearestRank), ("discard-up", Rule::DiscardUp)];
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTier {
-    up_to: Option<Number>,
-    rate: Number,
-}
+/// In smallest units: sums of so many times as many still fit.
+const MAX_QUANTITY: u128 = 10u128.pow(28);
 
-/// A whole number, a float or a string. Its text is what counts.
-type Number = Spanned<toml::Value>;
-
-/// What is wrong with a plan, and where.
-#[derive(Debug)]
-struct Wrong {
-    message: String,
-    span: Range<usize>,
-}
-
-fn wrong<T>(span: Range<usize>, message: impl fmt::Display) -> Result<T, Wrong> {
-    Err(Wrong { message: message.to_string(), span })
-}
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 const MAX_NAME_CHARS: usize = 80;
 
@@ -193,21 +165,32 @@ impl Plan {
 
     /// Reads a plan's file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let name = || path.display().to_string();
+        if path.is_dir() {
+            bail!("{}: it is a directory; a plan is a TOML file", name());
+        }
+        let mut bytes = Vec::new();
+        let file = File::open(path).with_context(name)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).with_context(name)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            bail!("{}: it is longer than 1 MiB; a plan is a small TOML file", name());
+        }
+        let Ok(text) = String::from_utf8(bytes) else {
+            bail!("{}: it is no text in UTF-8; a plan is a TOML file", name());
+        };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         Self::parse(&text, &stem).map_err(|message| anyhow!("{}:{message}", path.display()))
     }
 
     /// Reads a plan. An error begins with the number of the line.
     pub fn parse(text: &str, stem: &str) -> Result<Self, String> {
+        // some editors begin a file with a byte order mark
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let place = |span: &Range<usize>| {
             text.get(..span.start).unwrap_or(text).bytes().filter(|byte| *byte == b'\n').count() + 1
         };
-        let raw: RawPlan = toml::from_str(text).map_err(|error| {
-            let message = error.message().replace('\n', " ");
-            format!("{}: {message}", place(&error.span().unwrap_or(0..0)))
-        })?;
-        Reader { text }.plan(raw, stem).map_err(|error| format!("{}: {}", place(&error.span), error.message))
+        let plan = Reader { text }.read(stem);
+        plan.map_err(|error| format!("{}: {}", place(&error.span), error.message))
     }
 }
 
@@ -216,124 +199,126 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn plan(&self, raw: RawPlan, stem: &str) -> Result<Plan, Wrong> {
-        let decimals = match &raw.decimals {
-            None => 2,
-            Some(decimals) => match u32::try_from(*decimals.get_ref()) {
-                Ok(decimals @ 0..=9) => decimals,
-                _ => return wrong(decimals.span(), "invalid \"decimals\": money has 0 to 9"),
-            },
-        };
-        let currency = raw.currency.get_ref();
-        if !(1..=8).contains(&currency.len()) || !currency.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    fn read(&self, stem: &str) -> Result<Plan, Wrong> {
+        match self.text.trim_start() {
+            "" => return wrong(0..0, "the file is empty; a plan has a name, a currency and [[item]]"),
+            text if text.starts_with('{') => return wrong(0..0, "this is JSON; a plan is a TOML file"),
+            _ => {}
+        }
+        let document = document(self.text)?;
+        let plan = Fields::new(self.text, (document.get_ref(), 0..0), "the plan", &PLAN)?;
+        self.plan(&plan, stem)
+    }
+
+    fn plan(&self, raw: &Fields<'_>, stem: &str) -> Result<Plan, Wrong> {
+        let name = name(raw)?;
+        let decimals = raw.whole("decimals", 0..10)?.map_or(2, |decimals| decimals.value);
+        let currency = raw.needed_text("currency")?;
+        let is_currency = (1..=8).contains(&currency.value.len())
+            && currency.value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_currency {
             return wrong(
-                raw.currency.span(),
-                format!("invalid currency \"{currency}\": up to 8 letters, such as \"EUR\""),
+                currency.span,
+                format!(
+                    "invalid \"currency\" \"{}\": it is up to 8 letters, such as \"EUR\"",
+                    currency.value
+                ),
             );
         }
-        let money = |number: &Option<Number>, what: &str| match number {
+        let currency = currency.value;
+        let money = |what: &str| match raw.number(what)? {
             None => Ok(BigUint::ZERO),
-            Some(number) => match self.decimal(number, what)?.with_decimals(decimals) {
+            Some(number) => match number.value.with_decimals(decimals) {
                 Some(money) => Ok(money),
                 None => wrong(
-                    number.span(),
-                    format!("invalid \"{what}\": {currency} has {decimals} decimals in this plan"),
+                    number.span,
+                    format!(
+                        "invalid \"{what}\" {}: {currency} has at most {} in this plan; see \"decimals\"",
+                        number.value,
+                        counted(decimals.into(), "decimal", "decimals")
+                    ),
                 ),
             },
         };
-        let base_fee = money(&raw.base_fee, "base_fee")?;
-        let minimum = money(&raw.minimum, "minimum")?;
-        if raw.item.is_empty() && base_fee == BigUint::ZERO && minimum == BigUint::ZERO {
+        let rounding = raw.choice("rounding", &ROUNDINGS)?.map(|given| given.value).unwrap_or_default();
+        let base_fee = money("base_fee")?;
+        let minimum = money("minimum")?;
+        let tables = raw.tables("item", "[[item]]")?;
+        if tables.is_empty() && base_fee == BigUint::ZERO && minimum == BigUint::ZERO {
             return wrong(0..0, "the plan charges for nothing: there is no [[item]]");
         }
         let mut items: Vec<Item> = Vec::new();
-        for raw in &raw.item {
-            let item = self.item(raw.get_ref(), decimals)?;
+        for table in tables {
+            let raw = Fields::new(self.text, table, "the item", &ITEM)?;
+            let item = self.item(&raw, decimals)?;
             if items.iter().any(|other| other.name == item.name) {
-                return wrong(raw.get_ref().name.span(), format!("there are two items \"{}\"", item.name));
+                let span = raw.text("name")?.map_or(0..0, |name| name.span);
+                return wrong(span, format!("there are two items \"{}\"", item.name));
             }
             items.push(item);
         }
-        Ok(Plan {
-            name: name(&raw.name)?,
-            stem: stem.to_owned(),
-            currency: currency.clone(),
-            decimals,
-            rounding: raw.rounding,
-            base_fee,
-            minimum,
-            items,
-        })
+        Ok(Plan { name, stem: stem.to_owned(), currency, decimals, rounding, base_fee, minimum, items })
     }
 
-    fn item(&self, raw: &RawItem, decimals: u32) -> Result<Item, Wrong> {
-        let measure = *raw.measure.get_ref();
-        let units = measure.units();
-        let unit = match &raw.unit {
-            None => units.first(),
-            Some(name) => units.iter().find(|unit| unit.name == name.get_ref()),
+    fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, Wrong> {
+        let name = name(raw)?;
+        let measures = Measure::ALL.map(|measure| (measure.name(), measure));
+        let Some(Given { value: measure, .. }) = raw.choice("measure", &measures)? else {
+            return raw.missing("measure");
         };
-        let Some(unit) = unit else {
-            let names: Vec<_> = units.iter().map(|unit| format!("\"{}\"", unit.name)).collect();
-            let (span, given) = raw.unit.as_ref().map_or((0..0, ""), |unit| (unit.span(), unit.get_ref()));
+        let unit = unit(raw, measure)?;
+        let quantity = |what: &str| raw.number(what)?.map(|number| quantity(&number, unit, what)).transpose();
+        let per = match raw.number("per")? {
+            None => BigUint::from(1u8),
+            Some(number) => match number.value.with_decimals(0) {
+                Some(per) if per != BigUint::ZERO => per,
+                _ => {
+                    return wrong(
+                        number.span,
+                        format!("invalid \"per\" {}: it is a whole number of units, from 1 on", number.value),
+                    );
+                }
+            },
+        };
+        let round_up = quantity("round_up")?;
+        if let Some(Given { span, .. }) = raw.number("round_up")?.filter(|_| round_up == Some(0)) {
+            return wrong(span, "invalid \"round_up\" 0: it is above 0; leave it out to round nothing up");
+        }
+        let tiers = self.tiers(raw, &name, unit)?;
+        let scope = raw.choice("scope", &SCOPES)?;
+        if let Some(Given { span, .. }) =
+            scope.clone().filter(|given| given.value == Scope::Account && !measure.is_sum())
+        {
             return wrong(
                 span,
                 format!(
-                    "invalid unit \"{given}\": the measure \"{}\" has {}",
-                    measure.name(),
-                    names.join(", ")
-                ),
-            );
-        };
-        let quantity = |number: &Option<Number>, what: &str| {
-            number.as_ref().map(|number| self.quantity(number, unit, what)).transpose()
-        };
-        let per = match &raw.per {
-            None => BigUint::from(1u8),
-            Some(number) => match self.decimal(number, "per")?.with_decimals(0) {
-                Some(per) if per != BigUint::ZERO => per,
-                _ => return wrong(number.span(), "invalid \"per\": a rate is for a whole number of units"),
-            },
-        };
-        let round_up = quantity(&raw.round_up, "round_up")?.unwrap_or(1);
-        if let Some(number) = raw.round_up.as_ref().filter(|_| round_up == 0) {
-            return wrong(number.span(), "invalid \"round_up\": it is 0");
-        }
-        let tiers = self.tiers(raw, unit)?;
-        let scope = raw.scope.as_ref().map(|scope| *scope.get_ref()).unwrap_or_default();
-        if let Some(given) = raw.scope.as_ref().filter(|_| scope == Scope::Account && !measure.is_sum()) {
-            return wrong(
-                given.span(),
-                format!(
-                    "invalid scope: the \"{}\" of domains do not add up to the account's",
+                    "invalid \"scope\" \"account\": the \"{}\" of domains do not add up to the account's",
                     measure.name()
                 ),
             );
         }
-        if let Some(given) = raw.idle_rate.as_ref().filter(|_| !measure.has_idle()) {
+        let idle_rate = raw.number("idle_rate")?;
+        if let Some(Given { span, .. }) = idle_rate.clone().filter(|_| !measure.has_idle()) {
             return wrong(
-                given.span(),
+                span,
                 format!(
                     "\"idle_rate\" is for \"billable_cpu\" and \"active_seconds\", and not for \"{}\"",
                     measure.name()
                 ),
             );
         }
-        let idle_rate = match &raw.idle_rate {
-            Some(number) => self.decimal(number, "idle_rate")?,
-            None => Decimal::default(),
-        };
+        let idle_rate = idle_rate.map(|given| given.value).unwrap_or_default();
         let scales = tiers.iter().map(|tier| tier.rate.scale()).chain([idle_rate.scale(), decimals]);
         let scale = scales.max().unwrap_or(decimals);
         Ok(Item {
-            name: name(&raw.name)?,
+            name,
             measure,
             unit,
             per,
-            round_up,
-            free: quantity(&raw.free, "free")?.unwrap_or(0),
-            scope,
-            tiering: raw.tiers.as_ref().map(|tiers| *tiers.get_ref()).unwrap_or_default(),
+            round_up: round_up.unwrap_or(1),
+            free: quantity("free")?.unwrap_or(0),
+            scope: scope.map(|given| given.value).unwrap_or_default(),
+            tiering: raw.choice("tiers", &TIERINGS)?.map(|given| given.value).unwrap_or_default(),
             tiers,
             scale,
             idle_rate,
@@ -341,126 +326,117 @@ impl Reader<'_> {
         })
     }
 
-    fn tiers(&self, raw: &RawItem, unit: &Unit) -> Result<Vec<Tier>, Wrong> {
-        let span = raw.name.span();
-        if raw.tier.is_empty() {
-            if let Some(given) = &raw.tiers {
+    fn tiers(&self, raw: &Fields<'_>, name: &str, unit: &Unit) -> Result<Vec<Tier>, Wrong> {
+        let tables =
+            raw.tables("tier", "[[item.tier]] or tier = [{ up_to = 10, rate = 2 }, { rate = 1 }]")?;
+        let rate = raw.number("rate")?;
+        if tables.is_empty() {
+            if let Some(given) = raw.choice("tiers", &TIERINGS)? {
                 return wrong(
-                    given.span(),
+                    given.span,
                     "\"tiers\" says how tiers are meant, but there is no [[item.tier]]",
                 );
             }
-            return match &raw.rate {
-                Some(rate) => Ok(vec![Tier { up_to: None, rate: self.decimal(rate, "rate")? }]),
-                None => wrong(span, format!("the item \"{}\" has no rate", raw.name.get_ref())),
+            return match rate {
+                Some(rate) => Ok(vec![Tier { up_to: None, rate: rate.value }]),
+                None => {
+                    wrong(raw.span.clone(), format!("the item \"{name}\" has no \"rate\", and no \"tier\""))
+                }
             };
         }
-        if let Some(rate) = &raw.rate {
-            return wrong(rate.span(), "an item has a rate, or tiers that have rates, and not both");
+        if let Some(rate) = rate {
+            return wrong(rate.span, "an item has a rate, or tiers that have rates, and not both");
         }
         let mut tiers: Vec<Tier> = Vec::new();
-        for (at, tier) in raw.tier.iter().enumerate() {
-            let (tier, span) = (tier.get_ref(), tier.span());
-            let is_last = at + 1 == raw.tier.len();
-            let up_to = match &tier.up_to {
+        let count = tables.len();
+        for (at, table) in tables.into_iter().enumerate() {
+            let tier = Fields::new(self.text, table, "the tier", &TIER)?;
+            let is_last = at + 1 == count;
+            let up_to = match tier.number("up_to")? {
                 None if is_last => None,
-                None => return wrong(span, "only the last tier has no \"up_to\""),
+                None => return wrong(tier.span, "only the last tier has no \"up_to\""),
                 Some(number) if is_last => {
-                    return wrong(number.span(), "the last tier has no end: leave \"up_to\" out");
+                    return wrong(number.span, "the last tier has no end: leave \"up_to\" out");
                 }
                 Some(number) => {
-                    let up_to = self.quantity(number, unit, "up_to")?;
+                    let up_to = quantity(&number, unit, "up_to")?;
                     let last = tiers.last().and_then(|tier| tier.up_to).unwrap_or(0);
                     if up_to <= last {
-                        return wrong(
-                            number.span(),
-                            "invalid \"up_to\": it is not above that of the tier before",
-                        );
+                        let than = if at == 0 { "0" } else { "that of the tier before" };
+                        let message = format!("invalid \"up_to\" {}: it is not above {than}", number.value);
+                        return wrong(number.span, message);
                     }
                     Some(up_to)
                 }
             };
-            tiers.push(Tier { up_to, rate: self.decimal(&tier.rate, "rate")? });
+            match tier.number("rate")? {
+                Some(rate) => tiers.push(Tier { up_to, rate: rate.value }),
+                None => return tier.missing("rate"),
+            }
         }
         Ok(tiers)
     }
+}
 
-    /// In smallest units.
-    fn quantity(&self, number: &Number, unit: &Unit, what: &str) -> Result<u128, Wrong> {
-        let quantity = self.decimal(number, what)?.times(&BigUint::from(unit.size));
-        match quantity.map(u128::try_from) {
-            Some(Ok(quantity)) => Ok(quantity),
-            Some(Err(_)) => wrong(number.span(), format!("invalid \"{what}\": it is too much")),
-            None => wrong(
-                number.span(),
-                format!("invalid \"{what}\": it is finer than what \"{}\" is counted in", unit.name),
-            ),
-        }
-    }
-
-    fn decimal(&self, number: &Number, what: &str) -> Result<Decimal, Wrong> {
-        let span = number.span();
-        let text = match number.get_ref() {
-            toml::Value::String(text) => text.as_str(),
-            toml::Value::Integer(_) | toml::Value::Float(_) => {
-                self.text.get(span.clone()).unwrap_or_default()
-            }
-            other => {
-                return wrong(
-                    span,
-                    format!("invalid \"{what}\": expected a number, and not {}", kind(other)),
-                );
-            }
-        };
-        match Decimal::parse(text) {
-            Some(decimal) => Ok(decimal),
-            None => wrong(
+fn unit(raw: &Fields<'_>, measure: Measure) -> Result<&'static Unit, Wrong> {
+    let units = measure.units();
+    let given = raw.text("unit")?;
+    let unit = match &given {
+        None => units.first(),
+        Some(given) => units.iter().find(|unit| unit.name == given.value),
+    };
+    match unit {
+        Some(unit) => Ok(unit),
+        None => {
+            let names: Vec<_> = units.iter().map(|unit| format!("\"{}\"", unit.name)).collect();
+            let Given { value, span } =
+                given.unwrap_or(Given { value: String::new(), span: raw.span.clone() });
+            let measure = measure.name();
+            wrong(
                 span,
-                format!("invalid \"{what}\" \"{text}\": expected a number from 0 on, such as 0.02"),
-            ),
+                format!("invalid \"unit\" \"{value}\": the measure \"{measure}\" has {}", names.join(", ")),
+            )
         }
     }
 }
 
-fn kind(value: &toml::Value) -> &'static str {
-    match value {
-        toml::Value::Boolean(_) => "true or false",
-        toml::Value::Datetime(_) => "a time",
-        toml::Value::Array(_) => "an array",
-        _ => "a table",
+/// In smallest units.
+fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wrong> {
+    let given = &number.value;
+    let span = number.span.clone();
+    match given.times(&BigUint::from(unit.size)).map(u128::try_from) {
+        Some(Ok(quantity)) if quantity <= MAX_QUANTITY => Ok(quantity),
+        Some(_) => wrong(span, format!("invalid \"{what}\" {given}: it is too much")),
+        None => wrong(
+            span,
+            format!("invalid \"{what}\" {given}: it is finer than what \"{}\" is counted in", unit.name),
+        ),
     }
 }
 
-fn name(name: &Spanned<String>) -> Result<String, Wrong> {
-    let text = name.get_ref();
+fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
+    let Given { value: text, span } = raw.needed_text("name")?;
     let is_fine = !text.trim().is_empty()
         && text.chars().count() <= MAX_NAME_CHARS
         && !text.chars().any(char::is_control);
     match is_fine {
-        true => Ok(text.clone()),
-        false => {
-            wrong(name.span(), format!("invalid name: it is a line of 1 to {MAX_NAME_CHARS} characters"))
-        }
+        true => Ok(text),
+        false => wrong(span, format!("invalid \"name\": it is one line of 1 to {MAX_NAME_CHARS} characters")),
     }
 }
 
-fn percentile(raw: &RawItem, measure: Measure) -> Result<Percentile, Wrong> {
-    let is_percentile = measure.samples().is_some();
-    let given = raw.percentile.as_ref().map(Spanned::span).or(raw.rule.as_ref().map(Spanned::span));
-    if let Some(span) = given.filter(|_| !is_percentile) {
+fn percentile(raw: &Fields<'_>, measure: Measure) -> Result<Percentile, Wrong> {
+    let percent = raw.whole("percentile", 1..101)?;
+    let rule = raw.choice("rule", &RULES)?;
+    let given = percent.as_ref().map(|given| &given.span).or(rule.as_ref().map(|given| &given.span));
+    if let Some(span) = given.filter(|_| measure.samples().is_none()) {
         return wrong(
-            span,
+            span.clone(),
             format!("\"percentile\" and \"rule\" are for percentiles, and not for \"{}\"", measure.name()),
         );
     }
-    let percent = match &raw.percentile {
-        None => 95,
-        Some(percent) => match u8::try_from(*percent.get_ref()) {
-            Ok(percent @ 1..=100) => percent,
-            _ => return wrong(percent.span(), "invalid \"percentile\": a whole number from 1 to 100"),
-        },
-    };
-    Ok(Percentile { percent, rule: raw.rule.as_ref().map(|rule| *rule.get_ref()).unwrap_or_default() })
+    let percent = percent.and_then(|given| u8::try_from(given.value).ok()).unwrap_or(95);
+    Ok(Percentile { percent, rule: rule.map(|given| given.value).unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -529,37 +505,53 @@ rate = 100
     #[test]
     fn a_plan_that_is_wrong_is_refused_with_the_line() {
         for (from, to, wanted) in [
-            ("name = \"All of it\"\n", "", "1: missing field `name`"),
-            ("\"EUR\"", "\"€ & more\"", "3: invalid currency \"€ & more\""),
-            ("decimals = 3", "decimals = 10", "4: invalid \"decimals\""),
-            ("decimals = 3", "decimals = 2", "7: invalid \"minimum\": EUR has 2 decimals"),
-            ("decimals = 3", "decimal = 3", "4: unknown field `decimal`"),
-            ("half-even", "down", "5: unknown variant `down`"),
-            ("1.5", "-1.5", "6: invalid \"base_fee\" \"-1.5\": expected a number from 0 on"),
+            ("name = \"All of it\"\n", "", "1: the plan has no \"name\""),
+            ("\"EUR\"", "\"€ & more\"", "3: invalid \"currency\" \"€ & more\""),
+            ("decimals = 3", "decimals = 10", "4: invalid \"decimals\" 10: it is a whole number from 0 to 9"),
+            ("decimals = 3", "decimals = 2", "7: invalid \"minimum\" 2.125: EUR has at most 2 decimals"),
+            (
+                "decimals = 3",
+                "decimal = 3",
+                "4: unknown field \"decimal\" of the plan: did you mean \"decimals\"?",
+            ),
+            ("half-even", "down", "5: invalid \"rounding\" \"down\": allowed are \"half-up\", \"half-even\""),
+            ("1.5", "-1.5", "6: invalid \"base_fee\" \"-1.5\": it is a number from 0 on"),
             ("1.5", "nan", "6: invalid \"base_fee\" \"nan\""),
-            ("1.5", "[1]", "6: invalid \"base_fee\": expected a number, and not an array"),
+            ("1.5", "[1]", "6: invalid \"base_fee\": a list is no number"),
             ("\"2.125\"", "\"two\"", "7: invalid \"minimum\" \"two\""),
-            ("\"requests\"", "\"request\"", "11: unknown variant `request`"),
+            (
+                "\"requests\"",
+                "\"request\"",
+                "11: invalid \"measure\" \"request\": did you mean \"requests\"? Allowed are \"requests\", \"executions\",",
+            ),
             ("name = \"Requests\"", "name = \"CPU\"", "18: there are two items \"CPU\""),
-            ("name = \"Requests\"", "name = \" \"", "10: invalid name"),
-            ("name = \"Requests\"", "nom = \"Requests\"", "10: unknown field `nom`"),
+            ("name = \"Requests\"", "name = \" \"", "10: invalid \"name\""),
+            ("name = \"Requests\"", "nom = \"Requests\"", "10: unknown field \"nom\" of the item: "),
             ("per = 1_000_000", "per = 0", "12: invalid \"per\""),
             ("per = 1_000_000", "per = 1.5", "12: invalid \"per\""),
             (
                 "free = 500000",
                 "free = 0.5",
-                "13: invalid \"free\": it is finer than what \"request\" is counted in",
+                "13: invalid \"free\" 0.5: it is finer than what \"request\" is counted in",
             ),
-            ("free = 500000", "free = 1e40", "13: invalid \"free\": it is too much"),
-            ("rate = 0.40\n", "", "10: the item \"Requests\" has no rate"),
+            (
+                "free = 500000",
+                "free = 1e40",
+                "13: invalid \"free\" 10000000000000000000000000000000000000000: it is too much",
+            ),
+            ("rate = 0.40\n", "", "9: the item \"Requests\" has no \"rate\", and no \"tier\""),
             ("rate = 0.40", "rate = 0.40\ntiers = \"volume\"", "15: \"tiers\" says how tiers are meant"),
             ("rate = 0.40", "idle_rate = 0.40\nrate = 1", "14: \"idle_rate\" is for"),
             ("rate = 0.40", "percentile = 95\nrate = 1", "14: \"percentile\" and \"rule\" are for"),
-            ("scope = \"account\"", "scope = \"all\"", "15: unknown variant `all`"),
+            (
+                "scope = \"account\"",
+                "scope = \"all\"",
+                "15: invalid \"scope\" \"all\": allowed are \"domain\", \"account\"",
+            ),
             (
                 "unit = \"h\"",
                 "unit = \"GB\"",
-                "20: invalid unit \"GB\": the measure \"billable_cpu\" has \"s\", \"ms\"",
+                "20: invalid \"unit\" \"GB\": the measure \"billable_cpu\" has \"s\", \"ms\"",
             ),
             ("round_up = 0.1", "round_up = 0", "23: invalid \"round_up\""),
             ("tier = [", "rate = 1\ntier = [", "24: an item has a rate, or tiers"),
@@ -568,16 +560,20 @@ rate = 100
             (
                 "{ rate = 0.05 }",
                 "{ up_to = 10, rate = 1 }, { rate = 0.05 }",
-                "24: invalid \"up_to\": it is not above",
+                "24: invalid \"up_to\" 10: it is not above that of the tier before",
             ),
-            ("{ rate = 0.05 }", "{ up_too = 10 }", "24: unknown field `up_too`"),
+            (
+                "{ rate = 0.05 }",
+                "{ up_too = 10 }",
+                "24: unknown field \"up_too\" of the tier: did you mean \"up_to\"?",
+            ),
             ("percentile = 90", "percentile = 0", "30: invalid \"percentile\""),
             (
                 "percentile = 90",
                 "scope = \"account\"",
-                "30: invalid scope: the \"percentile_sent\" of domains do not add up",
+                "30: invalid \"scope\" \"account\": the \"percentile_sent\" of domains do not add up",
             ),
-            ("[[item]]", "[[item]", "9: "),
+            ("[[item]]", "[[item]", "9: this line cannot be read: [[item]. A line is"),
         ] {
             assert_eq!(PLAN.matches(from).count().min(1), 1, "{from}");
             let error = Plan::parse(&PLAN.replacen(from, to, 1), "all").unwrap_err();

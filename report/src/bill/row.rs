@@ -78,33 +78,33 @@ const fn number(name: &'static str) -> Column<'static> {
     Column { name, title: name, is_number: true }
 }
 
-/// The columns of CSV and JSON: the same for every plan.
+/// The columns of CSV and JSON: the same for every plan. New ones stand at the end.
 pub const DATA: [Column<'static>; 25] = [
     text("from"),
     text("to"),
-    text("zone"),
-    text("plan"),
     text("row"),
     text("domain"),
     text("item"),
     text("measure"),
     text("unit"),
     number("used"),
-    number("rounded"),
     number("free"),
     number("charged"),
-    number("tier_from"),
-    number("tier_up_to"),
     number("rate"),
-    number("per"),
     number("amount"),
     number("waived"),
     text("currency"),
     text("smallest_unit"),
     number("used_exact"),
-    number("rounded_exact"),
     number("free_exact"),
     number("charged_exact"),
+    text("zone"),
+    text("plan"),
+    number("rounded"),
+    number("rounded_exact"),
+    number("per"),
+    number("tier_from"),
+    number("tier_up_to"),
 ];
 
 /// The columns of a table. Where a plan rounds nothing up, there is nothing to be seen of that.
@@ -164,29 +164,29 @@ impl Row<'_> {
         [
             Cell::text(time::format(begin)),
             Cell::text(time::format(end)),
-            maybe(accounts.zone.clone()),
-            Cell::text(plan.name.clone()),
             Cell::text(self.kind),
             maybe(self.domain),
             maybe(self.item),
             maybe(self.of.map(|item| item.measure.name())),
             maybe(self.of.map(|item| item.unit.name)),
             readable(used),
-            readable(rounded),
             readable(free),
             readable(charged),
-            readable(self.tier.map(|slice| slice.above)),
-            readable(self.tier.and_then(|slice| slice.tier.up_to)),
             exact(self.rate.map(Decimal::to_string)),
-            exact(per),
             money(plan, amount),
             self.waived.as_ref().map_or_else(Cell::nothing, |waived| money(plan, waived)),
             Cell::text(plan.currency.clone()),
             maybe(self.of.map(|item| item.measure.smallest())),
             whole(used),
-            whole(rounded),
             whole(free),
             whole(charged),
+            maybe(accounts.zone.clone()),
+            Cell::text(plan.name.clone()),
+            readable(rounded),
+            whole(rounded),
+            exact(per),
+            readable(self.tier.map(|slice| slice.above)),
+            readable(self.tier.and_then(|slice| slice.tier.up_to)),
         ]
     }
 }
