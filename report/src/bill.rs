@@ -6,6 +6,8 @@ mod compare;
 mod decimal;
 mod fields;
 mod measure;
+#[cfg(test)]
+mod oracle;
 mod parts;
 mod plan;
 mod pool;
