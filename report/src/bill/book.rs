@@ -259,8 +259,9 @@ impl Book {
     /// Adds what a domain used from `begin` to `end`, spread evenly over that time. What is rounded down on one side of a border is
     /// on the other. The peak is that of the time's end.
     ///
-    /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and of those that
-    /// it covers to their end. What only ends in a period may be the tail of the one before, and late by a moment.
+    /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and
+    /// of those that it covers to their end. What only ends in a period may be the tail of the one before, and late
+    /// by a moment.
     pub fn add(&self, name: &str, (begin, end): (Millis, Millis), used: &Used, is_served: bool) {
         let (first, last) = time::clip(begin, end, self.from, self.to);
         if first >= last {

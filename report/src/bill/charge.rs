@@ -37,7 +37,8 @@ pub struct Line<'a> {
 pub enum Kind<'a> {
     /// an item
     Item(&'a Item, Quantity<'a>),
-    /// its idle part: how much, and what was waived, which is what it would have been charged more if it had not been idle
+    /// its idle part: how much, and what was waived, which is what it would have been charged more if it had not been
+    /// idle
     Idle(&'a Item, u128, BigUint),
     /// the fee for the period
     BaseFee,
@@ -135,7 +136,8 @@ impl<'a> Charged<'a> {
     }
 }
 
-/// What a price is to be divided by, so that it is in smallest units of money. A scale is at least the number of its decimals.
+/// What a price is to be divided by, so that it is in smallest units of money. A scale is at least the number of its
+/// decimals.
 pub fn denominator(item: &Item, plan: &Plan) -> BigUint {
     &item.per * item.unit.size * power_of_ten(item.scale.saturating_sub(plan.decimals))
 }
@@ -336,7 +338,8 @@ mod tests {
     #[test]
     fn an_account_pays_its_price_once_however_many_domains_it_has() {
         let plan = plan(
-            "item = [{ name = \"r\", measure = \"executions\", scope = \"account\", per = 1_000_000, free = 500_000, rate = 0.30 }]",
+            "item = [{ name = \"r\", measure = \"executions\", scope = \"account\", per = 1_000_000,
+             free = 500_000, rate = 0.30 }]",
         );
         let sum = |plan: &Plan, domains: usize, requests: u64| -> u64 {
             let names: Vec<String> = (0..domains).map(|n| format!("{n:04}")).collect();

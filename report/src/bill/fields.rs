@@ -1,4 +1,5 @@
-//! The fields of a plan's file, read by name and kind. What is wrong is said in words of the plan, and not of the TOML parser.
+//! The fields of a plan's file, read by name and kind. What is wrong is said in words of the plan, and not of the
+//! TOML parser.
 
 use std::fmt::Display;
 use std::ops::Range;

@@ -2,8 +2,9 @@
 
 use num_bigint::BigUint;
 
-/// Divides a total in proportion to the weights, without a remainder: each part is rounded down, and the units that are left go to
-/// the parts with the largest remainders, one each. Of equal remainders the first comes first. A weight of 0 gets nothing.
+/// Divides a total in proportion to the weights, without a remainder: each part is rounded down, and the units that
+/// are left go to the parts with the largest remainders, one each. Of equal remainders the first comes first. A
+/// weight of 0 gets nothing.
 pub fn divide(total: &BigUint, weights: &[BigUint]) -> Vec<BigUint> {
     let sum: BigUint = weights.iter().sum();
     if sum == BigUint::ZERO {

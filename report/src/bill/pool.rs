@@ -1,4 +1,5 @@
-//! What an item costs where its allowance and tiers are the account's: it has one price, of which each domain pays a part.
+//! What an item costs where its allowance and tiers are the account's: it has one price, of which each domain pays a
+//! part.
 
 use num_bigint::BigUint;
 

@@ -285,8 +285,8 @@ impl Gaps {
 /// These grow while requests are in flight, or when one ends.
 const SERVED: [Member; 3] = [Member::Requests, Member::Duration, Member::Active];
 
-/// Whether requests ended or were in flight. CPU alone does not tell: some of it is known only after a request, or is that of its
-/// connection's end. Lines of older versions do not say what was in flight, so that all they say counts.
+/// Whether requests ended or were in flight. CPU alone does not tell: some of it is known only after a request, or is
+/// that of its connection's end. Lines of older versions do not say what was in flight, so that all they say counts.
 fn is_served(line: &Line<'_>) -> bool {
     let is_some = |member: &Member| line.member(*member).is_some_and(|number| number > 0);
     let is_old = [Member::Duration, Member::Active].iter().all(|member| line.member(*member).is_none());

@@ -56,8 +56,8 @@ pub fn at_scale(rate: &Decimal, scale: u32) -> BigUint {
     rate.with_decimals(scale).unwrap_or_default()
 }
 
-/// What a line is charged for at each rate, if there are several. The parts add up to the line. Where the tiers are the account's,
-/// the line has of each tier the same part.
+/// What a line is charged for at each rate, if there are several. The parts add up to the line. Where the tiers are
+/// the account's, the line has of each tier the same part.
 pub fn parts<'a>(item: &Item, slices: &'a [Slice<'a>], charged: u128, amount: &BigUint) -> Vec<TierPart<'a>> {
     if slices.len() < 2 {
         return Vec::new();
