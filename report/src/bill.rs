@@ -11,6 +11,7 @@ mod oracle;
 mod parts;
 mod plan;
 mod pool;
+mod reader;
 mod row;
 mod source;
 mod statement;
