@@ -4,10 +4,18 @@ mod book;
 mod charge;
 mod compare;
 mod decimal;
+mod fields;
 mod measure;
+#[cfg(test)]
+mod oracle;
+mod parts;
 mod plan;
+mod pool;
+mod reader;
+mod row;
 mod source;
 mod statement;
+mod tiers;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -32,8 +40,8 @@ const NOTES: &str = r#"Plans:
     currency = "EUR"
     decimals = 2             # of money; 2 if it is left out
     rounding = "half-up"     # of each line; or "half-even"
-    base_fee = 5             # for each domain and period; left out, there is none
-    minimum = 10             # what a domain pays at least in a period
+    base_fee = 5             # for each domain and period that it used; left out, there is none
+    minimum = 10             # what a domain pays at least in such a period
 
     [[item]]
     name = "CPU time"
@@ -68,20 +76,43 @@ second. It is charged at "idle_rate"; without one it is waived, and the line say
 sample of 0, one that is cut by the time's end is a sample as any other. rule = "nearest-rank": the sample at ⌈0.95 N⌉, which is the \
 highest after 5 % of them, rounded down, were thrown away. rule = "discard-up": the number thrown away is rounded up. \
 In a month of 30 days the two are the same.
-  With scope = "account", a domain's part of the allowance and of what is charged is in proportion to what it used. All domains of the \
-bill are the account: choose them with --domain.
+  The order is: what was used in the period, rounded up ("round_up"), without what is free
+  ("free"), by the tiers. So tiers begin above the allowance, and rounded - free = charged.
+  With scope = "account", all domains of the bill are the account: choose them with --domain. What
+  each domain used is rounded up, and added up. The account has the allowance and the tiers, and
+  pays one price, rounded once. The allowance and the price are divided in proportion to what each
+  domain used, after rounding up, so that the parts add up: each part is rounded down, and units
+  that are left go to the largest remainders, of equal ones to the first name. Idle amounts and
+  what is waived are divided in the same way by what was idle.
 
 Arithmetic:
-  Quantities are whole numbers of ns, ms and bytes, rates are decimals, and all is computed without a rest. Only the amount of a line is \
-rounded, once, to the money's decimals: "half-up" takes what is just between to the higher, "half-even" to the even amount. Totals are \
-sums of rounded lines, so that a statement adds up. Quantities in tables, and in the columns used, free and charged of CSV and \
-JSON, are rounded to be read; the columns "…_exact" are what is charged by, in smallest units. Money and quantities are \
-strings in JSON.
+  Quantities are whole numbers of ns, ms and bytes, rates are decimals, and all is computed
+  without a rest. Only the amount of a line is rounded, once, to the money's decimals: "half-up"
+  takes what is just between to the higher, "half-even" to the even amount. Totals are sums of
+  rounded lines, so that a statement adds up. Quantities in tables, and in the columns used,
+  rounded, free and charged of CSV and JSON, are rounded to be read; the columns "…_exact" are
+  what is charged by, in smallest units. Money and quantities are strings in JSON.
+
+Rows of CSV and JSON:
+  item, idle, base_fee, minimum and total for each domain, rest for the others of --top, all_… for
+  all. Columns are the same for every plan. "rate" is a number, for "per" units. Where several
+  rates apply, it is empty, and a row "tier" for each rate follows: above tier_from, up to
+  tier_up_to. The tiers' charged quantities and amounts add up to the item's; do not add both. Of
+  the tiers of an account, each domain has the same part.
 
 Periods:
-  Months of the calendar, days, hours or all of the time, in UTC. Each has allowances, tiers, fees and a minimum of its own, all in full \
-also where the time begins or ends within it. A domain pays fees in periods in which it has lines. A line counts from `interval_ms` before \
-its `time` to its `time`, evenly: where it spans a border, each side gets its part; its peak is in the period of its end.
+  Months of the calendar, days, hours or all of the time, in UTC. Each has allowances, tiers, fees
+  and a minimum of its own, all in full also where the time begins or ends within it. Without
+  --from and --to, the time is that of all lines, also of domains that are not chosen: from the
+  beginning of the first to the end of the last.
+  A line counts from `interval_ms` before its `time` to its `time`, evenly: where it spans a
+  border, each side gets its part of all numbers, rounded down on the first side; its peak is in
+  the period of its end.
+  A domain pays the base fee and the minimum of a period in which one of its lines begins, if
+  requests ended or were in flight (`requests`, `duration_ms` or `active_ms` above 0). A line that
+  only ends in a period, as one that is late at midnight, does not count there, unless it covers
+  the period to its end. Lines of older versions do not say what was in flight: there, CPU time or
+  bytes count too. With --prometheus, the counters of requests and of active time count.
 
 Prometheus:
   As with `cpu-report domains`: what counters have grown by from each border of five minutes to the next. Counters there are floats of 53 \
@@ -155,7 +186,7 @@ currency. Amounts are those of the statements, added up over the periods. Where 
 by the last of them. A table of more than three plans has amounts and percents alone; CSV and JSON have all.
 
 With --equal-revenue the total of the first plan is divided among the domains in proportion to their amounts under each plan, to the \
-smallest unit of money; the parts add up to the total exactly.
+smallest unit of money, by largest remainder; the parts add up to the total exactly.
 
 Examples:
   cpu-report compare --plans traffic-only.toml,cdn-pro.toml --equal-revenue traffic.log

@@ -319,8 +319,8 @@ fn every_measure_is_charged_as_computed_by_hand() {
         ("measure = \"billable_cpu\", rate = 0.01", &["0.80", "0.00"], &["0.00", "0.00"]),
         // 701 GB-s and 299 GB-s
         ("measure = \"gb_seconds\", rate = 0.01", &["7.01"], &["2.99"]),
-        // of 1000 GB-s 500 are free: 350.5 and 149.5
-        ("measure = \"gb_seconds\", rate = 0.01, free = 500, scope = \"account\"", &["3.51"], &["1.50"]),
+        // of 1000 GB-s 500 are free: 5.00 for all, of which 3.505 and 1.495 are rounded so that they add up
+        ("measure = \"gb_seconds\", rate = 0.01, free = 500, scope = \"account\"", &["3.51"], &["1.49"]),
         ("measure = \"executions\", per = 1_000_000, rate = 0.20, free = 1_000_000", &["0.40"], &["0.00"]),
         // 1.5 cores in the second line; 0.02
         ("measure = \"peak_cores\", rate = 10", &["15.00"], &["0.20"]),
@@ -441,9 +441,49 @@ fn a_plan_that_is_wrong_is_named_with_its_line() {
     let files = january();
     files.run(&["bill", "--plan", "none.toml", "log"]).fails("none.toml: No such file");
     files.file("plan.toml", TIERS.replace("rate = 0.36", "rat = 0.36"));
-    files.run(&["bill", "--plan", "plan.toml", "log"]).fails("plan.toml:17: unknown field `rat`");
+    files
+        .run(&["bill", "--plan", "plan.toml", "log"])
+        .fails("plan.toml:17: unknown field \"rat\" of the item: did you mean \"rate\"?");
     files.file("plan.toml", TIERS.replace("0.36", "-0.36"));
     files.run(&["bill", "--plan", "plan.toml", "log"]).fails("plan.toml:17: invalid \"rate\" \"-0.36\"");
+}
+
+#[test]
+fn a_file_that_is_no_plan_is_refused_in_words_of_the_user() {
+    let files = january();
+    let plan = |name: &str| files.run(&["bill", "--plan", name, "log"]);
+    std::fs::create_dir(files.path().join("folder")).unwrap();
+    plan("folder").fails("folder: it is a directory; a plan is a TOML file");
+    plan("log").fails("log:1: this is JSON; a plan is a TOML file");
+    for (content, wanted) in [
+        ("", "1: the file is empty"),
+        ("\u{feff}\n", "1: the file is empty"),
+        ("name = \"p\"\n", "1: the plan has no \"currency\""),
+        ("name = 5\n", "1: invalid \"name\": a number is no text"),
+        ("name = \"p\"\nname = \"q\"\n", "2: the field \"name\" is given twice"),
+        (
+            "name = \"p\"\ncurrency = \"EUR\"\nbase_fee = 0,5\n",
+            "3: this line cannot be read: base_fee = 0,5.",
+        ),
+        (
+            "name = \"p\"\ncurrency = \"EUR\"\n[item]\nname = \"r\"\n",
+            "3: invalid \"item\": a single table is no list",
+        ),
+        (
+            "name = \"p\"\r\ncurrency = \"EUR\"\r\nitem = 5",
+            "3: invalid \"item\": a number is no list of tables",
+        ),
+    ] {
+        files.file("other.toml", content);
+        plan("other.toml").fails(&format!("other.toml:{wanted}"));
+    }
+    files.file("other.toml", [0xff, 0xfe]);
+    plan("other.toml").fails("it is no text in UTF-8");
+    files.file("other.toml", vec![b'#'; 2 << 20]);
+    plan("other.toml").fails("it is longer than 1 MiB");
+    // editors of other systems write these
+    files.file("other.toml", format!("\u{feff}{}", TIERS.replace('\n', "\r\n")));
+    assert_eq!(plan("other.toml").fine(), plan("plan.toml").fine());
 }
 
 #[test]

@@ -350,6 +350,12 @@ fn a_bill_is_of_what_counters_grew_by() {
     let requests = "{ name = \"r\", measure = \"requests\", rate = 1 }";
     assert_eq!(amounts(requests, &[]), ["a.example 7230.00", "b.example 0.00"]);
 
+    // so that it had none, and pays no fee
+    let output = bill(&format!("{requests}]\nbase_fee = 5 #"), &[]);
+    let out = text(&output.stdout);
+    assert_eq!(out.lines().filter(|row| row.contains(",base_fee,")).count(), 1, "{out}");
+    assert!(out.lines().any(|row| row.contains(",base_fee,a.example,")), "{out}");
+
     // of edge-2 nothing but CPU is known
     let sent = "{ name = \"s\", measure = \"sent\", rate = 1 }";
     let output = bill(sent, &["--domain", "a.example"]);

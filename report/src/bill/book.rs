@@ -2,6 +2,7 @@
 //!
 //! Several threads add at once; domains are spread over shards by a hash, each with a lock of its own.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,11 @@ impl Period {
         (begin.max(from), end.min(to))
     }
 
+    /// When it ends, if all of the time is not one.
+    fn end(self, period: u32) -> Option<Millis> {
+        self.by().map(|by| by.bounds(period).1)
+    }
+
     /// As it is asked for.
     pub fn name(self) -> &'static str {
         self.by().map_or("total", By::name)
@@ -86,33 +92,53 @@ impl Needs {
 /// What was used of each member in some time.
 pub type Used = [u64; Member::ALL.len()];
 
+/// What a domain used in a period.
+#[derive(Debug)]
+struct Usage {
+    period: u32,
+    /// whether the domain pays the base fee and the minimum of the period
+    has_fees: bool,
+    /// of each member that is needed
+    sums: Box<[u128]>,
+}
+
 /// What a domain used.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// by period, in order; of each member that is needed
-    periods: Vec<(u32, Box<[u128]>)>,
+    /// in order
+    periods: Vec<Usage>,
     /// of each kind that is needed
     samples: Box<[Series]>,
 }
 
 impl Account {
-    fn add(&mut self, needs: &Needs, period: u32, number: impl Fn(Member) -> u128) {
+    fn add(&mut self, needs: &Needs, (period, has_fees): (u32, bool), number: impl Fn(Member) -> u128) {
         let place = match self.periods.last() {
-            Some((last, _)) if *last == period => Ok(self.periods.len() - 1),
-            Some((last, _)) if *last < period => Err(self.periods.len()),
-            _ => self.periods.binary_search_by_key(&period, |(period, _)| *period),
+            Some(last) if last.period == period => Ok(self.periods.len() - 1),
+            Some(last) if last.period < period => Err(self.periods.len()),
+            _ => self.place(period),
         };
         let place = place.unwrap_or_else(|place| {
-            self.periods.insert(place, (period, vec![0; needs.members.len()].into()));
+            let sums = vec![0; needs.members.len()].into();
+            self.periods.insert(place, Usage { period, has_fees, sums });
             place
         });
-        let Some((_, sums)) = self.periods.get_mut(place) else { return };
+        let Some(Usage { has_fees: fees, sums, .. }) = self.periods.get_mut(place) else { return };
+        *fees |= has_fees;
         for (sum, member) in sums.iter_mut().zip(&needs.members) {
             *sum = match member {
                 Member::Peak => (*sum).max(number(*member)),
                 _ => sum.saturating_add(number(*member)),
             };
         }
+    }
+
+    fn place(&self, period: u32) -> Result<usize, usize> {
+        self.periods.binary_search_by_key(&period, |usage| usage.period)
+    }
+
+    fn of(&self, period: u32) -> Option<&Usage> {
+        self.periods.get(self.place(period).ok()?)
     }
 }
 
@@ -134,26 +160,25 @@ pub struct Accounts {
 impl Accounts {
     /// The periods in which there was something, in order.
     pub fn periods(&self) -> Vec<u32> {
-        let all =
-            self.domains.iter().flat_map(|(_, account)| account.periods.iter().map(|(period, _)| *period));
-        let mut seen = std::collections::BTreeSet::new();
-        all.for_each(|period| {
-            seen.insert(period);
-        });
+        let usages = self.domains.iter().flat_map(|(_, account)| &account.periods);
+        let seen: BTreeSet<u32> = usages.map(|usage| usage.period).collect();
         seen.into_iter().collect()
     }
 
     /// Whether there was a line of the domain in the period.
     pub fn is_in(account: &Account, period: u32) -> bool {
-        account.periods.binary_search_by_key(&period, |(period, _)| *period).is_ok()
+        account.of(period).is_some()
+    }
+
+    /// Whether the domain pays the base fee and the minimum of the period; see [`Book::add`].
+    pub fn has_fees(account: &Account, period: u32) -> bool {
+        account.of(period).is_some_and(|usage| usage.has_fees)
     }
 
     /// What a domain used in a period.
     pub fn used(&self, account: &Account, period: u32, member: Member) -> u128 {
-        let place = account.periods.binary_search_by_key(&period, |(period, _)| *period);
-        let sums = place.ok().and_then(|place| account.periods.get(place));
         let at = self.needs.members.iter().position(|needed| *needed == member);
-        sums.zip(at).and_then(|((_, sums), at)| sums.get(at)).copied().unwrap_or(0)
+        account.of(period).zip(at).and_then(|(usage, at)| usage.sums.get(at)).copied().unwrap_or(0)
     }
 
     /// The samples of a domain in a period that are not 0, and how many there are with those that are. A slot that the time begins
@@ -233,7 +258,11 @@ impl Book {
 
     /// Adds what a domain used from `begin` to `end`, spread evenly over that time. What is rounded down on one side of a border is
     /// on the other. The peak is that of the time's end.
-    pub fn add(&self, name: &str, (begin, end): (Millis, Millis), used: &Used) {
+    ///
+    /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and
+    /// of those that it covers to their end. What only ends in a period may be the tail of the one before, and late
+    /// by a moment.
+    pub fn add(&self, name: &str, (begin, end): (Millis, Millis), used: &Used, is_served: bool) {
         let (first, last) = time::clip(begin, end, self.from, self.to);
         if first >= last {
             return;
@@ -264,12 +293,19 @@ impl Book {
                     _ => part(number, from - begin, to - begin, end - begin),
                 }
             };
-            account.add(&self.needs, self.period.of(from), number);
+            let period = self.period.of(from);
+            let has_fees = is_served && (from == begin || self.is_end(period, to));
+            account.add(&self.needs, (period, has_fees), number);
             for (series, samples) in account.samples.iter_mut().zip(&self.needs.samples) {
                 series.add(slot(from), samples.members().iter().map(|member| number(*member)).sum());
             }
             from = to;
         }
+    }
+
+    /// Whether a period ends at a time, or what is billed of it.
+    fn is_end(&self, period: u32, time: Millis) -> bool {
+        self.to == Some(time) || self.period.end(period) == Some(time)
     }
 
     /// The domains by name. An error says why there can be no bill.
@@ -323,7 +359,7 @@ mod tests {
             let mut sums = [0u128; 11];
             let mut range = (i64::MAX, 0);
             for (name, begin, length, numbers) in &lines {
-                book.add(name, (*begin, begin + length), &numbers.map(u64::from));
+                book.add(name, (*begin, begin + length), &numbers.map(u64::from), true);
                 sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += u128::from(*number));
                 range = (range.0.min(*begin), range.1.max(begin + length));
             }
@@ -350,8 +386,8 @@ mod tests {
         let hour = 3_600_000;
         let mut used = Used::default();
         used[Member::Cpu as usize] = 5;
-        book.add("a", (hour, hour + 1000), &used);
-        book.add("a", (3 * hour, 3 * hour + 1000), &used);
+        book.add("a", (hour, hour + 1000), &used, true);
+        book.add("a", (3 * hour, 3 * hour + 1000), &used, true);
         let accounts = book.into_accounts((hour + 600_000, 4 * hour)).unwrap();
         let (_, account) = &accounts.domains[0];
         // from 01:10 on there are ten slots, and twelve in the others
@@ -368,7 +404,7 @@ mod tests {
         let hour = 3_600_000;
         let peaks = |from, to| {
             let book = Book::new(needs(), Period::Hour, (from, to), 10);
-            book.add("a", (hour - 1000, hour + 1000), &used);
+            book.add("a", (hour - 1000, hour + 1000), &used, true);
             let accounts = book.into_accounts((0, 2 * hour)).unwrap();
             [0, 1].map(|period| accounts.used(&accounts.domains[0].1, period, Member::Peak))
         };
@@ -381,9 +417,9 @@ mod tests {
     #[test]
     fn a_bill_is_of_all_domains_of_one_zone() {
         let book = Book::new(needs(), Period::Month, (None, None), 1);
-        book.add("a", (0, 1), &Used::default());
-        book.add("a", (0, 1), &Used::default());
-        book.add("b", (0, 1), &Used::default());
+        book.add("a", (0, 1), &Used::default(), true);
+        book.add("a", (0, 1), &Used::default(), true);
+        book.add("b", (0, 1), &Used::default(), true);
         assert!(book.into_accounts((0, 1)).unwrap_err().starts_with("there are more than 1 domains"));
         let book = Book::new(needs(), Period::Month, (None, None), 1);
         ["b", "a", "b"].iter().for_each(|zone| book.see_zone(zone));

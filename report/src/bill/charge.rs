@@ -2,16 +2,16 @@
 //!
 //! A quantity is a whole number of smallest units (ns, bytes, ms), a rate is digits / 10^scale for `per` units. So what is charged
 //! for an item is one fraction of whole numbers, and it is rounded once, to the smallest unit of money. All sums are sums of what was
-//! rounded.
-
-use std::iter;
+//! rounded. The order is: what was used, rounded up, without what is free, by the tiers.
 
 use num_bigint::BigUint;
 
 use super::book::{Account, Accounts};
-use super::decimal::{Decimal, power_of_ten};
+use super::decimal::power_of_ten;
 use super::measure::Measure;
-use super::plan::{Item, Plan, Scope, Tiering};
+use super::plan::{Item, Plan, Scope};
+use super::pool::{Pool, Share};
+use super::tiers::{Slice, at_scale, price};
 use crate::domains::line::Member;
 
 /// What a domain has to pay for a period.
@@ -37,9 +37,9 @@ pub struct Line<'a> {
 pub enum Kind<'a> {
     /// an item
     Item(&'a Item, Quantity<'a>),
-    /// its idle part: how much, and what was waived, which is what it would have been charged more if it had not been idle; unknown
-    /// where allowance and tiers are the account's
-    Idle(&'a Item, u128, Option<BigUint>),
+    /// its idle part: how much, and what was waived, which is what it would have been charged more if it had not been
+    /// idle
+    Idle(&'a Item, u128, BigUint),
     /// the fee for the period
     BaseFee,
     /// what was missing to the minimum
@@ -51,21 +51,14 @@ pub enum Kind<'a> {
 pub struct Quantity<'a> {
     /// as measured
     pub used: u128,
-    /// what of it was free
+    /// the same, rounded up
+    pub rounded: u128,
+    /// what of that was free
     pub free: u128,
-    /// what was charged: the rest, after rounding up
+    /// what was charged: the rest
     pub charged: u128,
     /// what was charged at which rate; that of all domains where `scope` is the account
     pub slices: Vec<Slice<'a>>,
-}
-
-/// A part of what is charged.
-#[derive(Clone, Debug)]
-pub struct Slice<'a> {
-    /// in smallest units
-    pub quantity: u128,
-    /// what a unit of it costs
-    pub rate: &'a Decimal,
 }
 
 /// A plan, applied to a period.
@@ -77,20 +70,11 @@ pub struct Charged<'a> {
     pools: Vec<Option<Pool<'a>>>,
 }
 
-/// What all domains have together.
-struct Pool<'a> {
-    /// by domain, what of the allowance is its part
-    free: Vec<u128>,
-    charged: u128,
-    /// over the item's denominator
-    price: BigUint,
-    slices: Vec<Slice<'a>>,
-}
-
 impl<'a> Charged<'a> {
     /// Applies it.
     pub fn new(plan: &'a Plan, accounts: &'a Accounts, period: u32) -> Self {
-        let pool = |item: &'a Item| (item.scope == Scope::Account).then(|| Pool::new(item, accounts, period));
+        let pool =
+            |item: &'a Item| (item.scope == Scope::Account).then(|| Pool::new(item, plan, accounts, period));
         Self { plan, accounts, period, pools: plan.items.iter().map(pool).collect() }
     }
 
@@ -100,47 +84,28 @@ impl<'a> Charged<'a> {
         if !Accounts::is_in(account, self.period) {
             return None;
         }
-        let rounding = self.plan.rounding;
         let mut lines = Vec::with_capacity(self.plan.items.len() + 2);
         for (item, pool) in self.plan.items.iter().zip(&self.pools) {
             let used = used(item, self.accounts, account, self.period);
-            let billed = round_up(used, item.round_up);
-            let denominator = self.denominator(item);
-            let (free, slices, price) = match pool {
-                Some(pool) => {
-                    let free = pool.free.get(domain).copied().unwrap_or(0).min(billed);
-                    // its part of what the account has to pay
-                    let price = (&pool.price * (billed - free), BigUint::from(pool.charged.max(1)));
-                    (free, pool.slices.clone(), price)
-                }
-                None => {
-                    let free = item.free.min(billed);
-                    let (price, slices) = price(item, billed - free);
-                    (free, slices, (price, BigUint::from(1u8)))
-                }
+            let idle = idle(item.measure, self.accounts, account, self.period);
+            let (share, slices) = match pool {
+                Some(pool) => (pool.share(domain), pool.slices.clone()),
+                None => self.alone(item, used, idle),
             };
-            let amount = rounding.round(&price.0, &(&denominator * price.1));
-            let quantity = Quantity { used, free, charged: billed - free, slices };
-            lines.push(Line { kind: Kind::Item(item, quantity), amount: amount.clone() });
+            let rounded = round_up(used, item.round_up);
+            let free = share.free.min(rounded);
+            let quantity = Quantity { used, rounded, free, charged: rounded - free, slices };
+            lines.push(Line { kind: Kind::Item(item, quantity), amount: share.amount });
             if item.measure.has_idle() {
-                let idle = idle(item.measure, self.accounts, account, self.period);
-                let rate = at_scale(&item.idle_rate, item.scale);
-                let idle_amount = rounding.round(&(rate * idle), &denominator);
-                let waived = pool.is_none().then(|| {
-                    let billed = round_up(used.saturating_add(idle), item.round_up);
-                    let (with_idle, _) = self::price(item, billed.saturating_sub(item.free));
-                    let more = rounding.round(&with_idle, &denominator);
-                    let paid = &amount + &idle_amount;
-                    if more > paid { more - paid } else { BigUint::ZERO }
-                });
-                lines.push(Line { kind: Kind::Idle(item, idle, waived), amount: idle_amount });
+                lines.push(Line { kind: Kind::Idle(item, idle, share.waived), amount: share.idle_amount });
             }
         }
-        if self.plan.base_fee != BigUint::ZERO {
+        let has_fees = Accounts::has_fees(account, self.period);
+        if has_fees && self.plan.base_fee != BigUint::ZERO {
             lines.push(Line { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
         }
         let mut total: BigUint = lines.iter().map(|line| &line.amount).sum();
-        if total < self.plan.minimum {
+        if has_fees && total < self.plan.minimum {
             lines.push(Line { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
             total = self.plan.minimum.clone();
         }
@@ -152,40 +117,38 @@ impl<'a> Charged<'a> {
         self.statement(domain).map(|statement| statement.total)
     }
 
-    /// What a price is to be divided by, so that it is in smallest units of money. A scale is at least the number of its decimals.
-    fn denominator(&self, item: &Item) -> BigUint {
-        &item.per * item.unit.size * power_of_ten(item.scale.saturating_sub(self.plan.decimals))
+    /// What a domain pays for an item whose allowance and tiers are its own.
+    fn alone(&self, item: &'a Item, used: u128, idle: u128) -> (Share, Vec<Slice<'a>>) {
+        let denominator = denominator(item, self.plan);
+        let round = |price: &BigUint| self.plan.rounding.round(price, &denominator);
+        let rounded = round_up(used, item.round_up);
+        let free = item.free.min(rounded);
+        let (exact, slices) = price(item, rounded - free);
+        let mut share = Share { free, amount: round(&exact), ..Share::default() };
+        if item.measure.has_idle() {
+            share.idle_amount = round(&(at_scale(&item.idle_rate, item.scale) * idle));
+            let with_idle = round_up(used.saturating_add(idle), item.round_up);
+            let more = round(&price(item, with_idle.saturating_sub(item.free)).0);
+            let paid = &share.amount + &share.idle_amount;
+            share.waived = if more > paid { more - paid } else { BigUint::ZERO };
+        }
+        (share, slices)
     }
 }
 
-impl<'a> Pool<'a> {
-    /// The free allowance is divided in proportion to what each used, in the order of the names, so that the parts add up to it.
-    fn new(item: &'a Item, accounts: &Accounts, period: u32) -> Self {
-        let billed = |account: &Account| round_up(used(item, accounts, account, period), item.round_up);
-        let all: u128 =
-            accounts.domains.iter().map(|(_, account)| billed(account)).fold(0, u128::saturating_add);
-        let free = item.free.min(all);
-        let (wide_free, wide_all) = (BigUint::from(free), BigUint::from(all.max(1)));
-        let (mut before, mut given) = (BigUint::ZERO, BigUint::ZERO);
-        let parts = accounts.domains.iter().map(|(_, account)| {
-            before += billed(account);
-            let until = &wide_free * &before / &wide_all;
-            let part = &until - &given;
-            given = until;
-            u128::try_from(part).unwrap_or(0)
-        });
-        let parts = parts.collect();
-        let (price, slices) = price(item, all - free);
-        Self { free: parts, charged: all - free, price, slices }
-    }
+/// What a price is to be divided by, so that it is in smallest units of money. A scale is at least the number of its
+/// decimals.
+pub fn denominator(item: &Item, plan: &Plan) -> BigUint {
+    &item.per * item.unit.size * power_of_ten(item.scale.saturating_sub(plan.decimals))
 }
 
-fn round_up(used: u128, to: u128) -> u128 {
+/// The next multiple.
+pub fn round_up(used: u128, to: u128) -> u128 {
     used.checked_next_multiple_of(to).unwrap_or(used)
 }
 
 /// What a domain used of what an item is for.
-fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u128 {
+pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match item.measure {
         Measure::ActiveSeconds => of(Member::ActiveSeconds).saturating_mul(1000),
@@ -207,7 +170,7 @@ fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u12
 }
 
 /// What was idle of it.
-fn idle(measure: Measure, accounts: &Accounts, account: &Account, period: u32) -> u128 {
+pub fn idle(measure: Measure, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match measure {
         Measure::BillableCpu => of(Member::Waived),
@@ -217,32 +180,6 @@ fn idle(measure: Measure, accounts: &Accounts, account: &Account, period: u32) -
         }
         _ => 0,
     }
-}
-
-/// The price of a quantity, times the item's denominator, and what is charged at which rate.
-fn price(item: &Item, charged: u128) -> (BigUint, Vec<Slice<'_>>) {
-    let ends = item.tiers.iter().map(|tier| tier.up_to.unwrap_or(u128::MAX));
-    let begins = iter::once(0).chain(ends.clone());
-    let mut slices = Vec::new();
-    for ((tier, begin), end) in item.tiers.iter().zip(begins).zip(ends) {
-        let is_reached = charged > begin || slices.is_empty();
-        if !is_reached {
-            break;
-        }
-        match item.tiering {
-            Tiering::Graduated => {
-                slices.push(Slice { quantity: charged.min(end) - begin.min(charged), rate: &tier.rate });
-            }
-            Tiering::Volume => slices = vec![Slice { quantity: charged, rate: &tier.rate }],
-        }
-    }
-    let sum = slices.iter().map(|slice| at_scale(slice.rate, item.scale) * slice.quantity).sum();
-    (sum, slices)
-}
-
-/// A rate times 10^scale. The scale is that of the item's longest rate, so that it is whole.
-fn at_scale(rate: &Decimal, scale: u32) -> BigUint {
-    rate.with_decimals(scale).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -262,7 +199,7 @@ mod tests {
         for (name, numbers) in used {
             let mut used = Used::default();
             numbers.iter().for_each(|(member, number)| used[*member as usize] = *number);
-            book.add(name, (0, 1000), &used);
+            book.add(name, (0, 1000), &used, true);
         }
         book.into_accounts((0, 300_000)).unwrap()
     }
@@ -350,7 +287,7 @@ mod tests {
             let [_, Line { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice() else {
                 panic!()
             };
-            (*idle, u64::try_from(waived.clone().unwrap()).unwrap())
+            (*idle, u64::try_from(waived.clone()).unwrap())
         };
         // 20 s are free; 25 s would be 3 s at 0.10
         let plan = plan_of("");
@@ -399,6 +336,70 @@ mod tests {
     }
 
     #[test]
+    fn an_account_pays_its_price_once_however_many_domains_it_has() {
+        let plan = plan(
+            "item = [{ name = \"r\", measure = \"executions\", scope = \"account\", per = 1_000_000,
+             free = 500_000, rate = 0.30 }]",
+        );
+        let sum = |plan: &Plan, domains: usize, requests: u64| -> u64 {
+            let names: Vec<String> = (0..domains).map(|n| format!("{n:04}")).collect();
+            let numbers = [(Member::Requests, requests)];
+            let used: Vec<(&str, &[(Member, u64)])> =
+                names.iter().map(|name| (name.as_str(), &numbers[..])).collect();
+            let used = accounts(plan, &used);
+            let charged = Charged::new(plan, &used, 0);
+            (0..domains).map(|domain| u64::try_from(charged.total(domain).unwrap()).unwrap()).sum()
+        };
+        // 9,500,000 executions at 0.30 a million
+        assert_eq!((sum(&plan, 1, 10_000_000), sum(&plan, 1000, 10_000)), (285, 285));
+        let plan = self::plan(
+            "item = [{ name = \"r\", measure = \"executions\", scope = \"account\", rate = 0.004 }]",
+        );
+        assert_eq!((sum(&plan, 1000, 1), sum(&plan, 1, 1000)), (400, 400));
+    }
+
+    #[test]
+    fn what_is_idle_of_an_account_has_one_price_too() {
+        let item = "name = \"c\", measure = \"billable_cpu\", rate = 0.01, scope = \"account\"";
+        let used: [(&str, &[(Member, u64)]); 3] = [
+            ("a", &[(Member::Billable, 0), (Member::Waived, 1_000_000_000)]),
+            ("b", &[(Member::Billable, 1_000_000_000), (Member::Waived, 2_000_000_000)]),
+            ("c", &[(Member::Billable, 1_000_000_000)]),
+        ];
+        let lines = |more: &str| {
+            let plan = plan(&format!("item = [{{ {item} {more} }}]"));
+            let used = accounts(&plan, &used);
+            let charged = Charged::new(&plan, &used, 0);
+            let line = |domain: usize| {
+                let statement = charged.statement(domain).unwrap();
+                let [active, Line { kind: Kind::Idle(_, _, waived), amount }] = statement.lines.as_slice()
+                else {
+                    panic!()
+                };
+                [&active.amount, amount, waived].map(|number| u32::try_from(number).unwrap())
+            };
+            [line(0), line(1), line(2)]
+        };
+        // 5 s are worth 0.05, of which 2 s are active
+        assert_eq!(lines(""), [[0, 0, 1], [1, 0, 2], [1, 0, 0]]);
+        // 3 s at 0.004 are 0.012, rounded to 0.01; each for itself 0.00 and 0.01
+        assert_eq!(lines(", idle_rate = 0.004"), [[0, 0, 1], [1, 1, 1], [1, 0, 0]]);
+    }
+
+    #[test]
+    fn what_is_rounded_up_is_free_or_charged() {
+        let plan =
+            plan("item = [{ name = \"r\", measure = \"requests\", round_up = 4, free = 5, rate = 1 }]");
+        let of = |requests| {
+            let used = accounts(&plan, &[("a", &[(Member::Requests, requests)])]);
+            let statement = Charged::new(&plan, &used, 0).statement(0).unwrap();
+            let Kind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
+            [quantity.used, quantity.rounded, quantity.free, quantity.charged]
+        };
+        assert_eq!([0, 2, 5].map(of), [[0, 0, 0, 0], [2, 4, 4, 0], [5, 8, 5, 3]]);
+    }
+
+    #[test]
     fn fees_and_the_minimum_are_lines() {
         let plan =
             plan("base_fee = 1\nminimum = 3.50\nitem = [{ name = \"r\", measure = \"requests\", rate = 1 }]");
@@ -417,7 +418,7 @@ mod tests {
                 let mut used = Used::default();
                 // slot / 10 cores
                 used[Member::Cpu as usize] = 30_000_000_000 * *slot as u64;
-                book.add("a", (slot * 300_000, (slot + 1) * 300_000), &used);
+                book.add("a", (slot * 300_000, (slot + 1) * 300_000), &used, true);
             }
             let accounts = book.into_accounts((0, 20 * 300_000)).unwrap();
             amounts(&plan, &accounts, 0)[0]
@@ -458,12 +459,9 @@ mod tests {
             if scope == "account" {
                 let sum: u128 = numbers.iter().map(|numbers| u128::from(numbers[0])).sum();
                 prop_assert_eq!(free_given, u128::from(free).min(sum));
-                // each line is rounded by a half at most
                 let item = &plan.items[0];
                 let exact = price(item, sum - free_given).0;
-                let paid = all * charged.denominator(item);
-                let apart = if paid > exact { paid - exact } else { exact - paid };
-                prop_assert!(apart * 2u8 <= charged.denominator(item) * numbers.len());
+                prop_assert_eq!(all, plan.rounding.round(&exact, &denominator(item, &plan)));
             }
         }
 

@@ -7,7 +7,6 @@
 use std::fmt;
 
 use num_bigint::BigUint;
-use serde::Deserialize;
 
 use crate::output;
 
@@ -22,8 +21,7 @@ pub struct Decimal {
 }
 
 /// Where a number that is just between two others goes. Any other number goes to the nearest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
     /// up, as in trade
     #[default]

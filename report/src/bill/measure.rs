@@ -1,13 +1,10 @@
 //! What can be charged for, and in which units.
 
-use serde::Deserialize;
-
 use crate::domains::line::Member;
 use crate::domains::time::SLOT_MS;
 
 /// What an item of a plan charges for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// requests that ended
     Requests,
@@ -127,6 +124,26 @@ const BANDWIDTH: [Unit; 3] =
     [unit("Mbit/s", SLOT_S * 125_000), unit("kbit/s", SLOT_S * 125), unit("Gbit/s", SLOT_S * 125_000_000)];
 
 impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Requests,
+        Self::Executions,
+        Self::Cpu,
+        Self::Sent,
+        Self::Received,
+        Self::Traffic,
+        Self::Duration,
+        Self::ActiveInterval,
+        Self::ActiveSeconds,
+        Self::BillableCpu,
+        Self::GbSeconds,
+        Self::PeakCores,
+        Self::PercentileCores,
+        Self::PercentileSent,
+        Self::PercentileReceived,
+        Self::PercentileTraffic,
+    ];
+
     /// As it is called in a plan.
     pub fn name(self) -> &'static str {
         match self {

@@ -131,7 +131,13 @@ impl Source {
         };
         // CPU comes first: it is what the others are missing beside
         let others = needs.members.iter().filter(|member| **member != Member::Cpu);
-        let members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
+        let mut members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
+        let charged_for = members.len();
+        // these tell whether there were requests; where they are missing, no fee is charged
+        if plans.iter().any(Plan::has_fees) {
+            let more = [Member::Requests, Member::Active];
+            members.extend(more.iter().filter(|member| !needs.members.contains(member)));
+        }
         let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
         let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
         let progress = input::bar((to - from) as u64 / 1000, &self.input);
@@ -140,7 +146,8 @@ impl Source {
             let member = *members.get(at)?;
             *used.get_mut(member as usize)? = u64::try_from(value).ok()?;
             book.see_zone(zone);
-            book.add(key, time, &used);
+            let is_served = value > 0 && SERVED.contains(&member);
+            book.add(key, time, &used, is_served);
             // the first point is that of the beginning
             Some((time.0.max(from), time.1)).filter(|(begin, end)| begin < end)
         };
@@ -153,7 +160,7 @@ impl Source {
             let instance = at.clone().filter(|_| *member != Member::Requests)?;
             Some((*member, instance))
         };
-        let missing = members.iter().zip(&found.missing).find_map(lacks);
+        let missing = members.iter().zip(&found.missing).take(charged_for).find_map(lacks);
         if let Some((member, instance)) = missing {
             self.missing(&format!(
                 "instance {instance} has no counter of \"{}\" for a part of the time, which {} charges for",
@@ -275,6 +282,18 @@ impl Gaps {
     }
 }
 
+/// These grow while requests are in flight, or when one ends.
+const SERVED: [Member; 3] = [Member::Requests, Member::Duration, Member::Active];
+
+/// Whether requests ended or were in flight. CPU alone does not tell: some of it is known only after a request, or is
+/// that of its connection's end. Lines of older versions do not say what was in flight, so that all they say counts.
+fn is_served(line: &Line<'_>) -> bool {
+    let is_some = |member: &Member| line.member(*member).is_some_and(|number| number > 0);
+    let is_old = [Member::Duration, Member::Active].iter().all(|member| line.member(*member).is_none());
+    SERVED.iter().any(is_some)
+        || (is_old && [Member::Cpu, Member::Sent, Member::Received].iter().any(is_some))
+}
+
 /// What a thread keeps from line to line.
 #[derive(Default)]
 struct Thread {
@@ -323,7 +342,7 @@ impl Thread {
                     book.see_zone(&line.zone);
                     self.is_zone_seen = true;
                 }
-                book.add(&line.key, (begin, end), &used);
+                book.add(&line.key, (begin, end), &used, is_served(&line));
             }
         }
         Ok(())

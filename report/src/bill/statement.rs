@@ -6,11 +6,13 @@ use num_bigint::BigUint;
 use serde_json::json;
 
 use super::book::Accounts;
-use super::charge::{Charged, Kind, Line, Quantity, Slice, Statement};
-use super::decimal::{grouped, in_unit, shown, with_point};
-use super::plan::{Item, Plan, Scope, Tiering};
+use super::charge::{Charged, Kind, Line, Quantity, Statement};
+use super::decimal::with_point;
+use super::plan::{Item, Plan};
+use super::row::{self, DATA, Quantities, Row, money};
+use super::tiers;
 use crate::domains::time;
-use crate::output::{Cell, Column, Format, Rows, Value};
+use crate::output::{Format, Rows};
 
 /// What the statements are sorted by.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +35,6 @@ pub struct Wanted {
     pub format: Format,
 }
 
-/// Decimals of quantities in CSV and JSON, which have the exact number in smallest units beside.
-const DECIMALS: u32 = 12;
-
 /// Writes the statements of all domains.
 pub fn write<W: Write>(
     wanted: &Wanted,
@@ -53,6 +52,7 @@ pub fn write<W: Write>(
         if periods.is_empty() {
             writeln!(out, "{all}: nothing was used")?;
         }
+        let columns = row::table(plan);
         for (at, period) in periods.iter().enumerate() {
             if at > 0 {
                 writeln!(out)?;
@@ -60,7 +60,7 @@ pub fn write<W: Write>(
             let (begin, end) = accounts.period.bounds(*period, accounts.range);
             let (begin, end) = (time::format(begin), time::format(end));
             writeln!(out, "{}, {begin} to {end}, zone {zone}, {}\n", plan.name, plan.currency)?;
-            let mut rows = Rows::new(wanted.format, &TABLE, &mut out, is_styled)?;
+            let mut rows = Rows::new(wanted.format, &columns, &mut out, is_styled)?;
             grand += Writer { wanted, plan, accounts, period: *period }.period(&mut rows)?;
             rows.finish()?;
         }
@@ -73,7 +73,7 @@ pub fn write<W: Write>(
     if wanted.format == Format::Json {
         let (from, to) = accounts.range;
         let head = json!({
-            "plan": plan.name, "currency": plan.currency, "decimals": plan.decimals, "rounding": plan.rounding.name(),
+            "version": 2, "plan": plan.name, "currency": plan.currency, "decimals": plan.decimals, "rounding": plan.rounding.name(),
             "zone": accounts.zone, "from": time::format(from), "to": time::format(to), "by": accounts.period.name(),
         });
         write!(out, "{},\"rows\":", head.to_string().trim_end_matches('}'))?;
@@ -89,68 +89,11 @@ pub fn write<W: Write>(
     out.flush()
 }
 
-const fn text(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: false }
-}
-
-const fn number(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: true }
-}
-
-const TABLE: [Column<'static>; 7] = [
-    text("domain"),
-    text("item"),
-    number("used"),
-    number("free"),
-    number("charged"),
-    text("rate"),
-    number("amount"),
-];
-
-const DATA: [Column<'static>; 18] = [
-    text("from"),
-    text("to"),
-    text("row"),
-    text("domain"),
-    text("item"),
-    text("measure"),
-    text("unit"),
-    number("used"),
-    number("free"),
-    number("charged"),
-    text("rate"),
-    number("amount"),
-    number("waived"),
-    text("currency"),
-    text("smallest_unit"),
-    number("used_exact"),
-    number("free_exact"),
-    number("charged_exact"),
-];
-
 struct Writer<'a> {
     wanted: &'a Wanted,
     plan: &'a Plan,
     accounts: &'a Accounts,
     period: u32,
-}
-
-/// A row without its amount.
-#[derive(Default)]
-struct Row<'a> {
-    kind: &'static str,
-    /// none in rows that are of no domain, or of several
-    domain: Option<&'a str>,
-    /// of a row in a table that is of no domain, or of several
-    title: &'a str,
-    /// of its domain, this row is the first one
-    is_first: bool,
-    item: Option<&'a str>,
-    of: Option<&'a Item>,
-    /// used, free, charged
-    quantities: [Option<u128>; 3],
-    rate: Option<String>,
-    waived: Option<BigUint>,
 }
 
 impl<'a> Writer<'a> {
@@ -210,9 +153,32 @@ impl<'a> Writer<'a> {
             let row = Row { domain: Some(name), is_first, ..self.line(line) };
             self.row(rows, row, &line.amount)?;
             is_first = false;
+            self.tiers(rows, name, line)?;
         }
         let row = Row { kind: "total", domain: Some(name), is_first, item: Some("total"), ..Row::default() };
         self.row(rows, row, &statement.total)
+    }
+
+    /// What an item is charged for at each of several rates. In a table, the item's row says it.
+    fn tiers<W: Write>(&self, rows: &mut Rows<'_, W>, name: &str, line: &Line<'_>) -> io::Result<()> {
+        let Kind::Item(item, quantity) = &line.kind else { return Ok(()) };
+        if self.wanted.format == Format::Table {
+            return Ok(());
+        }
+        for part in tiers::parts(item, &quantity.slices, quantity.charged, &line.amount) {
+            let row = Row {
+                kind: "tier",
+                domain: Some(name),
+                item: Some(&item.name),
+                of: Some(item),
+                quantities: Quantities { charged: Some(part.charged), ..Quantities::default() },
+                rate: Some(&part.slice.tier.rate),
+                tier: Some(part.slice),
+                ..Row::default()
+            };
+            self.row(rows, row, &part.amount)?;
+        }
+        Ok(())
     }
 
     fn line<'l>(&self, line: &'l Line<'_>) -> Row<'l> {
@@ -221,24 +187,32 @@ impl<'a> Writer<'a> {
                 kind: "item",
                 item: Some(&item.name),
                 of: Some(item),
-                quantities: [quantity.used, quantity.free, quantity.charged].map(Some),
-                rate: Some(rate(item, quantity)),
+                quantities: quantities(quantity),
+                rate: match quantity.slices.as_slice() {
+                    [only] => Some(&only.tier.rate),
+                    _ => None,
+                },
+                note: Some(row::rates(item, quantity)),
                 ..Row::default()
             },
             Kind::Idle(item, idle, waived) => {
-                let rate = match (item.idle_rate.is_zero(), waived) {
-                    (false, _) => format!("idle: {} per {}", item.idle_rate, unit(item)),
-                    (true, Some(waived)) => format!("idle: waived, worth {}", money(self.plan, waived).shown),
-                    (true, None) => "idle: waived".to_owned(),
+                let note = match item.idle_rate.is_zero() {
+                    false => format!("idle: {} per {}", item.idle_rate, row::unit(item)),
+                    true => format!("idle: waived, worth {}", money(self.plan, waived).shown),
                 };
                 let charged = if item.idle_rate.is_zero() { 0 } else { *idle };
                 Row {
                     kind: "idle",
                     item: Some(&item.name),
                     of: Some(item),
-                    quantities: [Some(*idle), None, Some(charged)],
-                    rate: Some(rate),
-                    waived: waived.clone(),
+                    quantities: Quantities {
+                        used: Some(*idle),
+                        charged: Some(charged),
+                        ..Quantities::default()
+                    },
+                    rate: Some(&item.idle_rate),
+                    note: Some(note),
+                    waived: Some(waived.clone()),
                     ..Row::default()
                 }
             }
@@ -246,7 +220,7 @@ impl<'a> Writer<'a> {
             Kind::Minimum => Row {
                 kind: "minimum",
                 item: Some("up to the minimum"),
-                rate: Some(format!("at least {}", money(self.plan, &self.plan.minimum).shown)),
+                note: Some(format!("at least {}", money(self.plan, &self.plan.minimum).shown)),
                 ..Row::default()
             },
         }
@@ -259,7 +233,7 @@ impl<'a> Writer<'a> {
             let quantities = match sum.of.is_none_or(|item| item.measure.is_sum()) {
                 true => sum.quantities,
                 // what is the highest of each is not that of all
-                false => [None; 3],
+                false => Quantities::default(),
             };
             let row = Row {
                 kind: sum.kind,
@@ -267,7 +241,7 @@ impl<'a> Writer<'a> {
                 item: Some(sum.item),
                 of: sum.of,
                 quantities,
-                rate: sum.rate.map(str::to_owned),
+                note: sum.note.map(str::to_owned),
                 waived: sum.waived.clone(),
                 ..Row::default()
             };
@@ -279,65 +253,10 @@ impl<'a> Writer<'a> {
     }
 
     fn row<W: Write>(&self, rows: &mut Rows<'_, W>, row: Row<'_>, amount: &BigUint) -> io::Result<()> {
-        let is_table = self.wanted.format == Format::Table;
-        let unit_size = row.of.map_or(1, |item| item.unit.size);
-        let quantity = |at: usize, is_with_unit: bool| {
-            let empty = Cell { value: Value::Nothing, shown: "".into() };
-            let Some(quantity) = row.quantities.get(at).copied().flatten() else { return empty };
-            if !is_table {
-                return Cell { value: Value::Exact(in_unit(quantity, unit_size, DECIMALS)), ..empty };
-            }
-            let text = shown(quantity, unit_size);
-            match row.of.filter(|_| is_with_unit) {
-                Some(item) => Cell::text(format!("{text} {}", item.unit.plural)),
-                None => Cell::text(text),
-            }
-        };
-        let maybe = |text: Option<&str>| match text {
-            Some(text) => Cell::text(text.to_owned()),
-            None => Cell { value: Value::Nothing, shown: "".into() },
-        };
-        if is_table {
-            let domain = match row.domain.filter(|_| row.is_first) {
-                Some(name) => Cell::domain(name),
-                None => Cell::text(row.title),
-            };
-            let cells = [
-                domain,
-                maybe(row.item),
-                quantity(0, true),
-                quantity(1, false),
-                quantity(2, false),
-                maybe(row.rate.as_deref()),
-                money(self.plan, amount),
-            ];
-            return rows.row(&cells);
+        match self.wanted.format {
+            Format::Table => rows.row(&row.shown(self.plan, amount)),
+            _ => rows.row(&row.data(self.plan, self.accounts, self.period, amount)),
         }
-        let exact = |at: usize| match row.quantities.get(at).copied().flatten() {
-            Some(quantity) => Cell { value: Value::Exact(quantity.to_string()), shown: "".into() },
-            None => Cell::nothing(),
-        };
-        let (begin, end) = self.accounts.period.bounds(self.period, self.accounts.range);
-        rows.row(&[
-            Cell::text(time::format(begin)),
-            Cell::text(time::format(end)),
-            Cell::text(row.kind),
-            maybe(row.domain),
-            maybe(row.item),
-            maybe(row.of.map(|item| item.measure.name())),
-            maybe(row.of.map(|item| item.unit.name)),
-            quantity(0, false),
-            quantity(1, false),
-            quantity(2, false),
-            maybe(row.rate.as_deref()),
-            money(self.plan, amount),
-            row.waived.as_ref().map_or_else(Cell::nothing, |waived| money(self.plan, waived)),
-            Cell::text(self.plan.currency.as_str()),
-            maybe(row.of.map(|item| item.measure.smallest())),
-            exact(0),
-            exact(1),
-            exact(2),
-        ])
     }
 }
 
@@ -348,8 +267,8 @@ struct Sum<'a> {
     kind: &'static str,
     item: &'a str,
     of: Option<&'a Item>,
-    quantities: [Option<u128>; 3],
-    rate: Option<&'static str>,
+    quantities: Quantities,
+    note: Option<&'static str>,
     waived: Option<BigUint>,
     amount: BigUint,
     is_there: bool,
@@ -357,12 +276,12 @@ struct Sum<'a> {
 
 impl<'a> Sums<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let sum = |kind, item, of: Option<&'a Item>, rate| Sum {
+        let sum = |kind, item, of: Option<&'a Item>, note| Sum {
             kind,
             item,
             of,
-            quantities: [None; 3],
-            rate,
+            quantities: Quantities::default(),
+            note,
             waived: None,
             amount: BigUint::ZERO,
             is_there: false,
@@ -381,27 +300,24 @@ impl<'a> Sums<'a> {
 
     fn add(&mut self, statement: &Statement<'_>) {
         for line in &statement.lines {
+            let none = Quantities::default();
             let (kind, name, quantities, waived) = match &line.kind {
                 Kind::Item(item, quantity) => {
-                    let quantities = [quantity.used, quantity.free, quantity.charged].map(Some);
-                    ("all_item", item.name.as_str(), quantities, None)
+                    ("all_item", item.name.as_str(), self::quantities(quantity), None)
                 }
                 Kind::Idle(item, idle, waived) => {
-                    ("all_idle", item.name.as_str(), [Some(*idle), None, None], waived.as_ref())
+                    let quantities = Quantities { used: Some(*idle), ..none };
+                    ("all_idle", item.name.as_str(), quantities, Some(waived))
                 }
-                Kind::BaseFee => ("all_base_fee", "base fee", [None; 3], None),
-                Kind::Minimum => ("all_minimum", "up to the minimum", [None; 3], None),
+                Kind::BaseFee => ("all_base_fee", "base fee", none, None),
+                Kind::Minimum => ("all_minimum", "up to the minimum", none, None),
             };
             let Some(sum) = self.0.iter_mut().find(|sum| sum.kind == kind && sum.item == name) else {
                 continue;
             };
             sum.is_there = true;
             sum.amount += &line.amount;
-            for (all, more) in sum.quantities.iter_mut().zip(quantities) {
-                if let Some(more) = more {
-                    *all = Some(all.unwrap_or(0).saturating_add(more));
-                }
-            }
+            sum.quantities.add(quantities);
             if let Some(waived) = waived {
                 *sum.waived.get_or_insert(BigUint::ZERO) += waived;
             }
@@ -409,34 +325,11 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// An amount.
-pub fn money(plan: &Plan, amount: &BigUint) -> Cell<'static> {
-    let number = with_point(amount, plan.decimals);
-    Cell { shown: grouped(&number).into(), value: Value::Exact(number) }
-}
-
-/// What a rate is for: `GB`, `1,000,000 requests`.
-fn unit(item: &Item) -> String {
-    let per = item.per.to_string();
-    if per == "1" { item.unit.name.to_owned() } else { format!("{} {}", grouped(&per), item.unit.plural) }
-}
-
-fn rate(item: &Item, quantity: &Quantity<'_>) -> String {
-    let per = unit(item);
-    let slice = |slice: &Slice<'_>| format!("{} at {}", shown(slice.quantity, item.unit.size), slice.rate);
-    let mut rate = match (quantity.slices.as_slice(), item.tiers.len()) {
-        ([only], 1) => format!("{} per {per}", only.rate),
-        // all of it, at the rate that was reached
-        ([only], _) if item.scope == Scope::Domain || item.tiering == Tiering::Volume => {
-            format!("{} per {per}", only.rate)
-        }
-        (slices, _) => {
-            let slices: Vec<String> = slices.iter().map(slice).collect();
-            format!("{}; per {per}", slices.join(", "))
-        }
-    };
-    if item.scope == Scope::Account && item.tiers.len() > 1 {
-        rate.push_str(" (of the account)");
+fn quantities(quantity: &Quantity<'_>) -> Quantities {
+    Quantities {
+        used: Some(quantity.used),
+        rounded: Some(quantity.rounded),
+        free: Some(quantity.free),
+        charged: Some(quantity.charged),
     }
-    rate
 }
