@@ -2,6 +2,8 @@
 
 pub mod filter;
 pub mod line;
+pub mod names;
+mod pattern;
 pub mod prometheus;
 pub mod series;
 pub mod store;
@@ -11,10 +13,13 @@ pub mod time;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::input::{self, fold};
+use crate::hosts::{Gaps, Hosts, Seen};
+use crate::input::{self, Place, fold_places};
 use crate::output::{self, Format, complain};
+use crate::twice::{Duplicates, Rule, Twice};
 use filter::Filter;
 use line::{LastTime, Latest, Line};
+use names::Names;
 use prometheus::{Counter, Prometheus};
 use store::{Metric, Peak, Plan, Store, Usage};
 use table::{Sort, Wanted};
@@ -117,6 +122,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_domains: usize,
 
+    /// What to do with lines of the same host, zone, domain and time
+    #[arg(long, value_name = "WHAT", default_value = "count")]
+    duplicates: Duplicates,
+
     #[command(flatten)]
     input: input::Options,
 }
@@ -141,13 +150,27 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
         max_domains: args.max_domains,
         peaks: !args.seconds,
     });
-    let (states, summary) =
-        fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
+    let (hosts, rule) = (Hosts::default(), Rule::new(args.duplicates));
+    let (states, summary) = fold_places(&args.files, &args.input, Thread::default, |thread, place, line| {
+        thread.line(args, (&store, &hosts, &rule), place, line)
+    });
     summary.report(&args.files);
-    let peaks = states.iter().map(|state| state.peaks).fold(Peaks::default(), Peaks::with);
+    let (mut peaks, mut span, mut zones) = (Peaks::default(), Span::default(), Names::default());
+    let (mut seen, mut twice) = (Vec::new(), Vec::new());
+    for state in states {
+        peaks = peaks.with(state.peaks);
+        span = span.with(state.span);
+        zones = zones.with(state.zones);
+        seen.push(state.hosts);
+        twice.push(state.twice);
+    }
+    if !args.filter.check(&zones, &hosts.into_names().iter().map(|name| &**name).collect()) {
+        return Ok(ExitCode::from(2));
+    }
+    rule.report(twice, &args.files, (true, summary.repeated > 0))?;
     peaks.report(args);
-    let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
     span.report(args.from, args.to);
+    Gaps::find(seen, span.time).report_in_one();
     match span.range(args.from, args.to) {
         Some(range) => write(args, store, range)?,
         None => complain("there is nothing in the logs"),
@@ -348,30 +371,45 @@ struct Thread {
     peaks: Peaks,
     time: LastTime,
     zone: Latest<Option<u32>>,
-    host: Latest<bool>,
+    zones: Names,
+    hosts: Seen,
+    twice: Twice,
 }
 
 impl Thread {
-    fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
+    fn line(
+        &mut self,
+        args: &Args,
+        (store, hosts, rule): (&Store, &Hosts, &Rule),
+        place: Place,
+        line: &[u8],
+    ) -> Result<(), String> {
         let line = Line::read(line)?;
         let (begin, end) = line.interval(&mut self.time)?;
-        let zone = self.zone.get(&line.zone, || match args.filter.takes_zone(&line.zone) {
-            true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
-            false => Ok(None),
+        let zone = self.zone.get(&line.zone, || {
+            self.zones.see(&line.zone);
+            match args.filter.takes_zone(&line.zone) {
+                true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
+                false => Ok(None),
+            }
         })?;
-        let is_host = self.host.get(&line.host, || Ok(args.filter.takes_host(&line.host)))?;
+        let host = self.hosts.get(&line.host, hosts, || args.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
         let (first, last) = time::clip(begin, end, args.from, args.to);
         if first < last {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);
-            if let Some(zone) = zone.filter(|_| is_host && args.filter.takes_domain(&line.key)) {
+            host.cover((first, last), end - begin);
+            if let Some(zone) = zone.filter(|_| host.is_taken && args.filter.takes_domain(&line.key)) {
                 let peak = line.peak();
                 match peak.ns() {
                     Some(_) => self.peaks.known += 1,
                     None => self.peaks.missing += 1,
                 }
-                store.add(zone, &line.key, (begin, end), &line.usage(), peak);
+                let number = host.number;
+                store.add_if(zone, &line.key, (begin, end), &line.usage(), peak, |ends| {
+                    rule.counts(&mut self.twice, ends, number, (place, &line, (begin, end)))
+                });
             }
         }
         Ok(())

@@ -9,11 +9,14 @@ use super::book::{Accounts, Book, Needs, Period, Used};
 use super::plan::Plan;
 use crate::domains::filter::Filter;
 use crate::domains::line::{LastTime, Latest, Line, Member};
+use crate::domains::names::Names;
 use crate::domains::prometheus::{self, Counter, Prometheus};
 use crate::domains::time::{self, Millis};
 use crate::domains::{Span, scraped_range};
-use crate::input::{self, Place, fold_places};
+use crate::hosts::{Gaps as HostGaps, Hosts, Seen};
+use crate::input::{self, Broken, Place, fold_places};
 use crate::output::complain;
+use crate::twice::{Duplicates, Rule, Twice};
 
 /// The arguments that say it, of all commands that charge.
 #[derive(clap::Args)]
@@ -48,6 +51,10 @@ pub struct Source {
     /// More domains than these are refused
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_domains: usize,
+
+    /// What to do with lines of the same host, zone, domain and time
+    #[arg(long, value_name = "WHAT", default_value = "error")]
+    duplicates: Duplicates,
 
     #[command(flatten)]
     input: input::Options,
@@ -86,25 +93,41 @@ impl Source {
     fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
         let needs = Needs::of(plans);
         let book = Book::new(needs.clone(), self.by, (self.from, self.to), self.max_domains);
+        let (hosts, rule) = (Hosts::default(), Rule::new(self.duplicates));
         let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
-            thread.line(self, &needs, &book, place, line)
+            thread.line(self, &needs, (&book, &hosts, &rule), place, line)
         });
+        if summary.broken > 0 && self.input.broken(Broken::Error) == Broken::Error {
+            summary.show_broken(files);
+            bail!("{}, so there is no bill: --broken skip leaves broken lines out", summary.are_broken());
+        }
         summary.report(files);
         if summary.repeated > 0 {
             bail!("a bill would charge for these lines more than once: there is none");
         }
-        if summary.unreadable > 0 || (self.input.strict && summary.broken > 0) {
+        if summary.unreadable > 0 {
             bail!("a bill of a part of the logs would be too low: there is none");
         }
-        let (mut span, mut gaps) = (Span::default(), Gaps::default());
+        let (mut span, mut gaps, mut zones) = (Span::default(), Gaps::default(), Names::default());
+        let (mut seen, mut twice) = (Vec::new(), Vec::new());
         for thread in states {
             span = span.with(thread.span);
             gaps.add(&thread.gaps);
+            zones = zones.with(thread.zones);
+            seen.push(thread.hosts);
+            twice.push(thread.twice);
         }
+        if !self.filter.check(&zones, &hosts.into_names().iter().map(|name| &**name).collect()) {
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        // a domain may have lines of the same time in several zones
+        book.check_zones().map_err(anyhow::Error::msg)?;
+        rule.report(twice, files, (false, false))?;
         if let Some(gap) = gaps.report(files, plans) {
             self.missing(&gap)?;
         }
         span.report(self.from, self.to);
+        HostGaps::find(seen, span.time).report();
         let Some(range) = span.range(self.from, self.to) else {
             complain("there is nothing in the logs");
             return Ok(Read::Failed(summary.status(&self.input)));
@@ -284,7 +307,9 @@ struct Thread {
     zone: Latest<bool>,
     /// whether the book knows of it
     is_zone_seen: bool,
-    host: Latest<bool>,
+    zones: Names,
+    hosts: Seen,
+    twice: Twice,
 }
 
 impl Thread {
@@ -292,7 +317,7 @@ impl Thread {
         &mut self,
         source: &Source,
         needs: &Needs,
-        book: &Book,
+        (book, hosts, rule): (&Book, &Hosts, &Rule),
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
@@ -300,9 +325,10 @@ impl Thread {
         let (begin, end) = line.interval(&mut self.time)?;
         let is_zone = self.zone.get(&line.zone, || {
             self.is_zone_seen = false;
+            self.zones.see(&line.zone);
             Ok(source.filter.takes_zone(&line.zone))
         })?;
-        let is_host = self.host.get(&line.host, || Ok(source.filter.takes_host(&line.host)))?;
+        let host = self.hosts.get(&line.host, hosts, || source.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
         let (first, last) = time::clip(begin, end, source.from, source.to);
         if first < last {
@@ -311,7 +337,8 @@ impl Thread {
             if !needs.samples.is_empty() {
                 self.span.longest_ms = self.span.longest_ms.max(end - begin);
             }
-            if is_zone && is_host && source.filter.takes_domain(&line.key) {
+            host.cover((first, last), end - begin);
+            if is_zone && host.is_taken && source.filter.takes_domain(&line.key) {
                 let mut used = Used::default();
                 for member in &needs.members {
                     match (line.member(*member), used.get_mut(*member as usize)) {
@@ -323,7 +350,10 @@ impl Thread {
                     book.see_zone(&line.zone);
                     self.is_zone_seen = true;
                 }
-                book.add(&line.key, (begin, end), &used);
+                let number = host.number;
+                book.add_if(&line.key, (begin, end), &used, |ends| {
+                    rule.counts(&mut self.twice, Some(ends), number, (place, &line, (begin, end)))
+                });
             }
         }
         Ok(())
