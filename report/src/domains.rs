@@ -2,7 +2,9 @@
 
 pub mod filter;
 pub mod line;
+pub mod matcher;
 pub mod names;
+mod overlap;
 mod pattern;
 pub mod prometheus;
 pub mod series;
@@ -19,6 +21,7 @@ use crate::output::{self, Format, complain};
 use crate::twice::{Duplicates, Rule, Twice};
 use filter::Filter;
 use line::{LastTime, Latest, Line};
+use matcher::Matcher;
 use names::Names;
 use prometheus::{Counter, Prometheus};
 use store::{Metric, Peak, Plan, Store, Usage};
@@ -44,6 +47,10 @@ that has at least a second of the interval, or half of a shorter one. There is n
 
 Zones:
   A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
+
+Lines that stand twice:
+  Lines of the same host, zone, domain and time come from a file and its copy, or from two servers of one name. They are counted, and \
+said in one line; --duplicates once counts equal lines once, --duplicates error shows nothing. Times without lines of a server are said.
 
 Prometheus:
   Asked for are the 24 hours until now, or --from and --to, both at a border of five minutes. What the counters of an instance have \
@@ -76,12 +83,16 @@ pub struct Args {
     files: Vec<PathBuf>,
 
     /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
     prometheus: Option<String>,
 
     /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<String>,
+
+    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
+    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
+    matchers: Vec<Matcher>,
 
     /// A row for each five minutes, hour, day or month
     #[arg(long)]
@@ -217,7 +228,13 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(2));
     }
-    let prometheus = Prometheus::new(url, &args.header)?;
+    if args.duplicates == Duplicates::Once {
+        complain(
+            "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
+        );
+        return Ok(ExitCode::from(2));
+    }
+    let prometheus = Prometheus::new(url, &args.header, &args.matchers)?;
     let (from, to) = match scraped_range(args.from, args.to) {
         Ok(range) => range,
         Err(message) => {
@@ -243,7 +260,12 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
     let done = |until| progress.set_position((until - from) as u64 / 1000);
     let found = prometheus.read(&counters, &add, &args.filter, (from, to), done);
     progress.finish_and_clear();
-    let span = found?.span;
+    let found = found?;
+    if !prometheus.check(&args.filter, (from, to))? {
+        return Ok(ExitCode::from(2));
+    }
+    found.report_twice(args.duplicates)?;
+    let span = found.span;
     span.report(Some(from), Some(to));
     if span.time.is_none() {
         complain("Prometheus has no counters of these domains in that time");

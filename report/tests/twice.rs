@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
 
 mod common;
 use common::Folder;
@@ -233,4 +234,67 @@ fn a_name_is_a_pattern_of_itself_and_case_is_no_matter() {
     let ran = files.run(&["domains", "names", "-d", "[a"]);
     assert_eq!(ran.status, Some(2));
     assert!(ran.err.contains("\"[[]\""), "{}", ran.err);
+}
+
+#[test]
+fn sums_of_requests_do_not_end_at_2_to_the_64th() {
+    let files = folder();
+    files.file("big", [1, 2].map(|minute| line(minute, "vm", "domains", "a.test", u64::MAX)).concat());
+    // 2 · (2^64 - 1)
+    let csv = files.run(&["domains", "big", "--format", "csv"]).fine();
+    assert!(csv.contains("a.test,36893488147419103230,"), "{csv}");
+    let json = files.run(&["domains", "big", "--format", "json"]).fine();
+    assert!(json.contains("\"requests\":36893488147419103230,"), "{json}");
+    let table = files.run(&["domains", "big"]).fine();
+    assert!(table.contains("36,893,488,147,419,103,230"), "{table}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Lines of several hosts, zones and keys in several files, of which some stand in another place too.
+    #[test]
+    fn what_stands_twice_is_what_an_oracle_finds(
+        lines in prop::collection::btree_set((1u64..30, 0usize..3, 0usize..4), 1..60),
+        copies in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3), 0..20),
+        files_of in prop::collection::vec(0usize..3, 60), is_turned: bool, blank_lines in prop_oneof![Just(0usize), Just(1_200_000)],
+    ) {
+        let text = |(minute, host, key): &(u64, usize, usize)| {
+            line(*minute, ["", "h1", "h2"][*host], "domains", ["a", "b", "c", "[d]"][*key], 1 + minute % 7)
+        };
+        let mut contents = [String::new(), String::new(), String::new()];
+        let all: Vec<_> = lines.iter().collect();
+        for (line, file) in all.iter().zip(&files_of) {
+            contents[*file] += &text(line);
+        }
+        let alone = contents.clone();
+        for (at, (line, file)) in copies.iter().enumerate() {
+            // so that lines are in several blocks
+            if at < 2 {
+                contents[*file] += &"\n".repeat(blank_lines);
+            }
+            contents[*file] += &text(all[line.index(all.len())]);
+        }
+        if is_turned {
+            contents = contents.map(|content| content.lines().rev().map(|line| format!("{line}\n")).collect());
+        }
+        let files = folder();
+        for (at, (content, alone)) in contents.iter().zip(&alone).enumerate() {
+            files.file(&format!("all{at}"), content);
+            files.file(&format!("alone{at}"), alone);
+        }
+        let with = |names: [&'static str; 3], more: &[&'static str]| files.run(&[&BILL[..], &names, more].concat());
+        let names = ["all0", "all1", "all2"];
+        let wanted = with(["alone0", "alone1", "alone2"], &["--duplicates", "once"]).fine();
+        let once = with(names, &["--duplicates", "once"]);
+        prop_assert_eq!(once.out, wanted);
+        let ran = with(names, &[]);
+        match copies.len() {
+            0 => prop_assert_eq!(ran.status, Some(0)),
+            n => {
+                let said = if n == 1 { "1 line stands twice".to_owned() } else { format!("{n} lines stand twice") };
+                prop_assert!(ran.status == Some(1) && ran.err.contains(&format!("{said}, so")), "{}", ran.err);
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::book::{Accounts, Book, Needs, Period, Used};
 use super::plan::Plan;
 use crate::domains::filter::Filter;
 use crate::domains::line::{LastTime, Latest, Line, Member};
+use crate::domains::matcher::Matcher;
 use crate::domains::names::Names;
 use crate::domains::prometheus::{self, Counter, Prometheus};
 use crate::domains::time::{self, Millis};
@@ -22,12 +23,16 @@ use crate::twice::{Duplicates, Rule, Twice};
 #[derive(clap::Args)]
 pub struct Source {
     /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
     pub prometheus: Option<String>,
 
     /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<String>,
+
+    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
+    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
+    matchers: Vec<Matcher>,
 
     /// The billing period: each has its own free allowances, tiers and fees
     #[arg(long, default_value = "month")]
@@ -99,7 +104,10 @@ impl Source {
         });
         if summary.broken > 0 && self.input.broken(Broken::Error) == Broken::Error {
             summary.show_broken(files);
-            bail!("{}, so there is no bill: --broken skip leaves broken lines out", summary.are_broken());
+            bail!(
+                "{}, and a bill of the others may be too low: there is none (--broken skip leaves broken lines out)",
+                summary.are_broken()
+            );
         }
         summary.report(files);
         if summary.repeated > 0 {
@@ -144,7 +152,13 @@ impl Source {
                 blame(plans, Member::Peak)
             );
         }
-        let prometheus = Prometheus::new(url, &self.header)?;
+        if self.duplicates == Duplicates::Once {
+            complain(
+                "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
+            );
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        let prometheus = Prometheus::new(url, &self.header, &self.matchers)?;
         let (from, to) = match scraped_range(self.from, self.to) {
             Ok(range) => range,
             Err(message) => {
@@ -171,6 +185,11 @@ impl Source {
         let found = prometheus.read(&counters, &add, &self.filter, (from, to), done);
         progress.finish_and_clear();
         let found = found?;
+        if !prometheus.check(&self.filter, (from, to))? {
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        book.check_zones().map_err(anyhow::Error::msg)?;
+        found.report_twice(self.duplicates)?;
         // a key without requests has no counter of them
         let lacks = |(member, at): (&Member, &Option<String>)| {
             let instance = at.clone().filter(|_| *member != Member::Requests)?;

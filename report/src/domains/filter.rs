@@ -41,6 +41,12 @@ impl Filter {
         self.takes_zone(zone) && self.takes_host(host) && self.takes_domain(domain)
     }
 
+    /// Whether a pattern has matched nothing so far.
+    pub fn is_unmatched(&self) -> bool {
+        let all = [&self.domain, &self.zone, &self.host];
+        all.into_iter().flatten().any(|pattern| !pattern.has_matched())
+    }
+
     /// Says which patterns have matched nothing. Whether there is something that all zones, or all servers, are not: false is for
     /// wrong arguments.
     pub fn check(&self, zones: &Names, hosts: &Names) -> bool {
