@@ -103,7 +103,7 @@ impl Ends {
     /// Adds a line. Contents can be compared if all lines come with a hash of theirs.
     pub fn insert(&mut self, host: u32, end: Millis, content: Option<u64>) -> Verdict {
         let (page, bit) = place(end);
-        let page = u64::from(host) << PAGE_BITS | page;
+        let page = (u64::from(host) << PAGE_BITS) | page;
         let (was_there, lower) = self.0.insert(page, bit);
         let Some(content) = content else {
             return if was_there { Verdict::Again } else { Verdict::New };
@@ -129,8 +129,8 @@ fn place(end: Millis) -> (u64, u8) {
     let divisor = unit.and_then(|unit| UNITS_MS.get(unit)).unwrap_or(&1);
     let number = end / divisor;
     // pages of milliseconds are below 2^42, those of seconds below 2^34
-    let base = unit.map_or(0, |unit| 1 << 42 | (unit as u64) << 34);
-    (base | number / 64, (number % 64) as u8)
+    let base = unit.map_or(0, |unit| (1 << 42) | ((unit as u64) << 34));
+    (base | (number / 64), (number % 64) as u8)
 }
 
 #[cfg(test)]
