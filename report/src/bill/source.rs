@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 
@@ -172,10 +173,16 @@ impl Source {
         let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
         let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
         let progress = input::bar((to - from) as u64 / 1000, &self.input);
+        let is_too_large = AtomicBool::new(false);
         let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
             let mut used = Used::default();
             let member = *members.get(at)?;
-            *used.get_mut(member as usize)? = u64::try_from(value).ok()?;
+            // a counter that grows by more in five minutes is none of the module's
+            let Ok(value) = u64::try_from(value) else {
+                is_too_large.store(true, Ordering::Relaxed);
+                return None;
+            };
+            *used.get_mut(member as usize)? = value;
             book.see_zone(zone);
             book.add(key, time, &used);
             // the first point is that of the beginning
@@ -187,6 +194,11 @@ impl Source {
         let found = found?;
         if !prometheus.check(&self.filter, (from, to))? {
             return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        if is_too_large.load(Ordering::Relaxed) {
+            bail!(
+                "a counter grew by 2^64 or more within five minutes, so there is no bill: choose series with --match"
+            );
         }
         book.check_zones().map_err(anyhow::Error::msg)?;
         found.report_twice(self.duplicates)?;
