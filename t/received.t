@@ -218,7 +218,7 @@ sub keep_back {
     my $server = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or POSIX::_exit(1);
     my ($sent, $kept, $greeted, $over) = (0, '', 0, 0);
     my $select = IO::Select->new($client, $server);
-    while (my @ready = $select->can_read(5)) {
+    while (my @ready = $select->can_read(25)) {
         for my $from (@ready) {
             my $length = sysread $from, my $data, 65_536;
             if (!$length && $from == $client) {

@@ -120,13 +120,17 @@ bits: CPU is exact to the ns up to 104 days of one counter, and to 1 in 10^15 fr
 after the last scrape of an instance that ends is missing.
 
 What is missing:
-  A bill needs all of the log. If a file cannot be read, or is named twice, there is none. (Copies of \
-a file under other names are not noticed.) Lines that are broken are shown and skipped (with --strict there \
-is no bill). If lines of a domain do not tell what the plan charges for, as those of older versions do, there is no bill \
+  A bill needs all of the log. If a file cannot be read, or is named twice, there is none. There is none of broken lines either: \
+the first ones are shown, and --broken skip leaves them out. Times longer than five minutes, and than two intervals, without lines of \
+a server are warned of.
+  No two lines have the same host, zone, key and time, unless a file is read with a copy of it, or two servers have the same name. \
+Such lines are an error that names the first ones. --duplicates once counts equal lines once; lines that differ are an error still. \
+--duplicates count counts each: after a reload that changes the size of a zone, old workers may log such lines rightly.
+  If lines of a domain do not tell what the plan charges for, as those of older versions do, there is no bill \
 either, unless with --missing zero.
 
 Exit status:
-  0  fine, also if broken lines were skipped
+  0  fine
   1  a plan or a file could not be read, or something is missing
   2  wrong arguments
 

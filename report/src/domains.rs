@@ -2,6 +2,10 @@
 
 pub mod filter;
 pub mod line;
+pub mod matcher;
+pub mod names;
+mod overlap;
+mod pattern;
 pub mod prometheus;
 pub mod series;
 pub mod store;
@@ -11,10 +15,14 @@ pub mod time;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::input::{self, fold};
+use crate::hosts::{Gaps, Hosts, Seen};
+use crate::input::{self, Place, fold_places};
 use crate::output::{self, Format, complain};
+use crate::twice::{Duplicates, Rule, Twice};
 use filter::Filter;
 use line::{LastTime, Latest, Line};
+use matcher::Matcher;
+use names::Names;
 use prometheus::{Counter, Prometheus};
 use store::{Metric, Peak, Plan, Store, Usage};
 use table::{Sort, Wanted};
@@ -39,6 +47,10 @@ that has at least a second of the interval, or half of a shorter one. There is n
 
 Zones:
   A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
+
+Lines that stand twice:
+  Lines of the same host, zone, domain and time come from a file and its copy, or from two servers of one name. They are counted, and \
+said in one line; --duplicates once counts equal lines once, --duplicates error shows nothing. Times without lines of a server are said.
 
 Prometheus:
   Asked for are the 24 hours until now, or --from and --to, both at a border of five minutes. What the counters of an instance have \
@@ -71,12 +83,16 @@ pub struct Args {
     files: Vec<PathBuf>,
 
     /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
     prometheus: Option<String>,
 
     /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<String>,
+
+    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
+    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
+    matchers: Vec<Matcher>,
 
     /// A row for each five minutes, hour, day or month
     #[arg(long)]
@@ -117,6 +133,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_domains: usize,
 
+    /// What to do with lines of the same host, zone, domain and time
+    #[arg(long, value_name = "WHAT", default_value = "count")]
+    duplicates: Duplicates,
+
     #[command(flatten)]
     input: input::Options,
 }
@@ -141,13 +161,27 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
         max_domains: args.max_domains,
         peaks: !args.seconds,
     });
-    let (states, summary) =
-        fold(&args.files, &args.input, Thread::default, |thread, line| thread.line(args, &store, line));
+    let (hosts, rule) = (Hosts::default(), Rule::new(args.duplicates));
+    let (states, summary) = fold_places(&args.files, &args.input, Thread::default, |thread, place, line| {
+        thread.line(args, (&store, &hosts, &rule), place, line)
+    });
     summary.report(&args.files);
-    let peaks = states.iter().map(|state| state.peaks).fold(Peaks::default(), Peaks::with);
+    let (mut peaks, mut span, mut zones) = (Peaks::default(), Span::default(), Names::default());
+    let (mut seen, mut twice) = (Vec::new(), Vec::new());
+    for state in states {
+        peaks = peaks.with(state.peaks);
+        span = span.with(state.span);
+        zones = zones.with(state.zones);
+        seen.push(state.hosts);
+        twice.push(state.twice);
+    }
+    if !args.filter.check(&zones, &hosts.into_names().iter().map(|name| &**name).collect()) {
+        return Ok(ExitCode::from(2));
+    }
+    rule.report(twice, &args.files, (true, summary.repeated > 0))?;
     peaks.report(args);
-    let span = states.into_iter().map(|state| state.span).fold(Span::default(), Span::with);
     span.report(args.from, args.to);
+    Gaps::find(seen, span.time).report_in_one();
     match span.range(args.from, args.to) {
         Some(range) => write(args, store, range)?,
         None => complain("there is nothing in the logs"),
@@ -194,7 +228,13 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(2));
     }
-    let prometheus = Prometheus::new(url, &args.header)?;
+    if args.duplicates == Duplicates::Once {
+        complain(
+            "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
+        );
+        return Ok(ExitCode::from(2));
+    }
+    let prometheus = Prometheus::new(url, &args.header, &args.matchers)?;
     let (from, to) = match scraped_range(args.from, args.to) {
         Ok(range) => range,
         Err(message) => {
@@ -220,7 +260,12 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
     let done = |until| progress.set_position((until - from) as u64 / 1000);
     let found = prometheus.read(&counters, &add, &args.filter, (from, to), done);
     progress.finish_and_clear();
-    let span = found?.span;
+    let found = found?;
+    if !prometheus.check(&args.filter, (from, to))? {
+        return Ok(ExitCode::from(2));
+    }
+    found.report_twice(args.duplicates)?;
+    let span = found.span;
     span.report(Some(from), Some(to));
     if span.time.is_none() {
         complain("Prometheus has no counters of these domains in that time");
@@ -348,30 +393,45 @@ struct Thread {
     peaks: Peaks,
     time: LastTime,
     zone: Latest<Option<u32>>,
-    host: Latest<bool>,
+    zones: Names,
+    hosts: Seen,
+    twice: Twice,
 }
 
 impl Thread {
-    fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
+    fn line(
+        &mut self,
+        args: &Args,
+        (store, hosts, rule): (&Store, &Hosts, &Rule),
+        place: Place,
+        line: &[u8],
+    ) -> Result<(), String> {
         let line = Line::read(line)?;
         let (begin, end) = line.interval(&mut self.time)?;
-        let zone = self.zone.get(&line.zone, || match args.filter.takes_zone(&line.zone) {
-            true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
-            false => Ok(None),
+        let zone = self.zone.get(&line.zone, || {
+            self.zones.see(&line.zone);
+            match args.filter.takes_zone(&line.zone) {
+                true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
+                false => Ok(None),
+            }
         })?;
-        let is_host = self.host.get(&line.host, || Ok(args.filter.takes_host(&line.host)))?;
+        let host = self.hosts.get(&line.host, hosts, || args.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
         let (first, last) = time::clip(begin, end, args.from, args.to);
         if first < last {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);
-            if let Some(zone) = zone.filter(|_| is_host && args.filter.takes_domain(&line.key)) {
+            host.cover((first, last), end - begin);
+            if let Some(zone) = zone.filter(|_| host.is_taken && args.filter.takes_domain(&line.key)) {
                 let peak = line.peak();
                 match peak.ns() {
                     Some(_) => self.peaks.known += 1,
                     None => self.peaks.missing += 1,
                 }
-                store.add(zone, &line.key, (begin, end), &line.usage(), peak);
+                let number = host.number;
+                store.add_if(zone, &line.key, (begin, end), &line.usage(), peak, |ends| {
+                    rule.counts(&mut self.twice, ends, number, (place, &line, (begin, end)))
+                });
             }
         }
         Ok(())

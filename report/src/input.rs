@@ -33,13 +33,33 @@ const SHOWN_BROKEN: usize = 5;
 /// Arguments of all commands that read logs, for `#[command(flatten)]`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
-    /// End with status 1 if there is a broken line
-    #[arg(long, help_heading = "Input")]
+    /// The same as "--broken error"
+    #[arg(long, help_heading = "Input", conflicts_with = "broken")]
     pub strict: bool,
+
+    /// What to do if there are broken lines; "error" for bills, and "skip" for others, if nothing is said
+    #[arg(long, help_heading = "Input", value_name = "WHAT")]
+    pub broken: Option<Broken>,
 
     /// Show no progress
     #[arg(long, short, help_heading = "Input")]
     pub quiet: bool,
+}
+
+/// What to do if there are broken lines.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// end with status 1; there is no bill
+    Error,
+    /// leave them out, and say how many there are
+    Skip,
+}
+
+impl Options {
+    /// What is asked for, or else `usual`.
+    pub fn broken(&self, usual: Broken) -> Broken {
+        if self.strict { Broken::Error } else { self.broken.unwrap_or(usual) }
+    }
 }
 
 /// What was read, and what was not.
@@ -57,12 +77,12 @@ pub struct Summary {
     pub bytes: u64,
     /// files that were named before
     pub repeated: u64,
-    shown: Vec<Broken>,
+    shown: Vec<BrokenLine>,
 }
 
 /// A line that was not understood.
 #[derive(Debug)]
-struct Broken {
+struct BrokenLine {
     file: usize,
     line: u64,
     reason: String,
@@ -71,21 +91,34 @@ struct Broken {
 impl Summary {
     /// Says on stderr which lines were skipped, if any were.
     pub fn report(&self, files: &[PathBuf]) {
+        self.show_broken(files);
+        if self.broken > 0 {
+            let were = if self.broken == 1 { "was" } else { "were" };
+            complain(&format!("{}, and {were} skipped", self.are_broken()));
+        }
+    }
+
+    /// How many lines are broken, as a sentence without an end.
+    pub fn are_broken(&self) -> String {
+        let lines = counted(self.lines, "line", "lines");
+        format!("{} of {lines} {} broken", grouped(self.broken), if self.broken == 1 { "is" } else { "are" })
+    }
+
+    /// Names the first broken lines on stderr.
+    pub fn show_broken(&self, files: &[PathBuf]) {
         for broken in &self.shown {
             let file = files.get(broken.file).map(|file| name(file)).unwrap_or_default();
             complain(&format!("{file}:{}: {}", broken.line, broken.reason));
         }
-        if self.broken > 0 {
-            let lines = counted(self.lines, "line", "lines");
-            let were = if self.broken == 1 { "is broken, and was" } else { "are broken, and were" };
-            complain(&format!("{} of {lines} {were} skipped", grouped(self.broken)));
-        }
     }
 
-    /// Broken lines are no failure unless `strict` is set, or there is nothing but them; files that cannot be read are.
+    /// Broken lines are no failure unless they are to be an error, or there is nothing but them; files that cannot be read are.
     pub fn status(&self, options: &Options) -> ExitCode {
         let nothing = self.lines > 0 && self.broken == self.lines;
-        if self.unreadable > 0 || nothing || (options.strict && self.broken > 0) {
+        if self.unreadable > 0
+            || nothing
+            || (options.broken(Broken::Skip) == Broken::Error && self.broken > 0)
+        {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -107,7 +140,7 @@ impl Summary {
         self.broken += 1;
         // the blocks come in order, so that these are the first ones that this thread sees
         if self.shown.len() < SHOWN_BROKEN {
-            self.shown.push(Broken { file, line, reason: reason.to_string() });
+            self.shown.push(BrokenLine { file, line, reason: reason.to_string() });
         }
     }
 }

@@ -12,8 +12,10 @@ use clap::{Parser, Subcommand};
 mod bill;
 mod domains;
 mod factors;
+mod hosts;
 mod input;
 mod output;
+mod twice;
 
 #[derive(Parser)]
 #[command(

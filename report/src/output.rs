@@ -38,6 +38,8 @@ pub enum Value<'a> {
     Text(Cow<'a, str>),
     /// a whole number
     Count(u64),
+    /// a whole number that may be above 2^64: all digits in CSV, and a number in JSON
+    Large(u128),
     /// any other number; one that is not finite is written as nothing
     Number(f64),
     /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be read as a float
@@ -73,6 +75,12 @@ impl<'a> Cell<'a> {
     /// A whole number, with commas in a table.
     pub fn count(count: u64) -> Self {
         Self { value: Value::Count(count), shown: grouped(count).into() }
+    }
+
+    /// The same of a sum, which may be above 2^64.
+    pub fn sum(sum: u128) -> Self {
+        let value = u64::try_from(sum).map_or(Value::Large(sum), Value::Count);
+        Self { value, shown: grouped_digits(&sum.to_string()).into() }
     }
 
     /// A number with so many decimals in a table.
@@ -138,6 +146,7 @@ impl<'c, W: Write> Rows<'c, W> {
                         Value::Text(text) => writer.write_field(text.as_bytes()),
                         Value::Exact(number) => writer.write_field(number),
                         Value::Count(count) => writer.write_field(count.to_string()),
+                        Value::Large(sum) => writer.write_field(sum.to_string()),
                         Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
                         Value::Number(_) | Value::Nothing => writer.write_field(""),
                     };
@@ -153,7 +162,11 @@ impl<'c, W: Write> Rows<'c, W> {
                     }
                     serde_json::to_writer(&mut *out, column.name)?;
                     out.write_all(b":")?;
-                    serde_json::to_writer(&mut *out, &json(&cell.value))?;
+                    match &cell.value {
+                        // serde_json's numbers end at 2^64
+                        Value::Large(sum) => write!(out, "{sum}")?,
+                        value => serde_json::to_writer(&mut *out, &json(value))?,
+                    }
                 }
                 out.write_all(b"}")
             }
@@ -292,6 +305,8 @@ pub fn json(value: &Value<'_>) -> Json {
     match value {
         Value::Text(text) => Json::from(text.as_ref()),
         Value::Count(count) => Json::from(*count),
+        // only where a float is enough
+        Value::Large(sum) => Json::from(*sum as f64),
         Value::Number(number) => Json::from(*number),
         Value::Exact(number) => Json::from(number.as_str()),
         Value::Nothing => Json::Null,

@@ -411,7 +411,8 @@ fn broken_lines_are_counted_shown_and_skipped() {
     let good = line("12:05:00", 300.0, "h", "domains", "a.example", [1, 1000, 1]);
     let bad = b"not json\n{\"time\":\"2026-01-31T12:05:00Z\"}\n\xff\xfe\n\n".to_vec();
     let cut = &good.as_bytes()[..40];
-    logs.file("log", [good.as_bytes(), &bad, good.as_bytes(), cut].concat());
+    let later = line("12:10:00", 300.0, "h", "domains", "a.example", [1, 1000, 1]);
+    logs.file("log", [good.as_bytes(), &bad, later.as_bytes(), cut].concat());
     let ran = logs.run(&["log", "--format", "csv"]);
     assert_eq!(ran.status, Some(0));
     assert!(ran.out.contains("a.example,2,0.002,2,"), "{}", ran.out);
@@ -489,8 +490,10 @@ fn nothing_in_the_logs_is_no_failure() {
     logs.file("empty", "");
     let ran = logs.run(&["empty"]);
     assert_eq!((ran.status, ran.err.as_str()), (Some(0), "cpu-report: there is nothing in the logs\n"));
-    let out = logs.run(&with(&["--domain", "nobody.example"])).fine();
-    assert_eq!(out, "2026-01-31T12:00:00Z to 2026-01-31T15:20:00Z: nothing was used\n");
+    let ran = logs.run(&with(&["--domain", "nobody.example"]));
+    let said = "cpu-report: no domain matches --domain \"nobody.example\"\n";
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), said));
+    assert_eq!(ran.out, "2026-01-31T12:00:00Z to 2026-01-31T15:20:00Z: nothing was used\n");
 }
 
 #[test]
@@ -571,7 +574,7 @@ fn a_key_is_the_same_in_older_and_in_newer_logs() {
         let keys = keys.into_iter().chain([long.as_str()]);
         logs.file(
             name,
-            keys.map(|key| line("12:05:00", 300.0, "edge-1", "d", key, [1, 1, 1])).collect::<String>(),
+            keys.map(|key| line("12:05:00", 300.0, name, "d", key, [1, 1, 1])).collect::<String>(),
         );
     }
     let out = logs.run(&["old", "new", "--format", "json"]).fine();

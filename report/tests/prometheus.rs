@@ -386,8 +386,17 @@ fn what_is_not_known_is_said() {
     let prometheus = Server::prometheus(&samples());
     let url = prometheus.url();
     let output = report(&url, &[&HOUR[..], &["--zone", "nothing"]].concat());
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
+    let said = text(&output.stderr);
+    assert!(said.contains("no zone matches --zone \"nothing\": there is \"domains\""), "{said}");
+    let output = report(&url, &[&HOUR[..], &["--host", "nothing"]].concat());
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
+    assert!(text(&output.stderr).contains("\"edge-1:80\", \"edge-2:80\""), "{}", text(&output.stderr));
+    let output = report(&url, &[&HOUR[..], &["--domain", "nothing"]].concat());
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("Prometheus has no counters"), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("no domain matches --domain \"nothing\""), "{said}");
+    assert!(said.contains("Prometheus has no counters"), "{said}");
 
     // borders are those of slots, and what is not known is said
     let output =
@@ -465,7 +474,98 @@ fn errors_of_the_api_are_shown_and_headers_are_sent() {
 
 #[test]
 fn wrong_arguments_end_with_2() {
+    for url in ["foo", "http://", "ftp://host"] {
+        let output = report(url, &[]);
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        assert!(text(&output.stderr).contains("expected an address"), "{}", text(&output.stderr));
+    }
+    for arguments in
+        [&["--header", "foo"][..], &["--match", "job"], &["--match", "class=2xx"], &["--duplicates", "once"]]
+    {
+        assert_eq!(report("http://127.0.0.1:1", arguments).status.code(), Some(2), "{arguments:?}");
+    }
     for arguments in [&["log"][..], &["--from", "2026-02-01", "--to", "2026-01-01"]] {
         assert_eq!(report("http://127.0.0.1:1", arguments).status.code(), Some(2), "{arguments:?}");
     }
+}
+
+/// The same server, scraped once for each of these labels, in the minutes from 12:00 on that they have.
+fn scraped(targets: &[(&str, std::ops::RangeInclusive<u64>)]) -> Server {
+    let mut samples = String::new();
+    for (name, kind) in [
+        ("nginx_request_cpu_seconds", "counter"),
+        ("nginx_request_cpu_requests", "counter"),
+        ("nginx_request_cpu_zone_accounts", "gauge"),
+    ] {
+        writeln!(samples, "# TYPE {name} {kind}").unwrap();
+        for (labels, minutes) in targets {
+            for minute in minutes.clone() {
+                let time = NOON + minute * 60;
+                let labels = format!("instance=\"e1\",zone=\"z\",{labels}");
+                match kind {
+                    "gauge" => writeln!(samples, "{name}{{{labels}}} 1 {time}").unwrap(),
+                    _ if name.ends_with("seconds") => {
+                        writeln!(samples, "{name}_total{{key=\"a\",{labels}}} {minute} {time}").unwrap()
+                    }
+                    _ => {
+                        writeln!(samples, "{name}_total{{key=\"a\",class=\"2xx\",{labels}}} {minute} {time}")
+                            .unwrap()
+                    }
+                }
+            }
+        }
+    }
+    Server::prometheus(&(samples + "# EOF\n"))
+}
+
+#[test]
+fn a_server_that_is_scraped_twice_is_not_billed_twice() {
+    if !are_installed(&["prometheus", "promtool"]) {
+        return;
+    }
+    let server = scraped(&[("job=\"low\"", 0..=60), ("job=\"full\"", 0..=60)]);
+    let folder = TempDir::new().unwrap();
+    let plan = folder.path().join("plan.toml");
+    fs::write(
+        &plan,
+        "name = \"p\"\ncurrency = \"EUR\"\nitem = [{ name = \"c\", measure = \"cpu\", rate = 1 }]",
+    )
+    .unwrap();
+    let bill = |more: &[&str]| {
+        let mut command = Command::new(CPU_REPORT);
+        command.args(["bill", "--prometheus", &server.url(), "--plan"]).arg(&plan).args(HOUR).args(more);
+        command.output().unwrap()
+    };
+    let output = bill(&[]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("{job=\"full\"} and {job=\"low\"}") && said.contains("--match 'job=low'"),
+        "{said}"
+    );
+    for (more, amount) in [
+        (["--match", "job=low"], ",60.00"),
+        (["--match", "job!~low"], ",60.00"),
+        (["--duplicates", "count"], ",120.00"),
+    ] {
+        let output = bill(&more);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(amount), "{}", text(&output.stdout));
+    }
+    let output = report(&server.url(), &HOUR);
+    assert!(text(&output.stdout).contains("z,domain,a,120,"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+    let output = report(&server.url(), &[&HOUR[..], &["--match", "job=\"low\""]].concat());
+    assert!(text(&output.stdout).contains("z,domain,a,60,"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_label_that_has_changed_makes_no_second_server() {
+    if !are_installed(&["prometheus", "promtool"]) {
+        return;
+    }
+    let server = scraped(&[("replica=\"a\"", 0..=30), ("replica=\"b\"", 31..=60)]);
+    let output = report(&server.url(), &[&HOUR[..], &["--duplicates", "error"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }

@@ -15,6 +15,7 @@ use crate::domains::line::Member;
 use crate::domains::series::Series;
 use crate::domains::store::part;
 use crate::domains::time::{self, By, Millis, slot};
+use crate::twice::Ends;
 
 /// How long a billing period is. All are UTC, so that none is an hour longer or shorter than it should be.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub struct Account {
     periods: Vec<Usage>,
     /// of each kind that is needed
     samples: Box<[Series]>,
+    /// the hosts and times of its lines
+    ends: Ends,
 }
 
 impl Account {
@@ -120,6 +123,10 @@ impl Account {
         };
         let place = place.unwrap_or_else(|place| {
             let sums = vec![0; needs.members.len()].into();
+            // most domains of a bill are in one period
+            if self.periods.is_empty() {
+                self.periods.reserve_exact(1);
+            }
             self.periods.insert(place, Usage { period, has_fees, sums });
             place
         });
@@ -262,7 +269,19 @@ impl Book {
     /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and
     /// of those that it covers to their end. What only ends in a period may be the tail of the one before, and late
     /// by a moment.
-    pub fn add(&self, name: &str, (begin, end): (Millis, Millis), used: &Used, is_served: bool) {
+    pub fn add(&self, name: &str, time: (Millis, Millis), used: &Used, is_served: bool) {
+        self.add_if(name, time, used, is_served, |_| true);
+    }
+
+    /// The same, if `counts` says so of the ends of the domain's lines so far.
+    pub fn add_if(
+        &self,
+        name: &str,
+        (begin, end): (Millis, Millis),
+        used: &Used,
+        is_served: bool,
+        counts: impl FnOnce(&mut Ends) -> bool,
+    ) {
         let (first, last) = time::clip(begin, end, self.from, self.to);
         if first >= last {
             return;
@@ -279,9 +298,16 @@ impl Book {
                     return;
                 }
                 let samples = self.needs.samples.iter().map(|_| Series::default()).collect();
-                shard.entry(name.into()).or_insert(Account { periods: Vec::new(), samples })
+                shard.entry(name.into()).or_insert(Account {
+                    periods: Vec::new(),
+                    samples,
+                    ends: Ends::default(),
+                })
             }
         };
+        if !counts(&mut account.ends) {
+            return;
+        }
         let mut from = first;
         while from < last {
             let to = By::FiveMinutes.bounds(slot(from)).1.min(last);
@@ -308,22 +334,29 @@ impl Book {
         self.to == Some(time) || self.period.end(period) == Some(time)
     }
 
+    /// An error says that there is more than one zone.
+    pub fn check_zones(&self) -> Result<(), String> {
+        let mut zones = lock(&self.zones).clone();
+        if zones.len() < 2 {
+            return Ok(());
+        }
+        zones.sort();
+        Err(format!(
+            "a request can be counted in several zones, so a bill is of one: choose it with --zone ({})",
+            zones.join(", ")
+        ))
+    }
+
     /// The domains by name. An error says why there can be no bill.
     pub fn into_accounts(self, range: (Millis, Millis)) -> Result<Accounts, String> {
-        if self.is_full.into_inner() {
+        if self.is_full.load(Ordering::Relaxed) {
             return Err(format!(
                 "there are more than {} domains, and a bill needs all (--max-domains, --domain)",
                 self.max_domains
             ));
         }
+        self.check_zones()?;
         let mut zones = self.zones.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if zones.len() > 1 {
-            zones.sort();
-            return Err(format!(
-                "a request can be counted in several zones, so a bill is of one: choose it with --zone ({})",
-                zones.join(", ")
-            ));
-        }
         let shards = self.shards.into_iter();
         let mut domains: Vec<(Box<str>, Account)> =
             shards.flat_map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();

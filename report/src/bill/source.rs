@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 
@@ -9,22 +10,30 @@ use super::book::{Accounts, Book, Needs, Period, Used};
 use super::plan::Plan;
 use crate::domains::filter::Filter;
 use crate::domains::line::{LastTime, Latest, Line, Member};
+use crate::domains::matcher::Matcher;
+use crate::domains::names::Names;
 use crate::domains::prometheus::{self, Counter, Prometheus};
 use crate::domains::time::{self, Millis};
 use crate::domains::{Span, scraped_range};
-use crate::input::{self, Place, fold_places};
+use crate::hosts::{Gaps as HostGaps, Hosts, Seen};
+use crate::input::{self, Broken, Place, fold_places};
 use crate::output::complain;
+use crate::twice::{Duplicates, Rule, Twice};
 
 /// The arguments that say it, of all commands that charge.
 #[derive(clap::Args)]
 pub struct Source {
     /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
     pub prometheus: Option<String>,
 
     /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus")]
+    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
     header: Vec<String>,
+
+    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
+    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
+    matchers: Vec<Matcher>,
 
     /// The billing period: each has its own free allowances, tiers and fees
     #[arg(long, default_value = "month")]
@@ -48,6 +57,10 @@ pub struct Source {
     /// More domains than these are refused
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_domains: usize,
+
+    /// What to do with lines of the same host, zone, domain and time
+    #[arg(long, value_name = "WHAT", default_value = "error")]
+    duplicates: Duplicates,
 
     #[command(flatten)]
     input: input::Options,
@@ -86,25 +99,44 @@ impl Source {
     fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
         let needs = Needs::of(plans);
         let book = Book::new(needs.clone(), self.by, (self.from, self.to), self.max_domains);
+        let (hosts, rule) = (Hosts::default(), Rule::new(self.duplicates));
         let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
-            thread.line(self, &needs, &book, place, line)
+            thread.line(self, &needs, (&book, &hosts, &rule), place, line)
         });
+        if summary.broken > 0 && self.input.broken(Broken::Error) == Broken::Error {
+            summary.show_broken(files);
+            bail!(
+                "{}, and a bill of the others may be too low: there is none (--broken skip leaves broken lines out)",
+                summary.are_broken()
+            );
+        }
         summary.report(files);
         if summary.repeated > 0 {
             bail!("a bill would charge for these lines more than once: there is none");
         }
-        if summary.unreadable > 0 || (self.input.strict && summary.broken > 0) {
+        if summary.unreadable > 0 {
             bail!("a bill of a part of the logs would be too low: there is none");
         }
-        let (mut span, mut gaps) = (Span::default(), Gaps::default());
+        let (mut span, mut gaps, mut zones) = (Span::default(), Gaps::default(), Names::default());
+        let (mut seen, mut twice) = (Vec::new(), Vec::new());
         for thread in states {
             span = span.with(thread.span);
             gaps.add(&thread.gaps);
+            zones = zones.with(thread.zones);
+            seen.push(thread.hosts);
+            twice.push(thread.twice);
         }
+        if !self.filter.check(&zones, &hosts.into_names().iter().map(|name| &**name).collect()) {
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        // a domain may have lines of the same time in several zones
+        book.check_zones().map_err(anyhow::Error::msg)?;
+        rule.report(twice, files, (false, false))?;
         if let Some(gap) = gaps.report(files, plans) {
             self.missing(&gap)?;
         }
         span.report(self.from, self.to);
+        HostGaps::find(seen, span.time).report();
         let Some(range) = span.range(self.from, self.to) else {
             complain("there is nothing in the logs");
             return Ok(Read::Failed(summary.status(&self.input)));
@@ -121,7 +153,13 @@ impl Source {
                 blame(plans, Member::Peak)
             );
         }
-        let prometheus = Prometheus::new(url, &self.header)?;
+        if self.duplicates == Duplicates::Once {
+            complain(
+                "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
+            );
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        let prometheus = Prometheus::new(url, &self.header, &self.matchers)?;
         let (from, to) = match scraped_range(self.from, self.to) {
             Ok(range) => range,
             Err(message) => {
@@ -141,10 +179,16 @@ impl Source {
         let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
         let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
         let progress = input::bar((to - from) as u64 / 1000, &self.input);
+        let is_too_large = AtomicBool::new(false);
         let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
             let mut used = Used::default();
             let member = *members.get(at)?;
-            *used.get_mut(member as usize)? = u64::try_from(value).ok()?;
+            // a counter that grows by more in five minutes is none of the module's
+            let Ok(value) = u64::try_from(value) else {
+                is_too_large.store(true, Ordering::Relaxed);
+                return None;
+            };
+            *used.get_mut(member as usize)? = value;
             book.see_zone(zone);
             let is_served = value > 0 && SERVED.contains(&member);
             book.add(key, time, &used, is_served);
@@ -155,6 +199,16 @@ impl Source {
         let found = prometheus.read(&counters, &add, &self.filter, (from, to), done);
         progress.finish_and_clear();
         let found = found?;
+        if !prometheus.check(&self.filter, (from, to))? {
+            return Ok(Read::Failed(ExitCode::from(2)));
+        }
+        if is_too_large.load(Ordering::Relaxed) {
+            bail!(
+                "a counter grew by 2^64 or more within five minutes, so there is no bill: choose series with --match"
+            );
+        }
+        book.check_zones().map_err(anyhow::Error::msg)?;
+        found.report_twice(self.duplicates)?;
         // a key without requests has no counter of them
         let lacks = |(member, at): (&Member, &Option<String>)| {
             let instance = at.clone().filter(|_| *member != Member::Requests)?;
@@ -303,7 +357,9 @@ struct Thread {
     zone: Latest<bool>,
     /// whether the book knows of it
     is_zone_seen: bool,
-    host: Latest<bool>,
+    zones: Names,
+    hosts: Seen,
+    twice: Twice,
 }
 
 impl Thread {
@@ -311,7 +367,7 @@ impl Thread {
         &mut self,
         source: &Source,
         needs: &Needs,
-        book: &Book,
+        (book, hosts, rule): (&Book, &Hosts, &Rule),
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
@@ -319,9 +375,10 @@ impl Thread {
         let (begin, end) = line.interval(&mut self.time)?;
         let is_zone = self.zone.get(&line.zone, || {
             self.is_zone_seen = false;
+            self.zones.see(&line.zone);
             Ok(source.filter.takes_zone(&line.zone))
         })?;
-        let is_host = self.host.get(&line.host, || Ok(source.filter.takes_host(&line.host)))?;
+        let host = self.hosts.get(&line.host, hosts, || source.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
         let (first, last) = time::clip(begin, end, source.from, source.to);
         if first < last {
@@ -330,7 +387,8 @@ impl Thread {
             if !needs.samples.is_empty() {
                 self.span.longest_ms = self.span.longest_ms.max(end - begin);
             }
-            if is_zone && is_host && source.filter.takes_domain(&line.key) {
+            host.cover((first, last), end - begin);
+            if is_zone && host.is_taken && source.filter.takes_domain(&line.key) {
                 let mut used = Used::default();
                 for member in &needs.members {
                     match (line.member(*member), used.get_mut(*member as usize)) {
@@ -342,7 +400,10 @@ impl Thread {
                     book.see_zone(&line.zone);
                     self.is_zone_seen = true;
                 }
-                book.add(&line.key, (begin, end), &used, is_served(&line));
+                let number = host.number;
+                book.add_if(&line.key, (begin, end), &used, is_served(&line), |ends| {
+                    rule.counts(&mut self.twice, Some(ends), number, (place, &line, (begin, end)))
+                });
             }
         }
         Ok(())

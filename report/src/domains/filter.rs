@@ -1,20 +1,22 @@
 //! Which domains, zones and servers are asked for.
 
-use glob::{MatchOptions, Pattern};
+use super::names::Names;
+use super::pattern::Pattern;
+use crate::output::complain;
 
 /// Names that are asked for; without patterns, all are.
 #[derive(clap::Args, Debug, Default)]
 pub struct Filter {
     /// Only these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
-    #[arg(long, short, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN", value_parser = Pattern::parse)]
     domain: Vec<Pattern>,
 
     /// Only these zones, likewise
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     zone: Vec<Pattern>,
 
     /// Only what these servers used, likewise; with Prometheus, these values of the label "instance"
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     host: Vec<Pattern>,
 }
 
@@ -39,13 +41,44 @@ impl Filter {
         self.takes_zone(zone) && self.takes_host(host) && self.takes_domain(domain)
     }
 
+    /// Whether a pattern has matched nothing so far.
+    pub fn is_unmatched(&self) -> bool {
+        let all = [&self.domain, &self.zone, &self.host];
+        all.into_iter().flatten().any(|pattern| !pattern.has_matched())
+    }
+
+    /// Says which patterns have matched nothing. Whether there is something that all zones, or all servers, are not: false is for
+    /// wrong arguments.
+    pub fn check(&self, zones: &Names, hosts: &Names) -> bool {
+        let mut is_fine = true;
+        for (option, patterns, noun, names) in
+            [("--zone", &self.zone, "zone", zones), ("--host", &self.host, "host", hosts)]
+        {
+            // of nothing, no name is known
+            if names.is_empty() {
+                continue;
+            }
+            is_fine &= patterns.is_empty() || patterns.iter().any(Pattern::has_matched);
+            for pattern in patterns.iter().filter(|pattern| !pattern.has_matched()) {
+                let there = names.shown();
+                complain(&format!("no {noun} matches {option} \"{}\": there is {there}", pattern.text()));
+            }
+        }
+        if is_fine && !zones.is_empty() {
+            for pattern in self.domain.iter().filter(|pattern| !pattern.has_matched()) {
+                complain(&format!("no domain matches --domain \"{}\"", pattern.text()));
+            }
+        }
+        is_fine
+    }
+
     /// The same in PromQL, to be put between the braces of a selector. `[…]` asks for more than it should, so that what comes is to
     /// be looked at again.
     pub fn matchers(&self) -> String {
         let matchers = [("key", &self.domain), ("zone", &self.zone), ("instance", &self.host)];
         let written =
             matchers.iter().filter(|(_, patterns)| !patterns.is_empty()).map(|(label, patterns)| {
-                let regexes: Vec<String> = patterns.iter().map(regex).collect();
+                let regexes: Vec<String> = patterns.iter().map(Pattern::regex).collect();
                 format!("{label}=~{}", quoted(&format!("(?is:{})", regexes.join("|"))))
             });
         written.collect::<Vec<_>>().join(",")
@@ -53,42 +86,18 @@ impl Filter {
 }
 
 fn matches(patterns: &[Pattern], name: &str) -> bool {
-    const OPTIONS: MatchOptions = MatchOptions {
-        case_sensitive: false,
-        require_literal_separator: false,
-        require_literal_leading_dot: false,
-    };
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches_with(name, OPTIONS))
-}
-
-/// What the pattern matches, and where it has brackets more than that, in the syntax of RE2.
-fn regex(pattern: &Pattern) -> String {
-    let mut regex = String::new();
-    let mut rest = pattern.as_str().chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '*' => regex.push_str(".*"),
-            '?' => regex.push('.'),
-            '[' => {
-                // a bracket that comes first, or after "!", is one of the characters
-                let mut inside = rest.clone();
-                if inside.clone().next() == Some('!') {
-                    inside.next();
-                }
-                inside.next();
-                inside.find(|c| *c == ']');
-                rest = inside;
-                regex.push('.');
-            }
-            c if c.is_ascii_punctuation() => regex.extend(['\\', c]),
-            c => regex.push(c),
+    // one that has matched nothing so far is tried too, so that this is known of all
+    let mut is_taken = patterns.is_empty();
+    for pattern in patterns {
+        if !is_taken || !pattern.has_matched() {
+            is_taken |= pattern.matches(name);
         }
     }
-    regex
+    is_taken
 }
 
 /// A string of PromQL.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
@@ -106,16 +115,7 @@ mod tests {
     use super::*;
 
     fn patterns(patterns: &[&str]) -> Vec<Pattern> {
-        patterns.iter().map(|pattern| Pattern::new(pattern).unwrap()).collect()
-    }
-
-    #[test]
-    fn patterns_are_those_of_file_names() {
-        let taken = |pattern: &str, name: &str| matches(&patterns(&[pattern]), name);
-        assert!(taken("*.example", "a.b.EXAMPLE") && !taken("*.example", "example"));
-        assert!(taken("*", "") && taken("[*]", "*") && !taken("[*]", "a"));
-        assert!(taken("?[!a-c]", "xd") && !taken("?[!a-c]", "xa"));
-        assert!(matches(&[], "any") && matches(&patterns(&["a", "b"]), "b"));
+        patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect()
     }
 
     #[test]
@@ -123,6 +123,9 @@ mod tests {
         assert_eq!(Filter::default().matchers(), "");
         let filter =
             Filter { domain: patterns(&["*.a-b", "x?[]!]"]), zone: patterns(&["q\"\\"]), host: Vec::new() };
-        assert_eq!(filter.matchers(), r#"key=~"(?is:.*\\.a\\-b|x..)",zone=~"(?is:q\\\"\\\\)""#);
+        assert_eq!(
+            filter.matchers(),
+            r#"key=~"(?is:.*\\.a\\-b|x..|x\\?\\[\\]\\!\\])",zone=~"(?is:q\\\"\\\\)""#
+        );
     }
 }

@@ -16,9 +16,13 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use super::matcher::Matcher;
+use super::names::Names;
+use super::overlap::{Overlaps, Points};
 use super::time::{Millis, SLOT_MS};
 use super::{Filter, Span};
-use crate::output::printable;
+use crate::output::{complain, printable};
+use crate::twice::Duplicates;
 
 /// Prometheus answers with at most 11,000 points of a series.
 const MAX_POINTS: i64 = 10_000;
@@ -33,6 +37,8 @@ pub struct Prometheus {
     agent: Agent,
     url: String,
     headers: Vec<(String, String)>,
+    /// conditions for all series, in PromQL
+    conditions: Vec<String>,
 }
 
 /// What is asked for: a counter, and what its numbers are to be multiplied with.
@@ -59,6 +65,55 @@ pub struct Found {
     pub span: Span,
     /// of each counter, an instance where it was missing while the first one was there
     pub missing: Vec<Option<String>>,
+    /// series of one instance at the same times
+    twice: Option<String>,
+}
+
+impl Found {
+    /// Says whether counters were added up that may be the same, or that this is an error.
+    pub fn report_twice(&self, duplicates: Duplicates) -> anyhow::Result<()> {
+        match &self.twice {
+            Some(twice) if duplicates == Duplicates::Count => {
+                complain(&format!("{twice}. Both are counted (--duplicates count)"));
+            }
+            Some(twice) => bail!("{twice}, or add both up with --duplicates count"),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// `--prometheus`, as it was given.
+pub fn parse_url(text: &str) -> Result<String, String> {
+    let expected = "expected an address that begins with http:// or https://, such as http://localhost:9090";
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    let (url, _) = without_user(text);
+    let uri: ureq::http::Uri = url.parse().map_err(|_| expected.to_owned())?;
+    let is_empty = url.split_once("://").is_none_or(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
+    let has_host = !is_empty && uri.host().is_some_and(|host| !host.is_empty());
+    if is_web && has_host { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+/// `--header`, as it was given.
+pub fn parse_header(text: &str) -> Result<String, String> {
+    if !text.starts_with('@') {
+        header(text)?;
+    }
+    Ok(text.to_owned())
+}
+
+/// The name and the value of a header.
+fn header(line: &str) -> Result<(String, String), String> {
+    let expected =
+        || "expected \"NAME: VALUE\", such as \"Authorization: Bearer TOKEN\", or @FILE".to_owned();
+    let (name, value) = line.split_once(':').ok_or_else(expected)?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_name = name.parse::<ureq::http::HeaderName>().is_ok();
+    if is_name && value.parse::<ureq::http::HeaderValue>().is_ok() {
+        Ok((name.to_owned(), value.to_owned()))
+    } else {
+        Err(expected())
+    }
 }
 
 /// This is there for a zone without keys too.
@@ -66,10 +121,7 @@ const ZONES: &str = "nginx_request_cpu_zone_accounts{}";
 
 impl Prometheus {
     /// `headers` are lines as `Authorization: Bearer …`, or `@FILE` with such lines.
-    pub fn new(url: &str, headers: &[String]) -> anyhow::Result<Self> {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("\"{url}\" is no URL that begins with http:// or https://");
-        }
+    pub fn new(url: &str, headers: &[String], matchers: &[Matcher]) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
         for header in headers {
             match header.strip_prefix('@') {
@@ -80,10 +132,7 @@ impl Prometheus {
                 None => lines.push(header.clone()),
             }
         }
-        let split = |line: &String| {
-            let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("a header is \"NAME: VALUE\""))?;
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        };
+        let split = |line: &String| header(line).map_err(|error| anyhow!("--header: {error}"));
         let mut headers = lines.iter().map(split).collect::<anyhow::Result<Vec<_>>>()?;
         let (url, user) = without_user(url);
         if let Some(user) = user {
@@ -103,7 +152,8 @@ impl Prometheus {
                 TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build(),
             );
         }
-        Ok(Self { agent: config.build().new_agent(), url, headers })
+        let conditions = matchers.iter().map(Matcher::shown).collect();
+        Ok(Self { agent: config.build().new_agent(), url, headers, conditions })
     }
 
     /// Tells `add` what the counters have grown by from `from` to `to`, which are borders of slots: the counter's place, zone, key,
@@ -118,7 +168,8 @@ impl Prometheus {
     ) -> anyhow::Result<Found> {
         let mut growth =
             Growth { filter, add, counters: HashMap::new(), zones: HashMap::new(), span: Span::default() };
-        let restrict = filter.matchers();
+        let restrict = self.restrict(&filter.matchers());
+        let mut overlaps = Overlaps::default();
         // the first point is what all others are compared with
         let (mut begin, mut points) = (from, 1);
         while begin <= to {
@@ -132,6 +183,7 @@ impl Prometheus {
                 let answer = parse(&answer)?;
                 most = most.max(answer.len());
                 growth.see(&answer);
+                overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
                 for series in &answer {
                     growth.add((at, counters.len()), counter.scale, series);
                 }
@@ -140,7 +192,34 @@ impl Prometheus {
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(Found { missing: growth.missing(counters.len()), span: growth.span })
+        Ok(Found { missing: growth.missing(counters.len()), span: growth.span, twice: overlaps.found() })
+    }
+
+    /// What is put between the braces of all selectors.
+    fn restrict(&self, more: &str) -> String {
+        let more = (!more.is_empty()).then_some(more);
+        self.conditions.iter().map(String::as_str).chain(more).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether there are zones and instances that are asked for. If a pattern has matched nothing, it is said what there is.
+    pub fn check(&self, filter: &Filter, (from, to): (Millis, Millis)) -> anyhow::Result<bool> {
+        if !filter.is_unmatched() {
+            return Ok(true);
+        }
+        // a chunk of points at most
+        let begin = from.max(to - (MAX_POINTS - 1) * SLOT_MS);
+        let answer = self.query(&ZONES.replacen('}', &format!("{}}}", self.restrict("")), 1), begin, to)?;
+        let answer = parse(&answer)?;
+        let (mut zones, mut hosts) = (Names::default(), Names::default());
+        for series in &answer {
+            let (zone, instance) = (printable(series.label("zone")), series.label("instance"));
+            zones.see(&zone);
+            hosts.see(instance);
+            // a zone without keys is there too
+            filter.takes_zone(&zone);
+            filter.takes_host(instance);
+        }
+        Ok(filter.check(&zones, &hosts))
     }
 
     fn query(&self, query: &str, begin: Millis, end: Millis) -> anyhow::Result<Vec<u8>> {
@@ -293,9 +372,16 @@ impl Growth<'_> {
 }
 
 fn parse(answer: &[u8]) -> anyhow::Result<Vec<Series<'_>>> {
-    let answer: Answer<'_> =
-        serde_json::from_slice(answer).context("this is no answer of Prometheus' HTTP API")?;
-    Ok(answer.data.result)
+    match serde_json::from_slice::<Answer<'_>>(answer) {
+        Ok(answer) => Ok(answer.data.result),
+        Err(_) => {
+            let begin: String = String::from_utf8_lossy(answer).chars().take(60).collect();
+            bail!(
+                "this is no answer of Prometheus' HTTP API, but begins with \"{}\": is the address in --prometheus right?",
+                begin.trim()
+            )
+        }
+    }
 }
 
 impl Series<'_> {
@@ -316,6 +402,23 @@ impl Series<'_> {
         labels
     }
 
+    fn label(&self, name: &str) -> &str {
+        self.metric.get(name).map_or("", String::as_str)
+    }
+
+    /// When it has points, if it is asked for.
+    fn points(&self, filter: &Filter) -> Option<Points<'_>> {
+        let (zone, key, instance) =
+            (printable(self.label("zone")), key::shown_again(self.label("key")), self.label("instance"));
+        filter.takes(&zone, instance, &key).then(|| Points {
+            labels: &self.metric,
+            instance,
+            zone: zone.into_owned(),
+            key: key.into_owned(),
+            times: self.numbers().map(|(time, _)| time).collect(),
+        })
+    }
+
     fn numbers(&self) -> impl Iterator<Item = (Millis, f64)> {
         let number = |(time, number): &(f64, &str)| {
             let number: f64 = number.parse().ok()?;
@@ -334,13 +437,23 @@ mod tests {
         let url = "http://me:se@cret@host:9090/a@b/";
         assert_eq!(without_user(url), ("http://host:9090/a@b".to_owned(), Some("me:se@cret")));
         assert_eq!(without_user("http://host/a@b"), ("http://host/a@b".to_owned(), None));
-        assert!(Prometheus::new("host:9090", &[]).is_err());
+        for wrong in ["foo", "host:9090", "http://", "http://a b", "ftp://host"] {
+            assert!(parse_url(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_url(url).is_ok() && parse_url("http://[::1]:9090/a").is_ok());
+        assert!(
+            parse_header("foo").is_err() && parse_header("a b: c").is_err() && parse_header("@file").is_ok()
+        );
     }
 
     #[test]
     fn headers_are_lines() {
         let headers = |lines: &[&str]| {
-            Prometheus::new("http://host", &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+            Prometheus::new(
+                "http://host",
+                &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(),
+                &[],
+            )
         };
         assert_eq!(headers(&["A: b:c"]).unwrap().headers, [("A".to_owned(), "b:c".to_owned())]);
         assert!(headers(&["A"]).is_err());

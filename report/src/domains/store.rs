@@ -11,6 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::series::Series;
 use super::time::{self, By, Millis, slot};
+use crate::twice::Ends;
 
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub struct Domain {
     pub total: Usage,
     /// of the whole time, on one server
     pub peak: Peak,
+    /// the hosts and times of its lines
+    ends: Ends,
     /// nanoseconds of CPU by slot
     slots: Series,
     /// by bucket, where that is asked for; without CPU, where buckets are slots
@@ -155,6 +158,7 @@ impl Domain {
             name,
             total: Usage::default(),
             peak: Peak::default(),
+            ends: Ends::default(),
             slots: Series::default(),
             buckets: by.map(|_| Box::default()),
         }
@@ -309,6 +313,19 @@ impl Store {
         usage: &Usage,
         peak: Peak,
     ) -> Option<(Millis, Millis)> {
+        self.add_if(zone, name, (begin, end), usage, peak, |_| true)
+    }
+
+    /// The same, if `counts` says so of the ends of the domain's lines so far; of a domain that is not told apart there are none.
+    pub fn add_if(
+        &self,
+        zone: u32,
+        name: &str,
+        (begin, end): (Millis, Millis),
+        usage: &Usage,
+        peak: Peak,
+        counts: impl FnOnce(Option<&mut Ends>) -> bool,
+    ) -> Option<(Millis, Millis)> {
         let whole = end - begin;
         let (first, last) = time::clip(begin, end, self.plan.from, self.plan.to);
         if first >= last {
@@ -319,6 +336,9 @@ impl Store {
         let shard = self.shards.get((hash >> 32) as usize % SHARDS)?;
         let mut shard = lock(shard);
         let domain = self.domain(&mut shard, hash, zone, name)?;
+        if !counts(domain.name.is_some().then_some(&mut domain.ends)) {
+            return None;
+        }
         domain.total.add(&usage.part(first - begin, last - begin, whole));
         let mut from = first;
         while from < last {
@@ -504,7 +524,7 @@ mod tests {
         assert!(!Peak::default().is_some_cpu() && !Peak::new(Some(0)).is_some_cpu());
         assert!(Peak::new(Some(u64::MAX)) > Peak::new(Some(u64::MAX - 2)));
         // it is for this that it is one number: there is room for it beside the others
-        assert_eq!(size_of::<Domain>(), 160);
+        assert_eq!(size_of::<Domain>(), 192);
     }
 
     #[test]

@@ -336,7 +336,7 @@ impl Columns {
         let per =
             |by: f64, cell: fn(f64) -> Cell<'a>| if by > 0.0 { cell(cpu_ns / by) } else { Cell::nothing() };
         let share = |metric: Metric| Cell {
-            value: Value::Count(count(figures.usage[metric])),
+            value: Cell::sum(figures.usage[metric]).value,
             shown: if requests > 0.0 {
                 format!("{:.1} %", 100.0 * figures.of(metric) / requests).into()
             } else {
@@ -352,7 +352,7 @@ impl Columns {
             Cell::text(label.row),
             domain,
             begin.map_or_else(Cell::nothing, |time| Cell::text(time::format(time))),
-            Cell::count(count(figures.usage[Metric::Requests])),
+            Cell::sum(figures.usage[Metric::Requests]),
             Cell::number(sent_gb, 3),
             Cell { shown: format!("{:.3} s", cpu_ns / 1e9).into(), ..Cell::duration(cpu_ns) },
             Cell::number(figures.cores(), 4),
@@ -372,10 +372,6 @@ impl Columns {
             .map(|(cell, _)| cell)
             .collect()
     }
-}
-
-fn count(number: u128) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
