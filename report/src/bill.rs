@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use crate::output::{self, Format, complain};
+use crate::output::{self, Wrong};
 use compare::Comparison;
 use plan::Plan;
 use source::{Read, Source};
@@ -113,7 +113,7 @@ pub struct Args {
     files: Vec<PathBuf>,
 
     /// The price plan
-    #[arg(long, value_name = "PLAN.toml")]
+    #[arg(long, visible_alias = "plans", value_name = "PLAN.toml")]
     plan: PathBuf,
 
     #[command(flatten)]
@@ -127,20 +127,20 @@ pub struct Args {
     #[arg(long, short, default_value = "amount")]
     sort: statement::Sort,
 
-    /// How the rows are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 }
 
 /// Runs `cpu-report bill`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.output.check(&statement::COLUMNS)?;
     let plan = Plan::read(&args.plan)?;
     let (accounts, status) = match args.source.read(&args.files, std::slice::from_ref(&plan))? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
     };
-    let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.format };
-    statement::write(&wanted, &plan, &accounts, output::stdout(), output::is_styled())?;
+    let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.output.format };
+    statement::write(&wanted, &plan, &accounts, output::stdout(), &args.output.layout())?;
     Ok(status)
 }
 
@@ -175,7 +175,7 @@ pub struct CompareArgs {
     files: Vec<PathBuf>,
 
     /// Price plans; several with commas or spaces between, or repeated. The first is what others are compared with
-    #[arg(long, value_name = "PLAN.toml…", required = true)]
+    #[arg(long, visible_alias = "plan", value_name = "PLAN.toml", required = true)]
     plans: Vec<String>,
 
     #[command(flatten)]
@@ -193,9 +193,8 @@ pub struct CompareArgs {
     #[arg(long, short, default_value = "change")]
     sort: compare::Sort,
 
-    /// How the rows are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 }
 
 /// Runs `cpu-report compare`.
@@ -206,12 +205,10 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let named = args.plans.iter().flat_map(|plans| paths(plans));
     let paths: Vec<PathBuf> = named.chain(more).collect();
     if paths.len() < 2 {
-        complain("--plans needs two plans at least");
-        return Ok(ExitCode::from(2));
+        return Err(Wrong("--plans needs two plans at least".to_owned()).into());
     }
     if files.is_empty() != args.source.prometheus.is_some() {
-        complain("traffic logs are needed, or --prometheus, and not both");
-        return Ok(ExitCode::from(2));
+        return Err(Wrong("traffic logs are needed, or --prometheus, and not both".to_owned()).into());
     }
     let plans = paths.iter().map(|path| Plan::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut stems = HashSet::new();
@@ -229,6 +226,8 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(plan) = plans.iter().find(|plan| !stems.insert(&plan.stem)) {
         bail!("two plans are called {}.toml, which is what their columns are called by", plan.stem);
     }
+    let names = compare::Names::of(&plans);
+    args.output.check(&compare::columns(&names, &plans))?;
     let (accounts, status) = match args.source.read(&files, &plans)? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
@@ -238,9 +237,9 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         is_equal_revenue: args.equal_revenue,
         top: unlimited(args.top),
         sort: args.sort,
-        format: args.format,
+        format: args.output.format,
     };
-    compare::write(&wanted, &comparison, output::stdout(), output::is_styled())?;
+    compare::write(&wanted, &comparison, output::stdout(), &args.output.layout())?;
     Ok(status)
 }
 

@@ -1,12 +1,32 @@
 //! Writes rows as a table that a person reads, as CSV, or as a JSON array.
 //!
-//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows.
+//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows. On a terminal, a
+//! table has the columns that fit.
+
+mod csv;
+pub mod style;
+mod table;
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::fmt;
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use accounting::key;
 use serde_json::Value as Json;
+
+use table::Fitted;
+
+/// Arguments that are wrong, which ends with status 2.
+#[derive(Debug)]
+pub struct Wrong(pub String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
 
 /// How the rows are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +49,159 @@ pub struct Column<'a> {
     pub title: &'a str,
     /// whether its cells are aligned to the right
     pub is_number: bool,
+    /// whether its cells may be shortened where a table is too wide
+    pub is_name: bool,
+    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the chief figure
+    pub rank: u8,
+    /// where it is without being asked for
+    pub place: Place,
+}
+
+/// Where a column is without being asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// in all formats
+    Everywhere,
+    /// in CSV and JSON, and in tables with `--wide`
+    Wide,
+    /// in CSV and JSON
+    Data,
+    /// nowhere
+    Nowhere,
+}
+
+impl<'a> Column<'a> {
+    /// A column of texts.
+    pub const fn text(name: &'a str, title: &'a str) -> Self {
+        Self { name, title, is_number: false, is_name: false, rank: 9, place: Place::Everywhere }
+    }
+
+    /// A column of numbers.
+    pub const fn number(name: &'a str, title: &'a str) -> Self {
+        Self { is_number: true, ..Self::text(name, title) }
+    }
+
+    /// A column of names, which are shortened if there is no other way.
+    pub const fn name(name: &'a str, title: &'a str) -> Self {
+        Self { is_name: true, rank: 0, ..Self::text(name, title) }
+    }
+
+    /// With a rank; see [`Column::rank`].
+    pub const fn rank(self, rank: u8) -> Self {
+        Self { rank, ..self }
+    }
+
+    /// At a place.
+    pub const fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+}
+
+/// The arguments that say how rows are written, of all commands.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[group(skip)]
+pub struct Options {
+    /// How the rows are written
+    #[arg(long, short, default_value = "table", help_heading = "Output")]
+    pub format: Format,
+
+    /// Write these columns, in this order, by their names in CSV, with commas between
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "wide",
+        help_heading = "Output"
+    )]
+    pub columns: Vec<String>,
+
+    /// Show all columns of a table on a terminal that is too narrow for them
+    #[arg(long, help_heading = "Output")]
+    pub wide: bool,
+
+    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text that a spreadsheet would
+    /// compute, such as "=1", gets no apostrophe
+    #[arg(long, help_heading = "Output")]
+    pub raw: bool,
+}
+
+impl Options {
+    /// The layout for standard output.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            width: style::width(&io::stdout()),
+            is_styled: style::is_styled(),
+            columns: self.columns.iter().map(|name| name.trim().to_owned()).collect(),
+            is_wide: self.wide,
+            is_raw: self.raw,
+        }
+    }
+
+    /// Whether there are columns of the names that are asked for.
+    pub fn check(&self, columns: &[Column<'_>]) -> Result<(), Wrong> {
+        let is_there = |name: &&String| columns.iter().any(|column| column.name == name.trim());
+        let Some(unknown) = self.columns.iter().find(|name| !is_there(name)) else { return Ok(()) };
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+        Err(Wrong(format!(
+            "--columns: there is no column \"{unknown}\"; the columns are {}",
+            names.join(", ")
+        )))
+    }
+}
+
+/// How rows are laid out. The default is that of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// columns of the terminal, where it is one
+    pub width: Option<usize>,
+    /// whether a table's head is bold, and its rules dim
+    pub is_styled: bool,
+    columns: Vec<String>,
+    is_wide: bool,
+    is_raw: bool,
+}
+
+impl Layout {
+    /// Writes a text that stands beside a table in lines that fit the terminal.
+    pub fn write_text(&self, out: &mut impl Write, text: &str) -> io::Result<()> {
+        style::write_text(out, text, self.width)
+    }
+
+    /// How wide a table may be.
+    fn limit(&self) -> Option<usize> {
+        self.width.filter(|_| !self.is_wide && self.columns.is_empty())
+    }
+
+    /// The places of the columns that are written.
+    fn chosen(&self, format: Format, columns: &[Column<'_>]) -> Vec<usize> {
+        if !self.columns.is_empty() {
+            let place = |name: &String| columns.iter().position(|column| column.name == *name);
+            return self.columns.iter().filter_map(place).collect();
+        }
+        let is_written = |column: &Column<'_>| match (column.place, format) {
+            (Place::Everywhere, _) => true,
+            (Place::Wide, Format::Table) => self.is_wide,
+            (Place::Nowhere, _) | (Place::Data, Format::Table) => false,
+            (Place::Wide | Place::Data, _) => true,
+        };
+        (0..columns.len()).filter(|at| columns.get(*at).is_some_and(is_written)).collect()
+    }
+
+    /// A text for programs.
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.is_raw { text.into() } else { printable(text) }
+    }
+
+    /// A text in CSV.
+    fn csv_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.is_raw {
+            return text.into();
+        }
+        match printable(text) {
+            Cow::Borrowed(text) => csv::safe(text),
+            Cow::Owned(text) => csv::safe(&text).into_owned().into(),
+        }
+    }
 }
 
 /// A figure as programs read it.
@@ -56,10 +229,10 @@ pub struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    /// The same text for all, without hidden characters.
+    /// The same text for all; tables have it without hidden characters.
     pub fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        let text = printable(text);
-        Self { value: Value::Text(text.clone()), shown: text }
+        let text = text.into();
+        Self { value: Value::Text(text.clone()), shown: printable(text) }
     }
 
     /// The name of a domain. In a table, one that could be taken for the title of another row is quoted.
@@ -93,13 +266,19 @@ impl<'a> Cell<'a> {
 
 /// Writes rows in a format.
 pub struct Rows<'c, W: Write> {
+    /// of the cells of a row
+    all: usize,
+    /// the places of those that are written
+    chosen: Vec<usize>,
+    /// those that are written
     columns: Vec<Column<'c>>,
+    layout: Layout,
     sink: Sink<W>,
 }
 
 enum Sink<W: Write> {
-    Table { out: W, style: Style, held: Vec<Option<Vec<String>>>, widths: Option<Vec<usize>> },
-    Csv(Box<csv::Writer<W>>),
+    Table { out: W, held: Vec<Option<Vec<String>>>, fitted: Option<Fitted> },
+    Csv(Box<::csv::Writer<W>>),
     Json { out: W, is_first: bool },
 }
 
@@ -107,14 +286,21 @@ enum Sink<W: Write> {
 const HELD_ROWS: usize = 20_000;
 
 impl<'c, W: Write> Rows<'c, W> {
-    /// `is_styled`: whether a table's head is bold, and its rules dim; see [`is_styled`].
-    pub fn new(format: Format, columns: &[Column<'c>], out: W, is_styled: bool) -> io::Result<Self> {
-        let columns = columns.to_vec();
+    /// Each row has a cell for each of the columns. The layout says which are written, and how.
+    pub fn new(format: Format, columns: &[Column<'c>], out: W, layout: &Layout) -> io::Result<Self> {
+        let chosen = layout.chosen(format, columns);
+        let all = columns.len();
+        let columns: Vec<Column<'c>> = chosen.iter().filter_map(|at| columns.get(*at)).copied().collect();
         let sink = match format {
-            Format::Table => Sink::Table { out, style: Style { is_styled }, held: Vec::new(), widths: None },
+            Format::Table => Sink::Table { out, held: Vec::new(), fitted: None },
             Format::Csv => {
-                let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(columns.iter().map(|column| column.name)).map_err(csv_error)?;
+                let mut writer = ::csv::Writer::from_writer(out);
+                let names = columns.iter().map(|column| layout.csv_text(column.name));
+                names
+                    .into_iter()
+                    .try_for_each(|name| writer.write_field(name.as_bytes()))
+                    .map_err(csv_error)?;
+                writer.write_record(None::<&[u8]>).map_err(csv_error)?;
                 Sink::Csv(Box::new(writer))
             }
             Format::Json => {
@@ -123,19 +309,22 @@ impl<'c, W: Write> Rows<'c, W> {
                 Sink::Json { out, is_first: true }
             }
         };
-        Ok(Self { columns, sink })
+        Ok(Self { all, chosen, columns, layout: layout.clone(), sink })
     }
 
     /// A row, with a cell for each column.
     pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
-        debug_assert_eq!(cells.len(), self.columns.len());
+        debug_assert_eq!(cells.len(), self.all);
+        let cells = self.chosen.iter().filter_map(|at| cells.get(*at));
         match &mut self.sink {
-            Sink::Table { .. } => self
-                .hold(Some(cells.iter().map(|cell| printable(cell.shown.as_ref()).into_owned()).collect())),
+            Sink::Table { .. } => {
+                let shown = cells.map(|cell| printable(cell.shown.as_ref()).into_owned()).collect();
+                self.hold(Some(shown))
+            }
             Sink::Csv(writer) => {
                 for cell in cells {
                     let written = match &cell.value {
-                        Value::Text(text) => writer.write_field(text.as_bytes()),
+                        Value::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
                         Value::Exact(number) => writer.write_field(number),
                         Value::Count(count) => writer.write_field(count.to_string()),
                         Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
@@ -153,7 +342,11 @@ impl<'c, W: Write> Rows<'c, W> {
                     }
                     serde_json::to_writer(&mut *out, column.name)?;
                     out.write_all(b":")?;
-                    serde_json::to_writer(&mut *out, &json(&cell.value))?;
+                    let value = match &cell.value {
+                        Value::Text(text) => Json::from(self.layout.text(text).as_ref()),
+                        value => json(value),
+                    };
+                    serde_json::to_writer(&mut *out, &value)?;
                 }
                 out.write_all(b"}")
             }
@@ -172,7 +365,12 @@ impl<'c, W: Write> Rows<'c, W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.release()?;
         match self.sink {
-            Sink::Table { out, .. } => Ok(out),
+            Sink::Table { mut out, fitted, .. } => {
+                if let Some(fitted) = fitted {
+                    fitted.note(&mut out, &self.columns, &self.layout)?;
+                }
+                Ok(out)
+            }
             Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()),
             Sink::Json { mut out, is_first } => {
                 out.write_all(if is_first { b"]" } else { b"\n]" })?;
@@ -182,9 +380,9 @@ impl<'c, W: Write> Rows<'c, W> {
     }
 
     fn hold(&mut self, row: Option<Vec<String>>) -> io::Result<()> {
-        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
-        if let Some(widths) = widths {
-            return style.line(out, &self.columns, widths, row.as_deref());
+        let Sink::Table { out, held, fitted } = &mut self.sink else { return Ok(()) };
+        if let Some(fitted) = fitted {
+            return table_line(out, fitted, &self.columns, &self.layout, row.as_deref());
         }
         held.push(row);
         if held.len() >= HELD_ROWS { self.release() } else { Ok(()) }
@@ -192,88 +390,62 @@ impl<'c, W: Write> Rows<'c, W> {
 
     /// Writes the head of a table and the rows that were held to learn its widths.
     fn release(&mut self) -> io::Result<()> {
-        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
-        if widths.is_some() {
+        let Sink::Table { out, held, fitted } = &mut self.sink else { return Ok(()) };
+        if fitted.is_some() {
             return Ok(());
         }
-        let mut found: Vec<usize> = self.columns.iter().map(|column| width(column.title)).collect();
+        let mut cells = vec![0; self.columns.len()];
         for row in held.iter().flatten() {
-            for (widest, cell) in found.iter_mut().zip(row) {
-                *widest = (*widest).max(width(cell));
+            for (widest, cell) in cells.iter_mut().zip(row) {
+                *widest = (*widest).max(table::width(&style::plain(cell)));
             }
         }
-        style.head(out, &self.columns, &found)?;
+        let title = |column: &Column<'_>| table::width(&style::plain(column.title));
+        let natural: Vec<usize> =
+            self.columns.iter().zip(&cells).map(|(column, cells)| title(column).max(*cells)).collect();
+        let found = match self.layout.limit() {
+            Some(limit) => Fitted::new(&self.columns, &natural, &cells, limit),
+            None => Fitted::all(&natural),
+        };
+        let (bold, plain) = if self.layout.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        out.write_all(bold.as_bytes())?;
+        found.head(out, &self.columns)?;
+        writeln!(out, "{plain}")?;
+        table_line(out, &found, &self.columns, &self.layout, None)?;
         for row in held.drain(..) {
-            style.line(out, &self.columns, &found, row.as_deref())?;
+            table_line(out, &found, &self.columns, &self.layout, row.as_deref())?;
         }
-        *widths = Some(found);
+        *fitted = Some(found);
         Ok(())
     }
 }
 
+/// A row of a table, or a rule.
+fn table_line(
+    out: &mut impl Write,
+    fitted: &Fitted,
+    columns: &[Column<'_>],
+    layout: &Layout,
+    row: Option<&[String]>,
+) -> io::Result<()> {
+    match row {
+        Some(row) => {
+            fitted.line(out, columns, row)?;
+            writeln!(out)
+        }
+        None => {
+            let (dim, plain) = if layout.is_styled { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+            writeln!(out, "{dim}{}{plain}", fitted.rule())
+        }
+    }
+}
+
 /// The error within, by whose kind a closed pipe is known.
-fn csv_error(error: csv::Error) -> io::Error {
+fn csv_error(error: ::csv::Error) -> io::Error {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
+        ::csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
     }
-}
-
-struct Style {
-    is_styled: bool,
-}
-
-impl Style {
-    fn head(&self, out: &mut impl Write, columns: &[Column<'_>], widths: &[usize]) -> io::Result<()> {
-        let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
-        let (bold, plain) = if self.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        out.write_all(bold.as_bytes())?;
-        cells(out, columns, widths, &titles)?;
-        writeln!(out, "{plain}")?;
-        self.line(out, columns, widths, None)
-    }
-
-    fn line(
-        &self,
-        out: &mut impl Write,
-        columns: &[Column<'_>],
-        widths: &[usize],
-        row: Option<&[String]>,
-    ) -> io::Result<()> {
-        match row {
-            Some(row) => {
-                cells(out, columns, widths, row)?;
-                writeln!(out)
-            }
-            None => {
-                let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-                let (dim, plain) = if self.is_styled { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-                writeln!(out, "{dim}{}{plain}", dashes.join("  "))
-            }
-        }
-    }
-}
-
-fn cells(out: &mut impl Write, columns: &[Column<'_>], widths: &[usize], row: &[String]) -> io::Result<()> {
-    let mut line = String::new();
-    for (at, ((column, width_wanted), cell)) in columns.iter().zip(widths).zip(row).enumerate() {
-        if at > 0 {
-            line.push_str("  ");
-        }
-        let padding = " ".repeat(width_wanted.saturating_sub(width(cell)));
-        if column.is_number {
-            line.push_str(&padding);
-            line.push_str(cell);
-        } else {
-            line.push_str(cell);
-            line.push_str(&padding);
-        }
-    }
-    out.write_all(line.trim_end().as_bytes())
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 /// Names come from clients: what would move a terminal's cursor, turn text around or not be seen is written as `\xHH`.
@@ -336,17 +508,10 @@ pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// Whether what goes to standard output may have colours: on a terminal, unless `NO_COLOR` is set.
-pub fn is_styled() -> bool {
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !no_color && !is_dumb
-}
-
 /// A message on standard error.
 pub fn complain(message: &str) {
     // where that is closed, nobody wants to know
-    let _ = writeln!(io::stderr(), "cpu-report: {}", printable(message));
+    let _ = writeln!(io::stderr(), "cpu-report: {}", style::plain(&printable(message)));
 }
 
 #[cfg(test)]
@@ -356,13 +521,13 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column<'static>; 3] = [
-        Column { name: "name", title: "name", is_number: false },
-        Column { name: "count", title: "count", is_number: true },
-        Column { name: "share", title: "share", is_number: true },
+        Column::name("name", "name"),
+        Column::number("count", "count").rank(1),
+        Column::number("share", "share"),
     ];
 
     fn written(format: Format, rows: &[(String, u64, f64)]) -> String {
-        let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+        let mut out = Rows::new(format, &COLUMNS, Vec::new(), &Layout::default()).unwrap();
         for (name, count, share) in rows {
             out.row(&[Cell::text(name), Cell::count(*count), Cell::number(*share, 2)]).unwrap();
         }
@@ -375,9 +540,11 @@ mod tests {
             rows in prop::collection::vec((any::<String>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
         ) {
             let csv = written(Format::Csv, &rows);
-            let read: Vec<(String, u64, f64)> = csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
-            let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (printable(name).into_owned(), count, share)).collect();
-            prop_assert_eq!(&read, &rows);
+            let read: Vec<(String, u64, f64)> = ::csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            let shown = |name: String| printable(name).into_owned();
+            let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (shown(name), count, share)).collect();
+            let safe = |(name, count, share): &(String, u64, f64)| (csv::safe(name).into_owned(), *count, *share);
+            prop_assert_eq!(read, rows.iter().map(safe).collect::<Vec<_>>());
             let json: Vec<serde_json::Map<String, Json>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
             prop_assert_eq!(json.len(), rows.len());
             for (object, (name, count, share)) in json.iter().zip(&rows) {
@@ -431,7 +598,7 @@ mod tests {
             (Format::Csv, "name,count,share\na,,\n"),
             (Format::Json, "[\n  {\"name\":\"a\",\"count\":null,\"share\":null}\n]"),
         ] {
-            let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+            let mut out = Rows::new(format, &COLUMNS, Vec::new(), &Layout::default()).unwrap();
             out.row(&cells).unwrap();
             assert_eq!(String::from_utf8(out.finish().unwrap()).unwrap(), wanted);
         }

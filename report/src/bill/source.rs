@@ -14,6 +14,8 @@ use crate::domains::time::{self, Millis};
 use crate::domains::{Span, scraped_range};
 use crate::input::{self, Place, fold_places};
 use crate::output::complain;
+use crate::progress;
+use crate::range::Range;
 
 /// The arguments that say it, of all commands that charge.
 #[derive(clap::Args)]
@@ -30,13 +32,8 @@ pub struct Source {
     #[arg(long, default_value = "month")]
     by: Period,
 
-    /// Only what was used from then on: a time (RFC 3339) or a date
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    from: Option<Millis>,
-
-    /// Only what was used before then
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    to: Option<Millis>,
+    #[command(flatten)]
+    range: Range,
 
     #[command(flatten)]
     filter: Filter,
@@ -73,10 +70,7 @@ pub enum Read {
 impl Source {
     /// Reads what the plans go by.
     pub fn read(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
-        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
-            complain("--from must be before --to");
-            return Ok(Read::Failed(ExitCode::from(2)));
-        }
+        self.range.set_zone();
         match &self.prometheus {
             Some(url) => self.scraped(url, plans),
             None => self.logged(files, plans),
@@ -85,7 +79,7 @@ impl Source {
 
     fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
         let needs = Needs::of(plans);
-        let book = Book::new(needs.clone(), self.by, (self.from, self.to), self.max_domains);
+        let book = Book::new(needs.clone(), self.by, (self.range.from, self.range.to), self.max_domains);
         let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
             thread.line(self, &needs, &book, place, line)
         });
@@ -104,8 +98,8 @@ impl Source {
         if let Some(gap) = gaps.report(files, plans) {
             self.missing(&gap)?;
         }
-        span.report(self.from, self.to);
-        let Some(range) = span.range(self.from, self.to) else {
+        span.report(self.range.from, self.range.to);
+        let Some(range) = span.range(self.range.from, self.range.to) else {
             complain("there is nothing in the logs");
             return Ok(Read::Failed(summary.status(&self.input)));
         };
@@ -122,7 +116,7 @@ impl Source {
             );
         }
         let prometheus = Prometheus::new(url, &self.header)?;
-        let (from, to) = match scraped_range(self.from, self.to) {
+        let (from, to) = match scraped_range(self.range.from, self.range.to) {
             Ok(range) => range,
             Err(message) => {
                 complain(message);
@@ -134,7 +128,7 @@ impl Source {
         let members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
         let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
         let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
-        let progress = input::bar((to - from) as u64 / 1000, &self.input);
+        let progress = progress::bar((to - from) as u64 / 1000, &self.input);
         let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
             let mut used = Used::default();
             let member = *members.get(at)?;
@@ -304,7 +298,7 @@ impl Thread {
         })?;
         let is_host = self.host.get(&line.host, || Ok(source.filter.takes_host(&line.host)))?;
         // lines of others tell too that there was a log at the time
-        let (first, last) = time::clip(begin, end, source.from, source.to);
+        let (first, last) = time::clip(begin, end, source.range.from, source.range.to);
         if first < last {
             self.span.add(first, last);
             // which matters to percentiles alone

@@ -10,7 +10,7 @@ use super::charge::{Charged, Kind, Line, Quantity, Slice, Statement};
 use super::decimal::{grouped, in_unit, shown, with_point};
 use super::plan::{Item, Plan, Scope, Tiering};
 use crate::domains::time;
-use crate::output::{Cell, Column, Format, Rows, Value};
+use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
 
 /// What the statements are sorted by.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn write<W: Write>(
     plan: &Plan,
     accounts: &Accounts,
     mut out: W,
-    is_styled: bool,
+    layout: &Layout,
 ) -> io::Result<()> {
     let zone = accounts.zone.as_deref().unwrap_or("-");
     let mut grand = BigUint::ZERO;
@@ -51,7 +51,7 @@ pub fn write<W: Write>(
         let (from, to) = accounts.range;
         let all = format!("{} to {}", time::format(from), time::format(to));
         if periods.is_empty() {
-            writeln!(out, "{all}: nothing was used")?;
+            layout.write_text(&mut out, &format!("{all}: nothing was used"))?;
         }
         for (at, period) in periods.iter().enumerate() {
             if at > 0 {
@@ -59,14 +59,18 @@ pub fn write<W: Write>(
             }
             let (begin, end) = accounts.period.bounds(*period, accounts.range);
             let (begin, end) = (time::format(begin), time::format(end));
-            writeln!(out, "{}, {begin} to {end}, zone {zone}, {}\n", plan.name, plan.currency)?;
-            let mut rows = Rows::new(wanted.format, &TABLE, &mut out, is_styled)?;
+            let head = format!("{}, {begin} to {end}, zone {zone}, {}", plan.name, plan.currency);
+            layout.write_text(&mut out, &head)?;
+            writeln!(out)?;
+            let mut rows = Rows::new(wanted.format, &COLUMNS, &mut out, layout)?;
             grand += Writer { wanted, plan, accounts, period: *period }.period(&mut rows)?;
             rows.finish()?;
         }
         if periods.len() > 1 {
             let total = money(plan, &grand).shown;
-            writeln!(out, "\n{} periods, {all}: {total} {}", periods.len(), plan.currency)?;
+            let text = format!("{} periods, {all}: {total} {}", periods.len(), plan.currency);
+            writeln!(out)?;
+            layout.write_text(&mut out, &text)?;
         }
         return out.flush();
     }
@@ -78,7 +82,7 @@ pub fn write<W: Write>(
         });
         write!(out, "{},\"rows\":", head.to_string().trim_end_matches('}'))?;
     }
-    let mut rows = Rows::new(wanted.format, &DATA, &mut out, is_styled)?;
+    let mut rows = Rows::new(wanted.format, &COLUMNS, &mut out, layout)?;
     for period in periods {
         grand += Writer { wanted, plan, accounts, period }.period(&mut rows)?;
     }
@@ -90,42 +94,33 @@ pub fn write<W: Write>(
 }
 
 const fn text(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: false }
+    Column::text(name, name)
 }
 
 const fn number(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: true }
+    Column::number(name, name)
 }
 
-const TABLE: [Column<'static>; 7] = [
-    text("domain"),
-    text("item"),
-    number("used"),
-    number("free"),
-    number("charged"),
-    text("rate"),
-    number("amount"),
-];
-
-const DATA: [Column<'static>; 18] = [
-    text("from"),
-    text("to"),
-    text("row"),
-    text("domain"),
-    text("item"),
-    text("measure"),
-    text("unit"),
-    number("used"),
-    number("free"),
-    number("charged"),
-    text("rate"),
-    number("amount"),
-    number("waived"),
-    text("currency"),
-    text("smallest_unit"),
-    number("used_exact"),
-    number("free_exact"),
-    number("charged_exact"),
+/// The columns; tables have some of them.
+pub const COLUMNS: [Column<'static>; 18] = [
+    text("from").at(Place::Data),
+    text("to").at(Place::Data),
+    text("row").at(Place::Data),
+    Column::name("domain", "domain"),
+    Column::name("item", "item"),
+    text("measure").at(Place::Data),
+    text("unit").at(Place::Data),
+    number("used").rank(2),
+    number("free").rank(4),
+    number("charged").rank(3),
+    text("rate").rank(5),
+    number("amount").rank(1),
+    number("waived").at(Place::Data),
+    text("currency").at(Place::Data),
+    text("smallest_unit").at(Place::Data),
+    number("used_exact").at(Place::Data),
+    number("free_exact").at(Place::Data),
+    number("charged_exact").at(Place::Data),
 ];
 
 struct Writer<'a> {
@@ -279,59 +274,46 @@ impl<'a> Writer<'a> {
     }
 
     fn row<W: Write>(&self, rows: &mut Rows<'_, W>, row: Row<'_>, amount: &BigUint) -> io::Result<()> {
-        let is_table = self.wanted.format == Format::Table;
         let unit_size = row.of.map_or(1, |item| item.unit.size);
+        let empty = || Cell { value: Value::Nothing, shown: "".into() };
+        // tables have the unit with the first of them
         let quantity = |at: usize, is_with_unit: bool| {
-            let empty = Cell { value: Value::Nothing, shown: "".into() };
-            let Some(quantity) = row.quantities.get(at).copied().flatten() else { return empty };
-            if !is_table {
-                return Cell { value: Value::Exact(in_unit(quantity, unit_size, DECIMALS)), ..empty };
-            }
+            let Some(quantity) = row.quantities.get(at).copied().flatten() else { return empty() };
             let text = shown(quantity, unit_size);
-            match row.of.filter(|_| is_with_unit) {
-                Some(item) => Cell::text(format!("{text} {}", item.unit.plural)),
-                None => Cell::text(text),
-            }
-        };
-        let maybe = |text: Option<&str>| match text {
-            Some(text) => Cell::text(text.to_owned()),
-            None => Cell { value: Value::Nothing, shown: "".into() },
-        };
-        if is_table {
-            let domain = match row.domain.filter(|_| row.is_first) {
-                Some(name) => Cell::domain(name),
-                None => Cell::text(row.title),
+            let shown = match row.of.filter(|_| is_with_unit) {
+                Some(item) => format!("{text} {}", item.unit.plural),
+                None => text,
             };
-            let cells = [
-                domain,
-                maybe(row.item),
-                quantity(0, true),
-                quantity(1, false),
-                quantity(2, false),
-                maybe(row.rate.as_deref()),
-                money(self.plan, amount),
-            ];
-            return rows.row(&cells);
-        }
+            Cell { value: Value::Exact(in_unit(quantity, unit_size, DECIMALS)), shown: shown.into() }
+        };
+        let maybe = |text: Option<&str>| text.map_or_else(empty, |text| Cell::text(text.to_owned()));
         let exact = |at: usize| match row.quantities.get(at).copied().flatten() {
-            Some(quantity) => Cell { value: Value::Exact(quantity.to_string()), shown: "".into() },
-            None => Cell::nothing(),
+            Some(quantity) => {
+                Cell { shown: quantity.to_string().into(), value: Value::Exact(quantity.to_string()) }
+            }
+            None => empty(),
+        };
+        let domain = match row.domain {
+            Some(name) if row.is_first => Cell::domain(name),
+            // in a table, the first of a domain's rows has its name
+            Some(name) => Cell { shown: row.title.into(), ..Cell::domain(name) },
+            None => Cell { shown: Cell::text(row.title).shown, ..empty() },
         };
         let (begin, end) = self.accounts.period.bounds(self.period, self.accounts.range);
         rows.row(&[
             Cell::text(time::format(begin)),
             Cell::text(time::format(end)),
             Cell::text(row.kind),
-            maybe(row.domain),
+            domain,
             maybe(row.item),
             maybe(row.of.map(|item| item.measure.name())),
             maybe(row.of.map(|item| item.unit.name)),
-            quantity(0, false),
+            quantity(0, true),
             quantity(1, false),
             quantity(2, false),
             maybe(row.rate.as_deref()),
             money(self.plan, amount),
-            row.waived.as_ref().map_or_else(Cell::nothing, |waived| money(self.plan, waived)),
+            row.waived.as_ref().map_or_else(empty, |waived| money(self.plan, waived)),
             Cell::text(self.plan.currency.as_str()),
             maybe(row.of.map(|item| item.measure.smallest())),
             exact(0),

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use accounting::key;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::time::{Millis, SLOT_MS};
 use super::{Filter, Span};
-use crate::output::printable;
+use crate::output::{Wrong, printable};
 
 /// Prometheus answers with at most 11,000 points of a series.
 const MAX_POINTS: i64 = 10_000;
@@ -68,7 +68,10 @@ impl Prometheus {
     /// `headers` are lines as `Authorization: Bearer …`, or `@FILE` with such lines.
     pub fn new(url: &str, headers: &[String]) -> anyhow::Result<Self> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("\"{url}\" is no URL that begins with http:// or https://");
+            return Err(Wrong(format!(
+                "--prometheus: \"{url}\" is no URL that begins with http:// or https://"
+            ))
+            .into());
         }
         let mut lines = Vec::new();
         for header in headers {
@@ -81,7 +84,9 @@ impl Prometheus {
             }
         }
         let split = |line: &String| {
-            let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("a header is \"NAME: VALUE\""))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| {
+                Wrong("--header: a header must be \"NAME: VALUE\", and has no colon".to_owned())
+            })?;
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         };
         let mut headers = lines.iter().map(split).collect::<anyhow::Result<Vec<_>>>()?;
