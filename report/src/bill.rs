@@ -79,7 +79,8 @@ JSON, are rounded to be read; the columns "…_exact" are what is charged by, in
 strings in JSON.
 
 Periods:
-  Months of the calendar, days, hours or all of the time, in UTC. Each has allowances, tiers, fees and a minimum of its own, all in full \
+  Months of the calendar, days, hours or all of the time, in UTC or in --time-zone. Where a clock is set there, a day has 23 \
+or 25 hours. Each has allowances, tiers, fees and a minimum of its own, all in full \
 also where the time begins or ends within it. A domain pays fees in periods in which it has lines. A line counts from `interval_ms` before \
 its `time` to its `time`, evenly: where it spans a border, each side gets its part; its peak is in the period of its end.
 

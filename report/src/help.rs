@@ -16,6 +16,9 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::output::{self, style};
 
+/// A column that is broken has room for so many characters.
+const LEAST_COLUMN: usize = 16;
+
 /// Man pages are for terminals of this width.
 const MAN_WIDTH: usize = 72;
 
@@ -126,12 +129,14 @@ fn broken(line: &str, width: usize) -> String {
         indent + before.width()
     };
     let (hang, mark) = match column {
-        Some((at, cell)) if far(at) <= width / 2 => (far(at), if cell.starts_with('#') { "# " } else { "" }),
+        Some((at, cell)) if far(at) + LEAST_COLUMN <= width => {
+            (far(at), if cell.starts_with('#') { "# " } else { "" })
+        }
         _ if text.starts_with("cpu-report ") || text.contains(" | ") => (indent + 4, ""),
         _ => (indent, ""),
     };
-    let hang = hang.min(width / 2);
-    let indents = [" ".repeat(indent.min(width / 2)), " ".repeat(hang) + mark];
+    let least = |indent: usize| " ".repeat(indent.min(width.saturating_sub(LEAST_COLUMN)));
+    let indents = [least(indent), least(hang) + mark];
     let [first, next] = &indents;
     let wrap = Options::new(width).initial_indent(first).subsequent_indent(next);
     textwrap::fill(text, wrap.word_splitter(WordSplitter::NoHyphenation))

@@ -1,12 +1,14 @@
 //! The progress that is shown on a terminal while logs are read: one line, at any width.
 
 use std::fmt::Write;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{
+    DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -50,8 +52,9 @@ fn shown(
         return ProgressBar::hidden();
     }
     let bar = new();
+    bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::new(Screen), 10));
     let write = move |state: &ProgressState, out: &mut dyn Write| {
-        let width = style::width(&io::stderr()).unwrap_or(USUAL_WIDTH);
+        let width = width();
         // a line that cannot be written is not shown
         let _ = out.write_str(&line(state, &texts(state), width, style::is_utf8()));
     };
@@ -62,6 +65,58 @@ fn shown(
     clear_when_killed(&bar);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+fn width() -> usize {
+    style::width(&io::stderr()).unwrap_or(USUAL_WIDTH)
+}
+
+/// Standard error, of the width that this program takes it for.
+#[derive(Debug)]
+struct Screen;
+
+impl Screen {
+    fn code(&self, count: usize, letter: char) -> io::Result<()> {
+        if count > 0 { write!(io::stderr(), "\x1b[{count}{letter}") } else { Ok(()) }
+    }
+}
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        u16::try_from(width()).unwrap_or(u16::MAX)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.code(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.code(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.code(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.code(columns, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        writeln!(io::stderr(), "{text}")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        write!(io::stderr(), "{text}")
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        write!(io::stderr(), "\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 fn bytes(state: &ProgressState) -> Vec<String> {

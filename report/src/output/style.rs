@@ -45,8 +45,8 @@ fn columns_variable() -> Option<usize> {
 }
 
 fn told_width(stream: &impl AsFd) -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size_of(stream)?;
-    Some(usize::from(width.0)).filter(|columns| *columns > 0)
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Whether UTF-8 can be written. The first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says it, as for other programs. Where
