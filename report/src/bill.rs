@@ -79,8 +79,8 @@ JSON, are rounded to be read; the columns "…_exact" are what is charged by, in
 strings in JSON.
 
 Periods:
-  Months of the calendar, days, hours or all of the time, in UTC or in --time-zone. Where a clock is set there, a day has 23 \
-or 25 hours. Each has allowances, tiers, fees and a minimum of its own, all in full \
+  Months of the calendar, days, hours or all of the time, in UTC or in --time-zone. Where a clock is set there, \
+a day has 23 or 25 hours. Each has allowances, tiers, fees and a minimum of its own, all in full \
 also where the time begins or ends within it. A domain pays fees in periods in which it has lines. A line counts from `interval_ms` before \
 its `time` to its `time`, evenly: where it spans a border, each side gets its part; its peak is in the period of its end.
 
@@ -136,10 +136,11 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.output.check(&statement::COLUMNS)?;
     let plan = Plan::read(&args.plan)?;
-    let (accounts, status) = match args.source.read(&args.files, std::slice::from_ref(&plan))? {
-        Read::Accounts(accounts, status) => (accounts, status),
-        Read::Failed(status) => return Ok(status),
-    };
+    let (accounts, status) =
+        match args.source.read(&args.files, std::slice::from_ref(&plan), args.output.raw)? {
+            Read::Accounts(accounts, status) => (accounts, status),
+            Read::Failed(status) => return Ok(status),
+        };
     let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.output.format };
     statement::write(&wanted, &plan, &accounts, output::stdout(), &args.output.layout())?;
     Ok(status)
@@ -229,7 +230,7 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     }
     let names = compare::Names::of(&plans);
     args.output.check(&compare::columns(&names, &plans))?;
-    let (accounts, status) = match args.source.read(&files, &plans)? {
+    let (accounts, status) = match args.source.read(&files, &plans, args.output.raw)? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
     };

@@ -29,7 +29,8 @@ or with --prometheus from the counters of a fleet. What several servers used add
 
 const NOTES: &str = "\
 Times:
-  Times are UTC, or those of --time-zone. Slots of five minutes are those of UTC. A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
+  Times are UTC, or those of --time-zone; slots of five minutes are always those of UTC.
+  A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
 border of two hours, or of --from, each side gets its part in proportion.
   Average cores are CPU time by the time from --from to --to; without these, from the first line's begin to the last line's end. \
 Peak and 95 % are of slots of five minutes (12:00, 12:05, …) of that time: the highest, and that which 95 % of all slots do not \
@@ -350,7 +351,7 @@ struct Thread {
 
 impl Thread {
     fn line(&mut self, args: &Args, store: &Store, line: &[u8]) -> Result<(), String> {
-        let line = Line::read(line)?;
+        let line = Line::read(line, args.output.raw)?;
         let (begin, end) = line.interval(&mut self.time)?;
         let zone = self.zone.get(&line.zone, || match args.filter.takes_zone(&line.zone) {
             true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),

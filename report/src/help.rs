@@ -1,6 +1,7 @@
 //! The layout of help texts, completions for shells, and man pages.
 //!
-//! Notes below the options have indented lines. clap would go on at the left edge where it breaks one, so they are broken here.
+//! Notes below the options have indented lines. clap would go on at the left edge where it breaks one, so they are
+//! broken here.
 
 use std::fs;
 use std::io;
@@ -135,7 +136,7 @@ fn broken(line: &str, width: usize) -> String {
         _ if text.starts_with("cpu-report ") || text.contains(" | ") => (indent + 4, ""),
         _ => (indent, ""),
     };
-    let least = |indent: usize| " ".repeat(indent.min(width.saturating_sub(LEAST_COLUMN)));
+    let least = |indent: usize| " ".repeat(indent.min(width.saturating_sub(LEAST_COLUMN).max(width / 2)));
     let indents = [least(indent), least(hang) + mark];
     let [first, next] = &indents;
     let wrap = Options::new(width).initial_indent(first).subsequent_indent(next);
@@ -151,8 +152,11 @@ mod tests {
         assert_eq!(lines("  one two three", 10), "  one two\n  three");
         assert_eq!(lines("Head:\n\n  one", 10), "Head:\n\n  one");
         assert_eq!(lines("  one \\\ntwo three", 10), "  one two\n  three");
-        assert_eq!(lines("  cpu   one two three four", 20), "  cpu   one two\n        three four");
-        assert_eq!(lines("  a = 1   # one two three", 20), "  a = 1   # one two\n          # three");
+        assert_eq!(lines("  cpu   one two three four five", 26), "  cpu   one two three four\n        five");
+        assert_eq!(
+            lines("  a = 1   # one two three four", 27),
+            "  a = 1   # one two three\n          # four"
+        );
         assert_eq!(lines("  cpu-report domains one two", 20), "  cpu-report domains\n      one two");
     }
 }

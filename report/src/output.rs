@@ -1,9 +1,11 @@
 //! Writes rows as a table that a person reads, as CSV, or as a JSON array.
 //!
-//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows. On a terminal, a
-//! table has the columns that fit.
+//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows.
+//! On a terminal, a table has the columns that fit.
 
 mod csv;
+mod layout;
+mod rows;
 pub mod style;
 mod table;
 
@@ -14,7 +16,8 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use accounting::key;
 use serde_json::Value as Json;
 
-use table::Fitted;
+pub use layout::{Layout, Options};
+pub use rows::Rows;
 
 /// Arguments that are wrong, which ends with status 2.
 #[derive(Debug)]
@@ -51,7 +54,8 @@ pub struct Column<'a> {
     pub is_number: bool,
     /// whether its cells may be shortened where a table is too wide
     pub is_name: bool,
-    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the chief figure
+    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the
+    /// chief figure
     pub rank: u8,
     /// where it is without being asked for
     pub place: Place,
@@ -97,113 +101,6 @@ impl<'a> Column<'a> {
     }
 }
 
-/// The arguments that say how rows are written, of all commands.
-#[derive(clap::Args, Clone, Debug, Default)]
-#[group(skip)]
-pub struct Options {
-    /// How the rows are written
-    #[arg(long, short, default_value = "table", help_heading = "Output")]
-    pub format: Format,
-
-    /// Write these columns, in this order, by their names in CSV, with commas between
-    #[arg(
-        long,
-        value_name = "NAMES",
-        value_delimiter = ',',
-        conflicts_with = "wide",
-        help_heading = "Output"
-    )]
-    pub columns: Vec<String>,
-
-    /// Show all columns of a table on a terminal that is too narrow for them
-    #[arg(long, help_heading = "Output")]
-    pub wide: bool,
-
-    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text that a spreadsheet would
-    /// compute, such as "=1", gets no apostrophe
-    #[arg(long, help_heading = "Output")]
-    pub raw: bool,
-}
-
-impl Options {
-    /// The layout for standard output.
-    pub fn layout(&self) -> Layout {
-        Layout {
-            width: style::width(&io::stdout()),
-            is_styled: style::is_styled(),
-            columns: self.columns.iter().map(|name| name.trim().to_owned()).collect(),
-            is_wide: self.wide,
-            is_raw: self.raw,
-        }
-    }
-
-    /// Whether there are columns of the names that are asked for.
-    pub fn check(&self, columns: &[Column<'_>]) -> Result<(), Wrong> {
-        let is_there = |name: &&String| columns.iter().any(|column| column.name == name.trim());
-        let Some(unknown) = self.columns.iter().find(|name| !is_there(name)) else { return Ok(()) };
-        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
-        Err(Wrong(format!(
-            "--columns: there is no column \"{unknown}\"; the columns are {}",
-            names.join(", ")
-        )))
-    }
-}
-
-/// How rows are laid out. The default is that of a file.
-#[derive(Clone, Debug, Default)]
-pub struct Layout {
-    /// columns of the terminal, where it is one
-    pub width: Option<usize>,
-    /// whether a table's head is bold, and its rules dim
-    pub is_styled: bool,
-    columns: Vec<String>,
-    is_wide: bool,
-    is_raw: bool,
-}
-
-impl Layout {
-    /// Writes a text that stands beside a table in lines that fit the terminal.
-    pub fn write_text(&self, out: &mut impl Write, text: &str) -> io::Result<()> {
-        style::write_text(out, text, self.width)
-    }
-
-    /// How wide a table may be.
-    fn limit(&self) -> Option<usize> {
-        self.width.filter(|_| !self.is_wide && self.columns.is_empty())
-    }
-
-    /// The places of the columns that are written.
-    fn chosen(&self, format: Format, columns: &[Column<'_>]) -> Vec<usize> {
-        if !self.columns.is_empty() {
-            let place = |name: &String| columns.iter().position(|column| column.name == *name);
-            return self.columns.iter().filter_map(place).collect();
-        }
-        let is_written = |column: &Column<'_>| match (column.place, format) {
-            (Place::Everywhere, _) => true,
-            (Place::Wide, Format::Table) => self.is_wide,
-            (Place::Nowhere, _) | (Place::Data, Format::Table) => false,
-            (Place::Wide | Place::Data, _) => true,
-        };
-        (0..columns.len()).filter(|at| columns.get(*at).is_some_and(is_written)).collect()
-    }
-
-    /// A text for programs.
-    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.is_raw { text.into() } else { printable(text) }
-    }
-
-    /// A text in CSV.
-    fn csv_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.is_raw {
-            return text.into();
-        }
-        match printable(text) {
-            Cow::Borrowed(text) => csv::safe(text),
-            Cow::Owned(text) => csv::safe(&text).into_owned().into(),
-        }
-    }
-}
-
 /// A figure as programs read it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -213,7 +110,8 @@ pub enum Value<'a> {
     Count(u64),
     /// any other number; one that is not finite is written as nothing
     Number(f64),
-    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be read as a float
+    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be
+    /// read as a float
     Exact(String),
     /// unknown, or not defined: empty in CSV, `null` in JSON
     Nothing,
@@ -261,190 +159,6 @@ impl<'a> Cell<'a> {
     /// What is not known, or not defined.
     pub fn nothing() -> Self {
         Self { value: Value::Nothing, shown: "-".into() }
-    }
-}
-
-/// Writes rows in a format.
-pub struct Rows<'c, W: Write> {
-    /// of the cells of a row
-    all: usize,
-    /// the places of those that are written
-    chosen: Vec<usize>,
-    /// those that are written
-    columns: Vec<Column<'c>>,
-    layout: Layout,
-    sink: Sink<W>,
-}
-
-enum Sink<W: Write> {
-    Table { out: W, held: Vec<Option<Vec<String>>>, fitted: Option<Fitted> },
-    Csv(Box<::csv::Writer<W>>),
-    Json { out: W, is_first: bool },
-}
-
-/// A table's widths are those of so many rows.
-const HELD_ROWS: usize = 20_000;
-
-impl<'c, W: Write> Rows<'c, W> {
-    /// Each row has a cell for each of the columns. The layout says which are written, and how.
-    pub fn new(format: Format, columns: &[Column<'c>], out: W, layout: &Layout) -> io::Result<Self> {
-        let chosen = layout.chosen(format, columns);
-        let all = columns.len();
-        let columns: Vec<Column<'c>> = chosen.iter().filter_map(|at| columns.get(*at)).copied().collect();
-        let sink = match format {
-            Format::Table => Sink::Table { out, held: Vec::new(), fitted: None },
-            Format::Csv => {
-                let mut writer = ::csv::Writer::from_writer(out);
-                let names = columns.iter().map(|column| layout.csv_text(column.name));
-                names
-                    .into_iter()
-                    .try_for_each(|name| writer.write_field(name.as_bytes()))
-                    .map_err(csv_error)?;
-                writer.write_record(None::<&[u8]>).map_err(csv_error)?;
-                Sink::Csv(Box::new(writer))
-            }
-            Format::Json => {
-                let mut out = out;
-                out.write_all(b"[")?;
-                Sink::Json { out, is_first: true }
-            }
-        };
-        Ok(Self { all, chosen, columns, layout: layout.clone(), sink })
-    }
-
-    /// A row, with a cell for each column.
-    pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
-        debug_assert_eq!(cells.len(), self.all);
-        let cells = self.chosen.iter().filter_map(|at| cells.get(*at));
-        match &mut self.sink {
-            Sink::Table { .. } => {
-                let shown = cells.map(|cell| printable(cell.shown.as_ref()).into_owned()).collect();
-                self.hold(Some(shown))
-            }
-            Sink::Csv(writer) => {
-                for cell in cells {
-                    let written = match &cell.value {
-                        Value::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
-                        Value::Exact(number) => writer.write_field(number),
-                        Value::Count(count) => writer.write_field(count.to_string()),
-                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
-                        Value::Number(_) | Value::Nothing => writer.write_field(""),
-                    };
-                    written.map_err(csv_error)?;
-                }
-                writer.write_record(None::<&[u8]>).map_err(csv_error)
-            }
-            Sink::Json { out, is_first } => {
-                out.write_all(if std::mem::take(is_first) { b"\n  {" } else { b",\n  {" })?;
-                for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
-                    if at > 0 {
-                        out.write_all(b",")?;
-                    }
-                    serde_json::to_writer(&mut *out, column.name)?;
-                    out.write_all(b":")?;
-                    let value = match &cell.value {
-                        Value::Text(text) => Json::from(self.layout.text(text).as_ref()),
-                        value => json(value),
-                    };
-                    serde_json::to_writer(&mut *out, &value)?;
-                }
-                out.write_all(b"}")
-            }
-        }
-    }
-
-    /// A line across a table, for instance before the sum; nothing in other formats.
-    pub fn rule(&mut self) -> io::Result<()> {
-        match self.sink {
-            Sink::Table { .. } => self.hold(None),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes what is held back, and gives the output back; it is not flushed.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.release()?;
-        match self.sink {
-            Sink::Table { mut out, fitted, .. } => {
-                if let Some(fitted) = fitted {
-                    fitted.note(&mut out, &self.columns, &self.layout)?;
-                }
-                Ok(out)
-            }
-            Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()),
-            Sink::Json { mut out, is_first } => {
-                out.write_all(if is_first { b"]" } else { b"\n]" })?;
-                Ok(out)
-            }
-        }
-    }
-
-    fn hold(&mut self, row: Option<Vec<String>>) -> io::Result<()> {
-        let Sink::Table { out, held, fitted } = &mut self.sink else { return Ok(()) };
-        if let Some(fitted) = fitted {
-            return table_line(out, fitted, &self.columns, &self.layout, row.as_deref());
-        }
-        held.push(row);
-        if held.len() >= HELD_ROWS { self.release() } else { Ok(()) }
-    }
-
-    /// Writes the head of a table and the rows that were held to learn its widths.
-    fn release(&mut self) -> io::Result<()> {
-        let Sink::Table { out, held, fitted } = &mut self.sink else { return Ok(()) };
-        if fitted.is_some() {
-            return Ok(());
-        }
-        let mut cells = vec![0; self.columns.len()];
-        for row in held.iter().flatten() {
-            for (widest, cell) in cells.iter_mut().zip(row) {
-                *widest = (*widest).max(table::width(&style::plain(cell)));
-            }
-        }
-        let title = |column: &Column<'_>| table::width(&style::plain(column.title));
-        let natural: Vec<usize> =
-            self.columns.iter().zip(&cells).map(|(column, cells)| title(column).max(*cells)).collect();
-        let found = match self.layout.limit() {
-            Some(limit) => Fitted::new(&self.columns, &natural, &cells, limit),
-            None => Fitted::all(&natural),
-        };
-        let (bold, plain) = if self.layout.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        out.write_all(bold.as_bytes())?;
-        found.head(out, &self.columns)?;
-        writeln!(out, "{plain}")?;
-        table_line(out, &found, &self.columns, &self.layout, None)?;
-        for row in held.drain(..) {
-            table_line(out, &found, &self.columns, &self.layout, row.as_deref())?;
-        }
-        *fitted = Some(found);
-        Ok(())
-    }
-}
-
-/// A row of a table, or a rule.
-fn table_line(
-    out: &mut impl Write,
-    fitted: &Fitted,
-    columns: &[Column<'_>],
-    layout: &Layout,
-    row: Option<&[String]>,
-) -> io::Result<()> {
-    match row {
-        Some(row) => {
-            fitted.line(out, columns, row)?;
-            writeln!(out)
-        }
-        None => {
-            let (dim, plain) = if layout.is_styled { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-            writeln!(out, "{dim}{}{plain}", fitted.rule())
-        }
-    }
-}
-
-/// The error within, by whose kind a closed pipe is known.
-fn csv_error(error: ::csv::Error) -> io::Error {
-    match error.into_kind() {
-        ::csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -518,6 +232,7 @@ pub fn complain(message: &str) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::rows::HELD_ROWS;
     use super::*;
 
     const COLUMNS: [Column<'static>; 3] = [

@@ -13,8 +13,8 @@ use crate::zone;
 /// The arguments as they are written.
 #[derive(clap::Args, Clone, Debug, Default)]
 struct Written {
-    /// Only what was used from then on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long ago it was, such
-    /// as -7d (units: m, h, d of 24 hours, w). A time without offset is in the zone of --time-zone
+    /// Only what was used from then on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long ago
+    /// it was, such as -7d (units: m, h, d of 24 hours, w). A time without offset is in the zone of --time-zone
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
     from: Option<String>,
 
@@ -180,7 +180,7 @@ fn point(text: &str, zone: &TimeZone, now: Millis) -> Result<Millis, String> {
     if is_before_1970 {
         return Err("it is before 1970".to_owned());
     }
-    if date(day).is_none() || !is_clock || seconds >= "60" || !clock.get(2..3).is_some_and(|c| c == ":") {
+    if date(day).is_none() || !is_clock || seconds >= "60" || clock.get(2..3) != Some(":") {
         return Err(EXPECTED.to_owned());
     }
     let local: DateTime = format!("{day}T{clock}").parse().map_err(|_| EXPECTED)?;

@@ -9,7 +9,8 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
 
-/// The zone of a name of the IANA database. That is the one in this program, so that a bill is the same on all machines.
+/// The zone of a name of the IANA database. That is the one in this program, so that a bill is the same on all
+/// machines.
 pub fn named(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }

@@ -607,3 +607,142 @@ fn a_domain_named_all_is_not_the_row_for_all() {
     let csv = logs.run(&["log", "--format", "csv"]).fine();
     assert!(csv.contains("d,domain,all,") && csv.contains("d,all,,"), "{csv}");
 }
+
+#[test]
+fn no_field_of_csv_is_computed_by_a_spreadsheet() {
+    let logs = Folder::of(COMMAND);
+    let names =
+        ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "＝1", "a;=1", "'=1", "\u{1b}[2J=1", "plain.example"];
+    let lines: String =
+        names.iter().map(|name| line("12:05:00", 300.0, "edge-1", "domains", name, [1, 1, 1])).collect();
+    logs.file("log", lines);
+    let read = |more: &[&str]| {
+        let mut found = columns(&logs.run(&[&["log", "--format", "csv"], more].concat()).fine(), &["domain"]);
+        found.retain(|name| !name.is_empty());
+        found.sort();
+        found
+    };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        names.sort();
+        names
+    };
+    let safe =
+        ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "'＝1", "a;'=1", "''=1", "\\x1B[2J=1", "plain.example"];
+    assert_eq!(read(&[]), sorted(&safe));
+    assert_eq!(read(&["--raw"]), sorted(&names));
+    // programs read JSON
+    let json = |more: &[&str]| {
+        let out = logs.run(&[&["log", "--format", "json"], more].concat()).fine();
+        let json: Value = serde_json::from_str(&out).unwrap();
+        let rows = json["rows"].as_array().unwrap().clone();
+        rows.iter().filter_map(|row| row["domain"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert!(json(&[]).contains(&"=HYPERLINK(1)".to_owned()) && json(&[]).contains(&"\\x1B[2J=1".to_owned()));
+    assert!(json(&["--raw"]).contains(&"\u{1b}[2J=1".to_owned()));
+    // a terminal is never told to do something
+    assert!(!logs.run(&["log", "--raw"]).fine().contains('\u{1b}'));
+}
+
+#[test]
+fn times_can_be_relative_and_without_an_offset() {
+    let logs = logs();
+    let csv = |more: &[&str]| logs.run(&with(&[&["--format", "csv"], more].concat()));
+    let row = |more: &[&str]| {
+        let ran = csv(more);
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        columns(&ran.out, &["row", "requests"]).pop()
+    };
+    let half = row(&["--from", "2026-01-31T12:05:00Z", "--to", "2026-01-31T12:10:00Z"]);
+    assert_eq!(half, Some("all 100".to_owned()));
+    for (from, to) in
+        [("2026-01-31T12:05:00", "2026-01-31 12:10"), ("2026-01-31T12:05", "2026-01-31T13:10:00+01:00")]
+    {
+        assert_eq!(row(&["--from", from, "--to", to]), half, "{from} {to}");
+    }
+    let berlin = ["--time-zone", "Europe/Berlin", "--from", "2026-01-31T13:05", "--to", "2026-01-31T13:10"];
+    assert_eq!(row(&berlin), half);
+    assert_eq!(row(&["--month", "2026-01"]), row(&[]));
+    // a line that has ended now
+    let end = jiff_now();
+    let now = line("12:05:00", 60.0, "edge-1", "domains", "now.example", [7, 1, 1])
+        .replace("2026-01-31T12:05:00.000Z", &end);
+    logs.file("now", now + &line("12:05:00", 60.0, "edge-1", "domains", "old.example", [9, 1, 1]));
+    for arguments in [&["--last", "24h"][..], &["--from", "-7d"], &["--from", "-90m", "--to", "now"]] {
+        let ran = logs.run(&[&["now", "--format", "csv"], arguments].concat());
+        assert_eq!(
+            columns(&ran.out, &["domain", "requests"]),
+            ["now.example 7", " 7"],
+            "{arguments:?} {}",
+            ran.err
+        );
+    }
+}
+
+/// A few seconds ago, as the module writes it.
+fn jiff_now() -> String {
+    let output =
+        std::process::Command::new("date").args(["-u", "-d", "-5 seconds", "+%FT%T.000Z"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn days_are_those_of_the_time_zone() {
+    let logs = Folder::of(COMMAND);
+    let at = |day: &str, time: &str, requests: u64| {
+        line(time, 60.0, "edge-1", "domains", "a.example", [requests, 1, 1]).replace("2026-01-31", day)
+    };
+    // in Berlin, 25 October has 25 hours: from 22:00 UTC to 23:00 UTC
+    let lines = [
+        at("2026-10-24", "22:00:00", 1),
+        at("2026-10-24", "22:01:00", 2),
+        at("2026-10-25", "23:00:00", 4),
+        at("2026-10-25", "23:01:00", 8),
+    ];
+    logs.file("log", lines.concat());
+    let days = |zone: &[&str], by: &str| {
+        let out = logs.run(&[&["log", "--format", "csv", "--by", by], zone].concat()).fine();
+        let rows = columns(&out, &["row", "time", "requests"]);
+        rows.into_iter().filter_map(|row| row.strip_prefix("domain ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(days(&[], "day"), ["2026-10-24T00:00:00Z 3", "2026-10-25T00:00:00Z 12"]);
+    let berlin = ["--time-zone", "Europe/Berlin"];
+    let expected =
+        ["2026-10-24T00:00:00+02:00 1", "2026-10-25T00:00:00+02:00 6", "2026-10-26T00:00:00+01:00 8"];
+    assert_eq!(days(&berlin, "day"), expected);
+    assert_eq!(days(&berlin, "month"), ["2026-10-01T00:00:00+02:00 15"]);
+    // half an hour beside UTC
+    let kolkata = days(&["--time-zone", "asia/kolkata"], "hour");
+    assert_eq!(kolkata, ["2026-10-25T03:00:00+05:30 3", "2026-10-26T04:00:00+05:30 12"]);
+    // slots are those of UTC, and are shown in the zone
+    assert_eq!(days(&berlin, "5m")[0], "2026-10-24T23:55:00+02:00 1");
+    // what is asked for by day, too
+    let out = logs.run(&[
+        "log",
+        "--format",
+        "csv",
+        "--time-zone",
+        "Europe/Berlin",
+        "--from",
+        "2026-10-25",
+        "--to",
+        "2026-10-26",
+    ]);
+    assert_eq!(columns(&out.out, &["row", "requests"]), ["domain 6", "all 6"]);
+}
+
+#[test]
+fn times_in_output_have_whole_seconds_or_three_decimals() {
+    let logs = Folder::of(COMMAND);
+    let odd =
+        line("12:05:00", 60.0, "edge-1", "domains", "a.example", [1, 1, 1]).replace("00.000Z", "00.030Z");
+    logs.file("log", odd);
+    let table = logs.run(&["log"]).fine();
+    assert!(table.starts_with("2026-01-31T12:04:00.030Z to 2026-01-31T12:05:00.030Z, "), "{table}");
+    // a leap second is no time that Unix has
+    let leap = line("23:59:60", 60.0, "edge-1", "domains", "a.example", [1, 1, 1]);
+    logs.file("leap", leap);
+    let ran = logs.run(&["leap"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.contains("2026-01-31T23:59:60.000Z"), "{}", ran.err);
+}

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -30,7 +29,7 @@ impl Terminal {
         let name = ptsname(&master, Vec::new()).unwrap();
         let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         tcsetwinsize(&slave, Winsize { ws_col: columns, ws_row: 0, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        Self { master: File::from(OwnedFd::from(master)), slave }
+        Self { master: File::from(master), slave }
     }
 
     fn stdio(&self) -> Stdio {
@@ -228,7 +227,8 @@ fn reading(logs: &Folder, columns: u16, locale: &str) -> (Child, Terminal) {
     (child, terminal)
 }
 
-/// What is on the screen after this was written, as far as a progress bar needs it; the most columns that a line had, too.
+/// What is on the screen after this was written, as far as a progress bar needs it; the most columns that a line
+/// had, too.
 fn screen(text: &str) -> (Vec<String>, usize) {
     let (mut lines, mut most) = (vec![String::new()], 0);
     let mut rest = text.chars().peekable();

@@ -68,20 +68,20 @@ pub enum Read {
 }
 
 impl Source {
-    /// Reads what the plans go by.
-    pub fn read(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
+    /// Reads what the plans go by. `is_raw`: names are as they are in the log.
+    pub fn read(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
         self.range.set_zone();
         match &self.prometheus {
             Some(url) => self.scraped(url, plans),
-            None => self.logged(files, plans),
+            None => self.logged(files, plans, is_raw),
         }
     }
 
-    fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
+    fn logged(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
         let needs = Needs::of(plans);
         let book = Book::new(needs.clone(), self.by, (self.range.from, self.range.to), self.max_domains);
         let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
-            thread.line(self, &needs, &book, place, line)
+            thread.line((self, is_raw), &needs, &book, place, line)
         });
         summary.report(files);
         if summary.repeated > 0 {
@@ -284,13 +284,13 @@ struct Thread {
 impl Thread {
     fn line(
         &mut self,
-        source: &Source,
+        (source, is_raw): (&Source, bool),
         needs: &Needs,
         book: &Book,
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
-        let line = Line::read(line)?;
+        let line = Line::read(line, is_raw)?;
         let (begin, end) = line.interval(&mut self.time)?;
         let is_zone = self.zone.get(&line.zone, || {
             self.is_zone_seen = false;

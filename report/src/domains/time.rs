@@ -1,5 +1,5 @@
-//! Times as milliseconds since 1970, and how they are cut into slots and buckets. Slots are those of UTC; hours, days and
-//! months are those of the run's time zone.
+//! Times as milliseconds since 1970, and how they are cut into slots and buckets. Slots are those of UTC; hours,
+//! days and months are those of the run's time zone.
 
 use std::cell::Cell;
 
@@ -81,7 +81,8 @@ impl By {
         }
     }
 
-    /// When the hour, day or month of a zone that a time is in begins and ends. Most times are in that of the time before.
+    /// When the hour, day or month of a zone that a time is in begins and ends. Most times are in that of the time
+    /// before.
     fn bounds_at(self, zone: &TimeZone, time: Millis) -> (Millis, Millis) {
         thread_local! {
             static LAST: Cell<Option<(By, Millis, Millis)>> = const { Cell::new(None) };
@@ -97,8 +98,8 @@ impl By {
         (begin, end)
     }
 
-    /// Zones begin their days at a border of slots: today, all are whole quarters of an hour from UTC. Where one did not, the
-    /// slot that a day begins in is the day's first.
+    /// Zones begin their days at a border of slots: today, all are whole quarters of an hour from UTC. Where one
+    /// did not, the slot that a day begins in is the day's first.
     fn find_bounds(self, zone: &TimeZone, time: Millis) -> (Millis, Millis) {
         let slot_begin = time.div_euclid(SLOT_MS) * SLOT_MS;
         let border = |time: Millis| time.div_euclid(SLOT_MS).max(0) * SLOT_MS;
@@ -156,7 +157,8 @@ pub fn beginning(zone: &TimeZone, date: Date) -> Millis {
     begin.map_or(i64::MAX / 2, |begin| begin.timestamp().as_millisecond())
 }
 
-/// The hour of a zone's clock that a time is in. Where the clock is set by a part of an hour, an hour ends, and another begins.
+/// The hour of a zone's clock that a time is in. Where the clock is set by a part of an hour, an hour ends, and
+/// another begins.
 fn hour(zone: &TimeZone, time: Millis) -> (Millis, Millis) {
     let offset = |time: Millis| zone::offset_ms(zone, stamp(time));
     let is_set_between =

@@ -40,10 +40,11 @@ impl Fitted {
         Self { shown: natural.iter().copied().enumerate().collect(), ..Self::default() }
     }
 
-    /// The most important columns that fit. `natural` are the widths that they need, and `cells` those without their titles.
+    /// The most important columns that fit. `natural` are the widths that they need, and `cells` those without
+    /// their titles.
     ///
-    /// The first columns of rank 0 and 1 are always there. Others follow by rank, until one does not fit. If there is not
-    /// enough room, names are shortened, then titles above numbers.
+    /// The first columns of rank 0 and 1 are always there. Others follow by rank, until one does not fit. If there
+    /// is not enough room, names are shortened, then titles above numbers.
     pub fn new(columns: &[Column<'_>], natural: &[usize], cells: &[usize], limit: usize) -> Self {
         let width_of = |at: usize| natural.get(at).copied().unwrap_or(0);
         let is_name = |at: usize| columns.get(at).is_some_and(|column| column.is_name);
