@@ -78,7 +78,7 @@ pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<ExitCode> {
 /// The command with help texts that fit the terminal, in characters that it can show.
 pub fn formatted(command: Command) -> Command {
     let width = style::help_width();
-    in_plain_characters(with_notes(command, width)).term_width(width)
+    in_plain_characters(with_usages(with_notes(command, width), width)).term_width(width)
 }
 
 /// With notes in lines of this width.
@@ -88,6 +88,30 @@ fn with_notes(command: Command, width: usize) -> Command {
         let short = command.get_after_help().map(|notes| lines(&notes.to_string(), width));
         let command = notes.into_iter().fold(command, |command, notes| command.after_long_help(notes));
         short.into_iter().fold(command, |command, notes| command.after_help(notes))
+    })
+}
+
+/// With usages that fit this width. clap leaves one that is too long in one line.
+fn with_usages(command: Command, width: usize) -> Command {
+    const TITLE: &str = "Usage: ";
+    let mut built = command.clone();
+    built.build();
+    let mut usages = built.get_subcommands_mut().map(|one| {
+        let usage = one.render_usage().to_string();
+        (one.get_name().to_owned(), usage.trim_start_matches(TITLE).trim().to_owned())
+    });
+    let is_long = |usage: &str| TITLE.len() + usage.width() > width;
+    let long: Vec<(String, String)> = usages.by_ref().filter(|(_, usage)| is_long(usage)).collect();
+    let next = " ".repeat(TITLE.len());
+    let wrap = Options::new(width).initial_indent(&next).subsequent_indent(&next);
+    let wrap = wrap.word_splitter(WordSplitter::NoHyphenation);
+    long.into_iter().fold(command, |command, (name, usage)| {
+        // "help" is clap's own, and cannot be changed
+        if command.find_subcommand(&name).is_none() {
+            return command;
+        }
+        let usage = textwrap::fill(&usage, &wrap).trim_start().to_owned();
+        command.mut_subcommand(name, |one| one.override_usage(usage))
     })
 }
 

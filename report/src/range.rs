@@ -101,8 +101,7 @@ impl Range {
 impl FromArgMatches for Range {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let written = Written::from_arg_matches(matches)?;
-        Self::new(&written, time::now())
-            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+        Self::new(&written, time::now()).map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

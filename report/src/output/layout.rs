@@ -47,6 +47,11 @@ impl Options {
 
     /// Whether there are columns of the names that are asked for.
     pub fn check(&self, columns: &[Column<'_>]) -> Result<(), Wrong> {
+        for (at, name) in self.columns.iter().enumerate() {
+            if self.columns.iter().take(at).any(|other| other.trim() == name.trim()) {
+                return Err(Wrong(format!("--columns: the column \"{name}\" is named twice")));
+            }
+        }
         let is_there = |name: &&String| columns.iter().any(|column| column.name == name.trim());
         let Some(unknown) = self.columns.iter().find(|name| !is_there(name)) else { return Ok(()) };
         let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
