@@ -116,7 +116,7 @@ pub struct Args {
     #[command(flatten)]
     output: output::Options,
 
-    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder
+    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder. domain.svg has at most 20 domains
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
 

@@ -83,7 +83,7 @@ impl Screen {
 
 impl TermLike for Screen {
     fn width(&self) -> u16 {
-        u16::try_from(width()).unwrap_or(u16::MAX)
+        u16::try_from(width().saturating_sub(1)).unwrap_or(u16::MAX)
     }
 
     fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
