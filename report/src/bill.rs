@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use crate::output::{self, Format, complain};
+use crate::output::{self, Wrong};
 use compare::Comparison;
 use plan::Plan;
 use source::{Read, Source};
@@ -101,10 +101,11 @@ Rows of CSV and JSON:
   the tiers of an account, each domain has the same part.
 
 Periods:
-  Months of the calendar, days, hours or all of the time, in UTC. Each has allowances, tiers, fees
-  and a minimum of its own, all in full also where the time begins or ends within it. Without
-  --from and --to, the time is that of all lines, also of domains that are not chosen: from the
-  beginning of the first to the end of the last.
+  Months of the calendar, days, hours or all of the time, in UTC or in --time-zone. Where a clock
+  is set there, a day has 23 or 25 hours. Each has allowances, tiers, fees and a minimum of its
+  own, all in full also where the time begins or ends within it. Without --from and --to, the time
+  is that of all lines, also of domains that are not chosen: from the beginning of the first to the
+  end of the last.
   A line counts from `interval_ms` before its `time` to its `time`, evenly: where it spans a
   border, each side gets its part of all numbers, rounded down on the first side; its peak is in
   the period of its end.
@@ -148,7 +149,7 @@ pub struct Args {
     files: Vec<PathBuf>,
 
     /// The price plan
-    #[arg(long, value_name = "PLAN.toml")]
+    #[arg(long, visible_alias = "plans", value_name = "PLAN.toml")]
     plan: PathBuf,
 
     #[command(flatten)]
@@ -162,20 +163,21 @@ pub struct Args {
     #[arg(long, short, default_value = "amount")]
     sort: statement::Sort,
 
-    /// How the rows are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 }
 
 /// Runs `cpu-report bill`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.output.check(&row::COLUMNS)?;
     let plan = Plan::read(&args.plan)?;
-    let (accounts, status) = match args.source.read(&args.files, std::slice::from_ref(&plan))? {
-        Read::Accounts(accounts, status) => (accounts, status),
-        Read::Failed(status) => return Ok(status),
-    };
-    let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.format };
-    statement::write(&wanted, &plan, &accounts, output::stdout(), output::is_styled())?;
+    let (accounts, status) =
+        match args.source.read(&args.files, std::slice::from_ref(&plan), args.output.raw)? {
+            Read::Accounts(accounts, status) => (accounts, status),
+            Read::Failed(status) => return Ok(status),
+        };
+    let wanted = statement::Wanted { top: unlimited(args.top), sort: args.sort, format: args.output.format };
+    statement::write(&wanted, &plan, &accounts, output::stdout(), &args.output.layout())?;
     Ok(status)
 }
 
@@ -210,7 +212,7 @@ pub struct CompareArgs {
     files: Vec<PathBuf>,
 
     /// Price plans; several with commas or spaces between, or repeated. The first is what others are compared with
-    #[arg(long, value_name = "PLAN.toml…", required = true)]
+    #[arg(long, visible_alias = "plan", value_name = "PLAN.toml", required = true)]
     plans: Vec<String>,
 
     #[command(flatten)]
@@ -228,9 +230,8 @@ pub struct CompareArgs {
     #[arg(long, short, default_value = "change")]
     sort: compare::Sort,
 
-    /// How the rows are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 }
 
 /// Runs `cpu-report compare`.
@@ -241,12 +242,10 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let named = args.plans.iter().flat_map(|plans| paths(plans));
     let paths: Vec<PathBuf> = named.chain(more).collect();
     if paths.len() < 2 {
-        complain("--plans needs two plans at least");
-        return Ok(ExitCode::from(2));
+        return Err(Wrong("--plans needs two plans at least".to_owned()).into());
     }
     if files.is_empty() != args.source.prometheus.is_some() {
-        complain("traffic logs are needed, or --prometheus, and not both");
-        return Ok(ExitCode::from(2));
+        return Err(Wrong("traffic logs are needed, or --prometheus, and not both".to_owned()).into());
     }
     let plans = paths.iter().map(|path| Plan::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut stems = HashSet::new();
@@ -264,7 +263,9 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(plan) = plans.iter().find(|plan| !stems.insert(&plan.stem)) {
         bail!("two plans are called {}.toml, which is what their columns are called by", plan.stem);
     }
-    let (accounts, status) = match args.source.read(&files, &plans)? {
+    let names = compare::Names::of(&plans);
+    args.output.check(&compare::columns(&names, &plans))?;
+    let (accounts, status) = match args.source.read(&files, &plans, args.output.raw)? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
     };
@@ -273,9 +274,9 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         is_equal_revenue: args.equal_revenue,
         top: unlimited(args.top),
         sort: args.sort,
-        format: args.format,
+        format: args.output.format,
     };
-    compare::write(&wanted, &comparison, output::stdout(), output::is_styled())?;
+    compare::write(&wanted, &comparison, output::stdout(), &args.output.layout())?;
     Ok(status)
 }
 

@@ -17,7 +17,9 @@ use std::process::ExitCode;
 
 use crate::hosts::{Gaps, Hosts, Seen};
 use crate::input::{self, Place, fold_places};
-use crate::output::{self, Format, complain};
+use crate::output::{self, Wrong, complain};
+use crate::progress;
+use crate::range::Range;
 use crate::twice::{Duplicates, Rule, Twice};
 use filter::Filter;
 use line::{LastTime, Latest, Line};
@@ -35,7 +37,8 @@ or with --prometheus from the counters of a fleet. What several servers used add
 
 const NOTES: &str = "\
 Times:
-  All times are UTC. A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
+  Times are UTC, or those of --time-zone; slots of five minutes are always those of UTC.
+  A line counts for the time from `interval_ms` before its `time` to its `time`, evenly: where that spans the \
 border of two hours, or of --from, each side gets its part in proportion.
   Average cores are CPU time by the time from --from to --to; without these, from the first line's begin to the last line's end. \
 Peak and 95 % are of slots of five minutes (12:00, 12:05, …) of that time: the highest, and that which 95 % of all slots do not \
@@ -98,19 +101,14 @@ pub struct Args {
     #[arg(long)]
     by: Option<By>,
 
-    /// Only what was used from then on: a time (RFC 3339) or a date
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    from: Option<Millis>,
-
-    /// Only what was used before then
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    to: Option<Millis>,
+    #[command(flatten)]
+    range: Range,
 
     #[command(flatten)]
     filter: Filter,
 
     /// So many domains have rows of their own, the others one together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
     top: usize,
 
     /// What comes first; also what --top goes by
@@ -125,9 +123,8 @@ pub struct Args {
     #[arg(long)]
     seconds: bool,
 
-    /// How the rows are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 
     /// So many domains are told apart while reading; those that come later are added to the rest
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
@@ -143,10 +140,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
-        complain("--from must be before --to");
-        return Ok(ExitCode::from(2));
+    if !args.output.columns.is_empty() && (args.cores || args.seconds) {
+        return Err(Wrong("--columns cannot be used with --cores or --seconds".to_owned()).into());
     }
+    args.output.check(&table::columns())?;
+    args.range.set_zone();
     match &args.prometheus {
         Some(url) => from_prometheus(args, url),
         None => from_logs(args),
@@ -155,13 +153,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::new(Plan {
-        from: args.from,
-        to: args.to,
+        from: args.range.from,
+        to: args.range.to,
         by: args.by,
         max_domains: args.max_domains,
         peaks: !args.seconds,
     });
-    let (hosts, rule) = (Hosts::default(), Rule::new(args.duplicates));
+    let (hosts, rule) = (Hosts::default(), Rule::new(args.duplicates, args.output.raw));
     let (states, summary) = fold_places(&args.files, &args.input, Thread::default, |thread, place, line| {
         thread.line(args, (&store, &hosts, &rule), place, line)
     });
@@ -180,9 +178,9 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     }
     rule.report(twice, &args.files, (true, summary.repeated > 0))?;
     peaks.report(args);
-    span.report(args.from, args.to);
+    span.report(args.range.from, args.range.to);
     Gaps::find(seen, span.time).report_in_one();
-    match span.range(args.from, args.to) {
+    match span.range(args.range.from, args.range.to) {
         Some(range) => write(args, store, range)?,
         None => complain("there is nothing in the logs"),
     }
@@ -235,7 +233,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let prometheus = Prometheus::new(url, &args.header, &args.matchers)?;
-    let (from, to) = match scraped_range(args.from, args.to) {
+    let (from, to) = match scraped_range(args.range.from, args.range.to) {
         Ok(range) => range,
         Err(message) => {
             complain(message);
@@ -249,7 +247,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
         max_domains: args.max_domains,
         peaks: false,
     });
-    let progress = input::bar((to - from) as u64 / 1000, &args.input);
+    let progress = progress::bar((to - from) as u64 / 1000, &args.input);
     let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
         let (metric, _) = COUNTERS.get(at)?;
         let mut usage = Usage::default();
@@ -283,7 +281,7 @@ fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<(
         sort: args.sort,
         seconds: !args.cores,
         cores: !args.seconds,
-        format: args.format,
+        format: args.output.format,
         peak_second: zones
             .iter()
             .flat_map(|(_, domains)| domains)
@@ -299,7 +297,7 @@ fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<(
             args.max_domains
         ));
     }
-    table::write(&wanted, &zones, output::stdout(), output::is_styled())?;
+    table::write(&wanted, &zones, output::stdout(), &args.output.layout())?;
     Ok(())
 }
 
@@ -406,7 +404,7 @@ impl Thread {
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
-        let line = Line::read(line)?;
+        let line = Line::read(line, args.output.raw)?;
         let (begin, end) = line.interval(&mut self.time)?;
         let zone = self.zone.get(&line.zone, || {
             self.zones.see(&line.zone);
@@ -417,7 +415,7 @@ impl Thread {
         })?;
         let host = self.hosts.get(&line.host, hosts, || args.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
-        let (first, last) = time::clip(begin, end, args.from, args.to);
+        let (first, last) = time::clip(begin, end, args.range.from, args.range.to);
         if first < last {
             self.span.add(first, last);
             self.span.longest_ms = self.span.longest_ms.max(end - begin);

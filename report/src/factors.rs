@@ -17,12 +17,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use glob::{MatchOptions, Pattern};
-use jiff::Timestamp;
-use jiff::fmt::strtime;
 
 use crate::domains::time::{self, Millis};
 use crate::input::{self, fold};
-use crate::output::{self, Format, complain};
+use crate::output::{self, complain};
+use crate::range::Range;
 use fields::{Field, Fields, Names, Record};
 use figures::{Figure, Kind, Wanted};
 use format::LogFormat;
@@ -32,6 +31,9 @@ use tally::{Shared, Tally};
 const ABOUT: &str = "\
 Reads access logs that have $request_cpu_time or $request_cpu_ns in their log_format, and shows what moves the CPU per request: its \
 order in the connection, the cache status, the response size; and the CPU seconds per GB (10^9 bytes) of each domain.";
+
+/// A drawing has bars of so many domains, if --top does not ask for fewer.
+const DRAWN_DOMAINS: usize = 20;
 
 const NOTES: &str = "\
 Log formats:
@@ -100,27 +102,21 @@ pub struct Args {
     #[arg(long, short, value_name = "PATTERN")]
     domain: Vec<Pattern>,
 
-    /// Only what was logged from then on: a time (RFC 3339) or a date; needs $msec, $time_iso8601 or $time_local in the log
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    from: Option<Millis>,
-
-    /// Only what was logged before then
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    to: Option<Millis>,
+    #[command(flatten)]
+    range: Range,
 
     /// So many domains have rows of their own, those with the most CPU, and the others one together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
     top: usize,
 
     /// Mark what is of fewer requests than this
     #[arg(long, value_name = "N", default_value_t = 30)]
     min_requests: u64,
 
-    /// How the tables are written
-    #[arg(long, short, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    output: output::Options,
 
-    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder
+    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder. domain.svg has at most 20 domains
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
 
@@ -138,6 +134,8 @@ fn parse_format(text: &str) -> Result<LogFormat, format::Error> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.output.check(&table::columns())?;
+    args.range.set_zone();
     let kinds = if args.figure.is_empty() { &Kind::ALL[..] } else { &args.figure };
     let reader = match reader(args) {
         Ok(reader) => reader,
@@ -197,19 +195,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let head = table::Head { requests: tally.requests, min_requests: args.min_requests };
-    table::write(&figures, &head, args.format, output::stdout(), output::is_styled())?;
+    table::write(&figures, &head, args.output.format, output::stdout(), &args.output.layout())?;
     if let Some(folder) = &args.svg {
-        draw(&figures, folder)?;
+        // more bars than these cannot be told apart
+        let few = Wanted { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
+        let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally));
+        draw(&drawn.collect::<Vec<_>>(), folder)?;
     }
     Ok(summary.status(&args.input))
 }
 
 fn reader(args: &Args) -> anyhow::Result<Reader> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        bail!("--from must be before --to");
-    }
     let mut names = Names::default();
     for field in &args.field {
         names.rename(field).context("--field")?;
@@ -235,7 +231,9 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
         bail!("the log_format has no ${}, which --split asks for", reader.names().name(Field::Split));
     }
     let times = [Field::Msec, Field::Iso8601, Field::TimeLocal];
-    if (args.from.is_some() || args.to.is_some()) && !times.iter().any(|field| reader.tells(*field)) {
+    if (args.range.from.is_some() || args.range.to.is_some())
+        && !times.iter().any(|field| reader.tells(*field))
+    {
         bail!("the log_format has no {}, which --from and --to need", reader.names().any_of(&times));
     }
     Ok(reader)
@@ -306,9 +304,9 @@ impl Thread {
     }
 
     fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
-        if args.from.is_some() || args.to.is_some() {
+        if args.range.from.is_some() || args.range.to.is_some() {
             let time = self.time(&record.fields).ok_or(Broken::NoTime)?;
-            if args.from.is_some_and(|from| time < from) || args.to.is_some_and(|to| time >= to) {
+            if args.range.from.is_some_and(|from| time < from) || args.range.to.is_some_and(|to| time >= to) {
                 self.tally.left_out += 1;
                 return Ok(());
             }
@@ -336,11 +334,8 @@ impl Thread {
         if *text != *self.last_time.0 {
             self.last_time.0 = text.to_vec();
             let text = std::str::from_utf8(text).ok();
-            let local =
-                |text| strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).and_then(|time| time.to_timestamp());
-            let time = text
-                .and_then(|text| if is_local { local(text).ok() } else { text.parse::<Timestamp>().ok() });
-            self.last_time.1 = time.map(|time| time.as_millisecond());
+            self.last_time.1 =
+                text.and_then(|text| if is_local { time::parse_local(text) } else { time::parse(text) });
         }
         self.last_time.1
     }

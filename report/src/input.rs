@@ -7,19 +7,19 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Chain, Cursor, IsTerminal, Read};
+use std::io::{self, Chain, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::output::{complain, counted, grouped};
+use crate::progress;
 
 /// A line may be as long as this; longer ones are counted as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
@@ -207,8 +207,12 @@ where
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut reader =
-            Reader { blocks, empty, progress: progress(files, options), summary: Summary::default() };
+        let mut reader = Reader {
+            blocks,
+            empty,
+            progress: progress::of_files(files, options),
+            summary: Summary::default(),
+        };
         for (at, file) in files.iter().enumerate() {
             reader.read(at, file);
         }
@@ -236,7 +240,8 @@ pub fn name(file: &Path) -> String {
     if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-fn is_stdin(file: &Path) -> bool {
+/// Whether it is standard input.
+pub fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
@@ -420,42 +425,6 @@ fn open(path: &Path, progress: &ProgressBar) -> io::Result<Box<dyn Read>> {
     } else {
         Box::new(whole)
     })
-}
-
-/// Bytes where all sizes are known.
-fn progress(files: &[PathBuf], options: &Options) -> ProgressBar {
-    let size = |file: &PathBuf| match file.metadata() {
-        _ if is_stdin(file) => None,
-        Ok(metadata) if !metadata.is_file() => None,
-        Ok(metadata) => Some(metadata.len()),
-        // it will be said later that this one cannot be read
-        Err(_) => Some(0),
-    };
-    const BYTES: &str = "{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
-    const SPINNER: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}";
-    match files.iter().map(size).sum::<Option<u64>>() {
-        Some(total) => shown(options, BYTES, || ProgressBar::new(total)),
-        None => shown(options, SPINNER, ProgressBar::new_spinner),
-    }
-}
-
-/// A bar with an estimate for anything that has a known length.
-pub fn bar(total: u64, options: &Options) -> ProgressBar {
-    shown(options, "{bar:40} {percent} % {eta} left", || ProgressBar::new(total))
-}
-
-/// Nothing where stderr is no terminal.
-fn shown(options: &Options, template: &str, new: impl FnOnce() -> ProgressBar) -> ProgressBar {
-    if options.quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = new();
-    // the templates are constant; if one were wrong, indicatif's own would do
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 #[cfg(test)]

@@ -1,12 +1,35 @@
 //! Writes rows as a table that a person reads, as CSV, or as a JSON array.
 //!
 //! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows.
+//! On a terminal, a table has the columns that fit.
+
+mod csv;
+mod layout;
+mod rows;
+pub mod style;
+mod table;
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::fmt;
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use accounting::key;
 use serde_json::Value as Json;
+
+pub use layout::{Layout, Options};
+pub use rows::Rows;
+
+/// Arguments that are wrong, which ends with status 2.
+#[derive(Debug)]
+pub struct Wrong(pub String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
 
 /// How the rows are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +52,53 @@ pub struct Column<'a> {
     pub title: &'a str,
     /// whether its cells are aligned to the right
     pub is_number: bool,
+    /// whether its cells may be shortened where a table is too wide
+    pub is_name: bool,
+    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the
+    /// chief figure
+    pub rank: u8,
+    /// where it is without being asked for
+    pub place: Place,
+}
+
+/// Where a column is without being asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// in all formats
+    Everywhere,
+    /// in CSV and JSON, and in tables with `--wide`
+    Wide,
+    /// in CSV and JSON
+    Data,
+    /// nowhere
+    Nowhere,
+}
+
+impl<'a> Column<'a> {
+    /// A column of texts.
+    pub const fn text(name: &'a str, title: &'a str) -> Self {
+        Self { name, title, is_number: false, is_name: false, rank: 9, place: Place::Everywhere }
+    }
+
+    /// A column of numbers.
+    pub const fn number(name: &'a str, title: &'a str) -> Self {
+        Self { is_number: true, ..Self::text(name, title) }
+    }
+
+    /// A column of names, which are shortened if there is no other way.
+    pub const fn name(name: &'a str, title: &'a str) -> Self {
+        Self { is_name: true, rank: 0, ..Self::text(name, title) }
+    }
+
+    /// With a rank; see [`Column::rank`].
+    pub const fn rank(self, rank: u8) -> Self {
+        Self { rank, ..self }
+    }
+
+    /// At a place.
+    pub const fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
 }
 
 /// A figure as programs read it.
@@ -42,7 +112,8 @@ pub enum Value<'a> {
     Large(u128),
     /// any other number; one that is not finite is written as nothing
     Number(f64),
-    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be read as a float
+    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be
+    /// read as a float
     Exact(String),
     /// unknown, or not defined: empty in CSV, `null` in JSON
     Nothing,
@@ -58,10 +129,10 @@ pub struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    /// The same text for all, without hidden characters.
+    /// The same text for all; tables have it without hidden characters.
     pub fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        let text = printable(text);
-        Self { value: Value::Text(text.clone()), shown: text }
+        let text = text.into();
+        Self { value: Value::Text(text.clone()), shown: printable(text) }
     }
 
     /// The name of a domain. In a table, one that could be taken for the title of another row is quoted.
@@ -97,196 +168,6 @@ impl<'a> Cell<'a> {
     pub fn nothing() -> Self {
         Self { value: Value::Nothing, shown: "-".into() }
     }
-}
-
-/// Writes rows in a format.
-pub struct Rows<'c, W: Write> {
-    columns: Vec<Column<'c>>,
-    sink: Sink<W>,
-}
-
-enum Sink<W: Write> {
-    Table { out: W, style: Style, held: Vec<Option<Vec<String>>>, widths: Option<Vec<usize>> },
-    Csv(Box<csv::Writer<W>>),
-    Json { out: W, is_first: bool },
-}
-
-/// A table's widths are those of so many rows.
-const HELD_ROWS: usize = 20_000;
-
-impl<'c, W: Write> Rows<'c, W> {
-    /// `is_styled`: whether a table's head is bold, and its rules dim; see [`is_styled`].
-    pub fn new(format: Format, columns: &[Column<'c>], out: W, is_styled: bool) -> io::Result<Self> {
-        let columns = columns.to_vec();
-        let sink = match format {
-            Format::Table => Sink::Table { out, style: Style { is_styled }, held: Vec::new(), widths: None },
-            Format::Csv => {
-                let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(columns.iter().map(|column| column.name)).map_err(csv_error)?;
-                Sink::Csv(Box::new(writer))
-            }
-            Format::Json => {
-                let mut out = out;
-                out.write_all(b"[")?;
-                Sink::Json { out, is_first: true }
-            }
-        };
-        Ok(Self { columns, sink })
-    }
-
-    /// A row, with a cell for each column.
-    pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
-        debug_assert_eq!(cells.len(), self.columns.len());
-        match &mut self.sink {
-            Sink::Table { .. } => self
-                .hold(Some(cells.iter().map(|cell| printable(cell.shown.as_ref()).into_owned()).collect())),
-            Sink::Csv(writer) => {
-                for cell in cells {
-                    let written = match &cell.value {
-                        Value::Text(text) => writer.write_field(text.as_bytes()),
-                        Value::Exact(number) => writer.write_field(number),
-                        Value::Count(count) => writer.write_field(count.to_string()),
-                        Value::Large(sum) => writer.write_field(sum.to_string()),
-                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
-                        Value::Number(_) | Value::Nothing => writer.write_field(""),
-                    };
-                    written.map_err(csv_error)?;
-                }
-                writer.write_record(None::<&[u8]>).map_err(csv_error)
-            }
-            Sink::Json { out, is_first } => {
-                out.write_all(if std::mem::take(is_first) { b"\n  {" } else { b",\n  {" })?;
-                for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
-                    if at > 0 {
-                        out.write_all(b",")?;
-                    }
-                    serde_json::to_writer(&mut *out, column.name)?;
-                    out.write_all(b":")?;
-                    match &cell.value {
-                        // serde_json's numbers end at 2^64
-                        Value::Large(sum) => write!(out, "{sum}")?,
-                        value => serde_json::to_writer(&mut *out, &json(value))?,
-                    }
-                }
-                out.write_all(b"}")
-            }
-        }
-    }
-
-    /// A line across a table, for instance before the sum; nothing in other formats.
-    pub fn rule(&mut self) -> io::Result<()> {
-        match self.sink {
-            Sink::Table { .. } => self.hold(None),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes what is held back, and gives the output back; it is not flushed.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.release()?;
-        match self.sink {
-            Sink::Table { out, .. } => Ok(out),
-            Sink::Csv(writer) => writer.into_inner().map_err(|error| error.into_error()),
-            Sink::Json { mut out, is_first } => {
-                out.write_all(if is_first { b"]" } else { b"\n]" })?;
-                Ok(out)
-            }
-        }
-    }
-
-    fn hold(&mut self, row: Option<Vec<String>>) -> io::Result<()> {
-        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
-        if let Some(widths) = widths {
-            return style.line(out, &self.columns, widths, row.as_deref());
-        }
-        held.push(row);
-        if held.len() >= HELD_ROWS { self.release() } else { Ok(()) }
-    }
-
-    /// Writes the head of a table and the rows that were held to learn its widths.
-    fn release(&mut self) -> io::Result<()> {
-        let Sink::Table { out, style, held, widths } = &mut self.sink else { return Ok(()) };
-        if widths.is_some() {
-            return Ok(());
-        }
-        let mut found: Vec<usize> = self.columns.iter().map(|column| width(column.title)).collect();
-        for row in held.iter().flatten() {
-            for (widest, cell) in found.iter_mut().zip(row) {
-                *widest = (*widest).max(width(cell));
-            }
-        }
-        style.head(out, &self.columns, &found)?;
-        for row in held.drain(..) {
-            style.line(out, &self.columns, &found, row.as_deref())?;
-        }
-        *widths = Some(found);
-        Ok(())
-    }
-}
-
-/// The error within, by whose kind a closed pipe is known.
-fn csv_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    }
-}
-
-struct Style {
-    is_styled: bool,
-}
-
-impl Style {
-    fn head(&self, out: &mut impl Write, columns: &[Column<'_>], widths: &[usize]) -> io::Result<()> {
-        let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
-        let (bold, plain) = if self.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        out.write_all(bold.as_bytes())?;
-        cells(out, columns, widths, &titles)?;
-        writeln!(out, "{plain}")?;
-        self.line(out, columns, widths, None)
-    }
-
-    fn line(
-        &self,
-        out: &mut impl Write,
-        columns: &[Column<'_>],
-        widths: &[usize],
-        row: Option<&[String]>,
-    ) -> io::Result<()> {
-        match row {
-            Some(row) => {
-                cells(out, columns, widths, row)?;
-                writeln!(out)
-            }
-            None => {
-                let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-                let (dim, plain) = if self.is_styled { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-                writeln!(out, "{dim}{}{plain}", dashes.join("  "))
-            }
-        }
-    }
-}
-
-fn cells(out: &mut impl Write, columns: &[Column<'_>], widths: &[usize], row: &[String]) -> io::Result<()> {
-    let mut line = String::new();
-    for (at, ((column, width_wanted), cell)) in columns.iter().zip(widths).zip(row).enumerate() {
-        if at > 0 {
-            line.push_str("  ");
-        }
-        let padding = " ".repeat(width_wanted.saturating_sub(width(cell)));
-        if column.is_number {
-            line.push_str(&padding);
-            line.push_str(cell);
-        } else {
-            line.push_str(cell);
-            line.push_str(&padding);
-        }
-    }
-    out.write_all(line.trim_end().as_bytes())
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 /// Names come from clients: what would move a terminal's cursor, turn text around or not be seen is written as `\xHH`.
@@ -351,33 +232,27 @@ pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// Whether what goes to standard output may have colours: on a terminal, unless `NO_COLOR` is set.
-pub fn is_styled() -> bool {
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !no_color && !is_dumb
-}
-
 /// A message on standard error.
 pub fn complain(message: &str) {
     // where that is closed, nobody wants to know
-    let _ = writeln!(io::stderr(), "cpu-report: {}", printable(message));
+    let _ = writeln!(io::stderr(), "cpu-report: {}", style::plain(&printable(message)));
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::rows::HELD_ROWS;
     use super::*;
 
     const COLUMNS: [Column<'static>; 3] = [
-        Column { name: "name", title: "name", is_number: false },
-        Column { name: "count", title: "count", is_number: true },
-        Column { name: "share", title: "share", is_number: true },
+        Column::name("name", "name"),
+        Column::number("count", "count").rank(1),
+        Column::number("share", "share"),
     ];
 
     fn written(format: Format, rows: &[(String, u64, f64)]) -> String {
-        let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+        let mut out = Rows::new(format, &COLUMNS, Vec::new(), &Layout::default()).unwrap();
         for (name, count, share) in rows {
             out.row(&[Cell::text(name), Cell::count(*count), Cell::number(*share, 2)]).unwrap();
         }
@@ -390,9 +265,11 @@ mod tests {
             rows in prop::collection::vec((any::<String>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
         ) {
             let csv = written(Format::Csv, &rows);
-            let read: Vec<(String, u64, f64)> = csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
-            let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (printable(name).into_owned(), count, share)).collect();
-            prop_assert_eq!(&read, &rows);
+            let read: Vec<(String, u64, f64)> = ::csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            let shown = |name: String| printable(name).into_owned();
+            let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (shown(name), count, share)).collect();
+            let safe = |(name, count, share): &(String, u64, f64)| (csv::safe(name).into_owned(), *count, *share);
+            prop_assert_eq!(read, rows.iter().map(safe).collect::<Vec<_>>());
             let json: Vec<serde_json::Map<String, Json>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
             prop_assert_eq!(json.len(), rows.len());
             for (object, (name, count, share)) in json.iter().zip(&rows) {
@@ -446,7 +323,7 @@ mod tests {
             (Format::Csv, "name,count,share\na,,\n"),
             (Format::Json, "[\n  {\"name\":\"a\",\"count\":null,\"share\":null}\n]"),
         ] {
-            let mut out = Rows::new(format, &COLUMNS, Vec::new(), false).unwrap();
+            let mut out = Rows::new(format, &COLUMNS, Vec::new(), &Layout::default()).unwrap();
             out.row(&cells).unwrap();
             assert_eq!(String::from_utf8(out.finish().unwrap()).unwrap(), wanted);
         }

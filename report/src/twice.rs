@@ -38,6 +38,8 @@ const NAMED: usize = 3;
 /// What is done with lines that stand twice. Threads share it.
 pub struct Rule {
     duplicates: Duplicates,
+    /// whether names are as they are in the log
+    is_raw: bool,
     /// with keys of its own: who chooses the names of domains cannot choose lines of the same hash
     hasher: RandomState,
 }
@@ -93,8 +95,8 @@ pub struct Twice {
 
 impl Rule {
     /// With this option.
-    pub fn new(duplicates: Duplicates) -> Self {
-        Self { duplicates, hasher: RandomState::new() }
+    pub fn new(duplicates: Duplicates, is_raw: bool) -> Self {
+        Self { duplicates, is_raw, hasher: RandomState::new() }
     }
 
     /// Whether a line is to be counted. `ends` are those of its domain, if that is told apart from others.
@@ -163,7 +165,7 @@ impl Rule {
             return Ok(());
         }
         let wanted = if is_told_in_one && !is_error { 1 } else { NAMED };
-        let mut pairs = places::find(files, &all.first, wanted);
+        let mut pairs = places::find(files, &all.first, wanted, self.is_raw);
         pairs
             .retain(|pair| !(is_error && self.duplicates == Duplicates::Once && pair.is_equal == Some(true)));
         if !is_error {

@@ -672,3 +672,30 @@ fn a_domain_named_all_is_not_taken_for_all() {
         assert_eq!((of_all(&out), quoted(&out)), (1, 1), "{arguments:?}: {out}");
     }
 }
+
+#[test]
+fn a_billing_period_is_a_month_of_the_time_zone() {
+    let files = Folder::of(&[]);
+    files.file(
+        "plan.toml",
+        "name = \"p\"\ncurrency = \"EUR\"\nitem = [{ name = \"r\", measure = \"requests\", free = 100, rate = 1 }]",
+    );
+    let log = [
+        // in Berlin it is February
+        line("2026-01-31T23:30:00", 60, "a.example", [150, 0, 0], ""),
+        line("2026-02-10T12:00:00", 60, "a.example", [50, 0, 0], ""),
+    ];
+    files.file("log", log.concat());
+    let run = |more: &[&str]| {
+        let arguments = [&["bill", "--plans", "plan.toml", "log", "--format", "csv"], more].concat();
+        amounts(&files.run(&arguments).fine(), &["item"])
+    };
+    assert_eq!(run(&[]), ["2026-01-31 a.example r 50.00", "2026-02-01 a.example r 0.00"]);
+    let berlin = ["--time-zone", "Europe/Berlin"];
+    assert_eq!(run(&berlin), ["2026-02-01 a.example r 100.00"]);
+    let february = [&berlin[..], &["--month", "2026-02"]].concat();
+    let ran = files.run(&[&["bill", "--plan", "plan.toml", "log"], &february[..]].concat());
+    assert!(ran.out.contains("2026-02-01T00:00:00+01:00 to 2026-03-01T00:00:00+01:00"), "{}", ran.out);
+    let compare = ["compare", "--plan", "plan.toml", "log"];
+    assert_eq!(files.run(&compare).status, Some(2));
+}

@@ -26,7 +26,9 @@ fn rows(csv: &str) -> Vec<Row> {
 }
 
 fn bill(files: &Folder, more: &[&str]) -> Vec<Row> {
-    rows(&files.run(&[&["bill", "--plan", "plan.toml", "log", "--format", "csv"], more].concat()).fine())
+    let ran = files.run(&[&["bill", "--plan", "plan.toml", "log", "--format", "csv"], more].concat());
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    rows(&ran.out)
 }
 
 fn cells<'a>(rows: &'a [Row], kind: &str, column: &str) -> Vec<&'a str> {
@@ -273,7 +275,8 @@ fn columns_are_the_same_for_every_plan_and_log() {
             for more in [&[][..], &["--domain", "nobody"]] {
                 let out =
                     files.run(&[&["bill", "--plan", "plan.toml", log, "--format", "csv"], more].concat());
-                let out = out.fine();
+                assert_eq!(out.status, Some(0), "{}", out.err);
+                let out = out.out;
                 heads.insert(out.lines().next().unwrap().to_owned());
                 for row in rows(&out) {
                     assert_eq!((row["zone"].as_str(), row["plan"].as_str()), ("domains", "p"));

@@ -85,7 +85,9 @@ fn what_limits_refused_has_a_column_where_there_is_any() {
         .replace("\"5xx\":2", "\"5xx\":2,\"refused\":400");
     logs.file("refused", refused);
     let run = |files: &[&'static str]| logs.run(&[&["--format", "csv", "--seconds"], files].concat()).fine();
-    assert!(!run(&["edge-1"]).contains("refused"));
+    // the column is in CSV and JSON always, and in a table where there is something in it
+    assert!(run(&["edge-1"]).lines().all(|row| row.ends_with(",refused") || row.ends_with(",0")));
+    assert!(!logs.run(&["edge-1"]).fine().contains("refused"));
     let out = run(&["edge-1", "refused"]);
     let last: Vec<(&str, &str)> =
         out.lines().map(|row| (row.split(',').nth(2).unwrap(), row.rsplit(',').next().unwrap())).collect();
@@ -230,10 +232,10 @@ fn the_highest_second_of_a_line_counts_where_it_may_have_been() {
 fn where_lines_do_not_tell_the_highest_second_it_is_not_shown_or_said() {
     let logs = logs_with_peaks();
     logs.file("old", line("12:05:00", 60.0, "edge-1", "domains", "old.example", [1, 9_000_000, 1]));
-    for arguments in [&["old", "--format", "csv"][..], &["old", "--by", "hour"]] {
-        assert!(!logs.run(arguments).fine().contains("second_cores"));
-        assert!(!logs.run(arguments).fine().contains("peak 1s"));
-    }
+    assert!(!logs.run(&["old", "--by", "hour"]).fine().contains("peak 1s"));
+    // files of several months can be put together
+    let alone = logs.run(&["old", "--format", "csv"]).fine();
+    assert_eq!(columns(&alone, &["domain", "peak_second_cores"]), ["old.example ", " "]);
     let ran = logs.run(&["old", "edge-1", "--format", "csv"]);
     assert_eq!(
         (ran.status, ran.err.as_str()),
@@ -314,9 +316,9 @@ fn numbers_for_programs_are_in_base_units() {
     assert_eq!(
         out,
         "\
-zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx
-domains,domain,api.example,1000,5,2460,0.205,5,1,2.46,492,5,10
-domains,all,,1000,5,2460,0.205,5,1,2.46,492,5,10
+zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused
+domains,domain,api.example,1000,5,2460,0.205,5,1,,2.46,492,5,10,0
+domains,all,,1000,5,2460,0.205,5,1,,2.46,492,5,10,0
 "
     );
     let json: Value = serde_json::from_str(&logs().run(&with(&["--format", "json"])).fine()).unwrap();
@@ -339,8 +341,8 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         rows,
         [
-            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3",
-            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1",
+            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0",
+            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0",
         ]
     );
     let half = [
@@ -354,7 +356,7 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
         "csv",
     ];
     let out = logs().run(&with(&half)).fine();
-    assert_eq!(out.lines().nth(1), Some("domains,domain,www.example,125,1,3,0.1,0.1,0.1,0.024,3,0,0"));
+    assert_eq!(out.lines().nth(1), Some("domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0"));
 }
 
 #[test]
@@ -365,7 +367,7 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
         .fine();
     assert_eq!(
         out.lines().nth(1),
-        Some("domains,domain,api.example,100,0.5,600,2,2,2,6,1200,1,2"),
+        Some("domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0"),
         "what ended at 12:05 is not in it, what ended at 12:10 is"
     );
     assert_eq!(out.lines().count(), 3);
@@ -477,6 +479,20 @@ fn wrong_arguments_end_with_2() {
         &["log", "--cores", "--seconds"],
         &["log", "--top", "-1"],
         &["log", "--no-such-thing"],
+        &["log", "--columns", "domain,nope"],
+        &["log", "--columns", "domain,cores,domain"],
+        &["log", "--columns", ""],
+        &["log", "--columns", "domain", "--seconds"],
+        &["log", "--columns", "domain", "--wide"],
+        &["log", "--last", "7"],
+        &["log", "--last", "24h", "--from", "-7d"],
+        &["log", "--month", "2026-13"],
+        &["log", "--month", "2026-01", "--to", "now"],
+        &["log", "--time-zone", "Mars/Olympus"],
+        &["log", "--from", "2026-01-31T12:00:00+25:00"],
+        &["log", "--to", "2026-12-31T23:59:60Z"],
+        &["--prometheus", "foo"],
+        &["--prometheus", "http://127.0.0.1:9", "--header", "foo"],
     ] {
         let ran = logs.run(arguments);
         assert_eq!(ran.status, Some(2), "{arguments:?}: {ran:?}");
@@ -596,4 +612,143 @@ fn a_domain_named_all_is_not_the_row_for_all() {
     }
     let csv = logs.run(&["log", "--format", "csv"]).fine();
     assert!(csv.contains("d,domain,all,") && csv.contains("d,all,,"), "{csv}");
+}
+
+#[test]
+fn no_field_of_csv_is_computed_by_a_spreadsheet() {
+    let logs = Folder::of(COMMAND);
+    let names =
+        ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "＝1", "a;=1", "'=1", "\u{1b}[2J=1", "plain.example"];
+    let lines: String =
+        names.iter().map(|name| line("12:05:00", 300.0, "edge-1", "domains", name, [1, 1, 1])).collect();
+    logs.file("log", lines);
+    let read = |more: &[&str]| {
+        let mut found = columns(&logs.run(&[&["log", "--format", "csv"], more].concat()).fine(), &["domain"]);
+        found.retain(|name| !name.is_empty());
+        found.sort();
+        found
+    };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        names.sort();
+        names
+    };
+    let safe =
+        ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "'＝1", "a;'=1", "''=1", "\\x1B[2J=1", "plain.example"];
+    assert_eq!(read(&[]), sorted(&safe));
+    assert_eq!(read(&["--raw"]), sorted(&names));
+    // programs read JSON
+    let json = |more: &[&str]| {
+        let out = logs.run(&[&["log", "--format", "json"], more].concat()).fine();
+        let json: Value = serde_json::from_str(&out).unwrap();
+        let rows = json["rows"].as_array().unwrap().clone();
+        rows.iter().filter_map(|row| row["domain"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert!(json(&[]).contains(&"=HYPERLINK(1)".to_owned()) && json(&[]).contains(&"\\x1B[2J=1".to_owned()));
+    assert!(json(&["--raw"]).contains(&"\u{1b}[2J=1".to_owned()));
+    // a terminal is never told to do something
+    assert!(!logs.run(&["log", "--raw"]).fine().contains('\u{1b}'));
+}
+
+#[test]
+fn times_can_be_relative_and_without_an_offset() {
+    let logs = logs();
+    let csv = |more: &[&str]| logs.run(&with(&[&["--format", "csv"], more].concat()));
+    let row = |more: &[&str]| {
+        let ran = csv(more);
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        columns(&ran.out, &["row", "requests"]).pop()
+    };
+    let half = row(&["--from", "2026-01-31T12:05:00Z", "--to", "2026-01-31T12:10:00Z"]);
+    assert_eq!(half, Some("all 100".to_owned()));
+    for (from, to) in
+        [("2026-01-31T12:05:00", "2026-01-31 12:10"), ("2026-01-31T12:05", "2026-01-31T13:10:00+01:00")]
+    {
+        assert_eq!(row(&["--from", from, "--to", to]), half, "{from} {to}");
+    }
+    let berlin = ["--time-zone", "Europe/Berlin", "--from", "2026-01-31T13:05", "--to", "2026-01-31T13:10"];
+    assert_eq!(row(&berlin), half);
+    assert_eq!(row(&["--month", "2026-01"]), row(&[]));
+    // a line that has ended now
+    let end = jiff_now();
+    let now = line("12:05:00", 60.0, "edge-1", "domains", "now.example", [7, 1, 1])
+        .replace("2026-01-31T12:05:00.000Z", &end);
+    logs.file("now", now + &line("12:05:00", 60.0, "edge-1", "domains", "old.example", [9, 1, 1]));
+    for arguments in [&["--last", "24h"][..], &["--from", "-7d"], &["--from", "-90m", "--to", "now"]] {
+        let ran = logs.run(&[&["now", "--format", "csv"], arguments].concat());
+        assert_eq!(
+            columns(&ran.out, &["domain", "requests"]),
+            ["now.example 7", " 7"],
+            "{arguments:?} {}",
+            ran.err
+        );
+    }
+}
+
+/// A few seconds ago, as the module writes it.
+fn jiff_now() -> String {
+    let output =
+        std::process::Command::new("date").args(["-u", "-d", "-5 seconds", "+%FT%T.000Z"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn days_are_those_of_the_time_zone() {
+    let logs = Folder::of(COMMAND);
+    let at = |day: &str, time: &str, requests: u64| {
+        line(time, 60.0, "edge-1", "domains", "a.example", [requests, 1, 1]).replace("2026-01-31", day)
+    };
+    // in Berlin, 25 October has 25 hours: from 22:00 UTC to 23:00 UTC
+    let lines = [
+        at("2026-10-24", "22:00:00", 1),
+        at("2026-10-24", "22:01:00", 2),
+        at("2026-10-25", "23:00:00", 4),
+        at("2026-10-25", "23:01:00", 8),
+    ];
+    logs.file("log", lines.concat());
+    let days = |zone: &[&str], by: &str| {
+        let out = logs.run(&[&["log", "--format", "csv", "--by", by], zone].concat()).fine();
+        let rows = columns(&out, &["row", "time", "requests"]);
+        rows.into_iter().filter_map(|row| row.strip_prefix("domain ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(days(&[], "day"), ["2026-10-24T00:00:00Z 3", "2026-10-25T00:00:00Z 12"]);
+    let berlin = ["--time-zone", "Europe/Berlin"];
+    let expected =
+        ["2026-10-24T00:00:00+02:00 1", "2026-10-25T00:00:00+02:00 6", "2026-10-26T00:00:00+01:00 8"];
+    assert_eq!(days(&berlin, "day"), expected);
+    assert_eq!(days(&berlin, "month"), ["2026-10-01T00:00:00+02:00 15"]);
+    // half an hour beside UTC
+    let kolkata = days(&["--time-zone", "asia/kolkata"], "hour");
+    assert_eq!(kolkata, ["2026-10-25T03:00:00+05:30 3", "2026-10-26T04:00:00+05:30 12"]);
+    // slots are those of UTC, and are shown in the zone
+    assert_eq!(days(&berlin, "5m")[0], "2026-10-24T23:55:00+02:00 1");
+    // what is asked for by day, too
+    let out = logs.run(&[
+        "log",
+        "--format",
+        "csv",
+        "--time-zone",
+        "Europe/Berlin",
+        "--from",
+        "2026-10-25",
+        "--to",
+        "2026-10-26",
+    ]);
+    assert_eq!(columns(&out.out, &["row", "requests"]), ["domain 6", "all 6"]);
+}
+
+#[test]
+fn times_in_output_have_whole_seconds_or_three_decimals() {
+    let logs = Folder::of(COMMAND);
+    let odd =
+        line("12:05:00", 60.0, "edge-1", "domains", "a.example", [1, 1, 1]).replace("00.000Z", "00.030Z");
+    logs.file("log", odd);
+    let table = logs.run(&["log"]).fine();
+    assert!(table.starts_with("2026-01-31T12:04:00.030Z to 2026-01-31T12:05:00.030Z, "), "{table}");
+    // a leap second is no time that Unix has
+    let leap = line("23:59:60", 60.0, "edge-1", "domains", "a.example", [1, 1, 1]);
+    logs.file("leap", leap);
+    let ran = logs.run(&["leap"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.err.contains("2026-01-31T23:59:60.000Z"), "{}", ran.err);
 }

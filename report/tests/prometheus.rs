@@ -279,7 +279,7 @@ fn sums_are_right(url: &str) {
     for (row, (kind, domain, figures, errors)) in rows.iter().zip(wanted) {
         assert_eq!((row[1].as_str(), row[2].as_str()), (kind, domain));
         let found: Vec<f64> =
-            row[3..8].iter().chain(&row[11..]).map(|field| field.parse().unwrap()).collect();
+            row[3..8].iter().chain(&row[12..]).map(|field| field.parse().unwrap()).collect();
         for (found, wanted) in found.iter().zip(figures.iter().chain(&errors)) {
             assert!((found - wanted).abs() < 1e-6, "{domain}: {found}, and not {wanted}: {row:?}");
         }

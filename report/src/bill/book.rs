@@ -17,14 +17,14 @@ use crate::domains::store::part;
 use crate::domains::time::{self, By, Millis, slot};
 use crate::twice::Ends;
 
-/// How long a billing period is. All are UTC, so that none is an hour longer or shorter than it should be.
+/// How long a billing period is. All are those of the time zone that is asked for.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Period {
     /// an hour
     Hour,
-    /// a day, UTC
+    /// a day
     Day,
-    /// a month of the calendar, UTC
+    /// a month of the calendar
     #[default]
     Month,
     /// all of the time

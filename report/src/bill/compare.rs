@@ -12,7 +12,7 @@ use super::decimal::{Rounding, grouped, power_of_ten, with_point};
 use super::parts::divide;
 use super::plan::Plan;
 use crate::domains::time;
-use crate::output::{Cell, Column, Format, Rows, Value};
+use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
 
 /// What the rows are sorted by.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,9 +138,34 @@ fn percent(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
     ratio(&(part * 100u8), whole, decimals)
 }
 
-/// Whether there is room for shares and changes in money beside amounts and percents.
-fn is_wide(wanted: &Wanted, plans: usize) -> bool {
-    wanted.format != Format::Table || plans <= 3
+/// The names of the columns of each plan.
+pub struct Names(Vec<[String; 4]>);
+
+impl Names {
+    /// Of these plans.
+    pub fn of(plans: &[Plan]) -> Self {
+        let of = |plan: &Plan| {
+            ["amount", "share_percent", "change", "change_percent"]
+                .map(|what| format!("{}_{what}", plan.stem))
+        };
+        Self(plans.iter().map(of).collect())
+    }
+}
+
+/// The columns of a comparison. A table of many plans has shares and changes in money only if it is asked for a
+/// wide one.
+pub fn columns<'a>(names: &'a Names, plans: &'a [Plan]) -> Vec<Column<'a>> {
+    let place = if plans.len() <= 3 { Place::Everywhere } else { Place::Wide };
+    let mut columns = vec![Column::text("row", "row").at(Place::Data), Column::name("domain", "domain")];
+    for (at, ([amount, share, change, in_percent], plan)) in names.0.iter().zip(plans).enumerate() {
+        columns.push(Column::number(amount, plan.name.as_str()).rank(if at == 0 { 1 } else { 2 }));
+        columns.push(Column::number(share, "share").rank(5).at(place));
+        if at > 0 {
+            columns.push(Column::number(change, "change").rank(4).at(place));
+            columns.push(Column::number(in_percent, "%").rank(3));
+        }
+    }
+    columns
 }
 
 /// Writes a row for each domain.
@@ -148,7 +173,7 @@ pub fn write<W: Write>(
     wanted: &Wanted,
     comparison: &Comparison<'_>,
     mut out: W,
-    is_styled: bool,
+    layout: &Layout,
 ) -> io::Result<()> {
     let Comparison { plans, accounts, .. } = comparison;
     let Some(first) = plans.first() else { return Ok(()) };
@@ -158,14 +183,15 @@ pub fn write<W: Write>(
     match wanted.format {
         Format::Table => {
             let currency = &first.currency;
-            writeln!(out, "{} to {}, zone {zone}, {currency}", time::format(from), time::format(to))?;
+            let head = format!("{} to {}, zone {zone}, {currency}", time::format(from), time::format(to));
+            layout.write_text(&mut out, &head)?;
             for (at, plan) in plans.iter().enumerate().skip(1).filter(|_| wanted.is_equal_revenue) {
                 let factor = factor(at).unwrap_or_else(|| "1".to_owned());
-                writeln!(
-                    out,
+                let text = format!(
                     "\"{}\" times {factor}, so that it comes to the same as \"{}\"",
                     plan.name, first.name
-                )?;
+                );
+                layout.write_text(&mut out, &text)?;
             }
             writeln!(out)?;
         }
@@ -184,32 +210,8 @@ pub fn write<W: Write>(
         }
         Format::Csv => {}
     }
-    let names: Vec<[String; 4]> = plans
-        .iter()
-        .map(|plan| {
-            ["amount", "share_percent", "change", "change_percent"]
-                .map(|what| format!("{}_{what}", plan.stem))
-        })
-        .collect();
-    let is_wide = is_wide(wanted, plans.len());
-    let mut columns = vec![Column { name: "domain", title: "domain", is_number: false }];
-    if wanted.format != Format::Table {
-        columns.insert(0, Column { name: "row", title: "row", is_number: false });
-    }
-    for (at, ([amount, share, change, in_percent], plan)) in names.iter().zip(*plans).enumerate() {
-        let number = |name, title| Column { name, title, is_number: true };
-        columns.push(number(amount, plan.name.as_str()));
-        if is_wide {
-            columns.push(number(share, "share"));
-        }
-        if at > 0 {
-            if is_wide {
-                columns.push(number(change, "change"));
-            }
-            columns.push(number(in_percent, "%"));
-        }
-    }
-    let mut rows = Rows::new(wanted.format, &columns, &mut out, is_styled)?;
+    let names = Names::of(plans);
+    let mut rows = Rows::new(wanted.format, &columns(&names, plans), &mut out, layout)?;
     self::rows(wanted, comparison, &mut rows)?;
     rows.finish()?;
     if wanted.format == Format::Json {
@@ -237,7 +239,8 @@ fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<
         }),
         Sort::Percent => order.sort_by(|a, b| {
             let ((a_before, a_after), (b_before, b_after)) = (change(*a), change(*b));
-            // after / before, without a division; from nothing to something it is without end, and from nothing to nothing 1
+            // after / before, without a division; from nothing to something it is without end, and from nothing to
+            // nothing 1
             let one = |before, after| {
                 if before == after { (BigUint::from(1u8), BigUint::from(1u8)) } else { (before, after) }
             };
@@ -248,7 +251,7 @@ fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<
     let (listed, others) = order.split_at(order.len().min(wanted.top));
     for domain in listed {
         let name = comparison.accounts.domains.get(*domain).map_or("", |(name, _)| name);
-        row(wanted, comparison, rows, ("domain", Some(name), name), &comparison.row(*domain))?;
+        row(comparison, rows, ("domain", Some(name), name), &comparison.row(*domain))?;
     }
     if !others.is_empty() {
         let mut rest = vec![BigUint::ZERO; plans];
@@ -259,26 +262,22 @@ fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<
             1 => "rest (1 domain)".to_owned(),
             n => format!("rest ({n} domains)"),
         };
-        row(wanted, comparison, rows, ("rest", None, &title), &rest)?;
+        row(comparison, rows, ("rest", None, &title), &rest)?;
     }
     if !order.is_empty() {
         rows.rule()?;
     }
-    row(wanted, comparison, rows, ("all", None, "all"), &comparison.totals)
+    row(comparison, rows, ("all", None, "all"), &comparison.totals)
 }
 
 fn row<W: Write>(
-    wanted: &Wanted,
     comparison: &Comparison<'_>,
     rows: &mut Rows<'_, W>,
     (kind, name, title): (&'static str, Option<&str>, &str),
     amounts: &[BigUint],
 ) -> io::Result<()> {
     let mut cells = Vec::with_capacity(2 + 4 * amounts.len());
-    let is_wide = is_wide(wanted, amounts.len());
-    if wanted.format != Format::Table {
-        cells.push(Cell::text(kind));
-    }
+    cells.push(Cell::text(kind));
     cells.push(match name {
         Some(name) => Cell::domain(name),
         None => Cell { value: Value::Nothing, shown: title.to_owned().into() },
@@ -288,17 +287,13 @@ fn row<W: Write>(
     for (plan, (amount, total)) in amounts.iter().zip(&comparison.totals).enumerate() {
         let number = with_point(amount, comparison.decimals);
         cells.push(Cell { shown: grouped(&number).into(), value: Value::Exact(number) });
-        if is_wide {
-            cells.push(match percent(amount, total, 1) {
-                Some(share) => Cell { shown: format!("{share} %").into(), value: Value::Exact(share) },
-                None => Cell::nothing(),
-            });
-        }
+        cells.push(match percent(amount, total, 1) {
+            Some(share) => Cell { shown: format!("{share} %").into(), value: Value::Exact(share) },
+            None => Cell::nothing(),
+        });
         if plan > 0 {
             let change = Change::between(before, amount);
-            if is_wide {
-                cells.push(change.cell(&with_point(&change.by, comparison.decimals)));
-            }
+            cells.push(change.cell(&with_point(&change.by, comparison.decimals)));
             cells.push(match percent(&change.by, before, 1) {
                 Some(percent) => {
                     let cell = change.cell(&percent);

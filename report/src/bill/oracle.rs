@@ -11,7 +11,7 @@ use super::book::{Book, Needs, Period, Used};
 use super::plan::Plan;
 use super::statement::{self, Sort, Wanted};
 use crate::domains::line::Member;
-use crate::output::Format;
+use crate::output::{Format, Layout};
 
 /// A measure with all that the oracle needs to know of it.
 #[derive(Clone, Copy, Debug)]
@@ -389,7 +389,7 @@ fn bill(case: &Case, top: usize) -> Vec<Row> {
     let accounts = book.into_accounts((0, 1000)).unwrap();
     let wanted = Wanted { top, sort: Sort::Domain, format: Format::Csv };
     let mut csv = Vec::new();
-    statement::write(&wanted, &plan, &accounts, &mut csv, false).unwrap();
+    statement::write(&wanted, &plan, &accounts, &mut csv, &Layout::default()).unwrap();
     csv::Reader::from_reader(csv.as_slice()).deserialize().map(Result::unwrap).collect()
 }
 

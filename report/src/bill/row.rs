@@ -8,7 +8,7 @@ use super::decimal::{Decimal, grouped, in_unit, shown, with_point};
 use super::plan::{Item, Plan, Scope, Tiering};
 use super::tiers::Slice;
 use crate::domains::time;
-use crate::output::{Cell, Column, Value};
+use crate::output::{Cell, Column, Format, Place, Value};
 
 /// A row without its amount.
 #[derive(Default)]
@@ -71,110 +71,120 @@ impl Quantities {
 const DECIMALS: u32 = 12;
 
 const fn text(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: false }
+    Column::text(name, name)
 }
 
 const fn number(name: &'static str) -> Column<'static> {
-    Column { name, title: name, is_number: true }
+    Column::number(name, name)
 }
 
 /// The columns of CSV and JSON: the same for every plan. New ones stand at the end.
-pub const DATA: [Column<'static>; 25] = [
-    text("from"),
-    text("to"),
-    text("row"),
-    text("domain"),
-    text("item"),
-    text("measure"),
-    text("unit"),
-    number("used"),
-    number("free"),
-    number("charged"),
-    number("rate"),
-    number("amount"),
-    number("waived"),
-    text("currency"),
-    text("smallest_unit"),
-    number("used_exact"),
-    number("free_exact"),
-    number("charged_exact"),
-    text("zone"),
-    text("plan"),
-    number("rounded"),
-    number("rounded_exact"),
-    number("per"),
-    number("tier_from"),
-    number("tier_up_to"),
+pub const COLUMNS: [Column<'static>; 25] = [
+    text("from").at(Place::Data),
+    text("to").at(Place::Data),
+    text("row").at(Place::Data),
+    Column::name("domain", "domain"),
+    Column::name("item", "item"),
+    text("measure").at(Place::Data),
+    text("unit").at(Place::Data),
+    number("used").rank(2),
+    number("free").rank(4),
+    number("charged").rank(3),
+    number("rate").rank(6),
+    number("amount").rank(1),
+    number("waived").at(Place::Data),
+    text("currency").at(Place::Data),
+    text("smallest_unit").at(Place::Data),
+    number("used_exact").at(Place::Data),
+    number("free_exact").at(Place::Data),
+    number("charged_exact").at(Place::Data),
+    text("zone").at(Place::Data),
+    text("plan").at(Place::Data),
+    number("rounded").rank(5),
+    number("rounded_exact").at(Place::Data),
+    number("per").at(Place::Data),
+    number("tier_from").at(Place::Data),
+    number("tier_up_to").at(Place::Data),
 ];
 
-/// The columns of a table. Where a plan rounds nothing up, there is nothing to be seen of that.
-pub fn table(plan: &Plan) -> Vec<Column<'static>> {
-    let mut columns = vec![text("domain"), text("item"), number("used")];
-    if has_rounded(plan) {
-        columns.push(number("rounded"));
-    }
-    columns.extend([number("free"), number("charged"), text("rate"), number("amount")]);
-    columns
+/// The place of the quantities that were used, and of those rounded up.
+const USED: usize = 7;
+const ROUNDED: usize = 20;
+
+/// The columns of a format. A table has what was rounded up beside what was used; where a plan rounds nothing up, there is
+/// nothing to be seen of that.
+pub fn columns(plan: &Plan, format: Format) -> Vec<Column<'static>> {
+    let place = if plan.items.iter().any(|item| item.round_up > 1) { Place::Everywhere } else { Place::Data };
+    let columns = COLUMNS.iter().map(|column| match column.name {
+        "rounded" => column.at(place),
+        // in a table, it is a text
+        "rate" => Column { is_number: format != Format::Table, ..*column },
+        _ => *column,
+    });
+    arranged(columns.collect(), format)
 }
 
-fn has_rounded(plan: &Plan) -> bool {
-    plan.items.iter().any(|item| item.round_up > 1)
+fn arranged<T>(mut of_data: Vec<T>, format: Format) -> Vec<T> {
+    if format == Format::Table && of_data.len() > ROUNDED {
+        let rounded = of_data.remove(ROUNDED);
+        of_data.insert(USED + 1, rounded);
+    }
+    of_data
 }
 
 impl Row<'_> {
-    /// The cells of a table.
-    pub fn shown(&self, plan: &Plan, amount: &BigUint) -> Vec<Cell<'_>> {
-        let size = self.of.map_or(1, |item| item.unit.size);
-        let quantity = |quantity: Option<u128>| maybe(quantity.map(|quantity| shown(quantity, size)));
-        let domain = match self.domain.filter(|_| self.is_first) {
-            Some(name) => Cell::domain(name),
-            None => Cell::text(self.title),
-        };
-        let used = match (self.quantities.used, self.of) {
-            (Some(used), Some(item)) => Cell::text(with_unit(used, item)),
-            (used, _) => quantity(used),
-        };
-        let mut cells = vec![domain, maybe(self.item), used];
-        if has_rounded(plan) {
-            cells.push(quantity(self.quantities.rounded));
-        }
-        cells.extend([
-            quantity(self.quantities.free),
-            quantity(self.quantities.charged),
-            maybe(self.note.as_deref()),
-            money(plan, amount),
-        ]);
-        cells
-    }
-
-    /// The cells of [`DATA`].
-    pub fn data(&self, plan: &Plan, accounts: &Accounts, period: u32, amount: &BigUint) -> [Cell<'_>; 25] {
+    /// The cells of [`columns`].
+    pub fn cells(
+        &self,
+        (plan, accounts, period): (&Plan, &Accounts, u32),
+        format: Format,
+        amount: &BigUint,
+    ) -> Vec<Cell<'_>> {
         let (begin, end) = accounts.period.bounds(period, accounts.range);
         let size = self.of.map_or(1, |item| item.unit.size);
         let exact = |number: Option<String>| match number {
-            Some(number) => Cell { value: Value::Exact(number), shown: "".into() },
-            None => Cell::nothing(),
+            Some(number) => Cell { shown: number.clone().into(), value: Value::Exact(number) },
+            None => empty(),
         };
-        let readable =
-            |quantity: Option<u128>| exact(quantity.map(|quantity| in_unit(quantity, size, DECIMALS)));
+        let readable = |quantity: Option<u128>| match quantity {
+            Some(quantity) => Cell {
+                value: Value::Exact(in_unit(quantity, size, DECIMALS)),
+                shown: shown(quantity, size).into(),
+            },
+            None => empty(),
+        };
         let whole = |quantity: Option<u128>| exact(quantity.map(|quantity| quantity.to_string()));
         let Quantities { used, rounded, free, charged } = self.quantities;
+        let domain = match self.domain {
+            Some(name) if self.is_first => Cell::domain(name),
+            // in a table, the first of a domain's rows has its name
+            Some(name) => Cell { shown: self.title.into(), ..Cell::domain(name) },
+            None => Cell { shown: Cell::text(self.title).shown, ..empty() },
+        };
+        let used_shown = match (used, self.of) {
+            (Some(used), Some(item)) => Cell { shown: with_unit(used, item).into(), ..readable(Some(used)) },
+            (used, _) => readable(used),
+        };
+        let rate = Cell {
+            shown: self.note.as_deref().unwrap_or_default().to_owned().into(),
+            ..exact(self.rate.map(Decimal::to_string))
+        };
         // a rate is for so many units
         let per = self.of.filter(|_| self.domain.is_some()).map(|item| item.per.to_string());
-        [
+        let cells = vec![
             Cell::text(time::format(begin)),
             Cell::text(time::format(end)),
             Cell::text(self.kind),
-            maybe(self.domain),
+            domain,
             maybe(self.item),
             maybe(self.of.map(|item| item.measure.name())),
             maybe(self.of.map(|item| item.unit.name)),
-            readable(used),
+            used_shown,
             readable(free),
             readable(charged),
-            exact(self.rate.map(Decimal::to_string)),
+            rate,
             money(plan, amount),
-            self.waived.as_ref().map_or_else(Cell::nothing, |waived| money(plan, waived)),
+            self.waived.as_ref().map_or_else(empty, |waived| money(plan, waived)),
             Cell::text(plan.currency.clone()),
             maybe(self.of.map(|item| item.measure.smallest())),
             whole(used),
@@ -187,14 +197,19 @@ impl Row<'_> {
             exact(per),
             readable(self.tier.map(|slice| slice.above)),
             readable(self.tier.and_then(|slice| slice.tier.up_to)),
-        ]
+        ];
+        arranged(cells, format)
     }
+}
+
+fn empty() -> Cell<'static> {
+    Cell { value: Value::Nothing, shown: "".into() }
 }
 
 fn maybe<'a>(text: Option<impl Into<std::borrow::Cow<'a, str>>>) -> Cell<'a> {
     match text {
         Some(text) => Cell::text(text),
-        None => Cell { value: Value::Nothing, shown: "".into() },
+        None => empty(),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::domains::{Span, scraped_range};
 use crate::hosts::{Gaps as HostGaps, Hosts, Seen};
 use crate::input::{self, Broken, Place, fold_places};
 use crate::output::complain;
+use crate::progress;
+use crate::range::Range;
 use crate::twice::{Duplicates, Rule, Twice};
 
 /// The arguments that say it, of all commands that charge.
@@ -39,13 +41,8 @@ pub struct Source {
     #[arg(long, default_value = "month")]
     by: Period,
 
-    /// Only what was used from then on: a time (RFC 3339) or a date
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    from: Option<Millis>,
-
-    /// Only what was used before then
-    #[arg(long, value_name = "TIME", value_parser = time::parse_argument)]
-    to: Option<Millis>,
+    #[command(flatten)]
+    range: Range,
 
     #[command(flatten)]
     filter: Filter,
@@ -84,24 +81,21 @@ pub enum Read {
 }
 
 impl Source {
-    /// Reads what the plans go by.
-    pub fn read(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
-        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
-            complain("--from must be before --to");
-            return Ok(Read::Failed(ExitCode::from(2)));
-        }
+    /// Reads what the plans go by. `is_raw`: names are as they are in the log.
+    pub fn read(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
+        self.range.set_zone();
         match &self.prometheus {
             Some(url) => self.scraped(url, plans),
-            None => self.logged(files, plans),
+            None => self.logged(files, plans, is_raw),
         }
     }
 
-    fn logged(&self, files: &[PathBuf], plans: &[Plan]) -> anyhow::Result<Read> {
+    fn logged(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
         let needs = Needs::of(plans);
-        let book = Book::new(needs.clone(), self.by, (self.from, self.to), self.max_domains);
-        let (hosts, rule) = (Hosts::default(), Rule::new(self.duplicates));
+        let book = Book::new(needs.clone(), self.by, (self.range.from, self.range.to), self.max_domains);
+        let (hosts, rule) = (Hosts::default(), Rule::new(self.duplicates, is_raw));
         let (states, summary) = fold_places(files, &self.input, Thread::default, |thread, place, line| {
-            thread.line(self, &needs, (&book, &hosts, &rule), place, line)
+            thread.line((self, is_raw), &needs, (&book, &hosts, &rule), place, line)
         });
         if summary.broken > 0 && self.input.broken(Broken::Error) == Broken::Error {
             summary.show_broken(files);
@@ -135,9 +129,9 @@ impl Source {
         if let Some(gap) = gaps.report(files, plans) {
             self.missing(&gap)?;
         }
-        span.report(self.from, self.to);
+        span.report(self.range.from, self.range.to);
         HostGaps::find(seen, span.time).report();
-        let Some(range) = span.range(self.from, self.to) else {
+        let Some(range) = span.range(self.range.from, self.range.to) else {
             complain("there is nothing in the logs");
             return Ok(Read::Failed(summary.status(&self.input)));
         };
@@ -160,7 +154,7 @@ impl Source {
             return Ok(Read::Failed(ExitCode::from(2)));
         }
         let prometheus = Prometheus::new(url, &self.header, &self.matchers)?;
-        let (from, to) = match scraped_range(self.from, self.to) {
+        let (from, to) = match scraped_range(self.range.from, self.range.to) {
             Ok(range) => range,
             Err(message) => {
                 complain(message);
@@ -178,7 +172,7 @@ impl Source {
         }
         let counters: Vec<Counter> = members.iter().filter_map(|member| counter(*member)).collect();
         let book = Book::new(needs, self.by, (Some(from), Some(to)), self.max_domains);
-        let progress = input::bar((to - from) as u64 / 1000, &self.input);
+        let progress = progress::bar((to - from) as u64 / 1000, &self.input);
         let is_too_large = AtomicBool::new(false);
         let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
             let mut used = Used::default();
@@ -365,13 +359,13 @@ struct Thread {
 impl Thread {
     fn line(
         &mut self,
-        source: &Source,
+        (source, is_raw): (&Source, bool),
         needs: &Needs,
         (book, hosts, rule): (&Book, &Hosts, &Rule),
         place: Place,
         line: &[u8],
     ) -> Result<(), String> {
-        let line = Line::read(line)?;
+        let line = Line::read(line, is_raw)?;
         let (begin, end) = line.interval(&mut self.time)?;
         let is_zone = self.zone.get(&line.zone, || {
             self.is_zone_seen = false;
@@ -380,7 +374,7 @@ impl Thread {
         })?;
         let host = self.hosts.get(&line.host, hosts, || source.filter.takes_host(&line.host));
         // lines of others tell too that there was a log at the time
-        let (first, last) = time::clip(begin, end, source.from, source.to);
+        let (first, last) = time::clip(begin, end, source.range.from, source.range.to);
         if first < last {
             self.span.add(first, last);
             // which matters to percentiles alone

@@ -9,10 +9,10 @@ use super::book::Accounts;
 use super::charge::{Charged, Kind, Line, Quantity, Statement};
 use super::decimal::with_point;
 use super::plan::{Item, Plan};
-use super::row::{self, DATA, Quantities, Row, money};
+use super::row::{self, Quantities, Row, money};
 use super::tiers;
 use crate::domains::time;
-use crate::output::{Format, Rows};
+use crate::output::{Format, Layout, Rows};
 
 /// What the statements are sorted by.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn write<W: Write>(
     plan: &Plan,
     accounts: &Accounts,
     mut out: W,
-    is_styled: bool,
+    layout: &Layout,
 ) -> io::Result<()> {
     let zone = accounts.zone.as_deref().unwrap_or("-");
     let mut grand = BigUint::ZERO;
@@ -50,23 +50,27 @@ pub fn write<W: Write>(
         let (from, to) = accounts.range;
         let all = format!("{} to {}", time::format(from), time::format(to));
         if periods.is_empty() {
-            writeln!(out, "{all}: nothing was used")?;
+            layout.write_text(&mut out, &format!("{all}: nothing was used"))?;
         }
-        let columns = row::table(plan);
+        let columns = row::columns(plan, wanted.format);
         for (at, period) in periods.iter().enumerate() {
             if at > 0 {
                 writeln!(out)?;
             }
             let (begin, end) = accounts.period.bounds(*period, accounts.range);
             let (begin, end) = (time::format(begin), time::format(end));
-            writeln!(out, "{}, {begin} to {end}, zone {zone}, {}\n", plan.name, plan.currency)?;
-            let mut rows = Rows::new(wanted.format, &columns, &mut out, is_styled)?;
+            let head = format!("{}, {begin} to {end}, zone {zone}, {}", plan.name, plan.currency);
+            layout.write_text(&mut out, &head)?;
+            writeln!(out)?;
+            let mut rows = Rows::new(wanted.format, &columns, &mut out, layout)?;
             grand += Writer { wanted, plan, accounts, period: *period }.period(&mut rows)?;
             rows.finish()?;
         }
         if periods.len() > 1 {
             let total = money(plan, &grand).shown;
-            writeln!(out, "\n{} periods, {all}: {total} {}", periods.len(), plan.currency)?;
+            let text = format!("{} periods, {all}: {total} {}", periods.len(), plan.currency);
+            writeln!(out)?;
+            layout.write_text(&mut out, &text)?;
         }
         return out.flush();
     }
@@ -78,7 +82,7 @@ pub fn write<W: Write>(
         });
         write!(out, "{},\"rows\":", head.to_string().trim_end_matches('}'))?;
     }
-    let mut rows = Rows::new(wanted.format, &DATA, &mut out, is_styled)?;
+    let mut rows = Rows::new(wanted.format, &row::columns(plan, wanted.format), &mut out, layout)?;
     for period in periods {
         grand += Writer { wanted, plan, accounts, period }.period(&mut rows)?;
     }
@@ -253,10 +257,7 @@ impl<'a> Writer<'a> {
     }
 
     fn row<W: Write>(&self, rows: &mut Rows<'_, W>, row: Row<'_>, amount: &BigUint) -> io::Result<()> {
-        match self.wanted.format {
-            Format::Table => rows.row(&row.shown(self.plan, amount)),
-            _ => rows.row(&row.data(self.plan, self.accounts, self.period, amount)),
-        }
+        rows.row(&row.cells((self.plan, self.accounts, self.period), self.wanted.format, amount))
     }
 }
 

@@ -146,23 +146,35 @@ pub struct LastTime {
 impl<'a> Line<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
+        Ok(Self::parse_raw(line)?.with_shown_names())
+    }
+
+    /// As `parse`, with names as they are in the log.
+    fn parse_raw(line: &'a [u8]) -> Result<Self, serde_json::Error> {
         // as the module writes them; this halves the time that the whole command takes
-        let mut line: Self = match written(line) {
-            Some(line) => line,
-            None => serde_json::from_slice(line)?,
-        };
+        match written(line) {
+            Some(line) => Ok(line),
+            None => serde_json::from_slice(line),
+        }
+    }
+
+    fn with_shown_names(mut self) -> Self {
+        let line = &mut self;
         // earlier versions wrote more characters as they are
         if let Cow::Owned(key) = key::shown_again(&line.key) {
             line.key = Cow::Owned(key);
         }
-        line.host = printable(line.host);
-        line.zone = printable(line.zone);
-        Ok(line)
+        line.host = printable(std::mem::take(&mut line.host));
+        line.zone = printable(std::mem::take(&mut line.zone));
+        self
     }
 
     /// As `parse`; the message leaves out the number of the line, which is the only one that the parser sees.
-    pub fn read(line: &'a [u8]) -> Result<Self, String> {
-        Self::parse(line).map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))
+    /// `is_raw`: names are as they are in the log, also where an earlier version wrote them otherwise than they are
+    /// shown now.
+    pub fn read(line: &'a [u8], is_raw: bool) -> Result<Self, String> {
+        let line = if is_raw { Self::parse_raw(line) } else { Self::parse(line) };
+        line.map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))
     }
 
     /// When its interval begins and ends. An interval of nothing is taken for a millisecond.
@@ -216,8 +228,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A line with its members in the order in which the module writes them, without spaces, and names without escapes. None if it
-/// is otherwise, be it right or wrong.
+/// A line with its members in the order in which the module writes them, without spaces, and names without escapes.
+/// None if it is otherwise, be it right or wrong.
 fn written(line: &[u8]) -> Option<Line<'_>> {
     let mut rest = Rest(str::from_utf8(line).ok()?);
     let time = rest.after("{\"time\":\"")?.string()?;

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use accounting::key;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use super::names::Names;
 use super::overlap::{Overlaps, Points};
 use super::time::{Millis, SLOT_MS};
 use super::{Filter, Span};
-use crate::output::{complain, printable};
+use crate::output::{Wrong, complain, printable};
 use crate::twice::Duplicates;
 
 /// Prometheus answers with at most 11,000 points of a series.
@@ -132,7 +132,7 @@ impl Prometheus {
                 None => lines.push(header.clone()),
             }
         }
-        let split = |line: &String| header(line).map_err(|error| anyhow!("--header: {error}"));
+        let split = |line: &String| header(line).map_err(|error| Wrong(format!("--header: {error}")).into());
         let mut headers = lines.iter().map(split).collect::<anyhow::Result<Vec<_>>>()?;
         let (url, user) = without_user(url);
         if let Some(user) = user {

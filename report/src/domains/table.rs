@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::store::{Domain, Metric, Peak, Usage};
 use super::time::{self, By, Millis, slot};
-use crate::output::{Cell, Column, Format, Rows, Value};
+use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
 
 /// What the rows are sorted by. Largest first, names in their order.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn write<W: Write>(
     wanted: &Wanted,
     zones: &[(String, Vec<Domain>)],
     mut out: W,
-    is_styled: bool,
+    layout: &Layout,
 ) -> io::Result<()> {
     let (from, to) = wanted.range;
     let plan = Columns::new(wanted);
@@ -70,14 +70,15 @@ pub fn write<W: Write>(
         Format::Table => {
             let span = format!("{} to {}", time::format(from), time::format(to));
             if zones.is_empty() {
-                writeln!(out, "{span}: nothing was used")?;
+                layout.write_text(&mut out, &format!("{span}: nothing was used"))?;
             }
             for (at, (name, domains)) in zones.iter().enumerate() {
                 if at > 0 {
                     writeln!(out)?;
                 }
-                writeln!(out, "{span}, zone {name}\n")?;
-                let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, is_styled)?;
+                layout.write_text(&mut out, &format!("{span}, zone {name}"))?;
+                writeln!(out)?;
+                let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, layout)?;
                 zone(wanted, &plan, name, domains, &mut rows)?;
                 rows.finish()?;
             }
@@ -89,7 +90,7 @@ pub fn write<W: Write>(
                 let head = head.to_string();
                 write!(out, "{},\"rows\":", head.trim_end_matches('}'))?;
             }
-            let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, is_styled)?;
+            let mut rows = Rows::new(wanted.format, &plan.columns, &mut out, layout)?;
             for (name, domains) in zones {
                 zone(wanted, &plan, name, domains, &mut rows)?;
             }
@@ -285,48 +286,61 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
     }
 }
 
-/// The columns that are wanted.
+/// All columns, in the order of [`Columns::cells`].
+const ALL: [Column<'static>; 16] = [
+    Column::text("zone", "zone").at(Place::Data),
+    Column::text("row", "row").at(Place::Data),
+    Column::name("domain", "domain"),
+    Column::text("time", "time").rank(0),
+    Column::number("requests", "requests").rank(2),
+    Column::number("sent_gb", "GB").rank(4),
+    Column::number("cpu_seconds", "CPU time").rank(1),
+    Column::number("cores", "cores").rank(3),
+    Column::number("peak_cores", "peak").rank(7),
+    Column::number("p95_cores", "95 %").rank(5),
+    Column::number("peak_second_cores", "peak 1s").rank(9),
+    Column::number("cpu_seconds_per_request", "CPU/request").rank(6),
+    Column::number("cpu_seconds_per_gb", "CPU s/GB").rank(10),
+    Column::number("responses_4xx", "4xx").rank(12),
+    Column::number("responses_5xx", "5xx").rank(8),
+    Column::number("refused", "refused").rank(11),
+];
+
+/// The columns that can be asked for.
+pub fn columns() -> [Column<'static>; 16] {
+    ALL
+}
+
+/// The columns, and where each is.
 struct Columns {
     columns: Vec<Column<'static>>,
-    is_shown: Vec<bool>,
-}
-
-const fn text(name: &'static str, title: &'static str) -> Column<'static> {
-    Column { name, title, is_number: false }
-}
-
-const fn number(name: &'static str, title: &'static str) -> Column<'static> {
-    Column { name, title, is_number: true }
 }
 
 impl Columns {
+    /// Those of CSV and JSON depend on the arguments alone, so that files of several months can be put together.
     fn new(wanted: &Wanted) -> Self {
-        let is_data = wanted.format != Format::Table;
-        let is_slots = wanted.by.is_some_and(By::is_slots);
-        // in the order of `cells`
-        let all = [
-            (text("zone", "zone"), is_data),
-            (text("row", "row"), is_data),
-            (text("domain", "domain"), true),
-            (text("time", "time"), wanted.by.is_some()),
-            (number("requests", "requests"), true),
-            (number("sent_gb", "GB"), true),
-            (number("cpu_seconds", "CPU time"), wanted.seconds),
-            (number("cores", "cores"), wanted.cores),
-            // a slot has no peak
-            (number("peak_cores", "peak"), wanted.cores && !is_slots),
-            (number("p95_cores", "95 %"), wanted.cores && !is_slots),
-            (number("peak_second_cores", "peak 1s"), wanted.cores && wanted.peak_second),
-            (number("cpu_seconds_per_request", "CPU/request"), true),
-            (number("cpu_seconds_per_gb", "CPU s/GB"), true),
-            (number("responses_4xx", "4xx"), true),
-            (number("responses_5xx", "5xx"), true),
-            (number("refused", "refused"), wanted.refused),
-        ];
-        Self {
-            columns: all.iter().filter(|(_, is_shown)| *is_shown).map(|(column, _)| *column).collect(),
-            is_shown: all.iter().map(|(_, is_shown)| *is_shown).collect(),
-        }
+        // a slot has no peak
+        let has_peaks = wanted.cores && !wanted.by.is_some_and(By::is_slots);
+        let if_asked = |is_asked: bool, column: Column<'static>| match is_asked {
+            true => column,
+            false => column.at(Place::Nowhere),
+        };
+        let if_known = |is_known: bool, column: Column<'static>| match is_known {
+            true => column,
+            false => column.at(Place::Data),
+        };
+        let place = |column: Column<'static>| match column.name {
+            "time" => if_asked(wanted.by.is_some(), column),
+            "cpu_seconds" => if_asked(wanted.seconds, column),
+            // the chief figure where there is no CPU time
+            "cores" if !wanted.seconds => column.rank(1),
+            "cores" => if_asked(wanted.cores, column),
+            "peak_cores" | "p95_cores" => if_asked(has_peaks, column),
+            "peak_second_cores" => if_asked(wanted.cores, if_known(wanted.peak_second, column)),
+            "refused" => if_known(wanted.refused, column),
+            _ => column,
+        };
+        Self { columns: ALL.map(place).to_vec() }
     }
 
     fn cells<'a>(&self, label: Label<'a>, begin: Option<Millis>, figures: &Figures) -> Vec<Cell<'a>> {
@@ -347,7 +361,7 @@ impl Columns {
             Some(name) => Cell::domain(name),
             None => Cell { value: Value::Nothing, shown: label.shown.into() },
         };
-        let cells = [
+        vec![
             Cell::text(label.zone),
             Cell::text(label.row),
             domain,
@@ -364,13 +378,7 @@ impl Columns {
             share(Metric::Responses4xx),
             share(Metric::Responses5xx),
             share(Metric::Refused),
-        ];
-        cells
-            .into_iter()
-            .zip(&self.is_shown)
-            .filter(|(_, is_shown)| **is_shown)
-            .map(|(cell, _)| cell)
-            .collect()
+        ]
     }
 }
 

@@ -5,16 +5,17 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::figures::{Bar, Figure, Kind};
-use crate::output::{Cell, Column, Format, Rows};
+use crate::output::{Cell, Column, Format, Layout, Place, Rows};
 
 /// A column, and what it shows of a bar.
+#[derive(Clone, Copy)]
 struct Shown {
     column: Column<'static>,
     cell: fn(&Bar) -> Cell<'_>,
 }
 
 const fn shown(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> Shown {
-    Shown { column: Column { name, title, is_number: true }, cell }
+    Shown { column: Column::number(name, title), cell }
 }
 
 const REQUESTS: Shown = shown("requests", "requests", |bar| Cell::count(bar.requests));
@@ -48,12 +49,12 @@ fn per_gb(value: f64) -> Cell<'static> {
     Cell::number(value, 2)
 }
 
-fn text(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> Shown {
-    Shown { column: Column { name, title, is_number: false }, cell }
+const fn text(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> Shown {
+    Shown { column: Column::name(name, title), cell }
 }
 
 fn few(bar: &Bar) -> Cell<'_> {
-    Cell::text(if bar.is_few { "few" } else { "" })
+    Cell { shown: if bar.is_few { "few" } else { "" }.into(), ..Cell::count(bar.is_few.into()) }
 }
 
 fn name(bar: &Bar) -> Cell<'_> {
@@ -72,88 +73,128 @@ pub struct Head {
     pub min_requests: u64,
 }
 
-/// Writes the figures. `is_styled`: whether heads are bold.
+/// Writes the figures.
 pub fn write(
     figures: &[Figure],
     head: &Head,
     format: Format,
     mut out: impl Write,
-    is_styled: bool,
+    layout: &Layout,
 ) -> io::Result<()> {
     match format {
         Format::Table => {
-            let (bold, plain) = if is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+            let (bold, plain) = if layout.is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
             for (at, figure) in figures.iter().enumerate() {
                 let gap = if at > 0 { "\n" } else { "" };
-                writeln!(out, "{gap}{bold}{}{plain}\n", figure.kind.title())?;
-                out = table(figure, out, is_styled)?;
+                write!(out, "{gap}{bold}")?;
+                layout.write_text(&mut out, figure.kind.title())?;
+                writeln!(out, "{plain}")?;
+                out = table(figure, out, layout)?;
                 let few = figure.bars.iter().any(|bar| bar.is_few);
                 let few =
                     few.then(|| format!("few: less than {} requests, which says little", head.min_requests));
                 for note in figure.notes.iter().chain(&few) {
-                    writeln!(out, "  {note}")?;
+                    layout.write_text(&mut out, &format!("  {note}"))?;
                 }
             }
         }
-        Format::Csv => drop(rows(figures, format, &mut out)?),
+        Format::Csv => drop(rows(figures, format, &mut out, layout)?),
         Format::Json => {
             let head = json!({ "requests": head.requests, "min_requests": head.min_requests });
             let head = head.to_string();
             write!(out, "{},\"rows\":", head.strip_suffix('}').unwrap_or(&head))?;
-            rows(figures, format, &mut out)?;
+            rows(figures, format, &mut out, layout)?;
             writeln!(out, "}}")?;
         }
     }
     out.flush()
 }
 
+/// The columns that can be asked for.
+pub fn columns() -> Vec<Column<'static>> {
+    [FIGURE].into_iter().chain(ALL.iter().map(|shown| shown.column)).collect()
+}
+
+/// Names the figure of a row.
+const FIGURE: Column<'static> = Column::text("figure", "figure").at(Place::Data);
+
+/// All other columns, in their order.
+const ALL: [Shown; 13] = [
+    text("group", "group", group),
+    text("name", "name", name),
+    REQUESTS.rank(2),
+    BYTES.rank(4),
+    CPU.rank(3),
+    MEAN.rank(1),
+    MARGIN.rank(6),
+    P50.rank(7),
+    P95.rank(5),
+    P99.rank(8),
+    PER_GB.rank(1),
+    PER_GB_MARGIN.rank(6),
+    shown("is_few", "few", few).rank(9),
+];
+
+impl Shown {
+    const fn rank(self, rank: u8) -> Self {
+        Self { column: self.column.rank(rank), ..self }
+    }
+}
+
 /// A table of its own, with the columns that the figure has something for.
-fn table<W: Write>(figure: &Figure, out: W, is_styled: bool) -> io::Result<W> {
-    let first = match figure.kind {
+fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
+    let title = match figure.kind {
         Kind::Order => "order",
         Kind::Cache => "cache status",
         Kind::Size => "up to",
         Kind::Domain => "domain",
     };
-    let mut columns = vec![text("name", first, name), REQUESTS];
-    if figure.bars.iter().any(|bar| bar.group.is_some()) {
-        columns.insert(0, text("group", "group", group));
-    }
-    match figure.kind {
-        Kind::Domain => columns.extend([BYTES, CPU, MEAN, PER_GB, PER_GB_MARGIN]),
-        _ => columns.extend([CPU, MEAN, MARGIN, P50, P95, P99]),
-    }
-    if figure.bars.iter().any(|bar| bar.is_few) {
-        columns.push(text("is_few", "", few));
-    }
-    let heads: Vec<Column<'static>> = columns.iter().map(|shown| shown.column).collect();
-    let mut rows = Rows::new(Format::Table, &heads, out, is_styled)?;
+    let is_domain = figure.kind == Kind::Domain;
+    let column = |column: Column<'static>| {
+        let is_there = match column.name {
+            "group" => figure.bars.iter().any(|bar| bar.group.is_some()),
+            "bytes" | "cpu_seconds_per_gb" | "cpu_seconds_per_gb_margin" => is_domain,
+            "cpu_seconds_per_request_margin" | "cpu_seconds_p50" | "cpu_seconds_p95" | "cpu_seconds_p99" => {
+                !is_domain
+            }
+            "is_few" => figure.bars.iter().any(|bar| bar.is_few),
+            "figure" => false,
+            _ => true,
+        };
+        let column = if is_there { column } else { column.at(Place::Nowhere) };
+        match column.name {
+            "name" => Column { title, ..column },
+            // the mark says itself what it means
+            "is_few" => Column { title: "", is_number: false, ..column },
+            // the chief figure of domains is that of a GB
+            "cpu_seconds_per_request" if is_domain => column.rank(4),
+            _ => column,
+        }
+    };
+    let heads: Vec<Column<'static>> = columns().into_iter().map(column).collect();
+    let mut rows = Rows::new(Format::Table, &heads, out, layout)?;
     let mut last_group = None;
     for bar in &figure.bars {
         if last_group.replace(&bar.group).is_some_and(|last| *last != bar.group) {
             rows.rule()?;
         }
-        rows.row(&columns.iter().map(|shown| (shown.cell)(bar)).collect::<Vec<_>>())?;
+        rows.row(&cells(figure, bar))?;
     }
     rows.finish()
 }
 
 /// All figures in one table, with all columns.
-fn rows<W: Write>(figures: &[Figure], format: Format, out: W) -> io::Result<W> {
-    let mut columns = vec![text("group", "", group), text("name", "", name)];
-    columns.extend([REQUESTS, BYTES, CPU, MEAN, MARGIN, P50, P95, P99, PER_GB, PER_GB_MARGIN]);
-    let is_few = Column { name: "is_few", title: "", is_number: false };
-    let figure = Column { name: "figure", title: "", is_number: false };
-    let heads: Vec<Column<'static>> =
-        [figure].into_iter().chain(columns.iter().map(|shown| shown.column)).chain([is_few]).collect();
-    let mut rows = Rows::new(format, &heads, out, false)?;
+fn rows<W: Write>(figures: &[Figure], format: Format, out: W, layout: &Layout) -> io::Result<W> {
+    let mut rows = Rows::new(format, &columns(), out, layout)?;
     for figure in figures {
         for bar in &figure.bars {
-            let first = Cell::text(figure.kind.name());
-            let is_few = Cell::count(bar.is_few.into());
-            let cells = columns.iter().map(|shown| (shown.cell)(bar));
-            rows.row(&[first].into_iter().chain(cells).chain([is_few]).collect::<Vec<_>>())?;
+            rows.row(&cells(figure, bar))?;
         }
     }
     rows.finish()
+}
+
+fn cells<'a>(figure: &Figure, bar: &'a Bar) -> Vec<Cell<'a>> {
+    let first = Cell::text(figure.kind.name());
+    [first].into_iter().chain(ALL.iter().map(|shown| (shown.cell)(bar))).collect()
 }

@@ -22,7 +22,7 @@ pub struct Pair {
 
 /// Looks for the first places of lines of which a second place is known: the first pairs in the order of files and lines, up to
 /// so many.
-pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize) -> Vec<Pair> {
+pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: bool) -> Vec<Pair> {
     let names: HashSet<&Name> = again.iter().map(|(_, name)| name).collect();
     let ends: HashSet<Millis> = names.iter().map(|name| name.end).collect();
     let mut found: HashMap<&Name, Vec<(Place, Content)>> = HashMap::new();
@@ -37,7 +37,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize) -> Vec<Pa
         }
         let new = || (LastTime::default(), Vec::new());
         let each = |(last, found): &mut (LastTime, Vec<_>), place: Place, line: &[u8]| {
-            let line = Line::read(line)?;
+            let line = Line::read(line, is_raw)?;
             let (begin, end) = line.interval(last)?;
             if ends.contains(&end)
                 && let Some(name) = names.get(&Name::of(&line, end))

@@ -1,0 +1,186 @@
+//! The layout of help texts, completions for shells, and man pages.
+//!
+//! Notes below the options have indented lines. clap would go on at the left edge where it breaks one, so they are
+//! broken here.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Command;
+use clap_complete::Shell;
+use clap_mangen::Man;
+use textwrap::{Options, WordSplitter};
+use unicode_width::UnicodeWidthStr;
+
+use crate::output::{self, style};
+
+/// A column that is broken has room for so many characters.
+const LEAST_COLUMN: usize = 16;
+
+/// Man pages are for terminals of this width.
+const MAN_WIDTH: usize = 72;
+
+/// The arguments of `cpu-report completions`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cpu-report completions bash >/etc/bash_completion.d/cpu-report
+  cpu-report completions zsh >/usr/local/share/zsh/site-functions/_cpu-report
+  cpu-report completions fish >~/.config/fish/completions/cpu-report.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+/// The arguments of `cpu-report man`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  cpu-report man /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// The folder that the pages are written to; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Runs `cpu-report completions`.
+pub fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "cpu-report", &mut script);
+    let mut out = output::stdout();
+    io::Write::write_all(&mut out, &script)?;
+    io::Write::flush(&mut out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `cpu-report man`: a page for the program, and one for each command.
+pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(&args.folder).with_context(|| args.folder.display().to_string())?;
+    let mut command = with_notes(command, MAN_WIDTH).disable_help_subcommand(true);
+    command.build();
+    let commands =
+        command.get_subcommands().map(|one| (format!("cpu-report-{}", one.get_name()), one.clone()));
+    let all: Vec<(String, Command)> =
+        [("cpu-report".to_owned(), command.clone())].into_iter().chain(commands).collect();
+    for (name, command) in all {
+        let file = args.folder.join(format!("{name}.1"));
+        let mut page = Vec::new();
+        let usage = name.replacen('-', " ", 2).replacen(' ', "-", 1);
+        // clap keeps names for as long as the program runs, and there are a few
+        let name: &'static str = Box::leak(name.into_boxed_str());
+        Man::new(command.name(name).bin_name(usage)).render(&mut page)?;
+        fs::write(&file, page).with_context(|| file.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The command with help texts that fit the terminal, in characters that it can show.
+pub fn formatted(command: Command) -> Command {
+    let width = style::help_width();
+    in_plain_characters(with_usages(with_notes(command, width), width)).term_width(width)
+}
+
+/// With notes in lines of this width.
+fn with_notes(command: Command, width: usize) -> Command {
+    command.mut_subcommands(|command| {
+        let notes = command.get_after_long_help().map(|notes| lines(&notes.to_string(), width));
+        let short = command.get_after_help().map(|notes| lines(&notes.to_string(), width));
+        let command = notes.into_iter().fold(command, |command, notes| command.after_long_help(notes));
+        short.into_iter().fold(command, |command, notes| command.after_help(notes))
+    })
+}
+
+/// With usages that fit this width. clap leaves one that is too long in one line.
+fn with_usages(command: Command, width: usize) -> Command {
+    const TITLE: &str = "Usage: ";
+    let mut built = command.clone();
+    built.build();
+    let mut usages = built.get_subcommands_mut().map(|one| {
+        let usage = one.render_usage().to_string();
+        (one.get_name().to_owned(), usage.trim_start_matches(TITLE).trim().to_owned())
+    });
+    let is_long = |usage: &str| TITLE.len() + usage.width() > width;
+    let long: Vec<(String, String)> = usages.by_ref().filter(|(_, usage)| is_long(usage)).collect();
+    let next = " ".repeat(TITLE.len());
+    let wrap = Options::new(width).initial_indent(&next).subsequent_indent(&next);
+    let wrap = wrap.word_splitter(WordSplitter::NoHyphenation);
+    long.into_iter().fold(command, |command, (name, usage)| {
+        // "help" is clap's own, and cannot be changed
+        if command.find_subcommand(&name).is_none() {
+            return command;
+        }
+        let usage = textwrap::fill(&usage, &wrap).trim_start().to_owned();
+        command.mut_subcommand(name, |one| one.override_usage(usage))
+    })
+}
+
+fn in_plain_characters(command: Command) -> Command {
+    if style::is_utf8() {
+        return command;
+    }
+    let plain = |text: &clap::builder::StyledStr| style::plain(&text.to_string()).into_owned();
+    command.mut_subcommands(|command| {
+        let about = command.get_long_about().map(plain);
+        let notes = command.get_after_long_help().map(plain);
+        let command = about.into_iter().fold(command, |command, about| command.long_about(about));
+        let command = notes.into_iter().fold(command, |command, notes| command.after_long_help(notes));
+        command.mut_args(|arg| {
+            let help = arg.get_help().map(plain);
+            help.into_iter().fold(arg, |arg, help| arg.help(help))
+        })
+    })
+}
+
+/// Breaks each line so that it goes on where it began: below its text, or below its last column.
+///
+/// A line that ends with a backslash goes on in the next one.
+fn lines(text: &str, width: usize) -> String {
+    let text = text.replace("\\\n", "");
+    let broken: Vec<String> = text.lines().map(|line| broken(line, width)).collect();
+    broken.join("\n")
+}
+
+fn broken(line: &str, width: usize) -> String {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    // columns have two blanks or more between them
+    let column = text.trim_end().rfind("  ").map(|gap| {
+        let cell = text.get(gap..).unwrap_or_default().trim_start();
+        (text.len() - cell.len(), cell)
+    });
+    let far = |at: usize| {
+        let before = text.get(..at).unwrap_or_default();
+        indent + before.width()
+    };
+    let (hang, mark) = match column {
+        Some((at, cell)) if far(at) + LEAST_COLUMN <= width => {
+            (far(at), if cell.starts_with('#') { "# " } else { "" })
+        }
+        _ if text.starts_with("cpu-report ") || text.contains(" | ") => (indent + 4, ""),
+        _ => (indent, ""),
+    };
+    let least = |indent: usize| " ".repeat(indent.min(width.saturating_sub(LEAST_COLUMN).max(width / 2)));
+    let indents = [least(indent), least(hang) + mark];
+    let [first, next] = &indents;
+    let wrap = Options::new(width).initial_indent(first).subsequent_indent(next);
+    textwrap::fill(text, wrap.word_splitter(WordSplitter::NoHyphenation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_on_where_its_text_began() {
+        assert_eq!(lines("  one two three", 10), "  one two\n  three");
+        assert_eq!(lines("Head:\n\n  one", 10), "Head:\n\n  one");
+        assert_eq!(lines("  one \\\ntwo three", 10), "  one two\n  three");
+        assert_eq!(lines("  cpu   one two three four five", 26), "  cpu   one two three four\n        five");
+        assert_eq!(
+            lines("  a = 1   # one two three four", 27),
+            "  a = 1   # one two three\n          # four"
+        );
+        assert_eq!(lines("  cpu-report domains one two", 20), "  cpu-report domains\n      one two");
+    }
+}
