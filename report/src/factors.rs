@@ -5,11 +5,11 @@ mod chart;
 mod fields;
 mod figures;
 mod format;
+mod json;
 mod line;
 mod table;
 mod tally;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,8 @@ const NOTES: &str = "\
 Log formats:
   Without --log-format, lines are those of the README's and the demonstration's log_format,
     $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
-    $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused
-  (the last four may be missing, and others may follow), or JSON objects whose members are named like variables.
+    $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused $request_cpu_subrequest
+  (the last five may be missing, and others may follow), or JSON objects whose members are named like variables.
   With --log-format, they are of that format; \"escape=\" is heeded.
 
 What the figures are made of:
@@ -51,6 +51,11 @@ $ssl_cipher; by new and resumed TLS sessions where there is $ssl_session_reused;
   A figure that the log does not tell enough for is left out, with a message.
   --field takes one of them from another variable, or member of JSON: the roles are cpu (in seconds), cpu_ns, order, cache, \
 bytes, domain, cipher, session and time.
+
+Subrequests:
+  With \"log_subrequest on\", NGINX writes a line for each subrequest as well, with the CPU of the whole request so far. \
+Lines with $request_cpu_subrequest 1 are left out, so that no request counts twice; without that variable in the log, \
+they cannot be told apart.
 
 Numbers:
   \"± 95 %\" is half the width of the interval that the mean is in with a probability of 95 %, if requests are independent of \
@@ -155,13 +160,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     threads.into_iter().for_each(|thread| tally.add(thread.tally, &shared));
 
     let names = reader.names();
-    if tally.without_cpu > 0 {
-        let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
-        complain(&format!(
-            "{} lines are without {variables}, and were left out",
-            output::grouped(tally.without_cpu)
-        ));
-    }
+    say_what_was_left_out(&tally, names);
     let wanted = Wanted {
         min_requests: args.min_requests,
         top: if args.top == 0 { usize::MAX } else { args.top },
@@ -202,6 +201,49 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         draw(&figures, folder)?;
     }
     Ok(summary.status(&args.input))
+}
+
+/// A line on stderr for each kind of lines that are in no figure, or that are no valid JSON.
+fn say_what_was_left_out(tally: &Tally, names: &Names) {
+    let lines = |count: u64| output::counted(count, "line", "lines");
+    if tally.without_cpu > 0 {
+        let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
+        let were = if tally.without_cpu == 1 { "is without" } else { "are without" };
+        let left = if tally.without_cpu == 1 { "was left out" } else { "were left out" };
+        complain(&format!("{} {were} {variables}, and {left}", lines(tally.without_cpu)));
+    }
+    if tally.traffic_log > 0 {
+        complain(&format!("{} of a traffic log: cpu-report domains reads them", lines(tally.traffic_log)));
+    }
+    if tally.subrequests > 0 {
+        let were = if tally.subrequests == 1 { "is of a subrequest" } else { "are of subrequests" };
+        let left = if tally.subrequests == 1 { "was left out" } else { "were left out" };
+        complain(&format!(
+            "{} {were} (${} is 1), and {left}: the line of the main request has the CPU of all",
+            lines(tally.subrequests),
+            names.name(Field::Subrequest)
+        ));
+    }
+    for (count, fault) in [
+        (tally.faults.escapes, "values with \\x22 and the like, for which log_format needs escape=json"),
+        (
+            tally.faults.values,
+            "values without quotes that are no numbers: put variables in quotes in log_format",
+        ),
+        (
+            tally.faults.commas,
+            "a comma at the end, as in an array: jq -c '.[]' FILE writes each object as a line",
+        ),
+    ] {
+        if count > 0 {
+            let has = if count == 1 {
+                "is no valid JSON, and was read"
+            } else {
+                "are no valid JSON, and were read"
+            };
+            complain(&format!("{} {has} all the same: {fault}", lines(count)));
+        }
+    }
 }
 
 fn reader(args: &Args) -> anyhow::Result<Reader> {
@@ -290,19 +332,13 @@ impl Thread {
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
-        match reader.read(line) {
-            Ok(record) => self.record(args, &record, shared),
-            Err(Misfit::Json(error)) => {
-                // ngx_escape_json() leaves bytes that are not UTF-8 as they are, and JSON has no others
-                if let Cow::Owned(text) = String::from_utf8_lossy(line)
-                    && let Ok(record) = reader.read(text.as_bytes())
-                {
-                    return self.record(args, &record, shared);
-                }
-                Err(Broken::Misfit(Misfit::Json(error)))
-            }
-            Err(misfit) => Err(Broken::Misfit(misfit)),
+        let (record, faults) = reader.read(line).map_err(Broken::Misfit)?;
+        self.tally.faults.add(faults);
+        self.record(args, &record, shared)?;
+        if record.cpu_ns.is_none() && reader.is_json(line) && json::is_traffic_log(line) {
+            self.tally.traffic_log += 1;
         }
+        Ok(())
     }
 
     fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
@@ -315,6 +351,10 @@ impl Thread {
         }
         if !args.domain.is_empty() && !record.domain().is_some_and(|domain| matches(&args.domain, domain)) {
             self.tally.left_out += 1;
+            return Ok(());
+        }
+        if record.is_subrequest() {
+            self.tally.subrequests += 1;
             return Ok(());
         }
         match record.cpu_ns {

@@ -135,7 +135,7 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     let ran = logs.run(&["--log-format", "$host $request_cpu_time", "access.log"]);
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
-        "1 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
+        "1 line is without $request_cpu_ns or $request_cpu_time, and was left out",
         "no figure \"CPU per request, by its order in the connection\": the log does not tell $connection_requests, which",
         "the log does not tell $upstream_cache_status, which log_format needs to have",
         "the log does not tell $bytes_sent or $body_bytes_sent, which log_format needs to have",
@@ -164,7 +164,7 @@ fn broken_lines_are_counted_and_shown_and_are_no_failure() {
     assert_eq!(ran.status, Some(0));
     for message in [
         "access.log:9: no \" \" follows on $host",
-        "access.log:11: it is no JSON object",
+        "access.log:11: the line ends before its JSON object does",
         "3 of 11 lines are broken",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
@@ -325,4 +325,55 @@ fn figures_are_well_formed_and_have_the_counts() {
     let ran = logs.run(&["--svg", "access.log/x", "access.log"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.contains("access.log/x"), "{}", ran.err);
+}
+
+#[test]
+fn the_lines_of_subrequests_are_left_out_and_counted() {
+    let json = |uri: &str, cpu: u64, sub: &str| {
+        format!("{{\"uri\":\"{uri}\",\"request_cpu_ns\":{cpu},\"connection_requests\":1{sub}}}\n")
+    };
+    let logs = logs_of(
+        json("/one", 145_000, ",\"request_cpu_subrequest\":\"1\"")
+            + &json("/two", 189_000, ",\"request_cpu_subrequest\":1")
+            + &json("/page", 234_000, ",\"request_cpu_subrequest\":\"0\"")
+            + &json("/old", 100_000, ""),
+    );
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "", "1", 2, 167e-6, 0.0)]);
+    assert_eq!(
+        ran.err,
+        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: \
+         the line of the main request has the CPU of all\n"
+    );
+    let line = "a.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA . ";
+    let logs = logs_of(format!("{line}0\n{line}1\n{line}- more\n"));
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "RSA", "1", 2, 0.002, 0.0)]);
+    assert!(ran.err.contains("1 line is of a subrequest ($request_cpu_subrequest is 1), and was left out"));
+}
+
+#[test]
+fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
+    let logs = logs_of(
+        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\
+         \x20{\"request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n\
+         {\"request_cpu_ns\":-,\"connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n\
+         [\n{\"request_cpu_ns\":9000,\"connection_requests\":1},\n]\n",
+    );
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "", "1", 3, 7e-6, 0.0)], "{}", ran.err);
+    for message in [
+        "1 line is no valid JSON, and was read all the same: values with \\x22",
+        "escape=json",
+        "3 lines are no valid JSON, and were read all the same: values without quotes",
+        "1 line is no valid JSON, and was read all the same: a comma at the end",
+        "2 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
+        "access.log:5: a JSON array is no log line; jq -c '.[]' FILE",
+        "2 of 7 lines are broken, and were skipped",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    for parser in ["column", "expected", "EOF", "invalid escape"] {
+        assert!(!ran.err.contains(parser), "{parser}\n{}", ran.err);
+    }
 }

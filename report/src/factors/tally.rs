@@ -8,6 +8,7 @@ use hashbrown::hash_map::EntryRef;
 
 use super::cell::{Cell, Ratio};
 use super::fields::{Field, Record};
+use super::json::Faults;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -123,6 +124,12 @@ pub struct Tally {
     pub cpu_ns: u64,
     /// lines without a CPU time
     pub without_cpu: u64,
+    /// of those, lines of a traffic log
+    pub traffic_log: u64,
+    /// lines of subrequests
+    pub subrequests: u64,
+    /// lines that are no valid JSON, and were read all the same
+    pub faults: FaultCounts,
     /// lines of domains or times that were not asked for
     pub left_out: u64,
     /// by group, and in it by order
@@ -137,6 +144,26 @@ pub struct Tally {
     pub domains: HashMap<Vec<u8>, Ratio>,
     /// of domains that came when there were too many
     pub other_domains: Ratio,
+}
+
+/// How many lines have a fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FaultCounts {
+    /// escapes that JSON does not have
+    pub escapes: u64,
+    /// values without quotes
+    pub values: u64,
+    /// commas at the end
+    pub commas: u64,
+}
+
+impl FaultCounts {
+    /// Adds those of a line.
+    pub fn add(&mut self, faults: Faults) {
+        self.escapes += u64::from(faults.escapes);
+        self.values += u64::from(faults.values);
+        self.commas += u64::from(faults.commas);
+    }
 }
 
 /// A group of the first figure.
@@ -217,6 +244,11 @@ impl Tally {
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.without_cpu += other.without_cpu;
         self.left_out += other.left_out;
+        self.traffic_log += other.traffic_log;
+        self.subrequests += other.subrequests;
+        self.faults.escapes += other.faults.escapes;
+        self.faults.values += other.faults.values;
+        self.faults.commas += other.faults.commas;
         self.has_body_sizes |= other.has_body_sizes;
         for row in other.orders {
             let mine = self.orders(&row.group, row.is_resumed, shared);
