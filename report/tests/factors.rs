@@ -203,13 +203,28 @@ fn a_format_is_taken_from_the_command_line_or_from_nginx_conf() {
     logs.file("nginx.conf", format!("http {{ # it's\n log_format  cpu {COMBINED_FORMAT};\n}}"));
     let expected =
         [("1", 5e-6), ("2", 7e-6), ("3", 9e-6)].map(|(name, mean)| row("order", "", name, 1, mean, 0.0));
-    for format in [["--log-format", COMBINED_FORMAT], ["--log-format-from", "nginx.conf:cpu"]] {
+    for format in [
+        ["--log-format", COMBINED_FORMAT],
+        ["--log-format-from", "nginx.conf:cpu"],
+        ["--log-format-from", "nginx.conf"],
+    ] {
         assert_eq!(rows_of(&logs, &[&format[..], &["--figure", "order", "access.log"]].concat()), expected);
     }
     for (arguments, message) in [
-        (["--log-format-from", "nginx.conf:main"], "there is no log_format \"main\" in it"),
-        (["--log-format-from", "missing.conf:cpu"], "--log-format-from missing.conf:cpu: No such file"),
-        (["--log-format-from", "nginx.conf"], "it must be CONF:NAME"),
+        (
+            ["--log-format-from", "nginx.conf:main"],
+            "there is no log_format \"main\" in nginx.conf; there are: cpu",
+        ),
+        (
+            ["--log-format-from", "nginx.conf:combined"],
+            "log_format combined has no CPU time; add to nginx.conf: log_format cpu",
+        ),
+        (["--log-format", "combined"], "\"$http_user_agent\" $request_cpu_time'; access_log"),
+        (
+            ["--log-format-from", "missing.conf:cpu"],
+            "--log-format-from missing.conf:cpu: missing.conf: No such file",
+        ),
+        (["--log-format-from", "nginx.conf:"], "the name of a log_format is missing"),
         (["--log-format", "$host"], "the log_format has no $request_cpu_ns or $request_cpu_time"),
         (["--log-format", "${host"], "the closing bracket in \"host\" variable is missing"),
         (["--field", "cpus=x"], "invalid role \"cpus\" in \"cpus=x\""),
@@ -376,4 +391,101 @@ fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
     for parser in ["column", "expected", "EOF", "invalid escape"] {
         assert!(!ran.err.contains(parser), "{parser}\n{}", ran.err);
     }
+}
+
+#[test]
+fn lines_of_other_logs_are_named_with_what_helps() {
+    let combined = r#"10.0.0.1 - - [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl""#;
+    let logs = logs_of(format!("{combined}\n{combined} \"-\"\n2026/01/31 12:00:00 [error] 1#1: x\n"));
+    let ran = logs.run(&["access.log"]);
+    assert_eq!(ran.status, Some(1));
+    for message in [
+        "access.log:1: the line is of log_format combined, which has no $request_cpu_time",
+        "access.log:2: the line is of log_format main of nginx.org",
+        "access.log:3: the line is of an error log",
+        "add to nginx.conf: log_format cpu '$remote_addr - $remote_user [$time_local]",
+        "\"$http_user_agent\" $request_cpu_time'; access_log",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    let traffic =
+        r#"{"time":"2026-01-31T12:00:00Z","interval_ms":1000,"zone":"z","key":"a","requests":1,"cpu_ns":5}"#;
+    let ran = logs_of(traffic).run(&["access.log"]);
+    assert!(ran.err.contains("1 line of a traffic log: cpu-report domains reads"), "{}", ran.err);
+}
+
+#[test]
+fn a_variable_that_no_line_has_is_an_error_that_names_those_there_are() {
+    let json = "{\"request_cpu_ns\":5,\"connection_requests\":1,\"pop\":\"fra\"}\n";
+    for (content, known) in [
+        (json, "lines have request_cpu_ns, connection_requests, pop\n"),
+        (LOG, "lines have host, request_uri, status, bytes_sent, "),
+    ] {
+        for (option, value) in
+            [("--split", "nope"), ("--by", "$nope"), ("--field", "cpu=nope"), ("--field", "order=nope")]
+        {
+            let ran = logs_of(content).run(&[option, value, "access.log"]);
+            assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{option} {value}: {}", ran.err);
+            assert!(
+                ran.err.contains("no line has $nope, which --") && ran.err.contains(known),
+                "{}",
+                ran.err
+            );
+        }
+    }
+    for (option, value) in [("--split", "nope"), ("--by", "nope"), ("--field", "order=nope")] {
+        let ran = logs_of(COMBINED).run(&["--log-format", COMBINED_FORMAT, option, value, "access.log"]);
+        assert_eq!(ran.status, Some(2), "{option}: {}", ran.err);
+        assert!(ran.err.contains("the log_format has no $nope, which --"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn requests_are_added_up_by_any_variable() {
+    let logs = logs_of(COMBINED);
+    let by = |variable: &str, more: &[&str]| {
+        let all = [&["--log-format", COMBINED_FORMAT, "--by", variable], more, &["access.log"]].concat();
+        rows_of(&logs, &all)
+    };
+    let value = |variable: &str, name: &str, requests, mean| row("by", variable, name, requests, mean, 0.0);
+    assert_eq!(by("status", &[]), [value("status", "200", 2, 6e-6), value("status", "400", 1, 9e-6)]);
+    assert_eq!(
+        by("request_method", &[]),
+        [value("request_method", "GET", 2, 6e-6), value("request_method", "-", 1, 9e-6)]
+    );
+    let uris = [("-", 9e-6), ("/\"", 7e-6), ("/", 5e-6)].map(|(name, mean)| value("uri", name, 1, mean));
+    assert_eq!(by("$uri", &[]), uris);
+    let top = [value("uri", "-", 1, 9e-6), value("uri", "all others", 2, 6e-6)];
+    assert_eq!(by("uri", &["--top", "1"]), top);
+    let capped = by("uri", &["--max-values", "1"]);
+    assert_eq!(capped.iter().map(|row| row.3).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(by("status", &["--figure", "order"]).len(), 5);
+
+    let table = logs_of(LOG).run(&["--by", "uri", "--min-requests", "1", "--svg", ".", "access.log"]);
+    let expected = "\
+CPU per request, by $uri
+
+uri  requests  CPU time   share  CPU/request   ± 95 %       p50      p95      p99
+---  --------  --------  ------  -----------  -------  --------  -------  -------
+/a          2   5.00 ms  51.0 %      2.50 ms  2.94 ms   1.00 ms  3.99 ms  3.99 ms
+/           6   4.80 ms  49.0 %     800.0 µs  563.5 µs  698.4 µs  1.99 ms  1.99 ms
+";
+    assert!(table.out.starts_with("CPU per request, by $uri\n"), "{}", table.out);
+    for part in ["share", "51.0 %", "49.0 %", "800.0 µs", "563.5 µs"] {
+        assert!(expected.contains(part) && table.out.contains(part), "{}", table.out);
+    }
+    assert_eq!(table.err, "cpu-report: drawn: ./by.svg\n");
+}
+
+#[test]
+fn lines_that_look_like_one_request_are_said() {
+    let line = |id: &str, more: &str| {
+        format!("{{\"request_cpu_ns\":5,\"connection_requests\":1,\"request_id\":\"{id}\"{more}}}\n")
+    };
+    let ran =
+        logs_of(line("a", "") + &line("b", "") + &line("a", "")).run(&["--figure", "order", "access.log"]);
+    assert!(ran.err.contains("1 line with the $request_id of a line shortly before"), "{}", ran.err);
+    let sub = ",\"request_cpu_subrequest\":0";
+    let logs = logs_of(line("a", sub) + &line("a", sub));
+    logs.run(&["--figure", "order", "--min-requests", "1", "access.log"]).fine();
 }

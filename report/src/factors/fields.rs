@@ -43,8 +43,6 @@ pub enum Field {
     Subrequest,
     /// a number that each main request has for itself
     RequestId,
-    /// which connection it is
-    Connection,
     /// what `--by` asks for
     By,
     /// method, URI and protocol, which `--by` takes parts of
@@ -74,7 +72,6 @@ impl Field {
         Self::TimeLocal,
         Self::Subrequest,
         Self::RequestId,
-        Self::Connection,
         Self::By,
         Self::Request,
         Self::RequestUri,
@@ -169,7 +166,6 @@ impl Default for Names {
             ("time_local", Field::TimeLocal),
             ("request_cpu_subrequest", Field::Subrequest),
             ("request_id", Field::RequestId),
-            ("connection", Field::Connection),
         ];
         Self(names.map(|(name, field)| (name.to_owned(), field)).to_vec())
     }

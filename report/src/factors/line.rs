@@ -131,6 +131,11 @@ impl Reader {
         Err(misfit)
     }
 
+    /// The variable that requests are added up by.
+    pub fn by(&self) -> Option<&str> {
+        Some(self.names.name(Field::By)).filter(|name| *name != "-")
+    }
+
     /// The variables of the format, without those of JSON.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.splitter.slots.iter().map(|slot| slot.name.as_str())

@@ -85,7 +85,7 @@ pub fn write(
             let (bold, plain) = if is_styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
             for (at, figure) in figures.iter().enumerate() {
                 let gap = if at > 0 { "\n" } else { "" };
-                writeln!(out, "{gap}{bold}{}{plain}\n", figure.kind.title())?;
+                writeln!(out, "{gap}{bold}{}{plain}\n", figure.title)?;
                 out = table(figure, out, is_styled)?;
                 let few = figure.bars.iter().any(|bar| bar.is_few);
                 let few =
@@ -114,26 +114,40 @@ fn table<W: Write>(figure: &Figure, out: W, is_styled: bool) -> io::Result<W> {
         Kind::Cache => "cache status",
         Kind::Size => "up to",
         Kind::Domain => "domain",
+        Kind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
     };
-    let mut columns = vec![text("name", first, name), REQUESTS];
-    if figure.bars.iter().any(|bar| bar.group.is_some()) {
+    let mut columns = vec![text("name", "", name), REQUESTS];
+    if figure.kind != Kind::By && figure.bars.iter().any(|bar| bar.group.is_some()) {
         columns.insert(0, text("group", "group", group));
     }
     match figure.kind {
         Kind::Domain => columns.extend([BYTES, CPU, MEAN, PER_GB, PER_GB_MARGIN]),
         _ => columns.extend([CPU, MEAN, MARGIN, P50, P95, P99]),
     }
+    let all_ns: f64 = figure.bars.iter().map(|bar| bar.cpu_ns as f64).sum();
     if figure.bars.iter().any(|bar| bar.is_few) {
         columns.push(text("is_few", "", few));
     }
-    let heads: Vec<Column<'static>> = columns.iter().map(|shown| shown.column).collect();
+    let mut heads: Vec<Column<'_>> = columns.iter().map(|shown| shown.column).collect();
+    for head in heads.iter_mut().filter(|head| head.name == "name") {
+        head.title = first;
+    }
+    const SHARE_AT: usize = 3;
+    if figure.kind == Kind::By {
+        heads.insert(SHARE_AT, Column { name: "cpu_share", title: "share", is_number: true });
+    }
     let mut rows = Rows::new(Format::Table, &heads, out, is_styled)?;
     let mut last_group = None;
     for bar in &figure.bars {
         if last_group.replace(&bar.group).is_some_and(|last| *last != bar.group) {
             rows.rule()?;
         }
-        rows.row(&columns.iter().map(|shown| (shown.cell)(bar)).collect::<Vec<_>>())?;
+        let mut cells: Vec<Cell<'_>> = columns.iter().map(|shown| (shown.cell)(bar)).collect();
+        if figure.kind == Kind::By {
+            let share = if all_ns > 0.0 { bar.cpu_ns as f64 / all_ns } else { 0.0 };
+            cells.insert(SHARE_AT, Cell::text(format!("{:.1} %", 100.0 * share)));
+        }
+        rows.row(&cells)?;
     }
     rows.finish()
 }
