@@ -30,6 +30,7 @@ use alien::Alien;
 use fields::{Field, Fields, Names, Part, Record};
 use figures::{Figure, Kind, Wanted};
 use format::LogFormat;
+use json::Faults;
 use line::{Misfit, Reader};
 use tally::{Shared, Tally};
 
@@ -422,15 +423,19 @@ impl Thread {
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
-        let (record, faults) = match reader.read(line) {
-            Ok(read) => read,
+        // large, so it is not moved
+        let mut record = Record::default();
+        let faults = match reader.read_into(line, &mut record) {
+            Ok(faults) => faults,
             Err(misfit) => {
                 let alien = if args.has_format() { None } else { Alien::of(line) };
                 self.tally.has_combined |= matches!(alien, Some(Alien::Combined | Alien::Main));
                 return Err(alien.map_or(Broken::Misfit(misfit), Broken::Alien));
             }
         };
-        self.tally.faults.add(faults);
+        if faults != Faults::default() {
+            self.tally.faults.add(faults);
+        }
         if !asked.is_empty() {
             self.had.resize(asked.len(), false);
             for (had, (_, fields)) in self.had.iter_mut().zip(asked) {

@@ -88,7 +88,8 @@ impl Reader {
         &self.splitter.glued
     }
 
-    /// Reads a line. The faults are those of a line that is no valid JSON, and was read all the same.
+    /// The record of a line, and its faults; see [`Self::read_into`].
+    #[cfg(test)]
     pub fn read<'r, 'a>(&'r self, line: &'a [u8]) -> Result<(Record<'a>, Faults), Misfit<'r>> {
         let mut record = Record::default();
         self.read_into(line, &mut record).map(|faults| (record, faults))
@@ -107,7 +108,12 @@ impl Reader {
             }
     }
 
-    fn read_into<'r, 'a>(&'r self, line: &'a [u8], record: &mut Record<'a>) -> Result<Faults, Misfit<'r>> {
+    /// Reads a line into a record that is empty. The faults are those of a line that is no valid JSON, and was read all the same.
+    pub fn read_into<'r, 'a>(
+        &'r self,
+        line: &'a [u8],
+        record: &mut Record<'a>,
+    ) -> Result<Faults, Misfit<'r>> {
         if self.is_json(line) {
             let mut faults = Faults::default();
             if json::strict(line, &self.names, &mut record.fields).is_err() {
