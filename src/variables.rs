@@ -1,4 +1,5 @@
-//! `$request_cpu_time` and its like: computed when they are read, since they change all the time.
+//! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and `$request_cpu_subrequest`,
+//! which tells the log lines of subrequests from those of main requests.
 
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
@@ -36,6 +37,12 @@ pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         variable.get_handler = Some(get);
         variable.data = at;
     }
+    let mut name = ngx_string!("request_cpu_subrequest");
+    // SAFETY: as above. A subrequest has the array of variables of its parent (ngx_http_subrequest), so no value may be kept.
+    let variable =
+        unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
+    let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
+    variable.get_handler = Some(get_subrequest);
     // SAFETY: as above.
     if unsafe { limit::add_variable(cf) }.is_err() {
         return NGX_ERROR as ngx_int_t;
@@ -92,6 +99,21 @@ unsafe extern "C" fn get(
         set_valid(v, len);
         NGX_OK as ngx_int_t
     }
+}
+
+/// `1` in a subrequest, `0` in a main request.
+unsafe extern "C" fn get_subrequest(
+    r: *mut ngx_http_request_t,
+    v: *mut ngx_http_variable_value_t,
+    _data: usize,
+) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request and with room for a value.
+    unsafe {
+        let value = if (*r).main == r { "0" } else { "1" };
+        (*v).data = value.as_ptr().cast_mut();
+        set_valid(&mut *v, value.len());
+    }
+    NGX_OK as ngx_int_t
 }
 
 const _: () = assert!(

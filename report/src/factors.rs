@@ -1,15 +1,18 @@
 //! `cpu-report factors`: what makes requests dear, from access logs.
 
+mod alien;
 mod cell;
 mod chart;
+mod conf;
 mod fields;
 mod figures;
 mod format;
+mod json;
 mod line;
+mod spread;
 mod table;
 mod tally;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,9 +25,11 @@ use crate::domains::time::{self, Millis};
 use crate::input::{self, fold};
 use crate::output::{self, complain};
 use crate::range::Range;
-use fields::{Field, Fields, Names, Record};
+use alien::Alien;
+use fields::{Field, Fields, Names, Part, Record};
 use figures::{Figure, Kind, Wanted};
 use format::LogFormat;
+use json::Faults;
 use line::{Misfit, Reader};
 use tally::{Shared, Tally};
 
@@ -39,8 +44,8 @@ const NOTES: &str = "\
 Log formats:
   Without --log-format, lines are those of the README's and the demonstration's log_format,
     $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
-    $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused
-  (the last four may be missing, and others may follow), or JSON objects whose members are named like variables.
+    $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused $request_cpu_subrequest
+  (the last five may be missing, and others may follow), or JSON objects whose members are named like variables.
   With --log-format, they are of that format; \"escape=\" is heeded.
 
 What the figures are made of:
@@ -50,9 +55,15 @@ $ssl_cipher; by new and resumed TLS sessions where there is $ssl_session_reused;
   cache    $upstream_cache_status; NONE is what no cache was asked for
   size     $bytes_sent or $body_bytes_sent
   domain   $server_name or $host, and bytes
+  by       any variable, with --by; values are cut at 255 bytes, and each takes 0.1 to 2 KB of memory
   A figure that the log does not tell enough for is left out, with a message.
   --field takes one of them from another variable, or member of JSON: the roles are cpu (in seconds), cpu_ns, order, cache, \
 bytes, domain, cipher, session and time.
+
+Subrequests:
+  With \"log_subrequest on\", NGINX writes a line for each subrequest as well, with the CPU of the whole request so far. \
+Lines with $request_cpu_subrequest 1 are left out, so that no request counts twice; without that variable in the log, \
+they cannot be told apart.
 
 Numbers:
   \"± 95 %\" is half the width of the interval that the mean is in with a probability of 95 %, if requests are independent of \
@@ -68,6 +79,7 @@ Examples:
   cpu-report factors --figure order --domain '*.example.com' --svg figures/ access.log
   cpu-report factors --log-format '$remote_addr [$time_local] \"$request\" $status $bytes_sent $host $request_cpu_time' access.log
   cpu-report factors --log-format-from /etc/nginx/nginx.conf:main --from 2026-01-31T12:00:00Z access.log
+  cpu-report factors --by uri --top 50 access.log
   cpu-report factors --field cpu=cpu_s --split datacenter --format csv access.json.gz >figures.csv";
 
 /// The arguments of `cpu-report factors`.
@@ -82,7 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", value_parser = parse_format, help_heading = "Log")]
     log_format: Option<LogFormat>,
 
-    /// The same, out of a configuration file: the file, ":", and the format's name
+    /// The same, from a configuration file and the files that it includes. NAME may be missing if there is one format
     #[arg(long, value_name = "CONF:NAME", conflicts_with = "log_format", help_heading = "Log")]
     log_format_from: Option<String>,
 
@@ -102,10 +114,15 @@ pub struct Args {
     #[arg(long, short, value_name = "PATTERN")]
     domain: Vec<Pattern>,
 
+    /// CPU per request by the values of this variable: request_uri, status, http_user_agent, … Of $request in the log,
+    /// request_method, request_uri and uri (the path) are taken. Other figures are made where --figure asks for them
+    #[arg(long, value_name = "VARIABLE")]
+    by: Option<String>,
+
     #[command(flatten)]
     range: Range,
 
-    /// So many domains have rows of their own, those with the most CPU, and the others one together; 0 is no limit
+    /// So many domains, or values of --by, have rows of their own, those with the most CPU, and the others one together; 0 is no limit
     #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
     top: usize,
 
@@ -116,7 +133,7 @@ pub struct Args {
     #[command(flatten)]
     output: output::Options,
 
-    /// Draw the figures as well, as order.svg, cache.svg, size.svg and domain.svg in this folder. domain.svg has at most 20 domains
+    /// Draw the figures as well, as order.svg, cache.svg, size.svg, domain.svg and by.svg in this folder. domain.svg and by.svg have at most 20 bars
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
 
@@ -124,8 +141,36 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_domains: usize,
 
+    /// So many values of --by are told apart while reading; those that come later are added to the others
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_values: usize,
+
     #[command(flatten)]
     input: input::Options,
+}
+
+impl Args {
+    /// Options that ask for a variable, with the fields of which the log must have one.
+    fn asked(&self) -> Vec<(String, Vec<Field>)> {
+        let mut asked = Vec::new();
+        for role in &self.field {
+            asked.extend(fields::field_of_role(role).map(|field| (format!("--field {role}"), vec![field])));
+        }
+        asked.extend(self.split.is_some().then(|| ("--split".to_owned(), vec![Field::Split])));
+        let by = || {
+            let is_part =
+                self.by.as_deref().is_some_and(|name| Part::of(name.trim_start_matches('$')).is_some());
+            let parts: &[Field] =
+                if is_part { &[Field::By, Field::RequestUri, Field::Request] } else { &[Field::By] };
+            ("--by".to_owned(), parts.to_vec())
+        };
+        asked.extend(self.by.is_some().then(by));
+        asked
+    }
+
+    fn has_format(&self) -> bool {
+        self.log_format.is_some() || self.log_format_from.is_some()
+    }
 }
 
 fn parse_format(text: &str) -> Result<LogFormat, format::Error> {
@@ -136,7 +181,9 @@ fn parse_format(text: &str) -> Result<LogFormat, format::Error> {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.output.check(&table::columns())?;
     args.range.set_zone();
-    let kinds = if args.figure.is_empty() { &Kind::ALL[..] } else { &args.figure };
+    let mut kinds: Vec<Kind> = Vec::new();
+    kinds.extend(args.by.is_some().then_some(Kind::By));
+    kinds.extend(if args.figure.is_empty() && args.by.is_none() { &Kind::ALL[..] } else { &args.figure });
     let reader = match reader(args) {
         Ok(reader) => reader,
         Err(error) => {
@@ -144,35 +191,35 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let shared = Shared::new(args.max_domains);
+    let shared = Shared::new(args.max_domains, args.max_values, reader.by());
+    // a log_format was looked at already
+    let asked = if args.has_format() { Vec::new() } else { args.asked() };
     let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
-        thread.line(args, &reader, &shared, line)
+        thread.line(args, &asked, &reader, &shared, line)
     });
     summary.report(&args.files);
+    if let Some(missing) = missing(&threads, &asked, &reader) {
+        complain(&missing);
+        return Ok(ExitCode::from(2));
+    }
     let mut tally = Tally::default();
     threads.into_iter().for_each(|thread| tally.add(thread.tally, &shared));
 
     let names = reader.names();
-    if tally.without_cpu > 0 {
-        let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
-        complain(&format!(
-            "{} lines are without {variables}, and were left out",
-            output::grouped(tally.without_cpu)
-        ));
-    }
+    say_what_was_left_out(&tally, names);
     let wanted = Wanted {
         min_requests: args.min_requests,
         top: if args.top == 0 { usize::MAX } else { args.top },
         is_escaped: reader.is_escaped(),
     };
     let mut figures: Vec<Figure> = Vec::new();
-    for kind in kinds {
-        match wanted.figure(*kind, &tally) {
+    for kind in &kinds {
+        match wanted.figure(*kind, &tally, names) {
             Some(figure) => figures.push(figure),
             None if tally.requests == 0 => {}
             None => complain(&format!(
                 "no figure \"{}\": the log does not tell {}, which log_format needs to have",
-                kind.title(),
+                kind.title(names),
                 kind.variables(names)
             )),
         }
@@ -190,7 +237,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "{} of {} requests are not in \"{}\": their lines do not tell {}",
             output::grouped(tally.requests - figure.requests),
             output::grouped(tally.requests),
-            figure.kind.title(),
+            figure.title,
             figure.kind.variables(names)
         ));
     }
@@ -199,10 +246,80 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &args.svg {
         // more bars than these cannot be told apart
         let few = Wanted { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
-        let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally));
+        let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally, names));
         draw(&drawn.collect::<Vec<_>>(), folder)?;
     }
     Ok(summary.status(&args.input))
+}
+
+/// What to say of an option that asks for a variable that no line has; nothing where no line could be read.
+fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Reader) -> Option<String> {
+    let sample = threads.iter().map(|thread| &thread.sample).find(|sample| !sample.is_empty())?;
+    let (option, fields) = asked.iter().enumerate().find_map(|(at, asked)| {
+        let had = threads.iter().any(|thread| thread.had.get(at) == Some(&true));
+        (!had).then_some(asked)
+    })?;
+    const MOST: usize = 10;
+    let known: Vec<String> = if reader.is_json(sample) {
+        json::member_names(sample, MOST)
+    } else {
+        reader.variables().take(MOST).map(str::to_owned).collect()
+    };
+    let variable = reader.names().any_of(fields.get(..1).unwrap_or_default());
+    Some(format!("no line has {variable}, which {option} asks for; lines have {}", known.join(", ")))
+}
+
+/// A line on stderr for each kind of lines that are in no figure, or that are no valid JSON.
+fn say_what_was_left_out(tally: &Tally, names: &Names) {
+    let lines = |count: u64| output::counted(count, "line", "lines");
+    if tally.without_cpu > 0 {
+        let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
+        let were = if tally.without_cpu == 1 { "is without" } else { "are without" };
+        let left = if tally.without_cpu == 1 { "was left out" } else { "were left out" };
+        complain(&format!("{} {were} {variables}, and {left}", lines(tally.without_cpu)));
+    }
+    if tally.traffic_log > 0 {
+        complain(&format!("{} of a traffic log: cpu-report domains reads them", lines(tally.traffic_log)));
+    }
+    if tally.subrequests > 0 {
+        let were = if tally.subrequests == 1 { "is of a subrequest" } else { "are of subrequests" };
+        let left = if tally.subrequests == 1 { "was left out" } else { "were left out" };
+        complain(&format!(
+            "{} {were} (${} is 1), and {left}: the line of the main request has the CPU of all",
+            lines(tally.subrequests),
+            names.name(Field::Subrequest)
+        ));
+    }
+    if tally.repeated.count > 0 {
+        complain(&format!(
+            "{} with the $request_id of a line shortly before: if log_subrequest is on, CPU counts several times; \
+             add $request_cpu_subrequest to the log_format",
+            lines(tally.repeated.count)
+        ));
+    }
+    if tally.has_combined {
+        complain(&format!("lines of log_format combined have no CPU time; {}", alien::advice()));
+    }
+    for (count, fault) in [
+        (tally.faults.escapes, "values with \\x22 and the like, for which log_format needs escape=json"),
+        (
+            tally.faults.values,
+            "values without quotes that are no numbers: put variables in quotes in log_format",
+        ),
+        (
+            tally.faults.commas,
+            "a comma at the end, as in an array: jq -c '.[]' FILE writes each object as a line",
+        ),
+    ] {
+        if count > 0 {
+            let has = if count == 1 {
+                "is no valid JSON, and was read"
+            } else {
+                "are no valid JSON, and were read"
+            };
+            complain(&format!("{} {has} all the same: {fault}", lines(count)));
+        }
+    }
 }
 
 fn reader(args: &Args) -> anyhow::Result<Reader> {
@@ -210,12 +327,17 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
     for field in &args.field {
         names.rename(field).context("--field")?;
     }
+    if let Some(variable) = &args.by {
+        names.add_up_by(variable).context("--by")?;
+    }
     if let Some(variable) = &args.split {
         names.split_by(variable).context("--split")?;
     }
     let format = match (&args.log_format, &args.log_format_from) {
         (Some(format), _) => format.clone(),
-        (None, Some(place)) => format_in_conf(place).with_context(|| format!("--log-format-from {place}"))?,
+        (None, Some(place)) => {
+            conf::format_at(place).with_context(|| format!("--log-format-from {place}"))?
+        }
         (None, None) => return Reader::of_default(names),
     };
     let reader = Reader::of_format(&format, names);
@@ -225,10 +347,19 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
             [] => String::new(),
             glued => format!("; between ${} there is no text that tells them apart", glued.join(" and $")),
         };
-        bail!("the log_format has no {variables}{glued}");
+        if format == LogFormat::parse(conf::COMBINED)? {
+            bail!("log_format combined has no CPU time; {}", alien::advice());
+        }
+        bail!("the log_format has no {variables}{glued}; append $request_cpu_time to it, and reload NGINX");
     }
-    if args.split.is_some() && !reader.tells(Field::Split) {
-        bail!("the log_format has no ${}, which --split asks for", reader.names().name(Field::Split));
+    for (option, fields) in args.asked() {
+        if !fields.iter().any(|field| reader.tells(*field)) {
+            bail!(
+                "the log_format has no {}, which {option} asks for; it has {}",
+                reader.names().any_of(fields.get(..1).unwrap_or_default()),
+                reader.variables().map(|name| format!("${name}")).collect::<Vec<_>>().join(", ")
+            );
+        }
     }
     let times = [Field::Msec, Field::Iso8601, Field::TimeLocal];
     if (args.range.from.is_some() || args.range.to.is_some())
@@ -237,11 +368,6 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
         bail!("the log_format has no {}, which --from and --to need", reader.names().any_of(&times));
     }
     Ok(reader)
-}
-
-fn format_in_conf(place: &str) -> anyhow::Result<LogFormat> {
-    let Some((file, name)) = place.rsplit_once(':') else { bail!("it must be CONF:NAME") };
-    Ok(LogFormat::from_conf(&fs::read(file)?, name)?)
 }
 
 fn draw(figures: &[Figure], folder: &Path) -> anyhow::Result<()> {
@@ -260,6 +386,7 @@ fn draw(figures: &[Figure], folder: &Path) -> anyhow::Result<()> {
 /// Why a line was not taken.
 enum Broken<'r> {
     Misfit(Misfit<'r>),
+    Alien(Alien),
     NoTime,
 }
 
@@ -267,6 +394,7 @@ impl fmt::Display for Broken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misfit(misfit) => misfit.fmt(f),
+            Self::Alien(alien) => alien.fmt(f),
             Self::NoTime => f.write_str("it has no time that --from and --to could go by"),
         }
     }
@@ -276,6 +404,10 @@ impl fmt::Display for Broken<'_> {
 #[derive(Default)]
 struct Thread {
     tally: Tally,
+    /// by option of [`Args::asked`], whether a line had what it asks for
+    had: Vec<bool>,
+    /// the first line that could be read
+    sample: Vec<u8>,
     /// as it was written, and what it is
     last_time: (Vec<u8>, Option<Millis>),
 }
@@ -284,23 +416,38 @@ impl Thread {
     fn line<'r>(
         &mut self,
         args: &Args,
+        asked: &[(String, Vec<Field>)],
         reader: &'r Reader,
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
-        match reader.read(line) {
-            Ok(record) => self.record(args, &record, shared),
-            Err(Misfit::Json(error)) => {
-                // ngx_escape_json() leaves bytes that are not UTF-8 as they are, and JSON has no others
-                if let Cow::Owned(text) = String::from_utf8_lossy(line)
-                    && let Ok(record) = reader.read(text.as_bytes())
-                {
-                    return self.record(args, &record, shared);
-                }
-                Err(Broken::Misfit(Misfit::Json(error)))
+        // large, so it is not moved
+        let mut record = Record::default();
+        let faults = match reader.read_into(line, &mut record) {
+            Ok(faults) => faults,
+            Err(misfit) => {
+                let alien = if args.has_format() { None } else { Alien::of(line) };
+                self.tally.has_combined |= matches!(alien, Some(Alien::Combined | Alien::Main));
+                return Err(alien.map_or(Broken::Misfit(misfit), Broken::Alien));
             }
-            Err(misfit) => Err(Broken::Misfit(misfit)),
+        };
+        if faults != Faults::default() {
+            self.tally.faults.add(faults);
         }
+        if !asked.is_empty() {
+            self.had.resize(asked.len(), false);
+            for (had, (_, fields)) in self.had.iter_mut().zip(asked) {
+                *had |= fields.iter().any(|field| record.fields.has(*field));
+            }
+            if self.sample.is_empty() {
+                self.sample = line.to_vec();
+            }
+        }
+        self.record(args, &record, shared)?;
+        if record.cpu_ns.is_none() && reader.is_json(line) && json::is_traffic_log(line) {
+            self.tally.traffic_log += 1;
+        }
+        Ok(())
     }
 
     fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
@@ -313,6 +460,10 @@ impl Thread {
         }
         if !args.domain.is_empty() && !record.domain().is_some_and(|domain| matches(&args.domain, domain)) {
             self.tally.left_out += 1;
+            return Ok(());
+        }
+        if record.is_subrequest() {
+            self.tally.subrequests += 1;
             return Ok(());
         }
         match record.cpu_ns {

@@ -135,7 +135,7 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     let ran = logs.run(&["--log-format", "$host $request_cpu_time", "access.log"]);
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
-        "1 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
+        "1 line is without $request_cpu_ns or $request_cpu_time, and was left out",
         "no figure \"CPU per request, by its order in the connection\": the log does not tell $connection_requests, which",
         "the log does not tell $upstream_cache_status, which log_format needs to have",
         "the log does not tell $bytes_sent or $body_bytes_sent, which log_format needs to have",
@@ -164,7 +164,7 @@ fn broken_lines_are_counted_and_shown_and_are_no_failure() {
     assert_eq!(ran.status, Some(0));
     for message in [
         "access.log:9: no \" \" follows on $host",
-        "access.log:11: it is no JSON object",
+        "access.log:11: the line ends before its JSON object does",
         "3 of 11 lines are broken",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
@@ -203,13 +203,28 @@ fn a_format_is_taken_from_the_command_line_or_from_nginx_conf() {
     logs.file("nginx.conf", format!("http {{ # it's\n log_format  cpu {COMBINED_FORMAT};\n}}"));
     let expected =
         [("1", 5e-6), ("2", 7e-6), ("3", 9e-6)].map(|(name, mean)| row("order", "", name, 1, mean, 0.0));
-    for format in [["--log-format", COMBINED_FORMAT], ["--log-format-from", "nginx.conf:cpu"]] {
+    for format in [
+        ["--log-format", COMBINED_FORMAT],
+        ["--log-format-from", "nginx.conf:cpu"],
+        ["--log-format-from", "nginx.conf"],
+    ] {
         assert_eq!(rows_of(&logs, &[&format[..], &["--figure", "order", "access.log"]].concat()), expected);
     }
     for (arguments, message) in [
-        (["--log-format-from", "nginx.conf:main"], "there is no log_format \"main\" in it"),
-        (["--log-format-from", "missing.conf:cpu"], "--log-format-from missing.conf:cpu: No such file"),
-        (["--log-format-from", "nginx.conf"], "it must be CONF:NAME"),
+        (
+            ["--log-format-from", "nginx.conf:main"],
+            "there is no log_format \"main\" in nginx.conf; there are: cpu",
+        ),
+        (
+            ["--log-format-from", "nginx.conf:combined"],
+            "log_format combined has no CPU time; add to nginx.conf: log_format cpu",
+        ),
+        (["--log-format", "combined"], "\"$http_user_agent\" $request_cpu_time'; access_log"),
+        (
+            ["--log-format-from", "missing.conf:cpu"],
+            "--log-format-from missing.conf:cpu: missing.conf: No such file",
+        ),
+        (["--log-format-from", "nginx.conf:"], "the name of a log_format is missing"),
         (["--log-format", "$host"], "the log_format has no $request_cpu_ns or $request_cpu_time"),
         (["--log-format", "${host"], "the closing bracket in \"host\" variable is missing"),
         (["--field", "cpus=x"], "invalid role \"cpus\" in \"cpus=x\""),
@@ -325,4 +340,152 @@ fn figures_are_well_formed_and_have_the_counts() {
     let ran = logs.run(&["--svg", "access.log/x", "access.log"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.contains("access.log/x"), "{}", ran.err);
+}
+
+#[test]
+fn the_lines_of_subrequests_are_left_out_and_counted() {
+    let json = |uri: &str, cpu: u64, sub: &str| {
+        format!("{{\"uri\":\"{uri}\",\"request_cpu_ns\":{cpu},\"connection_requests\":1{sub}}}\n")
+    };
+    let logs = logs_of(
+        json("/one", 145_000, ",\"request_cpu_subrequest\":\"1\"")
+            + &json("/two", 189_000, ",\"request_cpu_subrequest\":1")
+            + &json("/page", 234_000, ",\"request_cpu_subrequest\":\"0\"")
+            + &json("/old", 100_000, ""),
+    );
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "", "1", 2, 167e-6, 0.0)]);
+    assert_eq!(
+        ran.err,
+        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: \
+         the line of the main request has the CPU of all\n"
+    );
+    let line = "a.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA . ";
+    let logs = logs_of(format!("{line}0\n{line}1\n{line}- more\n"));
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "RSA", "1", 2, 0.002, 0.0)]);
+    assert!(ran.err.contains("1 line is of a subrequest ($request_cpu_subrequest is 1), and was left out"));
+}
+
+#[test]
+fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
+    let logs = logs_of(
+        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\
+         \x20{\"request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n\
+         {\"request_cpu_ns\":-,\"connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n\
+         [\n{\"request_cpu_ns\":9000,\"connection_requests\":1},\n]\n",
+    );
+    let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
+    assert_eq!(rows(&ran.out), [row("order", "", "1", 3, 7e-6, 0.0)], "{}", ran.err);
+    for message in [
+        "1 line is no valid JSON, and was read all the same: values with \\x22",
+        "escape=json",
+        "3 lines are no valid JSON, and were read all the same: values without quotes",
+        "1 line is no valid JSON, and was read all the same: a comma at the end",
+        "2 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
+        "access.log:5: a JSON array is no log line; jq -c '.[]' FILE",
+        "2 of 7 lines are broken, and were skipped",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    for parser in ["column", "expected", "EOF", "invalid escape"] {
+        assert!(!ran.err.contains(parser), "{parser}\n{}", ran.err);
+    }
+}
+
+#[test]
+fn lines_of_other_logs_are_named_with_what_helps() {
+    let combined = r#"10.0.0.1 - - [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl""#;
+    let logs = logs_of(format!("{combined}\n{combined} \"-\"\n2026/01/31 12:00:00 [error] 1#1: x\n"));
+    let ran = logs.run(&["access.log"]);
+    assert_eq!(ran.status, Some(1));
+    for message in [
+        "access.log:1: the line is of log_format combined, which has no $request_cpu_time",
+        "access.log:2: the line is of log_format main of nginx.org",
+        "access.log:3: the line is of an error log",
+        "add to nginx.conf: log_format cpu '$remote_addr - $remote_user [$time_local]",
+        "\"$http_user_agent\" $request_cpu_time'; access_log",
+    ] {
+        assert!(ran.err.contains(message), "{message}\n{}", ran.err);
+    }
+    let traffic =
+        r#"{"time":"2026-01-31T12:00:00Z","interval_ms":1000,"zone":"z","key":"a","requests":1,"cpu_ns":5}"#;
+    let ran = logs_of(traffic).run(&["access.log"]);
+    assert!(ran.err.contains("1 line of a traffic log: cpu-report domains reads"), "{}", ran.err);
+}
+
+#[test]
+fn a_variable_that_no_line_has_is_an_error_that_names_those_there_are() {
+    let json = "{\"request_cpu_ns\":5,\"connection_requests\":1,\"pop\":\"fra\"}\n";
+    for (content, known) in [
+        (json, "lines have request_cpu_ns, connection_requests, pop\n"),
+        (LOG, "lines have host, request_uri, status, bytes_sent, "),
+    ] {
+        for (option, value) in
+            [("--split", "nope"), ("--by", "$nope"), ("--field", "cpu=nope"), ("--field", "order=nope")]
+        {
+            let ran = logs_of(content).run(&[option, value, "access.log"]);
+            assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{option} {value}: {}", ran.err);
+            assert!(
+                ran.err.contains("no line has $nope, which --") && ran.err.contains(known),
+                "{}",
+                ran.err
+            );
+        }
+    }
+    for (option, value) in [("--split", "nope"), ("--by", "nope"), ("--field", "order=nope")] {
+        let ran = logs_of(COMBINED).run(&["--log-format", COMBINED_FORMAT, option, value, "access.log"]);
+        assert_eq!(ran.status, Some(2), "{option}: {}", ran.err);
+        assert!(ran.err.contains("the log_format has no $nope, which --"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn requests_are_added_up_by_any_variable() {
+    let logs = logs_of(COMBINED);
+    let by = |variable: &str, more: &[&str]| {
+        let all = [&["--log-format", COMBINED_FORMAT, "--by", variable], more, &["access.log"]].concat();
+        rows_of(&logs, &all)
+    };
+    let value = |variable: &str, name: &str, requests, mean| row("by", variable, name, requests, mean, 0.0);
+    assert_eq!(by("status", &[]), [value("status", "200", 2, 6e-6), value("status", "400", 1, 9e-6)]);
+    assert_eq!(
+        by("request_method", &[]),
+        [value("request_method", "GET", 2, 6e-6), value("request_method", "-", 1, 9e-6)]
+    );
+    let uris = [("-", 9e-6), ("/\"", 7e-6), ("/", 5e-6)].map(|(name, mean)| value("uri", name, 1, mean));
+    assert_eq!(by("$uri", &[]), uris);
+    let top = [value("uri", "-", 1, 9e-6), value("uri", "all others", 2, 6e-6)];
+    assert_eq!(by("uri", &["--top", "1"]), top);
+    let capped = by("uri", &["--max-values", "1"]);
+    assert_eq!(capped.iter().map(|row| row.3).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(by("status", &["--figure", "order"]).len(), 5);
+
+    let table = logs_of(LOG).run(&["--by", "uri", "--min-requests", "1", "--svg", ".", "access.log"]);
+    let expected = "\
+CPU per request, by $uri
+
+uri  requests  CPU time   share  CPU/request   ± 95 %       p50      p95      p99
+---  --------  --------  ------  -----------  -------  --------  -------  -------
+/a          2   5.00 ms  51.0 %      2.50 ms  2.94 ms   1.00 ms  3.99 ms  3.99 ms
+/           6   4.80 ms  49.0 %     800.0 µs  563.5 µs  698.4 µs  1.99 ms  1.99 ms
+";
+    assert!(table.out.starts_with("CPU per request, by $uri\n"), "{}", table.out);
+    for part in ["share", "51.0 %", "49.0 %", "800.0 µs", "563.5 µs"] {
+        assert!(expected.contains(part) && table.out.contains(part), "{}", table.out);
+    }
+    assert_eq!(table.err, "cpu-report: drawn: ./by.svg\n");
+}
+
+#[test]
+fn lines_that_look_like_one_request_are_said() {
+    let line = |id: &str, more: &str| {
+        format!("{{\"request_cpu_ns\":5,\"connection_requests\":1,\"request_id\":\"{id}\"{more}}}\n")
+    };
+    let ran =
+        logs_of(line("a", "") + &line("b", "") + &line("a", "")).run(&["--figure", "order", "access.log"]);
+    assert!(ran.err.contains("1 line with the $request_id of a line shortly before"), "{}", ran.err);
+    let sub = ",\"request_cpu_subrequest\":0";
+    let logs = logs_of(line("a", sub) + &line("a", sub));
+    logs.run(&["--figure", "order", "--min-requests", "1", "access.log"]).fine();
 }

@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use super::spread::Spread;
+
 /// Figures are kept to so many nanoseconds in a histogram, an hour; what is more counts as that there.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
@@ -25,9 +27,7 @@ pub struct Cell {
 impl Cell {
     /// Adds a request.
     pub fn record(&mut self, cpu_ns: u64) {
-        self.requests += 1;
-        self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
-        self.squares = self.squares.saturating_add(square(cpu_ns, cpu_ns));
+        self.sum(cpu_ns);
         if self.spread.is_none() {
             // the bounds are constant, and fit
             self.spread = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).ok();
@@ -35,6 +35,12 @@ impl Cell {
         if let Some(spread) = &mut self.spread {
             spread.saturating_record(cpu_ns.min(LONGEST_NS));
         }
+    }
+
+    fn sum(&mut self, cpu_ns: u64) {
+        self.requests += 1;
+        self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
+        self.squares = self.squares.saturating_add(square(cpu_ns, cpu_ns));
     }
 
     /// Adds others.
@@ -68,6 +74,29 @@ impl Cell {
     pub fn percentiles_ns(&self) -> Option<[u64; 3]> {
         let spread = self.spread.as_ref().filter(|spread| !spread.is_empty())?;
         Some([50.0, 95.0, 99.0].map(|percent| spread.value_at_percentile(percent)))
+    }
+}
+
+/// The same with a [`Spread`], for many values of a variable.
+#[derive(Clone, Debug, Default)]
+pub struct SmallCell {
+    /// all but the percentiles: it has no histogram
+    pub sums: Cell,
+    /// where the percentiles come from
+    pub spread: Spread,
+}
+
+impl SmallCell {
+    /// Adds a request.
+    pub fn record(&mut self, cpu_ns: u64) {
+        self.sums.sum(cpu_ns);
+        self.spread.record(cpu_ns);
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.sums.add(&other.sums);
+        self.spread.add(&other.spread);
     }
 }
 

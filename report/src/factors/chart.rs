@@ -46,7 +46,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let mut out = String::new();
     // what goes wrong in a drawing that is kept in memory is this program's fault; it is reported like others'
     let drawn = match figure.kind {
-        Kind::Domain => rows(figure, &bars, &mut out),
+        Kind::Domain | Kind::By => rows(figure, &bars, &mut out),
         _ => columns(figure, &bars, &mut out),
     };
     drawn.map_err(|error| anyhow!("{error}"))?;
@@ -244,16 +244,22 @@ fn rows(figure: &Figure, bars: &[&Bar], out: &mut String) -> Result<(), Box<dyn 
     let height = f64::from(inner);
     if is_log {
         let mut chart = builder.build_cartesian_2d(span.clone().log_scale(), height..0.0)?;
-        lying(&mut chart, &root, bars, span)?;
+        lying(figure.kind, &mut chart, &root, bars, span)?;
     } else {
         let mut chart = builder.build_cartesian_2d(span.clone(), height..0.0)?;
-        lying(&mut chart, &root, bars, span)?;
+        lying(figure.kind, &mut chart, &root, bars, span)?;
     }
     root.present()?;
     Ok(())
 }
 
+/// A value as it stands at a bar and at the axis.
+fn value(kind: Kind, value: f64) -> String {
+    if kind == Kind::Domain { plain(value) } else { short(value) }
+}
+
 fn lying<X>(
+    kind: Kind,
     chart: &mut ChartContext<'_, Backend<'_>, Cartesian2d<X, RangedCoordf64>>,
     root: &Area<'_>,
     bars: &[&Bar],
@@ -271,7 +277,7 @@ where
         .bold_line_style(GRID)
         .axis_style(TRANSPARENT)
         .x_label_style(label(14, FAINT_INK, HPos::Center, VPos::Top))
-        .x_label_formatter(&|value| plain(*value))
+        .x_label_formatter(&|at| value(kind, *at))
         .draw()?;
     let (end, _) = chart.backend_coord(&(span.end, 0.0));
     for (at, bar) in bars.iter().enumerate() {
@@ -293,7 +299,11 @@ where
         let (begin, y) = chart.backend_coord(&(span.start, middle));
         let name = shortened(&bar.name, 40);
         root.draw(&Text::new(name, (begin - 8, y), label(15, INK, HPos::Right, VPos::Center)))?;
-        root.draw(&Text::new(plain(bar.value), (end + 56, y), label(15, INK, HPos::Right, VPos::Center)))?;
+        root.draw(&Text::new(
+            value(kind, bar.value),
+            (end + 56, y),
+            label(15, INK, HPos::Right, VPos::Center),
+        ))?;
         let few = if bar.is_few { " !" } else { "" };
         let count = format!("{} requests{few}", grouped(bar.requests));
         root.draw(&Text::new(count, (end + 182, y), label(13, FAINT_INK, HPos::Right, VPos::Center)))?;
@@ -305,7 +315,7 @@ where
 
 fn headline(root: &Area<'_>, figure: &Figure, is_log: bool) -> Result<(), Box<dyn std::error::Error>> {
     let style = ("sans-serif", 22).into_font().style(FontStyle::Bold).color(&INK);
-    root.draw(&Text::new(figure.kind.title(), (16, 14), style))?;
+    root.draw(&Text::new(figure.title.clone(), (16, 14), style))?;
     let bars = match figure.kind {
         Kind::Domain => "bar: ratio of the sums",
         _ => "bar: mean  ·  ring: median",
@@ -392,10 +402,10 @@ fn shortened(name: &str, most: usize) -> String {
 fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
     let bars = bars.iter().map(|bar| {
         let group = bar.group.as_deref().map_or_else(String::new, |group| format!("{group} "));
-        let value = if figure.kind == Kind::Domain { plain(bar.value) } else { short(bar.value) };
+        let value = value(figure.kind, bar.value);
         format!("{group}{}: {value} ({} requests)", bar.name, bar.requests)
     });
-    printable(format!("{}. {}", figure.kind.title(), bars.collect::<Vec<_>>().join(", "))).into_owned()
+    printable(format!("{}. {}", figure.title, bars.collect::<Vec<_>>().join(", "))).into_owned()
 }
 
 fn escaped(text: &str) -> String {

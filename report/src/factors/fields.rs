@@ -39,10 +39,73 @@ pub enum Field {
     Iso8601,
     /// as `31/Jan/2026:12:00:00 +0000`
     TimeLocal,
+    /// `1` in the line of a subrequest
+    Subrequest,
+    /// a number that each main request has for itself
+    RequestId,
+    /// what `--by` asks for
+    By,
+    /// method, URI and protocol, which `--by` takes parts of
+    Request,
+    /// path and arguments, which `--by` takes the path of
+    RequestUri,
+}
+
+impl Field {
+    /// All of them.
+    const ALL: [Self; FIELDS] = [
+        Self::CpuNs,
+        Self::CpuSeconds,
+        Self::Order,
+        Self::Cache,
+        Self::Bytes,
+        Self::BodyBytes,
+        Self::ServerName,
+        Self::Host,
+        Self::Split,
+        Self::TlsKey,
+        Self::Cipher,
+        Self::Protocol,
+        Self::Session,
+        Self::Msec,
+        Self::Iso8601,
+        Self::TimeLocal,
+        Self::Subrequest,
+        Self::RequestId,
+        Self::By,
+        Self::Request,
+        Self::RequestUri,
+    ];
 }
 
 /// How many there are.
-const FIELDS: usize = Field::TimeLocal as usize + 1;
+const FIELDS: usize = Field::RequestUri as usize + 1;
+
+/// Some fields: a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set(u32);
+
+impl Set {
+    /// Adds a field.
+    pub fn insert(&mut self, field: Field) {
+        self.0 |= 1 << field as u32;
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The fields, in the order of [`Field::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let at = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            Field::ALL.get(at as usize).copied()
+        })
+    }
+}
 
 /// The values of a line, as they stand in it. A field has none if the line does not have it, or if it has `-`, nothing or null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +164,8 @@ impl Default for Names {
             ("msec", Field::Msec),
             ("time_iso8601", Field::Iso8601),
             ("time_local", Field::TimeLocal),
+            ("request_cpu_subrequest", Field::Subrequest),
+            ("request_id", Field::RequestId),
         ];
         Self(names.map(|(name, field)| (name.to_owned(), field)).to_vec())
     }
@@ -126,6 +191,16 @@ impl Names {
         self.add(name, Field::Split)
     }
 
+    /// Adds up by the values of this variable. Parts of `$request` are taken from it where the log has nothing better.
+    pub fn add_up_by(&mut self, name: &str) -> anyhow::Result<()> {
+        self.add(name, Field::By)?;
+        if Part::of(self.name(Field::By)).is_some() {
+            self.add("request", Field::Request)?;
+            self.add("request_uri", Field::RequestUri)?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, name: &str, field: Field) -> anyhow::Result<()> {
         let name = name.strip_prefix('$').unwrap_or(name);
         if name.is_empty() {
@@ -136,11 +211,14 @@ impl Names {
     }
 
     /// The fields that a variable tells.
-    pub fn fields(&self, name: &[u8]) -> impl Iterator<Item = Field> {
-        self.0
-            .iter()
-            .filter(move |(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
-            .map(|(_, field)| *field)
+    pub fn fields(&self, name: &[u8]) -> Set {
+        let mut fields = Set::default();
+        for (known, field) in &self.0 {
+            if known.as_bytes().eq_ignore_ascii_case(name) {
+                fields.insert(*field);
+            }
+        }
+        fields
     }
 
     /// The name of the variable that a field is taken from.
@@ -153,6 +231,12 @@ impl Names {
         let known = self.0.iter().filter(|(_, field)| fields.contains(field));
         known.map(|(name, _)| format!("${name}")).collect::<Vec<_>>().join(" or ")
     }
+}
+
+/// The field that a role of `--field` is about: the `cpu` of `cpu=my_cpu`.
+pub fn field_of_role(role_and_name: &str) -> Option<Field> {
+    let (role, _) = role_and_name.split_once('=')?;
+    ROLES.iter().find(|(known, ..)| *known == role).map(|(_, field, _)| *field)
 }
 
 // ---- values -------------------------------------------------------------------------------------------------------
@@ -224,6 +308,78 @@ impl<'a> Record<'a> {
     pub fn domain(&self) -> Option<&'a [u8]> {
         self.fields.get(Field::ServerName).or_else(|| self.fields.get(Field::Host))
     }
+}
+
+impl<'a> Record<'a> {
+    /// Whether a subrequest has written the line.
+    pub fn is_subrequest(&self) -> bool {
+        matches!(self.fields.get(Field::Subrequest), Some(b"1" | b"true"))
+    }
+
+    /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The second is whether
+    /// it was taken from another variable.
+    pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], bool)> {
+        let own = self.fields.has(Field::By).then(|| self.fields.get(Field::By).unwrap_or(b"-"));
+        if let Some(value) = own {
+            return Some((value, false));
+        }
+        let part = part?;
+        if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == Part::Path) {
+            return Some((path(uri), true));
+        }
+        if !self.fields.has(Field::Request) {
+            return None;
+        }
+        let request = self.fields.get(Field::Request).unwrap_or(b"-");
+        Some((part.of_request(request).unwrap_or(b"-"), true))
+    }
+}
+
+/// A part of `$request`, as in `GET /a?b=1 HTTP/1.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `$request_method`
+    Method,
+    /// `$request_uri`, with arguments
+    Uri,
+    /// `$uri`, without arguments
+    Path,
+}
+
+impl Part {
+    /// The part that has the name of a variable.
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "request_method" => Some(Self::Method),
+            "request_uri" => Some(Self::Uri),
+            "uri" => Some(Self::Path),
+            _ => None,
+        }
+    }
+
+    /// None of a text that is no request line; such lines are in logs when the client sends rubbish.
+    fn of_request(self, request: &[u8]) -> Option<&[u8]> {
+        let space = memchr::memchr(b' ', request)?;
+        let (method, rest) = (request.get(..space)?, request.get(space + 1..)?);
+        if !method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')) {
+            return None;
+        }
+        let uri = match memchr::memrchr(b' ', rest) {
+            Some(end) if rest.get(end + 1..)?.starts_with(b"HTTP/") => rest.get(..end)?,
+            // HTTP/0.9
+            _ => rest,
+        };
+        match self {
+            Self::Method => Some(method),
+            Self::Uri => Some(uri),
+            Self::Path => Some(path(uri)),
+        }
+    }
+}
+
+/// A URI without its arguments.
+fn path(uri: &[u8]) -> &[u8] {
+    uri.get(..memchr::memchr(b'?', uri).unwrap_or(uri.len())).unwrap_or(uri)
 }
 
 /// Digits.
@@ -370,10 +526,10 @@ mod tests {
         names.rename("cpu=my_cpu").unwrap();
         names.rename("domain=$tenant").unwrap();
         names.split_by("tenant").unwrap();
-        assert_eq!(names.fields(b"my_cpu").collect::<Vec<_>>(), [Field::CpuSeconds]);
-        assert_eq!(names.fields(b"tenant").collect::<Vec<_>>(), [Field::ServerName, Field::Split]);
+        assert_eq!(names.fields(b"my_cpu").iter().collect::<Vec<_>>(), [Field::CpuSeconds]);
+        assert_eq!(names.fields(b"tenant").iter().collect::<Vec<_>>(), [Field::ServerName, Field::Split]);
         for gone in ["request_cpu_ns", "request_cpu_time", "host", "server_name", "tls_key"] {
-            assert_eq!(names.fields(gone.as_bytes()).count(), 0, "{gone}");
+            assert!(names.fields(gone.as_bytes()).is_empty(), "{gone}");
         }
         let message = |text: &str| Names::default().rename(text).unwrap_err().to_string();
         assert_eq!(message("cpu"), "invalid field \"cpu\", it must be ROLE=VARIABLE");
@@ -400,6 +556,51 @@ mod tests {
             record.read_numbers().unwrap_err().to_string(),
             "\"twelve\" is no CPU time in nanoseconds"
         );
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_into_it() {
+        for (at, field) in Field::ALL.into_iter().enumerate() {
+            assert_eq!(field as usize, at);
+            let mut set = Set::default();
+            assert!(set.is_empty());
+            set.insert(Field::CpuNs);
+            set.insert(field);
+            let expected: &[Field] = if at == 0 { &[Field::CpuNs] } else { &[Field::CpuNs, field] };
+            assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_request_line_are_told_apart() {
+        let parts = |request: &'static str| {
+            [Part::Method, Part::Uri, Part::Path].map(|part| {
+                part.of_request(request.as_bytes()).map_or("none", |part| std::str::from_utf8(part).unwrap())
+            })
+        };
+        assert_eq!(parts("GET /a?b=1 HTTP/1.1"), ["GET", "/a?b=1", "/a"]);
+        assert_eq!(parts("M-SEARCH * HTTP/1.1"), ["M-SEARCH", "*", "*"]);
+        assert_eq!(parts("GET /a b?c HTTP/2.0"), ["GET", "/a b?c", "/a b"]);
+        assert_eq!(parts("GET /"), ["GET", "/", "/"]);
+        for rubbish in ["", "-", "GET", "\\x16\\x03\\x01 x", "get / HTTP/1.1"] {
+            assert_eq!(parts(rubbish), ["none"; 3], "{rubbish}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_taken_from_what_the_log_has() {
+        let by = |fields: &[(Field, &'static str)]| {
+            let mut record = Record::default();
+            fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));
+            record.by(Some(Part::Path)).map(|(value, _)| std::str::from_utf8(value).unwrap())
+        };
+        let (request, uri) = ((Field::Request, "GET /r?x HTTP/1.1"), (Field::RequestUri, "/u?x"));
+        assert_eq!(by(&[(Field::By, "/own?x"), uri, request]), Some("/own?x"));
+        assert_eq!(by(&[uri, request]), Some("/u"));
+        assert_eq!(by(&[request]), Some("/r"));
+        assert_eq!(by(&[(Field::Request, "")]), Some("-"));
+        assert_eq!(by(&[(Field::By, ""), request]), Some("-"));
+        assert_eq!(by(&[]), None);
     }
 
     #[test]

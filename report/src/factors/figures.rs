@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 
-use super::cell::{Cell, Ratio};
+use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::{Field, Names, unescape};
 use super::tally::{ORDERS, Orders, SIZES, Tally};
+use crate::output::grouped;
 
 /// A figure.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub enum Kind {
     Size,
     /// CPU seconds per GB, by domain
     Domain,
+    /// CPU per request, by the values of the variable of --by
+    #[value(skip)]
+    By,
 }
 
 impl Kind {
@@ -30,16 +34,18 @@ impl Kind {
             Self::Cache => "cache",
             Self::Size => "size",
             Self::Domain => "domain",
+            Self::By => "by",
         }
     }
 
     /// What stands above it.
-    pub fn title(self) -> &'static str {
+    pub fn title(self, names: &Names) -> String {
         match self {
-            Self::Order => "CPU per request, by its order in the connection",
-            Self::Cache => "CPU per request, by cache status",
-            Self::Size => "CPU per request, by response size",
-            Self::Domain => "CPU seconds per GB, by domain",
+            Self::Order => "CPU per request, by its order in the connection".to_owned(),
+            Self::Cache => "CPU per request, by cache status".to_owned(),
+            Self::Size => "CPU per request, by response size".to_owned(),
+            Self::Domain => "CPU seconds per GB, by domain".to_owned(),
+            Self::By => format!("CPU per request, by ${}", names.name(Field::By)),
         }
     }
 
@@ -49,6 +55,7 @@ impl Kind {
             Self::Order => &[&[Field::Order]],
             Self::Cache => &[&[Field::Cache]],
             Self::Size => &[&[Field::Bytes, Field::BodyBytes]],
+            Self::By => &[&[Field::By, Field::RequestUri, Field::Request]],
             Self::Domain => &[&[Field::ServerName, Field::Host], &[Field::Bytes, Field::BodyBytes]],
         }
     }
@@ -63,6 +70,8 @@ impl Kind {
 pub struct Figure {
     /// which one
     pub kind: Kind,
+    /// what stands above it
+    pub title: String,
     /// in the order in which they are shown
     pub bars: Vec<Bar>,
     /// requests of all bars
@@ -103,21 +112,25 @@ pub struct Wanted {
     pub is_escaped: bool,
 }
 
+/// The title of the row of all that have none of their own.
+const OTHERS: &str = "all others";
+
 /// So many groups have bars of their own.
 const MAX_GROUPS: usize = 6;
 
 impl Wanted {
     /// A figure; none where no line tells what it needs.
-    pub fn figure(&self, kind: Kind, tally: &Tally) -> Option<Figure> {
+    pub fn figure(&self, kind: Kind, tally: &Tally, names: &Names) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
             Kind::Order => self.orders(tally, &mut notes),
             Kind::Cache => self.statuses(tally),
             Kind::Size => self.sizes(tally, &mut notes),
             Kind::Domain => self.domains(tally, &mut notes),
+            Kind::By => self.values(tally, names, &mut notes),
         };
         let requests: u64 = bars.iter().map(|bar| bar.requests).sum();
-        (requests > 0).then_some(Figure { kind, bars, requests, notes })
+        (requests > 0).then(|| Figure { kind, title: kind.title(names), bars, requests, notes })
     }
 
     fn orders(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
@@ -191,9 +204,35 @@ impl Wanted {
                 domains.len()
             ));
         }
-        bars.extend(self.ratio("all others", &others));
+        bars.extend(self.ratio(OTHERS, &others));
         if tally.has_body_sizes {
             notes.push("bytes are those of bodies, without headers".to_owned());
+        }
+        bars
+    }
+
+    fn values(&self, tally: &Tally, names: &Names, notes: &mut Vec<String>) -> Vec<Bar> {
+        let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
+        values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
+        let (shown, rest) = values.split_at(self.top.min(values.len()));
+        let variable = names.name(Field::By);
+        let bar = |name: &str, cell: &SmallCell| {
+            let bar = self.bar(Some(variable.to_owned()), name, &cell.sums)?;
+            Some(Bar { percentiles: cell.spread.percentiles_ns(), ..bar })
+        };
+        let mut bars: Vec<Bar> =
+            shown.iter().filter_map(|(value, cell)| bar(&self.text(value), cell)).collect();
+        let mut others = tally.other_values.clone();
+        rest.iter().for_each(|(_, cell)| others.add(cell));
+        bars.extend(bar(OTHERS, &others));
+        if tally.other_values.sums.requests > 0 {
+            notes.push(format!(
+                "{} values were told apart; those that came later are among \"{OTHERS}\" (--max-values)",
+                grouped(values.len() as u64)
+            ));
+        }
+        if tally.is_derived {
+            notes.push(format!("${variable} is taken from ${}", names.name(Field::Request)));
         }
         bars
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::iter::Peekable;
 use std::slice::Iter;
 
+use super::conf::COMBINED;
+
 /// How the values of variables are written; the `escape=` of `log_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Escape {
@@ -47,8 +49,6 @@ pub enum Error {
     NoVariable,
     /// a quote that does not end, or something that follows on a quote
     Quotes,
-    /// the configuration has no format of that name
-    NotFound(String),
 }
 
 impl fmt::Display for Error {
@@ -59,9 +59,11 @@ impl fmt::Display for Error {
             }
             Self::OpenBracket(name) => write!(f, "the closing bracket in \"{name}\" variable is missing"),
             Self::NoName(text) => write!(f, "invalid parameter \"{text}\": a name must follow \"$\""),
-            Self::NoVariable => write!(f, "there is no variable in it"),
+            Self::NoVariable => write!(
+                f,
+                "there is no variable in it; a format by its name is taken from nginx.conf: --log-format-from CONF:NAME"
+            ),
             Self::Quotes => write!(f, "its quotes do not match"),
-            Self::NotFound(name) => write!(f, "there is no log_format \"{name}\" in it"),
         }
     }
 }
@@ -73,31 +75,20 @@ impl LogFormat {
     /// `escape=` before them or not; or only what stands between the quotes.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
+        if text == "combined" {
+            return Self::parse(COMBINED);
+        }
         let is_directive = text.strip_prefix("log_format").is_some_and(|rest| rest.starts_with(is_space));
         if is_directive || text.starts_with('\'') || text.starts_with("escape=") {
             let mut tokens = Tokens::new(text.as_bytes());
-            let words = tokens.directive()?.unwrap_or_default();
+            let (words, _) = tokens.directive()?.unwrap_or_default();
             return Self::compile(words.get(if is_directive { 2 } else { 0 }..).unwrap_or_default());
         }
         Self::compile(&[unescape(text.as_bytes())])
     }
 
-    /// The format of that name in a configuration file. Files that it includes are not read.
-    pub fn from_conf(conf: &[u8], name: &str) -> Result<Self, Error> {
-        let mut tokens = Tokens::new(conf);
-        while let Some(words) = tokens.directive()? {
-            if let [directive, found, pieces @ ..] = words.as_slice()
-                && directive == b"log_format"
-                && found == name.as_bytes()
-            {
-                return Self::compile(pieces);
-            }
-        }
-        Err(Error::NotFound(name.to_owned()))
-    }
-
     /// The arguments of `log_format` without the name.
-    fn compile(words: &[Vec<u8>]) -> Result<Self, Error> {
+    pub fn compile(words: &[Vec<u8>]) -> Result<Self, Error> {
         let (escape, words) = match words.split_first() {
             Some((first, rest)) if first.starts_with(b"escape=") => (escape(first)?, rest),
             _ => (Escape::Default, words),
@@ -162,35 +153,53 @@ fn is_space(c: char) -> bool {
 
 // ---- words of a configuration -------------------------------------------------------------------------------------
 
-/// The directives of a configuration, as `ngx_conf_read_token` reads them; blocks are not told from what is in them.
-struct Tokens<'a> {
+/// Where a directive ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// with `;`, or with the text
+    #[default]
+    Other,
+    /// where its block begins
+    Open,
+    /// where the block that it is in ends
+    Close,
+}
+
+/// The words of a directive, and how it ends.
+pub type Directive = (Vec<Vec<u8>>, End);
+
+/// The directives of a configuration, as `ngx_conf_read_token` reads them.
+pub struct Tokens<'a> {
     rest: Peekable<Iter<'a, u8>>,
 }
 
 impl<'a> Tokens<'a> {
-    fn new(conf: &'a [u8]) -> Self {
+    /// Of this text.
+    pub fn new(conf: &'a [u8]) -> Self {
         Self { rest: conf.iter().peekable() }
     }
 
-    /// The words of the next directive, without quotes; nothing at the end. A last one without `;` is one as well.
-    fn directive(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    /// The words of the next directive, without quotes, and how it ends; nothing at the end. A last one without `;` is one as well.
+    pub fn directive(&mut self) -> Result<Option<Directive>, Error> {
         let mut words: Vec<Vec<u8>> = Vec::new();
         while let Some(&byte) = self.rest.next() {
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b'#' => while self.rest.next().is_some_and(|byte| *byte != b'\n') {},
-                b';' | b'}' => return Ok(Some(words)),
+                b';' => return Ok(Some((words, End::Other))),
+                b'}' => return Ok(Some((words, End::Close))),
                 b'{' => {
                     if words.first().is_some_and(|word| word.ends_with(b"_by_lua_block")) {
                         self.skip_block();
+                        return Ok(Some((words, End::Other)));
                     }
-                    return Ok(Some(words));
+                    return Ok(Some((words, End::Open)));
                 }
                 b'"' | b'\'' => words.push(self.quoted(byte)?),
                 _ => words.push(self.plain(byte)),
             }
         }
-        Ok(Some(words).filter(|words| !words.is_empty()))
+        Ok((!words.is_empty()).then_some((words, End::Other)))
     }
 
     fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, Error> {
@@ -325,27 +334,10 @@ mod tests {
         assert_eq!(message("${host"), "the closing bracket in \"host\" variable is missing");
         assert_eq!(message("a $ b"), "invalid parameter \"$ b\": a name must follow \"$\"");
         assert_eq!(message("a$"), "invalid parameter \"$\": a name must follow \"$\"");
-        assert_eq!(message("combined"), "there is no variable in it");
+        assert!(message("main").ends_with("--log-format-from CONF:NAME"));
         assert_eq!(message("'$host"), "its quotes do not match");
         assert_eq!(message("'$host'x"), "its quotes do not match");
-        assert_eq!(message(""), "there is no variable in it");
-    }
-
-    #[test]
-    fn a_format_is_found_in_a_configuration() {
-        let conf = br#"
-            # log_format cpu '$commented';
-            http {
-                server { location ~ ^/a{2} { return 200 "it's"; } }
-                init_by_lua_block { local s = { "it's" } }
-                log_format other '$other';
-                log_format cpu '$host '
-                               '"$request"'; # the rest of the line
-            }"#;
-        let format = LogFormat::from_conf(conf, "cpu").unwrap();
-        assert_eq!(format, LogFormat::parse(r#"$host "$request""#).unwrap());
-        let error = LogFormat::from_conf(conf, "main").unwrap_err();
-        assert_eq!(error.to_string(), "there is no log_format \"main\" in it");
+        assert!(message("").starts_with("there is no variable in it"));
     }
 
     proptest! {
@@ -354,7 +346,8 @@ mod tests {
             let _ = LogFormat::parse(&text);
             let _ = LogFormat::parse(&format!("'{text}'"));
             let _ = LogFormat::parse(&format!("log_format {text}"));
-            let _ = LogFormat::from_conf(&bytes, "cpu");
+            let mut tokens = Tokens::new(&bytes);
+            while let Ok(Some(_)) = tokens.directive() {}
         }
     }
 }

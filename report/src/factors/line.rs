@@ -1,18 +1,17 @@
-//! Takes the fields out of a log line, by a log format or from JSON, without copying any.
+//! Takes the fields out of a log line, by a log format or from JSON (see [`json`]), without copying any.
 
 use std::fmt;
 
 use memchr::memmem::{Finder, FinderRev};
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::fields::{Field, Fields, Invalid, Names, Record};
 use super::format::{Escape, LogFormat, Piece};
+use super::json::{self, Faults, Unreadable};
 
 /// The format of the README and of the demonstration, which the last variables may be missing from.
 const DEFAULT_FORMAT: &str = "$host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests \
-                              $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused";
+                              $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused \
+                              $request_cpu_subrequest";
 const DEFAULT_LEAST: usize = 7;
 
 /// Reads lines of a format.
@@ -34,8 +33,8 @@ pub enum Misfit<'r> {
     Surplus(&'r str),
     /// a number is none
     Invalid(Invalid),
-    /// it begins as JSON does, and is none
-    Json(serde_json::Error),
+    /// it begins as JSON does, and cannot be read
+    Json(Unreadable<'r>),
 }
 
 impl fmt::Display for Misfit<'_> {
@@ -50,7 +49,7 @@ impl fmt::Display for Misfit<'_> {
                 write!(f, "there is more in it than the format has, after ${variable}")
             }
             Self::Invalid(invalid) => invalid.fmt(f),
-            Self::Json(error) => write!(f, "it is no JSON object: {error}"),
+            Self::Json(unreadable) => unreadable.fmt(f),
         }
     }
 }
@@ -89,37 +88,69 @@ impl Reader {
         &self.splitter.glued
     }
 
-    /// Reads a line.
-    pub fn read<'r, 'a>(&'r self, line: &'a [u8]) -> Result<Record<'a>, Misfit<'r>> {
+    /// The record of a line, and its faults; see [`Self::read_into`].
+    #[cfg(test)]
+    pub fn read<'r, 'a>(&'r self, line: &'a [u8]) -> Result<(Record<'a>, Faults), Misfit<'r>> {
         let mut record = Record::default();
-        self.read_into(line, &mut record).map(|()| record)
+        self.read_into(line, &mut record).map(|faults| (record, faults))
     }
 
-    fn read_into<'r, 'a>(&'r self, line: &'a [u8], record: &mut Record<'a>) -> Result<(), Misfit<'r>> {
-        if self.takes_json && line.first() == Some(&b'{') {
-            self.json(line, &mut record.fields).map_err(Misfit::Json)?;
-            return record.read_numbers().map_err(Misfit::Invalid);
+    /// Whether a line is taken for JSON.
+    pub fn is_json(&self, line: &[u8]) -> bool {
+        self.takes_json
+            && match line.first() {
+                Some(b'{') => true,
+                Some(b' ' | b'\t' | b'[' | b']' | b'"' | b'}') => {
+                    let line = json::trimmed(line);
+                    matches!(line.first(), Some(b'{')) || is_of_an_array(line)
+                }
+                _ => false,
+            }
+    }
+
+    /// Reads a line into a record that is empty. The faults are those of a line that is no valid JSON, and was read all the same.
+    pub fn read_into<'r, 'a>(
+        &'r self,
+        line: &'a [u8],
+        record: &mut Record<'a>,
+    ) -> Result<Faults, Misfit<'r>> {
+        if self.is_json(line) {
+            let mut faults = Faults::default();
+            if json::strict(line, &self.names, &mut record.fields).is_err() {
+                *record = Record::default();
+                faults = json::tolerant(line, &self.names, &mut record.fields).map_err(Misfit::Json)?;
+            }
+            return record.read_numbers().map(|()| faults).map_err(Misfit::Invalid);
         }
         let numbers = |record: &mut Record<'a>| record.read_numbers().map_err(Misfit::Invalid);
         let split = self.splitter.split(line, &mut record.fields);
-        let Err(misfit) = split.and_then(|()| numbers(record)) else { return Ok(()) };
+        let Err(misfit) = split.and_then(|()| numbers(record)) else { return Ok(Faults::default()) };
         // a value that has in it what should end it: what stands behind it may be read from the line's end. Of several that
         // could be meant, the last: texts of clients tend to stand behind
         for pivot in self.splitter.loose.iter().rev() {
             *record = Record::default();
             let split = self.splitter.split_around(line, *pivot, &mut record.fields);
             if split.and_then(|()| numbers(record)).is_ok() {
-                return Ok(());
+                return Ok(Faults::default());
             }
         }
         Err(misfit)
     }
 
-    fn json<'a>(&self, line: &'a [u8], fields: &mut Fields<'a>) -> Result<(), serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(line);
-        json.deserialize_map(Members { names: &self.names, fields })?;
-        json.end()
+    /// The variable that requests are added up by.
+    pub fn by(&self) -> Option<&str> {
+        Some(self.names.name(Field::By)).filter(|name| *name != "-")
     }
+
+    /// The variables of the format, without those of JSON.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.splitter.slots.iter().map(|slot| slot.name.as_str())
+    }
+}
+
+/// Whether a line without blanks around it is part of a JSON array, or of an object over several lines.
+fn is_of_an_array(line: &[u8]) -> bool {
+    matches!(line, b"[" | b"]" | b"]," | b"}" | b"},") || line.starts_with(b"[{") || json::is_member(line)
 }
 
 // ---- by a format --------------------------------------------------------------------------------------------------
@@ -213,7 +244,7 @@ impl Splitter {
                     is_after_variable = true;
                     slots.push(Slot {
                         name: name.clone(),
-                        fields: names.fields(name.as_bytes()).collect(),
+                        fields: names.fields(name.as_bytes()).iter().collect(),
                         is_loose: !has_no_space(name),
                         len: (name == "time_local").then_some("31/Jan/2026:12:00:00 +0000".len()),
                         after: Text::new(b"", format.escape),
@@ -377,71 +408,8 @@ fn has_no_space(name: &str) -> bool {
             | "request_cpu_wakeups"
             | "request_cpu_connection_ns"
             | "request_cpu_limit_status"
+            | "request_cpu_subrequest"
     )
-}
-
-// ---- from JSON ----------------------------------------------------------------------------------------------------
-
-struct Members<'n, 'f, 'de> {
-    names: &'n Names,
-    fields: &'f mut Fields<'de>,
-}
-
-impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<Map: MapAccess<'de>>(self, mut map: Map) -> Result<(), Map::Error> {
-        while let Some(wanted) = map.next_key_seed(Name(self.names))? {
-            let [Some(first), second] = wanted else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value = map.next_value::<&RawValue>()?.get();
-            let value = match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
-                Some(text) => text,
-                None if value == "null" => "",
-                None if value.starts_with(['{', '[']) => {
-                    return Err(Map::Error::custom(format!(
-                        "${} is no text and no number",
-                        self.names.name(first)
-                    )));
-                }
-                None => value,
-            };
-            for field in [Some(first), second].into_iter().flatten() {
-                self.fields.set(field, value.as_bytes());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The name of a member, as the fields that it tells: none, one, or another one that the figure is split by.
-struct Name<'n>(&'n Names);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = [Option<Field>; 2];
-
-    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Self::Value, D::Error> {
-        name.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = [Option<Field>; 2];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        let mut fields = self.0.fields(name.as_bytes());
-        Ok([fields.next(), fields.next()])
-    }
 }
 
 #[cfg(test)]
@@ -459,6 +427,17 @@ mod tests {
         Reader::of_default(Names::default()).unwrap()
     }
 
+    /// Without the faults.
+    trait Read {
+        fn record<'a>(&self, line: &'a [u8]) -> Record<'a>;
+    }
+
+    impl Read for Reader {
+        fn record<'a>(&self, line: &'a [u8]) -> Record<'a> {
+            self.read(line).unwrap().0
+        }
+    }
+
     fn text<'a>(record: &Record<'a>, field: Field) -> &'a str {
         record.fields.get(field).map_or("-", |value| std::str::from_utf8(value).unwrap())
     }
@@ -467,7 +446,7 @@ mod tests {
     fn a_line_of_the_demonstration_is_read() {
         let reader = default();
         let line = b"tls.example /a?b=1 200 16256 0.001 0.000803694 3 HIT TLSv1.3 RSA r";
-        let record = reader.read(line).unwrap();
+        let record = reader.record(line);
         assert_eq!((record.cpu_ns, record.order, record.bytes), (Some(803_694), Some(3), Some(16256)));
         assert_eq!(record.domain(), Some(&b"tls.example"[..]));
         let of = |field| text(&record, field);
@@ -487,7 +466,7 @@ mod tests {
             (" - - - . one two", None, Some(&b"."[..])),
         ] {
             let line = format!("a.example / 200 5 0.001 0.000000007 1{rest}");
-            let record = reader.read(line.as_bytes()).unwrap();
+            let record = reader.record(line.as_bytes());
             assert_eq!((record.cpu_ns, record.order), (Some(7), Some(1)), "{line}");
             assert_eq!(
                 (record.fields.get(Field::Cache), record.fields.get(Field::Session)),
@@ -509,7 +488,7 @@ mod tests {
                '$status $body_bytes_sent "$http_referer" "$http_user_agent" $host $request_cpu_ns'"#,
         );
         let line = br#"10.0.0.1 - a b [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "\x22a\x5C b\x22" a.test 99"#;
-        let record = reader.read(line).unwrap();
+        let record = reader.record(line);
         assert_eq!((record.cpu_ns, record.bytes, record.order), (Some(99), Some(12), None));
         assert_eq!(text(&record, Field::Host), "a.test");
         assert_eq!(text(&record, Field::TimeLocal), "31/Jan/2026:12:00:00 +0000");
@@ -521,7 +500,7 @@ mod tests {
         let reader = reader(
             "$host $upstream_addr $connection_requests $http_user_agent $bytes_sent $request_cpu_time",
         );
-        let read = |line: &'static str| reader.read(line.as_bytes()).unwrap();
+        let read = |line: &'static str| reader.record(line.as_bytes());
         for line in ["a 1:1 3 curl 5 0.2", "a 1:1, 2:2 3 curl 5 0.2", "a 1:1 3 a b 7 c 5 0.2"] {
             let record = read(line);
             assert_eq!(
@@ -539,16 +518,16 @@ mod tests {
     #[test]
     fn a_time_has_a_space_in_it() {
         let reader = reader("$time_local $host $request_cpu_ns $http_x");
-        let record = reader.read(b"31/Jan/2026:12:00:00 +0000 a.test 5 x y z").unwrap();
+        let record = reader.record(b"31/Jan/2026:12:00:00 +0000 a.test 5 x y z");
         assert_eq!((record.domain(), record.cpu_ns), (Some(&b"a.test"[..]), Some(5)));
-        let record = reader.read(b"31/Jan/2026:12:00:00 +0000 a.test 5 ").unwrap();
+        let record = reader.record(b"31/Jan/2026:12:00:00 +0000 a.test 5 ");
         assert_eq!(text(&record, Field::TimeLocal), "31/Jan/2026:12:00:00 +0000");
     }
 
     #[test]
     fn quotes_in_json_values_do_not_end_them() {
         let reader = reader(r#"escape=json '"$http_x" "$host" $request_cpu_ns "$server_name"'"#);
-        let record = reader.read(br#""a\" \"b\\" "h\"" 5 "s""#).unwrap();
+        let record = reader.record(br#""a\" \"b\\" "h\"" 5 "s""#);
         assert_eq!((text(&record, Field::Host), text(&record, Field::ServerName)), (r#"h\""#, "s"));
     }
 
@@ -557,7 +536,7 @@ mod tests {
         let reader = reader("$scheme://$host$request_uri $request_cpu_ns");
         assert_eq!(reader.glued(), ["host", "request_uri"]);
         assert!(!reader.tells(Field::Host) && reader.tells(Field::CpuNs));
-        let record = reader.read(b"http://a.test/ 7").unwrap();
+        let record = reader.record(b"http://a.test/ 7");
         assert_eq!((record.cpu_ns, record.domain()), (Some(7), None));
     }
 
@@ -569,21 +548,13 @@ mod tests {
         let reader = Reader::of_default(names).unwrap();
         let line = br#"{"time":"x","host":"a.test","my_cpu":0.25,"connection_requests":"2","agent":"\" }\ud83d\ude00",
             "upstream_cache_status":null,"more":{"a":[1,{}]},"body_bytes_sent":"17", "ssl_session_reused":""}"#;
-        let record = reader.read(line).unwrap();
+        let record = reader.record(line);
         assert_eq!((record.cpu_ns, record.order, record.bytes), (Some(250_000_000), Some(2), Some(17)));
         assert_eq!((text(&record, Field::Host), text(&record, Field::Split)), ("a.test", "a.test"));
         assert!(record.fields.has(Field::Cache) && record.fields.get(Field::Cache).is_none());
         // NGINX leaves bytes that are not UTF-8 as they are
         assert!(reader.read(b"{\"agent\":\"\xff\",\"my_cpu\":\"1e-3\"}").is_ok());
-        for line in [
-            "{",
-            "{}x",
-            "{\"my_cpu\":}",
-            "{\"host\":{}}",
-            "{\"my_cpu\":true}",
-            "{\"my_cpu\":-1}",
-            "{\"a\":1,}",
-        ] {
+        for line in ["{", "{}x", "{\"host\":{}}", "{\"my_cpu\":true}", "{\"my_cpu\":-1}"] {
             assert!(reader.read(line.as_bytes()).is_err(), "{line}");
         }
     }
@@ -596,7 +567,11 @@ mod tests {
         assert_eq!(message("[a] 200 - 0.1 5"), "no \" \\\"\" follows on $status");
         assert_eq!(message("[a] 200 \"-\" 0.1 5 x"), "there is more in it than the format has, after $pid");
         assert_eq!(message("[a] 200 \"-\" 0,1 5"), "\"0,1\" is no CPU time in seconds");
-        assert!(default().read(b"{\"a\"").unwrap_err().to_string().starts_with("it is no JSON object: EOF"));
+        let message = |line: &str| default().read(line.as_bytes()).unwrap_err().to_string();
+        assert!(message("{\"a\"").starts_with("the line ends before its JSON object does"));
+        for line in ["[", "]", "  \"host\": \"a\",", "}", "},", "[{\"host\":\"a\"}]"] {
+            assert!(message(line).contains("jq -c"), "{line}");
+        }
     }
 
     // ---- what NGINX writes ----
@@ -668,7 +643,7 @@ mod tests {
             });
             prop_assert!(!line.contains(&b'\n'));
             let reader = Reader::of_format(&format, Names::default());
-            let record = reader.read(&line).unwrap();
+            let record = reader.record(&line);
             prop_assert_eq!(record.cpu_ns, Some(ns));
             for (field, value) in [(Field::Host, &values[1]), (Field::TlsKey, &values[2])] {
                 let read = record.fields.get(field).map(unescape).unwrap_or_default();
@@ -687,7 +662,7 @@ mod tests {
                 _ => ns.to_string().into_bytes(),
             });
             for reader in [default(), Reader::of_format(&format, Names::default())] {
-                let record = reader.read(&line).unwrap();
+                let record = reader.record(&line);
                 prop_assert_eq!(record.cpu_ns, Some(ns));
                 if host != "-" {
                     prop_assert_eq!(record.domain().map(unescape).unwrap_or_default(), host.as_bytes());
@@ -700,7 +675,7 @@ mod tests {
             let format = LogFormat::parse("$host $connection_requests $http_user_agent $bytes_sent $request_cpu_ns").unwrap();
             let line = format!("a.test {order} {agent} 12 {ns}");
             let reader = Reader::of_format(&format, Names::default());
-            let record = reader.read(line.as_bytes()).unwrap();
+            let record = reader.record(line.as_bytes());
             prop_assert_eq!((record.order, record.bytes, record.cpu_ns), (Some(order.into()), Some(12), Some(ns)));
         }
     }

@@ -87,7 +87,7 @@ pub fn write(
             for (at, figure) in figures.iter().enumerate() {
                 let gap = if at > 0 { "\n" } else { "" };
                 write!(out, "{gap}{bold}")?;
-                layout.write_text(&mut out, figure.kind.title())?;
+                layout.write_text(&mut out, &figure.title)?;
                 writeln!(out, "{plain}")?;
                 out = table(figure, out, layout)?;
                 let few = figure.bars.iter().any(|bar| bar.is_few);
@@ -112,8 +112,16 @@ pub fn write(
 
 /// The columns that can be asked for.
 pub fn columns() -> Vec<Column<'static>> {
-    [FIGURE].into_iter().chain(ALL.iter().map(|shown| shown.column)).collect()
+    let mut columns: Vec<_> = [FIGURE].into_iter().chain(ALL.iter().map(|shown| shown.column)).collect();
+    columns.insert(SHARE_AT, SHARE);
+    columns
 }
+
+/// Of the CPU of all bars. It is shown where these are the values of a variable.
+const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Place::Nowhere).rank(2);
+
+/// The place after CPU time.
+const SHARE_AT: usize = 6;
 
 /// Names the figure of a row.
 const FIGURE: Column<'static> = Column::text("figure", "figure").at(Place::Data);
@@ -148,17 +156,22 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
         Kind::Cache => "cache status",
         Kind::Size => "up to",
         Kind::Domain => "domain",
+        Kind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
     };
     let is_domain = figure.kind == Kind::Domain;
-    let column = |column: Column<'static>| {
+    let is_by = figure.kind == Kind::By;
+    let column = |column: Column<'static>| -> Column<'_> {
+        if column.name == SHARE.name && is_by {
+            return column.at(Place::Everywhere);
+        }
         let is_there = match column.name {
-            "group" => figure.bars.iter().any(|bar| bar.group.is_some()),
+            "group" => !is_by && figure.bars.iter().any(|bar| bar.group.is_some()),
             "bytes" | "cpu_seconds_per_gb" | "cpu_seconds_per_gb_margin" => is_domain,
             "cpu_seconds_per_request_margin" | "cpu_seconds_p50" | "cpu_seconds_p95" | "cpu_seconds_p99" => {
                 !is_domain
             }
             "is_few" => figure.bars.iter().any(|bar| bar.is_few),
-            "figure" => false,
+            "figure" | "cpu_share" => false,
             _ => true,
         };
         let column = if is_there { column } else { column.at(Place::Nowhere) };
@@ -171,14 +184,14 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
             _ => column,
         }
     };
-    let heads: Vec<Column<'static>> = columns().into_iter().map(column).collect();
+    let heads: Vec<Column<'_>> = columns().into_iter().map(column).collect();
     let mut rows = Rows::new(Format::Table, &heads, out, layout)?;
-    let mut last_group = None;
+    let (mut last_group, all_ns) = (None, all_ns(figure));
     for bar in &figure.bars {
         if last_group.replace(&bar.group).is_some_and(|last| *last != bar.group) {
             rows.rule()?;
         }
-        rows.row(&cells(figure, bar))?;
+        rows.row(&cells((figure, all_ns), bar))?;
     }
     rows.finish()
 }
@@ -187,14 +200,24 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
 fn rows<W: Write>(figures: &[Figure], format: Format, out: W, layout: &Layout) -> io::Result<W> {
     let mut rows = Rows::new(format, &columns(), out, layout)?;
     for figure in figures {
+        let all_ns = all_ns(figure);
         for bar in &figure.bars {
-            rows.row(&cells(figure, bar))?;
+            rows.row(&cells((figure, all_ns), bar))?;
         }
     }
     rows.finish()
 }
 
-fn cells<'a>(figure: &Figure, bar: &'a Bar) -> Vec<Cell<'a>> {
+/// The CPU of all bars.
+fn all_ns(figure: &Figure) -> f64 {
+    figure.bars.iter().map(|bar| bar.cpu_ns as f64).sum()
+}
+
+fn cells<'a>((figure, all_ns): (&Figure, f64), bar: &'a Bar) -> Vec<Cell<'a>> {
     let first = Cell::text(figure.kind.name());
-    [first].into_iter().chain(ALL.iter().map(|shown| (shown.cell)(bar))).collect()
+    let mut cells: Vec<_> = [first].into_iter().chain(ALL.iter().map(|shown| (shown.cell)(bar))).collect();
+    let share = if all_ns > 0.0 { bar.cpu_ns as f64 / all_ns } else { 0.0 };
+    let shown = format!("{:.1} %", 100.0 * share).into();
+    cells.insert(SHARE_AT, Cell { shown, ..Cell::number(share, 3) });
+    cells
 }

@@ -1,13 +1,15 @@
 //! Adds up requests by what moves their CPU, in several threads at once.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
-use super::cell::{Cell, Ratio};
-use super::fields::{Field, Record};
+use super::cell::{Cell, Ratio, SmallCell};
+use super::fields::{Field, Part, Record};
+use super::json::Faults;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -57,12 +59,21 @@ pub struct Shared {
     pub groups: Names,
     /// of cache statuses
     pub statuses: Names,
+    /// of values of `--by`
+    pub values: Names,
+    /// whether requests are added up by a variable
+    pub is_by: bool,
+    /// the part of `$request` that the variable is
+    pub part: Option<Part>,
 }
 
 impl Shared {
-    /// Room for so many domains.
-    pub fn new(max_domains: usize) -> Self {
+    /// Room for so many domains, and so many values of the variable that requests are added up by.
+    pub fn new(max_domains: usize, max_values: usize, by: Option<&str>) -> Self {
         Self {
+            values: Names::new(max_values),
+            is_by: by.is_some(),
+            part: by.and_then(Part::of),
             domains: Names::new(max_domains),
             groups: Names::new(MAX_GROUPS),
             statuses: Names::new(MAX_STATUSES),
@@ -123,6 +134,14 @@ pub struct Tally {
     pub cpu_ns: u64,
     /// lines without a CPU time
     pub without_cpu: u64,
+    /// of those, lines of a traffic log
+    pub traffic_log: u64,
+    /// whether there were lines of NGINX's own format
+    pub has_combined: bool,
+    /// lines of subrequests
+    pub subrequests: u64,
+    /// lines that are no valid JSON, and were read all the same
+    pub faults: FaultCounts,
     /// lines of domains or times that were not asked for
     pub left_out: u64,
     /// by group, and in it by order
@@ -137,6 +156,34 @@ pub struct Tally {
     pub domains: HashMap<Vec<u8>, Ratio>,
     /// of domains that came when there were too many
     pub other_domains: Ratio,
+    /// by value of the variable of `--by`
+    pub values: HashMap<Vec<u8>, SmallCell>,
+    /// of values that came when there were too many
+    pub other_values: SmallCell,
+    /// whether values were taken from `$request` or `$request_uri`
+    pub is_derived: bool,
+    /// lines whose `$request_id` a line shortly before has as well
+    pub repeated: Repeated,
+}
+
+/// How many lines have a fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FaultCounts {
+    /// escapes that JSON does not have
+    pub escapes: u64,
+    /// values without quotes
+    pub values: u64,
+    /// commas at the end
+    pub commas: u64,
+}
+
+impl FaultCounts {
+    /// Adds those of a line.
+    pub fn add(&mut self, faults: Faults) {
+        self.escapes += u64::from(faults.escapes);
+        self.values += u64::from(faults.values);
+        self.commas += u64::from(faults.commas);
+    }
 }
 
 /// A group of the first figure.
@@ -154,6 +201,13 @@ impl Tally {
     pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &Shared) {
         self.requests += 1;
         self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
+        self.repeated.look(record);
+        if shared.is_by
+            && let Some((value, is_derived)) = record.by(shared.part)
+        {
+            self.is_derived |= is_derived;
+            self.value(cut(value), shared).record(cpu_ns);
+        }
         if let Some(order) = record.order {
             let is_resumed = record.fields.get(Field::Session) == Some(b"r");
             let cells = &mut self.orders(group(record), is_resumed, shared).cells;
@@ -211,12 +265,26 @@ impl Tally {
         }
     }
 
+    fn value(&mut self, value: &[u8], shared: &Shared) -> &mut SmallCell {
+        match self.values.entry_ref(value) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) if shared.values.admit(value) => entry.insert(SmallCell::default()),
+            EntryRef::Vacant(_) => &mut self.other_values,
+        }
+    }
+
     /// Adds what another thread has added up.
     pub fn add(&mut self, other: Self, shared: &Shared) {
         self.requests += other.requests;
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.without_cpu += other.without_cpu;
         self.left_out += other.left_out;
+        self.traffic_log += other.traffic_log;
+        self.has_combined |= other.has_combined;
+        self.subrequests += other.subrequests;
+        self.faults.escapes += other.faults.escapes;
+        self.faults.values += other.faults.values;
+        self.faults.commas += other.faults.commas;
         self.has_body_sizes |= other.has_body_sizes;
         for row in other.orders {
             let mine = self.orders(&row.group, row.is_resumed, shared);
@@ -230,6 +298,46 @@ impl Tally {
             self.domain(&domain, shared).add(&ratio);
         }
         self.other_domains.add(&other.other_domains);
+        for (value, cell) in other.values {
+            self.value(&value, shared).add(&cell);
+        }
+        self.other_values.add(&other.other_values);
+        self.is_derived |= other.is_derived;
+        self.repeated.count += other.repeated.count;
+    }
+}
+
+/// So many requests are remembered to find lines of the same one: subrequests are logged shortly before their main request.
+const REMEMBERED: usize = 64;
+
+/// Finds lines that seem to be of one request, in logs that do not tell subrequests.
+#[derive(Default)]
+pub struct Repeated {
+    /// how many
+    pub count: u64,
+    last: Vec<u64>,
+    next: usize,
+}
+
+impl Repeated {
+    fn look(&mut self, record: &Record<'_>) {
+        let fields = &record.fields;
+        if fields.has(Field::Subrequest) {
+            return;
+        }
+        let Some(id) = fields.get(Field::RequestId) else { return };
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let id = hasher.finish();
+        if self.last.contains(&id) {
+            self.count += 1;
+        } else if let Some(last) = self.last.get_mut(self.next) {
+            *last = id;
+            self.next = (self.next + 1) % REMEMBERED;
+        } else {
+            self.last.push(id);
+            self.next = self.last.len() % REMEMBERED;
+        }
     }
 }
 
@@ -292,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_exact_or_among_the_others_in_whichever_thread() {
-        let shared = Shared::new(2);
+        let shared = Shared::new(2, 2, None);
         let [mut one, mut two] = [Tally::default(), Tally::default()];
         for (tally, hosts) in [(&mut one, ["a", "b", "c", "a"]), (&mut two, ["b", "c", "d", "a"])] {
             for host in hosts {
@@ -308,7 +416,7 @@ mod tests {
 
     #[test]
     fn groups_and_statuses_are_bounded() {
-        let shared = Shared::new(1);
+        let shared = Shared::new(1, 1, None);
         let mut tally = Tally::default();
         for at in 0..1000 {
             let value = at.to_string();
@@ -322,7 +430,7 @@ mod tests {
 
     #[test]
     fn what_a_line_does_not_tell_is_not_counted_in_that_figure() {
-        let shared = Shared::new(10);
+        let shared = Shared::new(10, 10, None);
         let mut tally = Tally::default();
         tally.record(&record(&[(Field::Order, "9")]), 5, &shared);
         tally.record(

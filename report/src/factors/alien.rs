@@ -1,0 +1,121 @@
+//! Recognises lines of other logs, so that a message can say what they are.
+
+use std::fmt;
+
+use super::conf::COMBINED;
+
+/// A line that is not of the format that is understood without an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alien {
+    /// NGINX's own format
+    Combined,
+    /// the format `main` of nginx.org's packages: the same, and `"$http_x_forwarded_for"`
+    Main,
+    /// the same, and more
+    MoreThanCombined,
+    /// a line of an error log
+    ErrorLog,
+}
+
+/// What gets CPU times into a log of `combined`.
+pub fn advice() -> String {
+    format!(
+        "add to nginx.conf: log_format cpu '{COMBINED} $request_cpu_time'; access_log /var/log/nginx/access.log cpu; \
+         and read the new lines with --log-format-from /etc/nginx/nginx.conf:cpu"
+    )
+}
+
+impl fmt::Display for Alien {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Combined => "the line is of log_format combined, which has no $request_cpu_time",
+            Self::Main => "the line is of log_format main of nginx.org, which has no $request_cpu_time",
+            Self::MoreThanCombined => {
+                "the line begins as log_format combined does; name its format with --log-format-from CONF:NAME"
+            }
+            Self::ErrorLog => "the line is of an error log; factors reads access logs",
+        })
+    }
+}
+
+impl Alien {
+    /// What the line is, if that is known.
+    pub fn of(line: &[u8]) -> Option<Self> {
+        if is_error_log(line) {
+            return Some(Self::ErrorLog);
+        }
+        // the address, " - ", and the user up to the time
+        let after = line.get(memchr::memmem::find(line, b" - ")? + 3..)?;
+        let after = after.get(memchr::memmem::find(after, b" [")? + 2..)?;
+        let (time, after) = after.split_at_checked("31/Jan/2026:12:00:00 +0000".len())?;
+        if time.get(2) != Some(&b'/') || time.get(11) != Some(&b':') {
+            return None;
+        }
+        let after = quoted(after.strip_prefix(b"] ")?)?;
+        let after = number(after.strip_prefix(b" ")?)?;
+        let after = number(after.strip_prefix(b" ")?)?;
+        let after = quoted(after.strip_prefix(b" ")?)?;
+        let after = quoted(after.strip_prefix(b" ")?)?;
+        if after.is_empty() {
+            return Some(Self::Combined);
+        }
+        let is_main = after.strip_prefix(b" ").and_then(quoted).is_some_and(<[u8]>::is_empty);
+        Some(if is_main { Self::Main } else { Self::MoreThanCombined })
+    }
+}
+
+/// What follows on a text in quotes; values have none in them.
+fn quoted(text: &[u8]) -> Option<&[u8]> {
+    let inside = text.strip_prefix(b"\"")?;
+    inside.get(memchr::memchr(b'"', inside)? + 1..)
+}
+
+/// What follows on a number.
+fn number(text: &[u8]) -> Option<&[u8]> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { None } else { text.get(digits..) }
+}
+
+/// `2026/01/31 12:00:00 [error] 12#12: `
+fn is_error_log(line: &[u8]) -> bool {
+    let has = |at: usize, byte| line.get(at) == Some(&byte);
+    has(4, b'/')
+        && has(7, b'/')
+        && has(10, b' ')
+        && has(13, b':')
+        && has(16, b':')
+        && has(19, b' ')
+        && has(20, b'[')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINE: &str =
+        r#"10.0.0.1 - a b [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl \x22x""#;
+
+    #[test]
+    fn logs_that_nginx_writes_are_recognised() {
+        let of = |line: String| Alien::of(line.as_bytes());
+        assert_eq!(of(LINE.to_owned()), Some(Alien::Combined));
+        assert_eq!(of(format!("{LINE} \"-\"")), Some(Alien::Main));
+        assert_eq!(of(format!("{LINE} \"-\" 0.5")), Some(Alien::MoreThanCombined));
+        assert_eq!(
+            of("2026/01/31 12:00:00 [error] 12#12: *1 open() failed".to_owned()),
+            Some(Alien::ErrorLog)
+        );
+        for line in ["", "a.example / 200 5 0.1 x 1", "a - b [x", "{\"a\":1}"] {
+            assert_eq!(of(line.to_owned()), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in any::<Vec<u8>>(), cut in 0..LINE.len()) {
+            let _ = (Alien::of(&line), Alien::of(&LINE.as_bytes()[..cut]), Alien::of(&LINE.as_bytes()[cut..]));
+        }
+    }
+}
