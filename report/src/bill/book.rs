@@ -310,7 +310,13 @@ impl Book {
         }
         let mut from = first;
         while from < last {
-            let to = By::FiveMinutes.bounds(slot(from)).1.min(last);
+            let period = self.period.of(from);
+            // a line of years has many slots, and nobody asks for them
+            let to = match self.needs.samples.is_empty() {
+                true => self.period.end(period).unwrap_or(last),
+                false => By::FiveMinutes.bounds(slot(from)).1,
+            };
+            let to = to.min(last);
             let number = |member: Member| {
                 let number = u128::from(used.get(member as usize).copied().unwrap_or(0));
                 match member {
@@ -319,7 +325,6 @@ impl Book {
                     _ => part(number, from - begin, to - begin, end - begin),
                 }
             };
-            let period = self.period.of(from);
             let has_fees = is_served && (from == begin || self.is_end(period, to));
             account.add(&self.needs, (period, has_fees), number);
             for (series, samples) in account.samples.iter_mut().zip(&self.needs.samples) {
