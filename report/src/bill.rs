@@ -21,8 +21,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use crate::output::{self, Wrong};
 use compare::Comparison;
 use plan::Plan;
@@ -109,11 +107,12 @@ Periods:
   A line counts from `interval_ms` before its `time` to its `time`, evenly: where it spans a
   border, each side gets its part of all numbers, rounded down on the first side; its peak is in
   the period of its end.
-  A domain pays the base fee and the minimum of a period in which one of its lines begins, if
-  requests ended or were in flight (`requests`, `duration_ms` or `active_ms` above 0). A line that
-  only ends in a period, as one that is late at midnight, does not count there, unless it covers
-  the period to its end. Lines of older versions do not say what was in flight: there, CPU time or
-  bytes count too. With --prometheus, the counters of requests and of active time count.
+  A domain pays the base fee and the minimum of a period if one of its lines tells of requests that
+  ended or were in flight (`requests`, `duration_ms` or `active_ms` above 0), and the line begins in
+  the period, or covers at least half of it. So a line that is late at midnight costs no second fee.
+  A line that begins less than a twentieth of its length, and half a second, before a border begins
+  there. Lines of older versions do not say what was in flight: there, CPU time or bytes count too.
+  With --prometheus, the counters of requests and of active time count.
 
 Prometheus:
   As with `cpu-report domains`: what counters have grown by from each border of five minutes to the next. Counters there are floats of 53 \
@@ -252,16 +251,19 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let [first, others @ ..] = plans.as_slice()
         && let Some(plan) = others.iter().find(|plan| plan.currency != first.currency)
     {
-        bail!(
-            "the plan \"{}\" is in {}, and \"{}\" in {}",
-            plan.name,
-            plan.currency,
-            first.name,
-            first.currency
-        );
+        let (name, first_name) = (&plan.name, &first.name);
+        let (currency, first) = (&plan.currency, &first.currency);
+        return Err(Wrong(format!(
+            "the plan \"{name}\" is in {currency}, and \"{first_name}\" in {first}: compare needs one currency"
+        ))
+        .into());
     }
     if let Some(plan) = plans.iter().find(|plan| !stems.insert(&plan.stem)) {
-        bail!("two plans are called {}.toml, which is what their columns are called by", plan.stem);
+        return Err(Wrong(format!(
+            "two plans are called {}.toml, which is what their columns are called by",
+            plan.stem
+        ))
+        .into());
     }
     let names = compare::Names::of(&plans);
     args.output.check(&compare::columns(&names, &plans))?;

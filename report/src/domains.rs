@@ -145,6 +145,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     args.output.check(&table::columns())?;
     args.range.set_zone();
+    if args.prometheus.is_none() {
+        prometheus::refuse_options(&args.header, &args.matchers)?;
+    }
     match &args.prometheus {
         Some(url) => from_prometheus(args, url),
         None => from_logs(args),
@@ -263,6 +266,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     found.report_twice(args.duplicates)?;
+    found.report_gaps();
     let span = found.span;
     span.report(Some(from), Some(to));
     if span.time.is_none() {

@@ -257,7 +257,7 @@ fn warn_of_repeated(files: &[PathBuf]) -> u64 {
         };
         if !is_new {
             repeated += 1;
-            complain(&format!("{} is read more than once, and counts each time", name(file)));
+            complain(&format!("{} is named more than once", name(file)));
         }
     }
     repeated

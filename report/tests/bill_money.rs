@@ -153,6 +153,11 @@ fn the_late_tail_of_a_month_does_not_begin_the_next() {
             &["2026-01"][..],
         ),
         ("ends at midnight", vec![line("2026-02-01T00:00:00.000", 5000, "a", [10, 1000], "")], &["2026-01"]),
+        (
+            "begins a millisecond before midnight, by the other clock",
+            vec![line("2026-02-01T00:00:05.000", 5001, "a", [10, 1000], "")],
+            &["2026-02"],
+        ),
         ("begins at midnight", vec![line("2026-02-01T00:00:05.000", 5000, "a", [1, 1000], "")], &["2026-02"]),
         (
             "late, with requests",

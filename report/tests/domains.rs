@@ -86,11 +86,15 @@ fn what_limits_refused_has_a_column_where_there_is_any() {
     logs.file("refused", refused);
     let run = |files: &[&'static str]| logs.run(&[&["--format", "csv", "--seconds"], files].concat()).fine();
     // the column is in CSV and JSON always, and in a table where there is something in it
-    assert!(run(&["edge-1"]).lines().all(|row| row.ends_with(",refused") || row.ends_with(",0")));
+    assert!(
+        run(&["edge-1"])
+            .lines()
+            .all(|row| row.contains(",refused,from,to") || row.contains(",0,2026-01-31T"))
+    );
     assert!(!logs.run(&["edge-1"]).fine().contains("refused"));
     let out = run(&["edge-1", "refused"]);
     let last: Vec<(&str, &str)> =
-        out.lines().map(|row| (row.split(',').nth(2).unwrap(), row.rsplit(',').next().unwrap())).collect();
+        out.lines().map(|row| (row.split(',').nth(2).unwrap(), row.rsplit(',').nth(2).unwrap())).collect();
     assert_eq!(
         last,
         [
@@ -109,7 +113,7 @@ fn what_limits_refused_has_a_column_where_there_is_any() {
     let hours =
         logs.run(&["edge-1", "refused", "--by", "5m", "--format", "csv", "--domain", "www.example"]).fine();
     assert_eq!(
-        hours.lines().map(|row| row.rsplit(',').next().unwrap()).collect::<Vec<_>>()[..3],
+        hours.lines().map(|row| row.rsplit(',').nth(2).unwrap()).collect::<Vec<_>>()[..3],
         ["refused", "0", "400"],
         "{hours}"
     );
@@ -316,9 +320,9 @@ fn numbers_for_programs_are_in_base_units() {
     assert_eq!(
         out,
         "\
-zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused
-domains,domain,api.example,1000,5,2460,0.205,5,1,,2.46,492,5,10,0
-domains,all,,1000,5,2460,0.205,5,1,,2.46,492,5,10,0
+zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused,from,to
+domains,domain,api.example,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
+domains,all,,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
 "
     );
     let json: Value = serde_json::from_str(&logs().run(&with(&["--format", "json"])).fine()).unwrap();
@@ -341,8 +345,8 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         rows,
         [
-            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0",
-            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0",
+            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0,2026-01-31T12:00:00Z,2026-01-31T13:00:00Z",
+            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0,2026-01-31T13:00:00Z,2026-01-31T14:00:00Z",
         ]
     );
     let half = [
@@ -356,7 +360,12 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
         "csv",
     ];
     let out = logs().run(&with(&half)).fine();
-    assert_eq!(out.lines().nth(1), Some("domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0"));
+    assert_eq!(
+        out.lines().nth(1),
+        Some(
+            "domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0,2026-01-31T13:00:00Z,2026-01-31T13:00:30Z"
+        )
+    );
 }
 
 #[test]
@@ -367,7 +376,9 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
         .fine();
     assert_eq!(
         out.lines().nth(1),
-        Some("domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0"),
+        Some(
+            "domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0,2026-01-31T12:05:00Z,2026-01-31T12:10:00Z"
+        ),
         "what ended at 12:05 is not in it, what ended at 12:10 is"
     );
     assert_eq!(out.lines().count(), 3);
@@ -454,7 +465,7 @@ fn a_file_named_twice_is_warned_of() {
     let logs = logs();
     let ran = logs.run(&["edge-1", "./edge-1", "--format", "csv"]);
     assert_eq!(ran.status, Some(0));
-    assert_eq!(ran.err, "cpu-report: ./edge-1 is read more than once, and counts each time\n");
+    assert_eq!(ran.err, "cpu-report: ./edge-1 is named more than once\n");
 }
 
 #[test]

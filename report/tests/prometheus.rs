@@ -279,7 +279,7 @@ fn sums_are_right(url: &str) {
     for (row, (kind, domain, figures, errors)) in rows.iter().zip(wanted) {
         assert_eq!((row[1].as_str(), row[2].as_str()), (kind, domain));
         let found: Vec<f64> =
-            row[3..8].iter().chain(&row[12..]).map(|field| field.parse().unwrap()).collect();
+            row[3..8].iter().chain(&row[12..15]).map(|field| field.parse().unwrap()).collect();
         for (found, wanted) in found.iter().zip(figures.iter().chain(&errors)) {
             assert!((found - wanted).abs() < 1e-6, "{domain}: {found}, and not {wanted}: {row:?}");
         }
@@ -540,7 +540,7 @@ fn a_server_that_is_scraped_twice_is_not_billed_twice() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
     let said = text(&output.stderr);
     assert!(
-        said.contains("{job=\"full\"} and {job=\"low\"}") && said.contains("--match 'job=low'"),
+        said.contains("{job=\"full\"} and {job=\"low\"}") && said.contains("--match 'job=full'"),
         "{said}"
     );
     for (more, amount) in [
@@ -568,4 +568,21 @@ fn a_label_that_has_changed_makes_no_second_server() {
     let server = scraped(&[("replica=\"a\"", 0..=30), ("replica=\"b\"", 31..=60)]);
     let output = report(&server.url(), &[&HOUR[..], &["--duplicates", "error"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn growth_in_a_time_without_scrapes_is_spread_over_it() {
+    // from 12:10 to 12:50 nothing was scraped
+    let server = scraped(&[("job=\"a\"", 0..=10), ("job=\"a\"", 50..=60)]);
+    let output = report(
+        &server.url(),
+        &[&HOUR[..], &["--by", "5m", "--columns", "row,domain,time,cpu_seconds"]].concat(),
+    );
+    let rows: Vec<&str> = text(&output.stdout).lines().filter(|row| row.starts_with("domain,a,")).collect();
+    // Prometheus holds a point for five minutes
+    assert_eq!(rows.len(), 11, "{rows:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("instance e1 was not scraped from") && said.lines().count() == 1, "{said}");
+    let seconds: f64 = rows.iter().map(|row| row.rsplit(',').next().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((seconds - 60.0).abs() < 1e-6, "{seconds}");
 }

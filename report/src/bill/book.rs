@@ -267,8 +267,9 @@ impl Book {
     /// on the other. The peak is that of the time's end.
     ///
     /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and
-    /// of those that it covers to their end. What only ends in a period may be the tail of the one before, and late
-    /// by a moment.
+    /// of each later one of which it covers at least half. What only ends in a period may be the tail of the one
+    /// before, and late. The length of a line is by another clock than its end: so one that begins less than the
+    /// module's own tolerance before a border begins there.
     pub fn add(&self, name: &str, time: (Millis, Millis), used: &Used, is_served: bool) {
         self.add_if(name, time, used, is_served, |_| true);
     }
@@ -325,7 +326,7 @@ impl Book {
                     _ => part(number, from - begin, to - begin, end - begin),
                 }
             };
-            let has_fees = is_served && (from == begin || self.is_end(period, to));
+            let has_fees = is_served && self.has_fees(period, (begin, end));
             account.add(&self.needs, (period, has_fees), number);
             for (series, samples) in account.samples.iter_mut().zip(&self.needs.samples) {
                 series.add(slot(from), samples.members().iter().map(|member| number(*member)).sum());
@@ -334,9 +335,14 @@ impl Book {
         }
     }
 
-    /// Whether a period ends at a time, or what is billed of it.
-    fn is_end(&self, period: u32, time: Millis) -> bool {
-        self.to == Some(time) || self.period.end(period) == Some(time)
+    /// Whether a domain pays the fees of a period for a line of this time.
+    fn has_fees(&self, period: u32, (begin, end): (Millis, Millis)) -> bool {
+        let billed = (self.from.unwrap_or(Millis::MIN), self.to.unwrap_or(Millis::MAX));
+        let (first, last) = self.period.bounds(period, billed);
+        // accounting::traffic writes an end that is reached no later than this as the end of the interval
+        let begin = begin + ((end - begin) / 20).min(500);
+        let covered = end.min(last) - begin.max(first);
+        (first..last).contains(&begin) || 2 * covered >= last.saturating_sub(first)
     }
 
     /// An error says that there is more than one zone.

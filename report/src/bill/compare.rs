@@ -165,6 +165,8 @@ pub fn columns<'a>(names: &'a Names, plans: &'a [Plan]) -> Vec<Column<'a>> {
             columns.push(Column::number(in_percent, "%").rank(3));
         }
     }
+    // so that files of several months can be put together
+    columns.extend(["zone", "currency", "from", "to"].map(|name| Column::text(name, name).at(Place::Data)));
     columns
 }
 
@@ -303,6 +305,13 @@ fn row<W: Write>(
             });
         }
     }
+    let (from, to) = comparison.accounts.range;
+    cells.extend([
+        comparison.accounts.zone.clone().map_or_else(Cell::nothing, Cell::text),
+        comparison.plans.first().map_or_else(Cell::nothing, |plan| Cell::text(plan.currency.clone())),
+        Cell::text(time::format(from)),
+        Cell::text(time::format(to)),
+    ]);
     rows.row(&cells)
 }
 

@@ -84,6 +84,9 @@ impl Source {
     /// Reads what the plans go by. `is_raw`: names are as they are in the log.
     pub fn read(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
         self.range.set_zone();
+        if self.prometheus.is_none() {
+            prometheus::refuse_options(&self.header, &self.matchers)?;
+        }
         match &self.prometheus {
             Some(url) => self.scraped(url, plans),
             None => self.logged(files, plans, is_raw),
@@ -105,8 +108,10 @@ impl Source {
             );
         }
         summary.report(files);
-        if summary.repeated > 0 {
-            bail!("a bill would charge for these lines more than once: there is none");
+        if summary.repeated > 0 && self.duplicates == Duplicates::Error {
+            bail!(
+                "a bill would charge for these lines more than once: there is none (--duplicates once counts equal lines once)"
+            );
         }
         if summary.unreadable > 0 {
             bail!("a bill of a part of the logs would be too low: there is none");
@@ -203,6 +208,7 @@ impl Source {
         }
         book.check_zones().map_err(anyhow::Error::msg)?;
         found.report_twice(self.duplicates)?;
+        found.report_gaps();
         // a key without requests has no counter of them
         let lacks = |(member, at): (&Member, &Option<String>)| {
             let instance = at.clone().filter(|_| *member != Member::Requests)?;

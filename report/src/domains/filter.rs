@@ -47,8 +47,7 @@ impl Filter {
         all.into_iter().flatten().any(|pattern| !pattern.has_matched())
     }
 
-    /// Says which patterns have matched nothing. Whether there is something that all zones, or all servers, are not: false is for
-    /// wrong arguments.
+    /// Says which patterns have matched nothing. False, which is for wrong arguments, if one of zones or servers is among them.
     pub fn check(&self, zones: &Names, hosts: &Names) -> bool {
         let mut is_fine = true;
         for (option, patterns, noun, names) in
@@ -58,7 +57,7 @@ impl Filter {
             if names.is_empty() {
                 continue;
             }
-            is_fine &= patterns.is_empty() || patterns.iter().any(Pattern::has_matched);
+            is_fine &= patterns.iter().all(Pattern::has_matched);
             for pattern in patterns.iter().filter(|pattern| !pattern.has_matched()) {
                 let there = names.shown();
                 complain(&format!("no {noun} matches {option} \"{}\": there is {there}", pattern.text()));

@@ -15,6 +15,8 @@ type Labels = BTreeMap<String, String>;
 pub struct Overlaps {
     /// by the labels of both, up to so many times at which both had a point of a key
     pairs: HashMap<(Labels, Labels), BTreeSet<Millis>>,
+    /// all of them, with their servers
+    targets: BTreeSet<(String, Labels)>,
 }
 
 /// A series of an answer.
@@ -32,6 +34,7 @@ impl Overlaps {
     pub fn see(&mut self, series: &[Points<'_>]) {
         let mut accounts: HashMap<(&str, &str, &str), Vec<&Points<'_>>> = HashMap::new();
         for points in series {
+            self.targets.insert((points.instance.to_owned(), target(points.labels)));
             accounts.entry((points.instance, &points.zone, &points.key)).or_default().push(points);
         }
         for points in accounts.into_values().filter(|points| points.len() > 1) {
@@ -59,6 +62,14 @@ impl Overlaps {
         }
     }
 
+    /// Whether each server has a series with this label.
+    fn is_everywhere(&self, name: &str, value: &str) -> bool {
+        let has = |labels: &Labels| labels.get(name).map_or("", String::as_str) == value;
+        let with: BTreeSet<&String> =
+            self.targets.iter().filter(|(_, labels)| has(labels)).map(|(instance, _)| instance).collect();
+        self.targets.iter().all(|(instance, _)| with.contains(instance))
+    }
+
     /// What is twice, if anything is, and the option that chooses one of it.
     pub fn found(&self) -> Option<String> {
         let twice = self.pairs.iter().filter(|(_, times)| times.len() >= TIMES).map(|(pair, _)| pair);
@@ -70,16 +81,29 @@ impl Overlaps {
             let all = differ.iter().map(|name| format!("{name}=\"{}\"", value(labels, name)));
             all.collect::<Vec<_>>().join(",")
         };
-        let choice = differ.first().map(|name| format!("{name}={}", value(b, name))).unwrap_or_default();
+        let choices = differ.iter().flat_map(|name| [(*name, value(b, name)), (*name, value(a, name))]);
+        let choice = match choices.filter(|(name, value)| self.is_everywhere(name, value)).max_by_key(is_good)
+        {
+            Some((name, value)) => format!("such as with --match '{name}={value}'"),
+            // one of the labels would leave out other servers
+            None => "with --match".to_owned(),
+        };
+        let instance = match value(a, "exported_instance") {
+            own if own.is_empty() => value(a, "instance"),
+            exported => exported,
+        };
         Some(format!(
-            "instance {} has two series of each key of the zone \"{}\" at the same time: {{{}}} and {{{}}}; choose one, such as with \
-             --match '{choice}'",
-            value(a, "instance"),
+            "instance {instance} has two series of each key of the zone \"{}\" at the same time: {{{}}} and {{{}}}; choose one, {choice}",
             value(a, "zone"),
             shown(a),
             shown(b)
         ))
     }
+}
+
+/// Labels that are there, and that are not of one server alone, are better.
+fn is_good((name, value): &(&String, String)) -> (bool, bool) {
+    (!["instance", "exported_instance"].contains(&name.as_str()), !value.is_empty())
 }
 
 /// The labels that all series of a target and zone have.
@@ -124,7 +148,7 @@ mod tests {
         let (a, b) = (labels("low"), labels("full"));
         let told = found(&[(&a, "a", &[0, 300, 600]), (&b, "a", &[300, 600])]).unwrap();
         assert!(
-            told.contains("{job=\"full\"} and {job=\"low\"}") && told.contains("--match 'job=low'"),
+            told.contains("{job=\"full\"} and {job=\"low\"}") && told.contains("--match 'job=full'"),
             "{told}"
         );
         assert_eq!(found(&[(&a, "a", &[0, 300, 600]), (&b, "a", &[600, 900])]), None);

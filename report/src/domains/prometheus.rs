@@ -4,7 +4,7 @@
 //! used in between. Prometheus' own `increase()` would extrapolate from what is within a slot to the slot, which is right on
 //! average, but does not add up to the counters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use super::matcher::Matcher;
 use super::names::Names;
 use super::overlap::{Overlaps, Points};
-use super::time::{Millis, SLOT_MS};
+use super::time::{self, Millis, SLOT_MS};
 use super::{Filter, Span};
-use crate::output::{Wrong, complain, printable};
+use crate::output::{Wrong, complain, counted, printable};
 use crate::twice::Duplicates;
 
 /// Prometheus answers with at most 11,000 points of a series.
@@ -67,9 +67,15 @@ pub struct Found {
     pub missing: Vec<Option<String>>,
     /// series of one instance at the same times
     twice: Option<String>,
+    gaps: Gaps,
 }
 
 impl Found {
+    /// Says when instances were not scraped.
+    pub fn report_gaps(&self) {
+        self.gaps.report();
+    }
+
     /// Says whether counters were added up that may be the same, or that this is an error.
     pub fn report_twice(&self, duplicates: Duplicates) -> anyhow::Result<()> {
         match &self.twice {
@@ -92,6 +98,15 @@ pub fn parse_url(text: &str) -> Result<String, String> {
     let is_empty = url.split_once("://").is_none_or(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
     let has_host = !is_empty && uri.host().is_some_and(|host| !host.is_empty());
     if is_web && has_host { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+/// Options that mean nothing without `--prometheus`, so that nobody believes that they were heeded.
+pub fn refuse_options(headers: &[String], matchers: &[Matcher]) -> Result<(), Wrong> {
+    let given = [("--header", headers.is_empty()), ("--match", matchers.is_empty())];
+    match given.iter().find(|(_, is_empty)| !is_empty) {
+        Some((option, _)) => Err(Wrong(format!("{option} is for --prometheus, which is not there"))),
+        None => Ok(()),
+    }
 }
 
 /// `--header`, as it was given.
@@ -166,8 +181,14 @@ impl Prometheus {
         (from, to): (Millis, Millis),
         done: impl Fn(Millis),
     ) -> anyhow::Result<Found> {
-        let mut growth =
-            Growth { filter, add, counters: HashMap::new(), zones: HashMap::new(), span: Span::default() };
+        let mut growth = Growth {
+            filter,
+            add,
+            counters: HashMap::new(),
+            zones: HashMap::new(),
+            span: Span::default(),
+            gaps: Gaps::default(),
+        };
         let restrict = self.restrict(&filter.matchers());
         let mut overlaps = Overlaps::default();
         // the first point is what all others are compared with
@@ -192,7 +213,12 @@ impl Prometheus {
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(Found { missing: growth.missing(counters.len()), span: growth.span, twice: overlaps.found() })
+        Ok(Found {
+            missing: growth.missing(counters.len()),
+            span: growth.span,
+            twice: overlaps.found(),
+            gaps: growth.gaps,
+        })
     }
 
     /// What is put between the braces of all selectors.
@@ -212,7 +238,7 @@ impl Prometheus {
         let answer = parse(&answer)?;
         let (mut zones, mut hosts) = (Names::default(), Names::default());
         for series in &answer {
-            let (zone, instance) = (printable(series.label("zone")), series.label("instance"));
+            let (zone, instance) = (printable(series.label("zone")), series.instance());
             zones.see(&zone);
             hosts.see(instance);
             // a zone without keys is there too
@@ -292,15 +318,59 @@ struct Growth<'a> {
     /// the counters by the labels that all metrics of an account have
     counters: HashMap<String, Account>,
     /// when there was a zone of an instance, by the labels that all its accounts have
-    zones: HashMap<String, HashSet<Millis>>,
+    zones: HashMap<String, BTreeSet<Millis>>,
     span: Span,
+    gaps: Gaps,
+}
+
+/// Times in which an instance was not scraped, but before and after.
+#[derive(Debug, Default)]
+struct Gaps(BTreeMap<String, BTreeSet<(Millis, Millis)>>);
+
+/// So many instances are named.
+const NAMED_GAPS: usize = 5;
+
+impl Gaps {
+    fn note(&mut self, instance: &str, gap: (Millis, Millis)) {
+        match self.0.get_mut(instance) {
+            Some(gaps) => {
+                gaps.insert(gap);
+            }
+            None => {
+                self.0.insert(instance.to_owned(), BTreeSet::from([gap]));
+            }
+        }
+    }
+
+    /// Says it.
+    fn report(&self) {
+        for (instance, gaps) in self.0.iter().take(NAMED_GAPS) {
+            let Some((begin, end)) = gaps.iter().max_by_key(|(begin, end)| (end - begin, *begin)) else {
+                continue;
+            };
+            let longest = format!("from {} to {}", time::format(*begin), time::format(*end));
+            let times = match gaps.len() {
+                1 => longest,
+                n => format!("{n} times, the longest {longest}"),
+            };
+            complain(&format!(
+                "instance {instance} was not scraped {times}: its counters' growth is spread evenly over that time"
+            ));
+        }
+        if let Some(more @ 1..) = self.0.len().checked_sub(NAMED_GAPS) {
+            complain(&format!(
+                "{} more were not scraped for some time",
+                counted(more as u64, "instance", "instances")
+            ));
+        }
+    }
 }
 
 /// The counters of an account of an instance.
 struct Account {
     instance: String,
-    /// as they were last, in whole units
-    last: Box<[Option<u128>]>,
+    /// when they were seen last, and as they were then, in whole units
+    last: Box<[Option<(Millis, u128)>]>,
     /// when they were seen first
     first: Box<[Option<Millis>]>,
 }
@@ -320,10 +390,11 @@ impl Growth<'_> {
         (0..counters).map(of).collect()
     }
 
-    /// Of the borders before `begin`, the last one is still needed.
+    /// Of the borders before `begin`, the last one at which there was the zone is still needed.
     fn forget(&mut self, begin: Millis) {
         for times in self.zones.values_mut() {
-            times.retain(|time| *time == begin - SLOT_MS);
+            let last = times.range(..begin).next_back().copied();
+            times.retain(|time| Some(*time) == last);
         }
     }
 
@@ -340,7 +411,7 @@ impl Growth<'_> {
     fn add(&mut self, (at, counters): (usize, usize), scale: f64, series: &Series<'_>) {
         let label = |name: &str| series.metric.get(name).map_or("", String::as_str);
         let (zone, key, instance) =
-            (printable(label("zone")), key::shown_again(label("key")), label("instance"));
+            (printable(label("zone")), key::shown_again(label("key")), series.instance());
         let (zone, key) = (zone.as_ref(), key.as_ref());
         if !self.filter.takes(zone, instance, key) {
             return;
@@ -355,16 +426,23 @@ impl Growth<'_> {
         for (time, number) in series.numbers() {
             first.get_or_insert(time);
             let number = (number * scale).round() as u128;
-            let before = match last.replace(number) {
-                Some(earlier) if earlier <= number => earlier,
+            // the zone was there then, with the key or without
+            let scraped = times.and_then(|times| times.range(..time).next_back().copied());
+            let (since, before) = match (last.replace((time, number)), scraped) {
+                (Some((since, earlier)), _) if earlier <= number => (since, earlier),
                 // it began anew
-                Some(_) => 0,
+                (Some((since, _)), _) => (since, 0),
                 // where there was the zone without the key, the key began at nothing
-                None if times.is_some_and(|times| times.contains(&(time - SLOT_MS))) => 0,
+                (None, Some(scraped)) => (scraped, 0),
                 // where it was not scraped, it may be from long ago
-                None => continue,
+                (None, None) => continue,
             };
-            if let Some((begin, end)) = (self.add)(at, zone, key, (time - SLOT_MS, time), number - before) {
+            // nobody knows when it grew in a time in which it was not scraped
+            let since = since.max(scraped.unwrap_or(since));
+            if time - since > SLOT_MS {
+                self.gaps.note(instance, (since, time));
+            }
+            if let Some((begin, end)) = (self.add)(at, zone, key, (since, time), number - before) {
                 self.span.add(begin, end);
             }
         }
@@ -406,10 +484,18 @@ impl Series<'_> {
         self.metric.get(name).map_or("", String::as_str)
     }
 
+    /// The server. A Prometheus that takes series from another one (federation) keeps their label beside its own.
+    fn instance(&self) -> &str {
+        match self.label("exported_instance") {
+            "" => self.label("instance"),
+            exported => exported,
+        }
+    }
+
     /// When it has points, if it is asked for.
     fn points(&self, filter: &Filter) -> Option<Points<'_>> {
         let (zone, key, instance) =
-            (printable(self.label("zone")), key::shown_again(self.label("key")), self.label("instance"));
+            (printable(self.label("zone")), key::shown_again(self.label("key")), self.instance());
         filter.takes(&zone, instance, &key).then(|| Points {
             labels: &self.metric,
             instance,

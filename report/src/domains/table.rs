@@ -186,7 +186,7 @@ fn account<W: Write>(
             p95,
             peak_second: domain.peak,
         };
-        rows.row(&plan.cells(label, None, &figures))?;
+        rows.row(&plan.cells(label, (wanted.range, None), &figures))?;
         return Ok(true);
     };
     let mut slots = domain.slots().peekable();
@@ -204,7 +204,7 @@ fn account<W: Write>(
             p95,
             peak_second: domain.peak_in_bucket(*bucket),
         };
-        rows.row(&plan.cells(label, Some(begin), &figures))?;
+        rows.row(&plan.cells(label, (range, Some(begin)), &figures))?;
     }
     Ok(!buckets.is_empty())
 }
@@ -287,7 +287,7 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
 }
 
 /// All columns, in the order of [`Columns::cells`].
-const ALL: [Column<'static>; 16] = [
+const ALL: [Column<'static>; 18] = [
     Column::text("zone", "zone").at(Place::Data),
     Column::text("row", "row").at(Place::Data),
     Column::name("domain", "domain"),
@@ -304,10 +304,12 @@ const ALL: [Column<'static>; 16] = [
     Column::number("responses_4xx", "4xx").rank(12),
     Column::number("responses_5xx", "5xx").rank(8),
     Column::number("refused", "refused").rank(11),
+    Column::text("from", "from").at(Place::Data),
+    Column::text("to", "to").at(Place::Data),
 ];
 
 /// The columns that can be asked for.
-pub fn columns() -> [Column<'static>; 16] {
+pub fn columns() -> [Column<'static>; 18] {
     ALL
 }
 
@@ -343,7 +345,13 @@ impl Columns {
         Self { columns: ALL.map(place).to_vec() }
     }
 
-    fn cells<'a>(&self, label: Label<'a>, begin: Option<Millis>, figures: &Figures) -> Vec<Cell<'a>> {
+    fn cells<'a>(
+        &self,
+        label: Label<'a>,
+        (range, begin): ((Millis, Millis), Option<Millis>),
+        figures: &Figures,
+    ) -> Vec<Cell<'a>> {
+        let (from, to) = (time::format(range.0), time::format(range.1));
         let requests = figures.of(Metric::Requests);
         let sent_gb = figures.of(Metric::Sent) / 1e9;
         let cpu_ns = figures.of(Metric::Cpu);
@@ -378,6 +386,8 @@ impl Columns {
             share(Metric::Responses4xx),
             share(Metric::Responses5xx),
             share(Metric::Refused),
+            Cell::text(from),
+            Cell::text(to),
         ]
     }
 }

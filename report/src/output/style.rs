@@ -49,13 +49,13 @@ fn told_width(stream: &impl AsFd) -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Whether UTF-8 can be written. The first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says it, as for other
-/// programs. Where none is set, a terminal gets ASCII, and files and pipes get UTF-8.
+/// Whether UTF-8 can be written. Files and pipes get it always, so that they do not depend on the locale. On a terminal
+/// the first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says it, as for other programs.
 pub fn is_utf8() -> bool {
     static IS_UTF8: OnceLock<bool> = OnceLock::new();
     *IS_UTF8.get_or_init(|| {
         let is_terminal = io::stdout().is_terminal() || io::stderr().is_terminal();
-        is_utf8_by(["LC_ALL", "LC_CTYPE", "LANG"].map(env::var_os)).unwrap_or(!is_terminal)
+        !is_terminal || is_utf8_by(["LC_ALL", "LC_CTYPE", "LANG"].map(env::var_os)).unwrap_or(false)
     })
 }
 
