@@ -428,6 +428,11 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<(usize, bool), (usiz
 
 /// The file's text: a file that is compressed is decompressed, which is known by how it begins, whatever it is called.
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<Peek> {
+    if !is_stdin(path) && path.is_dir() {
+        let some = path.join("*");
+        let message = format!("this is a folder; name its files, such as {}", some.display());
+        return Err(io::Error::other(message));
+    }
     let file: Box<dyn Read> =
         if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
     let mut stored = Peek::new(Box::new(progress.wrap_read(file)));

@@ -149,11 +149,11 @@ impl Foreign {
     pub fn message(&self, file: &Path, outer: Option<Packing>) -> String {
         let is = match outer {
             None => format!("this is {}", self.name),
-            Some(outer) => format!(
-                "this is compressed by {}, and in it is more that is not lines: {}",
-                outer.name(),
-                self.name
-            ),
+            // two compressions are told in their order
+            Some(outer) => match self.name.strip_prefix("compressed by ") {
+                Some(inner) => format!("this is compressed twice, by {inner} and then by {}", outer.name()),
+                None => format!("this is {} that is compressed by {}", self.name, outer.name()),
+            },
         };
         let help = match (self.help, outer) {
             (Help::Say(help), _) => help.to_owned(),

@@ -212,3 +212,140 @@ fn cause(error: &io::Error) -> Cause {
     }
     Cause::Damage
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use bzip2::write::BzEncoder;
+    use flate2::write::GzEncoder;
+    use lzma_rust2::{XzOptions, XzWriter};
+    use proptest::prelude::*;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    const ALL: [Packing; 4] = [Packing::Gzip, Packing::Xz, Packing::Zstd, Packing::Bzip2];
+
+    fn pack(packing: Packing, text: &[u8]) -> Vec<u8> {
+        match packing {
+            Packing::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            Packing::Xz => {
+                let mut encoder = XzWriter::new(Vec::new(), XzOptions::with_preset(0)).unwrap();
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            Packing::Zstd => compress_to_vec(text, CompressionLevel::Fastest),
+            Packing::Bzip2 => {
+                let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    /// Gives a few bytes at a time, as a pipe may.
+    struct Slow(Cursor<Vec<u8>>, usize);
+
+    impl Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let most = into.len().min(self.1);
+            self.0.read(&mut into[..most])
+        }
+    }
+
+    fn unpack(packing: Packing, stored: Vec<u8>, at_once: usize) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let input = Peek::new(Box::new(Slow(Cursor::new(stored), at_once)));
+        Unpack::new(Path::new("a.log"), packing, input)?.read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    fn packings() -> impl Strategy<Value = Packing> {
+        (0..ALL.len()).prop_map(|at| ALL[at])
+    }
+
+    /// Letters that repeat, so that there is something to compress.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(97..102_u8, 0..300),
+            (prop::collection::vec(any::<u8>(), 1..60), 0..3000_usize)
+                .prop_map(|(part, times)| part.repeat(times)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn parts_of_any_packing_with_zeros_between_read_as_their_texts(
+            parts in prop::collection::vec((packings(), text(), prop_oneof![Just(0), 0..2000_usize]), 1..5),
+            at_once in 1..5000_usize,
+        ) {
+            let first = parts[0].0;
+            let stored: Vec<u8> = parts
+                .iter()
+                .flat_map(|(packing, text, zeros)| [pack(*packing, text), vec![0; *zeros]].concat())
+                .collect();
+            let text: Vec<u8> = parts.iter().flat_map(|(_, text, _)| text.clone()).collect();
+            prop_assert_eq!(unpack(first, stored, at_once).unwrap(), text);
+        }
+
+        #[test]
+        fn damage_is_found_or_changes_nothing(
+            packing in packings(),
+            texts in prop::collection::vec(text(), 1..3),
+            place in any::<prop::sample::Index>(),
+            flip in 1..=255_u8,
+        ) {
+            let mut stored: Vec<u8> = texts.iter().flat_map(|text| pack(packing, text)).collect();
+            let at = place.index(stored.len());
+            stored[at] ^= flip;
+            if let Ok(read) = unpack(packing, stored, 1000) {
+                prop_assert_eq!(read, texts.concat());
+            }
+        }
+
+        #[test]
+        fn data_that_break_off_are_refused(packing in packings(), text in text(), place in any::<prop::sample::Index>()) {
+            let mut stored = pack(packing, &text);
+            stored.truncate(place.index(stored.len() - 10) + 10);
+            let error = unpack(packing, stored, 1000).unwrap_err();
+            let name = packing.name();
+            prop_assert_eq!(error.to_string(), format!("the {name} data break off"));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            packing in packings(),
+            keep in 0..40_usize,
+            text in text(),
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let mut stored = pack(packing, &text);
+            stored.truncate(keep.max(10));
+            stored.extend(bytes);
+            // must return
+            let _ = unpack(packing, stored, 1000);
+        }
+    }
+
+    #[test]
+    fn data_that_need_too_much_memory_are_refused_with_the_command_that_helps() {
+        // a frame with a window of 1 GiB
+        let zstd = [&b"\x28\xb5\x2f\xfd\x00"[..], &[20 << 3], b"\x01\0\0"].concat();
+        let error = unpack(Packing::Zstd, zstd, 1000).unwrap_err();
+        let message = "the zstd data need more than 256 MiB of memory; use: zstd -dc a.log | cpu-report … -";
+        assert_eq!(error.to_string(), message);
+        let mut options = XzOptions::with_preset(0);
+        options.lzma_options.dict_size = 1 << 30;
+        let mut encoder = XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(b"a").unwrap();
+        let error = unpack(Packing::Xz, encoder.finish().unwrap(), 1000).unwrap_err();
+        assert_eq!(error.to_string(), message.replace("zstd", "xz"));
+    }
+}
