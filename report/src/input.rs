@@ -202,9 +202,9 @@ where
         while let Some(block) = next(&taken) {
             let lines = block.bytes.get(..block.len).unwrap_or_default();
             for (line, number) in Lines(lines).zip(block.first_line..) {
-                let (line, nuls) = marks::strip(line);
-                if nuls > 0 {
-                    summary.nuls.note(block.file, number, nuls);
+                let mut line = line;
+                if marks::may_begin(line) {
+                    line = marks::strip(line, |nuls| summary.nuls.note(block.file, number, nuls));
                 }
                 if line.is_empty() {
                     continue;

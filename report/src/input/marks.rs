@@ -10,16 +10,15 @@ use crate::output::{complain, counted, grouped};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The line without marks before it, and how many NULs were among them. A line of blanks alone is empty.
-pub fn strip(line: &[u8]) -> (&[u8], u64) {
-    match line.first() {
-        Some(0 | 0xef | b' ' | b'\t') => strip_marks(line),
-        _ => (line, 0),
-    }
+/// Whether the line may begin with a mark, or be of blanks alone.
+pub fn may_begin(line: &[u8]) -> bool {
+    line.first().is_some_and(|first| *first <= b' ' || *first == 0xef)
 }
 
+/// The line without marks before it; a line of blanks alone is empty. `note` is told how many NULs there were.
 #[cold]
-fn strip_marks(line: &[u8]) -> (&[u8], u64) {
+#[inline(never)]
+pub fn strip(line: &[u8], note: impl FnOnce(u64)) -> &[u8] {
     let (mut rest, mut nuls) = (line, 0);
     loop {
         let count = leading_nuls(rest);
@@ -33,7 +32,10 @@ fn strip_marks(line: &[u8]) -> (&[u8], u64) {
             }
         }
     }
-    (if rest.trim_ascii().is_empty() { &[] } else { rest }, nuls)
+    if nuls > 0 {
+        note(nuls);
+    }
+    if rest.trim_ascii().is_empty() { &[] } else { rest }
 }
 
 /// How many NULs stand at the beginning.
@@ -108,7 +110,10 @@ mod tests {
             (b"", b"", 0),
         ];
         for (line, without, nuls) in cases {
-            assert_eq!(strip(line), (without, nuls), "{}", line.escape_ascii());
+            let mut noted = 0;
+            assert_eq!(strip(line, |nuls| noted = nuls), without, "{}", line.escape_ascii());
+            assert_eq!(noted, nuls, "{}", line.escape_ascii());
+            assert!(may_begin(line) || strip(line, |_| ()) == line, "{}", line.escape_ascii());
         }
     }
 }
