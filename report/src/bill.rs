@@ -143,7 +143,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(about = "What each domain has to pay by a price plan", long_about = ABOUT, after_long_help = NOTES)]
 pub struct Args {
-    /// Traffic logs, plain or gzip; "-" is standard input
+    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
     files: Vec<PathBuf>,
 
@@ -206,7 +206,7 @@ Examples:
     after_long_help = COMPARE_NOTES
 )]
 pub struct CompareArgs {
-    /// Traffic logs, plain or gzip; "-" is standard input. Files that end in .toml are plans
+    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input. Files that end in .toml are plans
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 

@@ -74,14 +74,14 @@ Examples:
   cpu-report domains /var/log/nginx/traffic.log*
   cpu-report domains --from 2026-01-01 --to 2026-02-01 --top 20 --sort p95 edge-*/traffic.log.gz
   cpu-report domains --by day --domain '*.example.com' --cores --format csv traffic.log >days.csv
-  zstdcat traffic.log.zst | cpu-report domains --format json - | jq '.rows[0]'
+  lz4 -dc traffic.log.lz4 | cpu-report domains --format json - | jq '.rows[0]'
   cpu-report domains --prometheus http://localhost:9090 --from 2026-01-01 --to 2026-02-01";
 
 /// The arguments of `cpu-report domains`.
 #[derive(clap::Args)]
 #[command(about = "What each domain used, from traffic logs or from Prometheus", long_about = ABOUT, after_long_help = NOTES)]
 pub struct Args {
-    /// Traffic logs, plain or gzip; "-" is standard input
+    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
     files: Vec<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! Reads log files line by line: plain or gzip, any number of them, and standard input.
+//! Reads log files line by line: plain or compressed, any number of them, and standard input.
 //!
 //! One thread reads and decompresses, and cuts what it has read into blocks of whole lines; others take a block at a time. So a
 //! log may be of any size: in memory are a few blocks, and what the caller keeps.
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Chain, Cursor, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,11 +15,19 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 
+use self::format::{Foreign, KNOWN_AFTER, Packing};
+use self::marks::Nuls;
+use self::peek::Peek;
+use self::unpack::Unpack;
 use crate::output::{complain, counted, grouped};
 use crate::progress;
+
+mod format;
+mod marks;
+mod peek;
+mod unpack;
 
 /// A line may be as long as this; longer ones are counted as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
@@ -78,6 +86,7 @@ pub struct Summary {
     /// files that were named before
     pub repeated: u64,
     shown: Vec<BrokenLine>,
+    nuls: Nuls,
 }
 
 /// A line that was not understood.
@@ -131,6 +140,7 @@ impl Summary {
         self.lines += other.lines;
         self.broken += other.broken;
         self.bytes += other.bytes;
+        self.nuls.add(&other.nuls);
         self.shown.extend(other.shown);
         self.shown.sort_by_key(|broken| (broken.file, broken.line));
         self.shown.truncate(SHOWN_BROKEN);
@@ -192,6 +202,10 @@ where
         while let Some(block) = next(&taken) {
             let lines = block.bytes.get(..block.len).unwrap_or_default();
             for (line, number) in Lines(lines).zip(block.first_line..) {
+                let mut line = line;
+                if marks::may_begin(line) {
+                    line = marks::strip(line, |nuls| summary.nuls.note(block.file, number, nuls));
+                }
                 if line.is_empty() {
                     continue;
                 }
@@ -231,6 +245,7 @@ where
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        summary.nuls.report(files);
         (states, summary)
     })
 }
@@ -357,6 +372,11 @@ impl Reader {
                 }
             } else if whole > 0 {
                 len = self.send(file, line, &mut bytes, whole, len);
+            } else if let nuls @ 1.. = marks::leading_nuls(filled) {
+                // there may be more of them than a line may be long
+                self.summary.nuls.note(file, *line + 1, nuls as u64);
+                bytes.copy_within(nuls..len, 0);
+                len -= nuls;
             } else if len == bytes.len() {
                 self.summary.lines += 1;
                 self.summary.note_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
@@ -406,25 +426,32 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<(usize, bool), (usiz
     Ok((got, false))
 }
 
-/// A log as it is stored.
-type Raw = Box<dyn Read>;
-/// The same, with the bytes that were looked at put back.
-type Peeked = Chain<Cursor<Vec<u8>>, Raw>;
-
-/// Gzip is known by how it begins, whatever the file is called.
-fn open(path: &Path, progress: &ProgressBar) -> io::Result<Box<dyn Read>> {
-    let file: Raw = if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-    let mut raw: Raw = Box::new(progress.wrap_read(file));
-    let mut magic = [0; 2];
-    let (got, _) = fill(&mut raw, &mut magic).map_err(|(_, error)| error)?;
-    let begin = magic.get(..got).unwrap_or_default().to_vec();
-    let is_gzip = begin == [0x1f, 0x8b];
-    let whole: Peeked = Cursor::new(begin).chain(raw);
-    Ok(if is_gzip {
-        Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, whole)))
-    } else {
-        Box::new(whole)
-    })
+/// The file's text: a file that is compressed is decompressed, which is known by how it begins, whatever it is called.
+fn open(path: &Path, progress: &ProgressBar) -> io::Result<Peek> {
+    if !is_stdin(path) && path.is_dir() {
+        let some = path.join("*");
+        let message = format!("this is a folder; name its files, such as {}", some.display());
+        return Err(io::Error::other(message));
+    }
+    let file: Box<dyn Read> =
+        if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let mut stored = Peek::new(Box::new(progress.wrap_read(file)));
+    let begin = stored.peek(KNOWN_AFTER);
+    let Some(packing) = Packing::of(begin) else {
+        return match Foreign::of(begin) {
+            Some(foreign) => Err(io::Error::other(foreign.message(path, None))),
+            None => Ok(stored),
+        };
+    };
+    let mut text = Peek::new(Box::new(Unpack::new(path, packing, stored)?));
+    let begin = text.peek(KNOWN_AFTER);
+    if let Some(inner) = Packing::of(begin) {
+        return Err(io::Error::other(format::twice_packed(packing, inner, path)));
+    }
+    match Foreign::of(begin) {
+        Some(foreign) => Err(io::Error::other(foreign.message(path, Some(packing)))),
+        None => Ok(text),
+    }
 }
 
 #[cfg(test)]
