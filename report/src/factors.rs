@@ -198,6 +198,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         thread.line(args, &asked, &reader, &shared, line)
     });
     summary.report(&args.files);
+    summary.report_copies(&args.files);
     if let Some(missing) = missing(&threads, &asked, &reader) {
         complain(&missing);
         return Ok(ExitCode::from(2));

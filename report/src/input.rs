@@ -23,7 +23,9 @@ use self::peek::Peek;
 use self::unpack::Unpack;
 use crate::output::{complain, counted, grouped};
 use crate::progress;
+use copies::Copies;
 
+mod copies;
 mod format;
 mod marks;
 mod peek;
@@ -87,6 +89,7 @@ pub struct Summary {
     pub repeated: u64,
     shown: Vec<BrokenLine>,
     nuls: Nuls,
+    copies: Copies,
 }
 
 /// A line that was not understood.
@@ -98,6 +101,13 @@ struct BrokenLine {
 }
 
 impl Summary {
+    /// Says which files begin as others do, where that is found in no other way.
+    pub fn report_copies(&self, files: &[PathBuf]) {
+        if let Some(message) = self.copies.report(files) {
+            complain(&message);
+        }
+    }
+
     /// Says on stderr which lines were skipped, if any were.
     pub fn report(&self, files: &[PathBuf]) {
         self.show_broken(files);
@@ -347,9 +357,13 @@ impl Reader {
                 // what came before the error is taken, less a line that may have been cut
                 Err((got, _)) => (*got, false),
             };
+            let is_begin = *line == 0 && len == 0 && !in_long_line;
             self.summary.bytes += got as u64;
             len += got;
             let filled = bytes.get(..len).unwrap_or_default();
+            if is_begin {
+                self.summary.copies.note(file, filled);
+            }
             let whole = match memchr::memrchr(b'\n', filled) {
                 _ if is_end => len,
                 Some(last) => last + 1,

@@ -298,3 +298,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_access_log_and_its_copy_are_told() {
+    let files = Folder::of(&["factors"]);
+    let lines = |from: u32| -> String {
+        (from..from + 100).map(|n| format!("a.test /{n} 200 100 0.001 0.000{n:03}000 1\n")).collect()
+    };
+    files.file("a", lines(0));
+    files.file("b", lines(100));
+    files.file("copy", lines(0));
+    let told = |names: &[&str]| {
+        let ran = files.run(names);
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        ran.err.lines().filter(|line| line.contains("begins with the same lines as")).count()
+    };
+    assert_eq!(told(&["a", "b"]), 0);
+    assert_eq!(told(&["a", "b", "copy"]), 1);
+    // that is said otherwise
+    assert_eq!(told(&["a", "b", "a"]), 0);
+}

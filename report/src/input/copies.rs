@@ -1,0 +1,76 @@
+//! Files that begin with the same bytes: copies of each other, such as a log and what gzip has made of it.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use crate::output::counted;
+
+/// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
+const COMPARED: usize = 4096;
+
+/// How files begin.
+#[derive(Debug, Default)]
+pub struct Copies {
+    first: HashMap<Box<[u8]>, usize>,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Copies {
+    /// Notes how a file begins, by its place in the list of files.
+    pub fn note(&mut self, file: usize, content: &[u8]) {
+        let begin = content.get(..COMPARED).unwrap_or(content);
+        if begin.is_empty() {
+            return;
+        }
+        match self.first.get(begin) {
+            Some(first) => self.pairs.push((*first, file)),
+            None => {
+                self.first.insert(begin.into(), file);
+            }
+        }
+    }
+
+    /// What is to be said of it, but for files that are named twice.
+    pub fn report(&self, files: &[PathBuf]) -> Option<String> {
+        let identity = |at: usize| {
+            let metadata = files.get(at)?.metadata().ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let are_two = |(a, b): &&(usize, usize)| identity(*a).is_none() || identity(*a) != identity(*b);
+        let mut pairs = self.pairs.iter().filter(are_two);
+        let (a, b) = pairs.next()?;
+        let name = |at: &usize| files.get(*at).map(|file| super::name(file)).unwrap_or_default();
+        let more = match pairs.count() {
+            0 => String::new(),
+            more => format!(", and so do {} more", counted(more as u64, "file", "files")),
+        };
+        Some(format!(
+            "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
+            name(b),
+            name(a)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_begin_alike_are_told() {
+        let files: Vec<PathBuf> = ["a", "b", "c", "d", "-"].iter().map(PathBuf::from).collect();
+        let told = |contents: &[&str]| {
+            let mut copies = Copies::default();
+            contents.iter().enumerate().for_each(|(at, content)| copies.note(at, content.as_bytes()));
+            copies.report(&files)
+        };
+        assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);
+        let said = told(&["x\n", "y\n", "x\n"]).unwrap();
+        assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
+        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 files more"));
+        // one of them goes on, as while it is copied
+        let long = "x".repeat(COMPARED);
+        assert!(told(&[&long, &format!("{long}y")]).is_some());
+    }
+}
