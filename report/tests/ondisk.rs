@@ -158,7 +158,7 @@ fn files_that_are_no_logs_are_named_with_what_helps() {
         ),
         (
             gzip(&tar),
-            "this is a tar archive that is compressed by gzip; use: gzip -dc a.log | tar -xO | cpu-report",
+            "this is a tar archive that is compressed by gzip; use: gzip -dc a.log | tar -xOf - | cpu-report",
         ),
         (b"\x7fELF\x02\x01\x01\0".to_vec(), "a.log: this is a program; name the log itself"),
         ((0..200_u8).cycle().take(5000).map(|n| n.wrapping_mul(77)).collect(), "a.log: this is no text"),

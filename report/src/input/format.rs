@@ -92,7 +92,7 @@ const FOREIGN: [Foreign; 30] = [
     known(0, b"PK\x05\x06", "an empty zip archive", LOG),
     known(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", Help::File("7z x -so")),
     known(0, b"Rar!\x1a\x07", "a rar archive", Help::File("unrar p -inul")),
-    known(257, b"ustar", "a tar archive", Help::Both("tar -xOf", "tar -xO")),
+    known(257, b"ustar", "a tar archive", Help::Both("tar -xOf", "tar -xOf -")),
     known(0, b"\xff\xfe\0\0", "UTF-32 text", Help::Pipe("iconv -f UTF-32 -t UTF-8")),
     known(0, b"\0\0\xfe\xff", "UTF-32 text", Help::Pipe("iconv -f UTF-32 -t UTF-8")),
     known(0, b"\xff\xfe", "UTF-16 text", Help::Pipe("iconv -f UTF-16 -t UTF-8")),
@@ -242,7 +242,7 @@ mod tests {
         );
         let tar = [&b"traffic.log"[..], &[0; 246], b"ustar\0"].concat();
         assert_eq!(message(&tar, "-x.tar"), "this is a tar archive; use: tar -xOf ./-x.tar | cpu-report … -");
-        assert_eq!(message(&tar, "-"), "this is a tar archive; use: tar -xO | cpu-report … -");
+        assert_eq!(message(&tar, "-"), "this is a tar archive; use: tar -xOf - | cpu-report … -");
         assert_eq!(message(b"\n<!DOCTYPE HTML>", "a"), "this is an HTML page; name the log itself");
     }
 

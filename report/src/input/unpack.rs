@@ -81,7 +81,11 @@ impl Unpack {
             Cause::End => io::Error::other(format!("the {name} data break off")),
             Cause::Damage => io::Error::other(format!("the {name} data are damaged")),
             Cause::Memory => {
-                let help = use_pipe(&with_file(self.packing.command(), &self.path));
+                let command = match self.packing {
+                    Packing::Zstd => "zstd -dc --long=31",
+                    other => other.command(),
+                };
+                let help = use_pipe(&with_file(command, &self.path));
                 let most = MOST_MEMORY_KIB >> 10;
                 io::Error::other(format!("the {name} data need more than {most} MiB of memory; {help}"))
             }
@@ -339,13 +343,14 @@ mod tests {
         // a frame with a window of 1 GiB
         let zstd = [&b"\x28\xb5\x2f\xfd\x00"[..], &[20 << 3], b"\x01\0\0"].concat();
         let error = unpack(Packing::Zstd, zstd, 1000).unwrap_err();
-        let message = "the zstd data need more than 256 MiB of memory; use: zstd -dc a.log | cpu-report … -";
+        let message =
+            "the zstd data need more than 256 MiB of memory; use: zstd -dc --long=31 a.log | cpu-report … -";
         assert_eq!(error.to_string(), message);
         let mut options = XzOptions::with_preset(0);
         options.lzma_options.dict_size = 1 << 30;
         let mut encoder = XzWriter::new(Vec::new(), options).unwrap();
         encoder.write_all(b"a").unwrap();
         let error = unpack(Packing::Xz, encoder.finish().unwrap(), 1000).unwrap_err();
-        assert_eq!(error.to_string(), message.replace("zstd", "xz"));
+        assert_eq!(error.to_string(), message.replace("zstd", "xz").replace("--long=31 ", ""));
     }
 }
