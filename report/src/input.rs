@@ -21,6 +21,8 @@ use indicatif::ProgressBar;
 use crate::output::{complain, counted, grouped};
 use crate::progress;
 
+mod prefix;
+
 /// A line may be as long as this; longer ones are counted as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
@@ -192,11 +194,12 @@ where
         while let Some(block) = next(&taken) {
             let lines = block.bytes.get(..block.len).unwrap_or_default();
             for (line, number) in Lines(lines).zip(block.first_line..) {
+                let line = prefix::strip(line);
                 if line.is_empty() {
                     continue;
                 }
                 summary.lines += 1;
-                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, line) {
+                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, &line) {
                     summary.note_broken(block.file, number, &reason);
                 }
             }

@@ -53,6 +53,9 @@ pub fn of(line: &[u8]) -> String {
             return format!("\"{name}\" stands twice");
         }
     }
+    if ["log", "stream"].iter().all(|name| members.iter().any(|(member, _)| member == name)) {
+        return "this is a part of a line in docker's log; use: jq -rj .log FILE | cpu-report …".to_owned();
+    }
     let missing = NEEDED.iter().find(|needed| !members.iter().any(|(name, _)| name == *needed));
     if let Some(missing) = missing {
         let is_access_log = members.iter().all(|(name, _)| !NEEDED.contains(&&**name) || name == "time");
@@ -98,6 +101,8 @@ fn not_an_object(text: &str) -> &'static str {
         || serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok()
     {
         "this is a JSON array, not an object"
+    } else if text.contains(" stdout P ") || text.contains(" stderr P ") {
+        "this is a part of a line (P) in the log of a container, whose parts are not joined"
     } else if is_error_log {
         "this looks like a line of NGINX's error log"
     } else if text.contains(" HTTP/") {
