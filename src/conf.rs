@@ -2,6 +2,7 @@
 
 use core::cell::{Cell, OnceCell};
 use core::ffi::{c_char, c_void};
+use core::ops::RangeInclusive;
 use core::ptr::{self, null, null_mut};
 use core::slice;
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ use accounting::render::Detail;
 use accounting::render::negotiate::Content;
 use accounting::table::{ACTIVE_THRESHOLD_NS, Table};
 use accounting::threshold::parse_active_threshold;
+use accounting::traffic;
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_ANY, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_ERROR,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
@@ -41,7 +43,7 @@ pub const MAX_ZONES_PER_REQUEST: usize = 8;
 
 /// Of the traffic log, in milliseconds.
 const DEFAULT_INTERVAL_MS: u64 = 60_000;
-const MIN_INTERVAL_MS: u64 = 1000;
+const INTERVALS_MS: RangeInclusive<u64> = 1000..=traffic::MAX_INTERVAL_MS;
 
 const EMPTY_COMMAND: ngx_command_t = ngx_command_t::empty();
 
@@ -795,9 +797,9 @@ unsafe extern "C" fn request_cpu_log(
             } else if let Some(mut value) = arg.strip_prefix("interval=") {
                 // SAFETY: `ngx_parse_time` only reads the string; 0: in milliseconds.
                 let ms = unsafe { ngx_parse_time(&mut value, 0) };
-                let Some(ms) = u64::try_from(ms).ok().filter(|&ms| ms >= MIN_INTERVAL_MS) else {
+                let Some(ms) = u64::try_from(ms).ok().filter(|ms| INTERVALS_MS.contains(ms)) else {
                     return Err(format!(
-                        "invalid interval \"{value}\" in \"{directive_name}\", it must be at least 1s"
+                        "invalid interval \"{value}\" in \"{directive_name}\", it must be from 1s to 3660d"
                     )
                     .into());
                 };

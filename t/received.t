@@ -230,8 +230,10 @@ sub keep_back {
             if (!$length) { $select->remove($server); next }
             if ($from == $client) {
                 $sent += $length;
-                # of TLS 1.3, a client's second flight ends the handshake: it waits for nothing more of the server
-                $over = 1 if $greeted;
+                # a client's second flight is shorter than this, and a record of what follows on it is longer: the server
+                # cannot answer before all of that record is there
+                $greeted += $length if $greeted;
+                $over = 1 if $greeted > 1500;
                 syswrite $server, $data;
             }
             elsif (!$over) { $greeted = 1; syswrite $client, $data }

@@ -29,6 +29,7 @@ mod copies;
 mod format;
 mod marks;
 mod peek;
+mod prefix;
 mod unpack;
 
 /// A line may be as long as this; longer ones are counted as broken.
@@ -216,11 +217,12 @@ where
                 if marks::may_begin(line) {
                     line = marks::strip(line, |nuls| summary.nuls.note(block.file, number, nuls));
                 }
+                let line = prefix::strip(line);
                 if line.is_empty() {
                     continue;
                 }
                 summary.lines += 1;
-                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, line) {
+                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, &line) {
                     summary.note_broken(block.file, number, &reason);
                 }
             }

@@ -419,6 +419,30 @@ fn hosts_can_be_chosen() {
 }
 
 #[test]
+fn lines_of_log_collectors_are_read_and_a_part_of_a_line_is_broken() {
+    let logs = Folder::of(COMMAND);
+    let of = |host: &str| line("12:05:00", 300.0, host, "domains", "a.example", [1, 1000, 1]);
+    let line = of("h");
+    let docker = |log: &str| {
+        let log = serde_json::to_string(log).unwrap();
+        format!("{{\"log\":{log},\"stream\":\"stdout\",\"time\":\"2026-01-31T12:05:00.1Z\"}}\n")
+    };
+    let prefixes =
+        ["2026-01-31T12:05:00.1Z stdout F ", "[pod/a/b] ", "nginx-1  | ", "Jan 31 12:05:00 h nginx: "];
+    let mut lines: String =
+        prefixes.iter().enumerate().map(|(at, prefix)| format!("{prefix}{}", of(&at.to_string()))).collect();
+    lines += &docker(&line);
+    logs.file("log", lines);
+    let out = logs.run(&["log", "--format", "csv"]).fine();
+    assert!(out.contains("a.example,5,0.005,5,"), "{out}");
+    logs.file("parts", docker(&line[..40]) + "2026-01-31T12:05:00.1Z stdout P {\"time\":\n" + &line);
+    let ran = logs.run(&["parts", "--format", "csv"]);
+    assert!(ran.out.contains("a.example,1,0.001,1,"), "{}", ran.out);
+    assert!(ran.err.contains("2 of 3 lines are broken"), "{}", ran.err);
+    assert!(ran.err.contains("use: jq -rj .log FILE | cpu-report"), "{}", ran.err);
+}
+
+#[test]
 fn broken_lines_are_counted_shown_and_skipped() {
     let logs = logs();
     let good = line("12:05:00", 300.0, "h", "domains", "a.example", [1, 1000, 1]);
@@ -433,9 +457,9 @@ fn broken_lines_are_counted_shown_and_skipped() {
     assert_eq!(messages.len(), 5, "{messages:?}");
     for (message, begin) in messages.iter().zip([
         "log:2: ",
-        "log:3: missing field",
+        "log:3: \"interval_ms\" is missing",
         "log:4: ",
-        "log:7: EOF",
+        "log:7: the line breaks off",
         "4 of 6 lines are broken",
     ]) {
         assert!(message.starts_with(&format!("cpu-report: {begin}")), "{message}");

@@ -183,8 +183,14 @@ fn files_of_all_kinds_add_up() {
     logs.file("access.log.1.gz", encoder.finish().unwrap());
     let arguments = ["--figure", "cache", "--format", "json", "access.log", "access.log.1.gz", "-"];
     let ran = logs.run_with(&arguments, LOG.as_bytes());
+    assert_eq!(ran.status, Some(0));
+    assert!(
+        ran.err.contains("access.log.1.gz begins with the same lines as access.log, and so does one file more"),
+        "{}",
+        ran.err
+    );
     assert_eq!(
-        rows(&ran.fine()).iter().map(|row| (row.2.as_str(), row.3)).collect::<Vec<_>>(),
+        rows(&ran.out).iter().map(|row| (row.2.as_str(), row.3)).collect::<Vec<_>>(),
         [("HIT", 3), ("MISS", 3), ("NONE", 18)]
     );
 }

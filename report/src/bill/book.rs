@@ -314,6 +314,8 @@ impl Book {
             let period = self.period.of(from);
             // a line of years has many slots, and nobody asks for them
             let to = match self.needs.samples.is_empty() {
+                // most lines are in one slot, which is in one period
+                _ if slot(from) == slot(last - 1) => last,
                 true => self.period.end(period).unwrap_or(last),
                 false => By::FiveMinutes.bounds(slot(from)).1,
             };
@@ -337,6 +339,9 @@ impl Book {
 
     /// Whether a domain pays the fees of a period for a line of this time.
     fn has_fees(&self, period: u32, (begin, end): (Millis, Millis)) -> bool {
+        if slot(begin) == slot(end - 1) && self.from.is_none_or(|from| begin >= from) {
+            return true;
+        }
         let billed = (self.from.unwrap_or(Millis::MIN), self.to.unwrap_or(Millis::MAX));
         let (first, last) = self.period.bounds(period, billed);
         // accounting::traffic writes an end that is reached no later than this as the end of the interval

@@ -75,7 +75,7 @@ pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
         return value;
     }
     let (begin, end, whole) = (begin as u128, end as u128, whole as u128);
-    // a line's numbers are below 2^64, its milliseconds below 2^32
+    // a line's numbers are below 2^64, its milliseconds below 2^39
     value * end / whole - value * begin / whole
 }
 

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::output::counted;
-
 /// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
 const COMPARED: usize = 4096;
 
@@ -43,7 +41,8 @@ impl Copies {
         let name = |at: &usize| files.get(*at).map(|file| super::name(file)).unwrap_or_default();
         let more = match pairs.count() {
             0 => String::new(),
-            more => format!(", and so do {} more", counted(more as u64, "file", "files")),
+            1 => ", and so does one file more".to_owned(),
+            more => format!(", and so do {more} files more"),
         };
         Some(format!(
             "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
