@@ -5,7 +5,7 @@ pub mod line;
 pub mod matcher;
 pub mod names;
 mod overlap;
-mod pattern;
+pub mod pattern;
 pub mod prometheus;
 pub mod series;
 pub mod store;

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use glob::{MatchOptions, Pattern};
 
+use crate::domains::pattern::Pattern;
 use crate::domains::time::{self, Millis};
 use crate::input::{self, fold};
 use crate::output::{self, complain};
@@ -86,7 +86,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(about = "What makes requests dear, from access logs", long_about = ABOUT, after_long_help = NOTES)]
 pub struct Args {
-    /// Access logs, plain or gzip; "-" is standard input
+    /// Access logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
@@ -111,7 +111,7 @@ pub struct Args {
     split: Option<String>,
 
     /// Only requests to these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
-    #[arg(long, short, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN", value_parser = Pattern::parse)]
     domain: Vec<Pattern>,
 
     /// CPU per request by the values of this variable: request_uri, status, http_user_agent, … Of $request in the log,
@@ -183,7 +183,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.range.set_zone();
     let mut kinds: Vec<Kind> = Vec::new();
     kinds.extend(args.by.is_some().then_some(Kind::By));
-    kinds.extend(if args.figure.is_empty() && args.by.is_none() { &Kind::ALL[..] } else { &args.figure });
+    for kind in if args.figure.is_empty() && args.by.is_none() { &Kind::ALL[..] } else { &args.figure } {
+        if !kinds.contains(kind) {
+            kinds.push(*kind);
+        }
+    }
     let reader = match reader(args) {
         Ok(reader) => reader,
         Err(error) => {
@@ -191,7 +195,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let shared = Shared::new(args.max_domains, args.max_values, reader.by());
+    let shared = Shared::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
     // a log_format was looked at already
     let asked = if args.has_format() { Vec::new() } else { args.asked() };
     let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
@@ -208,11 +212,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let names = reader.names();
     say_what_was_left_out(&tally, names);
-    let wanted = Wanted {
-        min_requests: args.min_requests,
-        top: if args.top == 0 { usize::MAX } else { args.top },
-        is_escaped: reader.is_escaped(),
-    };
+    let wanted =
+        Wanted { min_requests: args.min_requests, top: if args.top == 0 { usize::MAX } else { args.top } };
     let mut figures: Vec<Figure> = Vec::new();
     for kind in &kinds {
         match wanted.figure(*kind, &tally, names) {
@@ -459,7 +460,9 @@ impl Thread {
                 return Ok(());
             }
         }
-        if !args.domain.is_empty() && !record.domain().is_some_and(|domain| matches(&args.domain, domain)) {
+        if !args.domain.is_empty()
+            && !record.domain().is_some_and(|domain| matches(&args.domain, &shared.name(domain)))
+        {
             self.tally.left_out += 1;
             return Ok(());
         }
@@ -495,11 +498,6 @@ impl Thread {
 
 /// Whether a domain is one of those asked for.
 fn matches(patterns: &[Pattern], domain: &[u8]) -> bool {
-    const OPTIONS: MatchOptions = MatchOptions {
-        case_sensitive: false,
-        require_literal_separator: false,
-        require_literal_leading_dot: false,
-    };
     let domain = String::from_utf8_lossy(domain);
-    patterns.iter().any(|pattern| pattern.matches_with(&domain, OPTIONS))
+    patterns.iter().any(|pattern| pattern.matches(&domain))
 }

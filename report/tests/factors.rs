@@ -185,7 +185,8 @@ fn files_of_all_kinds_add_up() {
     let ran = logs.run_with(&arguments, LOG.as_bytes());
     assert_eq!(ran.status, Some(0));
     assert!(
-        ran.err.contains("access.log.1.gz begins with the same lines as access.log, and so does one file more"),
+        ran.err
+            .contains("access.log.1.gz begins with the same lines as access.log, and so does one file more"),
         "{}",
         ran.err
     );
@@ -494,4 +495,49 @@ fn lines_that_look_like_one_request_are_said() {
     let sub = ",\"request_cpu_subrequest\":0";
     let logs = logs_of(line("a", sub) + &line("a", sub));
     logs.run(&["--figure", "order", "--min-requests", "1", "access.log"]).fine();
+}
+
+#[test]
+fn a_name_is_the_same_however_it_was_written() {
+    // by escape=default a letter has eight bytes: these differ behind the 255th
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| if byte > 126 { format!("\\x{byte:02X}") } else { char::from(byte).to_string() })
+            .collect()
+    };
+    let names = ["/каталог/товары/обувь/женская/зимняя/сапоги", "/каталог/товары/обувь/женская/зимняя/туфли"];
+    let logs = logs_of(names.map(|name| format!("{} 0.001 100\n", escaped(name))).concat());
+    let format = "$uri $request_cpu_time $bytes_sent";
+    let out = logs.run(&["--by", "uri", "--log-format", format, "--format", "csv", "access.log"]).fine();
+    assert!(names.iter().all(|name| out.contains(&format!(",{name},1,"))), "{out}");
+    let json = [r#""/caf\u00e9""#, r#""/café""#, r#""a\/b""#, r#""a/b""#];
+    let logs = logs_of(
+        json.map(|name| format!("{{\"u\":{name},\"request_cpu_ns\":5,\"host\":{name},\"bytes_sent\":9}}\n"))
+            .concat(),
+    );
+    let out = logs.run(&["--by", "u", "--format", "csv", "access.log"]).fine();
+    assert!(out.contains(",/café,2,") && out.contains(",a/b,2,"), "{out}");
+    let of = |pattern: &str| {
+        logs.run(&["--figure", "domain", "--format", "csv", "--domain", pattern, "access.log"]).fine()
+    };
+    assert!(of("/CAFÉ").contains(",/café,2,"), "a pattern is of names as they are shown");
+}
+
+#[test]
+fn a_figure_is_drawn_whatever_clients_call_themselves() {
+    let logs = logs_of("{\"a\":\"x\u{FFFF}\u{FFFE}<&\u{1}\",\"request_cpu_ns\":7200000000000}\n");
+    let ran = logs.run(&["--by", "a", "--svg", "figures", "--format", "csv", "access.log"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    let svg = std::fs::read_to_string(logs.path().join("figures/by.svg")).unwrap();
+    roxmltree::Document::parse(&svg).unwrap();
+    assert!(!svg.contains(['\u{FFFF}', '\u{FFFE}', '\u{1}']));
+}
+
+#[test]
+fn percentiles_have_no_upper_bound() {
+    let line = "{\"request_cpu_time\":7200.5,\"connection_requests\":1}\n".repeat(3);
+    let out = logs_of(line).run(&["--figure", "order", "--format", "json", "access.log"]).fine();
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let p99 = json["rows"][0]["cpu_seconds_p99"].as_f64().unwrap();
+    assert!((p99 / 7200.5 - 1.0).abs() < 0.01, "{p99}");
 }

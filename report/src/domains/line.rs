@@ -144,6 +144,7 @@ pub struct LastTime {
 
 impl<'a> Line<'a> {
     /// Reads a line.
+    #[cfg(test)]
     pub fn parse(line: &'a [u8]) -> Result<Self, String> {
         let mut line = Self::parse_raw(line)?;
         line.show_names();

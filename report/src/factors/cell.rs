@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::spread::Spread;
 
-/// Figures are kept to so many nanoseconds in a histogram, an hour; what is more counts as that there.
+/// A histogram begins with room for so many nanoseconds, an hour.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// A value of a histogram is right to 1 %. A histogram is 18 KB.
@@ -31,9 +31,15 @@ impl Cell {
         if self.spread.is_none() {
             // the bounds are constant, and fit
             self.spread = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).ok();
+            // it grows if it has to
+            self.spread.iter_mut().for_each(|spread| spread.auto(true));
         }
         if let Some(spread) = &mut self.spread {
-            spread.saturating_record(cpu_ns.min(LONGEST_NS));
+            // 2^62 ns are 146 years
+            let cpu_ns = cpu_ns.min(1 << 62);
+            if spread.record(cpu_ns).is_err() {
+                spread.saturating_record(cpu_ns);
+            }
         }
     }
 

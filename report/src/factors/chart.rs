@@ -55,7 +55,8 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let end_of_tag = out.find(">\n").map_or(0, |at| at + 2);
     out.insert_str(end_of_tag, &about);
     let root = out.replacen("<svg ", "<svg role=\"img\" ", 1);
-    Ok(root)
+    // XML has no way to write these two
+    Ok(root.replace(['\u{FFFE}', '\u{FFFF}'], "\u{FFFD}"))
 }
 
 // ---- upright bars: CPU per request --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Names, unescape};
+use super::fields::{Field, Names};
 use super::tally::{ORDERS, Orders, SIZES, Tally};
 use crate::output::grouped;
 
@@ -108,8 +108,6 @@ pub struct Wanted {
     pub min_requests: u64,
     /// so many domains have bars of their own
     pub top: usize,
-    /// whether names have to be turned back to what they were before they were written
-    pub is_escaped: bool,
 }
 
 /// The title of the row of all that have none of their own.
@@ -267,7 +265,6 @@ impl Wanted {
     }
 
     fn text(&self, name: &[u8]) -> String {
-        let name = if self.is_escaped { unescape(name) } else { name.to_vec() };
-        String::from_utf8_lossy(&name).into_owned()
+        String::from_utf8_lossy(name).into_owned()
     }
 }

@@ -1,5 +1,6 @@
 //! Adds up requests by what moves their CPU, in several threads at once.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Part, Record};
+use super::fields::{Field, Part, Record, unescape};
 use super::json::Faults;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
@@ -65,12 +66,24 @@ pub struct Shared {
     pub is_by: bool,
     /// the part of `$request` that the variable is
     pub part: Option<Part>,
+    /// whether values are to be turned back to what they were before they were written
+    pub is_escaped: bool,
 }
 
 impl Shared {
+    /// A name as it was before NGINX wrote it, and its beginning if it is long: so the same name is the same row,
+    /// however it was written.
+    pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
+            return Cow::Owned(cut(&unescape(written)).to_vec());
+        }
+        Cow::Borrowed(cut(written))
+    }
+
     /// Room for so many domains, and so many values of the variable that requests are added up by.
-    pub fn new(max_domains: usize, max_values: usize, by: Option<&str>) -> Self {
+    pub fn new(max_domains: usize, max_values: usize, by: Option<&str>, is_escaped: bool) -> Self {
         Self {
+            is_escaped,
             values: Names::new(max_values),
             is_by: by.is_some(),
             part: by.and_then(Part::of),
@@ -206,7 +219,7 @@ impl Tally {
             && let Some((value, is_derived)) = record.by(shared.part)
         {
             self.is_derived |= is_derived;
-            self.value(cut(value), shared).record(cpu_ns);
+            self.value(&shared.name(value), shared).record(cpu_ns);
         }
         if let Some(order) = record.order {
             let is_resumed = record.fields.get(Field::Session) == Some(b"r");
@@ -224,12 +237,12 @@ impl Tally {
             cell.record(cpu_ns);
         }
         if let Some(domain) = record.domain() {
-            self.domain(cut(domain), shared).record(cpu_ns, bytes);
+            self.domain(&shared.name(domain), shared).record(cpu_ns, bytes);
         }
     }
 
     fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut Orders {
-        let group = cut(group);
+        let group = &*shared.name(group);
         let find = |rows: &[Orders], group: &[u8]| {
             rows.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed)
         };
@@ -244,7 +257,7 @@ impl Tally {
     }
 
     fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
-        let status = cut(status);
+        let status = &*shared.name(status);
         let find =
             |rows: &[(Box<[u8]>, Cell)], status: &[u8]| rows.iter().position(|(name, _)| **name == *status);
         let at = find(&self.statuses, status).unwrap_or_else(|| {
@@ -341,8 +354,17 @@ impl Repeated {
     }
 }
 
+/// The beginning of a name, up to the end of a character.
 fn cut(name: &[u8]) -> &[u8] {
-    name.get(..MAX_NAME_BYTES).unwrap_or(name)
+    let is_within = |byte: &u8| byte & 0xc0 == 0x80;
+    let Some(rest) = name.get(MAX_NAME_BYTES..).filter(|rest| !rest.is_empty()) else { return name };
+    let begin = name.get(..MAX_NAME_BYTES).unwrap_or(name);
+    if !rest.first().is_some_and(is_within) {
+        return begin;
+    }
+    // a character has three bytes after its first one at most; other bytes are no UTF-8
+    let tail = begin.iter().rev().take(3).take_while(|byte| is_within(byte)).count();
+    begin.get(..begin.len() - tail - 1).unwrap_or(begin)
 }
 
 /// The place in [`SIZES`] of a response. A bound belongs to what is below it.
@@ -400,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_exact_or_among_the_others_in_whichever_thread() {
-        let shared = Shared::new(2, 2, None);
+        let shared = Shared::new(2, 2, None, true);
         let [mut one, mut two] = [Tally::default(), Tally::default()];
         for (tally, hosts) in [(&mut one, ["a", "b", "c", "a"]), (&mut two, ["b", "c", "d", "a"])] {
             for host in hosts {
@@ -416,7 +438,7 @@ mod tests {
 
     #[test]
     fn groups_and_statuses_are_bounded() {
-        let shared = Shared::new(1, 1, None);
+        let shared = Shared::new(1, 1, None, true);
         let mut tally = Tally::default();
         for at in 0..1000 {
             let value = at.to_string();
@@ -430,7 +452,7 @@ mod tests {
 
     #[test]
     fn what_a_line_does_not_tell_is_not_counted_in_that_figure() {
-        let shared = Shared::new(10, 10, None);
+        let shared = Shared::new(10, 10, None, true);
         let mut tally = Tally::default();
         tally.record(&record(&[(Field::Order, "9")]), 5, &shared);
         tally.record(
