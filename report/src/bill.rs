@@ -121,7 +121,7 @@ after the last scrape of an instance that ends is missing.
 
 What is missing:
   A bill needs all of the log. If a file cannot be read, or is named twice, there is none. There is none of broken lines either: \
-the first ones are shown, and --broken skip leaves them out. Times longer than five minutes, and than two intervals, without lines of \
+the first ones are shown, and --broken skip leaves them out. Whole slots of five minutes, of more than two intervals, without lines of \
 a server are warned of.
   No two lines have the same host, zone, key and time, unless a file is read with a copy of it, or two servers have the same name. \
 Such lines are an error that names the first ones. --duplicates once counts equal lines once; lines that differ are an error still. \

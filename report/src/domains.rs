@@ -185,7 +185,14 @@ fn from_logs(args: &Args) -> anyhow::Result<ExitCode> {
     Gaps::find(seen, span.time).report_in_one();
     match span.range(args.range.from, args.range.to) {
         Some(range) => write(args, store, range)?,
-        None => complain("there is nothing in the logs"),
+        None => {
+            complain("there is nothing in the logs");
+            // programs get their columns
+            if args.output.format != output::Format::Table {
+                let time = args.range.from.or(args.range.to).unwrap_or(0);
+                write(args, store, (time, time))?;
+            }
+        }
     }
     Ok(summary.status(&args.input))
 }
@@ -267,6 +274,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
     }
     found.report_twice(args.duplicates)?;
     found.report_gaps();
+    found.doubt.iter().for_each(|doubt| complain(doubt));
     let span = found.span;
     span.report(Some(from), Some(to));
     if span.time.is_none() {

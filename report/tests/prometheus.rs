@@ -586,3 +586,19 @@ fn growth_in_a_time_without_scrapes_is_spread_over_it() {
     let seconds: f64 = rows.iter().map(|row| row.rsplit(',').next().unwrap().parse::<f64>().unwrap()).sum();
     assert!((seconds - 60.0).abs() < 1e-6, "{seconds}");
 }
+
+#[test]
+fn a_counter_goes_on_where_another_label_has_changed() {
+    // from 12:10 to 12:30 nothing was scraped, and then by another job
+    for (targets, gaps) in [
+        ([("job=\"a\"", 0..=30), ("job=\"b\"", 31..=60)], 0),
+        ([("job=\"a\"", 0..=10), ("job=\"b\"", 30..=60)], 1),
+    ] {
+        let server = scraped(&targets);
+        let output = report(&server.url(), &[&HOUR[..], &["--columns", "row,domain,cpu_seconds"]].concat());
+        let rows = text(&output.stdout);
+        assert!(rows.contains("\ndomain,a,60\n"), "{rows}");
+        let said = text(&output.stderr);
+        assert_eq!(said.matches("was not scraped from").count(), gaps, "{said}");
+    }
+}

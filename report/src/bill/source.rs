@@ -138,6 +138,11 @@ impl Source {
         HostGaps::find(seen, span.time).report();
         let Some(range) = span.range(self.range.from, self.range.to) else {
             complain("there is nothing in the logs");
+            // of a time, a bill of nothing can be written
+            if let Some(time) = self.range.from.or(self.range.to) {
+                let accounts = book.into_accounts((time, time)).map_err(anyhow::Error::msg)?;
+                return Ok(Read::Accounts(accounts, summary.status(&self.input)));
+            }
             return Ok(Read::Failed(summary.status(&self.input)));
         };
         let accounts = book.into_accounts(range).map_err(anyhow::Error::msg)?;
@@ -209,6 +214,9 @@ impl Source {
         book.check_zones().map_err(anyhow::Error::msg)?;
         found.report_twice(self.duplicates)?;
         found.report_gaps();
+        if let Some(doubt) = &found.doubt {
+            self.missing(doubt)?;
+        }
         // a key without requests has no counter of them
         let lacks = |(member, at): (&Member, &Option<String>)| {
             let instance = at.clone().filter(|_| *member != Member::Requests)?;

@@ -68,6 +68,8 @@ pub struct Found {
     /// series of one instance at the same times
     twice: Option<String>,
     gaps: Gaps,
+    /// why something may be missing
+    pub doubt: Option<String>,
 }
 
 impl Found {
@@ -186,26 +188,35 @@ impl Prometheus {
             add,
             counters: HashMap::new(),
             zones: HashMap::new(),
+            latest: HashMap::new(),
             span: Span::default(),
             gaps: Gaps::default(),
         };
         let restrict = self.restrict(&filter.matchers());
-        let mut overlaps = Overlaps::default();
+        let (mut overlaps, mut doubt) = (Overlaps::default(), None);
         // the first point is what all others are compared with
         let (mut begin, mut points) = (from, 1);
         while begin <= to {
             let end = to.min(begin + (points - 1) * SLOT_MS);
             let ask = |query: &str| self.query(&query.replacen('}', &format!("{restrict}}}"), 1), begin, end);
             growth.forget(begin);
-            growth.see(&parse(&ask(ZONES)?)?);
+            growth.see(&parse(&ask(ZONES)?)?.data.result);
             let mut most = 1;
             for (at, counter) in counters.iter().enumerate() {
                 let answer = ask(counter.query)?;
                 let answer = parse(&answer)?;
+                doubt = doubt.or_else(|| answer.doubt());
+                let answer = answer.data.result;
                 most = most.max(answer.len());
                 growth.see(&answer);
                 overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
-                for series in &answer {
+                // a series that goes on after another one comes behind it
+                let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
+                in_order.sort_by_cached_key(|series| {
+                    let is_new = !growth.counters.contains_key(&series.labels(&[]));
+                    (series.numbers().next().map(|(time, _)| time), is_new)
+                });
+                for series in in_order {
                     growth.add((at, counters.len()), counter.scale, series);
                 }
             }
@@ -218,6 +229,7 @@ impl Prometheus {
             span: growth.span,
             twice: overlaps.found(),
             gaps: growth.gaps,
+            doubt,
         })
     }
 
@@ -235,7 +247,7 @@ impl Prometheus {
         // a chunk of points at most
         let begin = from.max(to - (MAX_POINTS - 1) * SLOT_MS);
         let answer = self.query(&ZONES.replacen('}', &format!("{}}}", self.restrict("")), 1), begin, to)?;
-        let answer = parse(&answer)?;
+        let answer = parse(&answer)?.data.result;
         let (mut zones, mut hosts) = (Names::default(), Names::default());
         for series in &answer {
             let (zone, instance) = (printable(series.label("zone")), series.instance());
@@ -293,6 +305,23 @@ struct Failure {
 struct Answer<'a> {
     #[serde(borrow)]
     data: Matrix<'a>,
+    /// Prometheus and Thanos say here that a store did not answer
+    #[serde(default)]
+    warnings: Vec<String>,
+    /// VictoriaMetrics says it so
+    #[serde(default, rename = "isPartial")]
+    is_partial: bool,
+}
+
+impl Answer<'_> {
+    /// What the server says of an answer that may lack something.
+    fn doubt(&self) -> Option<String> {
+        match self.warnings.first() {
+            Some(warning) => Some(format!("Prometheus warns of its answer: {}", warning.trim())),
+            None if self.is_partial => Some("Prometheus says that its answer is partial".to_owned()),
+            None => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -319,9 +348,14 @@ struct Growth<'a> {
     counters: HashMap<String, Account>,
     /// when there was a zone of an instance, by the labels that all its accounts have
     zones: HashMap<String, BTreeSet<Millis>>,
+    /// the counters as they were last, by instance, zone and key: a label may change
+    latest: HashMap<String, Seen>,
     span: Span,
     gaps: Gaps,
 }
+
+/// When counters were seen last, and as they were then, in whole units.
+type Seen = Box<[Option<(Millis, u128)>]>;
 
 /// Times in which an instance was not scraped, but before and after.
 #[derive(Debug, Default)]
@@ -369,8 +403,7 @@ impl Gaps {
 /// The counters of an account of an instance.
 struct Account {
     instance: String,
-    /// when they were seen last, and as they were then, in whole units
-    last: Box<[Option<(Millis, u128)>]>,
+    last: Seen,
     /// when they were seen first
     first: Box<[Option<Millis>]>,
 }
@@ -423,6 +456,11 @@ impl Growth<'_> {
             first: vec![None; counters].into(),
         });
         let (Some(last), Some(first)) = (account.last.get_mut(at), account.first.get_mut(at)) else { return };
+        let latest = self
+            .latest
+            .entry([instance, zone, key].join("\0"))
+            .or_insert_with(|| vec![None; counters].into());
+        let Some(latest) = latest.get_mut(at) else { return };
         for (time, number) in series.numbers() {
             first.get_or_insert(time);
             let number = (number * scale).round() as u128;
@@ -434,8 +472,14 @@ impl Growth<'_> {
                 (Some((since, _)), _) => (since, 0),
                 // where there was the zone without the key, the key began at nothing
                 (None, Some(scraped)) => (scraped, 0),
-                // where it was not scraped, it may be from long ago
-                (None, None) => continue,
+                (None, None) => match *latest {
+                    // another label has changed
+                    Some((since, earlier)) if since <= time => {
+                        (since.min(time - SLOT_MS), if earlier <= number { earlier } else { 0 })
+                    }
+                    // where it was not scraped, it may be from long ago
+                    _ => continue,
+                },
             };
             // nobody knows when it grew in a time in which it was not scraped
             let since = since.max(scraped.unwrap_or(since));
@@ -446,12 +490,13 @@ impl Growth<'_> {
                 self.span.add(begin, end);
             }
         }
+        *latest = (*last).max(*latest);
     }
 }
 
-fn parse(answer: &[u8]) -> anyhow::Result<Vec<Series<'_>>> {
+fn parse(answer: &[u8]) -> anyhow::Result<Answer<'_>> {
     match serde_json::from_slice::<Answer<'_>>(answer) {
-        Ok(answer) => Ok(answer.data.result),
+        Ok(answer) => Ok(answer),
         Err(_) => {
             let begin: String = String::from_utf8_lossy(answer).chars().take(60).collect();
             bail!(
