@@ -120,7 +120,7 @@ bits: CPU is exact to the ns up to 104 days of one counter, and to 1 in 10^15 fr
 after the last scrape of an instance that ends is missing.
 
 What is missing:
-  A bill needs all of the log. If a file cannot be read, or is named twice, there is none. There is none of broken lines either: \
+  A bill needs all of the log. If a file cannot be read, or is named twice (without --duplicates), there is none. There is none of broken lines either: \
 the first ones are shown, and --broken skip leaves them out. Whole slots of five minutes, of more than two intervals, without lines of \
 a server are warned of.
   No two lines have the same host, zone, key and time, unless a file is read with a copy of it, or two servers have the same name. \

@@ -272,7 +272,7 @@ pub fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
-/// A file that is named twice counts twice, which is hardly what was meant. Returns how many there are.
+/// A file that is named twice is hardly what was meant. Returns how many there are.
 fn warn_of_repeated(files: &[PathBuf]) -> u64 {
     let mut seen = HashSet::new();
     let mut repeated = 0;
