@@ -236,12 +236,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for figure in figures.iter().filter(|figure| figure.requests < tally.requests) {
         complain(&format!(
-            "{} of {} requests are not in \"{}\": their lines do not tell {}",
+            "{} of {} not in \"{}\": no line of them tells {}",
             output::grouped(tally.requests - figure.requests),
-            output::grouped(tally.requests),
+            output::counted(tally.requests, "request is", "requests are"),
             figure.title,
             figure.kind.variables(names)
         ));
+    }
+    // in a table they stand below it
+    if args.output.format != output::Format::Table {
+        figures.iter().flat_map(|figure| &figure.notes).for_each(|note| complain(note));
     }
     let head = table::Head { requests: tally.requests, min_requests: args.min_requests };
     table::write(&figures, &head, args.output.format, output::stdout(), &args.output.layout())?;
@@ -268,6 +272,7 @@ fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Reader) 
         reader.variables().take(MOST).map(str::to_owned).collect()
     };
     let variable = reader.names().any_of(fields.get(..1).unwrap_or_default());
+    let known: Vec<String> = known.into_iter().filter(|name| format!("${name}") != variable).collect();
     Some(format!("no line has {variable}, which {option} asks for; lines have {}", known.join(", ")))
 }
 
@@ -324,8 +329,28 @@ fn say_what_was_left_out(tally: &Tally, names: &Names) {
     }
 }
 
+/// Options that exclude each other.
+fn refuse_contradictions(args: &Args) -> anyhow::Result<()> {
+    let role = |field: &str| match field.split_once('=').map_or(field, |(role, _)| role) {
+        "cpu_ns" => "cpu".to_owned(),
+        role => role.to_owned(),
+    };
+    for (at, field) in args.field.iter().enumerate() {
+        if let Some(other) = args.field.iter().take(at).find(|other| role(other) == role(field)) {
+            bail!("--field {other} and --field {field} are of one figure: only one of them can be taken");
+        }
+        if role(field) == "cipher" && args.split.is_some() {
+            bail!(
+                "--field {field} and --split exclude each other: both say what the first figure is split by"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn reader(args: &Args) -> anyhow::Result<Reader> {
     let mut names = Names::default();
+    refuse_contradictions(args)?;
     for field in &args.field {
         names.rename(field).context("--field")?;
     }
@@ -397,7 +422,9 @@ impl fmt::Display for Broken<'_> {
         match self {
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Alien(alien) => alien.fmt(f),
-            Self::NoTime => f.write_str("it has no time that --from and --to could go by"),
+            Self::NoTime => f.write_str(
+                "it has no time that --from and --to could go by: $msec, $time_iso8601 or $time_local",
+            ),
         }
     }
 }
@@ -481,16 +508,16 @@ impl Thread {
         if let Some(seconds) = fields.get(Field::Msec) {
             return i64::try_from(fields::nanoseconds(seconds)? / 1_000_000).ok();
         }
-        let (text, is_local) = match fields.get(Field::Iso8601) {
-            Some(text) => (text, false),
-            None => (fields.get(Field::TimeLocal)?, true),
-        };
+        let text = fields.get(Field::Iso8601).or_else(|| fields.get(Field::TimeLocal))?;
         // many lines of a second follow on each other
         if *text != *self.last_time.0 {
             self.last_time.0 = text.to_vec();
             let text = std::str::from_utf8(text).ok();
-            self.last_time.1 =
-                text.and_then(|text| if is_local { time::parse_local(text) } else { time::parse(text) });
+            // a variable of the user's own may be any of the three
+            let seconds = |text: &str| i64::try_from(fields::nanoseconds(text.as_bytes())? / 1_000_000).ok();
+            self.last_time.1 = text.and_then(|text| {
+                time::parse(text).or_else(|| time::parse_local(text)).or_else(|| seconds(text))
+            });
         }
         self.last_time.1
     }

@@ -452,7 +452,11 @@ fn requests_are_added_up_by_any_variable() {
     let logs = logs_of(COMBINED);
     let by = |variable: &str, more: &[&str]| {
         let all = [&["--log-format", COMBINED_FORMAT, "--by", variable], more, &["access.log"]].concat();
-        rows_of(&logs, &all)
+        let ran = logs.run(&[&all[..], &["--format", "json"]].concat());
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        let is_note = |line: &str| line.contains(" is taken from $request") || line.contains("told apart");
+        assert!(ran.err.lines().all(is_note), "{}", ran.err);
+        rows(&ran.out)
     };
     let value = |variable: &str, name: &str, requests, mean| row("by", variable, name, requests, mean, 0.0);
     assert_eq!(by("status", &[]), [value("status", "200", 2, 6e-6), value("status", "400", 1, 9e-6)]);
@@ -540,4 +544,39 @@ fn percentiles_have_no_upper_bound() {
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let p99 = json["rows"][0]["cpu_seconds_p99"].as_f64().unwrap();
     assert!((p99 / 7200.5 - 1.0).abs() < 0.01, "{p99}");
+}
+
+#[test]
+fn options_that_exclude_each_other_are_refused() {
+    let logs = logs_of(LOG);
+    for options in [
+        &["--field", "cpu=a", "--field", "cpu=b"][..],
+        &["--field", "cpu=status", "--field", "cpu_ns=x"],
+        &["--field", "cipher=status", "--split", "host"],
+    ] {
+        let ran = logs.run(&[options, &["access.log"]].concat());
+        assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{}", ran.err);
+        assert!(
+            ran.err.contains("only one of them") || ran.err.contains("exclude each other"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn a_value_that_is_called_as_the_sum_of_others_is_told_from_it() {
+    let names = ["all others", "a", "b", "c"];
+    let lines: String = names.map(|name| format!("{{\"u\":\"{name}\",\"request_cpu_ns\":5}}\n")).concat();
+    let logs = logs_of(lines);
+    let out =
+        logs.run(&["--by", "u", "--top", "2", "--format", "csv", "--columns", "name", "access.log"]).fine();
+    assert_eq!(out, "name\na\n\"\"\"all others\"\"\"\nall others\n");
+    // any of the three forms of a time may be in a variable of the user's own
+    for time in ["1769860800.123", "2026-01-31T12:00:00+00:00", "31/Jan/2026:12:00:00 +0000"] {
+        let logs = logs_of(format!("{{\"ts\":\"{time}\",\"u\":\"a\",\"request_cpu_ns\":5}}\n"));
+        let arguments =
+            ["--by", "u", "--field", "time=ts", "--from", "2026-01-31", "--to", "2026-02-01", "access.log"];
+        assert_eq!(rows_of(&logs, &arguments).len(), 1, "{time}");
+    }
 }

@@ -349,7 +349,7 @@ pub enum Part {
 impl Part {
     /// The part that has the name of a variable.
     pub fn of(name: &str) -> Option<Self> {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "request_method" => Some(Self::Method),
             "request_uri" => Some(Self::Uri),
             "uri" => Some(Self::Path),

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::{Field, Names};
-use super::tally::{ORDERS, Orders, SIZES, Tally};
-use crate::output::grouped;
+use super::tally::{self, ORDERS, Orders, SIZES, Tally};
+use crate::output::counted;
 
 /// A figure.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,16 @@ pub struct Wanted {
 /// The title of the row of all that have none of their own.
 const OTHERS: &str = "all others";
 
+/// A name as it is shown: one that is the title of the row of all others is in quotation marks.
+fn quoted(name: String) -> String {
+    if name == OTHERS || name.starts_with('"') { format!("\"{name}\"") } else { name }
+}
+
+/// A number with its noun.
+fn told(count: usize, one: &str, many: &str) -> String {
+    counted(count as u64, one, many)
+}
+
 /// So many groups have bars of their own.
 const MAX_GROUPS: usize = 6;
 
@@ -145,7 +155,13 @@ impl Wanted {
                 cells.iter_mut().zip(&row.cells).for_each(|(sum, cell)| sum.add(cell));
             }
             notes.push(format!("{} groups with fewer requests are together", rest.len()));
-            groups.push(("all others".to_owned(), cells));
+            groups.push((OTHERS.to_owned(), cells));
+        }
+        if rows.iter().any(|row| *row.group == *tally::OTHERS) {
+            notes.push(format!(
+                "{} groups were told apart; those that came later are in \"others\"",
+                tally::MAX_GROUPS
+            ));
         }
         let bars = groups.iter().flat_map(|(group, cells)| {
             let bar =
@@ -190,7 +206,7 @@ impl Wanted {
         domains.sort_by_key(|(name, ratio)| (Reverse(ratio.cpu_ns), *name));
         let (shown, rest) = domains.split_at(self.top.min(domains.len()));
         let mut bars: Vec<Bar> =
-            shown.iter().filter_map(|(name, ratio)| self.ratio(&self.text(name), ratio)).collect();
+            shown.iter().filter_map(|(name, ratio)| self.ratio(&quoted(self.text(name)), ratio)).collect();
         // those without bytes last
         let value = |bar: &Bar| if bar.value.is_nan() { -1.0 } else { bar.value };
         bars.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| a.name.cmp(&b.name)));
@@ -198,8 +214,8 @@ impl Wanted {
         rest.iter().for_each(|(_, ratio)| others.add(ratio));
         if tally.other_domains.requests > 0 {
             notes.push(format!(
-                "{} domains were told apart; those that came later are among \"all others\" (--max-domains)",
-                domains.len()
+                "{} told apart; those that came later are among \"{OTHERS}\" (--max-domains)",
+                told(domains.len(), "domain was", "domains were")
             ));
         }
         bars.extend(self.ratio(OTHERS, &others));
@@ -219,18 +235,19 @@ impl Wanted {
             Some(Bar { percentiles: cell.spread.percentiles_ns(), ..bar })
         };
         let mut bars: Vec<Bar> =
-            shown.iter().filter_map(|(value, cell)| bar(&self.text(value), cell)).collect();
+            shown.iter().filter_map(|(value, cell)| bar(&quoted(self.text(value)), cell)).collect();
         let mut others = tally.other_values.clone();
         rest.iter().for_each(|(_, cell)| others.add(cell));
         bars.extend(bar(OTHERS, &others));
         if tally.other_values.sums.requests > 0 {
             notes.push(format!(
-                "{} values were told apart; those that came later are among \"{OTHERS}\" (--max-values)",
-                grouped(values.len() as u64)
+                "{} told apart; those that came later are among \"{OTHERS}\" (--max-values)",
+                told(values.len(), "value was", "values were")
             ));
         }
         if tally.is_derived {
-            notes.push(format!("${variable} is taken from ${}", names.name(Field::Request)));
+            let uri = if variable.eq_ignore_ascii_case("uri") { " or $request_uri" } else { "" };
+            notes.push(format!("${variable} is taken from ${}{uri}", names.name(Field::Request)));
         }
         bars
     }

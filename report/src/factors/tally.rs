@@ -19,7 +19,7 @@ pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16
 pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 
 /// So many values of the variable that the first figure is split by are told apart.
-const MAX_GROUPS: usize = 64;
+pub const MAX_GROUPS: usize = 64;
 
 /// NGINX has nine cache statuses, and a variable of the user's own may have others.
 const MAX_STATUSES: usize = 64;
