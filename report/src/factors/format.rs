@@ -241,9 +241,53 @@ impl<'a> Tokens<'a> {
                 None => return,
                 Some(b'{') => depth += 1,
                 Some(b'}') => depth -= 1,
+                Some(&quote @ (b'"' | b'\'')) => self.skip_lua_string(quote),
+                Some(b'[') => {
+                    self.skip_lua_brackets();
+                }
+                Some(b'-') if self.rest.peek() == Some(&&b'-') => {
+                    self.rest.next();
+                    let is_long =
+                        self.rest.next_if(|byte| **byte == b'[').is_some() && self.skip_lua_brackets();
+                    if !is_long {
+                        while self.rest.next().is_some_and(|byte| *byte != b'\n') {}
+                    }
+                }
                 Some(_) => {}
             }
         }
+    }
+
+    fn skip_lua_string(&mut self, quote: u8) {
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b'\\' => drop(self.rest.next()),
+                byte if byte == quote => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// What follows on a bracket: `[…]]`, or with as many `=` on both sides. False, and little is read, if it is no such text.
+    fn skip_lua_brackets(&mut self) -> bool {
+        let mut level = 0;
+        while self.rest.next_if(|byte| **byte == b'=').is_some() {
+            level += 1;
+        }
+        if self.rest.next_if(|byte| **byte == b'[').is_none() {
+            return false;
+        }
+        // the number of "=" since a bracket
+        let mut since = None;
+        for &byte in self.rest.by_ref() {
+            since = match (byte, since) {
+                (b']', Some(found)) if found == level => return true,
+                (b']', _) => Some(0),
+                (b'=', Some(found)) => Some(found + 1),
+                _ => None,
+            };
+        }
+        true
     }
 }
 
@@ -348,6 +392,33 @@ mod tests {
             let _ = LogFormat::parse(&format!("log_format {text}"));
             let mut tokens = Tokens::new(&bytes);
             while let Ok(Some(_)) = tokens.directive() {}
+        }
+    }
+
+    #[test]
+    fn brackets_in_texts_of_lua_are_none_of_the_configuration() {
+        for lua in [
+            r#"ngx.say("}")"#,
+            r#"ngx.say('\'}', "\"{")"#,
+            "-- don't use { here\n x = 1",
+            "local t = [[ } ' { ]] local u = [==[ }]]}]=]]==]",
+            "--[[ { ' ]] local a = t[1]",
+            "--[=[ } ]=] if a then b = { 1 } end",
+            "-- [ {",
+        ] {
+            let conf = format!(
+                "http {{ server {{ content_by_lua_block {{\n{lua}\n}} }} log_format a '$host $request_cpu_time'; }}"
+            );
+            let mut tokens = Tokens::new(conf.as_bytes());
+            let mut is_there = false;
+            while let Ok(Some((words, _))) = tokens.directive() {
+                is_there |= words.iter().map(Vec::as_slice).eq([
+                    &b"log_format"[..],
+                    b"a",
+                    b"$host $request_cpu_time",
+                ]);
+            }
+            assert!(is_there, "{lua}");
         }
     }
 }
