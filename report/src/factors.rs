@@ -456,7 +456,8 @@ impl Thread {
             Ok(faults) => faults,
             Err(misfit) => {
                 let alien = if args.has_format() { None } else { Alien::of(line) };
-                self.tally.has_combined |= matches!(alien, Some(Alien::Combined | Alien::Main));
+                self.tally.has_combined |=
+                    matches!(alien, Some(Alien::Common | Alien::Combined | Alien::Main));
                 return Err(alien.map_or(Broken::Misfit(misfit), Broken::Alien));
             }
         };

@@ -9,6 +9,8 @@ use super::conf::COMBINED;
 pub enum Alien {
     /// NGINX's own format
     Combined,
+    /// the common log format: the same without referer and user agent
+    Common,
     /// the format `main` of nginx.org's packages: the same, and `"$http_x_forwarded_for"`
     Main,
     /// the same, and more
@@ -29,6 +31,7 @@ impl fmt::Display for Alien {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Combined => "the line is of log_format combined, which has no $request_cpu_time",
+            Self::Common => "the line is of the common log format, which has no $request_cpu_time",
             Self::Main => "the line is of log_format main of nginx.org, which has no $request_cpu_time",
             Self::MoreThanCombined => {
                 "the line begins as log_format combined does; name its format with --log-format-from CONF:NAME"
@@ -54,6 +57,9 @@ impl Alien {
         let after = quoted(after.strip_prefix(b"] ")?)?;
         let after = number(after.strip_prefix(b" ")?)?;
         let after = number(after.strip_prefix(b" ")?)?;
+        if after.is_empty() {
+            return Some(Self::Common);
+        }
         let after = quoted(after.strip_prefix(b" ")?)?;
         let after = quoted(after.strip_prefix(b" ")?)?;
         if after.is_empty() {
@@ -102,6 +108,8 @@ mod tests {
         let of = |line: String| Alien::of(line.as_bytes());
         assert_eq!(of(LINE.to_owned()), Some(Alien::Combined));
         assert_eq!(of(format!("{LINE} \"-\"")), Some(Alien::Main));
+        let common = LINE.replace(r#" "-" "curl \x22x""#, "");
+        assert_eq!(of(common), Some(Alien::Common));
         assert_eq!(of(format!("{LINE} \"-\" 0.5")), Some(Alien::MoreThanCombined));
         assert_eq!(
             of("2026/01/31 12:00:00 [error] 12#12: *1 open() failed".to_owned()),
