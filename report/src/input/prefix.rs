@@ -23,7 +23,7 @@ struct Record {
 /// The line without the prefix, or as it is if there is none.
 pub fn strip(line: &[u8]) -> Cow<'_, [u8]> {
     match line.first() {
-        Some(b'{') if line.starts_with(b"{\"log\":\"") => match record(line) {
+        Some(b'{') if may_be_record(line) => match record(line) {
             Some(text) => Cow::Owned(text),
             None => Cow::Borrowed(line),
         },
@@ -32,10 +32,18 @@ pub fn strip(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// Whether it begins as docker's record does, also if another program has written it again.
+fn may_be_record(line: &[u8]) -> bool {
+    let members = line.get(1..).unwrap_or_default().trim_ascii_start();
+    members.starts_with(b"\"log\"") || members.starts_with(b"\"stream\"")
+}
+
 /// The text of docker's record, if it is a whole line: a longer line lies in several records.
 fn record(line: &[u8]) -> Option<Vec<u8>> {
     let record: Record = serde_json::from_slice(line).ok()?;
-    let text = record.log.strip_suffix('\n')?;
+    let is_object = record.log.starts_with('{') && record.log.ends_with('}');
+    // some programs take the line end away; of a part of a line, there is none either
+    let text = record.log.strip_suffix('\n').or(is_object.then_some(record.log.as_str()))?;
     let text = text.strip_suffix('\r').unwrap_or(text);
     // prefixes may stand in each other: docker's record of a line of syslog
     Some(behind(text.as_bytes()).unwrap_or(text.as_bytes()).to_vec())
@@ -190,6 +198,14 @@ mod tests {
             "\"a\",{\"time\":1}",
         ] {
             assert_eq!(strip(line.as_bytes()), line.as_bytes(), "{line}");
+        }
+        // as other programs write it
+        for record in [
+            r#"{"log": "{\"time\":1}\n", "stream": "stdout", "time": "2026-01-31T12:00:00Z"}"#,
+            r#"{"log":"{\"time\":1}","stream":"stdout","time":"2026-01-31T12:00:00Z"}"#,
+            r#"{ "stream":"stderr","log":"{\"time\":1}\n","time":"2026-01-31T12:00:00Z"}"#,
+        ] {
+            assert_eq!(&*strip(record.as_bytes()), b"{\"time\":1}", "{record}");
         }
         // a part of a line
         let part = docker("{\"time\":");
