@@ -353,7 +353,12 @@ impl Span {
                 self.longest_ms / 1000
             ));
         }
-        let Some((begin, end)) = self.time else { return };
+        let Some((begin, end)) = self.time else {
+            if from.is_some() && to.is_some() {
+                complain("no line is of that time, so nothing is known of it; it counts as idle");
+            }
+            return;
+        };
         if from.is_some_and(|from| begin - from > SLOT_MS) {
             complain(&format!(
                 "nothing is known of the time before {}; it counts as idle",

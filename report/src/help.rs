@@ -48,8 +48,10 @@ pub struct ManArgs {
 pub fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "cpu-report", &mut script);
+    // clap_complete 4.6 takes the hyphen of the program's name for a border of commands, in one of two places
+    let script = String::from_utf8_lossy(&script).replace("cpu__subcmd__report", "cpu__report");
     let mut out = output::stdout();
-    io::Write::write_all(&mut out, &script)?;
+    io::Write::write_all(&mut out, script.as_bytes())?;
     io::Write::flush(&mut out)?;
     Ok(ExitCode::SUCCESS)
 }
