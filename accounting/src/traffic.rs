@@ -193,7 +193,7 @@ fn is_wrong(ms: u64, now_ms: u64) -> bool {
 }
 
 /// A part that is written no later than this after the end of its interval is said to end there.
-fn tolerance_ms(interval_ms: u64) -> u64 {
+pub fn tolerance_ms(interval_ms: u64) -> u64 {
     (interval_ms / 20).min(500)
 }
 

@@ -7,6 +7,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use accounting::traffic;
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 
 use super::measure::Samples;
@@ -312,14 +313,15 @@ impl Book {
         let mut from = first;
         while from < last {
             let period = self.period.of(from);
-            // a line of years has many slots, and nobody asks for them
-            let to = match self.needs.samples.is_empty() {
-                // most lines are in one slot, which is in one period
-                _ if slot(from) == slot(last - 1) => last,
-                true => self.period.end(period).unwrap_or(last),
-                false => By::FiveMinutes.bounds(slot(from)).1,
+            let to = if slot(from) == slot(last - 1) {
+                // as most lines are; a slot is in one period
+                last
+            } else if self.needs.samples.is_empty() {
+                // a line of years has many slots, and nobody asks for them
+                self.period.end(period).unwrap_or(last).min(last)
+            } else {
+                By::FiveMinutes.bounds(slot(from)).1.min(last)
             };
-            let to = to.min(last);
             let number = |member: Member| {
                 let number = u128::from(used.get(member as usize).copied().unwrap_or(0));
                 match member {
@@ -344,8 +346,8 @@ impl Book {
         }
         let billed = (self.from.unwrap_or(Millis::MIN), self.to.unwrap_or(Millis::MAX));
         let (first, last) = self.period.bounds(period, billed);
-        // accounting::traffic writes an end that is reached no later than this as the end of the interval
-        let begin = begin + ((end - begin) / 20).min(500);
+        let tolerance_ms = traffic::tolerance_ms((end - begin).unsigned_abs());
+        let begin = begin + Millis::try_from(tolerance_ms).unwrap_or_default();
         let covered = end.min(last) - begin.max(first);
         (first..last).contains(&begin) || 2 * covered >= last.saturating_sub(first)
     }
