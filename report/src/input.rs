@@ -272,17 +272,18 @@ pub fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
+/// The file itself, whatever it is called; none if there is no such file.
+pub fn identity(file: &Path) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 /// A file that is named twice is hardly what was meant. Returns how many there are.
 fn warn_of_repeated(files: &[PathBuf]) -> u64 {
     let mut seen = HashSet::new();
     let mut repeated = 0;
     for file in files {
-        let is_new = match file.metadata() {
-            _ if is_stdin(file) => seen.insert((0, 0)),
-            Ok(metadata) => seen.insert((metadata.dev(), metadata.ino())),
-            Err(_) => true,
-        };
-        if !is_new {
+        let identity = if is_stdin(file) { Some((0, 0)) } else { identity(file) };
+        if identity.is_some_and(|identity| !seen.insert(identity)) {
             repeated += 1;
             complain(&format!("{} is named more than once", name(file)));
         }

@@ -231,5 +231,5 @@ impl Pair {
 
 /// Whether it can be read again from its beginning.
 fn is_regular(file: &Path) -> bool {
-    file.as_os_str() != "-" && file.metadata().is_ok_and(|metadata| metadata.is_file())
+    !input::is_stdin(file) && file.metadata().is_ok_and(|metadata| metadata.is_file())
 }

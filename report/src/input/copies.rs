@@ -1,7 +1,6 @@
 //! Files that begin with the same bytes: copies of each other, such as a log and what gzip has made of it.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
@@ -31,10 +30,7 @@ impl Copies {
 
     /// What is to be said of it, but for files that are named twice.
     pub fn report(&self, files: &[PathBuf]) -> Option<String> {
-        let identity = |at: usize| {
-            let metadata = files.get(at)?.metadata().ok()?;
-            Some((metadata.dev(), metadata.ino()))
-        };
+        let identity = |at: usize| super::identity(files.get(at)?);
         let are_two = |(a, b): &&(usize, usize)| identity(*a).is_none() || identity(*a) != identity(*b);
         let mut pairs = self.pairs.iter().filter(are_two);
         let (a, b) = pairs.next()?;

@@ -1,13 +1,12 @@
 //! Where lines that stand twice stand first: found by a second look at the files.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::{Content, Name, is_regular};
 use crate::domains::line::{LastTime, Line};
 use crate::domains::time::Millis;
-use crate::input::{Options, Place, fold_places};
+use crate::input::{Options, Place, fold_places, identity};
 
 /// Two lines with the same host, zone, key and time.
 #[derive(Debug)]
@@ -28,7 +27,6 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
     let mut found: HashMap<&Name, Vec<(Place, Content)>> = HashMap::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let options = Options { quiet: true, ..Options::default() };
-    let identity = |file: &PathBuf| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let mut seen = HashSet::new();
     for (at, file) in files.iter().enumerate().filter(|(_, file)| is_regular(file)) {
         // a file that is named twice is looked at once
