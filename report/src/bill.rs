@@ -243,7 +243,7 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if paths.len() < 2 {
         return Err(Wrong("--plans needs two plans at least".to_owned()).into());
     }
-    if files.is_empty() != args.source.prometheus.is_some() {
+    if files.is_empty() != args.source.scrape.url()?.is_some() {
         return Err(Wrong("traffic logs are needed, or --prometheus, and not both".to_owned()).into());
     }
     let plans = paths.iter().map(|path| Plan::read(path)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -7,6 +7,7 @@ pub mod names;
 mod overlap;
 pub mod pattern;
 pub mod prometheus;
+pub mod scrape;
 pub mod series;
 pub mod store;
 mod table;
@@ -23,12 +24,12 @@ use crate::range::Range;
 use crate::twice::{Duplicates, Rule, Twice};
 use filter::Filter;
 use line::{LastTime, Latest, Line};
-use matcher::Matcher;
 use names::Names;
-use prometheus::{Counter, Prometheus};
+use prometheus::Counter;
+use scrape::Scrape;
 use store::{Metric, Peak, Plan, Store, Usage};
 use table::{Sort, Wanted};
-use time::{By, DAY_MS, Millis, SLOT_MS, slot};
+use time::{By, Millis, SLOT_MS};
 
 const ABOUT: &str = "\
 What each domain used: requests, GB sent (10^9 bytes), CPU time, average cores, their peak and 95th percentile, the cores of the highest second where the logs tell it, CPU time per request \
@@ -85,17 +86,8 @@ pub struct Args {
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
     files: Vec<PathBuf>,
 
-    /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
-    prometheus: Option<String>,
-
-    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
-    header: Vec<String>,
-
-    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
-    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
-    matchers: Vec<Matcher>,
+    #[command(flatten)]
+    scrape: Scrape,
 
     /// A row for each five minutes, hour, day or month
     #[arg(long)]
@@ -145,10 +137,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     args.output.check(&table::columns())?;
     args.range.set_zone();
-    if args.prometheus.is_none() {
-        prometheus::refuse_options(&args.header, &args.matchers)?;
-    }
-    match &args.prometheus {
+    match args.scrape.url()? {
         Some(url) => from_prometheus(args, url),
         None => from_logs(args),
     }
@@ -213,43 +202,12 @@ const COUNTERS: [(Metric, Counter); 6] = [
     ),
 ];
 
-/// The borders of slots that the counters are read at, and what is to be said of them. Without times, it is the day until now.
-pub fn scraped_range(from: Option<Millis>, to: Option<Millis>) -> Result<(Millis, Millis), &'static str> {
-    let border = |time| By::FiveMinutes.bounds(slot(time)).0;
-    let end = to.map_or_else(|| border(time::now()), |to| border(to + SLOT_MS - 1));
-    let begin = border(from.unwrap_or(end - DAY_MS).max(0));
-    if begin >= end {
-        return Err("--from is not before now");
-    }
-    for (name, wanted, border) in [("--from", from, begin), ("--to", to, end)] {
-        if wanted.is_some_and(|wanted| wanted != border) {
-            complain(&format!("{name} is taken for {}, the border of five minutes", time::format(border)));
-        }
-    }
-    Ok((begin, end))
-}
-
 fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
     if args.sort == Sort::PeakSecond {
-        complain(
-            "--sort peak-second: the gauge in Prometheus is the peak since the account began. Use traffic logs",
-        );
-        return Ok(ExitCode::from(2));
+        let why = "the gauge in Prometheus is the peak since the account began. Use traffic logs";
+        return Err(Wrong(format!("--sort peak-second: {why}")).into());
     }
-    if args.duplicates == Duplicates::Once {
-        complain(
-            "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
-        );
-        return Ok(ExitCode::from(2));
-    }
-    let prometheus = Prometheus::new(url, &args.header, &args.matchers)?;
-    let (from, to) = match scraped_range(args.range.from, args.range.to) {
-        Ok(range) => range,
-        Err(message) => {
-            complain(message);
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let (prometheus, (from, to)) = args.scrape.open(url, &args.range, args.duplicates)?;
     let store = Store::new(Plan {
         from: Some(from),
         to: Some(to),
@@ -275,11 +233,7 @@ fn from_prometheus(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
     found.report_twice(args.duplicates)?;
     found.report_gaps();
     found.doubt.iter().for_each(|doubt| complain(doubt));
-    let span = found.span;
-    span.report(Some(from), Some(to));
-    if span.time.is_none() {
-        complain("Prometheus has no counters of these domains in that time");
-    }
+    found.report_span((from, to));
     write(args, store, (from, to))?;
     Ok(ExitCode::SUCCESS)
 }

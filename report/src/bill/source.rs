@@ -8,13 +8,13 @@ use anyhow::bail;
 
 use super::book::{Accounts, Book, Needs, Period, Used};
 use super::plan::Plan;
+use crate::domains::Span;
 use crate::domains::filter::Filter;
 use crate::domains::line::{LastTime, Latest, Line, Member};
-use crate::domains::matcher::Matcher;
 use crate::domains::names::Names;
-use crate::domains::prometheus::{self, Counter, Prometheus};
+use crate::domains::prometheus::{self, Counter};
+use crate::domains::scrape::Scrape;
 use crate::domains::time::{self, Millis};
-use crate::domains::{Span, scraped_range};
 use crate::hosts::{Gaps as HostGaps, Hosts, Seen};
 use crate::input::{self, Broken, Place, fold_places};
 use crate::output::complain;
@@ -25,17 +25,8 @@ use crate::twice::{Duplicates, Rule, Twice};
 /// The arguments that say it, of all commands that charge.
 #[derive(clap::Args)]
 pub struct Source {
-    /// Take the counters of the fleet from the Prometheus at this address instead
-    #[arg(long, value_name = "URL", value_parser = prometheus::parse_url)]
-    pub prometheus: Option<String>,
-
-    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
-    #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = prometheus::parse_header)]
-    header: Vec<String>,
-
-    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
-    #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
-    matchers: Vec<Matcher>,
+    #[command(flatten)]
+    pub scrape: Scrape,
 
     /// The billing period: each has its own free allowances, tiers and fees
     #[arg(long, default_value = "month")]
@@ -84,10 +75,7 @@ impl Source {
     /// Reads what the plans go by. `is_raw`: names are as they are in the log.
     pub fn read(&self, files: &[PathBuf], plans: &[Plan], is_raw: bool) -> anyhow::Result<Read> {
         self.range.set_zone();
-        if self.prometheus.is_none() {
-            prometheus::refuse_options(&self.header, &self.matchers)?;
-        }
-        match &self.prometheus {
+        match self.scrape.url()? {
             Some(url) => self.scraped(url, plans),
             None => self.logged(files, plans, is_raw),
         }
@@ -157,20 +145,7 @@ impl Source {
                 blame(plans, Member::Peak)
             );
         }
-        if self.duplicates == Duplicates::Once {
-            complain(
-                "--duplicates once is for traffic logs: series have no equal lines. Choose series with --match",
-            );
-            return Ok(Read::Failed(ExitCode::from(2)));
-        }
-        let prometheus = Prometheus::new(url, &self.header, &self.matchers)?;
-        let (from, to) = match scraped_range(self.range.from, self.range.to) {
-            Ok(range) => range,
-            Err(message) => {
-                complain(message);
-                return Ok(Read::Failed(ExitCode::from(2)));
-            }
-        };
+        let (prometheus, (from, to)) = self.scrape.open(url, &self.range, self.duplicates)?;
         // CPU comes first: it is what the others are missing beside
         let others = needs.members.iter().filter(|member| **member != Member::Cpu);
         let mut members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
@@ -230,10 +205,7 @@ impl Source {
                 blame(plans, member)
             ))?;
         }
-        found.span.report(Some(from), Some(to));
-        if found.span.time.is_none() {
-            complain("Prometheus has no counters of these domains in that time");
-        }
+        found.report_span((from, to));
         let accounts = book.into_accounts((from, to)).map_err(anyhow::Error::msg)?;
         Ok(Read::Accounts(accounts, ExitCode::SUCCESS))
     }

@@ -73,6 +73,14 @@ pub struct Found {
 }
 
 impl Found {
+    /// Says of which part of the time nothing is known.
+    pub fn report_span(&self, (from, to): (Millis, Millis)) {
+        self.span.report(Some(from), Some(to));
+        if self.span.time.is_none() {
+            complain("Prometheus has no counters of these domains in that time");
+        }
+    }
+
     /// Says when instances were not scraped.
     pub fn report_gaps(&self) {
         self.gaps.report();
@@ -100,15 +108,6 @@ pub fn parse_url(text: &str) -> Result<String, String> {
     let is_empty = url.split_once("://").is_none_or(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
     let has_host = !is_empty && uri.host().is_some_and(|host| !host.is_empty());
     if is_web && has_host { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
-}
-
-/// Options that mean nothing without `--prometheus`, so that nobody believes that they were heeded.
-pub fn refuse_options(headers: &[String], matchers: &[Matcher]) -> Result<(), Wrong> {
-    let given = [("--header", headers.is_empty()), ("--match", matchers.is_empty())];
-    match given.iter().find(|(_, is_empty)| !is_empty) {
-        Some((option, _)) => Err(Wrong(format!("{option} is for --prometheus, which is not there"))),
-        None => Ok(()),
-    }
 }
 
 /// `--header`, as it was given.
