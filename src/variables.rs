@@ -1,5 +1,5 @@
-//! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and `$request_cpu_subrequest`,
-//! which tells the log lines of subrequests from those of main requests.
+//! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and
+//! `$request_cpu_subrequest`, which tells the log lines of subrequests from those of main requests.
 
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,

@@ -36,8 +36,8 @@ const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Baseline>() a
 pub const BATCH_BYTES: usize = 64 * 1024;
 /// Most lines of a batch: as many as there is room for, if they are of the shortest kind, of 298 bytes.
 const BATCH_LINES: usize = 220;
-/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and `cpu-report` takes
-/// all up to it.
+/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and
+/// `cpu-report` takes all up to it.
 pub const MAX_INTERVAL_MS: u64 = 10 * 366 * 86_400_000;
 /// How far in a file a batch is looked for, if others have written into it as well.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;

@@ -110,9 +110,9 @@ Periods:
   A domain pays the base fee and the minimum of a period if one of its lines tells of requests that
   ended or were in flight (`requests`, `duration_ms` or `active_ms` above 0), and the line begins in
   the period, or covers at least half of it. So a line that is late at midnight costs no second fee.
-  A line that begins less than a twentieth of its length, and half a second, before a border begins
-  there. Lines of older versions do not say what was in flight: there, CPU time or bytes count too.
-  With --prometheus, the counters of requests and of active time count.
+  A begin counts as at the border if it is before it by at most a twentieth of the line, and at most
+  half a second. Lines of older versions do not say what was in flight: there, CPU time or bytes
+  count too. With --prometheus, the counters of requests and of active time count.
 
 Prometheus:
   As with `cpu-report domains`: what counters have grown by from each border of five minutes to the next. Counters there are floats of 53 \
@@ -120,12 +120,15 @@ bits: CPU is exact to the ns up to 104 days of one counter, and to 1 in 10^15 fr
 after the last scrape of an instance that ends is missing.
 
 What is missing:
-  A bill needs all of the log. If a file cannot be read, or is named twice (without --duplicates), there is none. There is none of broken lines either: \
-the first ones are shown, and --broken skip leaves them out. Whole slots of five minutes, of more than two intervals, without lines of \
-a server are warned of.
-  No two lines have the same host, zone, key and time, unless a file is read with a copy of it, or two servers have the same name. \
-Such lines are an error that names the first ones. --duplicates once counts equal lines once; lines that differ are an error still. \
---duplicates count counts each: after a reload that changes the size of a zone, old workers may log such lines rightly.
+  A bill needs all of the log. If a file cannot be read, or is named twice (without --duplicates),
+  there is none. If lines are broken, there is none either: the first ones are shown, and
+  --broken skip leaves them out. A message warns if a server has no lines in whole slots of five
+  minutes that are longer than two of its intervals.
+  No two lines have the same host, zone, key and time, unless a file is read with a copy of it, or
+  two servers have the same name. Such lines are an error, and the first ones are named.
+  --duplicates once counts equal lines once; lines that differ are still an error. --duplicates
+  count counts each: after a reload that changes the size of a zone, old workers may log such lines
+  rightly.
   If lines of a domain do not tell what the plan charges for, as those of older versions do, there is no bill \
 either, unless with --missing zero.
 
@@ -206,7 +209,8 @@ Examples:
     after_long_help = COMPARE_NOTES
 )]
 pub struct CompareArgs {
-    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input. Files that end in .toml are plans
+    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input. Files that end in .toml are
+    /// plans
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 

@@ -53,8 +53,10 @@ Zones:
   A request can be counted in several zones, so each zone has a table of its own, and its own row for all.
 
 Lines that stand twice:
-  Lines of the same host, zone, domain and time come from a file and its copy, or from two servers of one name. They are counted, and \
-said in one line; --duplicates once counts equal lines once, --duplicates error shows nothing. Times without lines of a server are said.
+  Lines of the same host, zone, domain and time come from a file and its copy, or from two servers
+  of one name. Each is counted, and a message names the first two. --duplicates once counts equal
+  lines once; --duplicates error shows no table. A message tells if a server has no lines for some
+  time.
 
 Prometheus:
   Asked for are the 24 hours until now, or --from and --to, both at a border of five minutes. What the counters of an instance have \

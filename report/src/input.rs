@@ -132,7 +132,8 @@ impl Summary {
         }
     }
 
-    /// Broken lines are no failure unless they are to be an error, or there is nothing but them; files that cannot be read are.
+    /// Broken lines are no failure unless they are to be an error, or there is nothing but them; files that cannot be
+    /// read are.
     pub fn status(&self, options: &Options) -> ExitCode {
         let nothing = self.lines > 0 && self.broken == self.lines;
         if self.unreadable > 0

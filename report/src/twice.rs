@@ -1,5 +1,5 @@
-//! Lines that stand twice: of the same host, zone, key and end. Such lines come from copies of files, and from two servers that
-//! have the same name.
+//! Lines that stand twice: of the same host, zone, key and end. Such lines come from copies of files, and from two
+//! servers that have the same name.
 
 mod ends;
 mod places;
@@ -131,7 +131,8 @@ impl Rule {
 
     /// Says which lines stand twice; an error is to end the command.
     ///
-    /// `is_told_in_one`: one line is enough, as for a table. `files_repeated`: some files are named twice, which was said.
+    /// `is_told_in_one`: one line is enough, as for a table. `files_repeated`: some files are named twice, which was
+    /// said.
     pub fn report(
         &self,
         threads: Vec<Twice>,

@@ -111,8 +111,8 @@ pub const COLUMNS: [Column<'static>; 25] = [
 const USED: usize = 7;
 const ROUNDED: usize = 20;
 
-/// The columns of a format. A table has what was rounded up beside what was used; where a plan rounds nothing up, there is
-/// nothing to be seen of that.
+/// The columns of a format. A table has what was rounded up beside what was used; where a plan rounds nothing up,
+/// there is nothing to be seen of that.
 pub fn columns(plan: &Plan, format: Format) -> Vec<Column<'static>> {
     let place = if plan.items.iter().any(|item| item.round_up > 1) { Place::Everywhere } else { Place::Data };
     let columns = COLUMNS.iter().map(|column| match column.name {

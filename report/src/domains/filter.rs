@@ -47,7 +47,8 @@ impl Filter {
         all.into_iter().flatten().any(|pattern| !pattern.has_matched())
     }
 
-    /// Says which patterns have matched nothing. False, which is for wrong arguments, if one of zones or servers is among them.
+    /// Says which patterns have matched nothing. False, which is for wrong arguments, if one of zones or servers is
+    /// among them.
     pub fn check(&self, zones: &Names, hosts: &Names) -> bool {
         let mut is_fine = true;
         for (option, patterns, noun, names) in

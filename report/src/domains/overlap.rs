@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::time::Millis;
 
-/// Two targets have a point at the same time by chance where one follows on the other: Prometheus holds the last point for five
-/// minutes. At two times they have it only if both are there.
+/// Two targets have a point at the same time by chance where one follows on the other: Prometheus holds the last
+/// point for five minutes. At two times they have it only if both are there.
 const TIMES: usize = 2;
 
 type Labels = BTreeMap<String, String>;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use glob::{MatchOptions, Pattern as Glob};
 
-/// A pattern. It also matches the name that is written as it is, such as `[2001:db8::1]`. Upper and lower case are the same.
+/// A pattern. It also matches the name that is written as it is, such as `[2001:db8::1]`. Upper and lower case are
+/// the same.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,

@@ -238,7 +238,8 @@ impl Prometheus {
         self.conditions.iter().map(String::as_str).chain(more).collect::<Vec<_>>().join(",")
     }
 
-    /// Whether there are zones and instances that are asked for. If a pattern has matched nothing, it is said what there is.
+    /// Whether there are zones and instances that are asked for. If a pattern has matched nothing, it is said what
+    /// there is.
     pub fn check(&self, filter: &Filter, (from, to): (Millis, Millis)) -> anyhow::Result<bool> {
         if !filter.is_unmatched() {
             return Ok(true);

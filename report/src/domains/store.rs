@@ -316,7 +316,8 @@ impl Store {
         self.add_if(zone, name, (begin, end), usage, peak, |_| true)
     }
 
-    /// The same, if `counts` says so of the ends of the domain's lines so far; of a domain that is not told apart there are none.
+    /// The same, if `counts` says so of the ends of the domain's lines so far; of a domain that is not told apart
+    /// there are none.
     pub fn add_if(
         &self,
         zone: u32,

@@ -1,7 +1,7 @@
 //! Finds the line of a log behind the prefix that a log collector wrote before it.
 //!
-//! Known are docker's json-file, CRI (containerd, CRI-O), syslog, the journal, `kubectl logs` and `docker compose logs`.
-//! A text behind a prefix is taken as it is: a prefix never mends a broken line.
+//! Known are docker's json-file, CRI (containerd, CRI-O), syslog, the journal, `kubectl logs` and `docker compose
+//! logs`. A text behind a prefix is taken as it is: a prefix never mends a broken line.
 
 use std::borrow::Cow;
 

@@ -120,8 +120,8 @@ impl Ends {
     }
 }
 
-/// The page and the bit of an end: no two ends have the same. The unit depends on the end alone, so that the same end is always
-/// found at the same place.
+/// The page and the bit of an end: no two ends have the same. The unit depends on the end alone, so that the same end
+/// is always found at the same place.
 fn place(end: Millis) -> (u64, u8) {
     // no line ends before 1970, and none after the year 9999, which is below 2^48 ms
     let end = u64::try_from(end).unwrap_or(0);

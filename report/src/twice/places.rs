@@ -19,8 +19,8 @@ pub struct Pair {
     pub is_equal: Option<bool>,
 }
 
-/// Looks for the first places of lines of which a second place is known: the first pairs in the order of files and lines, up to
-/// so many.
+/// Looks for the first places of lines of which a second place is known: the first pairs in the order of files and
+/// lines, up to so many.
 pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: bool) -> Vec<Pair> {
     let names: HashSet<&Name> = again.iter().map(|(_, name)| name).collect();
     let ends: HashSet<Millis> = names.iter().map(|name| name.end).collect();
