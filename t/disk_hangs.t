@@ -68,7 +68,7 @@ mkdir $t->dir . "/$_" for qw(state traffic);
 my $zone = <<'EOC';
     request_cpu_zone $host zone=hosts:1m state=state/hosts;
     request_cpu zone=hosts;
-    request_cpu_log traffic/log zone=hosts interval=1h;
+    request_cpu_log traffic/log zone=hosts interval=3660d;
 EOC
 my $server = <<'EOC';
     server {

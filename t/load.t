@@ -44,7 +44,7 @@ sub config {
     my $zone = $used ? <<'EOC' : '';
     request_cpu_zone $host zone=hosts:1m state=state/hosts;
     request_cpu zone=hosts;
-    request_cpu_log traffic.log zone=hosts interval=1h;
+    request_cpu_log traffic.log zone=hosts interval=3660d;
 EOC
     my $status = $used ? <<'EOC' : '';
     server {

@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('proxy');
 $t->html('held.txt', 'x' x 100_000);
-my ($log, $hourly) = map { $t->dir . "/$_.log" } qw(traffic hourly);
+my ($log, $endless) = map { $t->dir . "/$_.log" } qw(traffic endless);
 
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection) = @_;
@@ -37,7 +37,7 @@ sub http {
     request_cpu_zone \$host zone=busy:1m active_threshold=0;
     request_cpu zone=hosts zone=idle zone=busy;
     request_cpu_log traffic.log zone=hosts interval=1s;
-    request_cpu_log hourly.log zone=hosts interval=1h;
+    request_cpu_log endless.log zone=hosts interval=3660d;
     keepalive_requests 100000;
     server {
         listen 127.0.0.1:{{port:http}};
@@ -293,7 +293,7 @@ sleep 0.2;
 my $counters = counters_of($t, 'hosts');
 my %cpu = map { $_ => $counters->{$_}{cpu_ns} } keys %$counters;
 is($t->stop, 0, 'NGINX ends');
-for my $file ($log, $hourly) {
+for my $file ($log, $endless) {
     my $sums = sums_of(lines_of($file))->{hosts};
     is_deeply({ map { $_ => $sums->{$_}{cpu_ns} } keys %cpu }, \%cpu, 'all CPU is in the log');
     is_deeply({ map { $_ => $sums->{$_}{billable_cpu_ns} + $sums->{$_}{waived_cpu_ns} } keys %cpu }, \%cpu, 'with the last second');

@@ -14,7 +14,7 @@ use Time::HiRes qw(sleep time);
 my $t = Test::RequestCpu->new;
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 $t->html('a.txt', "plain\n");
-my ($log, $hosts, $hourly) = map { $t->dir . "/$_.log" } qw(traffic hosts hourly);
+my ($log, $hosts, $endless) = map { $t->dir . "/$_.log" } qw(traffic hosts endless);
 
 # Keys enough for many batches: a part takes some milliseconds
 my $keys = 5000;
@@ -24,7 +24,7 @@ my %part = (main => 'worker_processes 3;', log => 0, http => <<"EOC");
     request_cpu zone=keys zone=hosts;
     request_cpu_log traffic.log zone=keys interval=1s;
     request_cpu_log hosts.log zone=hosts interval=1s;
-    request_cpu_log hourly.log zone=keys interval=1h;
+    request_cpu_log endless.log zone=keys interval=3660d;
     keepalive_requests 100000;
     server {
         listen 127.0.0.1:{{port:http}};
@@ -100,7 +100,7 @@ is(scalar(@twice), 0, 'no line is there twice');
 diag(sprintf '%d kills, %d lines, %d requests', $kills, scalar(lines_of($log)), $requests) if $ENV{TEST_KILL_SECONDS};
 
 is($t->stop, 0, 'NGINX ends');
-sums_are_counters(sums($hourly)->{keys}, $counters, 'a log that was not due has them all');
+sums_are_counters(sums($endless)->{keys}, $counters, 'a log that was not due has them all');
 
 # All are killed: a file that is there is gone on with
 $t->start(%part);

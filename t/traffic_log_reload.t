@@ -84,7 +84,7 @@ is(finish($slow), 60_000, 'the old one ends');
 settles('with it neither', $log);
 
 # Another interval
-ok($t->reload(http => http(logs => 'request_cpu_log traffic.log zone=hosts interval=1h;')), 'a longer interval');
+ok($t->reload(http => http(logs => 'request_cpu_log traffic.log zone=hosts interval=3660d;')), 'a longer interval');
 ask('one.test', 10);
 $t->account_with('hosts', 'one.test', 30);
 my $before = text_of($log);
@@ -111,7 +111,7 @@ peaks_are_peaks($t, 'hosts', 'peaks are in one or the other', $log, $other);
 # One more log, and one less. What a second's CPU is, is known when it is over: then there is no more to say of that domain
 ok(wait_until(60, sub { my $its = $t->account('hosts', 'two.test'); $its->{billable_cpu_ns} + $its->{waived_cpu_ns} == $its->{cpu_ns} }), 'the last second is over');
 settles('with what is known of it', $log, $other);
-ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=1h;')), 'a second log');
+ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=3660d;')), 'a second log');
 ask('three.test', 7);
 $t->account_with('hosts', 'three.test', 7);
 settles('leaves the first as it is', $log, $other);
@@ -252,7 +252,7 @@ is($t->stop, 0, 'stop');
 # Upgrades to another file, at once and after a reload; nothing is written twice while old and new ones are there
 unlink $log, $other, $third;
 $t->start(%part, daemon => 1);
-my $to = sub { my ($file) = @_; return http(logs => "request_cpu_log $file zone=hosts interval=1s; request_cpu_log hourly.log zone=hosts interval=1h;") };
+my $to = sub { my ($file) = @_; return http(logs => "request_cpu_log $file zone=hosts interval=1s; request_cpu_log endless.log zone=hosts interval=3660d;") };
 ok($t->reload(http => $to->('other.log')), 'a reload to another file');
 ask('one.test', 5);
 settles('changes nothing', $log, $other);
@@ -271,7 +271,7 @@ is($memories->($_), 0, 'which workers have not open') for $t->workers;
 $t->quiet;
 $counters = final_counters_of($t, 'hosts');
 is($t->stop, 0, 'stop');
-sums_are_counters(sums($t->dir . '/hourly.log'), $counters, 'a log that came with a reload has all since then');
+sums_are_counters(sums($t->dir . '/endless.log'), $counters, 'a log that came with a reload has all since then');
 
 # Workers of another user, in a folder that they may not even look into
 SKIP: {

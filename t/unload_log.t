@@ -22,7 +22,7 @@ sub config {
     my $zone = $is_used ? <<'EOC' : '';
     request_cpu_zone $host zone=hosts:1m state={{dir}}/hosts.state;
     request_cpu zone=hosts;
-    request_cpu_log {{dir}}/traffic.log zone=hosts interval=1h;
+    request_cpu_log {{dir}}/traffic.log zone=hosts interval=3660d;
 EOC
     return <<"EOC";
 $load
