@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use nginx_sys::{NGX_LOG_NOTICE, ngx_log_t};
 use ngx::ngx_log_error;
 
-use crate::clock::{ThreadClocks, thread_cpu_ns};
+use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
 
 /// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
 /// interrupt may take any time.

@@ -1,14 +1,10 @@
 //! An NGINX module that tells, in nanoseconds of CPU, what each request cost, and whose it was.
 //!
-//! This file is only the wiring. In the order in which NGINX gets to them:
+//! This file is only the wiring. The layers below it; none imports from one above it:
 //!
-//! - [`conf`]: directives, and [`advice`] on mistakes; [`zones`]: shared memory, [`memory`]: how it outlives a binary upgrade, and [`state`]: a restart;
-//! - [`worker`]: what a worker process knows, its start and its end; [`clock`]: the clocks it reads;
-//! - [`event_loop`]: the one door that every wakeup passes; [`attribution`]: whose wakeup it is, and
-//!   [`io`]: what tells that later; `threads`: what pools of threads do for it; `tls`: where a handshake ends;
-//! - [`request`]: a request's context, its claims, its settlement; [`accounts`]: where it settles; [`limit`]: who is
-//!   refused;
-//! - [`variables`], [`status`] with its [`page`], and [`traffic_log`]: what a user gets to see;
+//! - [`export`]: variables, the status endpoint, the traffic log; [`persist`]: counters that outlive a reload, an upgrade, a restart;
+//! - [`charge`]: requests, accounts and limits, which laps are added to;
+//! - [`measure`]: from an event to its owner and to a lap; beside it [`config`]: directives;
 //! - [`nginx`]: NGINX's structures, typed, with their bit fields where the C compiler places them.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
@@ -18,38 +14,21 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
+use charge::{accounts, worker};
+use config::conf;
+use export::{traffic_log, variables};
 use nginx::cycle::Cycle;
 use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
+use persist::{state, zones};
 
-mod accounts;
-mod advice;
-mod allocator;
-mod attribution;
 #[cfg(feature = "audit")]
 mod audit;
-mod clock;
-mod conf;
-mod event_loop;
-mod io;
-mod limit;
-mod memory;
-mod multiplex;
+mod charge;
+mod config;
+mod export;
+mod measure;
 mod nginx;
-mod page;
-mod process;
-mod received;
-mod request;
-mod state;
-mod status;
-#[cfg(ngx_feature = "threads")]
-mod threads;
-mod timer;
-#[cfg(ngx_feature = "ssl")]
-mod tls;
-mod traffic_log;
-mod variables;
-mod worker;
-mod zones;
+mod persist;
 
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::preconfiguration),

@@ -1,9 +1,12 @@
 //! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
 
+pub mod allocator;
 pub mod array;
 pub mod bits;
 pub mod cycle;
 pub mod event;
 pub mod found;
 pub mod log;
+pub mod process;
 pub mod thread;
+pub mod timer;

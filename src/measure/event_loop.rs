@@ -1,0 +1,272 @@
+//! The door that every wakeup passes.
+//!
+//! NGINX has no hook around an event's handler. But its loop calls `ngx_event_actions.process_events` through a pointer,
+//! and with `NGX_POST_EVENTS` that function only queues what is ready. So we stand in its place, add that flag, and run the
+//! queues ourselves, one event at a time, with a lap around each handler. What `ngx_process_events_and_timers` does
+//! afterwards finds its queues empty.
+//!
+//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in which the
+//! method reports it, before timers, and before what was posted already (an answer must not lose against its own timeout).
+//! With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
+
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use nginx_sys::{
+    NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
+    ngx_event_actions, ngx_event_t, ngx_event_timer_rbtree, ngx_exiting, ngx_int_t, ngx_msec_t,
+    ngx_posted_accept_events, ngx_posted_events, ngx_queue_t, ngx_rbtree_min, ngx_shmtx_unlock, ngx_uint_t,
+    ngx_use_accept_mutex,
+};
+
+use crate::charge::request;
+use crate::charge::worker::{Owner, Worker, enter_loop, with};
+use crate::measure::attribution;
+use crate::measure::multiplex;
+use crate::nginx::{bits, event};
+
+type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
+
+/// Address of the event method's own `process_events`; 0 until the hook is in.
+static REAL: AtomicUsize = AtomicUsize::new(0);
+
+/// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen one.
+pub fn hook() {
+    // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
+    unsafe {
+        find_delayed();
+        attribution::accept_first(ngx_use_accept_mutex != 0);
+        let slot = &raw mut ngx_event_actions.process_events;
+        if let Some(real) = slot.read() {
+            REAL.store(real as usize, Relaxed);
+            slot.write(Some(process_events));
+        }
+    }
+}
+
+/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of posted events; null
+/// in any other NGINX.
+static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
+
+fn find_delayed() {
+    // SAFETY: a name that ends with a null; the result is an address or null.
+    let queue = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_posted_delayed_events".as_ptr()) };
+    DELAYED.store(queue.cast(), Relaxed);
+}
+
+fn real() -> Option<ProcessEvents> {
+    let address = REAL.load(Relaxed);
+    // SAFETY: `hook` has stored a function of this type, or nothing.
+    (address != 0).then(|| unsafe { core::mem::transmute::<usize, ProcessEvents>(address) })
+}
+
+/// In the place of `ngx_epoll_process_events` and its like.
+unsafe extern "C" fn process_events(
+    cycle: *mut ngx_cycle_t,
+    timer: ngx_msec_t,
+    flags: ngx_uint_t,
+) -> ngx_int_t {
+    let Some(real) = real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
+    if !enter_loop(cycle) {
+        // SAFETY: as NGINX called us.
+        return unsafe { real(cycle, timer, flags) };
+    }
+    let post = NGX_POST_EVENTS as ngx_uint_t;
+    let mut waiting = with(Worker::take_waiting).unwrap_or_default();
+    // SAFETY: queues are NGINX's own, and only this thread uses them; `ready` stays where it is while events are linked to
+    // it. The method only queues events, so those that wait are there when it returns.
+    unsafe {
+        let posted = &raw mut ngx_posted_events;
+        let mut ready = MaybeUninit::uninit();
+        let ready = ready.as_mut_ptr();
+        let direct = flags & post == 0;
+        if ngx_exiting != 0 {
+            // `ngx_shutdown_timer_handler` tells by the flag what it must leave alone
+            attribution::accept_first(true);
+        }
+        if direct {
+            // not as a queue: one of them may become ready too, and then its turn is before the timers
+            while let Some(event) = first(posted) {
+                event::delete_posted(event);
+                waiting.push(event);
+            }
+        }
+        let rc = real(cycle, timer, flags | post);
+        with(Worker::begin_turn);
+        if direct {
+            move_queue(posted, ready);
+            waiting.drain(..).for_each(|event| event::post(event, posted));
+        }
+        with(|worker| worker.put_waiting(waiting));
+        run(&raw mut ngx_posted_accept_events);
+        if direct {
+            run(ready);
+        } else if ngx_accept_mutex_held != 0 {
+            // the caller unlocks it again, which does nothing then: it compares the holder's pid
+            ngx_shmtx_unlock(&raw mut ngx_accept_mutex);
+        }
+        expire_timers();
+        run(posted);
+        run_delayed();
+        with(Worker::end_turn);
+        rc
+    }
+}
+
+/// Moves all events of a queue to another one, whose head may be uninitialised.
+unsafe fn move_queue(from: *mut ngx_queue_t, to: *mut ngx_queue_t) {
+    // SAFETY: the caller hands over an initialised queue, whose neighbours are linked to it.
+    unsafe {
+        if (*from).next == from {
+            (*to).prev = to;
+            (*to).next = to;
+        } else {
+            *to = *from;
+            (*(*to).next).prev = to;
+            (*(*to).prev).next = to;
+            (*from).prev = from;
+            (*from).next = from;
+        }
+    }
+}
+
+/// `ngx_event_process_posted`, with laps.
+unsafe fn run(queue: *mut ngx_queue_t) {
+    // SAFETY: a queue of NGINX's events, or of ours, with the same links. `ngx_close_connection` and its like take an event
+    // out of whatever queue it is in, so the head is read anew each time.
+    unsafe {
+        while let Some(event) = first(queue) {
+            debug_event(event, "posted event");
+            event::delete_posted(event);
+            wake(event);
+        }
+    }
+}
+
+/// What OpenResty's loop does with `ngx_posted_delayed_events` (`ngx.sleep(0)`, a timer at 0), with laps: events that were there before
+/// this turn are run. Those that are added meanwhile are marked as `delayed`, for the next one; the loop itself takes the mark
+/// away afterwards, and finds no other event there.
+unsafe fn run_delayed() {
+    let queue = DELAYED.load(Relaxed);
+    if queue.is_null() {
+        return;
+    }
+    // SAFETY: as in `run`; OpenResty has made it a queue before a worker runs its loop (`ngx_event_process_init`).
+    unsafe {
+        while let Some(event) = first(queue) {
+            if bits::event::DELAYED.is_set(event) {
+                break;
+            }
+            debug_event(event, "posted delayed event");
+            event::delete_posted(event);
+            wake(event);
+        }
+    }
+}
+
+/// The first event of a queue.
+unsafe fn first(queue: *const ngx_queue_t) -> Option<*mut ngx_event_t> {
+    // SAFETY: links of a queue of events lead to events, or back to its head.
+    unsafe {
+        let node = (*queue).next;
+        (!ptr::addr_eq(node, queue)).then(|| node.byte_sub(offset_of!(ngx_event_t, queue)).cast())
+    }
+}
+
+/// `ngx_event_expire_timers`, with laps.
+unsafe fn expire_timers() {
+    // SAFETY: NGINX's own tree, which only this thread uses; a handler may change it, so its least node is looked up anew
+    // each time.
+    unsafe {
+        while let Some(event) = expired() {
+            debug_event(event, "event timer del");
+            event::delete_timer(event);
+            bits::event::TIMEDOUT.set(event, 1);
+            wake(event);
+        }
+    }
+}
+
+/// The event whose timer comes first, if its time has come.
+unsafe fn expired() -> Option<*mut ngx_event_t> {
+    // SAFETY: as in `expire_timers`; nodes of this tree are timers of events.
+    unsafe {
+        let tree = &raw mut ngx_event_timer_rbtree;
+        if (*tree).root == (*tree).sentinel {
+            return None;
+        }
+        let node = ngx_rbtree_min((*tree).root, (*tree).sentinel);
+        let now = (&raw const ngx_current_msec).read_volatile();
+        let due = (*node).key.wrapping_sub(now).cast_signed() <= 0;
+        due.then(|| node.byte_sub(offset_of!(ngx_event_t, timer)).cast())
+    }
+}
+
+/// One wakeup.
+#[inline]
+unsafe fn wake(event: *mut ngx_event_t) {
+    with(|worker| {
+        // SAFETY: its handler is called next.
+        let owner = unsafe { attribution::owner_of(worker, event) };
+        worker.begin_wakeup(owner);
+    });
+    // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
+    unsafe {
+        let is_ready = !bits::event::TIMEDOUT.is_set(event);
+        let posted = &raw const ngx_posted_events;
+        let last = (*posted).prev;
+        if let Some(handler) = (*event).handler {
+            handler(event);
+        }
+        with(|worker| {
+            if is_ready && worker.owner() == Owner::Nobody {
+                follow(worker, last);
+            }
+            worker.end_wakeup();
+            multiplex::close_door(worker);
+        });
+    }
+    while let Some(context) = with(Worker::next_touched).flatten() {
+        request::after_wakeup(context);
+    }
+}
+
+/// A wakeup that nobody has claimed, but that has queued one event behind `last`, was for whom that one is: so lua hands on a
+/// certificate that it has waited for. One that has queued several is a part of the event method: `ngx_epoll_eventfd_handler` goes
+/// through all that kernel AIO has completed. Timers do not count: what a server does by itself is no request's, even if
+/// requests wait for it.
+unsafe fn follow(worker: &mut Worker, last: *mut ngx_queue_t) {
+    let posted = &raw mut ngx_posted_events;
+    let mut queued = 0;
+    // SAFETY: NGINX's own queue, which only this thread uses; all its links but the head are in events. `last` is compared, and
+    // not read.
+    unsafe {
+        let mut node = (*posted).prev;
+        while node != last {
+            if node == posted {
+                return; // it has left the queue meanwhile
+            }
+            queued += 1;
+            node = (*node).prev;
+        }
+        let event = (*posted).prev.byte_sub(offset_of!(ngx_event_t, queue)).cast();
+        match queued {
+            0 => {}
+            1 => match attribution::owner_of(worker, event) {
+                Owner::Request(context) => worker.claim(context),
+                owner => worker.take(owner),
+            },
+            _ => worker.take(Owner::Loop),
+        }
+    }
+}
+
+/// What NGINX would have written to a debug log in our place.
+unsafe fn debug_event(event: *mut ngx_event_t, what: &str) {
+    if cfg!(ngx_feature = "debug") {
+        // SAFETY: as `ngx_event_process_posted`, which writes to the cycle's log.
+        let log = unsafe { (*nginx_sys::ngx_cycle).log };
+        ngx::ngx_log_debug_mask!(DebugMask::Event, log, "{what} {event:p}");
+    }
+}

@@ -1,0 +1,305 @@
+//! Bytes that a request has received from its client.
+//!
+//! NGINX counts the header, and the part of a body that it reads to use it (`$request_length`). It does not count bodies that it reads
+//! and drops (`ngx_http_discard_request_body`, `ngx_http_lingering_close_handler`), nor what comes after a 101 answer
+//! (`ngx_http_upstream_process_upgraded`).
+//!
+//! With HTTP/1, all of that comes out of the connection's `recv`. We stand in its place while a request with a body or an
+//! upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has received.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use nginx_sys::{
+    NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
+};
+
+use crate::charge::worker::with;
+#[cfg(ngx_feature = "http_v2")]
+use crate::measure::received::http2::Stream;
+use crate::nginx::{bits, found::Found};
+
+#[cfg(ngx_feature = "http_v2")]
+mod http2;
+
+/// How the bytes of a request are known.
+#[derive(Debug, Clone, Copy)]
+pub enum Received {
+    /// by NGINX's `request_length`
+    Length,
+    /// HTTP/1 with a body, or upgraded: by what is read from the connection
+    Reads(Reads),
+    #[cfg(ngx_feature = "http_v2")]
+    Stream(Stream),
+    /// HTTP/3
+    #[cfg(ngx_feature = "http_v3")]
+    Quic,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Reads {
+    /// what was read before, for this request or for the next one
+    before: u64,
+    /// what was read since
+    since: u64,
+    /// no other request follows: what nobody uses is this one's
+    is_last: bool,
+    /// a read is going on: another module may stand between two of ours
+    is_reading: bool,
+}
+
+impl Received {
+    /// # Safety
+    /// `r` must be a request that has not been freed. [`with`] must not be running.
+    #[inline]
+    pub unsafe fn of(r: *const ngx_http_request_t) -> Received {
+        #[cfg(ngx_feature = "http_v2")]
+        // SAFETY: as the caller says. A stream has what it needs while its request is there.
+        unsafe {
+            if let Some(stream) = (*r).stream.as_ref() {
+                return Received::Stream(Stream::of(r, stream));
+            }
+        }
+        #[cfg(ngx_feature = "http_v3")]
+        // SAFETY: as the caller says.
+        unsafe {
+            if !(*(*r).connection).quic.is_null() {
+                return Received::Quic;
+            }
+        }
+        let _ = r;
+        Received::Length
+    }
+
+    #[inline]
+    pub fn is_by_reads(&self) -> bool {
+        matches!(self, Received::Reads(_))
+    }
+
+    /// The request is being freed. `is_counted`: its bytes are in its accounts.
+    ///
+    /// # Safety
+    /// As for [`Received::bytes`].
+    #[inline]
+    pub unsafe fn end(&self, r: *const ngx_http_request_t, is_counted: bool) {
+        match self {
+            // SAFETY: as the caller says; the connection outlives the request.
+            Received::Reads(_) => unsafe {
+                COUNTED.fetch_sub(1, Relaxed);
+                leave((*r).connection);
+            },
+            #[cfg(ngx_feature = "http_v2")]
+            // SAFETY: as the caller says.
+            Received::Stream(stream) if is_counted => unsafe { stream.end(r) },
+            _ => {
+                let _ = is_counted;
+            }
+        }
+    }
+
+    /// Bytes that a request has received so far.
+    ///
+    /// # Safety
+    /// `r` must be the request that this is of, not freed.
+    #[inline]
+    pub unsafe fn bytes(&self, r: *const ngx_http_request_t) -> u64 {
+        // SAFETY: as the caller says.
+        let length = unsafe { (*r).request_length }.max(0) as u64;
+        match self {
+            Received::Length => length,
+            Received::Reads(reads) => {
+                // SAFETY: as the caller says.
+                let unused = if reads.is_last { 0 } else { unsafe { unused(r) } };
+                length.max((reads.before + reads.since).saturating_sub(unused))
+            }
+            #[cfg(ngx_feature = "http_v2")]
+            // SAFETY: as the caller says: `of` has seen that the request has a stream.
+            Received::Stream(stream) => unsafe { stream.bytes(r) },
+            #[cfg(ngx_feature = "http_v3")]
+            // SAFETY: as above. `request_length` has what was read of the stream, and the buffer what has arrived.
+            Received::Quic => unsafe {
+                let stream = (*(*r).connection).quic.as_ref();
+                length.max(stream.map_or(0, |stream| stream.recv.size))
+            },
+        }
+    }
+}
+
+/// What was read from the connection and has not been used: the start of a body, or the next request.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+unsafe fn unused(r: *const ngx_http_request_t) -> u64 {
+    // SAFETY: as the caller says. The buffer of a request's header is of its connection.
+    unsafe { (*r).header_in.as_ref() }
+        .map_or(0, |buffer| buffer.last.addr().saturating_sub(buffer.pos.addr()) as u64)
+}
+
+type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
+
+/// `ngx_ssl_recv`, and functions of other modules.
+static REAL: Found<4> = Found::none();
+const RECEIVE: [Receive; 4] = [receive::<0>, receive::<1>, receive::<2>, receive::<3>];
+
+/// Which of ours a function is.
+fn place_of(function: Receive) -> Option<usize> {
+    RECEIVE.iter().position(|&receive| core::ptr::fn_addr_eq(receive, function))
+}
+
+/// From here on each read of a request's connection is counted.
+///
+/// # Safety
+/// `r` must be a main request that has not been freed.
+#[cold]
+pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
+    // SAFETY: as the caller says.
+    let (c, before) = unsafe { ((*r).connection, (*r).request_length.max(0) as u64 + unused(r)) };
+    let started = with(|worker| {
+        let context = worker.connections.request_of(c)?;
+        let received = &mut worker.context(context).received;
+        matches!(received, Received::Length).then(|| {
+            *received = Received::Reads(Reads { before, since: 0, is_last: false, is_reading: false })
+        })
+    });
+    if started.flatten().is_none() {
+        return;
+    }
+    COUNTED.fetch_add(1, Relaxed);
+    // SAFETY: as the caller says; the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s
+    // caller does.
+    unsafe {
+        let Some(real) = (*c).recv else { return };
+        if place_of(real).is_some() || core::ptr::fn_addr_eq(real, receive_plain as Receive) {
+            return;
+        }
+        if let Some(at) = REAL.number_of(real as usize) {
+            (*c).recv = Some(RECEIVE[at]);
+        }
+    }
+}
+
+/// A request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one follows;
+/// `ngx_http_set_keepalive` takes that flag away later.
+///
+/// # Safety
+/// `r` must be a main request that has not been freed.
+#[cold]
+pub unsafe fn answer(r: *mut ngx_http_request_t) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let is_upgraded = (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t;
+        if is_upgraded {
+            count_reads(r);
+        }
+        if is_upgraded || !bits::request::KEEPALIVE.is_set(r) {
+            with(|worker| {
+                let context = worker.connections.request_of((*r).connection)?;
+                if let Received::Reads(reads) = &mut worker.context(context).received {
+                    reads.is_last = true;
+                }
+                Some(())
+            });
+        }
+    }
+}
+
+/// Reads of a connection are not counted any more. If another module stands before us by now, we stay where we are, and do nothing.
+///
+/// # Safety
+/// The connection must be open.
+#[cold]
+unsafe fn leave(c: *mut ngx_connection_t) {
+    // SAFETY: as the caller says; `count_reads` has stored a function of this type before it put us in its place.
+    unsafe {
+        if let Some(at) = (*c).recv.and_then(place_of) {
+            (*c).recv = Some(real(at));
+        }
+    }
+}
+
+/// # Safety
+/// `count_reads` must have stored a function at this place.
+unsafe fn real(at: usize) -> Receive {
+    // SAFETY: as the caller says.
+    unsafe { core::mem::transmute::<usize, Receive>(REAL.get(at)) }
+}
+
+/// In the place of `ngx_ssl_recv`, or of a function of another module.
+unsafe extern "C" fn receive<const AT: usize>(
+    c: *mut ngx_connection_t,
+    buffer: *mut u_char,
+    size: usize,
+) -> isize {
+    // SAFETY: as NGINX called us; `count_reads` has stored a function at this place before it put us there.
+    unsafe { count(c, buffer, size, real(AT)) }
+}
+
+/// Requests whose bytes are known by what is read.
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+/// Address of `ngx_io.recv` as the system has it; 0 until we are in its place.
+static PLAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
+/// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
+pub fn hook() {
+    // SAFETY: this process has one thread that uses it, and it is here.
+    unsafe {
+        let slot = &raw mut ngx_io.recv;
+        if let Some(real) = slot.read() {
+            PLAIN.store(real as usize, Relaxed);
+            slot.write(Some(receive_plain));
+        }
+    }
+}
+
+/// In the place of `ngx_unix_recv`.
+unsafe extern "C" fn receive_plain(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
+    // SAFETY: as NGINX called us; `hook` has stored a function of this type before it put us there.
+    unsafe {
+        let real = core::mem::transmute::<usize, Receive>(PLAIN.load(Relaxed));
+        if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count(c, buffer, size, real) }
+    }
+}
+
+/// Reads, and adds it to the request that has the connection for itself, if that counts what is read.
+///
+/// # Safety
+/// As for `real`.
+unsafe fn count(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize, real: Receive) -> isize {
+    let reading = with(|worker| {
+        let context = worker.connections.request_of(c)?;
+        match &mut worker.context(context).received {
+            Received::Reads(reads) if !reads.is_reading => {
+                reads.is_reading = true;
+                Some(context)
+            }
+            _ => None,
+        }
+    })
+    .flatten();
+    // SAFETY: as the caller says.
+    let read = unsafe { real(c, buffer, size) };
+    if let Some(context) = reading {
+        with(|worker| {
+            // another module's function may have freed it
+            if worker.connections.request_of(c) == Some(context)
+                && let Received::Reads(reads) = &mut worker.context(context).received
+            {
+                reads.is_reading = false;
+                reads.since += read.max(0) as u64;
+            }
+        });
+    }
+    read
+}
+
+/// Whether a request has a body by its header.
+///
+/// # Safety
+/// `r` must be a request whose header was read.
+#[inline]
+pub unsafe fn has_body(r: *const ngx_http_request_t) -> bool {
+    // SAFETY: as the caller says.
+    unsafe {
+        (*r).headers_in.content_length_n > 0 || bits::headers_in::CHUNKED.is_set(&raw const (*r).headers_in)
+    }
+}

@@ -1,0 +1,149 @@
+//! What a pool's thread uses while it sends a file for a request.
+//!
+//! With `sendfile` and `aio threads` it is a thread of the pool that sends (`ngx_linux_sendfile_thread`), and nearly all of a large
+//! answer's CPU is there. The way to it leads through fields that are public: a connection's `send_chain`, which NGINX takes from
+//! `ngx_io`; its `sendfile_task`; and the `thread_handler` of the file, which posts that. So we measure around the task's handler,
+//! in the pool's thread, and charge it when the task completes, in the worker's own.
+//!
+//! Files that are read into buffers, the cache's headers and temporary files pass no such place before their first task is
+//! posted: static functions of NGINX choose their handlers (`ngx_http_copy_filter`, `ngx_http_file_cache_aio_read`,
+//! `ngx_http_upstream_send_response`) and post in the same breath.
+
+use core::ffi::c_void;
+use core::mem::transmute;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use nginx_sys::{
+    ngx_chain_t, ngx_connection_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_io, ngx_log_t,
+    ngx_thread_task_t, off_t,
+};
+
+use crate::charge::request;
+use crate::charge::worker::is_measuring;
+use crate::measure::clock::thread_cpu_ns;
+use crate::nginx::{bits, found::Found};
+
+type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
+type Post = unsafe extern "C" fn(*mut ngx_thread_task_t, *mut ngx_file_t) -> ngx_int_t;
+type Task = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
+type Complete = unsafe extern "C" fn(*mut ngx_event_t);
+
+static SEND_CHAIN: AtomicUsize = AtomicUsize::new(0);
+/// The `thread_handler` of the file that is being sent.
+static POST: AtomicUsize = AtomicUsize::new(0);
+/// `ngx_linux_sendfile_thread_handler`, once it is known.
+static SEND_FILE: Found<1> = Found::none();
+/// `ngx_http_copy_thread_event_handler` and `ngx_http_upstream_thread_event_handler`, once they are known.
+static COMPLETE: Found<2> = Found::none();
+const COMPLETED: [Complete; 2] = [completed::<0>, completed::<1>];
+
+/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
+pub fn hook() {
+    // SAFETY: this process has one thread that uses it, and it is here.
+    unsafe {
+        let slot = &raw mut ngx_io.send_chain;
+        if let Some(real) = slot.read() {
+            SEND_CHAIN.store(real as usize, Relaxed);
+            slot.write(Some(send_chain));
+        }
+    }
+}
+
+/// In the place of `ngx_linux_sendfile_chain`.
+unsafe extern "C" fn send_chain(
+    c: *mut ngx_connection_t,
+    chain: *mut ngx_chain_t,
+    limit: off_t,
+) -> *mut ngx_chain_t {
+    // SAFETY: as NGINX called us; `hook` has stored a function of this type. Buffers and their file outlive the call, and a
+    // thread that is at work on the file reads no more of it than its descriptor.
+    unsafe {
+        let real = transmute::<usize, SendChain>(SEND_CHAIN.load(Relaxed));
+        let Some(file) = threaded_file(chain).filter(|_| is_measuring()) else {
+            return real(c, chain, limit);
+        };
+        let post = (*file).thread_handler.replace(post);
+        POST.store(post.map_or(0, |post| post as usize), Relaxed);
+        let rest = real(c, chain, limit);
+        (*file).thread_handler = post;
+        watch_completion((*c).sendfile_task);
+        rest
+    }
+}
+
+/// The file that is sent next, if a pool's thread is to do it.
+unsafe fn threaded_file(mut chain: *mut ngx_chain_t) -> Option<*mut ngx_file_t> {
+    // SAFETY: a chain of NGINX's; each link has a buffer, and a buffer that is in a file has that.
+    unsafe {
+        while let Some(link) = chain.as_ref() {
+            if bits::buf::IN_FILE.is_set(link.buf) {
+                let file = (*link.buf).file;
+                return (*file).thread_handler.is_some().then_some(file);
+            }
+            chain = link.next;
+        }
+    }
+    None
+}
+
+/// In the place of `ngx_http_copy_thread_handler` and its like, which post the task.
+unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -> ngx_int_t {
+    // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`, which has stored a
+    // function of this type. Nobody else has a task that is not active; its handler is set once, when it is made.
+    unsafe {
+        let event = &raw const (*task).event;
+        // where `ngx_thread_task_alloc` puts a task's context: from there `run` finds the task again
+        let is_found = core::ptr::addr_eq((*task).ctx, task.add(1));
+        if let Some(handler) = (*task).handler
+            && handler as usize != run as *const () as usize
+            && !bits::event::ACTIVE.is_set(event)
+            && is_found
+            && SEND_FILE.number_of(handler as usize).is_some()
+        {
+            (*task).handler = Some(run);
+        }
+        transmute::<usize, Post>(POST.load(Relaxed))(task, file)
+    }
+}
+
+/// In the place of `ngx_linux_sendfile_thread_handler`, in a thread of the pool.
+unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
+    let start_ns = thread_cpu_ns();
+    // SAFETY: `post` has stored a function of this type before it put us in its place, and has seen to it that the task stands
+    // before its context. The task is this thread's until it is done; NGINX's locks are between that and any other thread's
+    // use of it. `index` is for events of the worker's event method, which a task's is not: nobody else uses it.
+    unsafe {
+        transmute::<usize, Task>(SEND_FILE.get(0))(context, log);
+        let task = context.cast::<ngx_thread_task_t>().sub(1);
+        (*task).event.index += thread_cpu_ns().saturating_sub(start_ns) as usize;
+    }
+}
+
+/// A task that was posted just now tells us when it completes.
+unsafe fn watch_completion(task: *mut ngx_thread_task_t) {
+    // SAFETY: null, or the connection's task. The thread that may be at work on it does not touch its event's handler:
+    // `ngx_thread_pool_handler` calls that, in this thread.
+    unsafe {
+        let Some(event) = task.as_mut().map(|task| &mut task.event) else { return };
+        let Some(handler) = event.handler.filter(|_| bits::event::ACTIVE.is_set(event)) else { return };
+        if COMPLETED.iter().any(|&completed| core::ptr::fn_addr_eq(completed, handler)) {
+            return;
+        }
+        if let Some(at) = COMPLETE.number_of(handler as usize) {
+            event.handler = Some(COMPLETED[at]);
+        }
+    }
+}
+
+/// In the place of `ngx_http_copy_thread_event_handler` and its like.
+unsafe extern "C" fn completed<const AT: usize>(event: *mut ngx_event_t) {
+    // SAFETY: `watch_completion` has stored a function of this type before it put us in its place. The event's data is the
+    // request, which is kept until then by `r->main->blocked`. At a timeout the task still runs.
+    unsafe {
+        if !bits::event::TIMEDOUT.is_set(event) {
+            let ns = core::mem::take(&mut (*event).index);
+            request::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
+        }
+        transmute::<usize, Complete>(COMPLETE.get(AT))(event);
+    }
+}

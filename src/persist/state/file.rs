@@ -1,0 +1,224 @@
+//! One state file: how it is found, read, replaced and set aside.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use accounting::state::{self, Refused, Saved};
+
+use crate::charge::worker::is_alive;
+use crate::nginx::thread::Progress;
+use crate::persist::memory::{self, Kept};
+
+/// How many files are set aside before somebody has to look.
+const MAX_SET_ASIDE: usize = 100;
+/// How much longer than the file's own the names beside it are at most (`.tmp-PID`).
+const MAX_SUFFIX: usize = ".tmp-4294967295".len();
+/// As the kernel follows (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The file need not
+/// be there.
+///
+/// # Errors
+/// A link that cannot be read, or too many.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(folder) = fs::canonicalize(folder)
+        {
+            path = folder.join(name);
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let target = fs::read_link(&path)?;
+                path = path.parent().map_or(target.clone(), |folder| folder.join(target));
+            }
+            // what others may do there, who start and run NGINX, is not known yet
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// Whether the names that the file needs beside it have room.
+pub fn has_room_for_names(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.len() + MAX_SUFFIX <= libc::NAME_MAX as usize)
+}
+
+/// What is in a state file.
+pub enum Content {
+    /// There is no file, or an empty one.
+    Nothing,
+    Saved(Saved),
+    /// It begins as a file of ours, but is not used for this reason.
+    Unusable(String),
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Why it must be left alone: it is not one of ours, or cannot be read.
+pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
+    let bytes = match read_bytes(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Nothing),
+        Err(error) => return Err(format!("it cannot be read: {error}")),
+    };
+    if bytes.is_empty() {
+        // a new log is as empty as a new state file, and would be replaced by one
+        let is_other = File::open(path).is_ok_and(|file| memory::is_open_elsewhere(Kept::new(file).file()));
+        return if is_other {
+            Err("NGINX has it open for something else".into())
+        } else {
+            Ok(Content::Nothing)
+        };
+    }
+    if !bytes.starts_with(state::START) {
+        return Err(format!("{}, and is left as it is", Refused::Foreign));
+    }
+    Ok(state::read(&bytes, key_text)
+        .map_or_else(|refused| Content::Unusable(refused.to_string()), Content::Saved))
+}
+
+/// The file, or as much of it as tells that it is not one of ours.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    // opening a FIFO would wait
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(state::START.len() as u64).read_to_end(&mut bytes)?;
+    if bytes == state::START {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// A number that changes when a file is written. None if there is no file.
+pub fn id(path: &Path) -> Option<u64> {
+    let found = fs::metadata(path).ok()?;
+    let time_ns = (found.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec() as u64);
+    Some(found.ino().rotate_left(40) ^ time_ns)
+}
+
+/// Replaces a file as a whole by what `write` writes: by another one beside it, which gets its name.
+///
+/// # Errors
+/// Those of the system. The file is as it was, but for one that cannot be replaced: see [`overwrite`].
+pub fn replace(
+    path: &Path,
+    progress: &Progress,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = File::open(path.parent().ok_or(io::ErrorKind::NotFound)?)?;
+    // several processes can be at it, so each writes a file of its own
+    let temporary = with_suffix(path, &format!(".tmp-{}", process::id()));
+    let written = create(&temporary).and_then(|file| {
+        let noting = Noting { file: &file, progress };
+        let mut out = BufWriter::with_capacity(64 * 1024, noting);
+        write(&mut out)?;
+        out.flush()?;
+        file.sync_all()?;
+        progress.note();
+        match fs::rename(&temporary, path) {
+            // a file that was mounted by itself, as containers do
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => overwrite(path, &temporary),
+            result => result,
+        }
+    });
+    if written.is_err() {
+        // the reason is the error above
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    progress.note();
+    folder.sync_all()
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    create().or_else(|error| match error.kind() {
+        // of a process that had our number, and was killed
+        io::ErrorKind::AlreadyExists => fs::remove_file(path).and_then(|()| create()),
+        _ => Err(error),
+    })
+}
+
+/// Writes a file over, in place. A process that is killed while it does leaves a damaged one.
+fn overwrite(path: &Path, from: &Path) -> io::Result<()> {
+    let bytes = fs::read(from)?;
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(&bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    // it is in nobody's way
+    let _ = fs::remove_file(from);
+    Ok(())
+}
+
+/// Notes that writing gets on.
+struct Noting<'a> {
+    file: &'a File,
+    progress: &'a Progress,
+}
+
+impl Write for Noting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.progress.note();
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives the file a name that no other one has.
+///
+/// # Errors
+/// Those of the system, or that there are too many already.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let names = (0..MAX_SET_ASIDE).map(|n| match n {
+        0 => with_suffix(path, ".bad"),
+        n => with_suffix(path, &format!(".bad-{n}")),
+    });
+    for aside in names {
+        match fs::symlink_metadata(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::rename(path, &aside)?;
+                return Ok(aside);
+            }
+            _ => {}
+        }
+    }
+    Err(io::Error::other("there are too many of its kind"))
+}
+
+/// Removes what a process that was killed while it wrote has left behind.
+pub fn remove_leftovers(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let Ok(entries) = fs::read_dir(folder).map(|entries| entries.flatten()) else { return };
+    for entry in entries {
+        let found = entry.file_name();
+        let pid = found.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
+        let pid: Option<u32> = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
+        if pid.is_some_and(|pid| !is_alive(pid)) {
+            // it is in nobody's way
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
