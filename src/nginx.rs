@@ -5,7 +5,7 @@ pub mod array;
 pub mod bits;
 pub mod cycle;
 pub mod event;
-pub mod found;
+pub mod hook;
 pub mod log;
 pub mod process;
 pub mod thread;

@@ -7,7 +7,6 @@
 use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr::{NonNull, null};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
 use accounting::key::OVERFLOW_KEY;
@@ -15,8 +14,8 @@ use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use accounting::unsettled::Ended;
 use nginx_sys::{
-    NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
-    ngx_chain_t, ngx_connection_t, ngx_http_complex_value, ngx_http_core_loc_conf_t,
+    NGX_DECLINED, NGX_ERROR, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push,
+    ngx_cached_time, ngx_chain_t, ngx_connection_t, ngx_http_complex_value, ngx_http_core_loc_conf_t,
     ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_get_flushed_variable, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
     ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
@@ -36,6 +35,7 @@ use crate::measure::multiplex::Stream;
 use crate::measure::received::{self, Received};
 use crate::nginx::allocator;
 use crate::nginx::bits;
+use crate::nginx::hook::Hook;
 
 /// A running request is settled when so much time has passed since the last time, in nanoseconds.
 const SETTLE_NS: u64 = 1_000_000_000;
@@ -159,9 +159,9 @@ struct Tracked {
     context: Context,
 }
 
-static NEXT_HEADER_FILTER: AtomicUsize = AtomicUsize::new(0);
-static NEXT_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
-static NEXT_REQUEST_BODY_FILTER: AtomicUsize = AtomicUsize::new(0);
+static NEXT_HEADER_FILTER: Hook<HeaderFilter> = Hook::new();
+static NEXT_BODY_FILTER: Hook<BodyFilter> = Hook::new();
+static NEXT_REQUEST_BODY_FILTER: Hook<BodyFilter> = Hook::new();
 
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 type BodyFilter = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_chain_t) -> ngx_int_t;
@@ -194,15 +194,10 @@ pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Resu
         // capture that the access log shows.
         let log = &mut phases[ngx_http_phases_NGX_HTTP_LOG_PHASE as usize].handlers;
         log.as_slice_mut::<ngx_http_handler_pt>().rotate_right(1);
-        let header = &raw mut ngx_http_top_header_filter;
-        NEXT_HEADER_FILTER.store(header.read().map_or(0, |next| next as usize), Relaxed);
-        header.write(Some(header_filter));
-        let request_body = &raw mut ngx_http_top_request_body_filter;
-        NEXT_REQUEST_BODY_FILTER.store(request_body.read().map_or(0, |next| next as usize), Relaxed);
-        request_body.write(Some(request_body_filter));
-        let body = &raw mut ngx_http_top_body_filter;
-        NEXT_BODY_FILTER.store(body.read().map_or(0, |next| next as usize), Relaxed);
-        body.write(Some(body_filter));
+        // `ngx_http_header_filter_module` and its like have put theirs there before
+        NEXT_HEADER_FILTER.replace(&raw mut ngx_http_top_header_filter, header_filter);
+        NEXT_REQUEST_BODY_FILTER.replace(&raw mut ngx_http_top_request_body_filter, request_body_filter);
+        NEXT_BODY_FILTER.replace(&raw mut ngx_http_top_body_filter, body_filter);
     }
     Ok(())
 }
@@ -825,7 +820,7 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
                 context.counted_by = loc_conf(r);
             }
         }
-        core::mem::transmute::<usize, HeaderFilter>(NEXT_HEADER_FILTER.load(Relaxed))(r)
+        NEXT_HEADER_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r))
     }
 }
 
@@ -833,7 +828,7 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
     // SAFETY: as in `header_filter`.
     unsafe {
         claim(r);
-        core::mem::transmute::<usize, BodyFilter>(NEXT_BODY_FILTER.load(Relaxed))(r, chain)
+        NEXT_BODY_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r, chain))
     }
 }
 
@@ -842,7 +837,7 @@ unsafe extern "C" fn request_body_filter(r: *mut ngx_http_request_t, chain: *mut
     // SAFETY: as in `header_filter`.
     unsafe {
         claim(r);
-        core::mem::transmute::<usize, BodyFilter>(NEXT_REQUEST_BODY_FILTER.load(Relaxed))(r, chain)
+        NEXT_REQUEST_BODY_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r, chain))
     }
 }
 

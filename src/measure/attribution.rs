@@ -8,7 +8,7 @@
 //! whose it is, what is done in its wakeup may: see [`io`](crate::measure::io).
 
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use accounting::account::Handshake;
 use accounting::books::Books;
@@ -16,7 +16,7 @@ use memmap2::MmapOptions;
 use nginx_sys::{
     ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
     ngx_http_init_connection, ngx_http_log_ctx_t, ngx_http_request_t, ngx_listening_t, ngx_log_t,
-    ngx_pool_cleanup_add,
+    ngx_pool_cleanup_add, u_char,
 };
 
 use crate::charge::accounts::AccountSet;
@@ -25,12 +25,17 @@ use crate::charge::request::{self, Context};
 use crate::charge::worker::{Owner, Worker, with};
 use crate::measure::multiplex::{self, Multiplex};
 use crate::nginx::bits;
+use crate::nginx::hook::{FnPointer, Hook};
 
 #[allow(non_camel_case_types)]
 type ngx_connection_handler = unsafe extern "C" fn(*mut ngx_connection_t);
+#[cfg(ngx_feature = "http_v3")]
+type EventHandler = unsafe extern "C" fn(*mut ngx_event_t);
 
-/// Address of `ngx_http_log_error`, a static function of ngx_http_request.c; 0 until the first connection was set up.
-static HTTP_LOG_ERROR: AtomicUsize = AtomicUsize::new(0);
+type LogHandler = unsafe extern "C" fn(*mut ngx_log_t, *mut u_char, usize) -> *mut u_char;
+
+/// `ngx_http_log_error`, a static function of ngx_http_request.c, once the first connection was set up.
+static HTTP_LOG_ERROR: Hook<LogHandler> = Hook::new();
 
 /// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
 /// numbered has the number 0, and is not that one.
@@ -376,9 +381,7 @@ impl Connections {
         // SAFETY: the connection is open, and so its log is valid; with this handler it has a context.
         unsafe {
             let log = (*self.connection(at)).log.as_ref();
-            let log = log.filter(|log| {
-                log.handler.is_some_and(|handler| handler as usize == HTTP_LOG_ERROR.load(Relaxed))
-            });
+            let log = log.filter(|log| log.handler.is_some_and(|handler| HTTP_LOG_ERROR.is(handler)));
             log.and_then(|log| log.data.cast::<ngx_http_log_ctx_t>().as_ref())
                 .is_some_and(|context| !context.request.is_null())
         }
@@ -503,14 +506,14 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
     }
     let c = worker.connections.connection(at);
     // SAFETY: the connection is open, so its log is there.
-    let log_handler = unsafe { (*(*c).log).handler }.map_or(0, |handler| handler as usize);
+    let log_handler = unsafe { (*(*c).log).handler };
     if core::ptr::fn_addr_eq(handler, ngx_http_init_connection as ngx_connection_handler) {
-        HTTP_LOG_ERROR.store(log_handler, Relaxed);
+        HTTP_LOG_ERROR.remember(log_handler);
         // SAFETY: as above.
         unsafe { wrap_quic_input(c) };
         worker.watch_handshake(at);
-    } else if log_handler != HTTP_LOG_ERROR.load(Relaxed) {
-        worker.connections.learn_foreign(log_handler);
+    } else if log_handler.is_none_or(|handler| !HTTP_LOG_ERROR.is(handler)) {
+        worker.connections.learn_foreign(log_handler.map_or(0, FnPointer::address));
         worker.mark_other(at);
     }
 }
@@ -521,10 +524,9 @@ fn opened_connection(worker: &mut Worker, at: usize, handler: ngx_connection_han
 /// # Safety
 /// `log` must be the log of a request's connection.
 pub unsafe fn learn(log: *const ngx_log_t) {
-    if HTTP_LOG_ERROR.load(Relaxed) == 0 {
+    if !HTTP_LOG_ERROR.is_known() {
         // SAFETY: as the caller says.
-        let handler = unsafe { (*log).handler };
-        HTTP_LOG_ERROR.store(handler.map_or(0, |handler| handler as usize), Relaxed);
+        HTTP_LOG_ERROR.remember(unsafe { (*log).handler });
     }
 }
 
@@ -800,14 +802,13 @@ pub unsafe fn claim_by_connection(c: *mut ngx_connection_t) {
 /// The log must be null, or valid with what it refers to.
 #[inline]
 unsafe fn owner_by_log(worker: &Worker, log: *mut ngx_log_t) -> Option<Owner> {
-    let http_log_error = HTTP_LOG_ERROR.load(Relaxed);
     // SAFETY: a log that has this handler has an `ngx_http_log_ctx_t`, whose request is null or has not been freed
     // (`ngx_http_free_request` clears it).
     unsafe {
         let log = log.as_ref()?;
-        let handler = log.handler? as usize;
-        if handler != http_log_error {
-            return worker.connections.foreign.contains(&handler).then_some(Owner::NoRequest);
+        let handler = log.handler?;
+        if !HTTP_LOG_ERROR.is(handler) {
+            return worker.connections.foreign.contains(&handler.address()).then_some(Owner::NoRequest);
         }
         let log_context = log.data.cast::<ngx_http_log_ctx_t>().as_ref()?;
         let connection = if log_context.request.is_null() {
@@ -862,9 +863,9 @@ pub unsafe fn quic_parent(_c: *mut ngx_connection_t) -> Option<*mut ngx_connecti
     None
 }
 
-/// Address of `ngx_quic_input_handler`, a static function of ngx_event_quic.c.
+/// `ngx_quic_input_handler`, a static function of ngx_event_quic.c.
 #[cfg(ngx_feature = "http_v3")]
-static QUIC_INPUT: AtomicUsize = AtomicUsize::new(0);
+static QUIC_INPUT: Hook<EventHandler> = Hook::new();
 
 /// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls the
 /// connection's read handler: so that handler must tell whose they are.
@@ -879,9 +880,8 @@ unsafe fn wrap_quic_input(c: *mut ngx_connection_t) {
         let is_quic = bits::listening::QUIC.is_set((*c).listening);
         let read = (*c).read;
         let has_run = bits::event::TIMER_SET.is_set(read);
-        if let (true, true, Some(handler)) = (is_quic, has_run, (*read).handler) {
-            QUIC_INPUT.store(handler as usize, Relaxed);
-            (*read).handler = Some(quic_input);
+        if is_quic && has_run {
+            QUIC_INPUT.replace(&raw mut (*read).handler, quic_input);
         }
     }
 }
@@ -906,10 +906,9 @@ unsafe extern "C" fn quic_input(event: *mut ngx_event_t) {
         }
         from_listener
     });
-    let handler = QUIC_INPUT.load(Relaxed);
-    if handler != 0 {
-        // SAFETY: `wrap_quic_input` has stored a handler of this type before it put us in its place.
-        unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*mut ngx_event_t)>(handler)(event) };
+    if let Some(handler) = QUIC_INPUT.real() {
+        // SAFETY: as NGINX called us.
+        unsafe { handler(event) };
     }
     if from_listener == Some(true) {
         // the next datagram may be another connection's

@@ -11,7 +11,7 @@
 
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use nginx_sys::{
     NGX_POST_EVENTS, ngx_accept_mutex, ngx_accept_mutex_held, ngx_current_msec, ngx_cycle_t,
@@ -24,12 +24,13 @@ use crate::charge::request;
 use crate::charge::worker::{Owner, Worker, enter_loop, with};
 use crate::measure::attribution;
 use crate::measure::multiplex;
+use crate::nginx::hook::Hook;
 use crate::nginx::{bits, event};
 
 type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint_t) -> ngx_int_t;
 
-/// Address of the event method's own `process_events`; 0 until the hook is in.
-static REAL: AtomicUsize = AtomicUsize::new(0);
+/// The event method's own `process_events`.
+static PROCESS_EVENTS: Hook<ProcessEvents> = Hook::new();
 
 /// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen one.
 pub fn hook() {
@@ -37,11 +38,7 @@ pub fn hook() {
     unsafe {
         find_delayed();
         attribution::accept_first(ngx_use_accept_mutex != 0);
-        let slot = &raw mut ngx_event_actions.process_events;
-        if let Some(real) = slot.read() {
-            REAL.store(real as usize, Relaxed);
-            slot.write(Some(process_events));
-        }
+        PROCESS_EVENTS.replace(&raw mut ngx_event_actions.process_events, process_events);
     }
 }
 
@@ -55,19 +52,13 @@ fn find_delayed() {
     DELAYED.store(queue.cast(), Relaxed);
 }
 
-fn real() -> Option<ProcessEvents> {
-    let address = REAL.load(Relaxed);
-    // SAFETY: `hook` has stored a function of this type, or nothing.
-    (address != 0).then(|| unsafe { core::mem::transmute::<usize, ProcessEvents>(address) })
-}
-
 /// In the place of `ngx_epoll_process_events` and its like.
 unsafe extern "C" fn process_events(
     cycle: *mut ngx_cycle_t,
     timer: ngx_msec_t,
     flags: ngx_uint_t,
 ) -> ngx_int_t {
-    let Some(real) = real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
+    let Some(real) = PROCESS_EVENTS.real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
     if !enter_loop(cycle) {
         // SAFETY: as NGINX called us.
         return unsafe { real(cycle, timer, flags) };

@@ -10,13 +10,14 @@
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
-    NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
+    NGX_ERROR, NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
 };
 
 use crate::charge::worker::with;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::received::http2::Stream;
-use crate::nginx::{bits, found::Found};
+use crate::nginx::bits;
+use crate::nginx::hook::{FnPointer, Hook, Hooks, position};
 
 #[cfg(ngx_feature = "http_v2")]
 mod http2;
@@ -137,13 +138,8 @@ unsafe fn unused(r: *const ngx_http_request_t) -> u64 {
 type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
 
 /// `ngx_ssl_recv`, and functions of other modules.
-static REAL: Found<4> = Found::none();
+static REAL: Hooks<Receive, 4> = Hooks::new();
 const RECEIVE: [Receive; 4] = [receive::<0>, receive::<1>, receive::<2>, receive::<3>];
-
-/// Which of ours a function is.
-fn place_of(function: Receive) -> Option<usize> {
-    RECEIVE.iter().position(|&receive| core::ptr::fn_addr_eq(receive, function))
-}
 
 /// From here on each read of a request's connection is counted.
 ///
@@ -167,12 +163,8 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
     // SAFETY: as the caller says; the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s
     // caller does.
     unsafe {
-        let Some(real) = (*c).recv else { return };
-        if place_of(real).is_some() || core::ptr::fn_addr_eq(real, receive_plain as Receive) {
-            return;
-        }
-        if let Some(at) = REAL.number_of(real as usize) {
-            (*c).recv = Some(RECEIVE[at]);
+        if (*c).recv.is_some_and(|real| real.address() != (receive_plain as Receive).address()) {
+            REAL.replace(&raw mut (*c).recv, &RECEIVE);
         }
     }
 }
@@ -208,19 +200,12 @@ pub unsafe fn answer(r: *mut ngx_http_request_t) {
 /// The connection must be open.
 #[cold]
 unsafe fn leave(c: *mut ngx_connection_t) {
-    // SAFETY: as the caller says; `count_reads` has stored a function of this type before it put us in its place.
+    // SAFETY: as the caller says.
     unsafe {
-        if let Some(at) = (*c).recv.and_then(place_of) {
-            (*c).recv = Some(real(at));
+        if let Some(at) = (*c).recv.and_then(|ours| position(&RECEIVE, ours)) {
+            (*c).recv = REAL.real(at);
         }
     }
-}
-
-/// # Safety
-/// `count_reads` must have stored a function at this place.
-unsafe fn real(at: usize) -> Receive {
-    // SAFETY: as the caller says.
-    unsafe { core::mem::transmute::<usize, Receive>(REAL.get(at)) }
 }
 
 /// In the place of `ngx_ssl_recv`, or of a function of another module.
@@ -229,35 +214,30 @@ unsafe extern "C" fn receive<const AT: usize>(
     buffer: *mut u_char,
     size: usize,
 ) -> isize {
-    // SAFETY: as NGINX called us; `count_reads` has stored a function at this place before it put us there.
-    unsafe { count(c, buffer, size, real(AT)) }
+    let Some(real) = REAL.real(AT) else { return NGX_ERROR as isize };
+    // SAFETY: as NGINX called us.
+    unsafe { count(c, buffer, size, real) }
 }
 
 /// Requests whose bytes are known by what is read.
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
-/// Address of `ngx_io.recv` as the system has it; 0 until we are in its place.
-static PLAIN: AtomicUsize = AtomicUsize::new(0);
+/// `ngx_io.recv` as the system has it.
+static PLAIN: Hook<Receive> = Hook::new();
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
 /// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
 pub fn hook() {
     // SAFETY: this process has one thread that uses it, and it is here.
     unsafe {
-        let slot = &raw mut ngx_io.recv;
-        if let Some(real) = slot.read() {
-            PLAIN.store(real as usize, Relaxed);
-            slot.write(Some(receive_plain));
-        }
+        PLAIN.replace(&raw mut ngx_io.recv, receive_plain);
     }
 }
 
 /// In the place of `ngx_unix_recv`.
 unsafe extern "C" fn receive_plain(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
-    // SAFETY: as NGINX called us; `hook` has stored a function of this type before it put us there.
-    unsafe {
-        let real = core::mem::transmute::<usize, Receive>(PLAIN.load(Relaxed));
-        if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count(c, buffer, size, real) }
-    }
+    let Some(real) = PLAIN.real() else { return NGX_ERROR as isize };
+    // SAFETY: as NGINX called us.
+    unsafe { if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count(c, buffer, size, real) } }
 }
 
 /// Reads, and adds it to the request that has the connection for itself, if that counts what is read.

@@ -10,42 +10,40 @@
 //! `ngx_http_upstream_send_response`) and post in the same breath.
 
 use core::ffi::c_void;
-use core::mem::transmute;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{
-    ngx_chain_t, ngx_connection_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_io, ngx_log_t,
-    ngx_thread_task_t, off_t,
+    NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_io,
+    ngx_log_t, ngx_thread_task_t, off_t,
 };
 
 use crate::charge::request;
 use crate::charge::worker::is_measuring;
 use crate::measure::clock::thread_cpu_ns;
-use crate::nginx::{bits, found::Found};
+use crate::nginx::bits;
+use crate::nginx::hook::{Hook, Hooks};
+
+/// `NGX_CHAIN_ERROR`
+const NGX_CHAIN_ERROR: *mut ngx_chain_t = core::ptr::without_provenance_mut(usize::MAX);
 
 type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 type Post = unsafe extern "C" fn(*mut ngx_thread_task_t, *mut ngx_file_t) -> ngx_int_t;
 type Task = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 type Complete = unsafe extern "C" fn(*mut ngx_event_t);
 
-static SEND_CHAIN: AtomicUsize = AtomicUsize::new(0);
+static SEND_CHAIN: Hook<SendChain> = Hook::new();
 /// The `thread_handler` of the file that is being sent.
-static POST: AtomicUsize = AtomicUsize::new(0);
+static POST: Hook<Post> = Hook::new();
 /// `ngx_linux_sendfile_thread_handler`, once it is known.
-static SEND_FILE: Found<1> = Found::none();
+static SEND_FILE: Hooks<Task, 1> = Hooks::new();
 /// `ngx_http_copy_thread_event_handler` and `ngx_http_upstream_thread_event_handler`, once they are known.
-static COMPLETE: Found<2> = Found::none();
+static COMPLETE: Hooks<Complete, 2> = Hooks::new();
 const COMPLETED: [Complete; 2] = [completed::<0>, completed::<1>];
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
 pub fn hook() {
     // SAFETY: this process has one thread that uses it, and it is here.
     unsafe {
-        let slot = &raw mut ngx_io.send_chain;
-        if let Some(real) = slot.read() {
-            SEND_CHAIN.store(real as usize, Relaxed);
-            slot.write(Some(send_chain));
-        }
+        SEND_CHAIN.replace(&raw mut ngx_io.send_chain, send_chain);
     }
 }
 
@@ -55,15 +53,15 @@ unsafe extern "C" fn send_chain(
     chain: *mut ngx_chain_t,
     limit: off_t,
 ) -> *mut ngx_chain_t {
-    // SAFETY: as NGINX called us; `hook` has stored a function of this type. Buffers and their file outlive the call, and a
-    // thread that is at work on the file reads no more of it than its descriptor.
+    let Some(real) = SEND_CHAIN.real() else { return NGX_CHAIN_ERROR };
+    // SAFETY: as NGINX called us. Buffers and their file outlive the call, and a thread that is at work on the file reads no
+    // more of it than its descriptor.
     unsafe {
-        let real = transmute::<usize, SendChain>(SEND_CHAIN.load(Relaxed));
         let Some(file) = threaded_file(chain).filter(|_| is_measuring()) else {
             return real(c, chain, limit);
         };
         let post = (*file).thread_handler.replace(post);
-        POST.store(post.map_or(0, |post| post as usize), Relaxed);
+        POST.remember(post);
         let rest = real(c, chain, limit);
         (*file).thread_handler = post;
         watch_completion((*c).sendfile_task);
@@ -88,8 +86,9 @@ unsafe fn threaded_file(mut chain: *mut ngx_chain_t) -> Option<*mut ngx_file_t> 
 
 /// In the place of `ngx_http_copy_thread_handler` and its like, which post the task.
 unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -> ngx_int_t {
-    // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`, which has stored a
-    // function of this type. Nobody else has a task that is not active; its handler is set once, when it is made.
+    let Some(real) = POST.real() else { return NGX_ERROR as ngx_int_t };
+    // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`. Nobody else has a
+    // task that is not active; its handler is set once, when it is made.
     unsafe {
         let event = &raw const (*task).event;
         // where `ngx_thread_task_alloc` puts a task's context: from there `run` finds the task again
@@ -98,22 +97,22 @@ unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -
             && handler as usize != run as *const () as usize
             && !bits::event::ACTIVE.is_set(event)
             && is_found
-            && SEND_FILE.number_of(handler as usize).is_some()
+            && SEND_FILE.number_of(handler).is_some()
         {
             (*task).handler = Some(run);
         }
-        transmute::<usize, Post>(POST.load(Relaxed))(task, file)
+        real(task, file)
     }
 }
 
 /// In the place of `ngx_linux_sendfile_thread_handler`, in a thread of the pool.
 unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
     let start_ns = thread_cpu_ns();
-    // SAFETY: `post` has stored a function of this type before it put us in its place, and has seen to it that the task stands
-    // before its context. The task is this thread's until it is done; NGINX's locks are between that and any other thread's
+    let Some(real) = SEND_FILE.real(0) else { return };
+    // SAFETY: `post` has put us in the place of this function, and has seen to it that the task stands before its context. The task is this thread's until it is done; NGINX's locks are between that and any other thread's
     // use of it. `index` is for events of the worker's event method, which a task's is not: nobody else uses it.
     unsafe {
-        transmute::<usize, Task>(SEND_FILE.get(0))(context, log);
+        real(context, log);
         let task = context.cast::<ngx_thread_task_t>().sub(1);
         (*task).event.index += thread_cpu_ns().saturating_sub(start_ns) as usize;
     }
@@ -125,12 +124,8 @@ unsafe fn watch_completion(task: *mut ngx_thread_task_t) {
     // `ngx_thread_pool_handler` calls that, in this thread.
     unsafe {
         let Some(event) = task.as_mut().map(|task| &mut task.event) else { return };
-        let Some(handler) = event.handler.filter(|_| bits::event::ACTIVE.is_set(event)) else { return };
-        if COMPLETED.iter().any(|&completed| core::ptr::fn_addr_eq(completed, handler)) {
-            return;
-        }
-        if let Some(at) = COMPLETE.number_of(handler as usize) {
-            event.handler = Some(COMPLETED[at]);
+        if bits::event::ACTIVE.is_set(event) {
+            COMPLETE.replace(&raw mut event.handler, &COMPLETED);
         }
     }
 }
@@ -144,6 +139,8 @@ unsafe extern "C" fn completed<const AT: usize>(event: *mut ngx_event_t) {
             let ns = core::mem::take(&mut (*event).index);
             request::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
         }
-        transmute::<usize, Complete>(COMPLETE.get(AT))(event);
+        if let Some(real) = COMPLETE.real(AT) {
+            real(event);
+        }
     }
 }

@@ -5,27 +5,26 @@
 //! connection's first request like all else that came before that one.
 
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nginx_sys::{NGX_OK, ngx_connection_t, ngx_int_t, ngx_pool_t, ngx_str_t};
 
 use crate::charge::worker::with;
 use crate::nginx::bits;
+use crate::nginx::hook::{FnPointer, Hook};
 
 type Handler = unsafe extern "C" fn(*mut ngx_connection_t);
 type GetSessionReused =
     unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_pool_t, *mut ngx_str_t) -> ngx_int_t;
 
-/// Address of `ngx_http_ssl_handshake_handler`, a static function of ngx_http_request.c; 0 until the first handshake has begun.
-static HANDSHAKE_HANDLER: AtomicUsize = AtomicUsize::new(0);
-/// Address of `ngx_ssl_get_session_reused`; 0 where NGINX was built without TLS, and the module with it.
-static GET_SESSION_REUSED: AtomicUsize = AtomicUsize::new(0);
+/// `ngx_http_ssl_handshake_handler`, a static function of ngx_http_request.c, once the first handshake has begun.
+static HANDSHAKE_HANDLER: Hook<Handler> = Hook::new();
+/// `ngx_ssl_get_session_reused`, unless NGINX was built without TLS, and the module with it.
+static GET_SESSION_REUSED: Hook<GetSessionReused> = Hook::new();
 
 /// Looks up what is not in every NGINX.
 pub fn find_functions() {
-    // SAFETY: a name that ends with a null; the result is an address or null.
-    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_ssl_get_session_reused".as_ptr()) };
-    GET_SESSION_REUSED.store(function.addr(), Relaxed);
+    // SAFETY: NGINX declares it so (ngx_event_openssl.h).
+    unsafe { GET_SESSION_REUSED.look_up(c"ngx_ssl_get_session_reused") };
 }
 
 /// A wakeup of a connection that has had no request is over: if its handshake goes on, we will know when that ends.
@@ -39,15 +38,12 @@ pub unsafe fn watch(c: *mut ngx_connection_t) {
         let Some(handler) = ssl.handler.filter(|_| !bits::ssl_connection::HANDSHAKED.is_set(ssl)) else {
             return;
         };
-        let address = handler as usize;
-        if address == handshake_over as *const () as usize {
+        if handler.address() == (handshake_over as Handler).address() {
             return;
         }
-        let known = HANDSHAKE_HANDLER.load(Relaxed);
         // one that another module has put there is left alone
-        if known == 0 || known == address {
-            HANDSHAKE_HANDLER.store(address, Relaxed);
-            ssl.handler = Some(handshake_over);
+        if !HANDSHAKE_HANDLER.is_known() || HANDSHAKE_HANDLER.is(handler) {
+            HANDSHAKE_HANDLER.replace(&raw mut ssl.handler, handshake_over);
         }
     }
 }
@@ -63,10 +59,9 @@ unsafe extern "C" fn handshake_over(c: *mut ngx_connection_t) {
             }
         });
     }
-    let handler = HANDSHAKE_HANDLER.load(Relaxed);
-    if handler != 0 {
-        // SAFETY: `watch` has stored a handler of this type before it put us in its place.
-        unsafe { core::mem::transmute::<usize, Handler>(handler)(c) };
+    if let Some(handler) = HANDSHAKE_HANDLER.real() {
+        // SAFETY: as NGINX called us.
+        unsafe { handler(c) };
     }
 }
 
@@ -79,14 +74,10 @@ pub unsafe fn is_resumed(c: *mut ngx_connection_t) -> Option<bool> {
     if unsafe { (*c).ssl.is_null() } {
         return None;
     }
-    let function = GET_SESSION_REUSED.load(Relaxed);
-    if function == 0 {
-        return None;
-    }
+    let get_session_reused = GET_SESSION_REUSED.real()?;
     let mut answer = ngx_str_t { len: 0, data: null_mut() };
-    // SAFETY: the address is that of a function of this type, which looks at the session only, and needs no pool.
-    let status =
-        unsafe { core::mem::transmute::<usize, GetSessionReused>(function)(c, null_mut(), &mut answer) };
+    // SAFETY: it looks at the session only, and needs no pool.
+    let status = unsafe { get_session_reused(c, null_mut(), &mut answer) };
     // "r", or "." for a new one
     Some(status == NGX_OK as ngx_int_t && answer.as_bytes() == b"r")
 }

@@ -1,7 +1,6 @@
 //! The frames of HTTP/2, one after the other.
 
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::pool::Pool;
 use nginx_sys::{
@@ -13,6 +12,7 @@ use super::Multiplex;
 use crate::charge::request::Context;
 use crate::charge::worker::{Owner, Worker, with};
 use crate::nginx::bits;
+use crate::nginx::hook::{FnPointer, Hook};
 
 /// `NGX_HTTP_V2_FRAME_HEADER_SIZE`
 const FRAME_HEADER: usize = 9;
@@ -30,10 +30,10 @@ enum Whose {
     Common,
 }
 
-/// Address of `ngx_http_v2_state_head`, a static function of ngx_http_v2.c; 0 until it is known.
-static HEAD: AtomicUsize = AtomicUsize::new(0);
+/// `ngx_http_v2_state_head`, a static function of ngx_http_v2.c, once it is known.
+static HEAD: Hook<StateHandler> = Hook::new();
 /// The handler of the state of the connection that is being read, where [`frames`] stands in its place.
-static STATE: AtomicUsize = AtomicUsize::new(0);
+static STATE: Hook<StateHandler> = Hook::new();
 
 /// The connection of HTTP/2 whose frames are looked at in this wakeup.
 pub struct FrameDoor {
@@ -82,17 +82,15 @@ pub unsafe fn open_door(worker: &mut Worker, at: usize, h2c: *mut ngx_http_v2_co
     unsafe {
         let state = &raw mut (*h2c).state;
         let Some(handler) = (*state).handler else { return };
-        let address = handler as usize;
-        if HEAD.load(Relaxed) == 0 {
+        if !HEAD.is_known() {
             // Between frames, and in no block of header fields (`ngx_http_v2_state_complete`). A connection that was given up in the
             // middle of a frame seems to be so too.
             if bits::v2_state::INCOMPLETE.is_set(state) || !(*state).pool.is_null() || is_given_up(h2c) {
                 return;
             }
-            HEAD.store(address, Relaxed);
+            HEAD.remember(Some(handler));
         }
-        STATE.store(address, Relaxed);
-        (*state).handler = Some(frames);
+        STATE.replace(&raw mut (*state).handler, frames);
         let number = (*(*h2c).connection).number;
         worker.door = FrameDoor { is_open: true, at, number, h2c, received: Pool { ns: 0, weight: 0 } };
     }
@@ -112,7 +110,7 @@ unsafe extern "C" fn frames(
     mut pos: *mut u_char,
     end: *mut u_char,
 ) -> *mut u_char {
-    let mut state = STATE.load(Relaxed);
+    let Some(mut handler) = STATE.real() else { return null_mut() };
     let mut is_first = true;
     let mut is_inside = false;
     let mut is_header = false;
@@ -120,13 +118,13 @@ unsafe extern "C" fn frames(
         let left = end.addr() - pos.addr();
         if !is_inside {
             // SAFETY: NGINX has called us with an open connection and with its buffer.
-            let (whose, bytes) = unsafe { next_frame(h2c, state, pos, left) };
+            let (whose, bytes) = unsafe { next_frame(h2c, handler, pos, left) };
             with(|worker| worker.begin_frame(whose, bytes, left, is_first));
             is_first = false;
             is_header = whose == Whose::Header;
         }
-        // SAFETY: the handler that NGINX would have called, of this type: `open_door` has stored it, or it comes from below.
-        let next = unsafe { core::mem::transmute::<usize, StateHandler>(state)(h2c, pos, end) };
+        // SAFETY: the handler that NGINX would have called.
+        let next = unsafe { handler(h2c, pos, end) };
         if next.is_null() {
             // the connection is being closed, and may be gone already
             return next;
@@ -134,14 +132,17 @@ unsafe extern "C" fn frames(
         pos = next;
         // SAFETY: a handler that does not return null has left the connection open, with the handler that comes next.
         unsafe {
-            state = (*h2c).state.handler.map_or(0, |handler| handler as usize);
-            is_inside = state != HEAD.load(Relaxed);
+            let state = (*h2c).state.handler;
+            is_inside = !state.is_some_and(|state| HEAD.is(state));
             if is_header && !is_inside {
                 with(Worker::end_header);
             }
-            if pos.addr() >= end.addr() || state == 0 {
+            let ended = pos.addr() >= end.addr();
+            if let (Some(next), false) = (state, ended) {
+                handler = next;
+            } else {
                 // one wakeup may read several buffers
-                STATE.store(state, Relaxed);
+                STATE.remember(state);
                 (*h2c).state.handler = Some(frames);
                 if bits::event::READY.is_set((*(*h2c).connection).read) {
                     // `ngx_http_v2_read_handler` goes on: what this buffer's frames have cost is not divided by those of the next one
@@ -159,13 +160,13 @@ unsafe extern "C" fn frames(
 /// The connection must be open, with `left` bytes at `pos`.
 unsafe fn next_frame(
     h2c: *mut ngx_http_v2_connection_t,
-    state: usize,
+    state: StateHandler,
     pos: *const u_char,
     left: usize,
 ) -> (Whose, usize) {
     // SAFETY: as the caller says.
     unsafe {
-        if state != HEAD.load(Relaxed) {
+        if !HEAD.is(state) {
             // a frame that has begun in another buffer
             let state = &raw const (*h2c).state;
             let bytes = (*state).length.saturating_add((*state).padding).min(left);
@@ -247,9 +248,8 @@ impl Worker {
             // SAFETY: the connection is open still, so `h2c` is there.
             unsafe {
                 let handler = &raw mut (*h2c).state.handler;
-                if (*handler).is_some_and(|handler| core::ptr::fn_addr_eq(handler, frames as StateHandler)) {
-                    let state = STATE.load(Relaxed);
-                    *handler = (state != 0).then(|| core::mem::transmute::<usize, StateHandler>(state));
+                if (*handler).is_some_and(|handler| handler.address() == (frames as StateHandler).address()) {
+                    *handler = STATE.real();
                 }
             }
             self.connections.keep(at, received.ns);

@@ -11,12 +11,12 @@ use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
 
 use super::Multiplex;
 use crate::charge::worker::{Owner, Worker, with};
-use crate::nginx::found::Found;
+use crate::nginx::hook::Hooks;
 
 type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 
 /// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
-static REAL: Found<4> = Found::none();
+static REAL: Hooks<SendChain, 4> = Hooks::new();
 const SEND: [SendChain; 4] = [send::<0>, send::<1>, send::<2>, send::<3>];
 
 /// Puts us in the place of a connection's `send_chain`.
@@ -25,15 +25,7 @@ const SEND: [SendChain; 4] = [send::<0>, send::<1>, send::<2>, send::<3>];
 /// The connection must be open.
 pub unsafe fn watch(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says.
-    unsafe {
-        let Some(real) = (*c).send_chain else { return };
-        if SEND.iter().any(|&ours| core::ptr::fn_addr_eq(ours, real)) {
-            return;
-        }
-        if let Some(at) = REAL.number_of(real as usize) {
-            (*c).send_chain = Some(SEND[at]);
-        }
-    }
+    unsafe { REAL.replace(&raw mut (*c).send_chain, &SEND) };
 }
 
 unsafe extern "C" fn send<const AT: usize>(
@@ -41,9 +33,10 @@ unsafe extern "C" fn send<const AT: usize>(
     chain: *mut ngx_chain_t,
     limit: off_t,
 ) -> *mut ngx_chain_t {
+    let Some(real) = REAL.real(AT) else { return chain };
     let sending = with(|worker| worker.begin_sending(c)).flatten();
-    // SAFETY: as NGINX called us; `watch` has stored a function at this place before it put us there.
-    let rest = unsafe { core::mem::transmute::<usize, SendChain>(REAL.get(AT))(c, chain, limit) };
+    // SAFETY: as NGINX called us.
+    let rest = unsafe { real(c, chain, limit) };
     if let Some(Sending { multiplex, waited }) = sending {
         // SAFETY: in the pool of the connection, which is not closed while it sends; `with` is not running.
         unsafe { (*multiplex.as_ptr()).has_waiting = !rest.is_null() };

@@ -1,0 +1,155 @@
+//! Functions of NGINX, or of other modules, that one of ours stands in for.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// A pointer to a C function.
+///
+/// # Safety
+/// The type must be a function pointer: as large as an address, and never null.
+pub unsafe trait FnPointer: Copy {
+    /// The address of the function.
+    fn address(self) -> usize;
+}
+
+macro_rules! fn_pointers {
+    ($(($($argument:ident),*))*) => { $(
+        // SAFETY: a function pointer.
+        unsafe impl<$($argument,)* R> FnPointer for unsafe extern "C" fn($($argument),*) -> R {
+            #[inline]
+            fn address(self) -> usize {
+                self as usize
+            }
+        }
+    )* };
+}
+
+fn_pointers!((A)(A, B)(A, B, C)(A, B, C, D));
+
+/// The function that stood at a place before ours. All processes have one for each place, so it is a static.
+///
+/// Only the thread of the event loop writes it; threads of a pool may read it.
+pub struct Hook<F> {
+    /// 0 as long as there is none
+    real: AtomicUsize,
+    of: PhantomData<F>,
+}
+
+impl<F: FnPointer> Hook<F> {
+    /// Nothing is replaced yet.
+    pub const fn new() -> Hook<F> {
+        Hook { real: AtomicUsize::new(0), of: PhantomData }
+    }
+
+    /// Puts `ours` in the place of the function at `place`, if there is one.
+    ///
+    /// # Safety
+    /// Nobody else may use the place meanwhile.
+    pub unsafe fn replace(&self, place: *mut Option<F>, ours: F) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if let Some(real) = place.read() {
+                self.remember(Some(real));
+                place.write(Some(ours));
+            }
+        }
+    }
+
+    /// The function that ours stands in for from now on.
+    #[inline]
+    pub fn remember(&self, real: Option<F>) {
+        self.real.store(real.map_or(0, F::address), Relaxed);
+    }
+
+    /// The function that ours stands in for.
+    #[inline]
+    pub fn real(&self) -> Option<F> {
+        function(self.real.load(Relaxed))
+    }
+
+    /// Whether this is the function that ours stands in for.
+    #[inline]
+    pub fn is(&self, function: F) -> bool {
+        self.real.load(Relaxed) == function.address()
+    }
+
+    /// Whether there is a function that ours stands in for.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        self.real.load(Relaxed) != 0
+    }
+}
+
+impl<F: FnPointer> Hook<F> {
+    /// Looks up a function that not every NGINX has, by its name.
+    ///
+    /// # Safety
+    /// A function of this name must be of this type.
+    pub unsafe fn look_up(&self, name: &core::ffi::CStr) {
+        // SAFETY: a name that ends with a null; the result is an address or null.
+        let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        self.real.store(function.addr(), Relaxed);
+    }
+}
+
+/// The function at an address that [`Hook`] or [`Hooks`] has stored; `None` for 0.
+#[inline]
+fn function<F: FnPointer>(address: usize) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<usize>()) }
+    // SAFETY: not 0, and so the address of a function of this type: `remember` and `number_of` store no other, and `look_up`'s
+    // caller has seen to it.
+    (address != 0).then(|| unsafe { core::mem::transmute_copy::<usize, F>(&address) })
+}
+
+/// Up to `N` functions that stand at the same kind of place in different connections. Each keeps its number for good: so one of
+/// ours, of which there is one for each number, knows the function that it stands in for, whatever becomes of the place.
+pub struct Hooks<F, const N: usize> {
+    real: [AtomicUsize; N],
+    of: PhantomData<F>,
+}
+
+impl<F: FnPointer, const N: usize> Hooks<F, N> {
+    /// No function is known yet.
+    pub const fn new() -> Self {
+        Hooks { real: [const { AtomicUsize::new(0) }; N], of: PhantomData }
+    }
+
+    /// The number of a function; `None` if as many others are known already. Only the thread of the event loop calls it.
+    pub fn number_of(&self, function: F) -> Option<usize> {
+        let address = function.address();
+        self.real.iter().position(|known| match known.load(Relaxed) {
+            0 => {
+                known.store(address, Relaxed);
+                true
+            }
+            known => known == address,
+        })
+    }
+
+    /// The function with this number.
+    #[inline]
+    pub fn real(&self, number: usize) -> Option<F> {
+        function(self.real.get(number)?.load(Relaxed))
+    }
+
+    /// Puts the one of `ours` that belongs to the function at `place` there, unless one of them is there already.
+    ///
+    /// # Safety
+    /// Nobody else may use the place meanwhile.
+    pub unsafe fn replace(&self, place: *mut Option<F>, ours: &[F; N]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let Some(real) = place.read() else { return };
+            if position(ours, real).is_none()
+                && let Some(ours) = self.number_of(real).and_then(|number| ours.get(number))
+            {
+                place.write(Some(*ours));
+            }
+        }
+    }
+}
+
+/// The number of a function among ours.
+pub fn position<F: FnPointer>(ours: &[F], function: F) -> Option<usize> {
+    ours.iter().position(|ours| ours.address() == function.address())
+}
