@@ -1,6 +1,23 @@
 //! Laps are added to requests, accounts and limits here.
+//!
+//! [`worker`] holds the state of a worker process; the files above it add what one kind of event does to it. [`charging`]
+//! implements the traits of the layer below.
 
 pub mod accounts;
+pub mod charging;
+mod connected;
+pub mod connections;
+pub mod context;
+mod in_flight;
 pub mod limit;
-pub mod request;
+pub mod lookup;
+mod multiplex;
+pub mod phases;
+pub mod process;
+pub mod reading;
+mod requests;
+mod share;
+mod stream;
+mod unnoticed;
+pub mod verdict;
 pub mod worker;

@@ -14,11 +14,14 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
-use charge::{accounts, worker};
+use charge::{process, worker};
 use config::conf;
 use export::{traffic_log, variables};
 use nginx::cycle::Cycle;
-use nginx_sys::{NGX_HTTP_MODULE, ngx_cycle_t, ngx_http_module_t, ngx_module_t, ngx_uint_t};
+use nginx_sys::{
+    NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_cycle_t, ngx_http_module_t,
+    ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
+};
 use persist::{state, zones};
 
 #[cfg(feature = "audit")]
@@ -51,18 +54,48 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     commands: addr_of_mut!(conf::COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
     init_module: Some(zones::init_module),
-    init_process: Some(worker::init_process),
-    exit_process: Some(worker::exit_process),
+    init_process: Some(init_process),
+    exit_process: Some(exit_process),
     exit_master: Some(exit_master),
     ..ngx_module_t::default()
 };
+
+/// Called by `ngx_worker_process_init` and its like.
+unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    let done = NGX_OK as ngx_int_t;
+    // SAFETY: NGINX sets it before it calls.
+    let kind = unsafe { ngx_process };
+    // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
+    let Some(its) = (unsafe { Cycle::new(cycle) }) else { return done };
+    if kind != NGX_PROCESS_SINGLE as ngx_uint_t {
+        conf::main_conf(its).map(zones::close_descriptors);
+    }
+    // cache manager and loader come here too
+    let serves = kind == NGX_PROCESS_WORKER as ngx_uint_t || kind == NGX_PROCESS_SINGLE as ngx_uint_t;
+    let Some(main) = conf::main_conf(its).filter(|main| serves && main.measured) else { return done };
+    // SAFETY: NGINX's cycle; `ngx_event_process_init` has run, since its module comes before dynamic ones.
+    if unsafe { process::start(main, cycle, zones::workers(main), exit_process) } {
+        state::start(main, its.log());
+        traffic_log::start(main, its);
+        process::hook();
+    }
+    done
+}
+
+/// Called by `ngx_worker_process_exit` and its like, and with null when another cycle begins in this process.
+unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
+    process::leave();
+    state::stop();
+    traffic_log::stop(!cycle.is_null());
+    worker::stop();
+}
 
 /// Called by `ngx_master_process_exit`, when all workers are gone.
 unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     // SAFETY: the cycle is there until its pool is destroyed.
     let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return };
     let Some(main) = conf::main_conf(cycle) else { return };
-    accounts::conclude(main);
+    zones::conclude(main);
     // at the same time: each may have to wait for a disk
     let saving = state::Saving::start(main.zones(), cycle.log());
     traffic_log::exit_master(main, cycle);

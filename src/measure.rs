@@ -1,10 +1,20 @@
-//! From an event to its owner, and from the owner to a lap of CPU time.
+//! From an event of NGINX to its owner, and from the owner to a lap of CPU time.
+//!
+//! Nothing here knows an account or a directive. The layer above implements [`charge::Charge`] and the traits of the files below;
+//! all hooks are compiled for its type.
 
 pub mod attribution;
+pub mod charge;
 pub mod clock;
 pub mod event_loop;
+#[cfg(ngx_feature = "http_v2")]
+pub mod http2;
 pub mod io;
-pub mod multiplex;
+pub mod laps;
+pub mod listeners;
+pub mod owner;
+pub mod places;
+pub mod quic;
 pub mod received;
 #[cfg(ngx_feature = "threads")]
 pub mod threads;

@@ -12,9 +12,8 @@ use accounting::process::ProcessId;
 use accounting::table::{Checked, Slot, Spare, Table};
 use accounting::unsettled::{Ended, Unsettled};
 
-use crate::charge::worker::now_ms;
-use crate::config::conf::{self, MAX_ZONES_PER_REQUEST, MainConf};
-use crate::persist::zones;
+use crate::config::conf::MAX_ZONES_PER_REQUEST;
+use crate::nginx::time::now_ms;
 
 /// A full zone is warned of once in so many milliseconds.
 const WARN_MS: u64 = 60_000;
@@ -361,11 +360,4 @@ pub struct Found {
     pub warn: bool,
     /// it need not be looked up again
     pub lasting: bool,
-}
-
-/// All workers are gone: nobody counts any more, unless another binary does.
-pub fn conclude(main: &MainConf) {
-    if !zones::has_other_binary() {
-        main.zones().filter_map(conf::Zone::table).for_each(|table| table.conclude());
-    }
 }

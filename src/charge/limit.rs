@@ -7,29 +7,31 @@ use core::ffi::{c_char, c_void};
 use core::num::NonZeroU64;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
 
 use accounting::key;
-use accounting::limit::{Limit, LimitId, Share, parse_cores};
+use accounting::limit::{Limit, LimitId, parse_cores};
 use accounting::table::Checked;
 use nginx_sys::{
-    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_ERR, NGX_LOG_INFO,
-    NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_command_t, ngx_conf_t, ngx_http_add_variable,
-    ngx_http_complex_value, ngx_http_complex_value_t, ngx_http_core_main_conf_t, ngx_http_handler_pt,
-    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_list_push, ngx_palloc, ngx_parse_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
+    NGX_OK, ngx_array_push, ngx_command_t, ngx_conf_t, ngx_http_complex_value, ngx_http_complex_value_t,
+    ngx_http_core_main_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
+    ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_parse_time, ngx_pnalloc, ngx_str_t, ngx_table_elt_t,
+    ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
-use crate::charge::accounts::{AccountId, AccountSet};
-use crate::charge::request;
-use crate::charge::worker::{is_measuring, now_ms, with};
+use crate::charge::accounts::AccountId;
+use crate::charge::context::{dropped_body, find};
+use crate::charge::lookup;
+use crate::charge::unnoticed::unnoticed;
+use crate::charge::verdict::{Charge, Dropped, Limited, Status, Verdict};
+use crate::charge::worker::{is_measuring, with};
 use crate::config::conf::{
-    self, LocConf, MAX_ZONES_PER_REQUEST, MainConf, Refusal, ZoneUse, compile, directive, loc_conf,
-    while_parsing,
+    LocConf, MAX_ZONES_PER_REQUEST, Refusal, ZoneUse, compile, directive, loc_conf, while_parsing,
 };
-use crate::export::status;
-use crate::export::variables::set_valid;
-use crate::nginx::{array::Array, bits};
+use crate::nginx::bits;
+use crate::nginx::time::now_ms;
 
 pub mod body;
 
@@ -45,14 +47,14 @@ pub struct LimitConf {
     pub used: ZoneUse,
     cores: Cores,
     /// tells it apart from other limits of the zone
-    id: LimitId,
+    pub(super) id: LimitId,
     /// milliseconds of CPU; none: what `cores` bring in a second
     burst_ms: Option<u64>,
     /// milliseconds of CPU; none: a debt has no bound
     max_debt_ms: Option<u64>,
     /// what a refused request is answered with
     status: ngx_uint_t,
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 enum Cores {
@@ -211,8 +213,14 @@ pub unsafe extern "C" fn request_cpu_limit_log_level(
     })
 }
 
+/// Whether a request is answered with the status.
+pub type IsStatus = unsafe fn(*mut ngx_http_request_t) -> bool;
+
+static IS_STATUS: OnceLock<IsStatus> = OnceLock::new();
+
 /// Adds the phase handler.
-pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
+pub fn register(core: &mut ngx_http_core_main_conf_t, is_status: IsStatus) -> Result<(), ()> {
+    IS_STATUS.get_or_init(|| is_status);
     let phase = &mut core.phases[ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as usize];
     // SAFETY: an array of handlers that `ngx_http_init_phases` has made.
     unsafe {
@@ -224,129 +232,6 @@ pub fn register(core: &mut ngx_http_core_main_conf_t) -> Result<(), ()> {
     }
     Ok(())
 }
-
-/// The values of `$request_cpu_limit_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Passed,
-    Rejected,
-    RejectedDryRun,
-}
-
-/// What its limits have said to a request. It is small, since every request has one.
-#[derive(Debug, Clone, Copy)]
-pub struct Verdict {
-    /// none: it was not checked, or no limit applies
-    status: Option<Status>,
-    /// which of the limits would have refused it, as bits
-    dry_run: u8,
-    /// the limits, by their place in [`MainConf::limits`]
-    limits: u16,
-    /// what it uses may not be the same to all limits of its accounts
-    apart: bool,
-}
-
-const _: () = assert!(MAX_ZONES_PER_REQUEST <= u8::BITS as usize);
-
-impl Verdict {
-    /// No limit applies.
-    pub const NONE: Verdict = Verdict { status: None, dry_run: 0, limits: 0, apart: false };
-
-    /// The verdict of a request that has not reached the preaccess phase.
-    pub fn first(main: &MainConf) -> Verdict {
-        Verdict { apart: !main.limits.is_empty(), ..Verdict::NONE }
-    }
-
-    /// Whether what the request uses may not be the same to all limits of its accounts.
-    #[inline]
-    pub fn sets_apart(&self) -> bool {
-        self.apart
-    }
-
-    /// Whether there are limits, and the request has not got to where they are checked.
-    #[inline]
-    pub fn is_unchecked(&self) -> bool {
-        self.apart && self.status.is_none()
-    }
-
-    /// Says what the request's CPU is to each of its accounts.
-    #[inline]
-    pub fn mark(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
-        if self.apart && self.status.is_some() {
-            self.set_shares(limited, accounts);
-        }
-    }
-
-    #[inline(never)]
-    fn set_shares(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
-        // the cycle that this worker serves
-        conf::with_running(|main| {
-            let limits = main.and_then(|main| main.limits.as_slice().get(usize::from(self.limits)));
-            let limits = limits.map_or(&[][..], Array::as_slice);
-            let would_refuse = |zone| {
-                limits
-                    .iter()
-                    .enumerate()
-                    .any(|(n, limit)| self.dry_run >> n & 1 != 0 && limit.used.index() == zone)
-            };
-            accounts.set_shares(|id| match self.status {
-                Some(Status::Rejected) => Share::Refused,
-                _ if would_refuse(id.zone()) => Share::RefusedDryRun,
-                // A key that is known later may have another account than the one that was checked.
-                _ => limited
-                    .and_then(|limited| limited.charges.iter().flatten().find(|charge| charge.id.is_same(id)))
-                    .map_or(Share::Used, |charge| Share::Checked(charge.bucket)),
-            });
-        });
-    }
-}
-
-/// What few limited requests need; in the request's pool.
-pub struct Limited {
-    /// By limit: none where the account has no other limit, and nothing was charged.
-    charges: [Option<Charge>; MAX_ZONES_PER_REQUEST],
-    /// of a refused request whose body is not read
-    pub dropped: Option<body::Dropped>,
-}
-
-/// What a limit has charged to its bucket when it let a request in.
-#[derive(Clone, Copy)]
-pub struct Charge {
-    pub id: AccountId,
-    pub bucket: u8,
-    /// what is left of it, in nanoseconds of CPU
-    pub ns: u64,
-}
-
-impl Limited {
-    const NONE: Limited = Limited { charges: [None; MAX_ZONES_PER_REQUEST], dropped: None };
-
-    pub fn charges(&mut self) -> impl Iterator<Item = &mut Charge> {
-        self.charges.iter_mut().flatten()
-    }
-
-    /// That of a request, which is made in its pool if it is not there yet; none if there is no memory. What was charged is not given back
-    /// then.
-    ///
-    /// # Safety
-    /// `limited` must be none, or of this request, which has not been freed.
-    #[cold]
-    #[inline(never)]
-    unsafe fn of(r: *mut ngx_http_request_t, limited: &mut Option<NonNull<Limited>>) -> Option<&mut Limited> {
-        if limited.is_none() {
-            // SAFETY: the request has a pool, which gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
-            let place = unsafe { ngx_palloc((*r).pool, size_of::<Limited>()) };
-            let place = NonNull::new(place)?.cast::<Limited>();
-            // SAFETY: as above.
-            unsafe { place.write(Limited::NONE) };
-            *limited = Some(place);
-        }
-        // SAFETY: as the caller says; it is in use by `check` only, until the context has it.
-        limited.as_mut().map(|limited| unsafe { limited.as_mut() })
-    }
-}
-
-const _: () = assert!(align_of::<Limited>() <= align_of::<usize>());
 
 /// The preaccess phase.
 unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
@@ -362,8 +247,10 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
             return declined;
         }
         // without memory for a context, it is not measured either
-        let Some(context) = request::find(r) else { return declined };
-        if conf.limits.is_empty() || conf.limits_spare_status && status::is_for(r) {
+        let Some(context) = find(r) else { return declined };
+        if conf.limits.is_empty()
+            || conf.limits_spare_status && IS_STATUS.get().is_some_and(|is_status| is_status(r))
+        {
             with(|worker| {
                 let verdict = &mut worker.context(context).verdict;
                 verdict.apart &= verdict.status.is_some();
@@ -378,7 +265,7 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
             && body::drop_large(r)
             && let Some(limited) = Limited::of(r, &mut limited)
         {
-            limited.dropped = Some(body::Dropped::new());
+            limited.dropped = Some(Dropped::new(body::MAX_READ));
         }
         verdict.apart |= limited.is_some();
         with(|worker| {
@@ -387,7 +274,7 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
             context.mark_in_flight();
         });
         if limited.is_some()
-            && let Some(dropped) = request::dropped_body(r)
+            && let Some(dropped) = dropped_body(r)
         {
             body::watch(r, dropped);
         }
@@ -397,31 +284,6 @@ unsafe extern "C" fn check(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
         refusing.status as ngx_int_t
     }
-}
-
-/// What CPU beyond a limit is where the limit could not refuse it: by the limit of the request's location.
-pub fn share_beyond(conf: &LocConf, zone: usize) -> Share {
-    let mut limits = conf.limits().iter().filter(|limit| limit.used.index() == zone);
-    if limits.next().is_some_and(|limit| limit.dry_run) { Share::RefusedDryRun } else { Share::Refused }
-}
-
-/// As [`share_beyond`], for work of a connection, which is in no location: by all limits of the zone.
-#[cold]
-pub fn share_beyond_all(zone: usize) -> Share {
-    conf::with_running(|main| {
-        let limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
-        let mut refusing = limits.filter(|limit| limit.used.index() == zone && !limit.dry_run);
-        if refusing.next().is_some() { Share::Refused } else { Share::RefusedDryRun }
-    })
-}
-
-/// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
-#[cold]
-pub fn is_configured(zone: usize, id: LimitId) -> bool {
-    conf::with_running(|main| {
-        let mut limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
-        limits.any(|limit| limit.used.index() == zone && limit.id == id)
-    })
 }
 
 struct Refusing {
@@ -447,7 +309,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> Judgement {
         let accounts = match conf.limit_accounts.get() {
             Some((server, accounts)) if *server == (*r).srv_conf => accounts,
             _ => {
-                found = request::unnoticed(r, || find_accounts(r, conf));
+                found = unnoticed(r, || find_accounts(r, conf));
                 &found
             }
         };
@@ -455,7 +317,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, conf: &LocConf) -> Judgement {
             let Some(account) = *account else { continue };
             let limit = match &limit_conf.cores {
                 Cores::Constant(limit) => *limit,
-                Cores::Variable(cores) => match request::unnoticed(r, || evaluate(r, cores)) {
+                Cores::Variable(cores) => match unnoticed(r, || evaluate(r, cores)) {
                     Some(rate) => {
                         Limit::new(limit_conf.id, rate, limit_conf.burst_ms, limit_conf.max_debt_ms)
                     }
@@ -504,7 +366,7 @@ unsafe fn find_accounts(r: *mut ngx_http_request_t, conf: &LocConf) -> LimitAcco
     let mut lasting = true;
     for (account, limit) in accounts.iter_mut().zip(conf.limits()) {
         // SAFETY: a request of NGINX's, in the location of these limits.
-        lasting &= unsafe { request::find_account(r, &limit.used, false, |id| *account = Some(id)) };
+        lasting &= unsafe { lookup::find_account(r, &limit.used, false, |id| *account = Some(id)) };
     }
     if lasting {
         // SAFETY: as above. A location belongs to one server, see `LocConf::known`.
@@ -561,8 +423,8 @@ unsafe fn log_refusal(r: *mut ngx_http_request_t, conf: &LocConf, limit: &LimitC
     let Some(zone) = limit.used.zone() else { return };
     // SAFETY: as above, served by the configuration that has the zone.
     unsafe {
-        request::unnoticed(r, || {
-            let key = request::key_of(r, zone);
+        unnoticed(r, || {
+            let key = lookup::key_of(r, zone);
             ngx_log_error!(
                 level,
                 log,
@@ -597,37 +459,19 @@ unsafe fn add_retry_after(r: *mut ngx_http_request_t, seconds: u64) -> Result<()
     Ok(())
 }
 
-/// Adds `$request_cpu_limit_status`.
-pub unsafe fn add_variable(cf: *mut ngx_conf_t) -> Result<(), ()> {
-    let mut name = ngx_string!("request_cpu_limit_status");
-    // SAFETY: the caller's `cf` is valid; the name is copied.
-    let variable =
-        unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
-    variable.ok_or(())?.get_handler = Some(get_status);
-    Ok(())
-}
-
-unsafe extern "C" fn get_status(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request and with room for a value.
-    unsafe {
-        let context = if is_measuring() { request::find((*r).main) } else { None };
-        let verdict =
-            context.and_then(|context| with(|worker| worker.context(context).verdict.status)).flatten();
-        let value = match verdict {
-            None => {
-                bits::variable_value::NOT_FOUND.set(v, 1);
-                return NGX_OK as ngx_int_t;
-            }
-            Some(Status::Passed) => "PASSED",
-            Some(Status::Rejected) => "REJECTED",
-            Some(Status::RejectedDryRun) => "REJECTED_DRY_RUN",
-        };
-        (*v).data = value.as_ptr().cast_mut();
-        set_valid(&mut *v, value.len());
+/// The value of `$request_cpu_limit_status`.
+///
+/// # Safety
+/// `r` must be a request that has not been freed.
+pub unsafe fn status(r: *mut ngx_http_request_t) -> Option<&'static str> {
+    if !is_measuring() {
+        return None;
     }
-    NGX_OK as ngx_int_t
+    // SAFETY: as the caller says.
+    let context = unsafe { find((*r).main) }?;
+    match with(|worker| worker.context(context).verdict.status).flatten()? {
+        Status::Passed => Some("PASSED"),
+        Status::Rejected => Some("REJECTED"),
+        Status::RejectedDryRun => Some("REJECTED_DRY_RUN"),
+    }
 }

@@ -30,7 +30,7 @@ use ngx::{ngx_conf_log_error, ngx_string};
 
 use crate::charge::accounts::AccountSet;
 use crate::charge::limit::{self, LimitAccounts, LimitConf};
-use crate::charge::request;
+use crate::charge::phases;
 use crate::config::advice;
 use crate::context_index;
 use crate::export::status;
@@ -39,6 +39,7 @@ use crate::export::variables;
 use crate::module;
 use crate::nginx::array::Array;
 use crate::nginx::cycle::Cycle;
+use crate::nginx::location::has_post_action;
 use crate::nginx::thread::{PATIENCE, within};
 use crate::persist::memory::Memory;
 use crate::persist::state;
@@ -392,7 +393,7 @@ pub unsafe extern "C" fn merge_loc_conf(
     conf.limit_log_level = conf.limit_log_level.or(prev.limit_log_level);
     // SAFETY: `ngx_http_merge_locations` and `ngx_http_merge_servers` name the location whose configurations are merged; the core
     // module has merged its own before.
-    let has_action = unsafe { request::has_post_action((*cf.ctx.cast::<ngx_http_conf_ctx_t>()).loc_conf) };
+    let has_action = unsafe { has_post_action((*cf.ctx.cast::<ngx_http_conf_ctx_t>()).loc_conf) };
     let zones = conf.zones().first().map_or(null(), ptr::from_ref);
     let noted = while_parsing(cf, |main, cf| {
         main.ways_differ |= has_action || *main.zones_somewhere.get_or_insert(zones) != zones;
@@ -891,9 +892,9 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
         // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
         // a limit refuses it
         if !main.limits.is_empty() {
-            limit::register(core).ok()?;
+            limit::register(core, status::is_for).ok()?;
         }
-        request::register(core, main.ways_differ).ok()?;
+        phases::register(core, main.ways_differ).ok()?;
         main.workers = zones::add_workers(cf)?;
         advice::give(cf, core, main);
     }

@@ -10,8 +10,8 @@ use nginx_sys::{
 use ngx::ngx_string;
 
 use crate::charge::limit;
-use crate::charge::request::{self, Reading};
-use crate::nginx::bits::variable_value::{LEN, NO_CACHEABLE, NOT_FOUND, VALID};
+use crate::charge::reading::{Reading, read};
+use crate::nginx::variable::{set_missing, set_valid};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -43,10 +43,12 @@ pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
     let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
     variable.get_handler = Some(get_subrequest);
+    let mut name = ngx_string!("request_cpu_limit_status");
     // SAFETY: as above.
-    if unsafe { limit::add_variable(cf) }.is_err() {
-        return NGX_ERROR as ngx_int_t;
-    }
+    let variable =
+        unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
+    let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
+    variable.get_handler = Some(get_limit_status);
     NGX_OK as ngx_int_t
 }
 
@@ -75,8 +77,8 @@ unsafe extern "C" fn get(
     // SAFETY: NGINX calls with a request and with room for a value, which lives as long as the request's pool.
     unsafe {
         let v = &mut *v;
-        let (Some(reading), Some((_, show))) = (request::read(r), VARIABLES.get(data)) else {
-            NOT_FOUND.set(v, 1);
+        let (Some(reading), Some((_, show))) = (read(r), VARIABLES.get(data)) else {
+            set_missing(v);
             return NGX_OK as ngx_int_t;
         };
         let (whole, decimals) = show(&reading);
@@ -116,21 +118,21 @@ unsafe extern "C" fn get_subrequest(
     NGX_OK as ngx_int_t
 }
 
-const _: () = assert!(
-    LEN.is_beside(VALID) && LEN.is_beside(NO_CACHEABLE) && LEN.is_beside(NOT_FOUND),
-    "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
-);
-
-/// The length of a variable's value.
-#[inline]
-pub fn len_of(v: &ngx_http_variable_value_t) -> usize {
-    // SAFETY: a reference is valid.
-    unsafe { LEN.get(v) as usize }
-}
-
-/// A value is there, is this long, and stays as it is.
-#[inline]
-pub fn set_valid(v: &mut ngx_http_variable_value_t, len: usize) {
-    // SAFETY: a reference is valid; `no_cacheable` and `not_found` are in the same unit, and get zero.
-    unsafe { LEN.set_unit(v, LEN.bits(len as u32) | VALID.bits(1)) };
+/// What its limits have said to a request.
+unsafe extern "C" fn get_limit_status(
+    r: *mut ngx_http_request_t,
+    v: *mut ngx_http_variable_value_t,
+    _data: usize,
+) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request and with room for a value.
+    unsafe {
+        match limit::status(r) {
+            None => set_missing(&mut *v),
+            Some(value) => {
+                (*v).data = value.as_ptr().cast_mut();
+                set_valid(&mut *v, value.len());
+            }
+        }
+    }
+    NGX_OK as ngx_int_t
 }

@@ -20,10 +20,9 @@ use nginx_sys::{
     ngx_use_accept_mutex,
 };
 
-use crate::charge::request;
-use crate::charge::worker::{Owner, Worker, enter_loop, with};
-use crate::measure::attribution;
-use crate::measure::multiplex;
+use crate::measure::attribution::{self, Attribute};
+use crate::measure::listeners;
+use crate::measure::owner::Owner;
 use crate::nginx::hook::Hook;
 use crate::nginx::{bits, event};
 
@@ -32,13 +31,37 @@ type ProcessEvents = unsafe extern "C" fn(*mut ngx_cycle_t, ngx_msec_t, ngx_uint
 /// The event method's own `process_events`.
 static PROCESS_EVENTS: Hook<ProcessEvents> = Hook::new();
 
+/// What is told to the layer above.
+pub trait EventLoop: Attribute {
+    /// The event loop of a cycle goes on. Returns whether this process measures it.
+    fn enter_loop(cycle: *const ngx_cycle_t) -> bool;
+
+    /// The event method has returned: one turn of the event loop begins.
+    fn begin_turn(&mut self);
+
+    /// One turn of the event loop is over.
+    fn end_turn(&mut self);
+
+    /// An event's handler is about to be called; the running lap is its owner's.
+    fn begin_handler_call(&mut self, owner: Owner<Self::Request>);
+
+    /// The handler has returned.
+    fn end_handler_call(&mut self);
+
+    /// Called after each handler call, and not within [`Charge::with`](crate::measure::charge::Charge::with).
+    fn after_handler_call();
+
+    /// Room for events that were posted before the event method is asked. It is empty, but for that time.
+    fn waiting(&mut self) -> &mut Vec<*mut ngx_event_t>;
+}
+
 /// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen one.
-pub fn hook() {
+pub fn hook<W: EventLoop>() {
     // SAFETY: this process has one thread that uses `ngx_event_actions`, and it is here.
     unsafe {
         find_delayed();
-        attribution::accept_first(ngx_use_accept_mutex != 0);
-        PROCESS_EVENTS.replace(&raw mut ngx_event_actions.process_events, process_events);
+        listeners::accept_first(ngx_use_accept_mutex != 0);
+        PROCESS_EVENTS.replace(&raw mut ngx_event_actions.process_events, process_events::<W>);
     }
 }
 
@@ -53,18 +76,18 @@ fn find_delayed() {
 }
 
 /// In the place of `ngx_epoll_process_events` and its like.
-unsafe extern "C" fn process_events(
+unsafe extern "C" fn process_events<W: EventLoop>(
     cycle: *mut ngx_cycle_t,
     timer: ngx_msec_t,
     flags: ngx_uint_t,
 ) -> ngx_int_t {
     let Some(real) = PROCESS_EVENTS.real() else { return nginx_sys::NGX_ERROR as ngx_int_t };
-    if !enter_loop(cycle) {
+    if !W::enter_loop(cycle) {
         // SAFETY: as NGINX called us.
         return unsafe { real(cycle, timer, flags) };
     }
     let post = NGX_POST_EVENTS as ngx_uint_t;
-    let mut waiting = with(Worker::take_waiting).unwrap_or_default();
+    let mut waiting = W::with(|worker| core::mem::take(worker.waiting())).unwrap_or_default();
     // SAFETY: queues are NGINX's own, and only this thread uses them; `ready` stays where it is while events are linked to
     // it. The method only queues events, so those that wait are there when it returns.
     unsafe {
@@ -74,7 +97,7 @@ unsafe extern "C" fn process_events(
         let direct = flags & post == 0;
         if ngx_exiting != 0 {
             // `ngx_shutdown_timer_handler` tells by the flag what it must leave alone
-            attribution::accept_first(true);
+            listeners::accept_first(true);
         }
         if direct {
             // not as a queue: one of them may become ready too, and then its turn is before the timers
@@ -84,23 +107,23 @@ unsafe extern "C" fn process_events(
             }
         }
         let rc = real(cycle, timer, flags | post);
-        with(Worker::begin_turn);
+        W::with(W::begin_turn);
         if direct {
             move_queue(posted, ready);
             waiting.drain(..).for_each(|event| event::post(event, posted));
         }
-        with(|worker| worker.put_waiting(waiting));
-        run(&raw mut ngx_posted_accept_events);
+        W::with(|worker| *worker.waiting() = waiting);
+        run::<W>(&raw mut ngx_posted_accept_events);
         if direct {
-            run(ready);
+            run::<W>(ready);
         } else if ngx_accept_mutex_held != 0 {
             // the caller unlocks it again, which does nothing then: it compares the holder's pid
             ngx_shmtx_unlock(&raw mut ngx_accept_mutex);
         }
-        expire_timers();
-        run(posted);
-        run_delayed();
-        with(Worker::end_turn);
+        expire_timers::<W>();
+        run::<W>(posted);
+        run_delayed::<W>();
+        W::with(W::end_turn);
         rc
     }
 }
@@ -123,14 +146,14 @@ unsafe fn move_queue(from: *mut ngx_queue_t, to: *mut ngx_queue_t) {
 }
 
 /// `ngx_event_process_posted`, with laps.
-unsafe fn run(queue: *mut ngx_queue_t) {
+unsafe fn run<W: EventLoop>(queue: *mut ngx_queue_t) {
     // SAFETY: a queue of NGINX's events, or of ours, with the same links. `ngx_close_connection` and its like take an event
     // out of whatever queue it is in, so the head is read anew each time.
     unsafe {
         while let Some(event) = first(queue) {
             debug_event(event, "posted event");
             event::delete_posted(event);
-            wake(event);
+            call_handler::<W>(event);
         }
     }
 }
@@ -138,7 +161,7 @@ unsafe fn run(queue: *mut ngx_queue_t) {
 /// What OpenResty's loop does with `ngx_posted_delayed_events` (`ngx.sleep(0)`, a timer at 0), with laps: events that were there before
 /// this turn are run. Those that are added meanwhile are marked as `delayed`, for the next one; the loop itself takes the mark
 /// away afterwards, and finds no other event there.
-unsafe fn run_delayed() {
+unsafe fn run_delayed<W: EventLoop>() {
     let queue = DELAYED.load(Relaxed);
     if queue.is_null() {
         return;
@@ -151,7 +174,7 @@ unsafe fn run_delayed() {
             }
             debug_event(event, "posted delayed event");
             event::delete_posted(event);
-            wake(event);
+            call_handler::<W>(event);
         }
     }
 }
@@ -166,7 +189,7 @@ unsafe fn first(queue: *const ngx_queue_t) -> Option<*mut ngx_event_t> {
 }
 
 /// `ngx_event_expire_timers`, with laps.
-unsafe fn expire_timers() {
+unsafe fn expire_timers<W: EventLoop>() {
     // SAFETY: NGINX's own tree, which only this thread uses; a handler may change it, so its least node is looked up anew
     // each time.
     unsafe {
@@ -174,7 +197,7 @@ unsafe fn expire_timers() {
             debug_event(event, "event timer del");
             event::delete_timer(event);
             bits::event::TIMEDOUT.set(event, 1);
-            wake(event);
+            call_handler::<W>(event);
         }
     }
 }
@@ -194,13 +217,13 @@ unsafe fn expired() -> Option<*mut ngx_event_t> {
     }
 }
 
-/// One wakeup.
+/// One handler call.
 #[inline]
-unsafe fn wake(event: *mut ngx_event_t) {
-    with(|worker| {
+unsafe fn call_handler<W: EventLoop>(event: *mut ngx_event_t) {
+    W::with(|worker| {
         // SAFETY: its handler is called next.
         let owner = unsafe { attribution::owner_of(worker, event) };
-        worker.begin_wakeup(owner);
+        worker.begin_handler_call(owner);
     });
     // SAFETY: an event that is queued or timed has a handler; NGINX would call it just like this.
     unsafe {
@@ -210,24 +233,21 @@ unsafe fn wake(event: *mut ngx_event_t) {
         if let Some(handler) = (*event).handler {
             handler(event);
         }
-        with(|worker| {
+        W::with(|worker| {
             if is_ready && worker.owner() == Owner::Nobody {
                 follow(worker, last);
             }
-            worker.end_wakeup();
-            multiplex::close_door(worker);
+            worker.end_handler_call();
         });
     }
-    while let Some(context) = with(Worker::next_touched).flatten() {
-        request::after_wakeup(context);
-    }
+    W::after_handler_call();
 }
 
 /// A wakeup that nobody has claimed, but that has queued one event behind `last`, was for whom that one is: so lua hands on a
 /// certificate that it has waited for. One that has queued several is a part of the event method: `ngx_epoll_eventfd_handler` goes
 /// through all that kernel AIO has completed. Timers do not count: what a server does by itself is no request's, even if
 /// requests wait for it.
-unsafe fn follow(worker: &mut Worker, last: *mut ngx_queue_t) {
+unsafe fn follow<W: EventLoop>(worker: &mut W, last: *mut ngx_queue_t) {
     let posted = &raw mut ngx_posted_events;
     let mut queued = 0;
     // SAFETY: NGINX's own queue, which only this thread uses; all its links but the head are in events. `last` is compared, and
@@ -245,7 +265,7 @@ unsafe fn follow(worker: &mut Worker, last: *mut ngx_queue_t) {
         match queued {
             0 => {}
             1 => match attribution::owner_of(worker, event) {
-                Owner::Request(context) => worker.claim(context),
+                Owner::Request(request) => worker.attribute(request),
                 owner => worker.take(owner),
             },
             _ => worker.take(Owner::Loop),

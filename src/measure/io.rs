@@ -7,7 +7,7 @@
 
 use nginx_sys::{NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_event_actions, ngx_int_t, ngx_io, off_t};
 
-use crate::measure::attribution;
+use crate::measure::attribution::{Attribute, attribute_by_connection};
 use crate::nginx::hook::Hook;
 
 type AddConnection = unsafe extern "C" fn(*mut ngx_connection_t) -> ngx_int_t;
@@ -17,30 +17,34 @@ static ADD_CONNECTION: Hook<AddConnection> = Hook::new();
 static RECEIVE_CHAIN: Hook<ReceiveChain> = Hook::new();
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are made, which is later.
-pub fn hook() {
+pub fn hook<W: Attribute>() {
     // SAFETY: this process has one thread that uses them, and it is here. Not every event method has `add_conn`.
     unsafe {
-        ADD_CONNECTION.replace(&raw mut ngx_event_actions.add_conn, add_connection);
-        RECEIVE_CHAIN.replace(&raw mut ngx_io.recv_chain, receive_chain);
+        ADD_CONNECTION.replace(&raw mut ngx_event_actions.add_conn, add_connection::<W>);
+        RECEIVE_CHAIN.replace(&raw mut ngx_io.recv_chain, receive_chain::<W>);
     }
 }
 
 /// `ngx_event_connect_peer` has opened a connection, whose log it has set: `ngx_http_upstream_resolve_handler` gets there.
-unsafe extern "C" fn add_connection(c: *mut ngx_connection_t) -> ngx_int_t {
+unsafe extern "C" fn add_connection<W: Attribute>(c: *mut ngx_connection_t) -> ngx_int_t {
     let Some(real) = ADD_CONNECTION.real() else { return NGX_ERROR as ngx_int_t };
     // SAFETY: as NGINX called us.
     unsafe {
-        attribution::claim_by_connection(c);
+        attribute_by_connection::<W>(c);
         real(c)
     }
 }
 
 /// `ngx_event_pipe_read_upstream` goes on with an upstream's answer, of which a part was written to a file.
-unsafe extern "C" fn receive_chain(c: *mut ngx_connection_t, chain: *mut ngx_chain_t, limit: off_t) -> isize {
+unsafe extern "C" fn receive_chain<W: Attribute>(
+    c: *mut ngx_connection_t,
+    chain: *mut ngx_chain_t,
+    limit: off_t,
+) -> isize {
     let Some(real) = RECEIVE_CHAIN.real() else { return NGX_ERROR as isize };
     // SAFETY: as NGINX called us.
     unsafe {
-        attribution::claim_by_connection(c);
+        attribute_by_connection::<W>(c);
         real(c, chain, limit)
     }
 }

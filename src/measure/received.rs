@@ -13,7 +13,6 @@ use nginx_sys::{
     NGX_ERROR, NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
 };
 
-use crate::charge::worker::with;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::received::http2::Stream;
 use crate::nginx::bits;
@@ -21,6 +20,15 @@ use crate::nginx::hook::{FnPointer, Hook, Hooks, position};
 
 #[cfg(ngx_feature = "http_v2")]
 mod http2;
+mod late;
+
+pub use late::Late;
+
+/// What is told to the layer above.
+pub trait Receivers: Late {
+    /// The request that has a client's connection for itself, with its received bytes.
+    fn receiver(&mut self, c: *mut ngx_connection_t) -> Option<(Self::Request, &mut Received)>;
+}
 
 /// How the bytes of a request are known.
 #[derive(Debug, Clone, Copy)]
@@ -50,14 +58,14 @@ pub struct Reads {
 
 impl Received {
     /// # Safety
-    /// `r` must be a request that has not been freed. [`with`] must not be running.
+    /// `r` must be a request that has not been freed. [`Charge::with`] must not be running.
     #[inline]
-    pub unsafe fn of(r: *const ngx_http_request_t) -> Received {
+    pub unsafe fn of<W: Receivers>(r: *const ngx_http_request_t) -> Received {
         #[cfg(ngx_feature = "http_v2")]
         // SAFETY: as the caller says. A stream has what it needs while its request is there.
         unsafe {
             if let Some(stream) = (*r).stream.as_ref() {
-                return Received::Stream(Stream::of(r, stream));
+                return Received::Stream(Stream::of::<W>(r, stream));
             }
         }
         #[cfg(ngx_feature = "http_v3")]
@@ -81,12 +89,12 @@ impl Received {
     /// # Safety
     /// As for [`Received::bytes`].
     #[inline]
-    pub unsafe fn end(&self, r: *const ngx_http_request_t, is_counted: bool) {
+    pub unsafe fn end<W: Receivers>(&self, r: *const ngx_http_request_t, is_counted: bool) {
         match self {
             // SAFETY: as the caller says; the connection outlives the request.
             Received::Reads(_) => unsafe {
                 COUNTED.fetch_sub(1, Relaxed);
-                leave((*r).connection);
+                leave::<W>((*r).connection);
             },
             #[cfg(ngx_feature = "http_v2")]
             // SAFETY: as the caller says.
@@ -139,19 +147,21 @@ type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -
 
 /// `ngx_ssl_recv`, and functions of other modules.
 static REAL: Hooks<Receive, 4> = Hooks::new();
-const RECEIVE: [Receive; 4] = [receive::<0>, receive::<1>, receive::<2>, receive::<3>];
+
+const fn ours<W: Receivers>() -> [Receive; 4] {
+    [receive::<W, 0>, receive::<W, 1>, receive::<W, 2>, receive::<W, 3>]
+}
 
 /// From here on each read of a request's connection is counted.
 ///
 /// # Safety
 /// `r` must be a main request that has not been freed.
 #[cold]
-pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
+pub unsafe fn count_reads<W: Receivers>(r: *mut ngx_http_request_t) {
     // SAFETY: as the caller says.
     let (c, before) = unsafe { ((*r).connection, (*r).request_length.max(0) as u64 + unused(r)) };
-    let started = with(|worker| {
-        let context = worker.connections.request_of(c)?;
-        let received = &mut worker.context(context).received;
+    let started = W::with(|worker| {
+        let (_, received) = worker.receiver(c)?;
         matches!(received, Received::Length).then(|| {
             *received = Received::Reads(Reads { before, since: 0, is_last: false, is_reading: false })
         })
@@ -163,8 +173,8 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
     // SAFETY: as the caller says; the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s
     // caller does.
     unsafe {
-        if (*c).recv.is_some_and(|real| real.address() != (receive_plain as Receive).address()) {
-            REAL.replace(&raw mut (*c).recv, &RECEIVE);
+        if (*c).recv.is_some_and(|real| real.address() != (receive_plain::<W> as Receive).address()) {
+            REAL.replace(&raw mut (*c).recv, &ours::<W>());
         }
     }
 }
@@ -175,17 +185,16 @@ pub unsafe fn count_reads(r: *mut ngx_http_request_t) {
 /// # Safety
 /// `r` must be a main request that has not been freed.
 #[cold]
-pub unsafe fn answer(r: *mut ngx_http_request_t) {
+pub unsafe fn answer<W: Receivers>(r: *mut ngx_http_request_t) {
     // SAFETY: as the caller says.
     unsafe {
         let is_upgraded = (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t;
         if is_upgraded {
-            count_reads(r);
+            count_reads::<W>(r);
         }
         if is_upgraded || !bits::request::KEEPALIVE.is_set(r) {
-            with(|worker| {
-                let context = worker.connections.request_of((*r).connection)?;
-                if let Received::Reads(reads) = &mut worker.context(context).received {
+            W::with(|worker| {
+                if let (_, Received::Reads(reads)) = worker.receiver((*r).connection)? {
                     reads.is_last = true;
                 }
                 Some(())
@@ -199,24 +208,24 @@ pub unsafe fn answer(r: *mut ngx_http_request_t) {
 /// # Safety
 /// The connection must be open.
 #[cold]
-unsafe fn leave(c: *mut ngx_connection_t) {
+unsafe fn leave<W: Receivers>(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says.
     unsafe {
-        if let Some(at) = (*c).recv.and_then(|ours| position(&RECEIVE, ours)) {
+        if let Some(at) = (*c).recv.and_then(|ours| position(&self::ours::<W>(), ours)) {
             (*c).recv = REAL.real(at);
         }
     }
 }
 
 /// In the place of `ngx_ssl_recv`, or of a function of another module.
-unsafe extern "C" fn receive<const AT: usize>(
+unsafe extern "C" fn receive<W: Receivers, const AT: usize>(
     c: *mut ngx_connection_t,
     buffer: *mut u_char,
     size: usize,
 ) -> isize {
     let Some(real) = REAL.real(AT) else { return NGX_ERROR as isize };
     // SAFETY: as NGINX called us.
-    unsafe { count(c, buffer, size, real) }
+    unsafe { count::<W>(c, buffer, size, real) }
 }
 
 /// Requests whose bytes are known by what is read.
@@ -226,43 +235,51 @@ static PLAIN: Hook<Receive> = Hook::new();
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
 /// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
-pub fn hook() {
+pub fn hook<W: Receivers>() {
     // SAFETY: this process has one thread that uses it, and it is here.
     unsafe {
-        PLAIN.replace(&raw mut ngx_io.recv, receive_plain);
+        PLAIN.replace(&raw mut ngx_io.recv, receive_plain::<W>);
     }
 }
 
 /// In the place of `ngx_unix_recv`.
-unsafe extern "C" fn receive_plain(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
+unsafe extern "C" fn receive_plain<W: Receivers>(
+    c: *mut ngx_connection_t,
+    buffer: *mut u_char,
+    size: usize,
+) -> isize {
     let Some(real) = PLAIN.real() else { return NGX_ERROR as isize };
     // SAFETY: as NGINX called us.
-    unsafe { if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count(c, buffer, size, real) } }
+    unsafe {
+        if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count::<W>(c, buffer, size, real) }
+    }
 }
 
 /// Reads, and adds it to the request that has the connection for itself, if that counts what is read.
 ///
 /// # Safety
 /// As for `real`.
-unsafe fn count(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize, real: Receive) -> isize {
-    let reading = with(|worker| {
-        let context = worker.connections.request_of(c)?;
-        match &mut worker.context(context).received {
-            Received::Reads(reads) if !reads.is_reading => {
-                reads.is_reading = true;
-                Some(context)
-            }
-            _ => None,
+unsafe fn count<W: Receivers>(
+    c: *mut ngx_connection_t,
+    buffer: *mut u_char,
+    size: usize,
+    real: Receive,
+) -> isize {
+    let reading = W::with(|worker| match worker.receiver(c)? {
+        (request, Received::Reads(reads)) if !reads.is_reading => {
+            reads.is_reading = true;
+            Some(request)
         }
+        _ => None,
     })
     .flatten();
     // SAFETY: as the caller says.
     let read = unsafe { real(c, buffer, size) };
-    if let Some(context) = reading {
-        with(|worker| {
+    if let Some(reading) = reading {
+        W::with(|worker| {
             // another module's function may have freed it
-            if worker.connections.request_of(c) == Some(context)
-                && let Received::Reads(reads) = &mut worker.context(context).received
+            if let Some((request, Received::Reads(reads))) = worker.receiver(c)
+                && request == reading
             {
                 reads.is_reading = false;
                 reads.since += read.max(0) as u64;

@@ -16,8 +16,7 @@ use nginx_sys::{
     ngx_log_t, ngx_thread_task_t, off_t,
 };
 
-use crate::charge::request;
-use crate::charge::worker::is_measuring;
+use crate::measure::charge::Charge;
 use crate::measure::clock::thread_cpu_ns;
 use crate::nginx::bits;
 use crate::nginx::hook::{Hook, Hooks};
@@ -37,18 +36,29 @@ static POST: Hook<Post> = Hook::new();
 static SEND_FILE: Hooks<Task, 1> = Hooks::new();
 /// `ngx_http_copy_thread_event_handler` and `ngx_http_upstream_thread_event_handler`, once they are known.
 static COMPLETE: Hooks<Complete, 2> = Hooks::new();
-const COMPLETED: [Complete; 2] = [completed::<0>, completed::<1>];
+
+/// What is told to the layer above.
+pub trait PoolThreads: Charge {
+    /// Whether this process measures.
+    fn is_measuring() -> bool;
+
+    /// A thread of a pool has worked `ns` nanoseconds for a request, whose turn it is now.
+    ///
+    /// # Safety
+    /// `r` must be a request that has not been freed.
+    unsafe fn charge_pool_thread(r: *mut ngx_http_request_t, ns: u64);
+}
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
-pub fn hook() {
+pub fn hook<W: PoolThreads>() {
     // SAFETY: this process has one thread that uses it, and it is here.
     unsafe {
-        SEND_CHAIN.replace(&raw mut ngx_io.send_chain, send_chain);
+        SEND_CHAIN.replace(&raw mut ngx_io.send_chain, send_chain::<W>);
     }
 }
 
 /// In the place of `ngx_linux_sendfile_chain`.
-unsafe extern "C" fn send_chain(
+unsafe extern "C" fn send_chain<W: PoolThreads>(
     c: *mut ngx_connection_t,
     chain: *mut ngx_chain_t,
     limit: off_t,
@@ -57,14 +67,14 @@ unsafe extern "C" fn send_chain(
     // SAFETY: as NGINX called us. Buffers and their file outlive the call, and a thread that is at work on the file reads no
     // more of it than its descriptor.
     unsafe {
-        let Some(file) = threaded_file(chain).filter(|_| is_measuring()) else {
+        let Some(file) = threaded_file(chain).filter(|_| W::is_measuring()) else {
             return real(c, chain, limit);
         };
         let post = (*file).thread_handler.replace(post);
         POST.remember(post);
         let rest = real(c, chain, limit);
         (*file).thread_handler = post;
-        watch_completion((*c).sendfile_task);
+        watch_completion::<W>((*c).sendfile_task);
         rest
     }
 }
@@ -119,25 +129,25 @@ unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
 }
 
 /// A task that was posted just now tells us when it completes.
-unsafe fn watch_completion(task: *mut ngx_thread_task_t) {
+unsafe fn watch_completion<W: PoolThreads>(task: *mut ngx_thread_task_t) {
     // SAFETY: null, or the connection's task. The thread that may be at work on it does not touch its event's handler:
     // `ngx_thread_pool_handler` calls that, in this thread.
     unsafe {
         let Some(event) = task.as_mut().map(|task| &mut task.event) else { return };
         if bits::event::ACTIVE.is_set(event) {
-            COMPLETE.replace(&raw mut event.handler, &COMPLETED);
+            COMPLETE.replace(&raw mut event.handler, &[completed::<W, 0>, completed::<W, 1>]);
         }
     }
 }
 
 /// In the place of `ngx_http_copy_thread_event_handler` and its like.
-unsafe extern "C" fn completed<const AT: usize>(event: *mut ngx_event_t) {
+unsafe extern "C" fn completed<W: PoolThreads, const AT: usize>(event: *mut ngx_event_t) {
     // SAFETY: `watch_completion` has stored a function of this type before it put us in its place. The event's data is the
     // request, which is kept until then by `r->main->blocked`. At a timeout the task still runs.
     unsafe {
         if !bits::event::TIMEDOUT.is_set(event) {
             let ns = core::mem::take(&mut (*event).index);
-            request::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
+            W::charge_pool_thread((*event).data.cast::<ngx_http_request_t>(), ns as u64);
         }
         if let Some(real) = COMPLETE.real(AT) {
             real(event);

@@ -8,7 +8,7 @@ use core::ptr::null_mut;
 
 use nginx_sys::{NGX_OK, ngx_connection_t, ngx_int_t, ngx_pool_t, ngx_str_t};
 
-use crate::charge::worker::with;
+use crate::measure::attribution::Attribute;
 use crate::nginx::bits;
 use crate::nginx::hook::{FnPointer, Hook};
 
@@ -27,34 +27,50 @@ pub fn find_functions() {
     unsafe { GET_SESSION_REUSED.look_up(c"ngx_ssl_get_session_reused") };
 }
 
-/// A wakeup of a connection that has had no request is over: if its handshake goes on, we will know when that ends.
-///
+/// What is told to the layer above.
+pub trait Handshakes: Attribute {
+    /// Whether the connection at this place has had no request yet.
+    fn is_fresh(&self, at: usize) -> bool;
+
+    /// The handshake of the connection at this place is over.
+    fn end_handshake(&mut self, at: usize);
+}
+
+/// A handler call of a connection of HTTP is over. If it has had no request and its handshake goes on, we will know when that ends.
+#[inline]
+pub fn watch<W: Handshakes>(worker: &W, at: usize) {
+    if worker.is_fresh(at) {
+        // SAFETY: `Handshakes::is_fresh` has found it open.
+        unsafe { watch_connection::<W>(worker.places().connection(at)) };
+    }
+}
+
 /// # Safety
-/// The connection must be open, and HTTP's.
-pub unsafe fn watch(c: *mut ngx_connection_t) {
+/// The connection must be open.
+unsafe fn watch_connection<W: Handshakes>(c: *mut ngx_connection_t) {
     // SAFETY: as the caller says; what NGINX allocates for TLS lives as long as the connection.
     unsafe {
         let Some(ssl) = (*c).ssl.as_mut() else { return };
         let Some(handler) = ssl.handler.filter(|_| !bits::ssl_connection::HANDSHAKED.is_set(ssl)) else {
             return;
         };
-        if handler.address() == (handshake_over as Handler).address() {
+        if handler.address() == (handshake_over::<W> as Handler).address() {
             return;
         }
         // one that another module has put there is left alone
         if !HANDSHAKE_HANDLER.is_known() || HANDSHAKE_HANDLER.is(handler) {
-            HANDSHAKE_HANDLER.replace(&raw mut ssl.handler, handshake_over);
+            HANDSHAKE_HANDLER.replace(&raw mut ssl.handler, handshake_over::<W>);
         }
     }
 }
 
 /// In the place of `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
-unsafe extern "C" fn handshake_over(c: *mut ngx_connection_t) {
+unsafe extern "C" fn handshake_over<W: Handshakes>(c: *mut ngx_connection_t) {
     // SAFETY: NGINX calls with a connection that has TLS.
     let succeeded = unsafe { !(*c).ssl.is_null() && bits::ssl_connection::HANDSHAKED.is_set((*c).ssl) };
     if succeeded {
-        with(|worker| {
-            if let Some(at) = worker.connections.client(c) {
+        W::with(|worker| {
+            if let Some(at) = worker.client(c) {
                 worker.end_handshake(at);
             }
         });

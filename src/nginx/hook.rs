@@ -126,6 +126,12 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         })
     }
 
+    /// Whether a function is known.
+    #[inline]
+    pub fn has(&self, function: F) -> bool {
+        self.real.iter().any(|known| known.load(Relaxed) == function.address())
+    }
+
     /// The function with this number.
     #[inline]
     pub fn real(&self, number: usize) -> Option<F> {

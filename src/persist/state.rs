@@ -28,9 +28,9 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::charge::worker::now_ms;
 use crate::config::conf::{MainConf, Zone};
 use crate::nginx::thread::{PATIENCE, Progress, Work, within};
+use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
 use crate::persist::memory::Memory;
 use crate::persist::zones;

@@ -441,3 +441,10 @@ fn workers_zone(main: &MainConf) -> Option<&WorkersZone> {
 pub fn workers(main: &MainConf) -> Option<Workers> {
     workers_zone(main)?.workers.get().copied()
 }
+
+/// All workers are gone: nobody counts any more, unless another binary does.
+pub fn conclude(main: &MainConf) {
+    if !has_other_binary() {
+        main.zones().filter_map(Zone::table).for_each(|table| table.conclude());
+    }
+}

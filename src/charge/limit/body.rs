@@ -15,26 +15,13 @@ use nginx_sys::{
     ngx_http_request_t, ngx_recv_pt, ngx_uint_t, u_char,
 };
 
-use crate::charge::request;
+use crate::charge::context::dropped_body;
+use crate::charge::verdict::Dropped;
 use crate::measure::attribution;
 use crate::nginx::bits;
 
 /// As many bytes of a refused request's body are read at most.
 pub const MAX_READ: usize = 64 * 1024;
-
-/// A connection of HTTP/1 that is closed after the answer.
-pub struct Dropped {
-    /// what the connection's `recv` was before
-    recv: ngx_recv_pt,
-    /// as many bytes may still be read
-    left: usize,
-}
-
-impl Dropped {
-    pub const fn new() -> Dropped {
-        Dropped { recv: None, left: MAX_READ }
-    }
-}
 
 /// Takes the body from a refused request if it may be large. Whether the connection is to be watched, by [`watch`].
 ///
@@ -113,7 +100,7 @@ unsafe extern "C" fn receive(c: *mut ngx_connection_t, buffer: *mut u_char, size
     // `leave`.
     unsafe {
         let r = (*c).data.cast::<ngx_http_request_t>();
-        let Some(dropped) = request::dropped_body((*r).main) else { return CLOSED };
+        let Some(dropped) = dropped_body((*r).main) else { return CLOSED };
         let Some(recv) = dropped.recv else { return CLOSED };
         if dropped.left > 0 {
             let count = recv(c, buffer, size.min(dropped.left));

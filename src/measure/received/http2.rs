@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use nginx_sys::{ngx_http_request_t, ngx_http_v2_connection_t, ngx_http_v2_stream_t, ngx_pool_cleanup_add};
 
-use crate::charge::worker::with;
+use super::late::Late;
 use crate::nginx::bits;
 
 /// `NGX_HTTP_V2_MAX_WINDOW`
@@ -28,8 +28,8 @@ pub struct Stream {
 
 impl Stream {
     /// # Safety
-    /// `r` must be a request that has not been freed, of the stream. [`with`] must not be running.
-    pub unsafe fn of(r: *const ngx_http_request_t, stream: &ngx_http_v2_stream_t) -> Stream {
+    /// `r` must be a request that has not been freed, of the stream. `Charge::with` must not be running.
+    pub unsafe fn of<W: Late>(r: *const ngx_http_request_t, stream: &ngx_http_v2_stream_t) -> Stream {
         // SAFETY: as the caller says. `stream->preread` is there until the body is read from it
         // (`ngx_http_v2_read_request_body`); it has what came by now (`ngx_http_v2_state_read_data`).
         unsafe {
@@ -39,13 +39,13 @@ impl Stream {
                 }
                 _ => 0,
             };
-            let mut frames = Frames::of(stream.connection);
+            let mut frames = Frames::of::<W>(stream.connection);
             // this stream is the only one that is open, and has received nothing
             if preread == 0
                 && (*stream.connection).processing <= 1
                 && let Some(frames) = &mut frames
             {
-                frames.as_mut().settle();
+                frames.as_mut().settle::<W>();
             }
             let header = (*r).request_length.max(0) as u64;
             Stream { window: stream.recv_window + preread, header, frames }
@@ -116,14 +116,14 @@ impl Frames {
     ///
     /// # Safety
     /// The connection must be open.
-    unsafe fn of(connection: *mut ngx_http_v2_connection_t) -> Option<NonNull<Frames>> {
+    unsafe fn of<W: Late>(connection: *mut ngx_http_v2_connection_t) -> Option<NonNull<Frames>> {
         // SAFETY: as the caller says; memory of a pool is aligned for pointers and 64-bit integers. `h2c` is in the same pool, whose
         // cleanups run before its memory goes (`ngx_destroy_pool`).
         unsafe {
             let pool = (*(*connection).connection).pool;
             let mut cleanup = (*pool).cleanup;
             while let Some(this) = cleanup.as_ref() {
-                if this.handler.is_some_and(|handler| handler as usize == closed as *const () as usize) {
+                if this.handler.is_some_and(|handler| handler as usize == closed::<W> as *const () as usize) {
                     return NonNull::new(this.data.cast());
                 }
                 cleanup = this.next;
@@ -131,7 +131,7 @@ impl Frames {
             let cleanup = ngx_pool_cleanup_add(pool, size_of::<Frames>()).as_mut()?;
             let frames = NonNull::new(cleanup.data.cast::<Frames>())?;
             frames.write(Frames { connection, window: (*connection).recv_window, came: 0, counted: 0 });
-            cleanup.handler = Some(closed);
+            cleanup.handler = Some(closed::<W>);
             Some(frames)
         }
     }
@@ -139,8 +139,8 @@ impl Frames {
     /// No stream is open that has received something: what came and is not counted is the last request's.
     ///
     /// # Safety
-    /// The connection must be open. [`with`] must not be running.
-    unsafe fn settle(&mut self) {
+    /// The connection must be open. `Charge::with` must not be running.
+    unsafe fn settle<W: Late>(&mut self) {
         // SAFETY: as the caller says.
         let (window, c) = unsafe { ((*self.connection).recv_window, (*self.connection).connection) };
         let more = match self.window.checked_sub(window) {
@@ -155,17 +155,17 @@ impl Frames {
         self.came = self.came.max(self.counted);
         self.counted = self.came;
         if late > 0 {
-            with(|worker| worker.add_received(c, late));
+            W::with(|worker| worker.add_received(c, late));
         }
     }
 }
 
 /// The pool of a connection is being destroyed.
-unsafe extern "C" fn closed(data: *mut c_void) {
+unsafe extern "C" fn closed<W: Late>(data: *mut c_void) {
     // SAFETY: `of` has put it there, and nobody else refers to it now. The connection's own memory is there still.
     unsafe {
         if let Some(frames) = data.cast::<Frames>().as_mut() {
-            frames.settle();
+            frames.settle::<W>();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::process;
 
 use accounting::state::{self, Refused, Saved};
 
-use crate::charge::worker::is_alive;
+use crate::nginx::process::is_used;
 use crate::nginx::thread::Progress;
 use crate::persist::memory::{self, Kept};
 
@@ -210,7 +210,7 @@ pub fn remove_leftovers(path: &Path) {
         let found = entry.file_name();
         let pid = found.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
         let pid: Option<u32> = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
-        if pid.is_some_and(|pid| !is_alive(pid)) {
+        if pid.is_some_and(|pid| !is_used(pid)) {
             // it is in nobody's way
             let _ = fs::remove_file(entry.path());
         }

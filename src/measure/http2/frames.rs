@@ -1,16 +1,12 @@
 //! The frames of HTTP/2, one after the other.
 
-use core::ptr::{NonNull, null_mut};
+use core::ptr::null_mut;
 
 use accounting::pool::Pool;
-use nginx_sys::{
-    ngx_atomic_uint_t, ngx_event_t, ngx_http_empty_handler, ngx_http_v2_connection_t, ngx_http_v2_handler_pt,
-    u_char,
-};
+use nginx_sys::{ngx_atomic_uint_t, ngx_event_t, ngx_http_empty_handler, ngx_http_v2_connection_t, u_char};
 
-use super::Multiplex;
-use crate::charge::request::Context;
-use crate::charge::worker::{Owner, Worker, with};
+use crate::measure::charge::Charge;
+use crate::measure::owner::Owner;
 use crate::nginx::bits;
 use crate::nginx::hook::{FnPointer, Hook};
 
@@ -34,6 +30,24 @@ enum Whose {
 static HEAD: Hook<StateHandler> = Hook::new();
 /// The handler of the state of the connection that is being read, where [`frames`] stands in its place.
 static STATE: Hook<StateHandler> = Hook::new();
+
+/// What frames need from the layer above.
+pub trait Frames: Charge {
+    /// The connection whose frames are looked at.
+    fn door(&mut self) -> &mut FrameDoor;
+
+    /// The request of a stream of the connection at this place.
+    fn stream(&mut self, at: usize, id: usize) -> Option<Self::Request>;
+
+    /// No request has come of a header.
+    fn drop_header(&mut self, at: usize);
+
+    /// Whether the place is still that of the connection with this number.
+    fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool;
+
+    /// `ns` nanoseconds of a connection that was closed meanwhile are left.
+    fn charge_closed(&mut self, at: usize, ns: u64);
+}
 
 /// The connection of HTTP/2 whose frames are looked at in this wakeup.
 pub struct FrameDoor {
@@ -77,7 +91,7 @@ unsafe fn is_given_up(h2c: *const ngx_http_v2_connection_t) -> bool {
 ///
 /// # Safety
 /// The connection must be open.
-pub unsafe fn open_door(worker: &mut Worker, at: usize, h2c: *mut ngx_http_v2_connection_t) {
+pub unsafe fn open_door<W: Frames>(worker: &mut W, at: usize, h2c: *mut ngx_http_v2_connection_t) {
     // SAFETY: as the caller says; `ngx_http_v2_init` has made `h2c` in the connection's pool.
     unsafe {
         let state = &raw mut (*h2c).state;
@@ -90,22 +104,22 @@ pub unsafe fn open_door(worker: &mut Worker, at: usize, h2c: *mut ngx_http_v2_co
             }
             HEAD.remember(Some(handler));
         }
-        STATE.replace(&raw mut (*state).handler, frames);
+        STATE.replace(&raw mut (*state).handler, frames::<W>);
         let number = (*(*h2c).connection).number;
-        worker.door = FrameDoor { is_open: true, at, number, h2c, received: Pool { ns: 0, weight: 0 } };
+        *worker.door() = FrameDoor { is_open: true, at, number, h2c, received: Pool { ns: 0, weight: 0 } };
     }
 }
 
 /// The wakeup is over.
 #[inline]
-pub fn close_door(worker: &mut Worker) {
-    if worker.door.is_open {
-        worker.close_door();
+pub fn close_door<W: Frames>(worker: &mut W) {
+    if worker.door().is_open {
+        close(worker);
     }
 }
 
 /// In the place of the handler of a state of HTTP/2: goes through the frames of a buffer, as `ngx_http_v2_read_handler` does.
-unsafe extern "C" fn frames(
+unsafe extern "C" fn frames<W: Frames>(
     h2c: *mut ngx_http_v2_connection_t,
     mut pos: *mut u_char,
     end: *mut u_char,
@@ -119,7 +133,7 @@ unsafe extern "C" fn frames(
         if !is_inside {
             // SAFETY: NGINX has called us with an open connection and with its buffer.
             let (whose, bytes) = unsafe { next_frame(h2c, handler, pos, left) };
-            with(|worker| worker.begin_frame(whose, bytes, left, is_first));
+            W::with(|worker| begin_frame(worker, whose, bytes, left, is_first));
             is_first = false;
             is_header = whose == Whose::Header;
         }
@@ -135,7 +149,7 @@ unsafe extern "C" fn frames(
             let state = (*h2c).state.handler;
             is_inside = !state.is_some_and(|state| HEAD.is(state));
             if is_header && !is_inside {
-                with(Worker::end_header);
+                W::with(end_header);
             }
             let ended = pos.addr() >= end.addr();
             if let (Some(next), false) = (state, ended) {
@@ -143,10 +157,10 @@ unsafe extern "C" fn frames(
             } else {
                 // one wakeup may read several buffers
                 STATE.remember(state);
-                (*h2c).state.handler = Some(frames);
+                (*h2c).state.handler = Some(frames::<W>);
                 if bits::event::READY.is_set((*(*h2c).connection).read) {
                     // `ngx_http_v2_read_handler` goes on: what this buffer's frames have cost is not divided by those of the next one
-                    with(Worker::read_clock);
+                    W::with(W::read_clock);
                 }
                 return pos;
             }
@@ -192,92 +206,62 @@ impl Whose {
     }
 }
 
-impl Worker {
-    /// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
-    fn begin_frame(&mut self, whose: Whose, bytes: usize, left: usize, is_first: bool) {
-        let at = self.door.at;
-        if is_first && bytes >= left && whose == Whose::Header && self.owner() == Owner::Connection(at) {
-            // the most frequent one: all that was received is the header of a request
-            self.take(Owner::Header(at));
-            return;
-        }
-        let owner = match whose {
-            Whose::Header => Owner::Header(at),
-            Whose::Common => Owner::Connection(at),
-            Whose::Stream(id) => self.find_stream(at, id).map_or(Owner::Connection(at), Owner::Request),
-        };
-        if !is_first {
-            if self.owner() != owner {
-                self.switch(owner);
-            }
-        } else if bytes >= left && self.owner() == Owner::Connection(at) {
-            // all that was received is this frame
-            self.take(owner);
-        } else {
-            // since the buffer before, if there was one, too
-            let ns = self.set_lap_apart();
-            self.take(owner);
-            let rest_ns = self.door.received.ns;
-            self.door.received = Pool { ns: ns + rest_ns, weight: left as u64 };
-        }
-        let share_ns = self.door.received.share(bytes as u64);
-        match owner {
-            Owner::Request(context) => {
-                self.touch(context);
-                self.charge_request(context, share_ns);
-            }
-            Owner::Header(at) => self.connections.keep_header(at, share_ns),
-            _ => self.connections.keep(at, share_ns),
-        }
+/// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
+fn begin_frame<W: Frames>(worker: &mut W, whose: Whose, bytes: usize, left: usize, is_first: bool) {
+    let at = worker.door().at;
+    if is_first && bytes >= left && whose == Whose::Header && worker.owner() == Owner::Connection(at) {
+        // the most frequent one: all that was received is the header of a request
+        worker.take(Owner::Header(at));
+        return;
     }
-
-    /// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads their
-    /// fields all the same), what it has cost is not the next request's.
-    fn end_header(&mut self) {
-        let at = self.door.at;
-        if self.owner() == Owner::Header(at) {
-            self.switch(Owner::Connection(at));
-            self.connections.drop_header(at);
+    let owner = match whose {
+        Whose::Header => Owner::Header(at),
+        Whose::Common => Owner::Connection(at),
+        Whose::Stream(id) => worker.stream(at, id).map_or(Owner::Connection(at), Owner::Request),
+    };
+    if !is_first {
+        if worker.owner() != owner {
+            worker.switch(owner);
         }
+    } else if bytes >= left && worker.owner() == Owner::Connection(at) {
+        // all that was received is this frame
+        worker.take(owner);
+    } else {
+        // since the buffer before, if there was one, too
+        let ns = worker.set_lap_apart();
+        worker.take(owner);
+        let received = &mut worker.door().received;
+        *received = Pool { ns: ns + received.ns, weight: left as u64 };
     }
+    let share_ns = worker.door().received.share(bytes as u64);
+    worker.share(owner, share_ns);
+}
 
-    fn close_door(&mut self) {
-        self.door.is_open = false;
-        let FrameDoor { at, number, h2c, received, .. } = self.door;
-        if self.connections.has_number(at, number) {
-            // SAFETY: the connection is open still, so `h2c` is there.
-            unsafe {
-                let handler = &raw mut (*h2c).state.handler;
-                if (*handler).is_some_and(|handler| handler.address() == (frames as StateHandler).address()) {
-                    *handler = STATE.real();
-                }
-            }
-            self.connections.keep(at, received.ns);
-        } else {
-            self.charge_connection(at, received.ns);
-        }
-    }
-
-    fn find_stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
-        let &Multiplex { recent, streams: mut next, .. } = self.multiplex(at)?;
-        if let Some(recent) = recent
-            && self.context(recent).stream.id == id
-        {
-            return Some(recent);
-        }
-        while let Some(pointer) = next {
-            let stream = &self.context(pointer).stream;
-            if stream.id == id {
-                self.multiplex_mut(at)?.recent = Some(pointer);
-                return Some(pointer);
-            }
-            next = stream.next;
-        }
-        None
+/// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads
+/// their fields all the same), its cost is not the next request's.
+fn end_header<W: Frames>(worker: &mut W) {
+    let at = worker.door().at;
+    if worker.owner() == Owner::Header(at) {
+        worker.switch(Owner::Connection(at));
+        worker.drop_header(at);
     }
 }
 
-const _: fn() = || {
-    // the type that NGINX declares
-    let _: ngx_http_v2_handler_pt = Some(frames as StateHandler);
-};
+fn close<W: Frames>(worker: &mut W) {
+    let door = worker.door();
+    door.is_open = false;
+    let &mut FrameDoor { at, number, h2c, received, .. } = door;
+    if worker.has_number(at, number) {
+        // SAFETY: the connection is open still, so `h2c` is there.
+        unsafe {
+            let handler = &raw mut (*h2c).state.handler;
+            if (*handler).is_some_and(|handler| handler.address() == (frames::<W> as StateHandler).address())
+            {
+                *handler = STATE.real();
+            }
+        }
+        worker.share(Owner::Connection(at), received.ns);
+    } else {
+        worker.charge_closed(at, received.ns);
+    }
+}

@@ -19,37 +19,15 @@ use accounting::pool::Pool;
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
 use crate::charge::accounts::AccountSet;
-use crate::charge::request::Context;
-use crate::charge::worker::{Owner, Worker, now_ms};
-
+use crate::charge::context::Context;
+use crate::charge::stream::{
+    Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, connection_of_http2, id_of, outstanding,
+};
+use crate::charge::worker::{Owner, Worker};
+use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
-mod frames;
-#[cfg(ngx_feature = "http_v2")]
-mod sending;
-#[cfg(ngx_feature = "http_v2")]
-pub use frames::{FrameDoor, close_door};
-
-/// Without HTTP/2 there are no frames.
-#[cfg(not(ngx_feature = "http_v2"))]
-#[derive(Default)]
-pub struct FrameDoor;
-
-#[cfg(not(ngx_feature = "http_v2"))]
-impl FrameDoor {
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        false
-    }
-}
-
-#[cfg(not(ngx_feature = "http_v2"))]
-#[inline]
-pub fn close_door(_worker: &mut Worker) {}
-
-#[cfg(ngx_feature = "http_v2")]
-type Http2 = nginx_sys::ngx_http_v2_connection_t;
-#[cfg(not(ngx_feature = "http_v2"))]
-type Http2 = core::ffi::c_void;
+use crate::measure::http2::{frames, sending};
+use crate::nginx::time::now_ms;
 
 /// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to the next
 /// division, which is due within a second.
@@ -60,164 +38,17 @@ const TAIL_MS: u64 = 2000;
 /// Measured are 2 to 4 for a byte.
 const TAIL_NS: u64 = 20_000;
 const TAIL_NS_PER_BYTE: u64 = 10;
-/// Receiving a byte costs as much as handling the acknowledgement of so many.
-const RECEIVING: u64 = 8;
-/// The least size that each path must carry, RFC 9000, section 14.
-const BYTES_OF_PACKET: u64 = 1200;
-
-/// What a connection that carries several requests has. In its pool.
-pub struct Multiplex {
-    /// of HTTP/2; null for QUIC
-    h2c: *mut Http2,
-    /// the first one of the requests that are open
-    streams: Option<NonNull<Context>>,
-    /// the one that the last frame was for
-    recent: Option<NonNull<Context>>,
-    /// what was used to send, and is not divided yet, in nanoseconds
-    sending_ns: u64,
-    /// frames of HTTP/2 wait for room in the socket
-    #[cfg(ngx_feature = "http_v2")]
-    has_waiting: bool,
-    tail: Tail,
-}
-
-/// A request that is gone, whose answer is not all acknowledged: QUIC keeps it, and sends the rest of it.
-struct Tail {
-    bytes: u64,
-    /// what it may cost at most, in nanoseconds
-    ns: u64,
-    accounts: AccountSet,
-    until_ms: u64,
-}
-
-/// A request's place among those of its connection.
-#[derive(Default)]
-pub struct Stream {
-    /// of HTTP/2
-    id: usize,
-    previous: Option<NonNull<Context>>,
-    next: Option<NonNull<Context>>,
-    /// how far it was when the connection's work was last divided
-    seen: Progress,
-    /// packets of QUIC that it has caused besides
-    packets: Progress,
-    joined: bool,
-}
-
-/// How far a stream is, as weights: bytes received and acknowledged, and bytes sent.
-#[derive(Debug, Default, Clone, Copy)]
-struct Progress {
-    receiving: u64,
-    sending: u64,
-}
-
-impl Progress {
-    /// # Safety
-    /// `r` must be a request that has not been freed, of this kind of connection.
-    unsafe fn of(r: *const ngx_http_request_t, is_quic: bool) -> Progress {
-        // SAFETY: as the caller says; a request has its stream's connection.
-        unsafe {
-            let c = (*r).connection;
-            if !is_quic {
-                // `ngx_http_v2_handle_frame` adds the frames that are out
-                return Progress { receiving: 0, sending: (*c).sent.max(0) as u64 };
-            }
-            Progress::of_quic(c)
-        }
-    }
-
-    /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
-    /// were sent. What is received has to be acknowledged. Only bytes that have come count (`ngx_quic_write_buffer`), and not those that
-    /// are left out before them (`recv_last`): a client could leave out as many as it likes.
-    #[cfg(ngx_feature = "http_v3")]
-    unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
-        // SAFETY: the connection of a stream is in use, and has that stream.
-        match unsafe { (*c).quic.as_ref() } {
-            Some(stream) => Progress {
-                receiving: RECEIVING * stream.recv.size + stream.acked,
-                sending: stream.send_offset + stream.recv.size,
-            },
-            None => Progress::default(),
-        }
-    }
-
-    #[cfg(not(ngx_feature = "http_v3"))]
-    unsafe fn of_quic(_c: *const ngx_connection_t) -> Progress {
-        Progress::default()
-    }
-}
-
-/// A new stream of QUIC: its header is short, but most often in a packet of its own, as its answer is.
-const NEW_QUIC_STREAM: Progress =
-    Progress { receiving: RECEIVING * BYTES_OF_PACKET, sending: BYTES_OF_PACKET };
-
-impl Stream {
-    /// What it has got further since the last division.
-    fn advance(&self, progress: Progress) -> Progress {
-        let since = |now: u64, seen: u64, packets: u64| now.saturating_sub(seen).saturating_add(packets);
-        Progress {
-            receiving: since(progress.receiving, self.seen.receiving, self.packets.receiving),
-            sending: since(progress.sending, self.seen.sending, self.packets.sending),
-        }
-    }
-}
-
-/// Bytes that a request has sent and that are not acknowledged.
-///
-/// # Safety
-/// `r` must be a request of HTTP/3 that has not been freed.
-#[cfg(ngx_feature = "http_v3")]
-unsafe fn outstanding(r: *const ngx_http_request_t) -> u64 {
-    // SAFETY: as the caller says.
-    unsafe { (*(*r).connection).quic.as_ref().map_or(0, |stream| stream.sent.saturating_sub(stream.acked)) }
-}
-
-#[cfg(not(ngx_feature = "http_v3"))]
-unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
-    0
-}
-
-/// Whose a wakeup of a connection is that carries several requests.
-///
-/// # Safety
-/// NGINX is about to call the event's handler; the connection is open.
-pub unsafe fn owner_of(worker: &mut Worker, at: usize, event: *mut ngx_event_t) -> Owner {
-    let Some(&Multiplex { h2c, streams, .. }) = worker.multiplex(at) else { return Owner::Connection(at) };
-    if h2c.is_null() {
-        return Owner::Connection(at);
-    }
-    if worker.connections.is_write_event(event) {
-        return match streams {
-            None => Owner::Connection(at),
-            Some(only) if worker.context(only).stream.next.is_none() => Owner::Request(only),
-            Some(_) => {
-                if worker.undivided_sending_ns(at) != 0 {
-                    worker.divide(at, false);
-                }
-                worker.look_at_streams(at);
-                Owner::Sending(at)
-            }
-        };
-    }
-    #[cfg(ngx_feature = "http_v2")]
-    // SAFETY: as the caller says.
-    unsafe {
-        frames::open_door(worker, at, h2c);
-    }
-    Owner::Connection(at)
-}
-
 impl Worker {
     /// What a connection has that carries several requests.
     #[inline]
-    fn multiplex(&self, at: usize) -> Option<&Multiplex> {
+    pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<Context>> {
         // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference borrows the worker, of
         // which `with` gives out only one.
         self.connections.multiplex(at).map(|multiplex| unsafe { multiplex.as_ref() })
     }
 
     #[inline]
-    fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex> {
+    pub(super) fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<Context>> {
         // SAFETY: as in `multiplex`.
         self.connections.multiplex(at).map(|mut multiplex| unsafe { multiplex.as_mut() })
     }
@@ -235,7 +66,7 @@ impl Worker {
     }
 
     /// Whether the connection is QUIC's, and carries requests.
-    pub fn is_quic(&self, at: usize) -> bool {
+    pub fn is_quic_connection(&self, at: usize) -> bool {
         self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_null())
     }
 
@@ -274,8 +105,8 @@ impl Worker {
     unsafe fn begin_multiplex(&mut self, at: usize, r: *mut ngx_http_request_t, c: *mut ngx_connection_t) {
         // SAFETY: as the caller says; the connection has its pool, with memory that is aligned for pointers.
         unsafe {
-            let memory = ngx_palloc((*c).pool, size_of::<Multiplex>());
-            let Some(multiplex) = NonNull::new(memory.cast::<Multiplex>()) else { return };
+            let memory = ngx_palloc((*c).pool, size_of::<Multiplex<Context>>());
+            let Some(multiplex) = NonNull::new(memory.cast::<Multiplex<Context>>()) else { return };
             let h2c = connection_of_http2(r);
             multiplex.write(Multiplex {
                 h2c,
@@ -289,7 +120,7 @@ impl Worker {
             self.connections.set_multiplex(at, multiplex);
             #[cfg(ngx_feature = "http_v2")]
             if !h2c.is_null() {
-                sending::watch(c);
+                sending::watch::<Worker>(c);
             }
         }
     }
@@ -355,7 +186,7 @@ impl Worker {
             return;
         }
         let Some(at) = context.connection() else { return };
-        let is_due = if self.is_quic(at) {
+        let is_due = if self.is_quic_connection(at) {
             self.undivided_ns(at) >= DIVIDE_NS
         } else {
             self.undivided_sending_ns(at) != 0
@@ -367,7 +198,7 @@ impl Worker {
 
     /// A datagram of a connection of QUIC has arrived.
     #[cfg(ngx_feature = "http_v3")]
-    pub fn begin_datagram(&mut self, at: usize) {
+    pub(super) fn divide_before_datagram(&mut self, at: usize) {
         let Some(multiplex) = self.multiplex(at) else { return };
         if multiplex.streams.is_none() && self.undivided_ns(at) > 0 {
             // a request that it opens is not to pay for what was before
@@ -379,17 +210,17 @@ impl Worker {
         self.connections.pending_ns(at) + self.undivided_sending_ns(at)
     }
 
-    fn undivided_sending_ns(&self, at: usize) -> u64 {
+    pub(super) fn undivided_sending_ns(&self, at: usize) -> u64 {
         self.multiplex(at).map_or(0, |multiplex| multiplex.sending_ns)
     }
 
     /// From here on it counts how far each stream gets.
-    fn look_at_streams(&mut self, at: usize) {
+    pub(super) fn look_at_streams(&mut self, at: usize) {
         self.each_stream(at, |worker, pointer, progress| worker.context(pointer).stream.seen = progress);
     }
 
     /// What was used to send for several requests is divided later.
-    fn keep_sending(&mut self, at: usize, ns: u64) {
+    pub(super) fn keep_sending(&mut self, at: usize, ns: u64) {
         match self.multiplex_mut(at) {
             Some(multiplex) => {
                 multiplex.sending_ns += ns;
@@ -470,7 +301,7 @@ impl Worker {
             tail.ns -= tail_ns;
             rest_ns -= tail_ns;
             let accounts = tail.accounts.clone();
-            self.zones.charge(self.meter.recent_ns(), &accounts, tail_ns);
+            self.zones.charge(self.laps.meter.recent_ns(), &accounts, tail_ns);
         }
         if all {
             self.charge_last(at, rest_ns);
@@ -487,36 +318,81 @@ impl Worker {
             self.connections.put_back(at, ns);
         }
     }
-}
 
-/// Null where the request is not one of HTTP/2.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-unsafe fn connection_of_http2(r: *const ngx_http_request_t) -> *mut Http2 {
-    #[cfg(ngx_feature = "http_v2")]
-    // SAFETY: as the caller says; a stream has a connection.
-    unsafe {
-        if let Some(stream) = (*r).stream.as_ref() {
-            return stream.connection;
+    /// The owner of an event of a connection that carries several requests.
+    ///
+    /// # Safety
+    /// NGINX is about to call the event's handler; the connection is open.
+    pub(super) unsafe fn owner_of_stream(&mut self, at: usize, event: *mut ngx_event_t) -> Owner {
+        let Some(&Multiplex { h2c, streams, .. }) = self.multiplex(at) else { return Owner::Connection(at) };
+        if h2c.is_null() {
+            return Owner::Connection(at);
         }
+        if self.connections.places().is_write_event(event) {
+            return match streams {
+                None => Owner::Connection(at),
+                Some(only) if self.context(only).stream.next.is_none() => Owner::Request(only),
+                Some(_) => {
+                    if self.undivided_sending_ns(at) != 0 {
+                        self.divide(at, false);
+                    }
+                    self.look_at_streams(at);
+                    Owner::Sending(at)
+                }
+            };
+        }
+        #[cfg(ngx_feature = "http_v2")]
+        // SAFETY: as the caller says.
+        unsafe {
+            frames::open_door(self, at, h2c);
+        }
+        Owner::Connection(at)
     }
-    let _ = r;
-    core::ptr::null_mut()
-}
 
-/// A stream's identifier of HTTP/2; 0 where it is not one.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-unsafe fn id_of(r: *const ngx_http_request_t) -> usize {
+    /// The open request of a stream of HTTP/2.
     #[cfg(ngx_feature = "http_v2")]
-    // SAFETY: as the caller says; `ngx_http_v2_create_stream` has made the stream, which has its node until it is closed.
-    unsafe {
-        if let Some(node) = (*r).stream.as_ref().and_then(|stream| stream.node.as_ref()) {
-            return node.id;
+    pub(super) fn find_stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
+        let &Multiplex { recent, streams: mut next, .. } = self.multiplex(at)?;
+        if let Some(recent) = recent
+            && self.context(recent).stream.id == id
+        {
+            return Some(recent);
         }
+        while let Some(pointer) = next {
+            let stream = &self.context(pointer).stream;
+            if stream.id == id {
+                self.multiplex_mut(at)?.recent = Some(pointer);
+                return Some(pointer);
+            }
+            next = stream.next;
+        }
+        None
     }
-    let _ = r;
-    0
+
+    /// Frames of several streams are about to be sent. Returns the owner of the running lap.
+    #[cfg(ngx_feature = "http_v2")]
+    #[cold]
+    pub(super) fn begin_sending_for_all(&mut self, at: usize) -> Option<Owner> {
+        if self.owner() == Owner::Sending(at) {
+            return None;
+        }
+        let &Multiplex { streams, sending_ns, .. } = self.multiplex(at)?;
+        // one that is alone sends for itself only
+        self.context(streams?).stream.next?;
+        if sending_ns == 0 {
+            self.look_at_streams(at);
+        }
+        let owner = self.owner();
+        self.read_clock();
+        Some(owner)
+    }
+
+    /// They are sent.
+    #[cfg(ngx_feature = "http_v2")]
+    #[cold]
+    pub(super) fn end_sending_for_all(&mut self, at: usize, owner: Owner) {
+        let ns = self.set_lap_apart();
+        self.take(owner);
+        self.keep_sending(at, ns);
+    }
 }

@@ -1,0 +1,323 @@
+//! What the layer below tells of events, as one worker takes it.
+
+use core::ptr::NonNull;
+
+#[cfg(ngx_feature = "http_v2")]
+use nginx_sys::ngx_atomic_uint_t;
+use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_event_t, ngx_http_request_t};
+
+use accounting::account::Usage;
+
+use crate::charge::context::{Context, find};
+use crate::charge::phases;
+use crate::charge::worker::{self, Owner, Worker};
+use crate::measure::attribution::Attribute;
+use crate::measure::charge::Charge;
+use crate::measure::event_loop::EventLoop;
+#[cfg(ngx_feature = "http_v2")]
+use crate::measure::http2::frames::{self, FrameDoor, Frames};
+#[cfg(ngx_feature = "http_v2")]
+use crate::measure::http2::sending::{Sending, Sent};
+use crate::measure::laps::Laps;
+use crate::measure::listeners::Clients;
+use crate::measure::places::Places;
+use crate::measure::quic::Datagrams;
+use crate::measure::received::{Late, Received, Receivers};
+#[cfg(ngx_feature = "threads")]
+use crate::measure::threads::PoolThreads;
+use crate::measure::tls::Handshakes;
+use crate::nginx::thread::keep_library;
+
+impl Charge for Worker {
+    type Request = NonNull<Context>;
+
+    #[inline]
+    fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        worker::with(f)
+    }
+
+    #[inline]
+    fn laps(&mut self) -> &mut Laps<NonNull<Context>> {
+        &mut self.laps
+    }
+
+    #[inline]
+    fn lap(&mut self, owner: Owner, lap_ns: u64) {
+        match owner {
+            Owner::Loop | Owner::Listener => self.laps.books.loop_ns += lap_ns,
+            Owner::Nobody => self.laps.books.other_ns += lap_ns,
+            Owner::NoRequest => self.laps.books.no_request_ns += lap_ns,
+            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.laps.books),
+            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.laps.books),
+            Owner::Apart => {
+                self.laps.books.charged_ns += lap_ns;
+                self.laps.keep_apart(lap_ns);
+            }
+            Owner::Sending(at) => {
+                self.laps.books.charged_ns += lap_ns;
+                self.charge_sending(at, lap_ns);
+            }
+            Owner::Request(context) => {
+                self.laps.books.charged_ns += lap_ns;
+                #[cfg(feature = "audit")]
+                if !self.context(context).stopped {
+                    let audited = self.laps.audited;
+                    self.context(context).audited.add(audited);
+                }
+                self.charge_request(context, lap_ns);
+            }
+            Owner::Accounts => {
+                self.laps.books.charged_ns += lap_ns;
+                self.zones.charge(self.laps.meter.recent_ns(), &self.last, lap_ns);
+            }
+        }
+    }
+
+    #[inline]
+    fn share(&mut self, owner: Owner, ns: u64) {
+        match owner {
+            Owner::Request(context) => {
+                self.touch(context);
+                self.charge_request(context, ns);
+            }
+            Owner::Header(at) => self.connections.keep_header(at, ns),
+            Owner::Connection(at) => self.connections.keep(at, ns),
+            // frames are no one else's
+            _ => {}
+        }
+    }
+}
+
+impl Attribute for Worker {
+    #[inline]
+    fn places(&self) -> &Places {
+        self.connections.places()
+    }
+
+    #[inline]
+    unsafe fn find_request(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
+        // SAFETY: as the caller says.
+        unsafe { find(main) }
+    }
+
+    #[inline]
+    fn attribute(&mut self, request: NonNull<Context>) {
+        self.claim(request);
+    }
+
+    #[inline]
+    fn is_client(&self, at: usize) -> bool {
+        self.connections.is_client(at)
+    }
+
+    #[inline]
+    unsafe fn owner_of_client(&mut self, at: usize, event: *mut ngx_event_t) -> Option<Owner> {
+        let owner = self.connections.client_owner(at)?;
+        Some(match self.connections.multiplex(at) {
+            // SAFETY: as the caller says.
+            Some(_) => unsafe { self.owner_of_stream(at, event) },
+            None => owner,
+        })
+    }
+
+    fn is_quic(&self, at: usize) -> bool {
+        self.is_quic_connection(at)
+    }
+
+    fn set_upstream(&mut self, at: usize, request: NonNull<Context>) {
+        let accounts = self.context(request).accounts.clone();
+        self.connections.set_upstream(at, &accounts);
+    }
+
+    fn owner_of_upstream(&mut self, at: usize) -> Option<Owner> {
+        let accounts = self.connections.upstream_accounts(at)?;
+        self.set_last(&accounts);
+        Some(Owner::Accounts)
+    }
+}
+
+impl Handshakes for Worker {
+    #[inline]
+    fn is_fresh(&self, at: usize) -> bool {
+        self.connections.is_fresh(at)
+    }
+
+    fn end_handshake(&mut self, at: usize) {
+        self.end_tls_handshake(at);
+    }
+}
+
+impl Datagrams for Worker {
+    #[cfg(ngx_feature = "http_v3")]
+    fn begin_datagram(&mut self, at: usize) {
+        self.divide_before_datagram(at);
+    }
+
+    #[cfg(not(ngx_feature = "http_v3"))]
+    fn begin_datagram(&mut self, _at: usize) {}
+}
+
+impl Clients for Worker {
+    fn open_connection(&mut self, at: usize) {
+        self.open(at);
+    }
+
+    fn mark_other(&mut self, at: usize) {
+        self.set_other(at);
+    }
+
+    fn close_connection(&mut self, at: usize) {
+        self.close(at);
+    }
+}
+
+impl Late for Worker {
+    fn add_received(&mut self, c: *mut ngx_connection_t, bytes: u64) {
+        if let Some(at) = self.connections.client(c) {
+            let accounts = self.connections.accounts(at).clone();
+            let usage = Usage { received_bytes: bytes, ..Usage::default() };
+            self.zones.add(self.laps.meter.recent_ns(), &accounts, &usage);
+        }
+    }
+}
+
+impl Receivers for Worker {
+    fn receiver(&mut self, c: *mut ngx_connection_t) -> Option<(NonNull<Context>, &mut Received)> {
+        let request = self.connections.request_of(c)?;
+        Some((request, &mut self.context(request).received))
+    }
+}
+
+#[cfg(ngx_feature = "threads")]
+impl PoolThreads for Worker {
+    #[inline]
+    fn is_measuring() -> bool {
+        worker::is_measuring()
+    }
+
+    unsafe fn charge_pool_thread(r: *mut ngx_http_request_t, ns: u64) {
+        // SAFETY: as the caller says.
+        unsafe { phases::charge_pool_thread(r, ns) };
+    }
+}
+
+#[cfg(ngx_feature = "http_v2")]
+impl Sending for Worker {
+    #[inline]
+    fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<Sent<NonNull<Context>>> {
+        let at = self.connections.client(c)?;
+        let waited = if self.multiplex(at)?.has_waiting { self.begin_sending_for_all(at) } else { None };
+        Some(Sent { at, waited })
+    }
+
+    #[inline]
+    fn end_sending(&mut self, sent: Sent<NonNull<Context>>, is_waiting: bool) {
+        if let Some(multiplex) = self.multiplex_mut(sent.at) {
+            multiplex.has_waiting = is_waiting;
+        }
+        if let Some(owner) = sent.waited {
+            self.end_sending_for_all(sent.at, owner);
+        }
+    }
+}
+
+#[cfg(ngx_feature = "http_v2")]
+impl Frames for Worker {
+    #[inline]
+    fn door(&mut self) -> &mut FrameDoor {
+        &mut self.door
+    }
+
+    fn stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
+        self.find_stream(at, id)
+    }
+
+    fn drop_header(&mut self, at: usize) {
+        self.connections.drop_header(at);
+    }
+
+    fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool {
+        self.connections.has_number(at, number)
+    }
+
+    fn charge_closed(&mut self, at: usize, ns: u64) {
+        self.charge_connection(at, ns);
+    }
+}
+
+impl EventLoop for Worker {
+    #[inline]
+    /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`): the hooks
+    /// belong to the old one, and measuring stops.
+    fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
+        let entered = worker::with(|worker| {
+            if !core::ptr::eq(worker.cycle, cycle) {
+                return Some(worker.exit);
+            }
+            // handlers may have run outside of the door: `ngx_close_idle_connections` calls them itself
+            if worker.owner() != Owner::Loop {
+                worker.switch(Owner::Loop);
+            }
+            None
+        });
+        if let Some(Some(exit)) = entered {
+            // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
+            keep_library();
+            // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any more.
+            unsafe { exit(core::ptr::null_mut()) };
+        }
+        entered == Some(None)
+    }
+
+    #[inline]
+    fn begin_turn(&mut self) {
+        self.switch(Owner::Loop);
+        // before the first request: the thread may have slept for hours, with a clock that is not quite right
+        self.tick_if_due();
+    }
+
+    #[inline]
+    fn end_turn(&mut self) {
+        self.zones.settle(self.laps.meter.now_ns());
+        self.show();
+    }
+
+    #[inline]
+    fn begin_handler_call(&mut self, owner: Owner) {
+        self.laps.begin_handler_call(owner);
+        if let Owner::Request(context) = owner {
+            self.touch(context);
+        }
+    }
+
+    /// The end of the handler's lap is the start of the next one.
+    #[inline]
+    fn end_handler_call(&mut self) {
+        match self.owner() {
+            Owner::Connection(at) => self.end_connection_wakeup(at),
+            // see `free_stream`
+            Owner::Header(at) if !self.is_door_open() => self.take(Owner::Connection(at)),
+            _ => {}
+        }
+        self.switch(Owner::Loop);
+        if self.connections.has_unsettled() {
+            self.start_beat();
+        }
+        #[cfg(feature = "audit")]
+        self.laps.audit.end_wakeup();
+        #[cfg(ngx_feature = "http_v2")]
+        frames::close_door(self);
+    }
+
+    #[inline]
+    fn after_handler_call() {
+        while let Some(context) = worker::with(Worker::next_touched).flatten() {
+            phases::after_wakeup(context);
+        }
+    }
+
+    #[inline]
+    fn waiting(&mut self) -> &mut Vec<*mut ngx_event_t> {
+        &mut self.waiting
+    }
+}

@@ -1,0 +1,122 @@
+//! Requests in flight.
+
+use core::ptr::NonNull;
+
+use crate::charge::accounts::AccountSet;
+use crate::charge::context::Context;
+use crate::charge::worker::Worker;
+use crate::config::conf::ZoneUse;
+use crate::nginx::pool::memory_of;
+
+impl Worker {
+    pub(super) fn enter_flight(
+        &mut self,
+        pointer: NonNull<Context>,
+        accounts: &AccountSet,
+        zones: *const ZoneUse,
+    ) {
+        self.leave_flight(pointer);
+        let now_ns = self.laps.meter.now_ns();
+        let context = self.context(pointer);
+        context.accounts.copy_from(accounts);
+        context.mark_in_flight();
+        context.zones = zones;
+        context.in_flight = true;
+        context.stirred = true;
+        let so_far = context.span(now_ns);
+        (context.since_ns, context.bytes) = (now_ns, so_far.bytes);
+        self.put_in_front(pointer);
+        self.zones.enter_flight(accounts, &so_far);
+        self.start_beat();
+    }
+
+    /// The first one of the requests in flight, where it is not yet.
+    fn put_in_front(&mut self, pointer: NonNull<Context>) {
+        let next = self.flying.replace(pointer);
+        self.context(pointer).next_flying = next;
+        if let Some(next) = next {
+            self.context(next).previous_flying = Some(pointer);
+        }
+    }
+
+    /// No request in flight any more.
+    fn take_out(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
+        if let Some(next) = next {
+            self.context(next).previous_flying = previous;
+        }
+        match previous {
+            Some(previous) => self.context(previous).next_flying = next,
+            None => self.flying = next,
+        }
+    }
+
+    /// As [`stir`](Self::stir), for a request that may not be in flight, or have been an owner already.
+    pub fn stir_flying(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        if context.in_flight && !context.stirred {
+            self.stir(pointer);
+        }
+    }
+
+    /// A request in flight was an owner.
+    fn stir(&mut self, pointer: NonNull<Context>) {
+        self.context(pointer).stirred = true;
+        self.take_out(pointer);
+        self.put_in_front(pointer);
+    }
+
+    /// Settles requests in flight that were owners since the last call.
+    pub fn settle_flying(&mut self) {
+        let mut next = self.flying;
+        while let Some(pointer) = next {
+            let context = self.context(pointer);
+            if !core::mem::take(&mut context.stirred) {
+                break;
+            }
+            next = context.next_flying;
+            self.settle(pointer);
+        }
+    }
+
+    #[inline]
+    pub(super) fn leave_flight(&mut self, pointer: NonNull<Context>) {
+        if core::mem::take(&mut self.context(pointer).in_flight) {
+            self.land(pointer);
+        }
+    }
+
+    #[inline(never)]
+    fn land(&mut self, pointer: NonNull<Context>) {
+        self.take_out(pointer);
+        let now_ns = self.laps.meter.now_ns();
+        self.look(pointer, now_ns);
+        let context = self.context(pointer);
+        context.since_ns = now_ns;
+        let (accounts, bytes) = (context.accounts.clone(), context.bytes);
+        self.zones.leave_flight(now_ns, &accounts, bytes);
+    }
+
+    /// Looks at the memory of a request in flight.
+    pub(super) fn look(&mut self, pointer: NonNull<Context>, now_ns: u64) {
+        let context = self.context(pointer);
+        // SAFETY: the context is there, so its request is.
+        let Some(bytes) = (unsafe { memory_of(context.request) }) else { return };
+        let (from_bytes, since_ns) = (context.bytes, context.since_ns);
+        (context.bytes, context.since_ns) = (bytes, now_ns);
+        if bytes != from_bytes {
+            let accounts = context.accounts.clone();
+            self.zones.resize(now_ns, &accounts, since_ns, from_bytes, bytes);
+        }
+    }
+
+    /// The process is about to exit with requests open: their accounts get what they have used.
+    pub fn land_all(&mut self) {
+        while let Some(pointer) = self.flying {
+            self.settle(pointer);
+            self.give_back(pointer, u64::MAX);
+            self.leave_flight(pointer);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A worker process: start, what is done each second, end.
+
+use accounting::limit::Limit;
+use accounting::meter::{Meter, Mode};
+use accounting::process::ProcessId;
+use accounting::table::Checked;
+use accounting::workers::{WorkerSlot, Workers};
+use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t, ngx_worker};
+use ngx::ngx_log_error;
+
+#[cfg(feature = "audit")]
+use crate::audit::Audit;
+use crate::charge::accounts::{AccountId, AccountSet, Zones};
+use crate::charge::connections::Connections;
+use crate::charge::share::is_configured;
+use crate::charge::verdict::Verdict;
+use crate::charge::worker::{Beat, Owner, Worker, begin, with};
+use crate::config::conf::{MainConf, Zone};
+use crate::measure::charge::Charge;
+use crate::measure::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
+#[cfg(ngx_feature = "http_v2")]
+use crate::measure::http2::frames::FrameDoor;
+use crate::measure::laps::Laps;
+use crate::measure::{event_loop, io, listeners, received};
+use crate::nginx::allocator;
+use crate::nginx::process::{self, Watch};
+use crate::nginx::time::now_ms;
+use crate::nginx::timer::{Task, Timer};
+
+/// How often what changes slowly is brought up to date, in milliseconds.
+const TICK_MS: u64 = 1000;
+/// Where in each second what requests in flight have used and held is added to their accounts, in milliseconds: near its end, so
+/// that little of it gets into the next one.
+const BEAT_MS: u64 = 980;
+
+/// Ends what this process does for the module.
+pub type Exit = unsafe extern "C" fn(*mut ngx_cycle_t);
+
+/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called with null
+/// when another cycle begins in this process.
+///
+/// # Safety
+/// The cycle must be the one that the process serves; `ngx_event_process_init` must have run for it.
+pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Workers>, exit: Exit) -> bool {
+    // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
+    let (connections, log) = unsafe {
+        listeners::hook::<Worker>(&mut *cycle);
+        (Connections::of(&*cycle), (*cycle).log)
+    };
+    // `init_zone` has run for each
+    let tables = main.zones().map(Zone::table);
+    let own = process::own();
+    let Some(mut zones) = Zones::new(tables, own) else {
+        ngx_log_error!(NGX_LOG_ALERT, log, "request_cpu: a zone has no table, nothing is measured");
+        return false;
+    };
+    let shown = begin_in_shared_memory(workers, &mut zones, own, log);
+    report_once(main.clock, log);
+    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    #[cfg(feature = "audit")]
+    let audit = Audit::start(&clocks);
+    let meter = Meter::start(clocks, main.clock);
+    let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
+    let worker = Box::new(Worker {
+        cycle,
+        laps: Laps::start(
+            meter,
+            #[cfg(feature = "audit")]
+            audit,
+        ),
+        last: AccountSet::EMPTY,
+        touched: None,
+        flying: None,
+        connections,
+        #[cfg(ngx_feature = "http_v2")]
+        door: FrameDoor::default(),
+        zones,
+        scratch: Vec::new(),
+        waiting: Vec::new(),
+        exit,
+        first_verdict: Verdict::first(main),
+        exact_connection: main.connection_variable,
+        process: own,
+        shown,
+        watch: Watch::new(own),
+        next_tick_ms: 0,
+        beat: Timer::new(Beat, log),
+        other_threads_ns,
+    });
+    begin(worker);
+    true
+}
+
+/// Puts our functions in the place of NGINX's. Called after [`start`].
+pub fn hook() {
+    event_loop::hook::<Worker>();
+    io::hook::<Worker>();
+    received::hook::<Worker>();
+    #[cfg(ngx_feature = "ssl")]
+    crate::measure::tls::find_functions();
+    #[cfg(ngx_feature = "threads")]
+    crate::measure::threads::hook::<Worker>();
+}
+
+/// Logs what is not right with this machine; the first worker does, since it is the same for all.
+fn report_once(mode: Mode, log: *mut ngx_log_t) {
+    let sizes_known = allocator::look();
+    let fault = clock::fault_of_thread_clock();
+    // SAFETY: NGINX sets it before it calls.
+    if unsafe { ngx_worker } != 0 {
+        return;
+    }
+    if !sizes_known {
+        ngx_log_error!(
+            NGX_LOG_NOTICE,
+            log,
+            "request_cpu: malloc() is not of the library that has malloc_usable_size(), memory of requests is counted without large \
+             pieces"
+        );
+    }
+    let consequence = match mode {
+        Mode::Thread => {
+            "the CPU of a single request is 0 or some steps of it, only sums over many requests are right"
+        }
+        Mode::Hybrid { .. } => {
+            "the CPU of a single request may be 0 or much too high, and sums over many requests may be some percent too low"
+        }
+    };
+    match fault {
+        None => {}
+        Some(Fault::Fails(error)) => {
+            let error = std::io::Error::from_raw_os_error(error);
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; getrusage() is used instead, which advances in \
+                 steps of some milliseconds: {consequence}"
+            );
+        }
+        Some(Fault::Coarse(ns)) => {
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: the clock of CPU time advances in steps of {:.3} ms: {consequence}",
+                ns as f64 / 1e6
+            );
+        }
+        Some(Fault::Stands) => {
+            ngx_log_error!(
+                NGX_LOG_WARN,
+                log,
+                "request_cpu: the clock of CPU time stands still: the CPU of requests is not known, and is shown as 0"
+            );
+        }
+    }
+}
+
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
+/// and one in the shared books.
+fn begin_in_shared_memory(
+    workers: Option<Workers>,
+    zones: &mut Zones,
+    own: Option<ProcessId>,
+    log: *mut ngx_log_t,
+) -> Option<(Workers, WorkerSlot)> {
+    // a dead worker may have had the number that is ours now
+    let is_alive = |process: ProcessId| {
+        own.is_none_or(|own| own.pid() != process.pid()) && process::is_alive(process, own)
+    };
+    zones.reap(shared_ms(), is_alive);
+    zones.follow(shared_ms() * 1_000_000);
+    if zones.unregistered() > 0 {
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "request_cpu: too many workers, requests of this one are not shown in flight"
+        );
+    }
+    let (workers, own) = (workers?, own?);
+    workers.reap(own, is_alive);
+    // SAFETY: NGINX sets it before it calls.
+    let slot = workers.acquire(unsafe { ngx_worker } as u32, own);
+    if slot.is_none() {
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "request_cpu: too many workers, the books of this one are not shown"
+        );
+    }
+    slot.map(|slot| (workers, slot))
+}
+
+/// The process is about to end: what it has not added to accounts yet is added. Returns whether it has measured.
+pub fn leave() -> bool {
+    let has_measured = with(Worker::leave).is_some();
+    if has_measured {
+        // `ngx_worker_process_exit` tells by the flag which connections may be open still
+        listeners::accept_first(true);
+    }
+    if let Some(beat) = with(|worker| worker.beat) {
+        // SAFETY: requests that end from here on are not measured any more: `worker::stop` follows.
+        unsafe { beat.stop() };
+    }
+    has_measured
+}
+
+impl Worker {
+    fn leave(&mut self) {
+        self.read_clock();
+        self.land_all();
+        self.close_connections();
+        self.zones.close_uncounted(&self.laps.books);
+        #[cfg(feature = "audit")]
+        // SAFETY: NGINX's cycle, which lives as long as the process.
+        self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
+        self.zones.settle(self.laps.meter.recent_ns());
+        self.show();
+        self.zones.release();
+        if let Some((workers, slot)) = self.shown.take() {
+            workers.release(slot);
+        }
+    }
+
+    /// Checks a request of this account against a limit; a refusal is counted.
+    pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Option<Checked> {
+        let is_configured = |of| is_configured(id.zone(), of);
+        self.zones.check(self.laps.meter.recent_ns() / 1_000_000, id, limit, is_configured, dry_run)
+    }
+
+    /// Does what is due once in a second.
+    #[inline]
+    pub(super) fn tick_if_due(&mut self) {
+        if now_ms() >= self.next_tick_ms {
+            self.tick();
+            self.switch(Owner::Loop);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tick(&mut self) {
+        self.next_tick_ms = now_ms() + TICK_MS;
+        let ahead_ns = self.laps.meter.clocks().calibrate();
+        self.laps.meter.set_ahead(ahead_ns);
+        self.update_other_threads();
+        self.look_for_dead();
+        let now_ns = self.laps.meter.now_ns();
+        self.zones.follow(now_ns);
+    }
+
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
+    /// finish. In each second one worker does so, for each piece of shared memory.
+    fn look_for_dead(&mut self) {
+        let now_ms = shared_ms();
+        let (watch, second) = (&mut self.watch, now_ms / 1000);
+        watch.begin();
+        self.zones.watch(now_ms, |process| watch.is_alive(process, second));
+        if let (Some((workers, _)), Some(own)) = (&self.shown, self.process)
+            && workers.claim_look(now_ms)
+        {
+            workers.reap(own, |process| watch.is_alive(process, second));
+        }
+    }
+
+    /// From now on requests are in flight.
+    pub fn start_beat(&mut self) {
+        if !self.beat.is_set() {
+            self.beat.set(wait_for_beat(self.laps.meter.recent_ns()));
+        }
+    }
+
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
+    /// before.
+    fn beat(&mut self) -> Option<u64> {
+        self.take(Owner::Loop);
+        // the timers are a little apart
+        if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
+            self.tick();
+        }
+        self.settle_connections();
+        self.settle_flying();
+        let now_ns = self.laps.meter.now_ns();
+        self.zones.pass(now_ns);
+        let goes_on = self.flying.is_some() || self.connections.has_unsettled();
+        goes_on.then(|| wait_for_beat(now_ns))
+    }
+
+    fn update_other_threads(&mut self) {
+        let others_ns =
+            process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
+        self.laps.books.pool_threads_cpu_ns = self.laps.books.pool_threads_cpu_ns.max(others_ns);
+    }
+
+    pub(super) fn show(&mut self) {
+        self.laps.books.clock_readings = self.laps.meter.readings();
+        self.zones.show_uncounted(&mut self.laps.books);
+        if let Some((workers, slot)) = &self.shown {
+            workers.publish(*slot, &self.laps.books);
+        }
+    }
+
+    /// Brings the shared books up to date with the running lap.
+    pub fn show_now(&mut self) {
+        self.read_clock();
+        self.update_other_threads();
+        self.zones.settle(self.laps.meter.now_ns());
+        self.show();
+    }
+}
+
+/// Milliseconds until the next beat.
+fn wait_for_beat(now_ns: u64) -> u64 {
+    let wait_ms = (1000 + BEAT_MS - now_ns / 1_000_000 % 1000) % 1000;
+    // one that comes a little early is the one of this second
+    if wait_ms < 100 { wait_ms + 1000 } else { wait_ms }
+}
+
+impl Task for Beat {
+    fn run(&mut self) -> Option<u64> {
+        with(Worker::beat).flatten()
+    }
+}

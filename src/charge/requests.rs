@@ -1,0 +1,234 @@
+//! Requests: attributed, taken over, added to their accounts, finished.
+
+use core::ptr::NonNull;
+
+use accounting::account::Outcome;
+use accounting::unsettled::Ended;
+
+use crate::charge::accounts::AccountSet;
+use crate::charge::context::{Context, age_ns};
+use crate::charge::share::share_beyond;
+use crate::charge::worker::{Owner, Worker};
+use crate::config::conf::{LocConf, loc_conf};
+use crate::measure::charge::Charge;
+
+impl Worker {
+    /// The request is running, from the start of the wakeup if nobody was known to.
+    #[inline]
+    pub fn claim(&mut self, pointer: NonNull<Context>) {
+        let request = Owner::Request(pointer);
+        if self.owner() == request {
+            return;
+        }
+        match self.owner() {
+            // nobody was known when the wakeup began: all of it was for this request
+            Owner::Nobody | Owner::Listener => self.take(request),
+            // QUIC's wakeup is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
+            Owner::Connection(at)
+                if self.context(pointer).connection == Some(at) && !self.is_quic_connection(at) =>
+            {
+                self.take(request);
+            }
+            _ => self.switch(request),
+        }
+        self.touch(pointer);
+    }
+
+    /// The first claim of a request: it takes over what its connection has used.
+    pub(super) fn claim_first(&mut self, pointer: NonNull<Context>) {
+        let connection = self.context(pointer).connection;
+        if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
+            && of == at
+        {
+            // its header was read in this wakeup
+            if self.is_exact_connection() {
+                self.take(Owner::Header(at));
+                self.read_clock();
+            }
+            self.take(Owner::Request(pointer));
+            self.touch(pointer);
+        } else {
+            self.claim(pointer);
+        }
+        let now_ns = self.laps.meter.now_ns();
+        let context = self.context(pointer);
+        // SAFETY: the context is there, so its request is.
+        context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
+        if let Some(at) = connection {
+            let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(pointer));
+            // What came before this request is for those that were open, or were counted before. The first one that is counted
+            // takes over the rest, unless others are open: they have the connection already.
+            let is_first = !self.has_counted(at);
+            let divides = if is_first { !is_alone } else { !is_quic };
+            if divides && self.connections.pending_ns(at) != 0 {
+                self.divide(at, true);
+            }
+            let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
+            let context = self.context(pointer);
+            context.meter.take_over(ns);
+            context.handshake = handshake;
+        }
+    }
+
+    /// The request has its connection for itself, until it is freed.
+    pub(super) fn set_request(&mut self, pointer: NonNull<Context>) {
+        if let Some(at) = self.context(pointer).connection {
+            self.connections.set_request(at, pointer);
+        }
+    }
+
+    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used before.
+    #[inline]
+    pub(super) fn stop(&mut self, pointer: NonNull<Context>, is_main: bool, counts: bool) {
+        self.context(pointer).stopped |= is_main;
+        if is_main && !counts {
+            self.leave_connection(pointer);
+        }
+    }
+
+    /// A request that is not counted leaves what it has taken over from its connection to the first one that is.
+    #[cold]
+    fn leave_connection(&mut self, pointer: NonNull<Context>) {
+        let context = self.context(pointer);
+        let has_handshake = context.handshake.is_some();
+        if let Some(at) = context.connection
+            && (has_handshake || !self.has_counted(at))
+            && !self.zones.is_empty()
+        {
+            let context = self.context(pointer);
+            let (ns, handshake) = (context.meter.give_back(), context.handshake.take());
+            self.return_to_connection(at, ns, handshake);
+        }
+    }
+
+    /// Final: what is charged from here on is for the accounts.
+    pub(super) fn finish(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
+        self.leave_flight(pointer);
+        let now_ns = self.laps.meter.now_ns();
+        if accounts.is_empty() {
+            self.leave_connection(pointer);
+        }
+        let context = self.context(pointer);
+        let span = context.span(now_ns);
+        let (sent, received) = context.traffic();
+        let mut usage = context.meter.finish(sent, received);
+        usage.cpu_ns += context.late_ns;
+        let cpu_ns = context.meter.total_ns();
+        #[cfg(feature = "audit")]
+        let audited = context.audited;
+        let classes = outcome.classes();
+        context.logged = true;
+        context.accounts.copy_from(accounts);
+        let (connection, handshake) = (context.connection, context.handshake.take());
+        if context.limited.is_some() {
+            self.give_back(pointer, u64::MAX);
+        }
+        self.zones.finish(now_ns, accounts, &Ended { usage, classes, cpu_ns, span });
+        if let Some(handshake) = handshake {
+            self.zones.count_handshake(accounts, &handshake);
+        }
+        #[cfg(feature = "audit")]
+        self.laps.audit.end_request(&audited);
+        if let Some(at) = connection {
+            self.connections.set_accounts(at, accounts);
+        }
+        if self.owner() == Owner::Request(pointer) {
+            self.set_last(accounts);
+            self.take(Owner::Accounts);
+        }
+    }
+
+    /// As [`Worker::finish`], where what the request has used is not the same to all limits.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn finish_apart(
+        &mut self,
+        pointer: NonNull<Context>,
+        accounts: &AccountSet,
+        outcome: &Outcome,
+        conf: &LocConf,
+    ) {
+        let mut marked = accounts.clone();
+        let context = self.context(pointer);
+        if context.verdict.is_unchecked() {
+            let ns = context.meter.total_ns() + context.late_ns;
+            let beyond = |zone| share_beyond(conf, zone);
+            self.zones.mark_unchecked(self.laps.meter.recent_ns() / 1_000_000, &mut marked, ns, beyond);
+        } else {
+            // SAFETY: as in `Context::limited`.
+            let limited = context.limited.map(|limited| unsafe { limited.as_ref() });
+            context.verdict.mark(limited, &mut marked);
+        }
+        self.finish(pointer, &marked, outcome);
+    }
+
+    /// So much of what was charged before is charged as use now; all of it when the request is over.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn give_back(&mut self, pointer: NonNull<Context>, ns: u64) {
+        let now_ns = self.laps.meter.recent_ns();
+        let Some(mut limited) = self.context(pointer).limited else { return };
+        // SAFETY: as in `Context::limited`; the worker has no part in it.
+        for charge in unsafe { limited.as_mut() }.charges() {
+            let ns = ns.min(charge.ns);
+            if ns != 0 {
+                charge.ns -= ns;
+                self.zones.give_back(now_ns, charge.id, charge.bucket, ns);
+            }
+        }
+    }
+
+    /// Moves what a running request has used since the last time to its accounts.
+    pub(super) fn settle(&mut self, pointer: NonNull<Context>) {
+        let now_ns = self.laps.meter.recent_ns();
+        let context = self.context(pointer);
+        let is_in_flight = context.in_flight;
+        let (mut accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let is_limited = context.limited.is_some();
+        if context.verdict.is_unchecked() {
+            // it may have been answered already, and its body is discarded still
+            // SAFETY: the context is there, so its request is.
+            let conf = unsafe { loc_conf(context.request) };
+            let beyond = |zone| share_beyond(conf, zone);
+            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, beyond);
+        }
+        self.zones.add(now_ns, &accounts, &usage);
+        if is_limited {
+            self.give_back(pointer, usage.cpu_ns);
+        }
+        if is_in_flight {
+            self.look(pointer, now_ns);
+            self.context(pointer).since_ns = now_ns;
+        }
+    }
+
+    /// The request is being freed: nothing may point to its context any more.
+    pub(super) fn free(&mut self, pointer: NonNull<Context>) {
+        self.forget(pointer);
+        let is_stream = self.part(pointer);
+        if let Some(at) = self.context(pointer).connection {
+            self.connections.end_request(at, pointer);
+        }
+        if !self.context(pointer).logged {
+            // never logged: what was not settled is paid by the accounts that it was in flight in
+            let context = self.context(pointer);
+            let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let handshake = context.handshake.take();
+            let accounts = context.accounts.clone();
+            self.zones.charge(self.laps.meter.recent_ns(), &accounts, unsettled_ns);
+            self.give_back(pointer, u64::MAX);
+            if let Some(handshake) = handshake {
+                self.zones.count_handshake(&accounts, &handshake);
+            }
+            self.leave_flight(pointer);
+        }
+        if self.owner() == Owner::Request(pointer) {
+            let accounts = self.context(pointer).accounts.clone();
+            self.set_last(&accounts);
+            self.take(Owner::Accounts);
+        }
+        if is_stream && let Some(at) = self.context(pointer).connection {
+            self.free_stream(at);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The layer above, as this one sees it.
+
+use crate::measure::laps::Laps;
+use crate::measure::owner::Owner;
+
+/// Charges laps to their owners. One type implements it, and all hooks are compiled for that type: no call is indirect.
+///
+/// Each file of this layer that finds something out has a trait of its own for it, which has this one as its base.
+pub trait Charge: Sized + 'static {
+    /// A main request, as an identity.
+    type Request: Copy + Eq;
+
+    /// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back here.
+    fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T>;
+
+    /// The running lap and the sums of all laps.
+    fn laps(&mut self) -> &mut Laps<Self::Request>;
+
+    /// A lap of `ns` nanoseconds has ended.
+    fn lap(&mut self, owner: Owner<Self::Request>, ns: u64);
+
+    /// `ns` nanoseconds of laps that were [`Owner::Apart`] are `owner`'s.
+    fn share(&mut self, owner: Owner<Self::Request>, ns: u64);
+
+    /// Ends the running lap and charges it to its owner, who also owns the next one.
+    #[inline]
+    fn read_clock(&mut self) {
+        let laps = self.laps();
+        let (ns, owner) = (laps.end(), laps.owner());
+        self.lap(owner, ns);
+    }
+
+    /// Ends the running lap; the next one belongs to `owner`.
+    #[inline]
+    fn switch(&mut self, owner: Owner<Self::Request>) {
+        self.read_clock();
+        self.take(owner);
+    }
+
+    /// The running lap belongs to `owner` from its start.
+    #[inline]
+    fn take(&mut self, owner: Owner<Self::Request>) {
+        self.laps().take(owner);
+    }
+
+    /// The owner of the running lap.
+    #[inline]
+    fn owner(&mut self) -> Owner<Self::Request> {
+        self.laps().owner()
+    }
+
+    /// Ends the running lap, which was for several requests, and tells its length in nanoseconds, to be divided.
+    fn set_lap_apart(&mut self) -> u64 {
+        self.take(Owner::Apart);
+        self.read_clock();
+        self.laps().take_apart()
+    }
+}

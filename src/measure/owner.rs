@@ -1,0 +1,26 @@
+//! Owners of laps.
+
+/// The owner of the running lap. `R` is a main request, as an identity: only the layer above knows what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner<R> {
+    /// The event loop itself.
+    Loop,
+    /// A listening socket. Its laps are the loop's until a connection is accepted.
+    Listener,
+    /// A handler call that is not attributed yet.
+    Nobody,
+    /// A client's connection between requests, by its place in `cycle->connections`.
+    Connection(usize),
+    /// A client's connection that receives the header of a request that is not known yet.
+    Header(usize),
+    /// A client's connection that sends for several requests at a time.
+    Sending(usize),
+    /// Several requests. The lap is divided at once.
+    Apart,
+    /// A connection that was closed without a request, or one that is not HTTP.
+    NoRequest,
+    /// A request that has not been freed.
+    Request(R),
+    /// The accounts of a request that was freed.
+    Accounts,
+}

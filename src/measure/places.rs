@@ -1,0 +1,64 @@
+//! Connections and events by their place in the arrays of a cycle.
+
+use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_cycle_t, ngx_event_t};
+
+/// The arrays of a cycle.
+pub struct Places {
+    first: *mut ngx_connection_t,
+    read_events: *mut ngx_event_t,
+    write_events: *mut ngx_event_t,
+    count: usize,
+}
+
+impl Places {
+    /// Those of a cycle. If `count` is less than the cycle has, the rest have no place.
+    ///
+    /// # Safety
+    /// `ngx_event_process_init` must have run for the cycle, and the cycle must live as long as this is used.
+    pub unsafe fn of(cycle: &ngx_cycle_t, count: usize) -> Places {
+        Places {
+            first: cycle.connections,
+            read_events: cycle.read_events,
+            write_events: cycle.write_events,
+            count: count.min(cycle.connection_n),
+        }
+    }
+
+    #[inline]
+    fn place<T>(&self, first: *mut T, pointer: *mut T) -> Option<usize> {
+        let offset = pointer.addr().wrapping_sub(first.addr());
+        let at = offset / size_of::<T>();
+        (at < self.count).then_some(at)
+    }
+
+    /// The place of a connection; none for the fake ones of HTTP/2.
+    #[inline]
+    pub fn index(&self, connection: *mut ngx_connection_t) -> Option<usize> {
+        self.place(self.first, connection)
+    }
+
+    /// The place of the connection that an event belongs to: `ngx_event_process_init` pairs them for good.
+    #[inline]
+    pub fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
+        self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
+    }
+
+    /// Whether a connection's event is that of writing.
+    #[inline]
+    pub fn is_write_event(&self, event: *mut ngx_event_t) -> bool {
+        self.place(self.write_events, event).is_some()
+    }
+
+    /// The connection at a place.
+    #[inline]
+    pub fn connection(&self, at: usize) -> *mut ngx_connection_t {
+        self.first.wrapping_add(at)
+    }
+
+    /// The number of the connection at a place; 0 if there is no such place.
+    #[inline]
+    pub fn number(&self, at: usize) -> ngx_atomic_uint_t {
+        // SAFETY: within the array, which lives as long as the cycle.
+        if at < self.count { unsafe { (*self.connection(at)).number } } else { 0 }
+    }
+}
