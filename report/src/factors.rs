@@ -57,6 +57,10 @@ $ssl_cipher; by new and resumed TLS sessions where there is $ssl_session_reused;
   domain   $server_name or $host, and bytes
   by       any variable, with --by; values are cut at 255 bytes, and each takes 0.1 to 2 KB of memory
   A figure that the log does not tell enough for is left out, with a message.
+  Up to 64 groups of the figure by order and 64 cache statuses are told apart while reading, and 6 groups are shown. \
+Domains and values of --by have the bounds --max-domains and --max-values: of more, which ones have rows can differ \
+from run to run; the sums stay right. All others are one row, \"all others\". In CSV and JSON, the column \"row\" is \
+\"rest\" for it, and \"value\" for all else.
   --field takes one of them from another variable, or member of JSON: the roles are cpu (in seconds), cpu_ns, order, cache, \
 bytes, domain, cipher, session and time.
 
@@ -137,11 +141,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
 
-    /// So many domains are told apart while reading; those that come later are added to the others
+    /// So many domains are told apart while reading; the others are added up in one row
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_domains: usize,
 
-    /// So many values of --by are told apart while reading; those that come later are added to the others
+    /// So many values of --by are told apart while reading; the others are added up in one row
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_values: usize,
 
@@ -157,14 +161,10 @@ impl Args {
             asked.extend(fields::field_of_role(role).map(|field| (format!("--field {role}"), vec![field])));
         }
         asked.extend(self.split.is_some().then(|| ("--split".to_owned(), vec![Field::Split])));
-        let by = || {
-            let is_part =
-                self.by.as_deref().is_some_and(|name| Part::of(name.trim_start_matches('$')).is_some());
-            let parts: &[Field] =
-                if is_part { &[Field::By, Field::RequestUri, Field::Request] } else { &[Field::By] };
-            ("--by".to_owned(), parts.to_vec())
-        };
-        asked.extend(self.by.is_some().then(by));
+        asked.extend(self.by.as_deref().map(|name| {
+            let part = Part::of(name.strip_prefix('$').unwrap_or(name));
+            ("--by".to_owned(), part.map_or(&[Field::By][..], Part::fields).to_vec())
+        }));
         asked
     }
 
@@ -219,6 +219,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         match wanted.figure(*kind, &tally, names) {
             Some(figure) => figures.push(figure),
             None if tally.requests == 0 => {}
+            // it is said that these are 0
+            None if *kind == Kind::Order && tally.zero_orders > 0 => {}
             None => complain(&format!(
                 "no figure \"{}\": the log does not tell {}, which log_format needs to have",
                 kind.title(names),
@@ -235,10 +237,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     for figure in figures.iter().filter(|figure| figure.requests < tally.requests) {
+        let missing = tally.requests - figure.requests;
+        if figure.kind == Kind::Order && missing == tally.zero_orders {
+            continue;
+        }
         complain(&format!(
-            "{} of {} not in \"{}\": no line of them tells {}",
-            output::grouped(tally.requests - figure.requests),
-            output::counted(tally.requests, "request is", "requests are"),
+            "{} of {} {} not in \"{}\": no line of them tells {}",
+            output::grouped(missing),
+            output::counted(tally.requests, "request", "requests"),
+            if missing == 1 { "is" } else { "are" },
             figure.title,
             figure.kind.variables(names)
         ));
@@ -265,15 +272,16 @@ fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Reader) 
         let had = threads.iter().any(|thread| thread.had.get(at) == Some(&true));
         (!had).then_some(asked)
     })?;
-    const MOST: usize = 10;
+    const MOST: usize = 1000;
     let known: Vec<String> = if reader.is_json(sample) {
         json::member_names(sample, MOST)
     } else {
-        reader.variables().take(MOST).map(str::to_owned).collect()
+        // the last variables of the format may be missing
+        let words = sample.split(|byte| *byte == b' ').count();
+        reader.variables().take(words).map(str::to_owned).collect()
     };
-    let variable = reader.names().any_of(fields.get(..1).unwrap_or_default());
-    let known: Vec<String> = known.into_iter().filter(|name| format!("${name}") != variable).collect();
-    Some(format!("no line has {variable}, which {option} asks for; lines have {}", known.join(", ")))
+    let variables = reader.names().any_of(fields);
+    Some(format!("no line has {variables}, which {option} asks for; lines have {}", output::list(known)))
 }
 
 /// A line on stderr for each kind of lines that are in no figure, or that are no valid JSON.
@@ -295,6 +303,14 @@ fn say_what_was_left_out(tally: &Tally, names: &Names) {
             "{} {were} (${} is 1), and {left}: the line of the main request has the CPU of all",
             lines(tally.subrequests),
             names.name(Field::Subrequest)
+        ));
+    }
+    if tally.zero_orders > 0 {
+        complain(&format!(
+            "{} 0 as ${}, which counts from 1, and {} in no figure by order",
+            output::counted(tally.zero_orders, "request has", "requests have"),
+            names.name(Field::Order),
+            if tally.zero_orders == 1 { "is" } else { "are" }
         ));
     }
     if tally.repeated.count > 0 {
@@ -383,8 +399,8 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
         if !fields.iter().any(|field| reader.tells(*field)) {
             bail!(
                 "the log_format has no {}, which {option} asks for; it has {}",
-                reader.names().any_of(fields.get(..1).unwrap_or_default()),
-                reader.variables().map(|name| format!("${name}")).collect::<Vec<_>>().join(", ")
+                reader.names().any_of(&fields),
+                output::list(reader.variables().map(|name| format!("${name}")).collect())
             );
         }
     }

@@ -232,6 +232,15 @@ pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
+/// Names in a message, of which too many are cut.
+pub fn list(mut names: Vec<String>) -> String {
+    const MOST: usize = 20;
+    let more = names.len().saturating_sub(MOST);
+    names.truncate(MOST);
+    let more = if more > 0 { format!(" and {} more", grouped(more as u64)) } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
 /// A message on standard error.
 pub fn complain(message: &str) {
     // where that is closed, nobody wants to know

@@ -3,6 +3,7 @@
 //! Bars are means; whiskers their 95 % intervals; rings medians. Each bar has the number of its requests next to it, and is pale where
 //! these are few. Letters are left to the viewer, so a text is never as wide as is known here: all have room to spare.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use anyhow::anyhow;
@@ -55,8 +56,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let end_of_tag = out.find(">\n").map_or(0, |at| at + 2);
     out.insert_str(end_of_tag, &about);
     let root = out.replacen("<svg ", "<svg role=\"img\" ", 1);
-    // XML has no way to write these two
-    Ok(root.replace(['\u{FFFE}', '\u{FFFF}'], "\u{FFFD}"))
+    Ok(root)
 }
 
 // ---- upright bars: CPU per request --------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ struct Cluster<'a> {
     bars: Vec<(usize, &'a Bar)>,
 }
 
-fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[&str]) -> Vec<Cluster<'a>> {
+fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[Cow<'_, str>]) -> Vec<Cluster<'a>> {
     let mut clusters: Vec<Cluster<'_>> = Vec::new();
     for bar in bars {
         let name = match (figure.kind, bar.name.as_str()) {
@@ -77,9 +77,10 @@ fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[&str]) -> Vec<Clust
             (Kind::Order, "2") => "2nd".to_owned(),
             (Kind::Order, "3") => "3rd".to_owned(),
             (Kind::Order, "4+") => "4th and later".to_owned(),
-            (_, name) => name.to_owned(),
+            _ => bar.shown_name().into_owned(),
         };
-        let group = groups.iter().position(|group| Some(*group) == bar.group.as_deref()).unwrap_or_default();
+        let own = bar.shown_group();
+        let group = groups.iter().position(|group| Some(group) == own.as_ref()).unwrap_or_default();
         match clusters.iter_mut().find(|cluster| cluster.name == name) {
             Some(cluster) => cluster.bars.push((group, bar)),
             None => clusters.push(Cluster { name, bars: vec![(group, bar)] }),
@@ -92,9 +93,9 @@ fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[&str]) -> Vec<Clust
     clusters
 }
 
-fn groups<'a>(bars: &[&'a Bar]) -> Vec<&'a str> {
-    let mut groups: Vec<&str> = Vec::new();
-    for group in bars.iter().filter_map(|bar| bar.group.as_deref()) {
+fn groups<'a>(bars: &[&'a Bar]) -> Vec<Cow<'a, str>> {
+    let mut groups: Vec<Cow<'_, str>> = Vec::new();
+    for group in bars.iter().filter_map(|bar| bar.shown_group()) {
         if !groups.contains(&group) {
             groups.push(group);
         }
@@ -103,7 +104,7 @@ fn groups<'a>(bars: &[&'a Bar]) -> Vec<&'a str> {
 }
 
 /// Where the groups' colours are explained, in lines from `left` to `right`.
-fn legend(groups: &[&str], left: u32, right: u32) -> Vec<(i32, i32)> {
+fn legend(groups: &[Cow<'_, str>], left: u32, right: u32) -> Vec<(i32, i32)> {
     let (mut x, mut y) = (left, 64);
     let places = groups.iter().map(|group| {
         let width = 44 + 8 * shortened(group, 40).chars().count() as u32;
@@ -232,7 +233,8 @@ where
 const ROW_HEIGHT: u32 = 26;
 
 fn rows(figure: &Figure, bars: &[&Bar], out: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-    let longest = bars.iter().map(|bar| shortened(&bar.name, 40).chars().count()).max().unwrap_or_default();
+    let longest =
+        bars.iter().map(|bar| shortened(&bar.shown_name(), 40).chars().count()).max().unwrap_or_default();
     let (head, foot, left, right) = (66, 34, 24 + longest as u32 * 8, 190);
     let inner = bars.len() as u32 * ROW_HEIGHT;
     let root = SVGBackend::with_string(out, (left + 420 + right, head + inner + foot)).into_drawing_area();
@@ -298,7 +300,7 @@ where
             }
         }
         let (begin, y) = chart.backend_coord(&(span.start, middle));
-        let name = shortened(&bar.name, 40);
+        let name = shortened(&bar.shown_name(), 40);
         root.draw(&Text::new(name, (begin - 8, y), label(15, INK, HPos::Right, VPos::Center)))?;
         root.draw(&Text::new(
             value(kind, bar.value),
@@ -392,9 +394,9 @@ fn plain(value: f64) -> String {
 
 /// Names come from clients.
 fn shortened(name: &str, most: usize) -> String {
-    let name = printable(name);
+    let name = visible(name);
     if name.chars().count() <= most {
-        return name.into_owned();
+        return name;
     }
     name.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
@@ -402,13 +404,65 @@ fn shortened(name: &str, most: usize) -> String {
 /// What a figure shows, in words.
 fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
     let bars = bars.iter().map(|bar| {
-        let group = bar.group.as_deref().map_or_else(String::new, |group| format!("{group} "));
+        let group = bar.shown_group().map_or_else(String::new, |group| format!("{group} "));
         let value = value(figure.kind, bar.value);
-        format!("{group}{}: {value} ({} requests)", bar.name, bar.requests)
+        format!("{group}{}: {value} ({} requests)", bar.shown_name(), bar.requests)
     });
-    printable(format!("{}. {}", figure.title, bars.collect::<Vec<_>>().join(", "))).into_owned()
+    visible(&format!("{}. {}", figure.title, bars.collect::<Vec<_>>().join(", ")))
+}
+
+/// Without characters that XML 1.0 has no way to write.
+fn visible(text: &str) -> String {
+    printable(text).replace('\u{FFFE}', r"\xEF\xBF\xBE").replace('\u{FFFF}', r"\xEF\xBF\xBF")
 }
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fields::Names;
+    use super::super::figures::Wanted;
+    use super::super::tally::{Shared, Tally};
+    use super::*;
+
+    fn drawn(names: &[String]) -> Vec<String> {
+        use super::super::fields::{Field, Record};
+        let shared = Shared::new(9, 9, Some("u"), false);
+        let mut tally = Tally::default();
+        for name in names {
+            let mut record = Record::default();
+            for field in [Field::By, Field::Split, Field::Cache, Field::Host] {
+                record.fields.set(field, name.as_bytes());
+            }
+            (record.order, record.bytes) = (Some(1), Some(9));
+            tally.record(&record, 7, &shared);
+        }
+        let wanted = Wanted { min_requests: 1, top: 20 };
+        let kinds = [Kind::By, Kind::Order, Kind::Cache, Kind::Domain];
+        let figures = kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &Names::default()));
+        figures.map(|figure| svg(&figure).unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn drawings_are_well_formed_whatever_names_are(
+            names in prop::collection::vec(prop_oneof![any::<String>(), "[\u{0}-\u{9f}\u{fffe}\u{ffff}\u{202e}<&>]{0,8}"], 1..5),
+        ) {
+            for svg in drawn(&names) {
+                prop_assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_xml_cannot_have_is_escaped() {
+        for svg in drawn(&["x\u{FFFE}\u{FFFF}".to_owned()]) {
+            assert!(svg.contains(r"x\xEF\xBF\xBE\xEF\xBF\xBF"), "{svg}");
+        }
+    }
 }

@@ -194,9 +194,11 @@ impl Names {
     /// Adds up by the values of this variable. Parts of `$request` are taken from it where the log has nothing better.
     pub fn add_up_by(&mut self, name: &str) -> anyhow::Result<()> {
         self.add(name, Field::By)?;
-        if Part::of(self.name(Field::By)).is_some() {
+        if let Some(part) = Part::of(self.name(Field::By)) {
             self.add("request", Field::Request)?;
-            self.add("request_uri", Field::RequestUri)?;
+            if part == Part::Path {
+                self.add("request_uri", Field::RequestUri)?;
+            }
         }
         Ok(())
     }
@@ -271,6 +273,9 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// A request of more nanoseconds than these is none.
+const MOST_CPU_NS: u64 = 1_000_000_000_000_000_000;
+
 /// What the figures take from a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -296,6 +301,14 @@ impl<'a> Record<'a> {
             None => number(Field::CpuSeconds, nanoseconds)?,
             ns => ns,
         };
+        // sums of more than these, 31 years, could not be kept
+        if self.cpu_ns.is_some_and(|ns| ns > MOST_CPU_NS) {
+            let ns = fields.get(Field::CpuNs).map(|value| (Field::CpuNs, value));
+            let (field, value) = ns
+                .or_else(|| fields.get(Field::CpuSeconds).map(|value| (Field::CpuSeconds, value)))
+                .unwrap_or((Field::CpuNs, b""));
+            return Err(Invalid::new(field, value));
+        }
         self.bytes = match number(Field::Bytes, integer)? {
             None => number(Field::BodyBytes, integer)?,
             bytes => bytes,
@@ -316,22 +329,22 @@ impl<'a> Record<'a> {
         matches!(self.fields.get(Field::Subrequest), Some(b"1" | b"true"))
     }
 
-    /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The second is whether
-    /// it was taken from another variable.
-    pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], bool)> {
+    /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The second is another
+    /// variable that it was taken from.
+    pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], Option<Field>)> {
         let own = self.fields.has(Field::By).then(|| self.fields.get(Field::By).unwrap_or(b"-"));
         if let Some(value) = own {
-            return Some((value, false));
+            return Some((value, None));
         }
         let part = part?;
         if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == Part::Path) {
-            return Some((path(uri), true));
+            return Some((path(uri), Some(Field::RequestUri)));
         }
         if !self.fields.has(Field::Request) {
             return None;
         }
         let request = self.fields.get(Field::Request).unwrap_or(b"-");
-        Some((part.of_request(request).unwrap_or(b"-"), true))
+        Some((part.of_request(request).unwrap_or(b"-"), Some(Field::Request)))
     }
 }
 
@@ -347,6 +360,14 @@ pub enum Part {
 }
 
 impl Part {
+    /// The fields that it can be taken from.
+    pub fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Method | Self::Uri => &[Field::By, Field::Request],
+            Self::Path => &[Field::By, Field::RequestUri, Field::Request],
+        }
+    }
+
     /// The part that has the name of a variable.
     pub fn of(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {

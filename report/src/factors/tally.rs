@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Part, Record, unescape};
+use super::fields::{Field, Part, Record, Set, unescape};
 use super::json::Faults;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
@@ -22,7 +22,7 @@ pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 pub const MAX_GROUPS: usize = 64;
 
 /// NGINX has nine cache statuses, and a variable of the user's own may have others.
-const MAX_STATUSES: usize = 64;
+pub const MAX_STATUSES: usize = 64;
 
 /// Longer names are cut there, as in the module's zones.
 const MAX_NAME_BYTES: usize = 255;
@@ -100,9 +100,6 @@ const PLAIN: &[u8] = b"no TLS";
 /// The group of connections with TLS, where the log does not tell the key.
 const TLS: &[u8] = b"TLS";
 
-/// What came when there were too many names.
-pub const OTHERS: &[u8] = b"others";
-
 /// The requests without a cache, as in the module's status.
 const NO_CACHE: &[u8] = b"NONE";
 
@@ -159,8 +156,14 @@ pub struct Tally {
     pub left_out: u64,
     /// by group, and in it by order
     pub orders: Vec<Orders>,
+    /// by order, of groups that came when there were too many
+    pub other_orders: [Cell; ORDERS.len()],
+    /// requests whose order is 0, which NGINX does not write
+    pub zero_orders: u64,
     /// by cache status
     pub statuses: Vec<(Box<[u8]>, Cell)>,
+    /// of statuses that came when there were too many
+    pub other_statuses: Cell,
     /// by size
     pub sizes: [Cell; SIZES.len()],
     /// whether a size is that of the body, since the line did not have more
@@ -173,8 +176,8 @@ pub struct Tally {
     pub values: HashMap<Vec<u8>, SmallCell>,
     /// of values that came when there were too many
     pub other_values: SmallCell,
-    /// whether values were taken from `$request` or `$request_uri`
-    pub is_derived: bool,
+    /// which of `$request` and `$request_uri` values were taken from
+    pub derived: Set,
     /// lines whose `$request_id` a line shortly before has as well
     pub repeated: Repeated,
 }
@@ -216,16 +219,19 @@ impl Tally {
         self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
         self.repeated.look(record);
         if shared.is_by
-            && let Some((value, is_derived)) = record.by(shared.part)
+            && let Some((value, source)) = record.by(shared.part)
         {
-            self.is_derived |= is_derived;
+            source.into_iter().for_each(|source| self.derived.insert(source));
             self.value(&shared.name(value), shared).record(cpu_ns);
         }
         if let Some(order) = record.order {
             let is_resumed = record.fields.get(Field::Session) == Some(b"r");
-            let cells = &mut self.orders(group(record), is_resumed, shared).cells;
-            if let Some(cell) = order.checked_sub(1).and_then(|at| cells.get_mut(at.min(3) as usize)) {
-                cell.record(cpu_ns);
+            let cells = self.orders(group(record), is_resumed, shared);
+            match order.checked_sub(1) {
+                Some(at) => {
+                    cells.get_mut(at.min(3) as usize).into_iter().for_each(|cell| cell.record(cpu_ns))
+                }
+                None => self.zero_orders += 1,
             }
         }
         if record.fields.has(Field::Cache) {
@@ -241,33 +247,34 @@ impl Tally {
         }
     }
 
-    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut Orders {
+    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut [Cell; ORDERS.len()] {
         let group = &*shared.name(group);
-        let find = |rows: &[Orders], group: &[u8]| {
-            rows.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed)
-        };
-        let at = find(&self.orders, group).unwrap_or_else(|| {
-            let group = if shared.groups.admit(group) { group } else { OTHERS };
-            find(&self.orders, group).unwrap_or_else(|| {
-                self.orders.push(Orders { group: group.into(), is_resumed, cells: Default::default() });
-                self.orders.len() - 1
-            })
-        });
-        &mut self.orders[at]
+        let found = self.orders.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed);
+        if found.is_none() && shared.groups.admit(group) {
+            self.orders.push(Orders { group: group.into(), is_resumed, cells: Default::default() });
+        } else if found.is_none() {
+            return &mut self.other_orders;
+        }
+        let last = self.orders.len().saturating_sub(1);
+        match self.orders.get_mut(found.unwrap_or(last)) {
+            Some(row) => &mut row.cells,
+            None => &mut self.other_orders,
+        }
     }
 
     fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
         let status = &*shared.name(status);
-        let find =
-            |rows: &[(Box<[u8]>, Cell)], status: &[u8]| rows.iter().position(|(name, _)| **name == *status);
-        let at = find(&self.statuses, status).unwrap_or_else(|| {
-            let status = if shared.statuses.admit(status) { status } else { OTHERS };
-            find(&self.statuses, status).unwrap_or_else(|| {
-                self.statuses.push((status.into(), Cell::default()));
-                self.statuses.len() - 1
-            })
-        });
-        &mut self.statuses[at].1
+        let found = self.statuses.iter().position(|(name, _)| **name == *status);
+        if found.is_none() && shared.statuses.admit(status) {
+            self.statuses.push((status.into(), Cell::default()));
+        } else if found.is_none() {
+            return &mut self.other_statuses;
+        }
+        let last = self.statuses.len().saturating_sub(1);
+        match self.statuses.get_mut(found.unwrap_or(last)) {
+            Some((_, cell)) => cell,
+            None => &mut self.other_statuses,
+        }
     }
 
     fn domain(&mut self, domain: &[u8], shared: &Shared) -> &mut Ratio {
@@ -301,8 +308,11 @@ impl Tally {
         self.has_body_sizes |= other.has_body_sizes;
         for row in other.orders {
             let mine = self.orders(&row.group, row.is_resumed, shared);
-            mine.cells.iter_mut().zip(&row.cells).for_each(|(mine, cell)| mine.add(cell));
+            mine.iter_mut().zip(&row.cells).for_each(|(mine, cell)| mine.add(cell));
         }
+        self.other_orders.iter_mut().zip(&other.other_orders).for_each(|(mine, cell)| mine.add(cell));
+        self.zero_orders += other.zero_orders;
+        self.other_statuses.add(&other.other_statuses);
         for (status, cell) in other.statuses {
             self.status(&status, shared).add(&cell);
         }
@@ -315,7 +325,7 @@ impl Tally {
             self.value(&value, shared).add(&cell);
         }
         self.other_values.add(&other.other_values);
-        self.is_derived |= other.is_derived;
+        other.derived.iter().for_each(|field| self.derived.insert(field));
         self.repeated.count += other.repeated.count;
     }
 }
@@ -445,9 +455,9 @@ mod tests {
             let line = [(Field::Split, value.as_str()), (Field::Order, "2"), (Field::Cache, &value)];
             tally.record(&record(&line), 1, &shared);
         }
-        assert_eq!((tally.orders.len(), tally.statuses.len()), (MAX_GROUPS + 1, MAX_STATUSES + 1));
-        let others = tally.orders.iter().find(|row| *row.group == *OTHERS).unwrap();
-        assert_eq!(others.cells[1].requests, 1000 - MAX_GROUPS as u64);
+        assert_eq!((tally.orders.len(), tally.statuses.len()), (MAX_GROUPS, MAX_STATUSES));
+        assert_eq!(tally.other_orders[1].requests, 1000 - MAX_GROUPS as u64);
+        assert_eq!(tally.other_statuses.requests, 1000 - MAX_STATUSES as u64);
     }
 
     #[test]
