@@ -37,6 +37,9 @@ const ABOUT: &str = "\
 Reads access logs that have $request_cpu_time or $request_cpu_ns in their log_format, and shows what moves the CPU per request: its \
 order in the connection, the cache status, the response size; and the CPU seconds per GB (10^9 bytes) of each domain.";
 
+/// The fields that a line's time can be taken from.
+const TIMES: [Field; 3] = [Field::Msec, Field::Iso8601, Field::TimeLocal];
+
 /// A drawing has bars of so many domains, if --top does not ask for fewer.
 const DRAWN_DOMAINS: usize = 20;
 
@@ -45,7 +48,8 @@ Log formats:
   Without --log-format, lines are those of the README's and the demonstration's log_format,
     $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
     $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused $request_cpu_subrequest
-  (the last five may be missing, and others may follow), or JSON objects whose members are named like variables.
+  (the last five may be missing, and others may follow), or JSON objects whose members are named like variables. \
+Of members with the same name, the last one counts, as in jq.
   With --log-format, they are of that format; \"escape=\" is heeded.
 
 What the figures are made of:
@@ -262,6 +266,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally, names));
         draw(&drawn.collect::<Vec<_>>(), folder)?;
     }
+    if tally.without_time > 0 && args.input.broken(input::Broken::Skip) == input::Broken::Error {
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(summary.status(&args.input))
 }
 
@@ -293,6 +300,16 @@ fn say_what_was_left_out(tally: &Tally, names: &Names) {
         let left = if tally.without_cpu == 1 { "was left out" } else { "were left out" };
         complain(&format!("{} {were} {variables}, and {left}", lines(tally.without_cpu)));
     }
+    if tally.without_time > 0 {
+        let times = names.any_of(&TIMES);
+        let were = if tally.without_time == 1 { "is" } else { "are" };
+        let left = if tally.without_time == 1 { "was" } else { "were" };
+        complain(&format!(
+            "{} {were} without {times}, which --from and --to need, and {left} left out: add one to the log_format, \
+             or name it with --field time=VARIABLE",
+            lines(tally.without_time)
+        ));
+    }
     if tally.traffic_log > 0 {
         complain(&format!("{} of a traffic log: cpu-report domains reads them", lines(tally.traffic_log)));
     }
@@ -321,7 +338,13 @@ fn say_what_was_left_out(tally: &Tally, names: &Names) {
         ));
     }
     if tally.has_combined {
-        complain(&format!("lines of log_format combined have no CPU time; {}", alien::advice()));
+        complain(&format!("lines of log_format combined have no CPU time; {}", alien::advice(false)));
+    }
+    if tally.has_host {
+        complain(&format!(
+            "lines of the common or combined log format have no CPU time; {}",
+            alien::advice(true)
+        ));
     }
     for (count, fault) in [
         (tally.faults.escapes, "values with \\x22 and the like, for which log_format needs escape=json"),
@@ -329,6 +352,11 @@ fn say_what_was_left_out(tally: &Tally, names: &Names) {
             tally.faults.values,
             "values without quotes that are no numbers: put variables in quotes in log_format",
         ),
+        (
+            tally.faults.controls,
+            "tabs or other control characters in values, for which log_format needs escape=json",
+        ),
+        (tally.faults.last_commas, "a comma before the last \"}\", which log_format must not have"),
         (
             tally.faults.commas,
             "a comma at the end, as in an array: jq -c '.[]' FILE writes each object as a line",
@@ -391,7 +419,7 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
             glued => format!("; between ${} there is no text that tells them apart", glued.join(" and $")),
         };
         if format == LogFormat::parse(conf::COMBINED)? {
-            bail!("log_format combined has no CPU time; {}", alien::advice());
+            bail!("log_format combined has no CPU time; {}", alien::advice(false));
         }
         bail!("the log_format has no {variables}{glued}; append $request_cpu_time to it, and reload NGINX");
     }
@@ -404,11 +432,10 @@ fn reader(args: &Args) -> anyhow::Result<Reader> {
             );
         }
     }
-    let times = [Field::Msec, Field::Iso8601, Field::TimeLocal];
     if (args.range.from.is_some() || args.range.to.is_some())
-        && !times.iter().any(|field| reader.tells(*field))
+        && !TIMES.iter().any(|field| reader.tells(*field))
     {
-        bail!("the log_format has no {}, which --from and --to need", reader.names().any_of(&times));
+        bail!("the log_format has no {}, which --from and --to need", reader.names().any_of(&TIMES));
     }
     Ok(reader)
 }
@@ -470,15 +497,26 @@ impl Thread {
         let mut record = Record::default();
         let faults = match reader.read_into(line, &mut record) {
             Ok(faults) => faults,
+            Err(_) if json::is_traffic_log(line) => {
+                self.tally.traffic_log += 1;
+                return Ok(());
+            }
             Err(misfit) => {
                 let alien = if args.has_format() { None } else { Alien::of(line) };
                 self.tally.has_combined |=
                     matches!(alien, Some(Alien::Common | Alien::Combined | Alien::Main));
+                self.tally.has_host |= alien == Some(Alien::WithHost);
                 return Err(alien.map_or(Broken::Misfit(misfit), Broken::Alien));
             }
         };
         if faults != Faults::default() {
             self.tally.faults.add(faults);
+        }
+        // an option may take a traffic log's CPU for that of requests
+        let is_suspect = record.cpu_ns.is_none() || !args.field.is_empty();
+        if is_suspect && json::is_traffic_log(line) {
+            self.tally.traffic_log += 1;
+            return Ok(());
         }
         if !asked.is_empty() {
             self.had.resize(asked.len(), false);
@@ -489,15 +527,15 @@ impl Thread {
                 self.sample = line.to_vec();
             }
         }
-        self.record(args, &record, shared)?;
-        if record.cpu_ns.is_none() && reader.is_json(line) && json::is_traffic_log(line) {
-            self.tally.traffic_log += 1;
-        }
-        Ok(())
+        self.record(args, &record, shared)
     }
 
     fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
         if args.range.from.is_some() || args.range.to.is_some() {
+            if !TIMES.iter().any(|field| record.fields.get(*field).is_some()) {
+                self.tally.without_time += 1;
+                return Ok(());
+            }
             let time = self.time(&record.fields).ok_or(Broken::NoTime)?;
             if args.range.from.is_some_and(|from| time < from) || args.range.to.is_some_and(|to| time >= to) {
                 self.tally.left_out += 1;

@@ -260,6 +260,11 @@ fn only_the_time_that_is_asked_for_is_taken() {
     // the demonstration's log has no time
     let ran = logs_of(LOG).run(&["--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
+    let message = "8 lines are without $msec or $time_iso8601 or $time_local, which --from and --to need, and were left out";
+    assert!(ran.err.contains(message) && !ran.err.contains("broken"), "{}", ran.err);
+    assert_eq!(logs_of(LOG).run(&["--strict", "--from", "2026-02-01", "access.log"]).status, Some(1));
+    let ran =
+        logs_of("{\"request_cpu_ns\":5,\"msec\":\"noon\"}\n").run(&["--from", "2026-02-01", "access.log"]);
     assert!(ran.err.contains("it has no time that --from and --to could go by"), "{}", ran.err);
 }
 
@@ -417,8 +422,30 @@ fn lines_of_other_logs_are_named_with_what_helps() {
     }
     let traffic =
         r#"{"time":"2026-01-31T12:00:00Z","interval_ms":1000,"zone":"z","key":"a","requests":1,"cpu_ns":5}"#;
-    let ran = logs_of(traffic).run(&["access.log"]);
-    assert!(ran.err.contains("1 line of a traffic log: cpu-report domains reads"), "{}", ran.err);
+    for options in [
+        &[][..],
+        &["--field", "cpu=nope"],
+        &["--field", "cpu_ns=cpu_ns", "--field", "order=requests"],
+        &["--field", "order=key"],
+        &["--from", "2026-01-31"],
+        &["--log-format", "$host $request_cpu_time"],
+    ] {
+        let ran = logs_of(traffic).run(&[options, &["access.log"]].concat());
+        assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{options:?} {}", ran.err);
+        assert!(
+            ran.err.contains("1 line of a traffic log: cpu-report domains reads"),
+            "{options:?} {}",
+            ran.err
+        );
+        assert!(!ran.err.contains("broken"), "{}", ran.err);
+    }
+    let ran = logs_of(format!("a.example:443 {combined}\n")).run(&["access.log"]);
+    assert!(ran.err.contains("log format after a host and port") && !ran.err.contains("cpu '$remote_addr"));
+    assert!(
+        ran.err.contains("log_format cpu '$host:$server_port $remote_addr - $remote_user ["),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -643,4 +670,38 @@ fn a_cpu_time_of_more_than_31_years_is_none() {
     let ran = logs.run(&["--figure", "order", "access.log"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.err.contains("\"1000000000000000001\" is no CPU time in nanoseconds"), "{}", ran.err);
+}
+
+#[test]
+fn the_last_of_members_with_the_same_name_counts() {
+    let logs = logs_of("{\"request_cpu_ns\":5,\"connection_requests\":1,\"request_cpu_ns\":7}\n".repeat(2));
+    assert_eq!(rows_of(&logs, &["--figure", "order", "access.log"]), [row("order", "", "1", 2, 7e-9, 0.0)]);
+}
+
+#[test]
+fn what_is_json_but_no_log_line_is_named_with_what_helps() {
+    for (line, message) in [
+        ("[{\"a\":1},", "jq -c '.[]' FILE"),
+        ("{\"a\":1}]", "jq -c '.[]' FILE"),
+        ("[1]", "jq -c '.[]' FILE"),
+        (" [ {", "jq -c '.[]' FILE"),
+        ("[\"a\", 1]", "jq -c '.[]' FILE"),
+        ("null", "the line is a JSON value, but no object"),
+        ("\"x\"", "the line is a JSON value, but no object"),
+        ("5,", "the line is a JSON value, but no object"),
+    ] {
+        let ran = logs_of(line).run(&["access.log"]);
+        assert_eq!(ran.status, Some(1));
+        assert!(ran.err.contains(message), "{line} {}", ran.err);
+    }
+    // a host in brackets is none
+    let ran = logs_of("[2001:db8::1] / 200 900 0.001 0.002 1\n").run(&["--figure", "domain", "access.log"]);
+    assert!(ran.out.contains("[2001:db8::1]"), "{}", ran.err);
+    let object = |more: &str| format!("{{\"request_cpu_ns\":5,\"connection_requests\":1{more}\n");
+    let ran = logs_of(object(",\"a\":\"x\ty\"}") + &object(",}")).run(&["--figure", "order", "access.log"]);
+    for message in
+        ["1 line is no valid JSON, and was read all the same: tabs or other", "a comma before the last \"}\""]
+    {
+        assert!(ran.err.contains(message) && !ran.err.contains("x22"), "{}", ran.err);
+    }
 }

@@ -122,6 +122,11 @@ impl<'a> Fields<'a> {
         self.0[field as usize].is_some()
     }
 
+    /// Sets a value, also if the field has one.
+    pub fn replace(&mut self, field: Field, value: &'a [u8]) {
+        self.0[field as usize] = Some(value);
+    }
+
     /// Sets a value, unless the field has one.
     pub fn set(&mut self, field: Field, value: &'a [u8]) {
         self.0[field as usize].get_or_insert(value);

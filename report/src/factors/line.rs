@@ -134,6 +134,10 @@ impl Reader {
                 return Ok(Faults::default());
             }
         }
+        if self.takes_json && json::is_value(line) {
+            let is_array = json::trimmed(line).first() == Some(&b'[');
+            return Err(Misfit::Json(if is_array { Unreadable::Array } else { Unreadable::NoObject }));
+        }
         Err(misfit)
     }
 
@@ -150,7 +154,12 @@ impl Reader {
 
 /// Whether a line without blanks around it is part of a JSON array, or of an object over several lines.
 fn is_of_an_array(line: &[u8]) -> bool {
-    matches!(line, b"[" | b"]" | b"]," | b"}" | b"},") || line.starts_with(b"[{") || json::is_member(line)
+    // a domain may be an IPv6 address in brackets
+    let is_begin = line.strip_prefix(b"[").is_some_and(|rest| {
+        let next = json::trimmed(rest);
+        matches!(next.first(), None | Some(b'{' | b'[' | b'"' | b']'))
+    });
+    is_begin || matches!(line, b"]" | b"]," | b"}" | b"},") || json::is_member(line)
 }
 
 // ---- by a format --------------------------------------------------------------------------------------------------
@@ -569,7 +578,19 @@ mod tests {
         assert_eq!(message("[a] 200 \"-\" 0,1 5"), "\"0,1\" is no CPU time in seconds");
         let message = |line: &str| default().read(line.as_bytes()).unwrap_err().to_string();
         assert!(message("{\"a\"").starts_with("the line ends before its JSON object does"));
-        for line in ["[", "]", "  \"host\": \"a\",", "}", "},", "[{\"host\":\"a\"}]"] {
+        for line in [
+            "[",
+            "]",
+            "  \"host\": \"a\",",
+            "}",
+            "},",
+            "[{\"host\":\"a\"}]",
+            " [ {",
+            "[1]",
+            "[1],",
+            "[]",
+            "[\"a\"]",
+        ] {
             assert!(message(line).contains("jq -c"), "{line}");
         }
     }

@@ -148,6 +148,10 @@ pub struct Tally {
     pub traffic_log: u64,
     /// whether there were lines of NGINX's own format
     pub has_combined: bool,
+    /// whether there were such lines with a host before them
+    pub has_host: bool,
+    /// lines without a time, where one is needed
+    pub without_time: u64,
     /// lines of subrequests
     pub subrequests: u64,
     /// lines that are no valid JSON, and were read all the same
@@ -189,6 +193,10 @@ pub struct FaultCounts {
     pub escapes: u64,
     /// values without quotes
     pub values: u64,
+    /// tabs and the like in values
+    pub controls: u64,
+    /// commas after the last member
+    pub last_commas: u64,
     /// commas at the end
     pub commas: u64,
 }
@@ -198,6 +206,8 @@ impl FaultCounts {
     pub fn add(&mut self, faults: Faults) {
         self.escapes += u64::from(faults.escapes);
         self.values += u64::from(faults.values);
+        self.controls += u64::from(faults.controls);
+        self.last_commas += u64::from(faults.last_commas);
         self.commas += u64::from(faults.commas);
     }
 }
@@ -301,9 +311,13 @@ impl Tally {
         self.left_out += other.left_out;
         self.traffic_log += other.traffic_log;
         self.has_combined |= other.has_combined;
+        self.has_host |= other.has_host;
+        self.without_time += other.without_time;
         self.subrequests += other.subrequests;
         self.faults.escapes += other.faults.escapes;
         self.faults.values += other.faults.values;
+        self.faults.controls += other.faults.controls;
+        self.faults.last_commas += other.faults.last_commas;
         self.faults.commas += other.faults.commas;
         self.has_body_sizes |= other.has_body_sizes;
         for row in other.orders {
