@@ -158,7 +158,7 @@ pub struct Args {
     source: Source,
 
     /// So many domains have statements, the others a total together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     top: usize,
 
     /// What comes first; also what --top goes by
@@ -226,7 +226,7 @@ pub struct CompareArgs {
     equal_revenue: bool,
 
     /// So many domains have rows of their own, the others one together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     top: usize,
 
     /// What comes first; also what --top goes by

@@ -102,7 +102,7 @@ pub struct Args {
     filter: Filter,
 
     /// So many domains have rows of their own, the others one together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     top: usize,
 
     /// What comes first; also what --top goes by
@@ -121,7 +121,7 @@ pub struct Args {
     output: output::Options,
 
     /// So many domains are told apart while reading; those that come later are added to the rest
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = output::whole::<usize>)]
     max_domains: usize,
 
     /// What to do with lines of the same host, zone, domain and time

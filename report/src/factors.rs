@@ -131,11 +131,11 @@ pub struct Args {
     range: Range,
 
     /// So many domains, or values of --by, have rows of their own, those with the most CPU, and the others one together; 0 is no limit
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 0)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     top: usize,
 
     /// Mark what is of fewer requests than this
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = output::whole::<u64>)]
     min_requests: u64,
 
     #[command(flatten)]
@@ -146,11 +146,11 @@ pub struct Args {
     svg: Option<PathBuf>,
 
     /// So many domains are told apart while reading; the others are added up in one row
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = output::whole::<usize>)]
     max_domains: usize,
 
     /// So many values of --by are told apart while reading; the others are added up in one row
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = output::whole::<usize>)]
     max_values: usize,
 
     #[command(flatten)]

@@ -232,6 +232,11 @@ pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
+/// A whole number of an argument.
+pub fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u64::MAX))
+}
+
 /// Names in a message, of which too many are cut.
 pub fn list(mut names: Vec<String>) -> String {
     const MOST: usize = 20;
@@ -244,7 +249,22 @@ pub fn list(mut names: Vec<String>) -> String {
 /// A message on standard error.
 pub fn complain(message: &str) {
     // where that is closed, nobody wants to know
-    let _ = writeln!(io::stderr(), "cpu-report: {}", style::plain(&printable(message)));
+    let _ = writeln!(io::stderr(), "cpu-report: {}", style::plain(&printable(without_numbers(message))));
+}
+
+/// A message without the system's number of an error, whose text stands before it.
+fn without_numbers(message: &str) -> Cow<'_, str> {
+    const BEGIN: &str = " (os error ";
+    let mut out = Cow::Borrowed(message);
+    while let Some(at) = out.find(BEGIN) {
+        let (before, after) = out.split_at(at);
+        let digits = after.get(BEGIN.len()..).unwrap_or_default();
+        let Some(rest) = digits.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix(')') else {
+            break;
+        };
+        out = Cow::Owned(format!("{before}{rest}"));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -253,6 +273,25 @@ mod tests {
 
     use super::rows::HELD_ROWS;
     use super::*;
+
+    #[test]
+    fn messages_have_no_numbers_of_errors() {
+        for (message, shown) in [
+            ("a: No such file or directory (os error 2)", "a: No such file or directory"),
+            ("x (os error 13); y (os error 2); z", "x; y; z"),
+            ("a (os error x)", "a (os error x)"),
+            ("a (os error 2", "a (os error 2"),
+        ] {
+            assert_eq!(without_numbers(message), shown);
+        }
+    }
+
+    #[test]
+    fn too_many_names_are_cut() {
+        let names = |count: usize| list((0..count).map(|n| n.to_string()).collect());
+        assert_eq!(names(2), "0, 1");
+        assert!(names(20).ends_with("18, 19") && names(1021).ends_with("18, 19 and 1,001 more"));
+    }
 
     const COLUMNS: [Column<'static>; 3] = [
         Column::name("name", "name"),

@@ -705,3 +705,38 @@ fn what_is_json_but_no_log_line_is_named_with_what_helps() {
         assert!(ran.err.contains(message) && !ran.err.contains("x22"), "{}", ran.err);
     }
 }
+
+#[test]
+fn wrong_numbers_and_missing_files_are_told_in_plain_words() {
+    let logs = logs_of(LOG);
+    for option in ["--min-requests", "--top", "--max-values", "--max-domains"] {
+        for value in ["x", "1.5", "", "99999999999999999999"] {
+            let ran = logs.run(&[option, value, "access.log"]);
+            assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""));
+            let message = format!("invalid value '{value}' for '{option} <N>': it must be a whole number");
+            assert!(ran.err.contains(&message) && !ran.err.contains("digit"), "{}", ran.err);
+        }
+    }
+    for arguments in [&["missing.log"][..], &["--log-format-from", "missing.conf", "access.log"]] {
+        let ran = logs.run(arguments);
+        assert!(
+            ran.err.contains("No such file or directory\n") && !ran.err.contains("os error"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_configuration_may_come_through_a_pipe() {
+    let logs = logs_of(COMBINED);
+    let conf = format!("log_format cpu {COMBINED_FORMAT};");
+    for place in ["/dev/stdin", "/dev/stdin:cpu"] {
+        let ran =
+            logs.run_with(&["--log-format-from", place, "--figure", "order", "access.log"], conf.as_bytes());
+        assert_eq!(ran.status, Some(0), "{place}: {}", ran.err);
+    }
+    let ran = logs.run(&["--log-format-from", ".:cpu", "access.log"]);
+    assert!(ran.err.contains("it is a folder") && ran.status == Some(2), "{}", ran.err);
+}

@@ -43,7 +43,7 @@ pub struct Source {
     missing: Missing,
 
     /// More domains than these are refused
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = crate::output::whole::<usize>)]
     max_domains: usize,
 
     /// What to do with lines of the same host, zone, domain and time

@@ -84,7 +84,33 @@ impl LogFormat {
             let (words, _) = tokens.directive()?.unwrap_or_default();
             return Self::compile(words.get(if is_directive { 2 } else { 0 }..).unwrap_or_default());
         }
+        if let Some(format) = text.starts_with('"').then(|| Self::of_quoted(text)).flatten() {
+            return Ok(format);
+        }
+        // one that ends as the directive does; others may have it between their values as well
+        let text = text.strip_suffix(';').filter(|rest| !rest.contains(';')).unwrap_or(text);
         Self::compile(&[unescape(text.as_bytes())])
+    }
+
+    /// Pieces in double quotes. None if the quotes seem to be those of a log line, around each value.
+    fn of_quoted(text: &str) -> Option<Self> {
+        let mut tokens = Tokens::new(text.as_bytes());
+        let mut words = Vec::new();
+        while let Some(&&byte) = tokens.rest.peek() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => drop(tokens.rest.next()),
+                b'"' | b'\'' => {
+                    tokens.rest.next();
+                    words.push(tokens.quoted(byte).ok()?);
+                }
+                b';' if tokens.rest.clone().skip(1).all(u8::is_ascii_whitespace) => break,
+                _ => return None,
+            }
+        }
+        let format = Self::compile(&words).ok()?;
+        let is_variable = |piece: &Piece| matches!(piece, Piece::Variable(_));
+        let is_glued = |words: &[Piece]| words.iter().all(is_variable);
+        (words.len() == 1 || !format.pieces.windows(2).any(is_glued)).then_some(format)
     }
 
     /// The arguments of `log_format` without the name.
@@ -392,6 +418,32 @@ mod tests {
             let _ = LogFormat::parse(&format!("log_format {text}"));
             let mut tokens = Tokens::new(&bytes);
             while let Ok(Some(_)) = tokens.directive() {}
+        }
+    }
+
+    #[test]
+    fn pieces_may_be_in_double_quotes_and_end_as_the_directive_does() {
+        let expected = LogFormat::parse("$host $request_cpu_time").unwrap();
+        for text in [
+            r#""$host $request_cpu_time""#,
+            r#""$host " "$request_cpu_time";"#,
+            r#""$host "
+               '$request_cpu_time' ; "#,
+            "'$host $request_cpu_time';",
+            "$host $request_cpu_time;",
+            r#"escape=default "$host $request_cpu_time";"#,
+            r#"log_format cpu "$host $request_cpu_time";"#,
+        ] {
+            assert_eq!(LogFormat::parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+        // these are quotes and borders of values
+        for text in [r#""$host" "$request_cpu_time""#, r#""$host" $status"#, "$host;$status;"] {
+            let format = LogFormat::parse(text).unwrap();
+            let written = format.pieces.iter().map(|piece| match piece {
+                Piece::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                Piece::Variable(name) => format!("${name}"),
+            });
+            assert_eq!(written.collect::<String>(), text);
         }
     }
 
