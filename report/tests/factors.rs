@@ -260,7 +260,8 @@ fn only_the_time_that_is_asked_for_is_taken() {
     // the demonstration's log has no time
     let ran = logs_of(LOG).run(&["--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
-    let message = "8 lines are without $msec or $time_iso8601 or $time_local, which --from and --to need, and were left out";
+    let message = "8 lines are without $msec or $time_iso8601 or $time_local, which --from and --to need, \
+                   and were left out";
     assert!(ran.err.contains(message) && !ran.err.contains("broken"), "{}", ran.err);
     assert_eq!(logs_of(LOG).run(&["--strict", "--from", "2026-02-01", "access.log"]).status, Some(1));
     let ran =

@@ -334,8 +334,8 @@ impl<'a> Record<'a> {
         matches!(self.fields.get(Field::Subrequest), Some(b"1" | b"true"))
     }
 
-    /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The second is another
-    /// variable that it was taken from.
+    /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The
+    /// second is another variable that it was taken from.
     pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], Option<Field>)> {
         let own = self.fields.has(Field::By).then(|| self.fields.get(Field::By).unwrap_or(b"-"));
         if let Some(value) = own {

@@ -245,7 +245,7 @@ impl Wanted {
         rest.iter().for_each(|(_, ratio)| others.add(ratio));
         if tally.other_domains.requests > 0 {
             notes.push(format!(
-                "{} told apart; those that came later are among \"{OTHERS}\" (--max-domains)",
+                "{} told apart; the others are among \"{OTHERS}\" (--max-domains)",
                 told(domains.len(), "domain was", "domains were")
             ));
         }
@@ -272,7 +272,7 @@ impl Wanted {
         bars.extend(bar(OTHERS, &others).map(Bar::rest));
         if tally.other_values.sums.requests > 0 {
             notes.push(format!(
-                "{} told apart; those that came later are among \"{OTHERS}\" (--max-values)",
+                "{} told apart; the others are among \"{OTHERS}\" (--max-values)",
                 told(values.len(), "value was", "values were")
             ));
         }

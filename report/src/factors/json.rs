@@ -53,7 +53,9 @@ impl fmt::Display for Unreadable<'_> {
             Self::Array => f.write_str(
                 "a JSON array is no log line; jq -c '.[]' FILE writes each of its objects as a line of its own",
             ),
-            Self::NoObject => f.write_str("the line is a JSON value, but no object with members that are named like variables"),
+            Self::NoObject => f.write_str(
+                "the line is a JSON value, but no object with members that are named like variables",
+            ),
             Self::Lines => f.write_str(
                 "the line is part of a JSON object of several lines; jq -c . FILE writes each object as one line",
             ),
