@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::conf::COMBINED;
+use super::format::COMBINED;
 
 /// A line that is not of the format that is understood without an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

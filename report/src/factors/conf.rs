@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 use glob::MatchOptions;
 
-use super::format::{End, LogFormat, Tokens};
+use super::format::{COMBINED, Error, LogFormat};
+use super::words::{End, Tokens};
 use crate::output::{counted, list};
 
 /// Includes may be in each other so deep.
@@ -17,8 +18,6 @@ const MAX_DEPTH: usize = 32;
 const MAX_FILES: usize = 10_000;
 /// Larger files are no configuration.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// NGINX's own format, in words of `log_format`.
-pub const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
 /// The format of `CONF:NAME`, or the only one of `CONF`.
 pub fn format_at(place: &str) -> anyhow::Result<LogFormat> {
@@ -74,8 +73,8 @@ impl Search {
             let (words, end) = match tokens.directive() {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(error) => {
-                    self.problems.push(format!("{}: {error}", path.display()));
+                Err(quotes) => {
+                    self.problems.push(format!("{}: {}", path.display(), Error::from(quotes)));
                     break;
                 }
             };

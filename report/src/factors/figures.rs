@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Names};
-use super::tally::{MAX_GROUPS, MAX_STATUSES, ORDERS, Orders, SIZES, Tally};
+use super::fields::Field;
+use super::names::Names;
+use super::shared::{MAX_GROUPS, MAX_STATUSES};
+use super::tally::{ORDERS, Orders, SIZES, Tally};
 use crate::output::counted;
 
 /// A figure.

@@ -9,7 +9,9 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, Names, Set, unescape};
+use super::escape::unescape;
+use super::fields::{Fields, Set};
+use super::names::Names;
 
 /// What makes a line no valid JSON, though it can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

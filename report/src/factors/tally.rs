@@ -1,16 +1,15 @@
 //! Adds up requests by what moves their CPU, in several threads at once.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
-
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Part, Record, Set, unescape};
+use super::fields::{Field, Set};
+use super::group::group;
 use super::json::Faults;
+use super::record::Record;
+use super::repeated::Repeated;
+use super::shared::Shared;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -18,122 +17,8 @@ pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16
 /// The orders in a connection that are told apart.
 pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 
-/// So many values of the variable that the first figure is split by are told apart.
-pub const MAX_GROUPS: usize = 64;
-
-/// NGINX has nine cache statuses, and a variable of the user's own may have others.
-pub const MAX_STATUSES: usize = 64;
-
-/// Longer names are cut there, as in the module's zones.
-const MAX_NAME_BYTES: usize = 255;
-
-/// The first names that come, up to a number. Names are admitted for all threads at once, so that each name's requests are
-/// all under it, or all among the others.
-pub struct Names {
-    admitted: Mutex<HashSet<Box<[u8]>>>,
-    most: usize,
-}
-
-impl Names {
-    /// Room for so many.
-    pub fn new(most: usize) -> Self {
-        Self { admitted: Mutex::default(), most }
-    }
-
-    fn admit(&self, name: &[u8]) -> bool {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        if admitted.contains(name) {
-            return true;
-        }
-        if admitted.len() < self.most {
-            return admitted.insert(name.into());
-        }
-        false
-    }
-}
-
-/// What all threads share.
-pub struct Shared {
-    /// of domains
-    pub domains: Names,
-    /// of the groups of the first figure
-    pub groups: Names,
-    /// of cache statuses
-    pub statuses: Names,
-    /// of values of `--by`
-    pub values: Names,
-    /// whether requests are added up by a variable
-    pub is_by: bool,
-    /// the part of `$request` that the variable is
-    pub part: Option<Part>,
-    /// whether values are to be turned back to what they were before they were written
-    pub is_escaped: bool,
-}
-
-impl Shared {
-    /// A name as it was before NGINX wrote it, and its beginning if it is long: so the same name is the same row,
-    /// however it was written.
-    pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
-            return Cow::Owned(cut(&unescape(written)).to_vec());
-        }
-        Cow::Borrowed(cut(written))
-    }
-
-    /// Room for so many domains, and so many values of the variable that requests are added up by.
-    pub fn new(max_domains: usize, max_values: usize, by: Option<&str>, is_escaped: bool) -> Self {
-        Self {
-            is_escaped,
-            values: Names::new(max_values),
-            is_by: by.is_some(),
-            part: by.and_then(Part::of),
-            domains: Names::new(max_domains),
-            groups: Names::new(MAX_GROUPS),
-            statuses: Names::new(MAX_STATUSES),
-        }
-    }
-}
-
-/// The group of connections without TLS.
-const PLAIN: &[u8] = b"no TLS";
-
-/// The group of connections with TLS, where the log does not tell the key.
-const TLS: &[u8] = b"TLS";
-
 /// The requests without a cache, as in the module's status.
 const NO_CACHE: &[u8] = b"NONE";
-
-/// The group of the first figure that a request belongs to; empty if the log knows no groups.
-fn group<'a>(record: &Record<'a>) -> &'a [u8] {
-    let fields = &record.fields;
-    if let Some(name) = fields.get(Field::Split).or_else(|| fields.get(Field::TlsKey)) {
-        return name;
-    }
-    if fields.has(Field::Split) {
-        return b"-";
-    }
-    let protocol = fields.get(Field::Protocol);
-    match fields.get(Field::Cipher) {
-        Some(cipher) => key_of_cipher(cipher).unwrap_or(TLS),
-        None if protocol.is_some() => TLS,
-        None if fields.has(Field::Protocol) || fields.has(Field::Cipher) => PLAIN,
-        None if fields.has(Field::TlsKey) => b"-",
-        None => b"",
-    }
-}
-
-/// The key that a cipher suite of TLS up to 1.2 has the server sign with. Later ones say nothing of it.
-fn key_of_cipher(cipher: &[u8]) -> Option<&'static [u8]> {
-    let has = |word: &[u8]| cipher.windows(word.len()).any(|part| part == word);
-    if has(b"ECDSA") {
-        Some(b"ECDSA")
-    } else if cipher.starts_with(b"TLS_") || has(b"PSK") || has(b"ADH") || has(b"AECDH") || has(b"DSS") {
-        None
-    } else {
-        // also those that do not name it, such as AES128-SHA
-        Some(b"RSA")
-    }
-}
 
 /// What a thread has added up, and in the end all.
 #[derive(Default)]
@@ -344,53 +229,6 @@ impl Tally {
     }
 }
 
-/// So many requests are remembered to find lines of the same one: subrequests are logged shortly before their main request.
-const REMEMBERED: usize = 64;
-
-/// Finds lines that seem to be of one request, in logs that do not tell subrequests.
-#[derive(Default)]
-pub struct Repeated {
-    /// how many
-    pub count: u64,
-    last: Vec<u64>,
-    next: usize,
-}
-
-impl Repeated {
-    fn look(&mut self, record: &Record<'_>) {
-        let fields = &record.fields;
-        if fields.has(Field::Subrequest) {
-            return;
-        }
-        let Some(id) = fields.get(Field::RequestId) else { return };
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let id = hasher.finish();
-        if self.last.contains(&id) {
-            self.count += 1;
-        } else if let Some(last) = self.last.get_mut(self.next) {
-            *last = id;
-            self.next = (self.next + 1) % REMEMBERED;
-        } else {
-            self.last.push(id);
-            self.next = self.last.len() % REMEMBERED;
-        }
-    }
-}
-
-/// The beginning of a name, up to the end of a character.
-fn cut(name: &[u8]) -> &[u8] {
-    let is_within = |byte: &u8| byte & 0xc0 == 0x80;
-    let Some(rest) = name.get(MAX_NAME_BYTES..).filter(|rest| !rest.is_empty()) else { return name };
-    let begin = name.get(..MAX_NAME_BYTES).unwrap_or(name);
-    if !rest.first().is_some_and(is_within) {
-        return begin;
-    }
-    // a character has three bytes after its first one at most; other bytes are no UTF-8
-    let tail = begin.iter().rev().take(3).take_while(|byte| is_within(byte)).count();
-    begin.get(..begin.len() - tail - 1).unwrap_or(begin)
-}
-
 /// The place in [`SIZES`] of a response. A bound belongs to what is below it.
 fn size_class(bytes: u64) -> usize {
     let bounds = (0..SIZES.len() - 1).map(|at| 1024u64 << (2 * at));
@@ -399,6 +237,7 @@ fn size_class(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shared::{MAX_GROUPS, MAX_STATUSES};
     use super::*;
 
     fn record<'a>(fields: &[(Field, &'a str)]) -> Record<'a> {
