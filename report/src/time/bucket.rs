@@ -103,7 +103,7 @@ impl By {
             Self::FiveMinutes => (slot_begin, slot_begin + SLOT_MS),
             Self::Hour => hour(zone, slot_begin + SLOT_MS - 1),
             Self::Day | Self::Month => {
-                let local = stamp(slot_begin + SLOT_MS - 1).to_zoned(zone.clone()).date();
+                let local = stamp(slot_begin + SLOT_MS - 1).to_zoned_datetime(zone.clone()).date();
                 let (first, length) = match self {
                     Self::Month => (local.first_of_month(), 1.month()),
                     _ => (local, 1.day()),

@@ -11,7 +11,7 @@ use jiff::tz::{Offset, TimeZone};
 pub type Millis = i64;
 
 pub fn civil(time: Millis) -> Date {
-    stamp(time).to_zoned(TimeZone::UTC).date()
+    stamp(time).to_zoned_datetime(TimeZone::UTC).date()
 }
 
 pub fn stamp(time: Millis) -> Timestamp {
@@ -20,7 +20,7 @@ pub fn stamp(time: Millis) -> Timestamp {
 
 /// When a day begins in a zone: at midnight, or later where the clock was set forward then.
 pub fn beginning(zone: &TimeZone, date: Date) -> Millis {
-    let begin = zone.to_zoned(DateTime::from_parts(date, jiff::civil::Time::midnight()));
+    let begin = zone.to_zoned_datetime(DateTime::from_parts(date, jiff::civil::Time::midnight()));
     begin.map_or(i64::MAX / 2, |begin| begin.timestamp().as_millisecond())
 }
 
