@@ -6,7 +6,7 @@ pub mod decimal;
 mod fields;
 mod file;
 mod logged;
-mod measure;
+mod metric;
 pub mod parts;
 pub mod plan;
 mod pool;

@@ -12,17 +12,20 @@ use crate::output::{self, Wrong};
 use comparison::Comparison;
 
 const ABOUT: &str = "\
-What each domain has to pay for the same traffic by several price plans: a row for each domain, with what it comes to under each plan, \
-its share of the total, and the difference to the first plan. With --equal-revenue, plans are scaled so that all come to the same: then \
-the difference is what one domain pays more because others pay less.";
+Shows the amounts that each domain has to pay for the same traffic by several price plans. Each domain \
+has a row with its amount under each plan, its share of the total, and the difference to the first \
+plan. With --equal-revenue, the plans are scaled to the same total: the difference is then the amount \
+that one domain pays more because others pay less.";
 
 const NOTES: &str = "\
-Plans, periods, arithmetic and what is missing are those of `cpu-report bill`; see `cpu-report bill --help`. The plans need the same \
-currency. Amounts are those of the statements, added up over the periods. Where several plans are compared with the first, --sort goes \
-by the last of them. A table of more than three plans has amounts and percents alone; CSV and JSON have all.
+For plans, periods, arithmetic and missing data, see `cpu-report bill --help`. All plans need the same
+currency. The amounts are those of the statements, added up over the periods. With more than two plans,
+--sort uses the last one. A table of more than three plans shows only amounts and percents; CSV and JSON
+show all.
 
-With --equal-revenue the total of the first plan is divided among the domains in proportion to their amounts under each plan, to the \
-smallest unit of money, by largest remainder; the parts add up to the total exactly.
+With --equal-revenue, the total of the first plan is divided among the domains in proportion to their
+amounts under each plan. The unit is the smallest unit of money, and the largest remainders get the
+units that are left. The parts add up to the total exactly.
 
 Examples:
   cpu-report compare --plans traffic-only.toml,cdn-pro.toml --equal-revenue traffic.log
@@ -32,7 +35,7 @@ Examples:
 /// The arguments of `cpu-report compare`.
 #[derive(clap::Args)]
 #[command(
-    about = "What each domain has to pay by several price plans, side by side",
+    about = "Compare the amounts that each domain has to pay by several price plans",
     long_about = ABOUT,
     after_long_help = NOTES
 )]
@@ -42,22 +45,22 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Price plans; several with commas or spaces between, or repeated. The first is what others are compared with
+    /// Price plans, separated by commas or spaces, or repeated. The others are compared with the first
     #[arg(long, visible_alias = "plan", value_name = "PLAN.toml", required = true)]
     plans: Vec<String>,
 
     #[command(flatten)]
     source: Source,
 
-    /// Scale the plans so that all come to the same total as the first
+    /// Scale the plans to the total of the first
     #[arg(long)]
     equal_revenue: bool,
 
-    /// So many domains have rows of their own, the others one together; 0 is no limit
+    /// Show rows for this number of domains, and one row for the others; 0 is no limit
     #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     top: usize,
 
-    /// What comes first; also what --top goes by
+    /// The figure that rows are sorted by; --top also goes by it
     #[arg(long, short, default_value = "change")]
     sort: comparison::Sort,
 
@@ -73,10 +76,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let named = args.plans.iter().flat_map(|plans| paths(plans));
     let paths: Vec<PathBuf> = named.chain(more).collect();
     if paths.len() < 2 {
-        return Err(Wrong("--plans needs two plans at least".to_owned()).into());
+        return Err(Wrong("--plans needs at least two plans".to_owned()).into());
     }
     if files.is_empty() != args.source.scrape.url()?.is_some() {
-        return Err(Wrong("traffic logs are needed, or --prometheus, and not both".to_owned()).into());
+        return Err(Wrong("either traffic logs or --prometheus is needed".to_owned()).into());
     }
     let plans = paths.iter().map(|path| read_plan(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut stems = HashSet::new();
@@ -92,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if let Some(plan) = plans.iter().find(|plan| !stems.insert(&plan.stem)) {
         return Err(Wrong(format!(
-            "two plans are called {}.toml, which is what their columns are called by",
+            "two plans are called {}.toml, so their columns would have the same name",
             plan.stem
         ))
         .into());

@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             // it is said that these are 0
             None if *kind == Kind::Order && tally.zero_orders > 0 => {}
             None => complain(&format!(
-                "no figure \"{}\": the log does not tell {}, which log_format needs to have",
+                "no figure \"{}\": the log has no {}; add it to the log_format",
                 kind.title(names),
                 kind.variables(names)
             )),
@@ -99,9 +99,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if figures.is_empty() {
         complain(if tally.requests == 0 && tally.left_out > 0 {
-            "none of the requests is of those that were asked for"
+            "no request matches --domain, --from and --to"
         } else {
-            "there is nothing to draw a figure of"
+            "the logs have no data for any figure"
         });
         return Ok(ExitCode::FAILURE);
     }
@@ -111,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             continue;
         }
         complain(&format!(
-            "{} of {} {} not in \"{}\": no line of them tells {}",
+            "{} of {} {} not in \"{}\": their lines have no {}",
             output::grouped(missing),
             output::counted(tally.requests, "request", "requests"),
             if missing == 1 { "is" } else { "are" },

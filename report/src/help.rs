@@ -101,7 +101,21 @@ fn broken(line: &str, width: usize) -> String {
     let indents = [least(indent), least(hang) + mark];
     let [first, next] = &indents;
     let wrap = Options::new(width).initial_indent(first).subsequent_indent(next);
-    textwrap::fill(text, wrap.word_splitter(WordSplitter::NoHyphenation))
+    let room = width.saturating_sub(next.width());
+    let whole = if text.starts_with("cpu-report ") { quotes_whole(text, room) } else { text.to_owned() };
+    textwrap::fill(&whole, wrap.word_splitter(WordSplitter::NoHyphenation)).replace(HELD, " ")
+}
+
+/// Stands for a blank at which a line is not broken.
+const HELD: char = '\u{A0}';
+
+/// A command with its texts in single quotes held together, if they fit this width.
+fn quotes_whole(command: &str, width: usize) -> String {
+    let parts = command.split('\'').enumerate().map(|(at, part)| match at % 2 {
+        1 if part.width() + 2 <= width => part.replace(' ', &HELD.to_string()),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("'")
 }
 
 #[cfg(test)]
@@ -119,5 +133,12 @@ mod tests {
             "  a = 1   # one two three\n          # four"
         );
         assert_eq!(lines("  cpu-report domains one two", 20), "  cpu-report domains\n      one two");
+    }
+
+    #[test]
+    fn a_text_in_quotes_is_not_broken_where_it_fits() {
+        let command = "  cpu-report a --format 'b c d' e";
+        assert_eq!(lines(command, 26), "  cpu-report a --format\n      'b c d' e");
+        assert_eq!(lines(command, 12), "  cpu-report\n      a\n      --form\n      at 'b\n      c d' e");
     }
 }

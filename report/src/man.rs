@@ -18,7 +18,7 @@ const MAN_WIDTH: usize = 72;
 #[command(after_help = "Example:
   cpu-report man /usr/local/share/man/man1")]
 pub struct Args {
-    /// The folder that the pages are written to; it is made if it is not there
+    /// The folder of the pages; it is created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -39,7 +39,17 @@ pub fn run(args: &Args, command: Command) -> anyhow::Result<ExitCode> {
         // clap keeps names for as long as the program runs, and there are a few
         let name: &'static str = Box::leak(name.into_boxed_str());
         Man::new(command.name(name).bin_name(usage)).render(&mut page)?;
-        fs::write(&file, page).with_context(|| file.display().to_string())?;
+        fs::write(&file, unfilled(&String::from_utf8_lossy(&page)))
+            .with_context(|| file.display().to_string())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A page with notes that the formatter leaves as they are: their lines are broken already, and their columns stand
+/// below each other.
+fn unfilled(page: &str) -> String {
+    const NOTES: &str = "\n.SH EXTRA\n";
+    let Some((before, notes)) = page.split_once(NOTES) else { return page.to_owned() };
+    let (notes, after) = notes.split_at(notes.find("\n.SH ").map_or(notes.len(), |end| end + 1));
+    format!("{before}{NOTES}.nf\n{notes}.fi\n{after}")
 }

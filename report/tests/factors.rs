@@ -99,7 +99,7 @@ cache status  requests  CPU time  CPU/request    ± 95 %       p50      p95     
 HIT                  1   1.00 ms      1.00 ms         -   1.00 ms  1.00 ms  1.00 ms  few
 MISS                 1   4.00 ms      4.00 ms         -   4.01 ms  4.01 ms  4.01 ms  few
 NONE                 6   4.80 ms     800.0 µs  563.5 µs  700.4 µs  2.01 ms  2.01 ms
-  few: less than 3 requests, which says little
+  few: fewer than 3 requests, so the value is uncertain
 
 CPU seconds per GB, by domain
 
@@ -108,7 +108,7 @@ domain         requests     GB  CPU time  CPU/request  CPU s/GB   ± 95 %
 rsa.example           3  0.000   3.10 ms      1.03 ms   1148.15  1195.00
 ec.example            3  0.000   1.70 ms     566.7 µs    629.63   523.46
 files.example         2  0.010   5.00 ms      2.50 ms      0.50     0.59  few
-  few: less than 3 requests, which says little
+  few: fewer than 3 requests, so the value is uncertain
 ";
     assert_eq!(out, expected);
 }
@@ -136,10 +136,10 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
         "1 line is without $request_cpu_ns or $request_cpu_time, and was left out",
-        "no figure \"CPU per request, by its order in the connection\": the log does not tell $connection_requests, which",
-        "the log does not tell $upstream_cache_status, which log_format needs to have",
-        "the log does not tell $bytes_sent or $body_bytes_sent, which log_format needs to have",
-        "the log does not tell $server_name or $host and $bytes_sent or $body_bytes_sent, which",
+        "no figure \"CPU per request, by its order in the connection\": the log has no $connection_requests; add it to the log_format",
+        "the log has no $upstream_cache_status; add it to the log_format",
+        "the log has no $bytes_sent or $body_bytes_sent; add it",
+        "the log has no $server_name or $host and $bytes_sent or $body_bytes_sent; add",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
     }
@@ -163,7 +163,7 @@ fn broken_lines_are_counted_and_shown_and_are_no_failure() {
     let ran = logs.run(&["--figure", "cache", "access.log"]);
     assert_eq!(ran.status, Some(0));
     for message in [
-        "access.log:9: no \" \" follows on $host",
+        "access.log:9: \" \" is missing after $host",
         "access.log:11: the line ends before its JSON object does",
         "3 of 11 lines are broken",
     ] {
@@ -186,7 +186,7 @@ fn files_of_all_kinds_add_up() {
     assert_eq!(ran.status, Some(0));
     assert!(
         ran.err
-            .contains("access.log.1.gz begins with the same lines as access.log, and so does one file more"),
+            .contains("access.log.1.gz begins with the same lines as access.log, and so does one more file"),
         "{}",
         ran.err
     );
@@ -256,7 +256,7 @@ fn only_the_time_that_is_asked_for_is_taken() {
     assert_eq!(of(&["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T12:00:01Z"]), ["2"]);
     let ran = logs.run(&["--log-format", COMBINED_FORMAT, "--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
-    assert!(ran.err.contains("none of the requests is of those that were asked for"), "{}", ran.err);
+    assert!(ran.err.contains("no request matches --domain, --from and --to"), "{}", ran.err);
     // the demonstration's log has no time
     let ran = logs_of(LOG).run(&["--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
@@ -266,7 +266,7 @@ fn only_the_time_that_is_asked_for_is_taken() {
     assert_eq!(logs_of(LOG).run(&["--strict", "--from", "2026-02-01", "access.log"]).status, Some(1));
     let ran =
         logs_of("{\"request_cpu_ns\":5,\"msec\":\"noon\"}\n").run(&["--from", "2026-02-01", "access.log"]);
-    assert!(ran.err.contains("it has no time that --from and --to could go by"), "{}", ran.err);
+    assert!(ran.err.contains("it has no time for --from and --to"), "{}", ran.err);
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
     assert_eq!(
         ran.err,
         "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: \
-         the line of the main request has the CPU of all\n"
+         the line of the main request includes their CPU\n"
     );
     let line = "a.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA . ";
     let logs = logs_of(format!("{line}0\n{line}1\n{line}- more\n"));
@@ -391,12 +391,12 @@ fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
     let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
     assert_eq!(rows(&ran.out), [row("order", "", "1", 3, 7e-6, 0.0)], "{}", ran.err);
     for message in [
-        "1 line is no valid JSON, and was read all the same: values with \\x22",
+        "1 line is not valid JSON, but was read: values with \\x22",
         "escape=json",
-        "3 lines are no valid JSON, and were read all the same: values without quotes",
-        "1 line is no valid JSON, and was read all the same: a comma at the end",
+        "3 lines are not valid JSON, but were read: values without quotes",
+        "1 line is not valid JSON, but was read: a comma at the end",
         "2 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
-        "access.log:5: a JSON array is no log line; jq -c '.[]' FILE",
+        "access.log:5: a JSON array is not a log line; jq -c '.[]' FILE",
         "2 of 7 lines are broken, and were skipped",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
@@ -434,7 +434,7 @@ fn lines_of_other_logs_are_named_with_what_helps() {
         let ran = logs_of(traffic).run(&[options, &["access.log"]].concat());
         assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{options:?} {}", ran.err);
         assert!(
-            ran.err.contains("1 line of a traffic log: cpu-report domains reads"),
+            ran.err.contains("1 line of a traffic log; cpu-report domains reads"),
             "{options:?} {}",
             ran.err
         );
@@ -670,7 +670,11 @@ fn a_cpu_time_of_more_than_31_years_is_none() {
     let logs = logs_of("{\"request_cpu_ns\":1000000000000000001,\"connection_requests\":1}\n");
     let ran = logs.run(&["--figure", "order", "access.log"]);
     assert_eq!(ran.status, Some(1));
-    assert!(ran.err.contains("\"1000000000000000001\" is no CPU time in nanoseconds"), "{}", ran.err);
+    assert!(
+        ran.err.contains("\"1000000000000000001\" is not a valid CPU time in nanoseconds"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -687,9 +691,9 @@ fn what_is_json_but_no_log_line_is_named_with_what_helps() {
         ("[1]", "jq -c '.[]' FILE"),
         (" [ {", "jq -c '.[]' FILE"),
         ("[\"a\", 1]", "jq -c '.[]' FILE"),
-        ("null", "the line is a JSON value, but no object"),
-        ("\"x\"", "the line is a JSON value, but no object"),
-        ("5,", "the line is a JSON value, but no object"),
+        ("null", "the line is a JSON value, but not an object"),
+        ("\"x\"", "the line is a JSON value, but not an object"),
+        ("5,", "the line is a JSON value, but not an object"),
     ] {
         let ran = logs_of(line).run(&["access.log"]);
         assert_eq!(ran.status, Some(1));
@@ -700,8 +704,7 @@ fn what_is_json_but_no_log_line_is_named_with_what_helps() {
     assert!(ran.out.contains("[2001:db8::1]"), "{}", ran.err);
     let object = |more: &str| format!("{{\"request_cpu_ns\":5,\"connection_requests\":1{more}\n");
     let ran = logs_of(object(",\"a\":\"x\ty\"}") + &object(",}")).run(&["--figure", "order", "access.log"]);
-    for message in
-        ["1 line is no valid JSON, and was read all the same: tabs or other", "a comma before the last \"}\""]
+    for message in ["1 line is not valid JSON, but was read: tabs or other", "a comma before the last \"}\""]
     {
         assert!(ran.err.contains(message) && !ran.err.contains("x22"), "{}", ran.err);
     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use accounting::traffic;
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 
-use super::measure::Samples;
+use super::metric::Samples;
 use super::plan::Plan;
 use crate::time::{self, By, Millis, slot};
 use crate::traffic::Ends;
@@ -359,10 +359,7 @@ impl Book {
             return Ok(());
         }
         zones.sort();
-        Err(format!(
-            "a request can be counted in several zones, so a bill is of one: choose it with --zone ({})",
-            zones.join(", ")
-        ))
+        Err(format!("a bill covers one zone: choose it with --zone ({})", zones.join(", ")))
     }
 
     /// The domains by name. An error says why there can be no bill.

@@ -55,7 +55,7 @@ fn unreadable(text: &str, at: usize) -> String {
     let line: String = line.chars().take(60).collect();
     format!(
         "this line cannot be read: {line}. A line is NAME = VALUE, [[item]] or [[item.tier]]. \
-         Text stands in quotes, a number has a point, as 0.02"
+         Text is in quotes; a number has a decimal point, as in 0.02"
     )
 }
 
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
             DeValue::String(text) => Ok(Some(Given { value: text.to_string(), span: value.span() })),
             other => wrong(
                 value.span(),
-                format!("invalid \"{name}\": {} is no text; text stands in quotes", kind(other)),
+                format!("invalid \"{name}\": {} is not a text; put text in quotes", kind(other)),
             ),
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
                 let (least, most) = (range.start, range.end.saturating_sub(1));
                 let given = self.text.get(value.span()).unwrap_or_default();
                 let message =
-                    format!("invalid \"{name}\" {given}: it is a whole number from {least} to {most}");
+                    format!("invalid \"{name}\" {given}: it must be a whole number from {least} to {most}");
                 wrong(value.span(), message)
             }
         }
@@ -156,7 +156,7 @@ impl<'a> Fields<'a> {
             other => {
                 return wrong(
                     span,
-                    format!("invalid \"{name}\": {} is no number; write {name} = 0.02", kind(other)),
+                    format!("invalid \"{name}\": {} is not a number; write {name} = 0.02", kind(other)),
                 );
             }
         };
@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
             None => wrong(
                 span,
                 format!(
-                    "invalid \"{name}\" \"{text}\": it is a number from 0 on with at most 40 digits, such as 0.02"
+                    "invalid \"{name}\" \"{text}\": it must be a number of at least 0 with at most 40 digits, such as 0.02"
                 ),
             ),
         }
@@ -176,7 +176,10 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let mut tables = Vec::new();
         let no_table = |span: Range<usize>, other: &DeValue<'_>| {
-            wrong(span, format!("invalid \"{name}\": {} is no list of tables; write {example}", kind(other)))
+            wrong(
+                span,
+                format!("invalid \"{name}\": {} is not a list of tables; write {example}", kind(other)),
+            )
         };
         let DeValue::Array(array) = value.get_ref() else { return no_table(value.span(), value.get_ref()) };
         for entry in array {

@@ -24,7 +24,7 @@ pub fn read(path: &Path) -> anyhow::Result<Plan> {
         bail!("{}: it is longer than 1 MiB; a plan is a small TOML file", name());
     }
     let Ok(text) = String::from_utf8(bytes) else {
-        bail!("{}: it is no text in UTF-8; a plan is a TOML file", name());
+        bail!("{}: it is not UTF-8 text; a plan is a TOML file", name());
     };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     parse(&text, &stem).map_err(|message| anyhow!("{}:{message}", path.display()))

@@ -25,18 +25,18 @@ pub fn read(source: &Source, files: &[PathBuf], plans: &[Plan], is_raw: bool) ->
     if summary.broken > 0 && source.input.broken(Broken::Error) == Broken::Error {
         summary.show_broken(files);
         bail!(
-            "{}, and a bill of the others may be too low: there is none (--broken skip leaves broken lines out)",
+            "{}, so there is no bill: it could be too low (--broken skip leaves broken lines out)",
             summary.are_broken()
         );
     }
     summary.report(files);
     if summary.repeated > 0 && source.duplicates == Duplicates::Error {
         bail!(
-            "a bill would charge for these lines more than once: there is none (--duplicates once counts equal lines once)"
+            "there is no bill: it would charge for these lines more than once (--duplicates once counts equal lines once)"
         );
     }
     if summary.unreadable > 0 {
-        bail!("a bill of a part of the logs would be too low: there is none");
+        bail!("there is no bill: a bill of a part of the logs would be too low");
     }
     let (mut span, mut gaps, mut zones) = (Span::default(), Lacks::default(), Names::default());
     let (mut seen, mut twice) = (Vec::new(), Vec::new());
@@ -59,7 +59,7 @@ pub fn read(source: &Source, files: &[PathBuf], plans: &[Plan], is_raw: bool) ->
     span.report(source.range.from, source.range.to);
     traffic::Gaps::find(seen, span.time).report();
     let Some(range) = span.range(source.range.from, source.range.to) else {
-        complain("there is nothing in the logs");
+        complain("the logs contain no lines of this time");
         // of a time, a bill of nothing can be written
         if let Some(time) = source.range.from.or(source.range.to) {
             let accounts = book.into_accounts((time, time)).map_err(anyhow::Error::msg)?;

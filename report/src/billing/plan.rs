@@ -3,7 +3,7 @@
 use num_bigint::BigUint;
 
 use super::decimal::{Decimal, Rounding};
-use super::measure::{Measure, Unit};
+use super::metric::{BillingMetric, Unit};
 
 /// How money is charged for what was used.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Item {
     /// for a person
     pub name: String,
     /// what is charged for
-    pub measure: Measure,
+    pub measure: BillingMetric,
     /// of quantities
     pub unit: &'static Unit,
     /// a rate is for so many units

@@ -4,7 +4,7 @@ use num_bigint::BigUint;
 
 use super::book::{Account, Accounts};
 use super::decimal::power_of_ten;
-use super::measure::Measure;
+use super::metric::BillingMetric;
 use super::plan::{Item, Plan};
 use crate::traffic::Member;
 
@@ -23,8 +23,8 @@ pub fn round_up(used: u128, to: u128) -> u128 {
 pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match item.measure {
-        Measure::ActiveSeconds => of(Member::ActiveSeconds).saturating_mul(1000),
-        Measure::BillableCpu => of(Member::Billable),
+        BillingMetric::ActiveSeconds => of(Member::ActiveSeconds).saturating_mul(1000),
+        BillingMetric::BillableCpu => of(Member::Billable),
         measure => match measure.samples() {
             Some(samples) => {
                 let (mut values, all) = accounts.samples(account, period, samples);
@@ -42,12 +42,12 @@ pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) ->
 }
 
 /// What was idle of it.
-pub fn idle(measure: Measure, accounts: &Accounts, account: &Account, period: u32) -> u128 {
+pub fn idle(measure: BillingMetric, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match measure {
-        Measure::BillableCpu => of(Member::Waived),
+        BillingMetric::BillableCpu => of(Member::Waived),
         // the time in which something was in flight, but for the seconds that count as active
-        Measure::ActiveSeconds => {
+        BillingMetric::ActiveSeconds => {
             of(Member::Active).saturating_sub(of(Member::ActiveSeconds).saturating_mul(1000))
         }
         _ => 0,

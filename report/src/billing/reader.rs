@@ -8,7 +8,7 @@ use num_bigint::BigUint;
 
 use super::decimal::{Decimal, Rounding};
 use super::fields::{Fields, Given, Wrong, document, wrong};
-use super::measure::{Measure, Unit};
+use super::metric::{BillingMetric, Unit};
 use super::plan::{Item, Percentile, Plan, Rule, Scope, Tier, Tiering};
 use crate::output::counted;
 
@@ -77,7 +77,7 @@ impl Reader<'_> {
             return wrong(
                 currency.span,
                 format!(
-                    "invalid \"currency\" \"{}\": it is up to 8 letters, such as \"EUR\"",
+                    "invalid \"currency\" \"{}\": it must be up to 8 letters, such as \"EUR\"",
                     currency.value
                 ),
             );
@@ -102,7 +102,7 @@ impl Reader<'_> {
         let minimum = money("minimum")?;
         let tables = raw.tables("item", "[[item]]")?;
         if tables.is_empty() && base_fee == BigUint::ZERO && minimum == BigUint::ZERO {
-            return wrong(0..0, "the plan charges for nothing: there is no [[item]]");
+            return wrong(0..0, "the plan has no [[item]]");
         }
         let mut items: Vec<Item> = Vec::new();
         for table in tables {
@@ -119,7 +119,7 @@ impl Reader<'_> {
 
     fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, Wrong> {
         let name = name(raw)?;
-        let measures = Measure::ALL.map(|measure| (measure.name(), measure));
+        let measures = BillingMetric::ALL.map(|measure| (measure.name(), measure));
         let Some(Given { value: measure, .. }) = raw.choice("measure", &measures)? else {
             return raw.missing("measure");
         };
@@ -132,14 +132,20 @@ impl Reader<'_> {
                 _ => {
                     return wrong(
                         number.span,
-                        format!("invalid \"per\" {}: it is a whole number of units, from 1 on", number.value),
+                        format!(
+                            "invalid \"per\" {}: it must be a whole number of units, at least 1",
+                            number.value
+                        ),
                     );
                 }
             },
         };
         let round_up = quantity("round_up")?;
         if let Some(Given { span, .. }) = raw.number("round_up")?.filter(|_| round_up == Some(0)) {
-            return wrong(span, "invalid \"round_up\" 0: it is above 0; leave it out to round nothing up");
+            return wrong(
+                span,
+                "invalid \"round_up\" 0: it must be above 0; leave it out to round nothing up",
+            );
         }
         let tiers = self.tiers(raw, &name, unit)?;
         let scope = raw.choice("scope", &SCOPES)?;
@@ -189,10 +195,7 @@ impl Reader<'_> {
         let rate = raw.number("rate")?;
         if tables.is_empty() {
             if let Some(given) = raw.choice("tiers", &TIERINGS)? {
-                return wrong(
-                    given.span,
-                    "\"tiers\" says how tiers are meant, but there is no [[item.tier]]",
-                );
+                return wrong(given.span, "\"tiers\" needs [[item.tier]]");
             }
             return match rate {
                 Some(rate) => Ok(vec![Tier { up_to: None, rate: rate.value }]),
@@ -202,7 +205,7 @@ impl Reader<'_> {
             };
         }
         if let Some(rate) = rate {
-            return wrong(rate.span, "an item has a rate, or tiers that have rates, and not both");
+            return wrong(rate.span, "an item has either a rate or tiers with rates");
         }
         let mut tiers: Vec<Tier> = Vec::new();
         let count = tables.len();
@@ -220,7 +223,7 @@ impl Reader<'_> {
                     let last = tiers.last().and_then(|tier| tier.up_to).unwrap_or(0);
                     if up_to <= last {
                         let than = if at == 0 { "0" } else { "that of the tier before" };
-                        let message = format!("invalid \"up_to\" {}: it is not above {than}", number.value);
+                        let message = format!("invalid \"up_to\" {}: it must be above {than}", number.value);
                         return wrong(number.span, message);
                     }
                     Some(up_to)
@@ -235,7 +238,7 @@ impl Reader<'_> {
     }
 }
 
-fn unit(raw: &Fields<'_>, measure: Measure) -> Result<&'static Unit, Wrong> {
+fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, Wrong> {
     let units = measure.units();
     let given = raw.text("unit")?;
     let unit = match &given {
@@ -263,10 +266,10 @@ fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wr
     let span = number.span.clone();
     match given.times(&BigUint::from(unit.size)).map(u128::try_from) {
         Some(Ok(quantity)) if quantity <= MAX_QUANTITY => Ok(quantity),
-        Some(_) => wrong(span, format!("invalid \"{what}\" {given}: it is too much")),
+        Some(_) => wrong(span, format!("invalid \"{what}\" {given}: it is too large")),
         None => wrong(
             span,
-            format!("invalid \"{what}\" {given}: it is finer than what \"{}\" is counted in", unit.name),
+            format!("invalid \"{what}\" {given}: it is finer than the smallest unit of \"{}\"", unit.name),
         ),
     }
 }
@@ -278,18 +281,20 @@ fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
         && !text.chars().any(char::is_control);
     match is_fine {
         true => Ok(text),
-        false => wrong(span, format!("invalid \"name\": it is one line of 1 to {MAX_NAME_CHARS} characters")),
+        false => {
+            wrong(span, format!("invalid \"name\": it must be one line of 1 to {MAX_NAME_CHARS} characters"))
+        }
     }
 }
 
-fn percentile(raw: &Fields<'_>, measure: Measure) -> Result<Percentile, Wrong> {
+fn percentile(raw: &Fields<'_>, measure: BillingMetric) -> Result<Percentile, Wrong> {
     let percent = raw.whole("percentile", 1..101)?;
     let rule = raw.choice("rule", &RULES)?;
     let given = percent.as_ref().map(|given| &given.span).or(rule.as_ref().map(|given| &given.span));
     if let Some(span) = given.filter(|_| measure.samples().is_none()) {
         return wrong(
             span.clone(),
-            format!("\"percentile\" and \"rule\" are for percentiles, and not for \"{}\"", measure.name()),
+            format!("\"percentile\" and \"rule\" are only for percentiles, not for \"{}\"", measure.name()),
         );
     }
     let percent = percent.and_then(|given| u8::try_from(given.value).ok()).unwrap_or(95);
@@ -364,7 +369,11 @@ rate = 100
         for (from, to, wanted) in [
             ("name = \"All of it\"\n", "", "1: the plan has no \"name\""),
             ("\"EUR\"", "\"€ & more\"", "3: invalid \"currency\" \"€ & more\""),
-            ("decimals = 3", "decimals = 10", "4: invalid \"decimals\" 10: it is a whole number from 0 to 9"),
+            (
+                "decimals = 3",
+                "decimals = 10",
+                "4: invalid \"decimals\" 10: it must be a whole number from 0 to 9",
+            ),
             ("decimals = 3", "decimals = 2", "7: invalid \"minimum\" 2.125: EUR has at most 2 decimals"),
             (
                 "decimals = 3",
@@ -372,9 +381,9 @@ rate = 100
                 "4: unknown field \"decimal\" of the plan: did you mean \"decimals\"?",
             ),
             ("half-even", "down", "5: invalid \"rounding\" \"down\": allowed are \"half-up\", \"half-even\""),
-            ("1.5", "-1.5", "6: invalid \"base_fee\" \"-1.5\": it is a number from 0 on"),
+            ("1.5", "-1.5", "6: invalid \"base_fee\" \"-1.5\": it must be a number of at least 0"),
             ("1.5", "nan", "6: invalid \"base_fee\" \"nan\""),
-            ("1.5", "[1]", "6: invalid \"base_fee\": a list is no number"),
+            ("1.5", "[1]", "6: invalid \"base_fee\": a list is not a number"),
             ("\"2.125\"", "\"two\"", "7: invalid \"minimum\" \"two\""),
             (
                 "\"requests\"",
@@ -389,17 +398,17 @@ rate = 100
             (
                 "free = 500000",
                 "free = 0.5",
-                "13: invalid \"free\" 0.5: it is finer than what \"request\" is counted in",
+                "13: invalid \"free\" 0.5: it is finer than the smallest unit of \"request\"",
             ),
             (
                 "free = 500000",
                 "free = 1e40",
-                "13: invalid \"free\" 10000000000000000000000000000000000000000: it is too much",
+                "13: invalid \"free\" 10000000000000000000000000000000000000000: it is too large",
             ),
             ("rate = 0.40\n", "", "9: the item \"Requests\" has no \"rate\", and no \"tier\""),
-            ("rate = 0.40", "rate = 0.40\ntiers = \"volume\"", "15: \"tiers\" says how tiers are meant"),
+            ("rate = 0.40", "rate = 0.40\ntiers = \"volume\"", "15: \"tiers\" needs [[item.tier]]"),
             ("rate = 0.40", "idle_rate = 0.40\nrate = 1", "14: \"idle_rate\" is for"),
-            ("rate = 0.40", "percentile = 95\nrate = 1", "14: \"percentile\" and \"rule\" are for"),
+            ("rate = 0.40", "percentile = 95\nrate = 1", "14: \"percentile\" and \"rule\" are only for"),
             (
                 "scope = \"account\"",
                 "scope = \"all\"",
@@ -411,13 +420,13 @@ rate = 100
                 "20: invalid \"unit\" \"GB\": the measure \"billable_cpu\" has \"s\", \"ms\"",
             ),
             ("round_up = 0.1", "round_up = 0", "23: invalid \"round_up\""),
-            ("tier = [", "rate = 1\ntier = [", "24: an item has a rate, or tiers"),
+            ("tier = [", "rate = 1\ntier = [", "24: an item has either a rate or tiers"),
             ("up_to = 10, ", "", "24: only the last tier has no \"up_to\""),
             ("{ rate = 0.05 }", "{ rate = 0.05, up_to = 20 }", "24: the last tier has no end"),
             (
                 "{ rate = 0.05 }",
                 "{ up_to = 10, rate = 1 }, { rate = 0.05 }",
-                "24: invalid \"up_to\" 10: it is not above that of the tier before",
+                "24: invalid \"up_to\" 10: it must be above that of the tier before",
             ),
             (
                 "{ rate = 0.05 }",
@@ -437,7 +446,7 @@ rate = 100
             assert!(error.starts_with(wanted), "{to}: {error}, and not {wanted}");
         }
         let error = parse("name = \"a\"\ncurrency = \"EUR\"\n", "a").unwrap_err();
-        assert_eq!(error, "1: the plan charges for nothing: there is no [[item]]");
+        assert_eq!(error, "1: the plan has no [[item]]");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Source {
     #[command(flatten)]
     pub scrape: Scrape,
 
-    /// The billing period: each has its own free allowances, tiers and fees
+    /// The billing period. Each period has its own free allowances, tiers and fees
     #[arg(long, default_value = "month")]
     pub by: Period,
 
@@ -29,15 +29,15 @@ pub struct Source {
     #[command(flatten)]
     pub filter: Filter,
 
-    /// What to do where a log does not tell what the plan charges for
+    /// How to treat lines without a member that the plan needs
     #[arg(long, default_value = "error")]
     pub missing: Missing,
 
-    /// More domains than these are refused
+    /// The most domains that a bill can have
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = crate::output::whole::<usize>)]
     pub max_domains: usize,
 
-    /// What to do with lines of the same host, zone, domain and time
+    /// How to treat lines of the same host, zone, domain and time
     #[arg(long, value_name = "WHAT", default_value = "error")]
     pub duplicates: Duplicates,
 
@@ -48,9 +48,9 @@ pub struct Source {
 /// What to do where a log does not tell what the plan charges for.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// write no bill, and say what is missing where
+    /// write no bill, and name the missing member and its lines
     Error,
-    /// take it for nothing, which is then not charged, and say so
+    /// take the member for 0, and show a message
     Zero,
 }
 
@@ -66,8 +66,8 @@ impl Source {
     /// Ends the command, or says what is taken for nothing.
     pub fn missing(&self, what: &str) -> anyhow::Result<()> {
         match self.missing {
-            Missing::Error => bail!("{what}; there is no bill (--missing zero takes it for nothing)"),
-            Missing::Zero => complain(&format!("{what}; it is taken for nothing, and not charged")),
+            Missing::Error => bail!("{what}; there is no bill (--missing zero takes it for 0)"),
+            Missing::Zero => complain(&format!("{what}; it is taken for 0 and not charged")),
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub fn read(args: &Args) -> anyhow::Result<ExitCode> {
     match span.range(args.range.from, args.range.to) {
         Some(range) => report::write(args, store, range)?,
         None => {
-            complain("there is nothing in the logs");
+            complain("the logs contain no lines of this time");
             // programs get their columns
             if args.output.format != output::Format::Table {
                 let time = args.range.from.or(args.range.to).unwrap_or(0);
@@ -71,13 +71,11 @@ impl Peaks {
     fn report(self, args: &Args) {
         let is_sorted = args.sort == Sort::PeakSecond;
         if self.known == 0 && self.missing > 0 && is_sorted {
-            complain(
-                "--sort peak-second: no line has \"peak_cpu_ns\", so domains are in the order of their names",
-            );
+            complain("--sort peak-second: no line has \"peak_cpu_ns\", so domains are sorted by name");
         }
         if self.known > 0 && self.missing > 0 && (is_sorted || !args.seconds) {
             complain(&format!(
-                "{} of {} lines have no \"peak_cpu_ns\": peak 1s is that of the others",
+                "{} of {} lines have no \"peak_cpu_ns\": peak 1s is taken from the others",
                 self.missing,
                 self.known + self.missing
             ));

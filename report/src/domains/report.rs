@@ -28,7 +28,7 @@ pub fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Resu
     };
     if zones.iter().flat_map(|(_, domains)| domains).any(|domain| domain.name.is_none()) {
         complain(&format!(
-            "there are more than {} domains: those that came later are in the rest (--max-domains, --domain)",
+            "there are more than {} domains: later ones are in the rest (--max-domains, --domain)",
             args.max_domains
         ));
     }

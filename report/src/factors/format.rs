@@ -62,7 +62,7 @@ impl fmt::Display for Error {
             Self::NoName(text) => write!(f, "invalid parameter \"{text}\": a name must follow \"$\""),
             Self::NoVariable => write!(
                 f,
-                "there is no variable in it; a format by its name is taken from nginx.conf: --log-format-from CONF:NAME"
+                "the format has no variable; for a format by its name, use --log-format-from CONF:NAME"
             ),
             Self::Quotes => write!(f, "its quotes do not match"),
         }
@@ -251,7 +251,7 @@ mod tests {
         assert!(message("main").ends_with("--log-format-from CONF:NAME"));
         assert_eq!(message("'$host"), "its quotes do not match");
         assert_eq!(message("'$host'x"), "its quotes do not match");
-        assert!(message("").starts_with("there is no variable in it"));
+        assert!(message("").starts_with("the format has no variable"));
     }
 
     proptest! {

@@ -53,10 +53,10 @@ impl fmt::Display for Unreadable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Array => f.write_str(
-                "a JSON array is no log line; jq -c '.[]' FILE writes each of its objects as a line of its own",
+                "a JSON array is not a log line; jq -c '.[]' FILE writes each of its objects as a line",
             ),
             Self::NoObject => f.write_str(
-                "the line is a JSON value, but no object with members that are named like variables",
+                "the line is a JSON value, but not an object with members named like variables",
             ),
             Self::Lines => f.write_str(
                 "the line is part of a JSON object of several lines; jq -c . FILE writes each object as one line",
@@ -69,7 +69,7 @@ impl fmt::Display for Unreadable<'_> {
             Self::Value => f.write_str(
                 "a value in the JSON object has a quote or a bracket in it that is not escaped; add escape=json to the log_format",
             ),
-            Self::Nested(name) => write!(f, "${name} is no text and no number"),
+            Self::Nested(name) => write!(f, "${name} is neither a text nor a number"),
         }
     }
 }
@@ -423,7 +423,7 @@ mod tests {
             (r#"[{"a":1},"#, "jq -c '.[]' FILE"),
             (r#"{a:1}"#, "not in quotes"),
             (r#"{"a" 1}"#, "not in quotes"),
-            (r#"{"host":{"a":1}}"#, "$host is no text and no number"),
+            (r#"{"host":{"a":1}}"#, "$host is neither a text nor a number"),
         ] {
             let found = read(line.as_bytes()).unwrap_err();
             assert!(found.contains(message), "{line}: {found}");

@@ -48,13 +48,13 @@ pub fn report(tally: &Tally, names: &Names) {
         ));
     }
     if tally.traffic_log > 0 {
-        complain(&format!("{} of a traffic log: cpu-report domains reads them", lines(tally.traffic_log)));
+        complain(&format!("{} of a traffic log; cpu-report domains reads them", lines(tally.traffic_log)));
     }
     if tally.subrequests > 0 {
         let were = if tally.subrequests == 1 { "is of a subrequest" } else { "are of subrequests" };
         let left = if tally.subrequests == 1 { "was left out" } else { "were left out" };
         complain(&format!(
-            "{} {were} (${} is 1), and {left}: the line of the main request has the CPU of all",
+            "{} {were} (${} is 1), and {left}: the line of the main request includes their CPU",
             lines(tally.subrequests),
             names.name(Field::Subrequest)
         ));
@@ -101,11 +101,11 @@ pub fn report(tally: &Tally, names: &Names) {
     ] {
         if count > 0 {
             let has = if count == 1 {
-                "is no valid JSON, and was read"
+                "is not valid JSON, but was read"
             } else {
-                "are no valid JSON, and were read"
+                "are not valid JSON, but were read"
             };
-            complain(&format!("{} {has} all the same: {fault}", lines(count)));
+            complain(&format!("{} {has}: {fault}", lines(count)));
         }
     }
 }

@@ -77,7 +77,7 @@ impl Reader {
             }
     }
 
-    /// Reads a line into a record that is empty. The faults are those of a line that is no valid JSON, and was read all the same.
+    /// Reads a line into a record that is empty. The faults are those of a line that is not valid JSON, but was read all the same.
     pub fn read_into<'r, 'a>(
         &'r self,
         line: &'a [u8],
@@ -284,9 +284,9 @@ mod tests {
         let reader = reader("[$host] $status \"$request\" $request_cpu_time $pid");
         let message = |line: &str| reader.read(line.as_bytes()).unwrap_err().to_string();
         assert_eq!(message("a"), "it does not begin with \"[\"");
-        assert_eq!(message("[a] 200 - 0.1 5"), "no \" \\\"\" follows on $status");
-        assert_eq!(message("[a] 200 \"-\" 0.1 5 x"), "there is more in it than the format has, after $pid");
-        assert_eq!(message("[a] 200 \"-\" 0,1 5"), "\"0,1\" is no CPU time in seconds");
+        assert_eq!(message("[a] 200 - 0.1 5"), "\" \\\"\" is missing after $status");
+        assert_eq!(message("[a] 200 \"-\" 0.1 5 x"), "more text than the format allows follows $pid");
+        assert_eq!(message("[a] 200 \"-\" 0,1 5"), "\"0,1\" is not a valid CPU time in seconds");
         let message = |line: &str| default().read(line.as_bytes()).unwrap_err().to_string();
         assert!(message("{\"a\"").starts_with("the line ends before its JSON object does"));
         for line in [

@@ -30,9 +30,9 @@ impl fmt::Display for Broken<'_> {
         match self {
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Alien(alien) => alien.fmt(f),
-            Self::NoTime => f.write_str(
-                "it has no time that --from and --to could go by: $msec, $time_iso8601 or $time_local",
-            ),
+            Self::NoTime => {
+                f.write_str("it has no time for --from and --to: $msec, $time_iso8601 or $time_local")
+            }
         }
     }
 }

@@ -24,12 +24,12 @@ impl fmt::Display for Misfit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(text) => write!(f, "it does not begin with \"{}\"", text.escape_ascii()),
-            Self::After(variable, b"") => write!(f, "it goes on after ${variable}"),
+            Self::After(variable, b"") => write!(f, "more text follows ${variable}"),
             Self::After(variable, text) => {
-                write!(f, "no \"{}\" follows on ${variable}", text.escape_ascii())
+                write!(f, "\"{}\" is missing after ${variable}", text.escape_ascii())
             }
             Self::Surplus(variable) => {
-                write!(f, "there is more in it than the format has, after ${variable}")
+                write!(f, "more text than the format allows follows ${variable}")
             }
             Self::Invalid(invalid) => invalid.fmt(f),
             Self::Json(unreadable) => unreadable.fmt(f),

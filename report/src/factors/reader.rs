@@ -19,12 +19,10 @@ fn refuse_contradictions(args: &Args) -> anyhow::Result<()> {
     };
     for (at, field) in args.field.iter().enumerate() {
         if let Some(other) = args.field.iter().take(at).find(|other| role(other) == role(field)) {
-            bail!("--field {other} and --field {field} are of one figure: only one of them can be taken");
+            bail!("--field {other} and --field {field} exclude each other");
         }
         if role(field) == "cipher" && args.split.is_some() {
-            bail!(
-                "--field {field} and --split exclude each other: both say what the first figure is split by"
-            );
+            bail!("--field {field} and --split exclude each other: both split the first figure");
         }
     }
     Ok(())

@@ -32,7 +32,7 @@ impl fmt::Display for Invalid {
             Field::Bytes | Field::BodyBytes => "number of bytes",
             _ => "time",
         };
-        write!(f, "\"{}\" is no {what}", self.value)
+        write!(f, "\"{}\" is not a valid {what}", self.value)
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         record.fields.set(Field::CpuNs, b"twelve");
         assert_eq!(
             record.read_numbers().unwrap_err().to_string(),
-            "\"twelve\" is no CPU time in nanoseconds"
+            "\"twelve\" is not a valid CPU time in nanoseconds"
         );
     }
 

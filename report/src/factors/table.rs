@@ -92,8 +92,9 @@ pub fn write(
                 writeln!(out, "{plain}")?;
                 out = table(figure, out, layout)?;
                 let few = figure.bars.iter().any(|bar| bar.is_few);
-                let few =
-                    few.then(|| format!("few: less than {} requests, which says little", head.min_requests));
+                let few = few.then(|| {
+                    format!("few: fewer than {} requests, so the value is uncertain", head.min_requests)
+                });
                 for note in figure.notes.iter().chain(&few) {
                     layout.write_text(&mut out, &format!("  {note}"))?;
                 }

@@ -39,7 +39,7 @@ pub struct Tally {
     pub without_time: u64,
     /// lines of subrequests
     pub subrequests: u64,
-    /// lines that are no valid JSON, and were read all the same
+    /// lines that are not valid JSON, but were read all the same
     pub faults: FaultCounts,
     /// lines of domains or times that were not asked for
     pub left_out: u64,

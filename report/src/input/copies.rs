@@ -39,8 +39,8 @@ impl Copies {
         let shown = |at: &usize| files.get(*at).map(|file| name(file)).unwrap_or_default();
         let more = match pairs.count() {
             0 => String::new(),
-            1 => ", and so does one file more".to_owned(),
-            more => format!(", and so do {more} files more"),
+            1 => ", and so does one more file".to_owned(),
+            more => format!(", and so do {more} more files"),
         };
         Some(format!(
             "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);
         let said = told(&["x\n", "y\n", "x\n"]).unwrap();
         assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
-        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 files more"));
+        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 more files"));
         // one of them goes on, as while it is copied
         let long = "x".repeat(COMPARED);
         assert!(told(&[&long, &format!("{long}y")]).is_some());

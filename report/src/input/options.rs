@@ -7,7 +7,7 @@ pub struct Options {
     #[arg(long, help_heading = "Input", conflicts_with = "broken")]
     pub strict: bool,
 
-    /// What to do if there are broken lines; "error" for bills, and "skip" for others, if nothing is said
+    /// How to treat broken lines. The default is "error" for bills, and "skip" for other reports
     #[arg(long, help_heading = "Input", value_name = "WHAT")]
     pub broken: Option<Broken>,
 
@@ -16,12 +16,12 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// What to do if there are broken lines.
+/// How to treat broken lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// end with status 1; there is no bill
     Error,
-    /// leave them out, and say how many there are
+    /// leave them out, and show their number
     Skip,
 }
 

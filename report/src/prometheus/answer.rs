@@ -51,7 +51,7 @@ pub fn parse(answer: &[u8]) -> anyhow::Result<Answer<'_>> {
         Err(_) => {
             let begin: String = String::from_utf8_lossy(answer).chars().take(60).collect();
             bail!(
-                "this is no answer of Prometheus' HTTP API, but begins with \"{}\": is the address in --prometheus right?",
+                "the answer is not from Prometheus' HTTP API and begins with \"{}\": check the address in --prometheus",
                 begin.trim()
             )
         }

@@ -30,17 +30,17 @@ impl Matcher {
             );
         };
         if label.is_empty() || label.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(format!("\"{label}\" is no name of a label: letters, digits and \"_\" are allowed"));
+            return Err(format!("invalid label name \"{label}\": letters, digits and \"_\" are allowed"));
         }
         if OWN.contains(&label) {
             return Err(format!(
-                "the label \"{label}\" is chosen by cpu-report itself; others such as job are allowed"
+                "the label \"{label}\" is set by cpu-report; other labels such as job are allowed"
             ));
         }
         // as in PromQL, quotes are allowed
         let value = match value.starts_with('"') {
             true => serde_json::from_str(value).map_err(|_| {
-                format!("the value {value} begins with a quote, and does not end as a string")
+                format!("invalid value {value}: it begins with a quote and is not a complete string")
             })?,
             false => value.to_owned(),
         };

@@ -9,15 +9,15 @@ use crate::traffic::Duplicates;
 /// The arguments.
 #[derive(clap::Args)]
 pub struct Scrape {
-    /// Take the counters of the fleet from the Prometheus at this address instead
+    /// Read the counters of the fleet from the Prometheus at this address, instead of logs
     #[arg(long, value_name = "URL", value_parser = client::parse_url)]
     prometheus: Option<String>,
 
-    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE" with such lines. May be repeated
+    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE", a file of headers. May be repeated
     #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = client::parse_header)]
     header: Vec<String>,
 
-    /// For Prometheus: only series of which this is true, such as job=nginx; also with !=, =~ and !~. May be repeated
+    /// For Prometheus: only series with this label, such as job=nginx; also with !=, =~ and !~. May be repeated
     #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
     matchers: Vec<Matcher>,
 }
@@ -28,9 +28,7 @@ impl Scrape {
     pub fn url(&self) -> Result<Option<&str>, Wrong> {
         let others = [("--header", self.header.is_empty()), ("--match", self.matchers.is_empty())];
         match (&self.prometheus, others.iter().find(|(_, is_empty)| !is_empty)) {
-            (None, Some((option, _))) => {
-                Err(Wrong(format!("{option} is for --prometheus, which is not there")))
-            }
+            (None, Some((option, _))) => Err(Wrong(format!("{option} needs --prometheus"))),
             (url, _) => Ok(url.as_deref()),
         }
     }
@@ -44,7 +42,7 @@ impl Scrape {
     ) -> anyhow::Result<(Prometheus, (Millis, Millis))> {
         if duplicates == Duplicates::Once {
             let why = "series have no equal lines. Choose series with --match";
-            return Err(Wrong(format!("--duplicates once is for traffic logs: {why}")).into());
+            return Err(Wrong(format!("--duplicates once needs traffic logs: {why}")).into());
         }
         Ok((Prometheus::new(url, &self.header, &self.matchers)?, borders(range)?))
     }
@@ -60,7 +58,7 @@ fn borders(range: &Range) -> Result<(Millis, Millis), Wrong> {
     }
     for (name, wanted, border) in [("--from", range.from, begin), ("--to", range.to, end)] {
         if wanted.is_some_and(|wanted| wanted != border) {
-            complain(&format!("{name} is taken for {}, the border of five minutes", time::format(border)));
+            complain(&format!("{name} is rounded to {}, a border of five minutes", time::format(border)));
         }
     }
     Ok((begin, end))

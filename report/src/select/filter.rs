@@ -7,15 +7,15 @@ use crate::output::complain;
 /// Names that are asked for; without patterns, all are.
 #[derive(clap::Args, Debug, Default)]
 pub struct Filter {
-    /// Only these domains; "*", "?" and "[…]" as in file names, upper and lower case are the same. May be repeated
+    /// Only these domains; "*", "?" and "[…]" as in file names, without regard to case. May be repeated
     #[arg(long, short, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub domain: Vec<Pattern>,
 
-    /// Only these zones, likewise
+    /// Only these zones; patterns as for --domain
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub zone: Vec<Pattern>,
 
-    /// Only what these servers used, likewise; with Prometheus, these values of the label "instance"
+    /// Only the usage of these servers; patterns as for --domain. With Prometheus, values of the label "instance"
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub host: Vec<Pattern>,
 }

@@ -14,24 +14,24 @@ use super::zone;
 /// The arguments as they are written.
 #[derive(clap::Args, Clone, Debug, Default)]
 struct Written {
-    /// Only what was used from then on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long ago
+    /// Only usage from this time on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long ago
     /// it was, such as -7d (units: m, h, d of 24 hours, w). A time without offset is in the zone of --time-zone
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
     from: Option<String>,
 
-    /// Only what was used before then
+    /// Only usage before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
     to: Option<String>,
 
-    /// Only what was used in the time until now, such as 24h or 7d
+    /// Only usage of the time until now, such as 24h or 7d
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["from", "to"], help_heading = "Time")]
     last: Option<String>,
 
-    /// Only what was used in this month, such as 2026-01
+    /// Only usage of this month, such as 2026-01
     #[arg(long, value_name = "YYYY-MM", conflicts_with_all = ["from", "to", "last"], help_heading = "Time")]
     month: Option<String>,
 
-    /// Hours, days and months are those of this time zone, such as Europe/Berlin, and times are shown in it
+    /// The time zone of hours, days and months, and of times in the output, such as Europe/Berlin
     #[arg(long, value_name = "NAME", default_value = "UTC", help_heading = "Time")]
     time_zone: String,
 }
@@ -89,7 +89,7 @@ impl Range {
         };
         for (name, time) in [("begin", from), ("end", to)] {
             if time.is_some_and(|time| time < 0) {
-                return Err(format!("the time that is asked for must not {name} before 1970"));
+                return Err(format!("the time range must not {name} before 1970"));
             }
         }
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
@@ -188,7 +188,7 @@ fn point(text: &str, zone: &TimeZone, now: Millis) -> Result<Millis, String> {
     if ambiguous.is_ambiguous() {
         let name = zone.iana_name().unwrap_or("this time zone");
         return Err(format!(
-            "the clock of {name} is set then, so there is no such time or there are two; write its offset, such as +01:00"
+            "this time does not exist or exists twice, because the clock of {name} is set then; write its offset, such as +01:00"
         ));
     }
     let time = ambiguous.compatible().map_err(|_| EXPECTED)?.as_millisecond();

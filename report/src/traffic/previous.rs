@@ -34,8 +34,7 @@ impl LastTime {
     /// The begin and the end of a line's interval. An interval of length 0 is taken for one millisecond.
     pub fn interval(&mut self, line: &Line<'_>) -> Result<(Millis, Millis), String> {
         if line.time != self.text {
-            let time = time::parse(&line.time)
-                .ok_or_else(|| format!("no time that is understood: {:?}", line.time))?;
+            let time = time::parse(&line.time).ok_or_else(|| format!("invalid time {:?}", line.time))?;
             line.time.as_ref().clone_into(&mut self.text);
             self.time = time;
         }

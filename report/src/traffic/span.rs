@@ -39,24 +39,27 @@ impl Span {
     pub fn report(&self, from: Option<Millis>, to: Option<Millis>) {
         if self.longest_ms > SLOT_MS {
             complain(&format!(
-                "lines are of up to {} s: peak and 95 % cannot be finer than that, though they are of five minutes",
+                "some lines cover up to {} s: peak and 95 % of five minutes cannot be finer than that",
                 self.longest_ms / 1000
             ));
         }
         let Some((begin, end)) = self.time else {
             if from.is_some() && to.is_some() {
-                complain("no line is of that time, so nothing is known of it; it counts as idle");
+                complain("there are no data for that time; it counts as idle");
             }
             return;
         };
         if from.is_some_and(|from| begin - from > SLOT_MS) {
             complain(&format!(
-                "nothing is known of the time before {}; it counts as idle",
+                "there are no data for the time before {}; it counts as idle",
                 time::format(begin)
             ));
         }
         if to.is_some_and(|to| to - end > SLOT_MS) {
-            complain(&format!("nothing is known of the time after {}; it counts as idle", time::format(end)));
+            complain(&format!(
+                "there are no data for the time after {}; it counts as idle",
+                time::format(end)
+            ));
         }
     }
 }

@@ -104,7 +104,7 @@ impl Rule {
         let all = threads.into_iter().fold(Twice::default(), Twice::with);
         if all.unseen > 0 {
             complain(&format!(
-                "{} of domains beyond --max-domains were not compared with others: some may stand twice",
+                "{} of domains beyond --max-domains were not compared with others: some may be duplicates",
                 counted(all.unseen, "line", "lines")
             ));
         }
@@ -112,9 +112,9 @@ impl Rule {
         if number == 0 {
             return Ok(());
         }
-        let stand = |number: u64| {
-            let verb = if number == 1 { "stands" } else { "stand" };
-            format!("{} {verb} twice", counted(number, "line", "lines"))
+        let duplicates = |number: u64| {
+            let are = if number == 1 { "is a duplicate" } else { "are duplicates" };
+            format!("{} {are}", counted(number, "line", "lines"))
         };
         let is_error = match self.duplicates {
             Duplicates::Error => true,
@@ -122,7 +122,7 @@ impl Rule {
             Duplicates::Count => false,
         };
         if self.duplicates == Duplicates::Once && all.equal > 0 {
-            complain(&format!("{}: equal lines are counted once", stand(all.equal)));
+            complain(&format!("{}: equal lines are counted once", duplicates(all.equal)));
         }
         if self.duplicates == Duplicates::Once && !is_error {
             return Ok(());
@@ -137,7 +137,7 @@ impl Rule {
                 return Ok(());
             }
             let first = pairs.first().map(|pair| format!(": {}", pair.shown(files))).unwrap_or_default();
-            complain(&format!("{}, and each is counted (--duplicates count){first}", stand(number)));
+            complain(&format!("{}, and each is counted (--duplicates count){first}", duplicates(number)));
             return Ok(());
         }
         for pair in &pairs {
@@ -152,7 +152,7 @@ impl Rule {
             _ if self.duplicates == Duplicates::Once => "--duplicates count counts each line",
             _ => "--duplicates once counts equal lines once, --duplicates count counts each line",
         };
-        bail!("{}{differ}, so nothing is charged or shown: {way}", stand(number))
+        bail!("{}{differ}, so nothing is charged or shown: {way}", duplicates(number))
     }
 }
 

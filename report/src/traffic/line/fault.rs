@@ -45,13 +45,13 @@ pub fn of(line: &[u8]) -> String {
     let mut json = serde_json::Deserializer::from_str(text);
     let members = match json.deserialize_map(Members).and_then(|members| json.end().map(|()| members)) {
         Ok(members) => members,
-        Err(error) if error.is_eof() => return "the line breaks off".to_owned(),
-        Err(error) => return format!("this is not JSON: there is a fault at column {}", error.column()),
+        Err(error) if error.is_eof() => return "the line is incomplete".to_owned(),
+        Err(error) => return format!("this is not JSON: syntax error at column {}", error.column()),
     };
     for (at, (name, _)) in members.iter().enumerate() {
         let is_known = name == "time" || NAMES.contains(&&**name) || is_number(name);
         if is_known && members.iter().take(at).any(|(before, _)| before == name) {
-            return format!("\"{name}\" stands twice");
+            return format!("\"{name}\" occurs twice");
         }
     }
     if ["log", "stream"].iter().all(|name| members.iter().any(|(member, _)| member == name)) {
@@ -160,9 +160,9 @@ mod tests {
                 "\"cpu_ns\" is 1.5, and it must be a whole number from 0 to 18446744073709551615",
             ),
             ("\"z\"", "7", "\"zone\" is 7, and it must be a text in quotes"),
-            ("12,", "12,\"requests\":2,", "\"requests\" stands twice"),
-            ("6000}", "60", "the line breaks off"),
-            ("6000}", "6000} x", "this is not JSON: there is a fault at column 135"),
+            ("12,", "12,\"requests\":2,", "\"requests\" occurs twice"),
+            ("6000}", "60", "the line is incomplete"),
+            ("6000}", "6000} x", "this is not JSON: syntax error at column 135"),
         ] {
             assert_eq!(of(LINE.replacen(from, to, 1).as_bytes()), told);
         }

@@ -5,7 +5,7 @@ use crate::traffic::Member;
 
 /// What an item of a plan charges for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
+pub enum BillingMetric {
     /// requests that ended
     Requests,
     /// the same, as they are called where functions are billed
@@ -123,7 +123,7 @@ const CORES: [Unit; 1] = [count("core", "cores", SLOT_S * 1_000_000_000)];
 const BANDWIDTH: [Unit; 3] =
     [unit("Mbit/s", SLOT_S * 125_000), unit("kbit/s", SLOT_S * 125), unit("Gbit/s", SLOT_S * 125_000_000)];
 
-impl Measure {
+impl BillingMetric {
     /// All of them.
     pub const ALL: [Self; 16] = [
         Self::Requests,
