@@ -243,7 +243,7 @@ fn where_lines_do_not_tell_the_highest_second_it_is_not_shown_or_said() {
     let ran = logs.run(&["old", "edge-1", "--format", "csv"]);
     assert_eq!(
         (ran.status, ran.err.as_str()),
-        (Some(0), "cpu-report: 1 of 5 lines have no \"peak_cpu_ns\": peak 1s is that of the others\n")
+        (Some(0), "cpu-report: 1 of 5 lines have no \"peak_cpu_ns\": peak 1s is taken from the others\n")
     );
     let shown = columns(&ran.out, &["domain", "peak_second_cores"]);
     assert_eq!(shown, ["old.example ", "b.example 2", "a.example 4", "c.example 0.03", " 4"]);
@@ -385,8 +385,8 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
     let ran = logs.run(&with(&["--from", "2026-01-31", "--to", "2026-02-01", "--format", "csv"]));
     assert_eq!(ran.status, Some(0));
     assert!(ran.out.contains("api.example,1000,5,2460,0.02847222222222222,5,0,"), "{}", ran.out);
-    assert!(ran.err.contains("nothing is known of the time before 2026-01-31T12:00:00Z"), "{}", ran.err);
-    assert!(ran.err.contains("nothing is known of the time after 2026-01-31T15:20:00Z"), "{}", ran.err);
+    assert!(ran.err.contains("there are no data for the time before 2026-01-31T12:00:00Z"), "{}", ran.err);
+    assert!(ran.err.contains("there are no data for the time after 2026-01-31T15:20:00Z"), "{}", ran.err);
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn broken_lines_are_counted_shown_and_skipped() {
         "log:2: ",
         "log:3: \"interval_ms\" is missing",
         "log:4: ",
-        "log:7: the line breaks off",
+        "log:7: the line is incomplete",
         "4 of 6 lines are broken",
     ]) {
         assert!(message.starts_with(&format!("cpu-report: {begin}")), "{message}");
@@ -468,7 +468,7 @@ fn broken_lines_are_counted_shown_and_skipped() {
     logs.file("bad", bad);
     let ran = logs.run(&["bad"]);
     assert_eq!(ran.status, Some(1), "nothing but broken lines");
-    assert!(ran.err.ends_with("there is nothing in the logs\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("the logs contain no lines of this time\n"), "{}", ran.err);
 }
 
 #[test]
@@ -540,7 +540,10 @@ fn nothing_in_the_logs_is_no_failure() {
     let logs = logs();
     logs.file("empty", "");
     let ran = logs.run(&["empty"]);
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), "cpu-report: there is nothing in the logs\n"));
+    assert_eq!(
+        (ran.status, ran.err.as_str()),
+        (Some(0), "cpu-report: the logs contain no lines of this time\n")
+    );
     let ran = logs.run(&with(&["--domain", "nobody.example"]));
     let said = "cpu-report: no domain matches --domain \"nobody.example\"\n";
     assert_eq!((ran.status, ran.err.as_str()), (Some(0), said));

@@ -300,7 +300,7 @@ fn sums_are_right(url: &str) {
     let output = report(url, &[&HOUR[..], &["--host", "edge-2:*"]].concat());
     assert_eq!(output.status.code(), Some(0));
     let said = text(&output.stderr);
-    assert!(said.contains("nothing is known of the time before 2026-01-31T12:30:00Z"), "{said}");
+    assert!(said.contains("there are no data for the time before 2026-01-31T12:30:00Z"), "{said}");
     let second = text(&output.stdout);
     assert!(
         second.lines().nth(1).is_some_and(|row| row.starts_with("domains,domain,a.example,0,0,174,")),
@@ -402,9 +402,9 @@ fn what_is_not_known_is_said() {
     let output =
         report(&url, &["--from", "2026-01-31T11:01:00Z", "--to", "2026-01-31T11:59:59Z", "--format", "csv"]);
     let said = text(&output.stderr);
-    assert!(said.contains("--from is taken for 2026-01-31T11:00:00Z"), "{said}");
-    assert!(said.contains("--to is taken for 2026-01-31T12:00:00Z"), "{said}");
-    assert!(said.contains("nothing is known of the time before 2026-01-31T11:50:00Z"), "{said}");
+    assert!(said.contains("--from is rounded to 2026-01-31T11:00:00Z"), "{said}");
+    assert!(said.contains("--to is rounded to 2026-01-31T12:00:00Z"), "{said}");
+    assert!(said.contains("there are no data for the time before 2026-01-31T11:50:00Z"), "{said}");
 
     // an error of the API's own
     let output = report(&format!("{}/nothing-here", url), &HOUR);
@@ -452,12 +452,12 @@ fn answer_once(status: &str, body: &str) -> (String, thread::JoinHandle<String>)
 
 #[test]
 fn errors_of_the_api_are_shown_and_headers_are_sent() {
-    let body = r#"{"status":"error","errorType":"bad_data","error":"it is too much"}"#;
+    let body = r#"{"status":"error","errorType":"bad_data","error":"it is too large"}"#;
     let (url, asked) = answer_once("422 Unprocessable Entity", body);
     let output = report(&url, &["--header", "X-Scope-OrgID: tenant"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(said.contains("422") && said.contains("it is too much (bad_data)"), "{said}");
+    assert!(said.contains("422") && said.contains("it is too large (bad_data)"), "{said}");
     let asked = asked.join().unwrap().to_ascii_lowercase();
     assert!(asked.starts_with("post /api/v1/query_range "), "{asked}");
     assert!(asked.contains("x-scope-orgid: tenant"), "{asked}");
@@ -469,7 +469,7 @@ fn errors_of_the_api_are_shown_and_headers_are_sent() {
     let output = report(&url, &[]);
     asked.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no answer of Prometheus"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("not from Prometheus"), "{}", text(&output.stderr));
 }
 
 #[test]

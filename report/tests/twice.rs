@@ -1,4 +1,4 @@
-//! Lines that stand twice, lines that are broken or missing, and patterns that match nothing.
+//! Duplicate lines, lines that are broken or missing, and patterns that match nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
@@ -49,7 +49,7 @@ fn no_bill_is_made_of_a_log_and_its_copy() {
         let ran = files.run(&[&command[..], &["copy.log", "copy.log.gz"]].concat());
         assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
         assert!(ran.err.contains("copy.log:1 and copy.log.gz:1 are equal"), "{}", ran.err);
-        assert!(ran.err.contains("20 lines stand twice"), "{}", ran.err);
+        assert!(ran.err.contains("20 lines are duplicates"), "{}", ran.err);
         assert!(ran.err.contains("--duplicates once"), "{}", ran.err);
     }
 }
@@ -63,15 +63,15 @@ fn equal_lines_are_counted_once_or_each_where_that_is_asked_for() {
     };
     let once = both("once");
     assert_eq!((once.status, once.out), (Some(0), alone));
-    assert!(once.err.contains("20 lines stand twice: equal lines are counted once"), "{}", once.err);
+    assert!(once.err.contains("20 lines are duplicates: equal lines are counted once"), "{}", once.err);
     let each = both("count");
     assert_eq!(each.status, Some(0));
     assert!(each.out.contains(",400.00,"), "{}", each.out);
-    assert!(each.err.contains("20 lines stand twice, and each is counted"), "{}", each.err);
+    assert!(each.err.contains("20 lines are duplicates, and each is counted"), "{}", each.err);
 }
 
 #[test]
-fn a_line_stands_twice_within_a_file_and_on_standard_input_too() {
+fn a_line_is_a_duplicate_within_a_file_and_on_standard_input_too() {
     let files = folder();
     files.file("both", log().repeat(2));
     files.run(&[&BILL[..], &["both"]].concat()).fails("both:1 and both:21 are equal");
@@ -95,14 +95,14 @@ fn two_servers_of_one_name_are_an_error_also_where_equal_lines_are_counted_once(
         let ran = files.run(&[&BILL[..], &["copy.log", "other"], more].concat());
         assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""));
         assert!(ran.err.contains("copy.log:7 and other:1 differ: they are of two series"), "{}", ran.err);
-        assert!(ran.err.contains("1 line stands twice"), "{}", ran.err);
+        assert!(ran.err.contains("1 line is a duplicate"), "{}", ran.err);
     }
     let ran = files.run(&[&BILL[..], &["copy.log", "other", "--duplicates", "count"]].concat());
     assert!(ran.status == Some(0) && ran.out.contains(",211.00,"), "{ran:?}");
 }
 
 #[test]
-fn lines_of_other_hosts_zones_keys_and_times_do_not_stand_twice() {
+fn lines_of_other_hosts_zones_keys_and_times_are_no_duplicates() {
     let files = folder();
     let others = [
         line(1, "vm2", "domains", "a.test", 10),
@@ -112,17 +112,17 @@ fn lines_of_other_hosts_zones_keys_and_times_do_not_stand_twice() {
     ];
     files.file("others", others.concat());
     let ran = files.run(&["domains", "copy.log", "others"]);
-    assert!(ran.status == Some(0) && !ran.err.contains("twice"), "{}", ran.err);
+    assert!(ran.status == Some(0) && !ran.err.contains("duplicate"), "{}", ran.err);
     // of what is not asked for, nothing is compared
     for more in [&["--domain", "b.test"][..], &["--host", "vm2"], &["--from", "2026-01-31T01:00:00Z"]] {
         let ran = files
             .run(&[&BILL[..], &["copy.log", "copy.log.gz", "others", "--zone", "domains"], more].concat());
-        assert!(ran.status == Some(0) && !ran.err.contains("twice"), "{more:?}: {}", ran.err);
+        assert!(ran.status == Some(0) && !ran.err.contains("duplicate"), "{more:?}: {}", ran.err);
     }
 }
 
 #[test]
-fn a_table_says_in_one_line_that_lines_stand_twice() {
+fn a_table_says_in_one_line_that_lines_are_duplicates() {
     let files = folder();
     let ran = files.run(&["domains", "copy.log", "copy.log.gz", "--format", "csv"]);
     assert_eq!(ran.status, Some(0));
@@ -130,13 +130,15 @@ fn a_table_says_in_one_line_that_lines_stand_twice() {
     let said: Vec<&str> = ran.err.lines().collect();
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
-        said[0].contains("20 lines stand twice") && said[0].contains("copy.log:1 and copy.log.gz:1"),
+        said[0].contains("20 lines are duplicates") && said[0].contains("copy.log:1 and copy.log.gz:1"),
         "{said:?}"
     );
     let alone = files.run(&["domains", "copy.log", "--format", "csv"]).fine();
     let once = files.run(&["domains", "copy.log", "copy.log.gz", "--format", "csv", "--duplicates", "once"]);
     assert_eq!(once.out, alone);
-    files.run(&["domains", "copy.log", "copy.log.gz", "--duplicates", "error"]).fails("20 lines stand twice");
+    files
+        .run(&["domains", "copy.log", "copy.log.gz", "--duplicates", "error"])
+        .fails("20 lines are duplicates");
     let ran = files.run(&["domains", "copy.log", "copy.log.gz", "--max-domains", "0"]);
     assert!(ran.err.contains("were not compared"), "{}", ran.err);
 }
@@ -292,7 +294,7 @@ proptest! {
         match copies.len() {
             0 => prop_assert_eq!(ran.status, Some(0)),
             n => {
-                let said = if n == 1 { "1 line stands twice".to_owned() } else { format!("{n} lines stand twice") };
+                let said = if n == 1 { "1 line is a duplicate".to_owned() } else { format!("{n} lines are duplicates") };
                 prop_assert!(ran.status == Some(1) && ran.err.contains(&format!("{said}, so")), "{}", ran.err);
             }
         }

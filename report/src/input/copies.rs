@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::files::{identity, name};
+
 /// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
 const COMPARED: usize = 4096;
 
@@ -30,20 +32,20 @@ impl Copies {
 
     /// What is to be said of it, but for files that are named twice.
     pub fn report(&self, files: &[PathBuf]) -> Option<String> {
-        let identity = |at: usize| super::identity(files.get(at)?);
-        let are_two = |(a, b): &&(usize, usize)| identity(*a).is_none() || identity(*a) != identity(*b);
+        let of = |at: usize| identity(files.get(at)?);
+        let are_two = |(a, b): &&(usize, usize)| of(*a).is_none() || of(*a) != of(*b);
         let mut pairs = self.pairs.iter().filter(are_two);
         let (a, b) = pairs.next()?;
-        let name = |at: &usize| files.get(*at).map(|file| super::name(file)).unwrap_or_default();
+        let shown = |at: &usize| files.get(*at).map(|file| name(file)).unwrap_or_default();
         let more = match pairs.count() {
             0 => String::new(),
-            1 => ", and so does one file more".to_owned(),
-            more => format!(", and so do {more} files more"),
+            1 => ", and so does one more file".to_owned(),
+            more => format!(", and so do {more} more files"),
         };
         Some(format!(
             "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
-            name(b),
-            name(a)
+            shown(b),
+            shown(a)
         ))
     }
 }
@@ -63,7 +65,7 @@ mod tests {
         assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);
         let said = told(&["x\n", "y\n", "x\n"]).unwrap();
         assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
-        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 files more"));
+        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 more files"));
         // one of them goes on, as while it is copied
         let long = "x".repeat(COMPARED);
         assert!(told(&[&long, &format!("{long}y")]).is_some());

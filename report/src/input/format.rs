@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::is_stdin;
+use super::files::is_stdin;
 
 /// So many bytes of a file's beginning are enough to know it.
 pub const KNOWN_AFTER: usize = 512;
@@ -126,7 +126,7 @@ const HTML: Foreign = known(0, b"", "an HTML page", LOG);
 const BINARY: Foreign = known(
     0,
     b"",
-    "no text, and no format that cpu-report knows",
+    "neither text nor a format that cpu-report knows",
     Help::Say("if it is compressed or encrypted, pipe its text to: cpu-report … -"),
 );
 
@@ -152,7 +152,7 @@ impl Foreign {
             // two compressions are told in their order
             Some(outer) => match self.name.strip_prefix("compressed by ") {
                 Some(inner) => format!("this is compressed twice, by {inner} and then by {}", outer.name()),
-                None => format!("this is {} that is compressed by {}", self.name, outer.name()),
+                None => format!("this is {} compressed by {}", self.name, outer.name()),
             },
         };
         let help = match (self.help, outer) {
