@@ -28,4 +28,6 @@ pub mod window;
 pub mod workers;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod testing;
