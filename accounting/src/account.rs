@@ -75,8 +75,7 @@ pub enum CacheStatus {
 
 impl CacheStatus {
     /// In the order of NGINX's `NGX_HTTP_CACHE_*` values, `NONE` being 0.
-    pub const NAMES: [&str; 8] =
-        ["NONE", "MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT"];
+    pub const NAMES: [&str; 8] = CACHE_STATUSES;
 
     /// From `r->upstream->cache_status`: 0 is no cache, an unknown value counts as none.
     pub fn from_nginx(value: usize) -> Self {
@@ -85,36 +84,12 @@ impl CacheStatus {
     }
 }
 
+use formats::classes::{CACHE_STATUSES, RESPONSES};
+pub use formats::classes::{CPU_BOUNDS_NS, ORDERS, SESSIONS, SIZES};
+use formats::counters::{CELLS, COUNTERS as TABLE, LEN, cell, first_cell, row};
+
 /// Names of the response classes, `status / 100`.
-pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Names of the orders in a connection.
-pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
-/// Names of the response sizes: upper bounds in powers of four, from 1k = 1024 bytes.
-pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
-/// Names of how a TLS session came about: by a full handshake, or resumed (`$ssl_session_reused`).
-pub const SESSIONS: [&str; 2] = ["new", "resumed"];
-/// Upper bounds of the histogram of CPU per request, in nanoseconds; the last bucket has none.
-pub const CPU_BOUNDS_NS: [u64; 19] = [
-    10_000,
-    20_000,
-    50_000,
-    100_000,
-    200_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_000_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
+pub const CLASSES: [&str; 5] = [RESPONSES[0], RESPONSES[1], RESPONSES[2], RESPONSES[3], RESPONSES[4]];
 const CPU_BUCKETS: usize = CPU_BOUNDS_NS.len() + 1;
 
 /// Which of [`SIZES`] a response of `bytes` bytes falls into.
@@ -183,29 +158,84 @@ impl Outcome {
     }
 }
 
-/// A count of requests and their CPU.
-#[repr(C)]
-#[derive(Debug)]
-struct Tally {
-    requests: AtomicU64,
-    cpu_ns: AtomicU64,
+/// A number of requests, and their CPU in nanoseconds.
+type Tally = [AtomicU64; 2];
+
+#[inline]
+fn add_tally([requests, cpu_ns]: &Tally, count: &Count) {
+    requests.fetch_add(count.requests, Relaxed);
+    cpu_ns.fetch_add(count.cpu_ns, Relaxed);
 }
 
-impl Tally {
-    #[inline]
-    fn add(&self, count: &Count) {
-        self.requests.fetch_add(count.requests, Relaxed);
-        self.cpu_ns.fetch_add(count.cpu_ns, Relaxed);
-    }
+fn read_tally([requests, cpu_ns]: &Tally) -> Count {
+    Count { requests: requests.load(Relaxed), cpu_ns: cpu_ns.load(Relaxed) }
+}
 
-    fn counters(&self) -> [&AtomicU64; 2] {
-        [&self.requests, &self.cpu_ns]
-    }
+/// Counters that are next to each other in an account's memory.
+trait Cells {
+    fn cells(&self) -> &[AtomicU64];
+}
 
-    fn read(&self) -> Count {
-        Count { requests: self.requests.load(Relaxed), cpu_ns: self.cpu_ns.load(Relaxed) }
+impl Cells for AtomicU64 {
+    fn cells(&self) -> &[AtomicU64] {
+        core::slice::from_ref(self)
     }
 }
+
+impl<const N: usize> Cells for [AtomicU64; N] {
+    fn cells(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl<const N: usize> Cells for [Tally; N] {
+    fn cells(&self) -> &[AtomicU64] {
+        self.as_flattened()
+    }
+}
+
+/// The cells of a counter that has a place of its own in [`Account`], or in [`Added`], or has none.
+macro_rules! cells {
+    ($account:ident, $name:ident,) => {
+        &[]
+    };
+    ($account:ident, $name:ident, added) => {
+        $account.added.$name.cells()
+    };
+    ($account:ident, $name:ident, $($field:ident).+) => {
+        $account.$($field).+.cells()
+    };
+}
+
+/// The memory of a counter in [`Added`].
+macro_rules! added {
+    (added) => {
+        AtomicU64
+    };
+    ($($other:tt)*) => {
+        [AtomicU64; 0]
+    };
+}
+
+macro_rules! declare {
+    ($($name:ident [$($at:tt)*] = $counter:expr;)*) => {
+        /// Counters that the table has added since the first release, in its order.
+        #[repr(C)]
+        #[derive(Debug)]
+        struct Added {
+            $($name: added!($($at)*),)*
+        }
+
+        impl Account {
+            /// The cells of each counter, in the order of the table.
+            #[inline]
+            fn rows(&self) -> [&[AtomicU64]; LEN] {
+                [$(cells!(self, $name, $($at)*)),*]
+            }
+        }
+    };
+}
+formats::each_counter!(declare);
 
 /// Counters of one account. All zero is a valid empty account.
 ///
@@ -226,7 +256,7 @@ pub struct Account {
     /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it where there is no
     /// limit.
     bucket: Bucket,
-    measures: measures::Sums,
+    billing: measures::Sums,
     /// the last one: no class
     responses: [AtomicU64; CLASSES.len() + 1],
     by_order: [Tally; 4],
@@ -239,6 +269,7 @@ pub struct Account {
     by_session: [Tally; SESSIONS.len()],
     windows: Windows,
     pub(crate) signals: Signals,
+    added: Added,
 }
 
 /// What requests have brought since it was last added to their account.
@@ -314,8 +345,8 @@ impl Account {
         {
             self.judge(over, threshold_ns());
         }
-        add(&self.measures.duration_ns, *duration_ns);
-        add(&self.measures.memory_byte_ms, *memory_byte_ms);
+        add(&self.billing.duration_ns, *duration_ns);
+        add(&self.billing.memory_byte_ms, *memory_byte_ms);
         add(&self.wakeups, usage.wakeups);
         add(&self.sent_bytes, usage.sent_bytes);
         add(&self.received_bytes, usage.received_bytes);
@@ -330,7 +361,7 @@ impl Account {
             self.judge(over, threshold_ns);
         }
         self.windows.add(Over { second, ns: whole * SECOND_NS });
-        self.measures.judge_all(whole, SECOND_NS, threshold_ns);
+        self.billing.judge_all(whole, SECOND_NS, threshold_ns);
     }
 
     /// A second is over.
@@ -339,15 +370,15 @@ impl Account {
     fn judge(&self, over: Over, threshold_ns: u64) {
         if over.ns != 0 {
             self.windows.add(over);
-            self.measures.judge(over.ns, threshold_ns);
+            self.billing.judge(over.ns, threshold_ns);
         }
         self.take_signals(over.second);
     }
 
     fn take_signals(&self, second: u64) {
         self.signals.take(second, || {
-            let requests = self.by_order.iter().map(|tally| tally.requests.load(Relaxed)).sum();
-            (requests, self.measures.duration_ns.load(Relaxed))
+            let requests = self.by_order.iter().map(|tally| tally[0].load(Relaxed)).sum();
+            (requests, self.billing.duration_ns.load(Relaxed))
         });
     }
 
@@ -368,19 +399,19 @@ impl Account {
 
     /// Nobody counts any more: see [`Table::conclude`].
     pub(crate) fn conclude(&self, threshold_ns: u64) {
-        self.measures.judge(self.second.take(), threshold_ns);
+        self.billing.judge(self.second.take(), threshold_ns);
     }
 
     /// A request is in flight at `now_ms`, and has been since the time up to which milliseconds are counted.
     pub(crate) fn cover_on(&self, now_ms: u64) {
-        self.measures.cover(now_ms, now_ms + 1, || true);
+        self.billing.cover(now_ms, now_ms + 1, || true);
     }
 
     /// A request was in flight between these times, in nanoseconds.
     #[inline]
     pub(crate) fn cover(&self, table: &Table, from_ns: u64, to_ns: u64) {
         let begun = || self.in_flight.read(table.epoch()) != 0;
-        self.measures.cover(from_ns / 1_000_000, to_ns / 1_000_000 + 1, begun);
+        self.billing.cover(from_ns / 1_000_000, to_ns / 1_000_000 + 1, begun);
     }
 
     /// Adds CPU where limits are concerned.
@@ -391,7 +422,7 @@ impl Account {
         }
         // before the sum that they are a part of
         for (refused, &ns) in self.refused.iter().zip(&apart.refused_ns).filter(|&(_, &ns)| ns != 0) {
-            refused.cpu_ns.fetch_add(ns, Relaxed);
+            refused[1].fetch_add(ns, Relaxed);
         }
         self.cpu_ns.fetch_add(cpu_ns, Relaxed);
     }
@@ -413,9 +444,9 @@ impl Account {
     pub fn count(&self, classes: &Classes, count: &Count) {
         let &Classes { response, order, cache, size } = classes;
         self.responses[usize::from(response)].fetch_add(count.requests, Relaxed);
-        self.by_order[usize::from(order)].add(count);
-        self.by_cache[usize::from(cache)].add(count);
-        self.by_size[usize::from(size)].add(count);
+        add_tally(&self.by_order[usize::from(order)], count);
+        add_tally(&self.by_cache[usize::from(cache)], count);
+        add_tally(&self.by_size[usize::from(size)], count);
     }
 
     /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`].
@@ -426,13 +457,13 @@ impl Account {
     /// Counts a handshake. It is not often, and dear by itself, so this goes to the account at once.
     pub fn count_handshake(&self, handshake: &Handshake) {
         let &Handshake { resumed, cpu_ns } = handshake;
-        self.by_session[usize::from(resumed)].add(&Count { requests: 1, cpu_ns });
+        add_tally(&self.by_session[usize::from(resumed)], &Count { requests: 1, cpu_ns });
     }
 
     /// CPU that a request takes on the average of those that were not refused, in nanoseconds; 0 where none has ended.
     pub fn average_ns(&self) -> u64 {
         let ended = Count::sum(&self.by_connection_order());
-        let refused = self.refused[0].read();
+        let refused = read_tally(&self.refused[0]);
         let (requests, cpu_ns) =
             (ended.requests.saturating_sub(refused.requests), ended.cpu_ns.saturating_sub(refused.cpu_ns));
         cpu_ns.checked_div(requests).unwrap_or(0)
@@ -440,7 +471,7 @@ impl Account {
 
     /// Counts a request that was refused, or would have been.
     pub fn count_refused(&self, dry_run: bool) {
-        self.refused[usize::from(dry_run)].requests.fetch_add(1, Relaxed);
+        self.refused[usize::from(dry_run)][0].fetch_add(1, Relaxed);
     }
 
     /// The state of each limit. `table` is the one that has this account.
@@ -460,27 +491,42 @@ impl Account {
 
     /// Requests that limits have refused, and their CPU, as [`DRY_RUN`].
     pub fn refused(&self) -> [Count; DRY_RUN.len()] {
-        self.refused.each_ref().map(Tally::read)
+        self.refused.each_ref().map(read_tally)
     }
 
-    /// All that only grows, in the order of [`counter_names`].
-    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
-        let usage = [&self.cpu_ns, &self.wakeups, &self.sent_bytes, &self.received_bytes];
-        let tallies = self.by_order.iter().chain(&self.by_cache).chain(&self.by_size).chain(&self.by_session);
-        let tallies = tallies.chain(&self.refused);
-        let plain = usage.into_iter().chain(&self.responses).chain(&self.by_cpu);
-        plain.chain(tallies.flat_map(Tally::counters)).chain(self.measures.counters())
+    /// Adds to a counter of one cell, by its place in the table: see [`formats::counters::row`].
+    pub fn add_to(&self, row: usize, value: u64) {
+        if let Some([cell]) = self.rows().get(row) {
+            cell.fetch_add(value, Relaxed);
+        }
+    }
+
+    /// Reads cells, each given by its place in the table and its place there.
+    pub fn read_cells<const N: usize>(&self, cells: [(usize, usize); N]) -> [u64; N] {
+        let rows = self.rows();
+        cells.map(|(row, at)| {
+            rows.get(row).and_then(|cells| cells.get(at)).map_or(0, |cell| cell.load(Relaxed))
+        })
+    }
+
+    /// The counter at this place of the table, by its cells.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = u64> {
+        let cells = self.rows().get(row).copied().unwrap_or_default();
+        cells.iter().map(|cell| cell.load(Relaxed))
     }
 
     /// All counters, each read once.
     pub fn totals(&self) -> Totals {
         let mut totals = [0; COUNTERS];
-        // CPU of seconds that are over before all CPU, so that it is not more
-        let measures = self.measures.counters().map(|counter| counter.load(Relaxed));
-        for (total, counter) in totals.iter_mut().zip(self.counters()) {
-            *total = counter.load(Relaxed);
+        let mut rest = &mut totals[..];
+        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so that it is not more
+        for counters in self.rows().into_iter().rev() {
+            let (before, cells) = rest.split_at_mut(rest.len().saturating_sub(counters.len()));
+            for (cell, counter) in cells.iter_mut().zip(counters) {
+                *cell = counter.load(Relaxed);
+            }
+            rest = before;
         }
-        totals[MEASURES..].copy_from_slice(&measures);
         Totals(totals)
     }
 
@@ -490,13 +536,14 @@ impl Account {
     /// seconds were not counted.
     pub fn restore(&self, totals: &Totals) {
         let mut totals = totals.0;
-        let [billable_ns, waived_ns] = [measures::BILLABLE, measures::WAIVED].map(|at| totals[MEASURES + at]);
-        totals[MEASURES + measures::WAIVED] = waived_ns.max(totals[0].saturating_sub(billable_ns));
-        for (counter, total) in self.counters().zip(totals).filter(|&(_, total)| total != 0) {
+        let unjudged_ns = totals[CPU].saturating_sub(totals[BILLABLE]);
+        totals[WAIVED] = totals[WAIVED].max(unjudged_ns);
+        let counters = self.rows().into_iter().flatten();
+        for (counter, total) in counters.zip(totals).filter(|&(_, total)| total != 0) {
             counter.fetch_add(total, Relaxed);
         }
-        let requests = self.by_order.iter().map(|tally| tally.requests.load(Relaxed)).sum();
-        self.signals.skip(requests, self.measures.duration_ns.load(Relaxed));
+        let requests = self.by_order.iter().map(|tally| tally[0].load(Relaxed)).sum();
+        self.signals.skip(requests, self.billing.duration_ns.load(Relaxed));
     }
 
     /// Requests that are open, over all workers.
@@ -521,22 +568,22 @@ impl Account {
 
     /// As [`CacheStatus::NAMES`].
     pub fn by_cache_status(&self) -> [Count; 8] {
-        self.by_cache.each_ref().map(Tally::read)
+        self.by_cache.each_ref().map(read_tally)
     }
 
     /// As [`ORDERS`].
     pub fn by_connection_order(&self) -> [Count; 4] {
-        self.by_order.each_ref().map(Tally::read)
+        self.by_order.each_ref().map(read_tally)
     }
 
     /// As [`SIZES`].
     pub fn by_response_size(&self) -> [Count; 10] {
-        self.by_size.each_ref().map(Tally::read)
+        self.by_size.each_ref().map(read_tally)
     }
 
     /// TLS handshakes of connections whose first request has ended, as [`SESSIONS`].
     pub fn tls_handshakes(&self) -> [Count; SESSIONS.len()] {
-        self.by_session.each_ref().map(Tally::read)
+        self.by_session.each_ref().map(read_tally)
     }
 
     /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`], then those above.
@@ -546,7 +593,7 @@ impl Account {
 
     /// What other ways to charge than by CPU need to know.
     pub fn measures(&self) -> &measures::Sums {
-        &self.measures
+        &self.billing
     }
 
     /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after [`Table::refresh`].
@@ -569,73 +616,105 @@ impl Account {
     /// A copy of all counters, each read once. `epoch` is the table's.
     /// Limits are not in it: see [`Snapshot::with_limits`].
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
-        // CPU of seconds that are over before all CPU, so that it is not more
-        let measures = self.measures.read();
-        let by_connection_order = self.by_connection_order();
+        let peak_cpu_ns = self.billing.read().peak_cpu_ns;
+        let totals = self.totals();
+        let by_connection_order = totals.counts(ROW_ORDERS);
         let total = Count::sum(&by_connection_order);
-        let [responses @ .., other_responses] = self.responses();
+        let [responses @ .., other_responses]: [u64; RESPONSES.len()] = totals.numbers(ROW_RESPONSES);
         Snapshot {
             requests: total.requests,
             requests_cpu_ns: total.cpu_ns,
             responses,
             other_responses,
-            usage: self.usage(),
+            usage: totals.usage(),
             in_flight: self.in_flight.read(epoch),
             cores: self.cores(now_ms),
-            by_cache_status: self.by_cache_status(),
+            by_cache_status: totals.counts(ROW_CACHE_STATUSES),
             by_connection_order,
-            by_response_size: self.by_response_size(),
-            by_request_cpu: self.by_request_cpu(),
-            tls_handshakes: self.tls_handshakes(),
+            by_response_size: totals.counts(ROW_SIZES),
+            by_request_cpu: totals.numbers(ROW_CPU),
+            tls_handshakes: totals.counts(ROW_SESSIONS),
             limit: None,
             limits: Vec::new(),
-            refused: self.refused(),
-            measures,
+            refused: totals.counts(ROW_REFUSED),
+            measures: totals.measures(peak_cpu_ns),
             signals: self.signals(now_ms),
+            totals,
         }
     }
 }
 
-/// Where those of [`measures::Sums`] begin among them.
-const MEASURES: usize = 4
-    + CLASSES.len()
-    + 1
-    + CPU_BUCKETS
-    + 2 * (ORDERS.len() + CacheStatus::NAMES.len() + SIZES.len() + SESSIONS.len() + DRY_RUN.len());
+const ROW_RESPONSES: usize = row("responses");
+const ROW_ORDERS: usize = row("by_connection_order");
+const ROW_CACHE_STATUSES: usize = row("by_cache_status");
+const ROW_SIZES: usize = row("by_response_size");
+const ROW_SESSIONS: usize = row("tls_handshakes");
+const ROW_CPU: usize = row("by_request_cpu");
+const ROW_REFUSED: usize = row("limit");
 
-/// How many counters of an account only grow.
-pub const COUNTERS: usize = MEASURES + measures::NAMES.len();
+const CPU: usize = cell("cpu_ns");
+const BILLABLE: usize = cell("billable_cpu_ns");
+const WAIVED: usize = cell("waived_cpu_ns");
+const RESPONSE_CELLS: usize = cell("responses");
 
-/// The counters of an account that only grow, in the order of [`counter_names`].
+/// How many counters of an account only grow: the cells of the table.
+pub const COUNTERS: usize = CELLS;
+
+/// The counters of an account that only grow, in the order of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals(pub [u64; COUNTERS]);
 
 impl Totals {
     /// Requests that ended.
     pub fn requests(&self) -> u64 {
-        self.0[4..=4 + CLASSES.len()].iter().sum()
+        self.0[RESPONSE_CELLS..RESPONSE_CELLS + RESPONSES.len()].iter().sum()
+    }
+
+    /// What was used.
+    pub fn usage(&self) -> Usage {
+        let [cpu_ns, wakeups, sent_bytes, received_bytes] =
+            const { [cell("cpu_ns"), cell("wakeups"), cell("sent_bytes"), cell("received_bytes")] }
+                .map(|cell| self.0[cell]);
+        Usage { cpu_ns, wakeups, sent_bytes, received_bytes }
+    }
+
+    fn measures(&self, peak_cpu_ns: u64) -> Measures {
+        Measures {
+            duration_ns: self.0[const { cell("duration_ms") }],
+            active_ms: self.0[const { cell("active_ms") }],
+            active_seconds: self.0[const { cell("active_seconds") }],
+            billable_cpu_ns: self.0[BILLABLE],
+            waived_cpu_ns: self.0[WAIVED],
+            memory_byte_ms: self.0[const { cell("memory_byte_ms") }],
+            peak_cpu_ns,
+        }
+    }
+
+    /// The cells of the counter at this place of the table; 0 for those that it does not have.
+    fn numbers<const N: usize>(&self, row: usize) -> [u64; N] {
+        let cells = self.row(row);
+        core::array::from_fn(|at| cells.get(at).copied().unwrap_or(0))
+    }
+
+    /// The same as tallies.
+    fn counts<const N: usize>(&self, row: usize) -> [Count; N] {
+        let (tallies, _) = self.row(row).as_chunks();
+        let read = |&[requests, cpu_ns]: &[u64; 2]| Count { requests, cpu_ns };
+        core::array::from_fn(|at| tallies.get(at).map_or(Count::default(), read))
+    }
+
+    /// The cells of the counter at this place of the table.
+    pub fn row(&self, row: usize) -> &[u64] {
+        let cells = TABLE.get(row).map_or(0, |counter| counter.shape.cells());
+        self.0.get(first_cell(row)..).and_then(|rest| rest.get(..cells)).unwrap_or_default()
     }
 }
 
-/// Names of the counters of an account that only grow. A name stands for its meaning in files, for good: a histogram with
-/// other bounds gets other names.
+/// Names of the counters of an account that only grow, in the order of [`Totals`].
 pub fn counter_names() -> impl Iterator<Item = String> {
-    let usage = ["cpu_ns", "wakeups", "sent_bytes", "received_bytes"].map(String::from);
-    let classes = CLASSES.iter().chain(&["other"]).map(|class| format!("responses.{class}"));
-    let bounds = CPU_BOUNDS_NS.iter().map(u64::to_string).chain(["inf".to_string()]);
-    let cpu = bounds.map(|bound| format!("by_request_cpu.{bound}.requests"));
-    let tallies = |by: &'static str, names: &'static [&str]| {
-        names.iter().flat_map(move |name| ["requests", "cpu_ns"].map(|of| format!("{by}.{name}.{of}")))
-    };
-    let sessions = SESSIONS
-        .iter()
-        .flat_map(|session| ["handshakes", "cpu_ns"].map(|of| format!("tls_handshakes.{session}.{of}")));
-    let refused = tallies("limit", &["refused", "refused_dry_run"]);
-    let orders = tallies("by_connection_order", &ORDERS);
-    let caches = tallies("by_cache_status", &CacheStatus::NAMES);
-    let sizes = tallies("by_response_size", &SIZES);
-    let all = usage.into_iter().chain(classes).chain(cpu).chain(orders).chain(caches).chain(sizes);
-    all.chain(sessions).chain(refused).chain(measures::NAMES.map(String::from))
+    let mut columns = formats::state::columns();
+    columns.sort_by_key(|&(_, cell)| cell);
+    columns.into_iter().map(|(name, _)| name)
 }
 
 /// A number of requests, or of handshakes, and their CPU, read.
@@ -660,6 +739,8 @@ impl Count {
 /// All counters of an account at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
+    /// All that only grow, in the order of the table.
+    pub totals: Totals,
     /// Requests that ended.
     pub requests: u64,
     /// Their CPU in nanoseconds, up to their log lines.
@@ -837,7 +918,10 @@ pub(crate) mod tests {
     fn every_counter_has_a_name_of_its_own_and_all_of_them_are_restored() {
         let names: std::collections::BTreeSet<String> = counter_names().collect();
         let account = zeroed::<Account>();
-        assert_eq!((counter_names().count(), account.counters().count()), (COUNTERS, COUNTERS));
+        assert_eq!(
+            (counter_names().count(), account.rows().into_iter().flatten().count()),
+            (COUNTERS, COUNTERS)
+        );
         assert_eq!(names.len(), COUNTERS);
         account.restore(&Totals(core::array::from_fn(|n| n as u64)));
         account.restore(&Totals([1000; COUNTERS]));

@@ -2,8 +2,11 @@
 //!
 //! `RECORD_GOLDEN=1 cargo test golden` writes the files anew. Do so only when a format is meant to change.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+
+use formats::counters::{COUNTERS, Counter, FAMILIES_IN_ORDER};
+use formats::line::MEMBERS_IN_ORDER;
 
 use crate::account::{CacheStatus, Handshake, Outcome, Usage};
 use crate::books::Books;
@@ -123,35 +126,118 @@ fn status(table: Table, detail: Detail, format: Format) -> Vec<u8> {
     out
 }
 
-#[test]
-#[cfg_attr(miri, ignore = "reads files")]
-fn every_format_is_byte_for_byte_as_before() {
-    let (region, ledger) = (Region::new(65_536), Region::new(region_bytes(65_536)));
+/// A table, and the ledger of a log; the regions must outlive them.
+fn zone() -> ([Region; 2], Table, Ledger) {
+    let (region, memory) = (Region::new(65_536), Region::new(region_bytes(65_536)));
     let table = region.table().unwrap();
     // SAFETY: all of it is ours.
-    unsafe { ledger.base().write_bytes(0, ledger.bytes()) };
+    unsafe { memory.base().write_bytes(0, memory.bytes()) };
     // SAFETY: the region is aligned, zero and ours; it lives as long as the test.
-    let ledger = unsafe { Ledger::create(ledger.base(), ledger.bytes(), &table, 0, 1000) }.unwrap();
-    fill(&table);
+    let ledger = unsafe { Ledger::create(memory.base(), memory.bytes(), &table, 0, 1000) }.unwrap();
+    ([region, memory], table, ledger)
+}
+
+/// Every format of the same accounts.
+fn written(table: Table, ledger: &Ledger) -> [(&'static str, String); 6] {
     let mut log = File(Vec::new());
     let part = Part::new("2026-01-31T12:01:00.000Z", NOW_MS, "edge-1", "domains", BATCH_BYTES);
     ledger.write_part(&table, NOW_MS, &part, &mut log).unwrap();
     let mut state = Vec::new();
     crate::state::write(&table, b"$host", &mut state).unwrap();
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for (name, bytes) in [
+    [
         ("status.json", status(table, Detail::Full, Format::Json)),
         ("status-low.json", status(table, Detail::Low, Format::Json)),
         ("status.prom", status(table, Detail::Full, Format::Prometheus)),
         ("status-low.prom", status(table, Detail::Low, Format::Prometheus)),
         ("traffic.log", log.0),
         ("zone.state", state),
-    ] {
+    ]
+    .map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap()))
+}
+
+#[test]
+#[cfg_attr(feature = "example-counter", ignore = "formats have one counter more")]
+#[cfg_attr(miri, ignore = "reads files")]
+fn every_format_is_byte_for_byte_as_before() {
+    let (_regions, table, ledger) = zone();
+    fill(&table);
+    let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (name, text) in written(table, &ledger) {
         if std::env::var_os("RECORD_GOLDEN").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join(name), &bytes).unwrap();
+            std::fs::write(folder.join(name), &text).unwrap();
         }
-        let expected = std::fs::read(folder.join(name)).unwrap();
-        assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(expected).unwrap(), "{name}");
+        assert_eq!(text, std::fs::read_to_string(folder.join(name)).unwrap(), "{name}");
     }
+}
+
+#[test]
+#[cfg(feature = "example-counter")]
+fn a_counter_added_to_the_table_is_in_every_format() {
+    let (_regions, table, ledger) = zone();
+    let slot = table.find_or_insert(b"example.com", &mut Spare::default()).slot;
+    table.account(slot).add_to(formats::counters::row("example_ns"), 1_000_000_042);
+    let labels = r#"{zone="domains",key="example.com"}"#;
+    let sample = format!("nginx_request_cpu_example_seconds_total{labels} 1.000000042\n");
+    let head = "# TYPE nginx_request_cpu_example_seconds_total counter\n";
+    for (name, text) in written(table, &ledger) {
+        let (first, second) = match name {
+            "traffic.log" => (r#","example_ns":1000000042}"#, ""),
+            "zone.state" => (r#","example_ns"]}"#, ",1000000042]]\n"),
+            "status.prom" | "status-low.prom" => (head, &*sample),
+            _ => (r#""example_ns":1000000042"#, ""),
+        };
+        assert!(text.contains(first) && text.contains(second), "{name}: {text}");
+    }
+    let mut state = Vec::new();
+    crate::state::write(&table, b"$host", &mut state).unwrap();
+    let region = Region::new(65_536);
+    let restored = region.table().unwrap();
+    crate::state::read(&state, b"$host").unwrap().restore(&restored);
+    let totals = restored.account(restored.find(b"example.com").unwrap()).totals();
+    assert_eq!(totals.row(formats::counters::row("example_ns")), [1_000_000_042]);
+}
+
+/// What stands in quotes before a colon, or as a family: the names that a reader knows.
+#[test]
+fn each_format_has_exactly_the_counters_of_the_table() {
+    let (_regions, table, ledger) = zone();
+    let slot = table.find_or_insert(b"example.com", &mut Spare::default()).slot;
+    let ones = crate::account::Totals([10_000_000_000; crate::account::COUNTERS]);
+    table.account(slot).restore(&ones);
+    for name in [b"one", b"two"] {
+        let limit = Limit::new(LimitId::of(name), parse_cores(b"1").unwrap(), None, None);
+        let _ = table.check(slot, NOW_MS, &limit, |_| 0, |_| true, &mut Spare::default());
+    }
+    let files = std::collections::BTreeMap::from(written(table, &ledger));
+    let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
+    let names = |value: &serde_json::Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let is_low = |counter: &&Counter| counter.detail == Detail::Low;
+    let all: BTreeSet<String> = COUNTERS.iter().map(|counter| counter.name.to_owned()).collect();
+    let low: BTreeSet<String> =
+        COUNTERS.iter().filter(is_low).map(|counter| counter.name.to_owned()).collect();
+    for (file, expected) in [("status.json", &all), ("status-low.json", &low)] {
+        assert_eq!(
+            names(&json(&files[file])["zones"]["domains"]["keys"]["example.com"]),
+            *expected,
+            "{file}"
+        );
+    }
+    for (file, is_shown) in [("status.prom", true), ("status-low.prom", false)] {
+        let heads = files[file].lines().filter_map(|line| line.strip_prefix("# TYPE nginx_request_cpu_"));
+        let is_of_account =
+            |name: &&str| !["info", "worker_", "zone_"].iter().any(|other| name.starts_with(other));
+        let found: Vec<&str> =
+            heads.filter_map(|line| line.split(' ').next()).filter(is_of_account).collect();
+        let families = FAMILIES_IN_ORDER.iter().filter(|(row, _)| is_shown || is_low(&&COUNTERS[*row]));
+        assert_eq!(found, families.map(|(_, family)| family.name).collect::<Vec<_>>(), "{file}");
+    }
+    let line = names(&json(&files["traffic.log"]));
+    let members = MEMBERS_IN_ORDER.iter().map(|member| member.name).chain(formats::line::NAMES);
+    assert_eq!(line, members.map(str::to_owned).collect());
+    let head = json(files["zone.state"].lines().next().unwrap());
+    let columns: Vec<String> = formats::state::columns().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(head["counters"], serde_json::json!(columns));
 }

@@ -215,7 +215,7 @@ fn signed(ns: u64) -> i64 {
 }
 
 /// Kinds of refusals: real ones, and those that `dry_run` only counts. As the values of the label `dry_run`.
-pub const DRY_RUN: [&str; 2] = ["no", "yes"];
+pub use formats::classes::DRY_RUN;
 
 /// The state of a limit on an account. All zero is one that no limit has.
 #[repr(C)]

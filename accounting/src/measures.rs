@@ -106,14 +106,14 @@ pub struct Sums {
     /// memory of requests times the time that they were in flight, in bytes times milliseconds
     pub(crate) memory_byte_ms: AtomicU64,
     /// milliseconds in which at least one was
-    active_ms: AtomicU64,
+    pub(crate) active_ms: AtomicU64,
     active: Active,
     /// seconds in which the CPU reached the threshold
-    active_seconds: AtomicU64,
+    pub(crate) active_seconds: AtomicU64,
     /// CPU in them, in nanoseconds
-    billable_cpu_ns: AtomicU64,
+    pub(crate) billable_cpu_ns: AtomicU64,
     /// CPU in other seconds, in nanoseconds
-    waived_cpu_ns: AtomicU64,
+    pub(crate) waived_cpu_ns: AtomicU64,
     /// the most CPU of one second, in nanoseconds: of all, and since each log has taken it
     peaks_ns: [AtomicU64; 1 + LOGS],
 }
@@ -279,7 +279,8 @@ impl Sums {
     }
 
     /// All that only grows by additions.
-    pub(crate) fn counters(&self) -> [&AtomicU64; NAMES.len()] {
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> [&AtomicU64; 6] {
         [
             &self.duration_ns,
             &self.active_ms,
@@ -292,17 +293,15 @@ impl Sums {
 
     /// A copy.
     pub fn read(&self) -> Measures {
-        let [duration_ns, active_ms, active_seconds, billable_cpu_ns, waived_cpu_ns, memory_byte_ms] =
-            self.counters().map(|counter| counter.load(Relaxed));
-        let peak_cpu_ns = self.peaks_ns[0].load(Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
         Measures {
-            duration_ns,
-            active_ms,
-            active_seconds,
-            billable_cpu_ns,
-            waived_cpu_ns,
-            memory_byte_ms,
-            peak_cpu_ns,
+            duration_ns: read(&self.duration_ns),
+            active_ms: read(&self.active_ms),
+            active_seconds: read(&self.active_seconds),
+            billable_cpu_ns: read(&self.billable_cpu_ns),
+            waived_cpu_ns: read(&self.waived_cpu_ns),
+            memory_byte_ms: read(&self.memory_byte_ms),
+            peak_cpu_ns: read(&self.peaks_ns[0]),
         }
     }
 
@@ -319,28 +318,10 @@ impl Sums {
     }
 }
 
-/// Names of [`Sums::counters`].
-pub(crate) const NAMES: [&str; 6] =
-    ["duration_ns", "active_ms", "active_seconds", "billable_cpu_ns", "waived_cpu_ns", "memory_byte_ms"];
-
-/// Places in [`NAMES`].
-pub(crate) const BILLABLE: usize = 3;
-/// As above.
-pub(crate) const WAIVED: usize = 4;
-
 /// Windows of [`Signal`]s, in seconds: that of panic, and the stable one.
 pub const WINDOWS: [u64; 2] = [6, 60];
 
-/// What an autoscaler looks at, as an average over one of [`WINDOWS`].
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub struct Signal {
-    /// requests in flight
-    pub in_flight: f64,
-    /// requests that ended per second
-    pub requests_per_second: f64,
-    /// CPU seconds per second
-    pub cores: f64,
-}
+pub use formats::status::Signal;
 
 /// How many buckets there are of each kind.
 const BUCKETS: u64 = 7;

@@ -7,7 +7,6 @@
 
 use crate::books::Books;
 use crate::key::Cut;
-use crate::measures::WINDOWS;
 use crate::table::{Fill, Listing, Slot, Table};
 use crate::workers::Worker;
 
@@ -18,29 +17,7 @@ pub mod turns;
 
 use negotiate::Format;
 
-/// Names of [`WINDOWS`].
-const WINDOW_NAMES: [&str; WINDOWS.len()] = ["6s", "60s"];
-
-/// How much is shown of an account.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
-    /// Everything.
-    #[default]
-    Full,
-    /// No histograms and no breakdowns.
-    Low,
-}
-
-impl Detail {
-    /// From the name in a directive or in an argument.
-    pub fn from_name(name: &[u8]) -> Option<Detail> {
-        match name {
-            b"full" => Some(Detail::Full),
-            b"low" => Some(Detail::Low),
-            _ => None,
-        }
-    }
-}
+pub use formats::counters::Detail;
 
 /// One zone, and which of its accounts are shown.
 pub struct Zone {

@@ -8,11 +8,14 @@
 //! What is not in the file counts as zero, and what this version does not know is left out: counters can come and go
 //! without another version of the form.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use serde_json::Value;
 
-use crate::account::{COUNTERS, Totals, counter_names};
+use formats::state::columns;
+
+use crate::account::{COUNTERS, Totals};
 use crate::key;
 use crate::table::{Slot, Spare, Table, TableBefore};
 
@@ -61,7 +64,8 @@ impl core::fmt::Display for Refused {
 pub fn write(table: &Table, key_text: &[u8], out: impl Write) -> io::Result<()> {
     let mut out = Summed { out, crc: crc32fast::Hasher::new() };
     let fill = table.fill();
-    let names: Vec<String> = counter_names().collect();
+    let columns = columns();
+    let names: Vec<&str> = columns.iter().map(|(name, _)| &**name).collect();
     out.write_all(START)?;
     write!(out, "{VERSION},\"key\":")?;
     serde_json::to_writer(&mut out, &key::encode(key_text))?;
@@ -69,7 +73,9 @@ pub fn write(table: &Table, key_text: &[u8], out: impl Write) -> io::Result<()> 
     serde_json::to_writer(&mut out, &names)?;
     out.write_all(b"}\n")?;
     for (key, totals) in accounts(table) {
-        serde_json::to_writer(&mut out, &(key::encode(key), &totals.0[..]))?;
+        let counters: Vec<u64> =
+            columns.iter().filter_map(|&(_, cell)| totals.0.get(cell).copied()).collect();
+        serde_json::to_writer(&mut out, &(key::encode(key), counters))?;
         out.write_all(b"\n")?;
     }
     let crc = out.crc.finalize();
@@ -147,9 +153,8 @@ fn parse(body: &[u8], key_text: &[u8]) -> Result<Saved, Refused> {
     let number = |name: &str| head.get(name).and_then(Value::as_u64).ok_or(Refused::Corrupt);
     let text = head.get("key").and_then(Value::as_str).ok_or(Refused::Corrupt)?;
     let names = head.get("counters").and_then(Value::as_array).ok_or(Refused::Corrupt)?;
-    let known: Vec<String> = counter_names().collect();
-    let columns: Vec<Option<usize>> =
-        names.iter().map(|name| known.iter().position(|known| name == known)).collect();
+    let known: HashMap<String, usize> = columns().into_iter().collect();
+    let columns: Vec<Option<usize>> = names.iter().map(|name| known.get(name.as_str()?).copied()).collect();
     let accounts: Option<Vec<(String, Vec<u64>)>> = lines.map(parse_line).collect();
     let accounts = accounts.ok_or(Refused::Corrupt)?;
     if accounts.iter().any(|(_, counters)| counters.len() != columns.len()) {

@@ -20,9 +20,10 @@ use core::sync::atomic::{
 };
 use std::io;
 
+use formats::line::{FIELDS, FIELDS_IN_ORDER, Head};
 use siphasher::sip::SipHasher13;
 
-use crate::account::{Account, CLASSES};
+use crate::account::Account;
 use crate::key;
 pub use crate::measures::LOGS;
 use crate::table::{ACCOUNT_BYTES, Error, Slot, Table};
@@ -36,18 +37,11 @@ const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Baseline>() a
 pub const BATCH_BYTES: usize = 64 * 1024;
 /// Most lines of a batch: as many as there is room for, if they are of the shortest kind, of 298 bytes.
 const BATCH_LINES: usize = 220;
-/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and
-/// `cpu-report` takes all up to it.
-pub const MAX_INTERVAL_MS: u64 = 10 * 366 * 86_400_000;
+pub use formats::line::MAX_INTERVAL_MS;
 /// How far in a file a batch is looked for, if others have written into it as well.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
 
 // ---- what a line tells -----------------------------------------------------------------------------------------------
-
-const USAGE: usize = 4;
-const RESPONSES: usize = CLASSES.len() + 1;
-const MEASURES: usize = 6;
-const FIELDS: usize = USAGE + RESPONSES + MEASURES + 1;
 
 /// The counters of an account that a line tells of, as every reader is told them: differences of whole milliseconds add up to
 /// the milliseconds of the whole.
@@ -56,24 +50,8 @@ struct Reading([u64; FIELDS]);
 
 impl Reading {
     fn of(account: &Account) -> Reading {
-        let usage = account.usage();
-        let measures = account.measures().read();
-        let [refused, _dry_run] = account.refused();
-        let mut fields = [0; FIELDS];
-        let (plain, rest) = fields.split_at_mut(USAGE);
-        let (responses, rest) = rest.split_at_mut(RESPONSES);
-        plain.copy_from_slice(&[usage.cpu_ns, usage.wakeups, usage.sent_bytes, usage.received_bytes]);
-        responses.copy_from_slice(&account.responses());
-        rest.copy_from_slice(&[
-            measures.duration_ms(),
-            measures.active_ms,
-            measures.active_seconds,
-            measures.billable_cpu_ns,
-            measures.waived_cpu_ns,
-            measures.memory_byte_ms,
-            refused.requests,
-        ]);
-        Reading(fields)
+        let cells = account.read_cells(const { formats::line::cells() });
+        Reading(core::array::from_fn(|at| cells[at] / FIELDS_IN_ORDER[at].divisor))
     }
 
     fn since(&self, earlier: &Reading) -> Reading {
@@ -85,58 +63,10 @@ impl Reading {
     }
 }
 
-/// Appends a line. `1xx`, `3xx` and `other` (requests without a status) are at its end where they are not zero, so that the
-/// classes always add up to the requests; and then `refused`, where it is not zero. `peak_ns` is no difference, but the most CPU
-/// of one second.
-fn push_line(out: &mut Vec<u8>, part: &Part, interval_ms: u64, key: &[u8], counted: &Reading, peak_ns: u64) {
-    let [cpu_ns, wakeups, sent_bytes, received_bytes, ref responses @ .., _, _, _, _, _, _, _] = counted.0;
-    let [.., duration_ms, active_ms, active_seconds, billable_ns, waived_ns, memory_byte_ms, refused] =
-        counted.0;
-    let [r1xx, r2xx, r3xx, r4xx, r5xx, other]: [u64; RESPONSES] = *responses;
-    let number = |out: &mut Vec<u8>, name: &str, value: u64| {
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    };
-    out.extend_from_slice(part.start.as_bytes());
-    number(out, "", interval_ms);
-    out.extend_from_slice(part.names.as_bytes());
-    push_string(out, &key::display(key));
-    // the sum of what follows, even while workers count
-    number(out, ",\"requests\":", responses.iter().sum());
-    number(out, ",\"cpu_ns\":", cpu_ns);
-    number(out, ",\"wakeups\":", wakeups);
-    number(out, ",\"sent_bytes\":", sent_bytes);
-    number(out, ",\"received_bytes\":", received_bytes);
-    number(out, ",\"2xx\":", r2xx);
-    number(out, ",\"4xx\":", r4xx);
-    number(out, ",\"5xx\":", r5xx);
-    number(out, ",\"duration_ms\":", duration_ms);
-    number(out, ",\"active_ms\":", active_ms);
-    number(out, ",\"active_seconds\":", active_seconds);
-    number(out, ",\"billable_cpu_ns\":", billable_ns);
-    number(out, ",\"waived_cpu_ns\":", waived_ns);
-    number(out, ",\"memory_byte_ms\":", memory_byte_ms);
-    number(out, ",\"peak_cpu_ns\":", peak_ns);
-    let optional =
-        [(",\"1xx\":", r1xx), (",\"3xx\":", r3xx), (",\"other\":", other), (",\"refused\":", refused)];
-    for (name, value) in optional {
-        if value != 0 {
-            number(out, name, value);
-        }
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-fn push_string(out: &mut Vec<u8>, text: &str) {
-    // a string can be written to a `Vec` without an error
-    let _ = serde_json::to_writer(out, text);
-}
-
 /// What the lines of one part of the log have in common.
 #[derive(Debug)]
 pub struct Part {
-    start: String,
-    names: String,
+    head: Head,
     end_ms: u64,
     batch_bytes: usize,
 }
@@ -145,17 +75,7 @@ impl Part {
     /// `time` is its end, in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` the same on the monotonic clock. Batches are of at most
     /// `batch_bytes` bytes, but for a single line that is longer.
     pub fn new(time: &str, end_ms: u64, host: &str, zone: &str, batch_bytes: usize) -> Part {
-        let mut names = b",\"host\":".to_vec();
-        push_string(&mut names, host);
-        names.extend_from_slice(b",\"zone\":");
-        push_string(&mut names, zone);
-        names.extend_from_slice(b",\"key\":");
-        Part {
-            start: format!("{{\"time\":\"{time}\",\"interval_ms\":"),
-            names: String::from_utf8(names).unwrap_or_default(),
-            end_ms,
-            batch_bytes: batch_bytes.min(BATCH_BYTES),
-        }
+        Part { head: Head::new(time, host, zone), end_ms, batch_bytes: batch_bytes.min(BATCH_BYTES) }
     }
 }
 
@@ -728,7 +648,13 @@ impl Ledger {
             let start_ms = baseline.end_ms.load(Relaxed).max(done_ms);
             let interval_ms = part.end_ms.saturating_sub(start_ms).clamp(1, MAX_INTERVAL_MS);
             let before = batch.text.len();
-            push_line(&mut batch.text, part, interval_ms, table.key(slot), &counted, peak_ns);
+            part.head.push_line(
+                &mut batch.text,
+                interval_ms,
+                &key::display(table.key(slot)),
+                &counted.0,
+                peak_ns,
+            );
             if batch.text.len() > part.batch_bytes && before > 0 {
                 let line = batch.text.split_off(before);
                 self.write_batch(table, &mut batch, part, file, &mut written)?;
@@ -1062,8 +988,8 @@ mod tests {
                     }
                     let peak = peaks.entry(key.clone()).or_default();
                     *peak = line["peak_cpu_ns"].as_u64().unwrap().max(*peak);
-                    let sums = sums.entry(key).or_insert(vec![0; NAMES.len()]);
-                    for (sum, name) in sums.iter_mut().zip(NAMES) {
+                    let sums = sums.entry(key).or_insert(vec![0; FIELDS + 1]);
+                    for (sum, name) in sums.iter_mut().zip(names()) {
                         *sum += line.get(name).map_or(0, |value| value.as_u64().unwrap());
                     }
                 }
@@ -1073,7 +999,7 @@ mod tests {
             for slot in self.table.slots() {
                 let account = self.table.account(slot);
                 let Reading(fields) = Reading::of(account);
-                let requests = fields[USAGE..USAGE + RESPONSES].iter().sum();
+                let requests = fields[formats::line::RESPONSES].iter().sum();
                 if requests > 0 {
                     let key = key::display(self.table.key(slot)).into_owned();
                     highest.insert(key.clone(), account.measures().read().peak_cpu_ns);
@@ -1090,26 +1016,10 @@ mod tests {
         }
     }
 
-    const NAMES: [&str; FIELDS + 1] = [
-        "requests",
-        "cpu_ns",
-        "wakeups",
-        "sent_bytes",
-        "received_bytes",
-        "1xx",
-        "2xx",
-        "3xx",
-        "4xx",
-        "5xx",
-        "other",
-        "duration_ms",
-        "active_ms",
-        "active_seconds",
-        "billable_cpu_ns",
-        "waived_cpu_ns",
-        "memory_byte_ms",
-        "refused",
-    ];
+    /// Of the requests and of each field.
+    fn names() -> impl Iterator<Item = &'static str> {
+        ["requests"].into_iter().chain(FIELDS_IN_ORDER.iter().map(|field| field.name))
+    }
 
     #[test]
     fn a_line_of_odd_bytes_is_at_most_twice_as_long_as_another() {

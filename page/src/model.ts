@@ -4,6 +4,10 @@
 // server says: `time` is when it made the answer. Where a difference would be none (the first answer, a pause, counters
 // that begin anew), there is no figure, rather than a wrong one.
 
+import type { Account } from "./counters.ts";
+
+export type { Account } from "./counters.ts";
+
 /** The status as JSON, as far as it is used. */
 export interface Status {
   version: string;
@@ -37,32 +41,11 @@ export interface ZoneStatus {
   keys: Record<string, Account>;
 }
 
-export interface Account {
-  requests: number;
-  responses: Record<string, number>;
-  cpu_ns: number;
-  wakeups: number;
-  sent_bytes: number;
-  received_bytes: number;
+/** Averages over a window, for autoscalers. */
+export interface Signal {
   in_flight: number;
-  cores: Record<string, number>;
-  by_cache_status?: Record<string, Tally>;
-  by_connection_order?: Record<string, Tally>;
-  by_response_size?: Record<string, Tally>;
-  by_request_cpu?: { le_ns: number; requests: number }[];
-  tls_handshakes?: Record<string, { handshakes: number; cpu_ns: number }>;
-  /** where a request was checked against one */
-  limit?: Limit;
-  // what other ways to charge need; older modules say nothing of it
-  duration_ms?: number;
-  active_ms?: number;
-  active_seconds?: number;
-  billable_cpu_ns?: number;
-  waived_cpu_ns?: number;
-  memory_byte_ms?: number;
-  gb_seconds?: number;
-  peak_cores?: number;
-  windows?: Record<string, { in_flight: number; requests_per_second: number; cores: number }>;
+  requests_per_second: number;
+  cores: number;
 }
 
 /** As of the last check, and what all limits on the account have refused. */
@@ -74,6 +57,7 @@ export interface Limit {
   refused_dry_run: number;
   refused_cpu_ns: number;
   refused_dry_run_cpu_ns: number;
+  max_debt_ns?: number;
 }
 
 export interface Tally {
