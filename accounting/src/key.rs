@@ -34,7 +34,7 @@ const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
 /// are written as `\xHH` byte by byte, the form of NGINX's access log; so are the backslashes of a key that already looks
 /// like that.
 ///
-/// A key that has such characters, backslashes or quotation marks, and would be longer than [`MOST_BYTES`] where it is shown,
+/// A key that has such characters, backslashes or quotation marks, and would be longer than `MOST_BYTES` where it is shown,
 /// is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is full of such keys makes
 /// no longer an answer than one with ordinary keys.
 pub fn display(key: &[u8]) -> Cow<'_, str> {

@@ -120,7 +120,7 @@ pub struct Saved {
     accounts: Vec<(String, Vec<u64>)>,
 }
 
-/// Reads a file that [`write`] wrote for a key with this text. It takes memory in proportion to the file.
+/// Reads a file that [`write()`] wrote for a key with this text. It takes memory in proportion to the file.
 ///
 /// # Errors
 /// Why the file is not used: it is all or nothing.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Region, cases, zeroed};
+use crate::window::Cores;
 
 #[test]
 fn sizes_are_powers_of_four_of_a_kibibyte_and_include_their_bound() {

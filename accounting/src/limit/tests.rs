@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::AtomicU64;
 use crate::testing::{cases, killed_after, zeroed};
+use core::num::NonZeroU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 const S: u64 = 1_000 * MS;
 

@@ -3,7 +3,8 @@
 use formats::status::{Account, Limit, Signal};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{Detail, Shown, Status, Zone};
+use super::shown::Shown;
+use super::status::{Status, Zone};
 use crate::account::Snapshot;
 use crate::key;
 use crate::limit::BucketState;
@@ -11,6 +12,7 @@ use crate::measures::WINDOWS;
 use crate::table::{Fill, Slot};
 use crate::window::Cores;
 use crate::workers::Worker;
+use formats::counters::Detail;
 
 /// What comes next.
 #[derive(Default)]

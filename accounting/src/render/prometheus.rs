@@ -11,7 +11,8 @@ use formats::counters::{
     COUNTERS, Counter, Detail, FAMILIES_IN_ORDER, Family, Figure, Of, PREFIX, Sample, Shape, Signal, Unit,
 };
 
-use super::{Shown, Status};
+use super::shown::Shown;
+use super::status::Status;
 use crate::account::{Account, Count};
 use crate::books::Books;
 use crate::key;

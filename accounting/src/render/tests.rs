@@ -7,14 +7,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::negotiate::Format;
 use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
+use crate::books::Books;
 use crate::in_flight::InFlight;
 use crate::key;
+use crate::key::Cut;
 use crate::limit::{Limit, LimitId, parse_cores};
 use crate::measures::{Signal, Span, WINDOWS};
 use crate::table::Spare;
+use crate::table::{Slot, Table};
 use crate::testing::{Region, cases, process};
+use crate::workers::Worker;
 
 const NOW_MS: u64 = 1_000_000;
 

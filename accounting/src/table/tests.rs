@@ -5,10 +5,16 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 
+use super::region::*;
 use super::*;
 use crate::account::{Settlement, Usage};
+use crate::key::*;
+use crate::limit::*;
 use crate::limit::{Apart, Share, parse_cores};
+use crate::testing::AtomicU64;
 use crate::testing::{Region, cases, killed_after};
+use core::mem::size_of;
+use core::num::NonZeroU64;
 
 fn keys_of(table: &Table) -> Vec<Vec<u8>> {
     table.slots().into_iter().map(|slot| table.key(slot).to_vec()).collect()

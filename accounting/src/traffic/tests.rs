@@ -9,8 +9,13 @@ use serde_json::Value;
 
 use super::*;
 use crate::account::{CacheStatus, Outcome, Usage};
+use crate::key;
 use crate::table::Spare;
+use crate::table::{Error, Table};
 use crate::testing::{Region, cases};
+use core::sync::atomic::Ordering::Relaxed;
+use formats::line::{FIELDS, FIELDS_IN_ORDER};
+use std::io;
 
 thread_local! {
     /// after so many steps the writer dies
