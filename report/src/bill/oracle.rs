@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use num_bigint::BigUint;
 use proptest::prelude::*;
 
-use super::book::{Book, Needs, Period, Used};
-use super::plan::Plan;
 use super::statement::{self, Sort, Wanted};
-use crate::domains::line::Member;
+use crate::billing::book::{Book, Needs, Period, Used};
+use crate::billing::parse_plan;
 use crate::output::{Format, Layout};
+use crate::traffic::Member;
 
 /// A measure with all that the oracle needs to know of it.
 #[derive(Clone, Copy, Debug)]
@@ -373,7 +373,7 @@ fn without_point(amount: &str) -> BigUint {
 type Row = HashMap<String, String>;
 
 fn bill(case: &Case, top: usize) -> Vec<Row> {
-    let plan = Plan::parse(&case.toml(), "drawn").unwrap();
+    let plan = parse_plan(&case.toml(), "drawn").unwrap();
     let book = Book::new(Needs::of(std::slice::from_ref(&plan)), Period::Total, (None, None), 1000);
     // the order of lines is not that of names
     for (at, usage) in case.usages.iter().enumerate().rev() {

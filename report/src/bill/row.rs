@@ -2,13 +2,13 @@
 
 use num_bigint::BigUint;
 
-use super::book::Accounts;
-use super::charge::Quantity;
-use super::decimal::{Decimal, grouped, in_unit, shown, with_point};
-use super::plan::{Item, Plan, Scope, Tiering};
-use super::tiers::Slice;
-use crate::domains::time;
+use crate::billing::book::Accounts;
+use crate::billing::charge::Quantity;
+use crate::billing::decimal::{Decimal, grouped, in_unit, shown, with_point};
+use crate::billing::plan::{Item, Plan, Scope, Tiering};
+use crate::billing::tiers::Slice;
 use crate::output::{Cell, Column, Format, Place, Value};
+use crate::time;
 
 /// A row without its amount.
 #[derive(Default)]

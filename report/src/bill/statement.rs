@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use num_bigint::BigUint;
 use serde_json::json;
 
-use super::book::Accounts;
-use super::charge::{Charged, Kind, Line, Quantity, Statement};
-use super::decimal::with_point;
-use super::plan::{Item, Plan};
 use super::row::{self, Quantities, Row, money};
-use super::tiers;
-use crate::domains::time;
+use crate::billing::book::Accounts;
+use crate::billing::charge::{Charged, Kind, Line, Quantity, Statement};
+use crate::billing::decimal::with_point;
+use crate::billing::plan::{Item, Plan};
+use crate::billing::tiers;
 use crate::output::{Format, Layout, Rows};
+use crate::time;
 
 /// What the statements are sorted by.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]

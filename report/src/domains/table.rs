@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::store::{Domain, Metric, Peak, Usage};
-use super::time::{self, By, Millis, slot};
+use super::domain::Domain;
 use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
+use crate::time::{self, By, Millis, slot};
+use crate::traffic::{Metric, Peak, Usage};
 
 /// What the rows are sorted by. Largest first, names in their order.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]

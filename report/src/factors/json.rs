@@ -9,7 +9,9 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, Names, Set, unescape};
+use super::escape::unescape;
+use super::fields::{Fields, Set};
+use super::names::Names;
 
 /// What makes a line no valid JSON, though it can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +20,11 @@ pub struct Faults {
     pub escapes: bool,
     /// a value that has no quotes, and is no number: `-`, nothing, or a text
     pub values: bool,
-    /// a comma after the last member, or after the object
+    /// a tab or another control character that is not escaped
+    pub controls: bool,
+    /// a comma after the last member
+    pub last_commas: bool,
+    /// a comma after the object
     pub commas: bool,
 }
 
@@ -27,6 +33,8 @@ pub struct Faults {
 pub enum Unreadable<'n> {
     /// it is an array, or part of one
     Array,
+    /// it is a value, but no object
+    NoObject,
     /// it is part of an object over several lines
     Lines,
     /// it ends before the object does
@@ -46,6 +54,9 @@ impl fmt::Display for Unreadable<'_> {
         match self {
             Self::Array => f.write_str(
                 "a JSON array is no log line; jq -c '.[]' FILE writes each of its objects as a line of its own",
+            ),
+            Self::NoObject => f.write_str(
+                "the line is a JSON value, but no object with members that are named like variables",
             ),
             Self::Lines => f.write_str(
                 "the line is part of a JSON object of several lines; jq -c . FILE writes each object as one line",
@@ -87,7 +98,7 @@ pub fn tolerant<'n, 'a>(
         match rest {
             [] => return Err(Unreadable::Cut),
             [b'}', after @ ..] => {
-                faults.commas |= !is_first;
+                faults.last_commas |= !is_first;
                 return end(after).map(|()| faults);
             }
             _ => {}
@@ -108,7 +119,7 @@ pub fn tolerant<'n, 'a>(
             None => return Err(Unreadable::Cut),
             Some(b'"') => {
                 let (value, after) = text(after.get(1..).unwrap_or_default()).ok_or(Unreadable::Cut)?;
-                faults.escapes |= !is_json_text(value);
+                faults.look(value);
                 (value, after)
             }
             Some(b'{' | b'[') => {
@@ -125,7 +136,7 @@ pub fn tolerant<'n, 'a>(
             }
         };
         for field in wanted.iter() {
-            fields.set(field, value);
+            fields.replace(field, value);
         }
         match trimmed(after) {
             [] => return Err(Unreadable::Cut),
@@ -163,7 +174,12 @@ pub fn is_member(line: &[u8]) -> bool {
 }
 
 fn end<'n>(after: &[u8]) -> Result<(), Unreadable<'n>> {
-    if trimmed(after).is_empty() { Ok(()) } else { Err(Unreadable::Follows) }
+    match trimmed(after) {
+        [] => Ok(()),
+        // objects with commas between them, and the end of an array
+        [b',' | b']', ..] => Err(Unreadable::Array),
+        _ => Err(Unreadable::Follows),
+    }
 }
 
 /// The text without the blanks of JSON before and after it.
@@ -220,7 +236,7 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
         match byte {
             b'"' => {
                 let (inside, after) = text(after)?;
-                faults.escapes |= !is_json_text(inside);
+                faults.look(inside);
                 rest = after;
             }
             b'{' | b'[' => depth += 1,
@@ -232,11 +248,16 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
     }
 }
 
-/// Whether all that stands between two quotes is as in JSON. Bytes that are not UTF-8 are no fault: NGINX leaves them as they are.
-fn is_json_text(text: &[u8]) -> bool {
-    if text.iter().any(|byte| *byte < 0x20) {
-        return false;
+impl Faults {
+    /// Looks at what stands between two quotes. Bytes that are not UTF-8 are no fault: NGINX leaves them as they are.
+    fn look(&mut self, text: &[u8]) {
+        self.controls |= text.iter().any(|byte| *byte < 0x20);
+        self.escapes |= !has_json_escapes(text);
     }
+}
+
+/// Whether all backslashes in a text begin what they may in JSON.
+fn has_json_escapes(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let escaped = rest.get(at + 1..).unwrap_or_default();
@@ -248,6 +269,13 @@ fn is_json_text(text: &[u8]) -> bool {
         rest = escaped.get(len..).unwrap_or_default();
     }
     true
+}
+
+/// Whether a line is valid JSON, with or without a comma after it.
+pub fn is_value(line: &[u8]) -> bool {
+    let line = trimmed(line);
+    let line = line.strip_suffix(b",").unwrap_or(line);
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
 fn is_json_literal(value: &[u8]) -> bool {
@@ -292,7 +320,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
                 None => value,
             };
             for field in wanted.iter() {
-                self.fields.set(field, value.as_bytes());
+                self.fields.replace(field, value.as_bytes());
             }
         }
         Ok(())
@@ -354,7 +382,7 @@ mod tests {
             read(br#"{"ua":"\x22bot\x22","host":"a\x5C","request_cpu_ns":5,"urt":0.001, 0.002 : -,"bytes_sent":-}"#)
                 .unwrap();
         assert_eq!([value(&fields, Field::Host), value(&fields, CPU)], [r"a\x5C", "5"]);
-        assert_eq!(faults, Faults { escapes: true, values: true, commas: false });
+        assert_eq!(faults, Faults { escapes: true, values: true, ..Faults::default() });
         assert!(fields.has(Field::Bytes) && fields.get(Field::Bytes).is_none());
     }
 
@@ -390,6 +418,9 @@ mod tests {
             (r#"{"a":1}{"b":2}"#, "more than one JSON object"),
             (r#"{"a":"b" c","d":1}"#, "escape=json"),
             (r#"{"a":b"c"}"#, "escape=json"),
+            (r#"{"a":1}]"#, "jq -c '.[]' FILE"),
+            (r#"{"a":1},{"a":2}"#, "jq -c '.[]' FILE"),
+            (r#"[{"a":1},"#, "jq -c '.[]' FILE"),
             (r#"{a:1}"#, "not in quotes"),
             (r#"{"a" 1}"#, "not in quotes"),
             (r#"{"host":{"a":1}}"#, "$host is no text and no number"),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::figures::{Bar, Figure, Kind};
-use crate::output::{Cell, Column, Format, Layout, Place, Rows};
+use crate::output::{Cell, Column, Format, Layout, Place, Rows, printable};
 
 /// A column, and what it shows of a bar.
 #[derive(Clone, Copy)]
@@ -58,11 +58,12 @@ fn few(bar: &Bar) -> Cell<'_> {
 }
 
 fn name(bar: &Bar) -> Cell<'_> {
-    Cell::text(bar.name.as_str())
+    Cell { shown: printable(bar.shown_name()), ..Cell::text(bar.name.as_str()) }
 }
 
 fn group(bar: &Bar) -> Cell<'_> {
-    bar.group.as_deref().map_or_else(Cell::nothing, Cell::text)
+    let shown = bar.shown_group().map(printable).unwrap_or_default();
+    bar.group.as_deref().map_or_else(Cell::nothing, |group| Cell { shown, ..Cell::text(group) })
 }
 
 /// What is known besides the figures.
@@ -127,7 +128,7 @@ const SHARE_AT: usize = 6;
 const FIGURE: Column<'static> = Column::text("figure", "figure").at(Place::Data);
 
 /// All other columns, in their order.
-const ALL: [Shown; 13] = [
+const ALL: [Shown; 14] = [
     text("group", "group", group),
     text("name", "name", name),
     REQUESTS.rank(2),
@@ -141,9 +142,15 @@ const ALL: [Shown; 13] = [
     PER_GB.rank(1),
     PER_GB_MARGIN.rank(6),
     shown("is_few", "few", few).rank(9),
+    text("row", "row", |bar| Cell::text(if bar.is_rest { "rest" } else { "value" })).nowhere(),
 ];
 
 impl Shown {
+    /// Not in tables, unless it is asked for.
+    const fn nowhere(self) -> Self {
+        Self { column: self.column.at(Place::Data), ..self }
+    }
+
     const fn rank(self, rank: u8) -> Self {
         Self { column: self.column.rank(rank), ..self }
     }
@@ -171,7 +178,7 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
                 !is_domain
             }
             "is_few" => figure.bars.iter().any(|bar| bar.is_few),
-            "figure" | "cpu_share" => false,
+            "figure" | "cpu_share" | "row" => false,
             _ => true,
         };
         let column = if is_there { column } else { column.at(Place::Nowhere) };

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::files::{identity, name};
+
 /// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
 const COMPARED: usize = 4096;
 
@@ -30,11 +32,11 @@ impl Copies {
 
     /// What is to be said of it, but for files that are named twice.
     pub fn report(&self, files: &[PathBuf]) -> Option<String> {
-        let identity = |at: usize| super::identity(files.get(at)?);
-        let are_two = |(a, b): &&(usize, usize)| identity(*a).is_none() || identity(*a) != identity(*b);
+        let of = |at: usize| identity(files.get(at)?);
+        let are_two = |(a, b): &&(usize, usize)| of(*a).is_none() || of(*a) != of(*b);
         let mut pairs = self.pairs.iter().filter(are_two);
         let (a, b) = pairs.next()?;
-        let name = |at: &usize| files.get(*at).map(|file| super::name(file)).unwrap_or_default();
+        let shown = |at: &usize| files.get(*at).map(|file| name(file)).unwrap_or_default();
         let more = match pairs.count() {
             0 => String::new(),
             1 => ", and so does one file more".to_owned(),
@@ -42,8 +44,8 @@ impl Copies {
         };
         Some(format!(
             "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
-            name(b),
-            name(a)
+            shown(b),
+            shown(a)
         ))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::is_stdin;
+use super::files::is_stdin;
 
 /// So many bytes of a file's beginning are enough to know it.
 pub const KNOWN_AFTER: usize = 512;

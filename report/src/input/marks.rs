@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::name;
+use super::files::name;
 use crate::output::{complain, counted, grouped};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use super::{Column, Format, Place, Wrong, csv, printable, style};
+use super::column::{Column, Format, Place};
+use super::message::Wrong;
+use super::text::printable;
+use super::{csv, style};
 
 /// The arguments that say how rows are written, of all commands.
 #[derive(clap::Args, Clone, Debug, Default)]

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::column::Column;
+use super::layout::Layout;
 use super::style::{plain, write_text};
-use super::{Column, Layout};
 
 /// Between two columns.
 const GAP: usize = 2;

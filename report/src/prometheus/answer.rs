@@ -1,0 +1,111 @@
+//! The answers of Prometheus' HTTP API.
+
+use accounting::key;
+use anyhow::bail;
+use serde::Deserialize;
+
+use super::overlap::Points;
+use crate::output::printable;
+use crate::select::Filter;
+use crate::time::Millis;
+
+#[derive(Deserialize)]
+pub struct Answer<'a> {
+    #[serde(borrow)]
+    pub data: Matrix<'a>,
+    /// Prometheus and Thanos say here that a store did not answer
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// VictoriaMetrics says it so
+    #[serde(default, rename = "isPartial")]
+    pub is_partial: bool,
+}
+
+impl Answer<'_> {
+    /// What the server says of an answer that may lack something.
+    pub fn doubt(&self) -> Option<String> {
+        match self.warnings.first() {
+            Some(warning) => Some(format!("Prometheus warns of its answer: {}", warning.trim())),
+            None if self.is_partial => Some("Prometheus says that its answer is partial".to_owned()),
+            None => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Matrix<'a> {
+    #[serde(borrow)]
+    pub result: Vec<Series<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct Series<'a> {
+    pub metric: std::collections::BTreeMap<String, String>,
+    #[serde(borrow)]
+    pub values: Vec<(f64, &'a str)>,
+}
+
+pub fn parse(answer: &[u8]) -> anyhow::Result<Answer<'_>> {
+    match serde_json::from_slice::<Answer<'_>>(answer) {
+        Ok(answer) => Ok(answer),
+        Err(_) => {
+            let begin: String = String::from_utf8_lossy(answer).chars().take(60).collect();
+            bail!(
+                "this is no answer of Prometheus' HTTP API, but begins with \"{}\": is the address in --prometheus right?",
+                begin.trim()
+            )
+        }
+    }
+}
+
+impl Series<'_> {
+    /// The labels but for the metric's name, the class and those named, in a form that is the same for the same labels.
+    pub fn labels(&self, without: &[&str]) -> String {
+        let mut labels = String::new();
+        for (name, value) in &self.metric {
+            if name != "__name__" && name != "class" && !without.contains(&name.as_str()) {
+                // an earlier version of the module may have shown the same key otherwise
+                let value = if name == "key" { key::shown_again(value) } else { value.into() };
+                for text in [name, value.as_ref()] {
+                    labels.push_str(text);
+                    // not in UTF-8 texts of Prometheus' own, and harmless otherwise
+                    labels.push('\0');
+                }
+            }
+        }
+        labels
+    }
+
+    pub fn label(&self, name: &str) -> &str {
+        self.metric.get(name).map_or("", String::as_str)
+    }
+
+    /// The server. A Prometheus that takes series from another one (federation) keeps their label beside its own.
+    pub fn instance(&self) -> &str {
+        match self.label("exported_instance") {
+            "" => self.label("instance"),
+            exported => exported,
+        }
+    }
+
+    /// When it has points, if it is asked for.
+    pub fn points(&self, filter: &Filter) -> Option<Points<'_>> {
+        let (zone, key, instance) =
+            (printable(self.label("zone")), key::shown_again(self.label("key")), self.instance());
+        filter.takes(&zone, instance, &key).then(|| Points {
+            labels: &self.metric,
+            instance,
+            zone: zone.into_owned(),
+            key: key.into_owned(),
+            times: self.numbers().map(|(time, _)| time).collect(),
+        })
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = (Millis, f64)> {
+        let number = |(time, number): &(f64, &str)| {
+            let number: f64 = number.parse().ok()?;
+            (number.is_finite() && number >= 0.0).then_some(((time * 1e3).round() as Millis, number))
+        };
+        self.values.iter().filter_map(number)
+    }
+}

@@ -1,0 +1,169 @@
+//! Lines that stand twice: of the same host, zone, key and end. Such lines come from copies of files, and from two
+//! servers that have the same name.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::ends::{Ends, Verdict};
+use super::line::Line;
+use super::places;
+use super::repeated::{Content, Name};
+use crate::input::Place;
+use crate::output::{complain, counted};
+use crate::time::Millis;
+
+/// What to do with lines that stand twice.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// write nothing, and name the first ones
+    Error,
+    /// count lines that are equal once; lines that differ are an error
+    Once,
+    /// count each
+    Count,
+}
+
+/// A thread keeps so many of the lines that stood before.
+const KEPT: usize = 16;
+
+/// So many pairs are named in an error.
+const NAMED: usize = 3;
+
+/// What is done with lines that stand twice. Threads share it.
+pub struct Rule {
+    duplicates: Duplicates,
+    /// whether names are as they are in the log
+    is_raw: bool,
+    /// with keys of its own: who chooses the names of domains cannot choose lines of the same hash
+    hasher: RandomState,
+}
+
+/// Lines that stand twice, as a thread has seen them.
+#[derive(Debug, Default)]
+pub struct Twice {
+    /// lines that are equal to one before
+    equal: u64,
+    /// lines that differ from the one before
+    different: u64,
+    /// lines of which it is not known
+    unknown: u64,
+    /// lines that were compared with none
+    unseen: u64,
+    /// the first ones
+    first: Vec<(Place, Name)>,
+}
+
+impl Rule {
+    /// With this option.
+    pub fn new(duplicates: Duplicates, is_raw: bool) -> Self {
+        Self { duplicates, is_raw, hasher: RandomState::new() }
+    }
+
+    /// Whether a line is to be counted. `ends` are those of its domain, if that is told apart from others.
+    pub fn counts(
+        &self,
+        twice: &mut Twice,
+        ends: Option<&mut Ends>,
+        host: Option<u32>,
+        (place, line, (begin, end)): (Place, &Line<'_>, (Millis, Millis)),
+    ) -> bool {
+        let Some((ends, host)) = ends.zip(host) else {
+            twice.unseen += 1;
+            return true;
+        };
+        let content = match self.duplicates {
+            Duplicates::Once => Some(self.hasher.hash_one(Content::of(line, begin))),
+            Duplicates::Error | Duplicates::Count => None,
+        };
+        let number = match ends.insert(host, end, content) {
+            Verdict::New => return true,
+            Verdict::Again => &mut twice.unknown,
+            Verdict::Equal => &mut twice.equal,
+            Verdict::Different => &mut twice.different,
+        };
+        *number += 1;
+        // blocks come in order to a thread
+        if twice.first.len() < KEPT {
+            twice.first.push((place, Name::of(line, end)));
+        }
+        self.duplicates != Duplicates::Once
+    }
+
+    /// Says which lines stand twice; an error is to end the command.
+    ///
+    /// `is_told_in_one`: one line is enough, as for a table. `files_repeated`: some files are named twice, which was
+    /// said.
+    pub fn report(
+        &self,
+        threads: Vec<Twice>,
+        files: &[PathBuf],
+        (is_told_in_one, files_repeated): (bool, bool),
+    ) -> anyhow::Result<()> {
+        let all = threads.into_iter().fold(Twice::default(), Twice::with);
+        if all.unseen > 0 {
+            complain(&format!(
+                "{} of domains beyond --max-domains were not compared with others: some may stand twice",
+                counted(all.unseen, "line", "lines")
+            ));
+        }
+        let number = all.unknown + all.equal + all.different;
+        if number == 0 {
+            return Ok(());
+        }
+        let stand = |number: u64| {
+            let verb = if number == 1 { "stands" } else { "stand" };
+            format!("{} {verb} twice", counted(number, "line", "lines"))
+        };
+        let is_error = match self.duplicates {
+            Duplicates::Error => true,
+            Duplicates::Once => all.different > 0,
+            Duplicates::Count => false,
+        };
+        if self.duplicates == Duplicates::Once && all.equal > 0 {
+            complain(&format!("{}: equal lines are counted once", stand(all.equal)));
+        }
+        if self.duplicates == Duplicates::Once && !is_error {
+            return Ok(());
+        }
+        let wanted = if is_told_in_one && !is_error { 1 } else { NAMED };
+        let mut pairs = places::find(files, &all.first, wanted, self.is_raw);
+        pairs
+            .retain(|pair| !(is_error && self.duplicates == Duplicates::Once && pair.is_equal == Some(true)));
+        if !is_error {
+            // that files are named twice was said
+            if files_repeated && pairs.iter().all(|pair| pair.first.is_none()) {
+                return Ok(());
+            }
+            let first = pairs.first().map(|pair| format!(": {}", pair.shown(files))).unwrap_or_default();
+            complain(&format!("{}, and each is counted (--duplicates count){first}", stand(number)));
+            return Ok(());
+        }
+        for pair in &pairs {
+            complain(&pair.shown(files));
+        }
+        let (number, differ) = match self.duplicates {
+            Duplicates::Once => (all.different, " and differ"),
+            Duplicates::Error | Duplicates::Count => (number, ""),
+        };
+        let way = match pairs.first().and_then(|pair| pair.is_equal) {
+            Some(false) => "--duplicates count counts each line; --host and --zone choose",
+            _ if self.duplicates == Duplicates::Once => "--duplicates count counts each line",
+            _ => "--duplicates once counts equal lines once, --duplicates count counts each line",
+        };
+        bail!("{}{differ}, so nothing is charged or shown: {way}", stand(number))
+    }
+}
+
+impl Twice {
+    fn with(mut self, other: Self) -> Self {
+        self.equal += other.equal;
+        self.different += other.different;
+        self.unknown += other.unknown;
+        self.unseen += other.unseen;
+        self.first.extend(other.first);
+        self.first.sort_by_key(|(place, _)| *place);
+        self
+    }
+}
