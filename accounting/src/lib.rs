@@ -10,6 +10,7 @@
 pub mod account;
 pub mod arguments;
 pub mod books;
+pub mod gauge;
 pub mod in_flight;
 pub mod key;
 pub mod limit;
@@ -27,5 +28,7 @@ pub mod unsettled;
 pub mod window;
 pub mod workers;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod testing;

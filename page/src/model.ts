@@ -4,6 +4,10 @@
 // server: `time` is the time of the answer. After the first answer, a pause or a restart of the counters there is no
 // previous answer, so there is no figure rather than a wrong one.
 
+import type { Account } from "./counters.ts";
+
+export type { Account } from "./counters.ts";
+
 /** The members of the status document that the page uses. */
 export interface Status {
   version: string;
@@ -37,32 +41,11 @@ export interface ZoneStatus {
   keys: Record<string, Account>;
 }
 
-export interface Account {
-  requests: number;
-  responses: Record<string, number>;
-  cpu_ns: number;
-  wakeups: number;
-  sent_bytes: number;
-  received_bytes: number;
+/** Averages over a window, for autoscalers. */
+export interface Signal {
   in_flight: number;
-  cores: Record<string, number>;
-  by_cache_status?: Record<string, Tally>;
-  by_connection_order?: Record<string, Tally>;
-  by_response_size?: Record<string, Tally>;
-  by_request_cpu?: { le_ns: number; requests: number }[];
-  tls_handshakes?: Record<string, { handshakes: number; cpu_ns: number }>;
-  /** present once a request was checked against a limit */
-  limit?: Limit;
-  // billing metrics; older modules do not send them
-  duration_ms?: number;
-  active_ms?: number;
-  active_seconds?: number;
-  billable_cpu_ns?: number;
-  waived_cpu_ns?: number;
-  memory_byte_ms?: number;
-  gb_seconds?: number;
-  peak_cores?: number;
-  windows?: Record<string, { in_flight: number; requests_per_second: number; cores: number }>;
+  requests_per_second: number;
+  cores: number;
 }
 
 /** The limit at the latest check, and the requests refused by all limits of the account. */
@@ -74,6 +57,7 @@ export interface Limit {
   refused_dry_run: number;
   refused_cpu_ns: number;
   refused_dry_run_cpu_ns: number;
+  max_debt_ns?: number;
 }
 
 export interface Tally {

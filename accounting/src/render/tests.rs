@@ -7,14 +7,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::negotiate::Format;
 use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
+use crate::books::Books;
 use crate::in_flight::InFlight;
 use crate::key;
+use crate::key::Cut;
 use crate::limit::{Limit, LimitId, parse_cores};
-use crate::measures::{Signal, Span};
+use crate::measures::{Signal, Span, WINDOWS};
 use crate::table::Spare;
+use crate::table::{Slot, Table};
 use crate::testing::{Region, cases, process};
+use crate::workers::Worker;
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -165,7 +170,8 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
             .to_owned(),
         r#"nginx_request_cpu_peak_cores{zone="domains",key="example.com"} 1.000000000"#.to_owned(),
     ];
-    let windows = |shows: fn(&Signal) -> f64| WINDOW_NAMES.into_iter().zip(signals.each_ref().map(shows));
+    let windows =
+        |shows: fn(&Signal) -> f64| formats::classes::WINDOWS.into_iter().zip(signals.each_ref().map(shows));
     for (name, windows) in [
         ("in_flight", windows(|signal| signal.in_flight)),
         ("requests_per_second", windows(|signal| signal.requests_per_second)),
@@ -733,7 +739,7 @@ fn names_of_details_are_those_of_the_directive() {
 
 #[test]
 fn names_of_windows_are_their_lengths() {
-    assert_eq!(WINDOW_NAMES.map(str::to_owned), WINDOWS.map(|seconds| format!("{seconds}s")));
+    assert_eq!(formats::classes::WINDOWS.map(str::to_owned), WINDOWS.map(|seconds| format!("{seconds}s")));
 }
 
 #[test]
