@@ -7,12 +7,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub use formats::key;
+
 pub mod account;
 pub mod arguments;
 pub mod books;
 pub mod gauge;
 pub mod in_flight;
-pub mod key;
 pub mod limit;
 pub mod measures;
 pub mod meter;

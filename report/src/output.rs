@@ -111,7 +111,7 @@ mod tests {
         for format in [Format::Table, Format::Csv, Format::Json] {
             let text = written(format, &[(name.to_owned(), 1, 1.0)]);
             assert!(text.contains("xE2") && text.contains("moc.live"), "{text}");
-            assert!(!text.contains(|char| char != '\n' && accounting::key::is_hidden(char)), "{text:?}");
+            assert!(!text.contains(|char| char != '\n' && formats::key::is_hidden(char)), "{text:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use accounting::traffic;
+use formats::line::tolerance_ms;
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 
 use super::metric::Samples;
@@ -346,7 +346,7 @@ impl Book {
         }
         let billed = (self.from.unwrap_or(Millis::MIN), self.to.unwrap_or(Millis::MAX));
         let (first, last) = self.period.bounds(period, billed);
-        let tolerance_ms = traffic::tolerance_ms((end - begin).unsigned_abs());
+        let tolerance_ms = tolerance_ms((end - begin).unsigned_abs());
         let begin = begin + Millis::try_from(tolerance_ms).unwrap_or_default();
         let covered = end.min(last) - begin.max(first);
         (first..last).contains(&begin) || 2 * covered >= last.saturating_sub(first)

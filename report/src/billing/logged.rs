@@ -143,8 +143,8 @@ impl Lacks {
 /// Whether requests ended or were in flight. CPU alone does not tell: some of it is known only after a request, or is
 /// that of its connection's end. Lines of older versions do not say what was in flight, so that all they say counts.
 fn is_served(line: &Line<'_>) -> bool {
-    let is_some = |member: &Member| line.member(*member).is_some_and(|number| number > 0);
-    let is_old = [Member::Duration, Member::Active].iter().all(|member| line.member(*member).is_none());
+    let is_some = |member: &Member| member.of(line).is_some_and(|number| number > 0);
+    let is_old = [Member::Duration, Member::Active].iter().all(|member| member.of(line).is_none());
     SERVED.iter().any(is_some)
         || (is_old && [Member::Cpu, Member::Sent, Member::Received].iter().any(is_some))
 }
@@ -192,7 +192,7 @@ impl Thread {
             if is_zone && host.is_taken && source.filter.takes_domain(&line.key) {
                 let mut used = Used::default();
                 for member in &needs.members {
-                    match (line.member(*member), used.get_mut(*member as usize)) {
+                    match (member.of(&line), used.get_mut(*member as usize)) {
                         (Some(number), Some(used)) => *used = number,
                         _ => self.gaps.note(*member, place, &line.key),
                     }

@@ -103,3 +103,20 @@ fn counter(member: Member) -> Option<Counter> {
     };
     Some(Counter { query, scale })
 }
+
+#[cfg(test)]
+mod tests {
+    use formats::counters::{FAMILIES_IN_ORDER, PREFIX};
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_of_prometheus_is_a_family_of_the_table() {
+        for member in Member::ALL {
+            let Some(Counter { query, .. }) = counter(member) else { continue };
+            let begin = query.find(PREFIX).unwrap() + PREFIX.len();
+            let name = query[begin..].split('{').next().unwrap();
+            assert!(FAMILIES_IN_ORDER.iter().any(|(_, family)| family.name == name), "{query}");
+        }
+    }
+}

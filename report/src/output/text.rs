@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use accounting::key;
+use formats::key;
 
 /// Names come from clients: what would move a terminal's cursor, turn text around or not be seen is written as `\xHH`.
 pub fn printable<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {

@@ -1,7 +1,7 @@
 //! The answers of Prometheus' HTTP API.
 
-use accounting::key;
 use anyhow::bail;
+use formats::key;
 use serde::Deserialize;
 
 use super::overlap::Points;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use accounting::key;
+use formats::key;
 
 use super::answer::Series;
 use super::gaps::Gaps;

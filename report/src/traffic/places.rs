@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::line::Line;
 use super::previous::LastTime;
 use super::repeated::{Content, Name};
 use crate::input::{self, Options, Place, fold_places, identity, is_regular};
 use crate::time::{self, Millis};
+use formats::line::Line;
 
 /// Two lines with the same host, zone, key and time.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! What lines that stand twice have in common, and what is compared of them.
 
-use super::line::{Line, Member};
+use formats::line::Line;
+
+use super::member::Member;
 use super::usage::{Metric, Usage};
 use crate::time::Millis;
 
@@ -17,7 +19,7 @@ impl Content {
         let usage = Usage::of(line);
         Self {
             begin,
-            members: Member::ALL.map(|member| line.member(member)),
+            members: Member::ALL.map(|member| member.of(line)),
             others: [Metric::Responses4xx, Metric::Responses5xx, Metric::Refused].map(|metric| usage[metric]),
         }
     }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::ends::{Ends, Verdict};
-use super::line::Line;
 use super::places;
 use super::repeated::{Content, Name};
 use crate::input::Place;
 use crate::output::{complain, counted};
 use crate::time::Millis;
+use formats::line::Line;
 
 /// What to do with lines that stand twice.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

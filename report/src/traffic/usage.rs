@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::line::Line;
+use formats::line::{Line, member};
 
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +53,16 @@ impl Usage {
 
     /// The numbers of a line.
     pub fn of(line: &Line<'_>) -> Self {
+        // the reader takes a number that these do not say for 0
+        let number = |place| line.number(place).unwrap_or(0);
         Self::from_fn(|metric| {
             u128::from(match metric {
-                Metric::Requests => line.requests,
-                Metric::Cpu => line.cpu_ns,
-                Metric::Sent => line.sent_bytes,
-                Metric::Responses4xx => line.responses_4xx,
-                Metric::Responses5xx => line.responses_5xx,
-                Metric::Refused => line.refused,
+                Metric::Requests => number(const { member("requests") }),
+                Metric::Cpu => number(const { member("cpu_ns") }),
+                Metric::Sent => number(const { member("sent_bytes") }),
+                Metric::Responses4xx => number(const { member("4xx") }),
+                Metric::Responses5xx => number(const { member("5xx") }),
+                Metric::Refused => number(const { member("refused") }),
             })
         })
     }
@@ -99,7 +101,7 @@ pub struct Peak(
 impl Peak {
     /// The highest second of a line.
     pub fn of(line: &Line<'_>) -> Self {
-        Self::new(line.peak_cpu_ns)
+        Self::new(line.number(const { member("peak_cpu_ns") }))
     }
 
     /// The same as a number that a [`Series`](super::series::Series) holds.

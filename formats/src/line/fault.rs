@@ -3,30 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use accounting::key;
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::members::{MEMBERS_IN_ORDER, Member, Need};
+use crate::key;
+
 const NAMES: [&str; 3] = ["host", "zone", "key"];
-/// Members of which `cpu-report` needs the number.
-const NUMBERS: [&str; 14] = [
-    "interval_ms",
-    "requests",
-    "cpu_ns",
-    "sent_bytes",
-    "received_bytes",
-    "4xx",
-    "5xx",
-    "duration_ms",
-    "active_ms",
-    "active_seconds",
-    "billable_cpu_ns",
-    "waived_cpu_ns",
-    "memory_byte_ms",
-    "peak_cpu_ns",
-];
-const NEEDED: [&str; 7] = ["time", "interval_ms", "zone", "key", "requests", "cpu_ns", "sent_bytes"];
+const NEEDED_NAMES: [&str; 4] = ["time", "interval_ms", "zone", "key"];
 /// A wrong value is shown up to this length.
 const SHOWN_CHARS: usize = 40;
 
@@ -57,9 +42,11 @@ pub fn of(line: &[u8]) -> String {
     if ["log", "stream"].iter().all(|name| members.iter().any(|(member, _)| member == name)) {
         return "this is a part of a line in docker's log; use: jq -rj .log FILE | cpu-report …".to_owned();
     }
-    let missing = NEEDED.iter().find(|needed| !members.iter().any(|(name, _)| name == *needed));
+    let numbers = MEMBERS_IN_ORDER.iter().filter(|member| member.need == Need::Needed);
+    let needed: Vec<&str> = NEEDED_NAMES.into_iter().chain(numbers.map(|member| member.name)).collect();
+    let missing = needed.iter().find(|needed| !members.iter().any(|(name, _)| name == *needed));
     if let Some(missing) = missing {
-        let is_access_log = members.iter().all(|(name, _)| !NEEDED.contains(&&**name) || name == "time");
+        let is_access_log = members.iter().all(|(name, _)| !needed.contains(&&**name) || name == "time");
         return if is_access_log {
             format!("\"{missing}\" is missing; cpu-report factors reads access logs")
         } else {
@@ -80,7 +67,8 @@ pub fn of(line: &[u8]) -> String {
 }
 
 fn is_number(name: &str) -> bool {
-    name == "refused" || NUMBERS.contains(&name)
+    let is_read = |member: &Member| member.name == name && member.need != Need::Ignored;
+    name == "interval_ms" || MEMBERS_IN_ORDER.iter().any(is_read)
 }
 
 fn shown(value: &str) -> String {
@@ -113,13 +101,13 @@ fn not_an_object(text: &str) -> &'static str {
     }
 }
 
-type Member<'a> = (Cow<'a, str>, &'a RawValue);
+type Named<'a> = (Cow<'a, str>, &'a RawValue);
 
 /// All members of an object, in their order.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Vec<Member<'de>>;
+    type Value = Vec<Named<'de>>;
 
     fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
         out.write_str("an object")

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::cases;
 
 #[test]
 fn ordinary_keys_stay_as_they_are() {
@@ -209,4 +208,10 @@ fn a_variable_is_found_by_its_whole_name() {
     {
         assert!(!has_variable(text.as_bytes(), b"http_host"), "{text}");
     }
+}
+
+/// How many cases a property is tried with. Miri, which is some hundred times slower, gets a few, and no files.
+fn cases() -> ProptestConfig {
+    let cases = if cfg!(miri) { 4 } else { ProptestConfig::default().cases };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
