@@ -18,13 +18,13 @@ plan. With --equal-revenue, the plans are scaled to the same total: the differen
 that one domain pays more because others pay less.";
 
 const NOTES: &str = "\
-For plans, periods, arithmetic and missing data, see `cpu-report bill --help`. All plans need the same
-currency. The amounts are those of the statements, added up over the periods. With more than two plans,
---sort uses the last one. A table of more than three plans shows only amounts and percents; CSV and JSON
+For plans, periods, arithmetic and missing data, see `cpu-report bill --help`. All plans need the same \
+currency. The amounts are those of the statements, added up over the periods. With more than two plans, \
+--sort uses the last one. A table of more than three plans shows only amounts and percents; CSV and JSON \
 show all.
 
-With --equal-revenue, the total of the first plan is divided among the domains in proportion to their
-amounts under each plan. The unit is the smallest unit of money, and the largest remainders get the
+With --equal-revenue, the total of the first plan is divided among the domains in proportion to their \
+amounts under each plan. The unit is the smallest unit of money, and the largest remainders get the \
 units that are left. The parts add up to the total exactly.
 
 Examples:

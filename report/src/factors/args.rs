@@ -22,8 +22,8 @@ Log formats:
   Without --log-format, lines have the log_format of the documentation,
     $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
     $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused $request_cpu_subrequest
-  or are JSON objects with members that are named like variables. The last five variables may be
-  missing, and others may follow. Of JSON members with the same name, the last one counts, as in jq.
+  or are JSON objects with members that are named like variables. The last five variables may be \
+  missing, and others may follow. Of JSON members with the same name, the last one counts, as in jq. \
   With --log-format, lines have that format, and its \"escape=\" applies.
 
 Fields of the figures:
@@ -36,20 +36,20 @@ $ssl_session_reused; or by any variable with --split
   domain   $server_name or $host, and bytes
   by       any variable, with --by; values are cut at 255 bytes, and each takes 0.1 to 2 KB of memory
   A figure is left out, with a message, if the log lacks its fields.
-  Up to 64 groups of the figure by order and 64 cache statuses are told apart while reading, and 6
-  groups are shown. --max-domains and --max-values limit domains and values of --by. Above a limit,
-  the choice of rows can differ from run to run; the sums stay right. The others have one row, \"all
-  others\". In CSV and JSON, the column \"row\" is \"rest\" for that row, and \"value\" for all other rows.
-  --field takes a field from another variable, or member of JSON. The roles are cpu (in seconds),
+  Up to 64 groups of the figure by order and 64 cache statuses are told apart while reading, and 6 \
+  groups are shown. --max-domains and --max-values limit domains and values of --by. Above a limit, \
+  the choice of rows can differ from run to run; the sums stay right. The others have one row, \"all \
+  others\". In CSV and JSON, the column \"row\" is \"rest\" for that row, and \"value\" for all other rows. \
+  --field takes a field from another variable, or member of JSON. The roles are cpu (in seconds), \
   cpu_ns, order, cache, bytes, domain, cipher, session and time.
 
 Subrequests:
-  With \"log_subrequest on\", NGINX also writes a line for each subrequest, with the CPU of the whole
-  request so far. Lines with $request_cpu_subrequest 1 are left out, so that no request counts twice.
+  With \"log_subrequest on\", NGINX also writes a line for each subrequest, with the CPU of the whole \
+  request so far. Lines with $request_cpu_subrequest 1 are left out, so that no request counts twice. \
   Without that variable in the log, such lines cannot be recognised.
 
 Numbers:
-  \"± 95 %\" is half the width of the 95 % confidence interval of the mean, for independent requests.
+  \"± 95 %\" is half the width of the 95 % confidence interval of the mean, for independent requests. \
   Percentiles are right to 1 %.
 
 Exit status:
