@@ -13,9 +13,10 @@ use crate::billing::{self, read_plan};
 use crate::output;
 
 const ABOUT: &str = "\
-Shows the amount that each domain has to pay by a price plan. A statement has a line for each item of \
-the plan, with the quantity used, the free part, the charged part, the rate and the amount. The source \
-is traffic logs, the files that `request_cpu_log` writes, or with --prometheus the counters of a fleet.";
+Shows the amount that each domain has to pay by a price plan. A statement has a line for each item of the \
+                     plan, with the quantity used, the free part, the charged part, the rate and the \
+                     amount. The source is traffic logs, the files that `request_cpu_log` writes, or with \
+                     --prometheus the counters of a fleet.";
 
 const NOTES: &str = r#"Plans:
   A plan is a TOML file. Numbers are taken as they are written, 0.02 as well as "0.02". They are never \
@@ -141,12 +142,16 @@ Exit status:
 
 Examples:
   cpu-report bill --plan cdn-pro.toml /var/log/nginx/traffic.log*
-  cpu-report bill --plan cdn-pro.toml --from 2026-01-01 --to 2026-02-01 --domain '*.example.com' --format csv traffic.log
+  cpu-report bill --plan cdn-pro.toml --month 2026-01 --domain '*.example.com' --format csv traffic.log
   cpu-report bill --plan ninety-five-five.toml --prometheus http://localhost:9090 --from 2026-01-01 --to 2026-02-01"#;
 
 /// The arguments of `cpu-report bill`.
 #[derive(clap::Args)]
-#[command(about = "Show the amount that each domain has to pay by a price plan", long_about = ABOUT, after_long_help = NOTES)]
+#[command(
+    about = "Show the amount that each domain has to pay by a price plan",
+    long_about = ABOUT,
+    after_long_help = NOTES
+)]
 pub struct Args {
     /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]

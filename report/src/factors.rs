@@ -1,4 +1,4 @@
-//! `cpu-report factors`: what makes requests dear, from access logs.
+//! `cpu-report factors`: the factors of the CPU time per request, from access logs.
 
 mod admitted;
 mod alien;
@@ -43,7 +43,7 @@ use lines::Thread;
 use shared::Shared;
 use tally::Tally;
 
-/// A drawing has bars of so many domains, if --top does not ask for fewer.
+/// The most domains in a drawing.
 const DRAWN_DOMAINS: usize = 20;
 
 /// Runs the command.
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let shared = Shared::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
-    // a log_format was looked at already
+    // a given format was checked before
     let asked = if args.has_format() { Vec::new() } else { args.asked() };
     let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
         thread.line(args, &asked, &reader, &shared, line)
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         match wanted.figure(*kind, &tally, names) {
             Some(figure) => figures.push(figure),
             None if tally.requests == 0 => {}
-            // it is said that these are 0
+            // another message tells that these are 0
             None if *kind == Kind::Order && tally.zero_orders > 0 => {}
             None => complain(&format!(
                 "no figure \"{}\": the log has no {}; add it to the log_format",

@@ -1,4 +1,4 @@
-//! The rows of a statement, as a person reads them in a table, and as programs read them in CSV and JSON.
+//! The rows of a statement, in tables for a person, and in CSV and JSON for programs.
 
 use num_bigint::BigUint;
 
@@ -13,7 +13,7 @@ use crate::time;
 /// A row without its amount.
 #[derive(Default)]
 pub struct Row<'a> {
-    /// in CSV and JSON, what the row is of
+    /// the kind of row, in CSV and JSON
     pub kind: &'static str,
     /// none in rows that are of no domain, or of several
     pub domain: Option<&'a str>,
@@ -21,7 +21,7 @@ pub struct Row<'a> {
     pub title: &'a str,
     /// of its domain, this row is the first one
     pub is_first: bool,
-    /// its name, or what else the amount is for
+    /// the item's name, or the name of the fee, the minimum or the total
     pub item: Option<&'a str>,
     /// the item
     pub of: Option<&'a Item>,
@@ -37,7 +37,7 @@ pub struct Row<'a> {
     pub waived: Option<BigUint>,
 }
 
-/// In smallest units; what is not there is empty.
+/// Quantities in smallest units. Each may be missing.
 #[derive(Clone, Copy, Default)]
 pub struct Quantities {
     /// as measured
@@ -78,7 +78,7 @@ const fn number(name: &'static str) -> Column<'static> {
     Column::number(name, name)
 }
 
-/// The columns of CSV and JSON: the same for every plan. New ones stand at the end.
+/// The columns of CSV and JSON, which are the same for every plan. New columns go at the end.
 pub const COLUMNS: [Column<'static>; 25] = [
     text("from").at(Place::Data),
     text("to").at(Place::Data),
@@ -111,8 +111,7 @@ pub const COLUMNS: [Column<'static>; 25] = [
 const USED: usize = 7;
 const ROUNDED: usize = 20;
 
-/// The columns of a format. A table has what was rounded up beside what was used; where a plan rounds nothing up,
-/// there is nothing to be seen of that.
+/// The columns of a format. A table shows rounded usage only if the plan rounds usage up.
 pub fn columns(plan: &Plan, format: Format) -> Vec<Column<'static>> {
     let place = if plan.items.iter().any(|item| item.round_up > 1) { Place::Everywhere } else { Place::Data };
     let columns = COLUMNS.iter().map(|column| match column.name {

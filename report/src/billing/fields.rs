@@ -1,5 +1,5 @@
-//! The fields of a plan's file, read by name and kind. What is wrong is said in words of the plan, and not of the
-//! TOML parser.
+//! The fields of a plan's file, read by name and kind. Messages use the words of plans, not those of the TOML
+//! parser.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::decimal::Decimal;
 
-/// What is wrong with a plan, and where.
+/// A fault of a plan, and its place.
 #[derive(Debug)]
 pub struct Wrong {
     /// for the user
@@ -23,7 +23,7 @@ pub fn wrong<T>(span: Range<usize>, message: impl Display) -> Result<T, Wrong> {
     Err(Wrong { message: message.to_string(), span })
 }
 
-/// A value, and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Given<T> {
     /// the value
@@ -54,8 +54,8 @@ fn unreadable(text: &str, at: usize) -> String {
     }
     let line: String = line.chars().take(60).collect();
     format!(
-        "this line cannot be read: {line}. A line is NAME = VALUE, [[item]] or [[item.tier]]. \
-         Text is in quotes; a number has a decimal point, as in 0.02"
+        "this line cannot be read: {line}. A line is NAME = VALUE, [[item]] or [[item.tier]]. Text is in \
+         quotes; a number has a decimal point, as in 0.02"
     )
 }
 
@@ -70,7 +70,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Refuses names that are not known.
+    /// Refuses unknown names.
     pub fn new(
         text: &'a str,
         (table, span): (&'a DeTable<'a>, Range<usize>),
@@ -90,7 +90,7 @@ impl<'a> Fields<'a> {
         self.table.get(name)
     }
 
-    /// A text that has to be there.
+    /// A required text.
     pub fn needed_text(&self, name: &str) -> Result<Given<String>, Wrong> {
         match self.text(name)? {
             Some(text) => Ok(text),
@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The error that a field is not there.
+    /// The error for a missing field.
     pub fn missing<T>(&self, name: &str) -> Result<T, Wrong> {
         wrong(self.span.clone(), format!("{} has no \"{name}\"", self.title))
     }
@@ -146,7 +146,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A number from 0 on, in quotes or not. Its text is what counts: it is no float.
+    /// A number of at least 0, with or without quotes. It is read from the text, never as a float.
     pub fn number(&self, name: &str) -> Result<Option<Given<Decimal>>, Wrong> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let span = value.span();
@@ -165,13 +165,14 @@ impl<'a> Fields<'a> {
             None => wrong(
                 span,
                 format!(
-                    "invalid \"{name}\" \"{text}\": it must be a number of at least 0 with at most 40 digits, such as 0.02"
+                    "invalid \"{name}\" \"{text}\": it must be a number of at least 0 with at most 40 \
+                     digits, such as 0.02"
                 ),
             ),
         }
     }
 
-    /// The tables of a list, such as `[[item]]`, and where each stands. `example` is one, as it is written.
+    /// The tables of a list, such as `[[item]]`, with their places. `example` is shown in the error message.
     pub fn tables(&self, name: &str, example: &str) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Wrong> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let mut tables = Vec::new();
@@ -192,7 +193,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Which names there are, and the one that is probably meant.
+/// The allowed names, and the name that was probably meant.
 fn choices(given: &str, all: &[&str]) -> String {
     let names: Vec<String> = all.iter().map(|name| format!("\"{name}\"")).collect();
     let allowed = format!("allowed are {}", names.join(", "));

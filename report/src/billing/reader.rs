@@ -1,6 +1,7 @@
-//! Reads a plan from TOML, and says what is wrong with it.
+//! Reads a plan from TOML, and explains faults.
 //!
-//! A number is read from the text of the file, so that `rate = 0.02` is two hundredths, and not the float next to it.
+//! Numbers are read from the text of the file, so `rate = 0.02` is exactly two hundredths and not the nearest
+//! float.
 
 use std::ops::Range;
 
@@ -35,7 +36,7 @@ const SCOPES: [(&str, Scope); 2] = [("domain", Scope::Domain), ("account", Scope
 const TIERINGS: [(&str, Tiering); 2] = [("graduated", Tiering::Graduated), ("volume", Tiering::Volume)];
 const RULES: [(&str, Rule); 2] = [("nearest-rank", Rule::NearestRank), ("discard-up", Rule::DiscardUp)];
 
-/// In smallest units: sums of so many times as many still fit.
+/// The largest quantity, in smallest units. It leaves room for sums.
 const MAX_QUANTITY: u128 = 10u128.pow(28);
 
 const MAX_NAME_CHARS: usize = 80;
@@ -388,7 +389,8 @@ rate = 100
             (
                 "\"requests\"",
                 "\"request\"",
-                "11: invalid \"measure\" \"request\": did you mean \"requests\"? Allowed are \"requests\", \"executions\",",
+                "11: invalid \"measure\" \"request\": did you mean \"requests\"? Allowed are \"requests\", \
+                 \"executions\",",
             ),
             ("name = \"Requests\"", "name = \"CPU\"", "18: there are two items \"CPU\""),
             ("name = \"Requests\"", "name = \" \"", "10: invalid \"name\""),

@@ -152,8 +152,8 @@ impl Names {
     }
 }
 
-/// The columns of a comparison. A table of many plans has shares and changes in money only if it is asked for a
-/// wide one.
+/// The columns of a comparison. A table of many plans has shares and changes in money only if it is asked for
+/// a wide one.
 pub fn columns<'a>(names: &'a Names, plans: &'a [Plan]) -> Vec<Column<'a>> {
     let place = if plans.len() <= 3 { Place::Everywhere } else { Place::Wide };
     let mut columns = vec![Column::text("row", "row").at(Place::Data), Column::name("domain", "domain")];
@@ -241,8 +241,8 @@ fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<
         }),
         Sort::Percent => order.sort_by(|a, b| {
             let ((a_before, a_after), (b_before, b_after)) = (change(*a), change(*b));
-            // after / before, without a division; from nothing to something it is without end, and from nothing to
-            // nothing 1
+            // after / before, without a division; from nothing to something it is without end, and from
+            // nothing to nothing 1
             let one = |before, after| {
                 if before == after { (BigUint::from(1u8), BigUint::from(1u8)) } else { (before, after) }
             };

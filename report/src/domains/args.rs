@@ -11,11 +11,12 @@ use crate::time::{By, Range};
 use crate::traffic::Duplicates;
 
 const ABOUT: &str = "\
-Shows the usage of each domain: requests, GB sent (10^9 bytes), CPU time, average cores, peak and \
-95th percentile of cores, cores of the highest second, CPU time per request and per GB, and the shares \
-of responses with 4xx and 5xx and of refused requests. The source is traffic logs, the files that \
-`request_cpu_log` writes, or with --prometheus the counters of a fleet. The usage of several servers \
-adds up. The highest second and refused requests are shown only if the source has them.";
+Shows the usage of each domain: requests, GB sent (10^9 bytes), CPU time, average cores, peak and 95th \
+                     percentile of cores, cores of the highest second, CPU time per request and per GB, and \
+                     the shares of responses with 4xx and 5xx and of refused requests. The source is \
+                     traffic logs, the files that `request_cpu_log` writes, or with --prometheus the \
+                     counters of a fleet. The usage of several servers adds up. The highest second and \
+                     refused requests are shown only if the source has them.";
 
 const NOTES: &str = "\
 Times:
@@ -68,7 +69,11 @@ Examples:
 
 /// The arguments of `cpu-report domains`.
 #[derive(clap::Args)]
-#[command(about = "Show the usage of each domain, from traffic logs or from Prometheus", long_about = ABOUT, after_long_help = NOTES)]
+#[command(
+    about = "Show the usage of each domain, from traffic logs or from Prometheus",
+    long_about = ABOUT,
+    after_long_help = NOTES
+)]
 pub struct Args {
     /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]

@@ -1,7 +1,8 @@
 //! Draws figures as SVG.
 //!
-//! Bars are means; whiskers their 95 % intervals; rings medians. Each bar has the number of its requests next to it, and is pale where
-//! these are few. Letters are left to the viewer, so a text is never as wide as is known here: all have room to spare.
+//! Bars are means, whiskers are 95 % intervals, rings are medians. Each bar shows the number of its requests,
+//! and is pale if there are few. The viewer chooses the font, so the width of a text is not known here, and
+//! each text has spare room.
 
 mod canvas;
 mod lying;
@@ -21,7 +22,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let finite = figure.bars.iter().filter(|bar| bar.value.is_finite());
     let bars: Vec<&Bar> = finite.take(MOST_BARS).collect();
     let mut out = String::new();
-    // what goes wrong in a drawing that is kept in memory is this program's fault; it is reported like others'
+    // drawing in memory fails only by a fault of this program; it is reported like other errors
     let drawn = match figure.kind {
         Kind::Domain | Kind::By => rows(figure, &bars, &mut out),
         _ => columns(figure, &bars, &mut out),
@@ -78,7 +79,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn drawings_are_well_formed_whatever_names_are(
-            names in prop::collection::vec(prop_oneof![any::<String>(), "[\u{0}-\u{9f}\u{fffe}\u{ffff}\u{202e}<&>]{0,8}"], 1..5),
+            names in prop::collection::vec(prop_oneof![any::<String>(),
+                    "[\u{0}-\u{9f}\u{fffe}\u{ffff}\u{202e}<&>]{0,8}"], 1..5),
         ) {
             for svg in drawn(&names) {
                 prop_assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");

@@ -1,4 +1,4 @@
-//! What a thread does with each line.
+//! The work of a thread for each line.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ impl fmt::Display for Broken<'_> {
     }
 }
 
-/// What a thread keeps from line to line.
+/// The state of a thread between lines.
 #[derive(Default)]
 pub struct Thread {
     pub tally: Tally,
@@ -78,7 +78,7 @@ impl Thread {
         if faults != Faults::default() {
             self.tally.faults.add(faults);
         }
-        // an option may take a traffic log's CPU for that of requests
+        // with --field, the CPU of a traffic log may look like that of requests
         let is_suspect = record.cpu_ns.is_none() || !args.field.is_empty();
         if is_suspect && json::is_traffic_log(line) {
             self.tally.traffic_log += 1;

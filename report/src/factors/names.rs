@@ -5,7 +5,7 @@ use anyhow::bail;
 use super::fields::{Field, Set};
 use super::part::Part;
 
-/// What can be given another variable with `--field`, by the name that it has there.
+/// The roles of `--field`.
 const ROLES: [(&str, Field, &[Field]); 9] = [
     // the first field gets the variable, and the others none
     ("cpu", Field::CpuSeconds, &[Field::CpuNs]),
@@ -68,7 +68,8 @@ impl Names {
         self.add(name, Field::Split)
     }
 
-    /// Adds up by the values of this variable. Parts of `$request` are taken from it where the log has nothing better.
+    /// Adds up by the values of this variable. Parts of `$request` are taken from it if the log has no better
+    /// variable.
     pub fn add_up_by(&mut self, name: &str) -> anyhow::Result<()> {
         self.add(name, Field::By)?;
         if let Some(part) = Part::of(self.name(Field::By)) {

@@ -23,14 +23,14 @@ pub struct Column<'a> {
     pub is_number: bool,
     /// whether its cells may be shortened where a table is too wide
     pub is_name: bool,
-    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the
-    /// chief figure
+    /// columns of low rank stay in a table that is too wide; 0 is for columns that identify rows, 1 for the
+    /// main figure
     pub rank: u8,
-    /// where it is without being asked for
+    /// where the column is shown by default
     pub place: Place,
 }
 
-/// Where a column is without being asked for by name.
+/// Where a column is shown by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// in all formats

@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(long, help_heading = "Output")]
     pub wide: bool,
 
-    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text that a
-    /// spreadsheet would compute, such as "=1", gets no apostrophe
+    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text
+    /// that a spreadsheet would compute, such as "=1", gets no apostrophe
     #[arg(long, help_heading = "Output")]
     pub raw: bool,
 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 mod fault;
 
-/// What one server counted for one key of a zone in an interval of time. Members that are not named here are ignored.
+/// The numbers that one server counted for one key of a zone in one interval. Other members of the line are
+/// ignored.
 #[derive(Debug, PartialEq, Deserialize)]
 pub struct Line<'a> {
     /// when the interval ended
@@ -26,7 +27,7 @@ pub struct Line<'a> {
     pub requests: u64,
     pub cpu_ns: u64,
     pub sent_bytes: u64,
-    /// None in a line that does not say it, as with all that follow
+    /// None if the line lacks the member; the same holds for the optional members below
     #[serde(default)]
     pub received_bytes: Option<u64>,
     #[serde(default, rename = "4xx")]
@@ -47,12 +48,12 @@ pub struct Line<'a> {
     pub memory_byte_ms: Option<u64>,
     #[serde(default)]
     pub peak_cpu_ns: Option<u64>,
-    /// none are not written
+    /// the module leaves the member out if it is 0
     #[serde(default)]
     pub refused: u64,
 }
 
-/// What bills go by.
+/// The members that bills are computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
     /// requests that ended
@@ -63,19 +64,19 @@ pub enum Member {
     Sent,
     /// bytes that were received
     Received,
-    /// milliseconds that requests were in flight, each for itself
+    /// milliseconds that requests were in flight, summed over requests
     Duration,
-    /// milliseconds in which at least one was
+    /// milliseconds with at least one request in flight
     Active,
     /// seconds whose CPU reached the threshold
     ActiveSeconds,
     /// nanoseconds of CPU in these seconds
     Billable,
-    /// nanoseconds of CPU in others
+    /// nanoseconds of CPU in all other seconds
     Waived,
     /// bytes of memory times milliseconds
     Memory,
-    /// nanoseconds of CPU in the second that had the most: the only one that is no sum
+    /// nanoseconds of CPU in the highest second; the only member that is not a sum
     Peak,
 }
 
@@ -95,7 +96,7 @@ impl Member {
         Self::Peak,
     ];
 
-    /// As it is called in a line.
+    /// The member's name in a line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -122,13 +123,13 @@ impl<'a> Line<'a> {
         Ok(line)
     }
 
-    /// As `parse`, with names as they are in the log.
+    /// Reads a line. Names stay as they are in the log.
     #[inline]
     fn parse_raw(line: &'a [u8]) -> Result<Self, String> {
-        // as the module writes them; this halves the time that the whole command takes
+        // the fast path, for lines as the module writes them; it halves the time of the whole command
         match written(line) {
             Some(line) => Ok(line),
-            // an array of as many elements would pass as well
+            // serde would also accept an array with the same number of elements
             None if line.trim_ascii_start().starts_with(b"{") => {
                 serde_json::from_slice(line).map_err(|_| fault::of(line))
             }
@@ -137,7 +138,7 @@ impl<'a> Line<'a> {
     }
 
     fn show_names(&mut self) {
-        // earlier versions wrote more characters as they are
+        // earlier versions of the module escaped fewer characters
         if let Cow::Owned(key) = key::shown_again(&self.key) {
             self.key = Cow::Owned(key);
         }
@@ -148,9 +149,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// As `parse`.
-    /// `is_raw`: names are as they are in the log, also where an earlier version wrote them otherwise than they are
-    /// shown now.
+    /// Reads a line. With `is_raw`, names stay as they are in the log, even if an earlier version of the
+    /// module escaped them differently.
     pub fn read(line: &'a [u8], is_raw: bool) -> Result<Self, String> {
         let mut line = Self::parse_raw(line)?;
         if !is_raw {
@@ -159,7 +159,7 @@ impl<'a> Line<'a> {
         Ok(line)
     }
 
-    /// What the line says of it; none where it says nothing.
+    /// The value of a member. None if the line lacks it.
     pub fn member(&self, member: Member) -> Option<u64> {
         match member {
             Member::Requests => Some(self.requests),
@@ -177,8 +177,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A line with its members in the order in which the module writes them, without spaces, and names without escapes.
-/// None if it is otherwise, be it right or wrong.
+/// Reads a line that has its members in the module's order, no spaces, and no escapes in names. None for any
+/// other line, valid or not.
 #[inline]
 fn written(line: &[u8]) -> Option<Line<'_>> {
     let mut rest = Rest(str::from_utf8(line).ok()?);
@@ -195,7 +195,7 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     rest.after(",\"2xx\":")?.number()?;
     let responses_4xx = rest.after(",\"4xx\":")?.number()?;
     let responses_5xx = rest.after(",\"5xx\":")?.number()?;
-    // older logs have none of these, others all
+    // older logs have none of these members, newer ones have all
     let duration_ms = rest.number_after(",\"duration_ms\":")?;
     let active_ms = rest.number_after(",\"active_ms\":")?;
     let active_seconds = rest.number_after(",\"active_seconds\":")?;
@@ -203,7 +203,7 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     let waived_cpu_ns = rest.number_after(",\"waived_cpu_ns\":")?;
     let memory_byte_ms = rest.number_after(",\"memory_byte_ms\":")?;
     let peak_cpu_ns = rest.number_after(",\"peak_cpu_ns\":")?;
-    // what else there was, if there was any
+    // these members are written only if they are not 0
     for name in [",\"1xx\":", ",\"3xx\":", ",\"other\":"] {
         rest.number_after(name)?;
     }
@@ -233,7 +233,7 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     (rest.0 == "}").then_some(line)
 }
 
-/// What was not read yet.
+/// The unread part of a line.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
@@ -242,7 +242,7 @@ impl<'a> Rest<'a> {
         Some(self)
     }
 
-    /// The number after a literal. None if there is no number; none within if the literal is not there.
+    /// The number after a literal. `None` if no number follows, `Some(None)` if the literal is not there.
     fn number_after(&mut self, literal: &str) -> Option<Option<u64>> {
         match self.after(literal) {
             Some(rest) => rest.number().map(Some),
@@ -250,17 +250,17 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// Up to the next quote, if nothing before it means something else.
+    /// The text up to the next quote. None if it has escapes or control characters.
     fn string(&mut self) -> Option<&'a str> {
         let end = memchr::memchr2(b'"', b'\\', self.0.as_bytes())?;
         let (string, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.strip_prefix('"')?;
-        // without a way out of the loop, which is faster
+        // without an early exit, which is faster
         let has_controls = string.bytes().fold(false, |has, byte| has | (byte < b' '));
         (!has_controls).then_some(string)
     }
 
-    /// One of at most 19 digits, which is below 2^64.
+    /// A number of at most 19 digits, so it is below 2^64.
     fn number(&mut self) -> Option<u64> {
         let bytes = self.0.as_bytes();
         let mut number = 0;
@@ -283,7 +283,11 @@ mod tests {
 
     use super::*;
 
-    const LINE: &str = r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"host":"edge-1","zone":"domains","key":"example.com","requests":12,"cpu_ns":3400,"wakeups":5,"sent_bytes":6000,"received_bytes":7,"2xx":8,"4xx":9,"5xx":1,"more":[{}]}"#;
+    const LINE: &str = concat!(
+        r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"host":"edge-1","zone":"domains""#,
+        r#","key":"example.com","requests":12,"cpu_ns":3400,"wakeups":5,"sent_bytes":6000"#,
+        r#","received_bytes":7,"2xx":8,"4xx":9,"5xx":1,"more":[{}]}"#,
+    );
 
     #[test]
     fn a_line_is_read() {
@@ -322,7 +326,10 @@ mod tests {
         assert!(Line::parse(b"{\"time\":\"\xff\"").is_err());
     }
 
-    const MEASURES: &str = r#","duration_ms":11,"active_ms":12,"active_seconds":13,"billable_cpu_ns":14,"waived_cpu_ns":15,"memory_byte_ms":16,"peak_cpu_ns":17"#;
+    const MEASURES: &str = concat!(
+        r#","duration_ms":11,"active_ms":12,"active_seconds":13,"billable_cpu_ns":14,"waived_cpu_ns":15"#,
+        r#","memory_byte_ms":16,"peak_cpu_ns":17"#,
+    );
 
     #[test]
     fn what_a_line_does_not_say_is_not_nothing() {
@@ -346,7 +353,22 @@ mod tests {
         let [interval, requests, cpu, wakeups, sent, received, ok, bad, worse] = numbers;
         let key = serde_json::to_string(key).unwrap();
         format!(
-            r#"{{"time":"2026-01-31T12:01:00.000Z","interval_ms":{interval},"host":"edge-1","zone":"domains","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":{wakeups},"sent_bytes":{sent},"received_bytes":{received},"2xx":{ok},"4xx":{bad},"5xx":{worse}{more}}}"#
+            concat!(
+                r#"{{"time":"2026-01-31T12:01:00.000Z","interval_ms":{interval},"host":"edge-1","zone":"domains""#,
+                r#","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":{wakeups},"sent_bytes":{sent}"#,
+                r#","received_bytes":{received},"2xx":{ok},"4xx":{bad},"5xx":{worse}{more}}}"#,
+            ),
+            more = more,
+            interval = interval,
+            key = key,
+            requests = requests,
+            cpu = cpu,
+            wakeups = wakeups,
+            sent = sent,
+            received = received,
+            ok = ok,
+            bad = bad,
+            worse = worse
         )
     }
 
@@ -365,8 +387,12 @@ mod tests {
     proptest! {
         #[test]
         fn both_ways_read_the_same(
-            key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
-            at: prop::sample::Index, byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')], is_damaged: bool,
+            key in ".*",
+            numbers: [u64; 9],
+            more in prop_oneof![Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
+            at: prop::sample::Index,
+            byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')],
+            is_damaged: bool,
         ) {
             let mut line = line(&key, numbers, more).into_bytes();
             let at = at.index(line.len());

@@ -1,10 +1,10 @@
-//! What lines that stand twice have in common, and what is compared of them.
+//! The identity and the content of lines, for the search of duplicates.
 
 use super::line::{Line, Member};
 use super::usage::{Metric, Usage};
 use crate::time::Millis;
 
-/// All numbers of a line, whatever its host, zone, key and end are.
+/// All numbers of a line, without its host, zone, key and end.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Content {
     begin: Millis,
@@ -23,7 +23,7 @@ impl Content {
     }
 }
 
-/// What lines that stand twice have in common.
+/// The values that duplicate lines have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
     pub host: Box<str>,

@@ -1,4 +1,4 @@
-//! Says in the user's words why a text is no line of the traffic log.
+//! Explains why a text is not a line of the traffic log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 const NAMES: [&str; 3] = ["host", "zone", "key"];
-/// Members of which `cpu-report` needs the number.
+/// Members with a number that `cpu-report` reads.
 const NUMBERS: [&str; 14] = [
     "interval_ms",
     "requests",
