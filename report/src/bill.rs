@@ -185,8 +185,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Read::Accounts(accounts, status) => (accounts, status),
             Read::Failed(status) => return Ok(status),
         };
-    let wanted =
-        statement::Wanted { top: output::limit(args.top), sort: args.sort, format: args.output.format };
+    let wanted = statement::StatementOptions {
+        top: output::limit(args.top),
+        sort: args.sort,
+        format: args.output.format,
+    };
     statement::write(&wanted, &plan, &accounts, output::stdout(), &args.output.layout())?;
     Ok(status)
 }

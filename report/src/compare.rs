@@ -101,14 +101,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let names = comparison::Names::of(&plans);
+    let names = comparison::PlanNames::of(&plans);
     args.output.check(&comparison::columns(&names, &plans))?;
     let (accounts, status) = match billing::read(&args.source, &files, &plans, args.output.raw)? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
     };
     let comparison = Comparison::new(&plans, &accounts, args.equal_revenue)?;
-    let wanted = comparison::Wanted {
+    let wanted = comparison::CompareOptions {
         is_equal_revenue: args.equal_revenue,
         top: output::limit(args.top),
         sort: args.sort,

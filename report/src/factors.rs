@@ -38,8 +38,8 @@ use anyhow::Context;
 use crate::input::{self, fold};
 use crate::output::{self, complain};
 pub use args::Args;
-use figures::{Figure, Kind, Wanted};
-use lines::Thread;
+use figures::{Figure, FigureOptions, Kind};
+use lines::LineThread;
 use shared::Shared;
 use tally::Tally;
 
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shared = Shared::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
     // a given format was checked before
     let asked = if args.has_format() { Vec::new() } else { args.asked() };
-    let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
+    let (threads, summary) = fold(&args.files, &args.input, LineThread::default, |thread, line| {
         thread.line(args, &asked, &reader, &shared, line)
     });
     summary.report(&args.files);
@@ -81,8 +81,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let names = reader.names();
     left_out::report(&tally, names);
-    let wanted =
-        Wanted { min_requests: args.min_requests, top: if args.top == 0 { usize::MAX } else { args.top } };
+    let wanted = FigureOptions {
+        min_requests: args.min_requests,
+        top: if args.top == 0 { usize::MAX } else { args.top },
+    };
     let mut figures: Vec<Figure> = Vec::new();
     for kind in &kinds {
         match wanted.figure(*kind, &tally, names) {
@@ -127,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     table::write(&figures, &head, args.output.format, output::stdout(), &args.output.layout())?;
     if let Some(folder) = &args.svg {
         // more bars than these cannot be told apart
-        let few = Wanted { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
+        let few = FigureOptions { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
         let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally, names));
         draw(&drawn.collect::<Vec<_>>(), folder)?;
     }

@@ -16,7 +16,7 @@ mod text;
 use std::io::{self, BufWriter, StdoutLock};
 
 pub use cell::{Cell, Value};
-pub use column::{Column, Format, Place};
+pub use column::{Column, Format, Visibility};
 pub use layout::{Layout, Options};
 pub use message::{Wrong, complain};
 pub use rows::Rows;

@@ -7,7 +7,7 @@ use crate::billing::charge::Quantity;
 use crate::billing::decimal::{Decimal, grouped, in_unit, shown, with_point};
 use crate::billing::plan::{Item, Plan, Scope, Tiering};
 use crate::billing::tiers::Slice;
-use crate::output::{Cell, Column, Format, Place, Value};
+use crate::output::{Cell, Column, Format, Value, Visibility};
 use crate::time;
 
 /// A row without its amount.
@@ -80,31 +80,31 @@ const fn number(name: &'static str) -> Column<'static> {
 
 /// The columns of CSV and JSON, which are the same for every plan. New columns go at the end.
 pub const COLUMNS: [Column<'static>; 25] = [
-    text("from").at(Place::Data),
-    text("to").at(Place::Data),
-    text("row").at(Place::Data),
+    text("from").at(Visibility::Data),
+    text("to").at(Visibility::Data),
+    text("row").at(Visibility::Data),
     Column::name("domain", "domain"),
     Column::name("item", "item"),
-    text("measure").at(Place::Data),
-    text("unit").at(Place::Data),
+    text("measure").at(Visibility::Data),
+    text("unit").at(Visibility::Data),
     number("used").rank(2),
     number("free").rank(4),
     number("charged").rank(3),
     number("rate").rank(6),
     number("amount").rank(1),
-    number("waived").at(Place::Data),
-    text("currency").at(Place::Data),
-    text("smallest_unit").at(Place::Data),
-    number("used_exact").at(Place::Data),
-    number("free_exact").at(Place::Data),
-    number("charged_exact").at(Place::Data),
-    text("zone").at(Place::Data),
-    text("plan").at(Place::Data),
+    number("waived").at(Visibility::Data),
+    text("currency").at(Visibility::Data),
+    text("smallest_unit").at(Visibility::Data),
+    number("used_exact").at(Visibility::Data),
+    number("free_exact").at(Visibility::Data),
+    number("charged_exact").at(Visibility::Data),
+    text("zone").at(Visibility::Data),
+    text("plan").at(Visibility::Data),
     number("rounded").rank(5),
-    number("rounded_exact").at(Place::Data),
-    number("per").at(Place::Data),
-    number("tier_from").at(Place::Data),
-    number("tier_up_to").at(Place::Data),
+    number("rounded_exact").at(Visibility::Data),
+    number("per").at(Visibility::Data),
+    number("tier_from").at(Visibility::Data),
+    number("tier_up_to").at(Visibility::Data),
 ];
 
 /// The place of the quantities that were used, and of those rounded up.
@@ -113,7 +113,11 @@ const ROUNDED: usize = 20;
 
 /// The columns of a format. A table shows rounded usage only if the plan rounds usage up.
 pub fn columns(plan: &Plan, format: Format) -> Vec<Column<'static>> {
-    let place = if plan.items.iter().any(|item| item.round_up > 1) { Place::Everywhere } else { Place::Data };
+    let place = if plan.items.iter().any(|item| item.round_up > 1) {
+        Visibility::Everywhere
+    } else {
+        Visibility::Data
+    };
     let columns = COLUMNS.iter().map(|column| match column.name {
         "rounded" => column.at(place),
         // in a table, it is a text

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::row::{self, Quantities, Row, money};
 use crate::billing::book::Accounts;
-use crate::billing::charge::{Charged, Kind, Line, Quantity, Statement};
+use crate::billing::charge::{Charged, Kind, Quantity, Statement, StatementLine};
 use crate::billing::decimal::with_point;
 use crate::billing::plan::{Item, Plan};
 use crate::billing::tiers;
@@ -26,7 +26,7 @@ pub enum Sort {
 
 /// Which rows are wanted, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct StatementOptions {
     /// so many domains have statements, the others a total together
     pub top: usize,
     /// which are first
@@ -37,7 +37,7 @@ pub struct Wanted {
 
 /// Writes the statements of all domains.
 pub fn write<W: Write>(
-    wanted: &Wanted,
+    wanted: &StatementOptions,
     plan: &Plan,
     accounts: &Accounts,
     mut out: W,
@@ -95,7 +95,7 @@ pub fn write<W: Write>(
 }
 
 struct Writer<'a> {
-    wanted: &'a Wanted,
+    wanted: &'a StatementOptions,
     plan: &'a Plan,
     accounts: &'a Accounts,
     period: u32,
@@ -165,7 +165,12 @@ impl<'a> Writer<'a> {
     }
 
     /// The rows of an item for several rates. In a table, the item's row shows the rates.
-    fn tiers<W: Write>(&self, rows: &mut Rows<'_, W>, name: &str, line: &Line<'_>) -> io::Result<()> {
+    fn tiers<W: Write>(
+        &self,
+        rows: &mut Rows<'_, W>,
+        name: &str,
+        line: &StatementLine<'_>,
+    ) -> io::Result<()> {
         let Kind::Item(item, quantity) = &line.kind else { return Ok(()) };
         if self.wanted.format == Format::Table {
             return Ok(());
@@ -186,7 +191,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn line<'l>(&self, line: &'l Line<'_>) -> Row<'l> {
+    fn line<'l>(&self, line: &'l StatementLine<'_>) -> Row<'l> {
         match &line.kind {
             Kind::Item(item, quantity) => Row {
                 kind: "item",

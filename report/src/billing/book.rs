@@ -96,7 +96,7 @@ pub type Used = [u64; Member::ALL.len()];
 
 /// The usage of a domain in a period.
 #[derive(Debug)]
-struct Usage {
+struct PeriodUsage {
     period: u32,
     /// whether the domain pays the base fee and the minimum of the period
     has_fees: bool,
@@ -108,7 +108,7 @@ struct Usage {
 #[derive(Debug, Default)]
 pub struct Account {
     /// in order
-    periods: Vec<Usage>,
+    periods: Vec<PeriodUsage>,
     /// of each kind that is needed
     samples: Box<[Series]>,
     /// the hosts and times of its lines
@@ -128,10 +128,10 @@ impl Account {
             if self.periods.is_empty() {
                 self.periods.reserve_exact(1);
             }
-            self.periods.insert(place, Usage { period, has_fees, sums });
+            self.periods.insert(place, PeriodUsage { period, has_fees, sums });
             place
         });
-        let Some(Usage { has_fees: fees, sums, .. }) = self.periods.get_mut(place) else { return };
+        let Some(PeriodUsage { has_fees: fees, sums, .. }) = self.periods.get_mut(place) else { return };
         *fees |= has_fees;
         for (sum, member) in sums.iter_mut().zip(&needs.members) {
             *sum = match member {
@@ -145,7 +145,7 @@ impl Account {
         self.periods.binary_search_by_key(&period, |usage| usage.period)
     }
 
-    fn of(&self, period: u32) -> Option<&Usage> {
+    fn of(&self, period: u32) -> Option<&PeriodUsage> {
         self.periods.get(self.place(period).ok()?)
     }
 }

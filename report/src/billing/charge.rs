@@ -16,14 +16,14 @@ use num_bigint::BigUint;
 #[derive(Debug)]
 pub struct Statement<'a> {
     /// the items in the order of the plan, then idle parts, fee and minimum
-    pub lines: Vec<Line<'a>>,
+    pub lines: Vec<StatementLine<'a>>,
     /// the sum of the lines, in smallest units of money
     pub total: BigUint,
 }
 
 /// A line of a statement.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub struct StatementLine<'a> {
     /// what it is for
     pub kind: Kind<'a>,
     /// rounded, in smallest units of money
@@ -93,18 +93,21 @@ impl<'a> Charged<'a> {
             let rounded = round_up(used, item.round_up);
             let free = share.free.min(rounded);
             let quantity = Quantity { used, rounded, free, charged: rounded - free, slices };
-            lines.push(Line { kind: Kind::Item(item, quantity), amount: share.amount });
+            lines.push(StatementLine { kind: Kind::Item(item, quantity), amount: share.amount });
             if item.measure.has_idle() {
-                lines.push(Line { kind: Kind::Idle(item, idle, share.waived), amount: share.idle_amount });
+                lines.push(StatementLine {
+                    kind: Kind::Idle(item, idle, share.waived),
+                    amount: share.idle_amount,
+                });
             }
         }
         let has_fees = Accounts::has_fees(account, self.period);
         if has_fees && self.plan.base_fee != BigUint::ZERO {
-            lines.push(Line { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
+            lines.push(StatementLine { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
         }
         let mut total: BigUint = lines.iter().map(|line| &line.amount).sum();
         if has_fees && total < self.plan.minimum {
-            lines.push(Line { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
+            lines.push(StatementLine { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
             total = self.plan.minimum.clone();
         }
         Some(Statement { lines, total })
@@ -239,7 +242,8 @@ mod tests {
         let waived = |plan: &Plan| {
             let accounts = accounts(plan, used);
             let statement = Charged::new(plan, &accounts, 0).statement(0).unwrap();
-            let [_, Line { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice() else {
+            let [_, StatementLine { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice()
+            else {
                 panic!()
             };
             (*idle, u64::try_from(waived.clone()).unwrap())
@@ -327,7 +331,8 @@ mod tests {
             let charged = Charged::new(&plan, &used, 0);
             let line = |domain: usize| {
                 let statement = charged.statement(domain).unwrap();
-                let [active, Line { kind: Kind::Idle(_, _, waived), amount }] = statement.lines.as_slice()
+                let [active, StatementLine { kind: Kind::Idle(_, _, waived), amount }] =
+                    statement.lines.as_slice()
                 else {
                     panic!()
                 };

@@ -11,7 +11,7 @@ use super::decimal::Decimal;
 
 /// A fault of a plan, and its place.
 #[derive(Debug)]
-pub struct Wrong {
+pub struct PlanFault {
     /// for the user
     pub message: String,
     /// bytes of the file
@@ -19,8 +19,8 @@ pub struct Wrong {
 }
 
 /// An error.
-pub fn wrong<T>(span: Range<usize>, message: impl Display) -> Result<T, Wrong> {
-    Err(Wrong { message: message.to_string(), span })
+pub fn wrong<T>(span: Range<usize>, message: impl Display) -> Result<T, PlanFault> {
+    Err(PlanFault { message: message.to_string(), span })
 }
 
 /// A value and its place.
@@ -33,7 +33,7 @@ pub struct Given<T> {
 }
 
 /// Reads a file's text as TOML.
-pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Wrong> {
+pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, PlanFault> {
     DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
         let message = match text.get(span.clone()) {
@@ -42,7 +42,7 @@ pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Wrong> {
             }
             _ => unreadable(text, span.start),
         };
-        Wrong { message, span }
+        PlanFault { message, span }
     })
 }
 
@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
         (table, span): (&'a DeTable<'a>, Range<usize>),
         title: &'static str,
         known: &[&str],
-    ) -> Result<Self, Wrong> {
+    ) -> Result<Self, PlanFault> {
         // the first in the file
         let unknown = table.keys().filter(|name| !known.contains(&name.get_ref().as_ref()));
         if let Some(name) = unknown.min_by_key(|name| name.span().start) {
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A required text.
-    pub fn needed_text(&self, name: &str) -> Result<Given<String>, Wrong> {
+    pub fn needed_text(&self, name: &str) -> Result<Given<String>, PlanFault> {
         match self.text(name)? {
             Some(text) => Ok(text),
             None => self.missing(name),
@@ -99,12 +99,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The error for a missing field.
-    pub fn missing<T>(&self, name: &str) -> Result<T, Wrong> {
+    pub fn missing<T>(&self, name: &str) -> Result<T, PlanFault> {
         wrong(self.span.clone(), format!("{} has no \"{name}\"", self.title))
     }
 
     /// A text.
-    pub fn text(&self, name: &str) -> Result<Option<Given<String>>, Wrong> {
+    pub fn text(&self, name: &str) -> Result<Option<Given<String>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(Given { value: text.to_string(), span: value.span() })),
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of several texts.
-    pub fn choice<T: Copy>(&self, name: &str, all: &[(&str, T)]) -> Result<Option<Given<T>>, Wrong> {
+    pub fn choice<T: Copy>(&self, name: &str, all: &[(&str, T)]) -> Result<Option<Given<T>>, PlanFault> {
         let Some(Given { value, span }) = self.text(name)? else { return Ok(None) };
         match all.iter().find(|(choice, _)| *choice == value) {
             Some((_, found)) => Ok(Some(Given { value: *found, span })),
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number of a range.
-    pub fn whole(&self, name: &str, range: Range<u32>) -> Result<Option<Given<u32>>, Wrong> {
+    pub fn whole(&self, name: &str, range: Range<u32>) -> Result<Option<Given<u32>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = match value.get_ref() {
             DeValue::Integer(_) => self.text.get(value.span()).and_then(|text| text.parse::<u32>().ok()),
@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A number of at least 0, with or without quotes. It is read from the text, never as a float.
-    pub fn number(&self, name: &str) -> Result<Option<Given<Decimal>>, Wrong> {
+    pub fn number(&self, name: &str) -> Result<Option<Given<Decimal>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let span = value.span();
         let text = match value.get_ref() {
@@ -173,7 +173,11 @@ impl<'a> Fields<'a> {
     }
 
     /// The tables of a list, such as `[[item]]`, with their places. `example` is shown in the error message.
-    pub fn tables(&self, name: &str, example: &str) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Wrong> {
+    pub fn tables(
+        &self,
+        name: &str,
+        example: &str,
+    ) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let mut tables = Vec::new();
         let no_table = |span: Range<usize>, other: &DeValue<'_>| {

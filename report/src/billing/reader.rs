@@ -8,7 +8,7 @@ use std::ops::Range;
 use num_bigint::BigUint;
 
 use super::decimal::{Decimal, Rounding};
-use super::fields::{Fields, Given, Wrong, document, wrong};
+use super::fields::{Fields, Given, PlanFault, document, wrong};
 use super::metric::{BillingMetric, Unit};
 use super::plan::{Item, Percentile, Plan, Rule, Scope, Tier, Tiering};
 use crate::output::counted;
@@ -48,16 +48,16 @@ pub fn parse(text: &str, stem: &str) -> Result<Plan, String> {
     let place = |span: &Range<usize>| {
         text.get(..span.start).unwrap_or(text).bytes().filter(|byte| *byte == b'\n').count() + 1
     };
-    let plan = Reader { text }.read(stem);
+    let plan = PlanReader { text }.read(stem);
     plan.map_err(|error| format!("{}: {}", place(&error.span), error.message))
 }
 
-struct Reader<'a> {
+struct PlanReader<'a> {
     text: &'a str,
 }
 
-impl Reader<'_> {
-    fn read(&self, stem: &str) -> Result<Plan, Wrong> {
+impl PlanReader<'_> {
+    fn read(&self, stem: &str) -> Result<Plan, PlanFault> {
         match self.text.trim_start() {
             "" => return wrong(0..0, "the file is empty; a plan has a name, a currency and [[item]]"),
             text if text.starts_with('{') => return wrong(0..0, "this is JSON; a plan is a TOML file"),
@@ -68,7 +68,7 @@ impl Reader<'_> {
         self.plan(&plan, stem)
     }
 
-    fn plan(&self, raw: &Fields<'_>, stem: &str) -> Result<Plan, Wrong> {
+    fn plan(&self, raw: &Fields<'_>, stem: &str) -> Result<Plan, PlanFault> {
         let name = name(raw)?;
         let decimals = raw.whole("decimals", 0..10)?.map_or(2, |decimals| decimals.value);
         let currency = raw.needed_text("currency")?;
@@ -118,7 +118,7 @@ impl Reader<'_> {
         Ok(Plan { name, stem: stem.to_owned(), currency, decimals, rounding, base_fee, minimum, items })
     }
 
-    fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, Wrong> {
+    fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, PlanFault> {
         let name = name(raw)?;
         let measures = BillingMetric::ALL.map(|measure| (measure.name(), measure));
         let Some(Given { value: measure, .. }) = raw.choice("measure", &measures)? else {
@@ -190,7 +190,7 @@ impl Reader<'_> {
         })
     }
 
-    fn tiers(&self, raw: &Fields<'_>, name: &str, unit: &Unit) -> Result<Vec<Tier>, Wrong> {
+    fn tiers(&self, raw: &Fields<'_>, name: &str, unit: &Unit) -> Result<Vec<Tier>, PlanFault> {
         let tables =
             raw.tables("tier", "[[item.tier]] or tier = [{ up_to = 10, rate = 2 }, { rate = 1 }]")?;
         let rate = raw.number("rate")?;
@@ -239,7 +239,7 @@ impl Reader<'_> {
     }
 }
 
-fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, Wrong> {
+fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, PlanFault> {
     let units = measure.units();
     let given = raw.text("unit")?;
     let unit = match &given {
@@ -262,7 +262,7 @@ fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, Wrong
 }
 
 /// In smallest units.
-fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wrong> {
+fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, PlanFault> {
     let given = &number.value;
     let span = number.span.clone();
     match given.times(&BigUint::from(unit.size)).map(u128::try_from) {
@@ -275,7 +275,7 @@ fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wr
     }
 }
 
-fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
+fn name(raw: &Fields<'_>) -> Result<String, PlanFault> {
     let Given { value: text, span } = raw.needed_text("name")?;
     let is_fine = !text.trim().is_empty()
         && text.chars().count() <= MAX_NAME_CHARS
@@ -288,7 +288,7 @@ fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn percentile(raw: &Fields<'_>, measure: BillingMetric) -> Result<Percentile, Wrong> {
+fn percentile(raw: &Fields<'_>, measure: BillingMetric) -> Result<Percentile, PlanFault> {
     let percent = raw.whole("percentile", 1..101)?;
     let rule = raw.choice("rule", &RULES)?;
     let given = percent.as_ref().map(|given| &given.span).or(rule.as_ref().map(|given| &given.span));

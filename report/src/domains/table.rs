@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::domain::Domain;
-use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
+use crate::output::{Cell, Column, Format, Layout, Rows, Value, Visibility};
 use crate::time::{self, By, Millis, slot};
 use crate::traffic::{Metric, Peak, Usage};
 
@@ -37,7 +37,7 @@ pub enum Sort {
 
 /// The choice of rows and columns.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct TableOptions {
     /// the time that averages and percentiles are of
     pub range: (Millis, Millis),
     /// a row for each of these; otherwise one for the whole time
@@ -60,7 +60,7 @@ pub struct Wanted {
 
 /// Writes the rows of all zones.
 pub fn write<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     zones: &[(String, Vec<Domain>)],
     mut out: W,
     layout: &Layout,
@@ -106,7 +106,7 @@ pub fn write<W: Write>(
 }
 
 fn zone<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     plan: &Columns,
     zone: &str,
     domains: &[Domain],
@@ -173,7 +173,7 @@ struct Label<'a> {
 
 /// The rows of a domain, a rest or all; whether there were any.
 fn account<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     plan: &Columns,
     label: Label<'_>,
     domain: &Domain,
@@ -270,7 +270,7 @@ fn peak_and_p95(
 }
 
 /// The sort key of a domain. Equal domains are sorted by name.
-fn key(wanted: &Wanted, domain: &Domain) -> f64 {
+fn key(wanted: &TableOptions, domain: &Domain) -> f64 {
     let of = |metric: Metric| domain.total[metric] as f64;
     let per = |number: f64, by: f64| if by > 0.0 { number / by } else { -1.0 };
     let peak_and_p95 = || peak_and_p95(domain.slots(), wanted.range, wanted.range);
@@ -290,8 +290,8 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
 
 /// All columns, in the order of [`Columns::cells`].
 const ALL: [Column<'static>; 18] = [
-    Column::text("zone", "zone").at(Place::Data),
-    Column::text("row", "row").at(Place::Data),
+    Column::text("zone", "zone").at(Visibility::Data),
+    Column::text("row", "row").at(Visibility::Data),
     Column::name("domain", "domain"),
     Column::text("time", "time").rank(0),
     Column::number("requests", "requests").rank(2),
@@ -306,8 +306,8 @@ const ALL: [Column<'static>; 18] = [
     Column::number("responses_4xx", "4xx").rank(12),
     Column::number("responses_5xx", "5xx").rank(8),
     Column::number("refused", "refused").rank(11),
-    Column::text("from", "from").at(Place::Data),
-    Column::text("to", "to").at(Place::Data),
+    Column::text("from", "from").at(Visibility::Data),
+    Column::text("to", "to").at(Visibility::Data),
 ];
 
 /// The columns that can be asked for.
@@ -323,16 +323,16 @@ struct Columns {
 impl Columns {
     /// The columns of CSV and JSON depend only on the arguments, so files of several months can be
     /// concatenated.
-    fn new(wanted: &Wanted) -> Self {
+    fn new(wanted: &TableOptions) -> Self {
         // a slot has no peak
         let has_peaks = wanted.cores && !wanted.by.is_some_and(By::is_slots);
         let if_asked = |is_asked: bool, column: Column<'static>| match is_asked {
             true => column,
-            false => column.at(Place::Nowhere),
+            false => column.at(Visibility::Nowhere),
         };
         let if_known = |is_known: bool, column: Column<'static>| match is_known {
             true => column,
-            false => column.at(Place::Data),
+            false => column.at(Visibility::Data),
         };
         let place = |column: Column<'static>| match column.name {
             "time" => if_asked(wanted.by.is_some(), column),

@@ -50,8 +50,8 @@ fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::figures::Wanted;
-    use super::super::names::Names;
+    use super::super::figures::FigureOptions;
+    use super::super::names::FieldNames;
     use super::super::shared::Shared;
     use super::super::tally::Tally;
     use super::*;
@@ -69,9 +69,10 @@ mod tests {
             (record.order, record.bytes) = (Some(1), Some(9));
             tally.record(&record, 7, &shared);
         }
-        let wanted = Wanted { min_requests: 1, top: 20 };
+        let wanted = FigureOptions { min_requests: 1, top: 20 };
         let kinds = [Kind::By, Kind::Order, Kind::Cache, Kind::Domain];
-        let figures = kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &Names::default()));
+        let figures =
+            kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &FieldNames::default()));
         figures.map(|figure| svg(&figure).unwrap()).collect()
     }
 

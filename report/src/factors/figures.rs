@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::Field;
-use super::names::Names;
+use super::names::FieldNames;
 use super::shared::{MAX_GROUPS, MAX_STATUSES};
 use super::tally::{ORDERS, Orders, SIZES, Tally};
 use crate::output::counted;
@@ -42,7 +42,7 @@ impl Kind {
     }
 
     /// What stands above it.
-    pub fn title(self, names: &Names) -> String {
+    pub fn title(self, names: &FieldNames) -> String {
         match self {
             Self::Order => "CPU per request, by its order in the connection".to_owned(),
             Self::Cache => "CPU per request, by cache status".to_owned(),
@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// The variables that it is made of.
-    pub fn variables(self, names: &Names) -> String {
+    pub fn variables(self, names: &FieldNames) -> String {
         self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
     }
 }
@@ -129,7 +129,7 @@ impl Bar {
 }
 
 /// What is wanted of the figures.
-pub struct Wanted {
+pub struct FigureOptions {
     /// bars of fewer requests are marked
     pub min_requests: u64,
     /// so many domains have bars of their own
@@ -142,9 +142,9 @@ const OTHERS: &str = "all others";
 /// So many groups have bars of their own.
 const SHOWN_GROUPS: usize = 6;
 
-impl Wanted {
+impl FigureOptions {
     /// A figure. None if no line has its fields.
-    pub fn figure(&self, kind: Kind, tally: &Tally, names: &Names) -> Option<Figure> {
+    pub fn figure(&self, kind: Kind, tally: &Tally, names: &FieldNames) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
             Kind::Order => self.orders(tally, &mut notes),
@@ -254,7 +254,7 @@ impl Wanted {
         bars
     }
 
-    fn values(&self, tally: &Tally, names: &Names, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn values(&self, tally: &Tally, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
         values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
         let (shown, rest) = values.split_at(self.top.min(values.len()));

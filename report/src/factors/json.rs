@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::escape::unescape;
 use super::fields::{Fields, Set};
-use super::names::Names;
+use super::names::FieldNames;
 
 /// Faults of a line that is not valid JSON, but can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl fmt::Display for Unreadable<'_> {
 /// Reads a line that [`strict`] refuses.
 pub fn tolerant<'n, 'a>(
     line: &'a [u8],
-    names: &'n Names,
+    names: &'n FieldNames,
     fields: &mut Fields<'a>,
 ) -> Result<Faults, Unreadable<'n>> {
     let mut faults = Faults::default();
@@ -294,14 +294,18 @@ fn is_json_literal(value: &[u8]) -> bool {
 // ---------------------------------------------------------------------------------------------------
 
 /// Reads a line that is one valid JSON object.
-pub fn strict<'a>(line: &'a [u8], names: &Names, fields: &mut Fields<'a>) -> Result<(), serde_json::Error> {
+pub fn strict<'a>(
+    line: &'a [u8],
+    names: &FieldNames,
+    fields: &mut Fields<'a>,
+) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(line);
     json.deserialize_map(Members { names, fields })?;
     json.end()
 }
 
 struct Members<'n, 'f, 'de> {
-    names: &'n Names,
+    names: &'n FieldNames,
     fields: &'f mut Fields<'de>,
 }
 
@@ -313,7 +317,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
     }
 
     fn visit_map<Map: MapAccess<'de>>(self, mut map: Map) -> Result<(), Map::Error> {
-        while let Some(wanted) = map.next_key_seed(Name(self.names))? {
+        while let Some(wanted) = map.next_key_seed(MemberName(self.names))? {
             if wanted.is_empty() {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -336,9 +340,9 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
 }
 
 /// The name of a member, as the fields that it tells.
-struct Name<'n>(&'n Names);
+struct MemberName<'n>(&'n FieldNames);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for MemberName<'_> {
     type Value = Set;
 
     fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Set, D::Error> {
@@ -346,7 +350,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for MemberName<'_> {
     type Value = Set;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -374,7 +378,7 @@ mod tests {
     const CPU: Field = Field::CpuNs;
 
     fn read(line: &[u8]) -> Result<(Fields<'_>, Faults), String> {
-        let names = Names::default();
+        let names = FieldNames::default();
         let mut fields = Fields::default();
         let faults = tolerant(line, &names, &mut fields).map_err(|error| error.to_string())?;
         Ok((fields, faults))
@@ -465,7 +469,7 @@ mod tests {
     }
 
     fn same(line: &[u8]) {
-        let names = Names::default();
+        let names = FieldNames::default();
         let (mut one, mut two) = (Fields::default(), Fields::default());
         if strict(line, &names, &mut one).is_ok() {
             let faults = tolerant(line, &names, &mut two);

@@ -3,14 +3,18 @@
 use super::alien;
 use super::fields::Field;
 use super::json;
-use super::line::Reader;
-use super::lines::{TIMES, Thread};
-use super::names::Names;
+use super::line::LineReader;
+use super::lines::{LineThread, TIMES};
+use super::names::FieldNames;
 use super::tally::Tally;
 use crate::output::{self, complain};
 
 /// The message about an option with a variable that no line has. None if no line could be read.
-pub fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Reader) -> Option<String> {
+pub fn missing(
+    threads: &[LineThread],
+    asked: &[(String, Vec<Field>)],
+    reader: &LineReader,
+) -> Option<String> {
     let sample = threads.iter().map(|thread| &thread.sample).find(|sample| !sample.is_empty())?;
     let (option, fields) = asked.iter().enumerate().find_map(|(at, asked)| {
         let had = threads.iter().any(|thread| thread.had.get(at) == Some(&true));
@@ -29,7 +33,7 @@ pub fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Read
 }
 
 /// Writes a message for each kind of lines that are in no figure, or that are not valid JSON.
-pub fn report(tally: &Tally, names: &Names) {
+pub fn report(tally: &Tally, names: &FieldNames) {
     let lines = |count: u64| output::counted(count, "line", "lines");
     if tally.without_cpu > 0 {
         let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);

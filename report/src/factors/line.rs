@@ -4,7 +4,7 @@ use super::fields::Field;
 use super::format::{Escape, LogFormat};
 use super::json::{self, Faults, Unreadable};
 use super::misfit::Misfit;
-use super::names::Names;
+use super::names::FieldNames;
 use super::record::Record;
 use super::splitter::Splitter;
 
@@ -16,16 +16,16 @@ const DEFAULT_FORMAT: &str = "$host $request_uri $status $bytes_sent $request_ti
 const DEFAULT_LEAST: usize = 7;
 
 /// Reads lines of a format.
-pub struct Reader {
-    names: Names,
+pub struct LineReader {
+    names: FieldNames,
     splitter: Splitter,
     /// whether a line that is a JSON object is read as such
     takes_json: bool,
 }
 
-impl Reader {
+impl LineReader {
     /// Reads the format of the demonstration, and JSON objects.
-    pub fn of_default(names: Names) -> anyhow::Result<Self> {
+    pub fn of_default(names: FieldNames) -> anyhow::Result<Self> {
         let mut splitter = Splitter::new(&LogFormat::parse(DEFAULT_FORMAT)?, &names);
         splitter.least = DEFAULT_LEAST;
         splitter.is_open = true;
@@ -33,12 +33,12 @@ impl Reader {
     }
 
     /// Reads lines of this format.
-    pub fn of_format(format: &LogFormat, names: Names) -> Self {
+    pub fn of_format(format: &LogFormat, names: FieldNames) -> Self {
         Self { splitter: Splitter::new(format, &names), names, takes_json: false }
     }
 
     /// The names of fields.
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &FieldNames {
         &self.names
     }
 
@@ -141,12 +141,12 @@ mod tests {
     use super::super::format::Piece;
     use super::*;
 
-    fn reader(format: &str) -> Reader {
-        Reader::of_format(&LogFormat::parse(format).unwrap(), Names::default())
+    fn reader(format: &str) -> LineReader {
+        LineReader::of_format(&LogFormat::parse(format).unwrap(), FieldNames::default())
     }
 
-    fn default() -> Reader {
-        Reader::of_default(Names::default()).unwrap()
+    fn default() -> LineReader {
+        LineReader::of_default(FieldNames::default()).unwrap()
     }
 
     /// Without the faults.
@@ -154,7 +154,7 @@ mod tests {
         fn record<'a>(&self, line: &'a [u8]) -> Record<'a>;
     }
 
-    impl Read for Reader {
+    impl Read for LineReader {
         fn record<'a>(&self, line: &'a [u8]) -> Record<'a> {
             self.read(line).unwrap().0
         }
@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn a_json_line_is_read() {
-        let mut names = Names::default();
+        let mut names = FieldNames::default();
         names.rename("cpu=my_cpu").unwrap();
         names.split_by("host").unwrap();
-        let reader = Reader::of_default(names).unwrap();
+        let reader = LineReader::of_default(names).unwrap();
         let line = br#"{"time":"x","host":"a.test","my_cpu":0.25,"connection_requests":"2","agent":"\" }\ud83d\ude00",
             "upstream_cache_status":null,"more":{"a":[1,{}]},"body_bytes_sent":"17", "ssl_session_reused":""}"#;
         let record = reader.record(line);
@@ -359,7 +359,7 @@ mod tests {
         ) {
             for format in [format, words.concat()] {
                 if let Ok(format) = LogFormat::parse(&format) {
-                    let _ = Reader::of_format(&format, Names::default()).read(&line);
+                    let _ = LineReader::of_format(&format, FieldNames::default()).read(&line);
                 }
             }
             let _ = default().read(&line);
@@ -380,7 +380,7 @@ mod tests {
                 _ => ns.to_string().into_bytes(),
             });
             prop_assert!(!line.contains(&b'\n'));
-            let reader = Reader::of_format(&format, Names::default());
+            let reader = LineReader::of_format(&format, FieldNames::default());
             let record = reader.record(&line);
             prop_assert_eq!(record.cpu_ns, Some(ns));
             for (field, value) in [(Field::Host, &values[1]), (Field::TlsKey, &values[2])] {
@@ -404,7 +404,7 @@ mod tests {
                 "http_user_agent" => agent.clone(),
                 _ => ns.to_string().into_bytes(),
             });
-            for reader in [default(), Reader::of_format(&format, Names::default())] {
+            for reader in [default(), LineReader::of_format(&format, FieldNames::default())] {
                 let record = reader.record(&line);
                 prop_assert_eq!(record.cpu_ns, Some(ns));
                 if host != "-" {
@@ -423,7 +423,7 @@ mod tests {
                 LogFormat::parse("$host $connection_requests $http_user_agent $bytes_sent $request_cpu_ns")
                 .unwrap();
             let line = format!("a.test {order} {agent} 12 {ns}");
-            let reader = Reader::of_format(&format, Names::default());
+            let reader = LineReader::of_format(&format, FieldNames::default());
             let record = reader.record(line.as_bytes());
             prop_assert_eq!((record.order, record.bytes, record.cpu_ns), (Some(order.into()), Some(12), Some(ns)));
         }

@@ -6,7 +6,7 @@ use super::alien::Alien;
 use super::args::Args;
 use super::fields::{Field, Fields};
 use super::json::{self, Faults};
-use super::line::Reader;
+use super::line::LineReader;
 use super::misfit::Misfit;
 use super::record::Record;
 use super::shared::Shared;
@@ -39,7 +39,7 @@ impl fmt::Display for Broken<'_> {
 
 /// The state of a thread between lines.
 #[derive(Default)]
-pub struct Thread {
+pub struct LineThread {
     pub tally: Tally,
     /// by option of [`Args::asked`], whether a line had what it asks for
     pub had: Vec<bool>,
@@ -49,13 +49,13 @@ pub struct Thread {
     pub last_time: (Vec<u8>, Option<Millis>),
 }
 
-impl Thread {
+impl LineThread {
     /// Adds up a line, or tells why it cannot.
     pub fn line<'r>(
         &mut self,
         args: &Args,
         asked: &[(String, Vec<Field>)],
-        reader: &'r Reader,
+        reader: &'r LineReader,
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {

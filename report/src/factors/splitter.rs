@@ -5,7 +5,7 @@ use memchr::memmem::{Finder, FinderRev};
 use super::fields::{Field, Fields};
 use super::format::{Escape, LogFormat, Piece};
 use super::misfit::Misfit;
-use super::names::Names;
+use super::names::FieldNames;
 
 /// A format, prepared for splitting lines.
 pub struct Splitter {
@@ -73,7 +73,7 @@ impl Text {
 }
 
 impl Splitter {
-    pub fn new(format: &LogFormat, names: &Names) -> Self {
+    pub fn new(format: &LogFormat, names: &FieldNames) -> Self {
         let mut begin = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
         let mut glued: Vec<String> = Vec::new();

@@ -46,14 +46,14 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-pub struct Reader {
+pub struct BlockReader {
     pub blocks: SyncSender<Block>,
     pub empty: Receiver<Vec<u8>>,
     pub progress: ProgressBar,
     pub summary: Summary,
 }
 
-impl Reader {
+impl BlockReader {
     pub fn read(&mut self, at: usize, file: &Path) {
         let mut lines = 0;
         match self.read_blocks(at, file, &mut lines) {

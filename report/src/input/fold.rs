@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self};
 use std::thread;
 
-use super::blocks::{Block, Lines, Reader, next};
+use super::blocks::{Block, BlockReader, Lines, next};
 use super::files::warn_of_repeated;
 use super::marks;
 use super::options::Options;
@@ -84,7 +84,7 @@ where
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut reader = Reader {
+        let mut reader = BlockReader {
             blocks,
             empty,
             progress: progress::of_files(files, options),

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use super::line::Line;
 use super::previous::LastTime;
-use super::repeated::{Content, Name};
+use super::repeated::{Content, LineName};
 use crate::input::{self, Options, Place, fold_places, identity, is_regular};
 use crate::time::{self, Millis};
 
 /// Two lines with the same host, zone, key and time.
 #[derive(Debug)]
 pub struct Pair {
-    pub name: Name,
+    pub name: LineName,
     /// none if the first place cannot be read again, as with standard input
     pub first: Option<Place>,
     pub second: Place,
@@ -22,10 +22,10 @@ pub struct Pair {
 
 /// Looks for the first places of lines with a known second place. Returns at most `wanted` pairs, in the
 /// order of files and lines.
-pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: bool) -> Vec<Pair> {
-    let names: HashSet<&Name> = again.iter().map(|(_, name)| name).collect();
+pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_raw: bool) -> Vec<Pair> {
+    let names: HashSet<&LineName> = again.iter().map(|(_, name)| name).collect();
     let ends: HashSet<Millis> = names.iter().map(|name| name.end).collect();
-    let mut found: HashMap<&Name, Vec<(Place, Content)>> = HashMap::new();
+    let mut found: HashMap<&LineName, Vec<(Place, Content)>> = HashMap::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let options = Options { quiet: true, ..Options::default() };
     let mut seen = HashSet::new();
@@ -39,7 +39,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
             let line = Line::read(line, is_raw)?;
             let (begin, end) = last.interval(&line)?;
             if ends.contains(&end)
-                && let Some(name) = names.get(&Name::of(&line, end))
+                && let Some(name) = names.get(&LineName::of(&line, end))
             {
                 found.push((*name, Place { file: at, ..place }, Content::of(&line, begin)));
             }
@@ -61,7 +61,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
         }
     }
     // a line that cannot be read again may still have a known place
-    let told: HashSet<Name> = pairs.iter().map(|pair| pair.name.clone()).collect();
+    let told: HashSet<LineName> = pairs.iter().map(|pair| pair.name.clone()).collect();
     let mut others: Vec<Pair> = Vec::new();
     for (place, name) in again.iter().filter(|(_, name)| !told.contains(name)) {
         if pairs.len() + others.len() >= wanted || others.iter().any(|pair| pair.name == *name) {
@@ -92,7 +92,7 @@ impl Pair {
             let file = files.get(place.file).map(|file| input::name(file)).unwrap_or_default();
             format!("{file}:{}", place.line)
         };
-        let Name { host, zone, key, end } = &self.name;
+        let LineName { host, zone, key, end } = &self.name;
         let of = format!("host \"{host}\", zone \"{zone}\", key \"{key}\", time {}", time::format(*end));
         let second = place(&self.second);
         let Some(first) = &self.first else {

@@ -25,14 +25,14 @@ impl Content {
 
 /// The values that duplicate lines have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
+pub struct LineName {
     pub host: Box<str>,
     pub zone: Box<str>,
     pub key: Box<str>,
     pub end: Millis,
 }
 
-impl Name {
+impl LineName {
     pub fn of(line: &Line<'_>, end: Millis) -> Self {
         Self { host: (*line.host).into(), zone: (*line.zone).into(), key: (*line.key).into(), end }
     }

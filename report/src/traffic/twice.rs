@@ -9,7 +9,7 @@ use anyhow::bail;
 use super::ends::{Ends, Verdict};
 use super::line::Line;
 use super::places;
-use super::repeated::{Content, Name};
+use super::repeated::{Content, LineName};
 use crate::input::Place;
 use crate::output::{complain, counted};
 use crate::time::Millis;
@@ -52,7 +52,7 @@ pub struct Twice {
     /// lines that could not be checked, as their domain has no row
     unseen: u64,
     /// the first ones
-    first: Vec<(Place, Name)>,
+    first: Vec<(Place, LineName)>,
 }
 
 impl Rule {
@@ -86,7 +86,7 @@ impl Rule {
         *number += 1;
         // a thread gets blocks in order
         if twice.first.len() < KEPT {
-            twice.first.push((place, Name::of(line, end)));
+            twice.first.push((place, LineName::of(line, end)));
         }
         self.duplicates != Duplicates::Once
     }
