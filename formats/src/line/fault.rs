@@ -1,4 +1,4 @@
-//! Says in the user's words why a text is no line of the traffic log.
+//! Explains why a text is not a line of the traffic log.
 
 use std::borrow::Cow;
 use std::fmt;

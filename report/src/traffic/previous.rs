@@ -3,12 +3,12 @@
 use crate::time::{self, Millis};
 use formats::line::{Line, MAX_INTERVAL_MS};
 
-/// What was found out of a name, which most lines after it have too.
+/// The result for the latest name. Most of the following lines have the same name.
 #[derive(Default)]
 pub struct Latest<T>(Option<(String, T)>);
 
 impl<T: Copy> Latest<T> {
-    /// What is known of this name, or is found now.
+    /// The known result for this name, or the result of `find`.
     pub fn get(&mut self, name: &str, find: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         match &self.0 {
             Some((latest, found)) if latest == name => Ok(*found),
@@ -21,7 +21,7 @@ impl<T: Copy> Latest<T> {
     }
 }
 
-/// The time of the line before, as lines are written in batches of the same time.
+/// The time of the previous line. Lines are written in batches of the same time.
 #[derive(Debug, Default)]
 pub struct LastTime {
     text: String,
@@ -52,7 +52,10 @@ mod tests {
 
     use super::*;
 
-    const LINE: &str = r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"zone":"z","key":"a","requests":1,"cpu_ns":2,"sent_bytes":3}"#;
+    const LINE: &str = concat!(
+        r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"zone":"z","key":"a","requests":1"#,
+        r#","cpu_ns":2,"sent_bytes":3}"#,
+    );
 
     fn interval(line: &str) -> Result<(Millis, Millis), String> {
         LastTime::default().interval(&Line::read(line.as_bytes(), false).unwrap())

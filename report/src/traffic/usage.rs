@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 
 use formats::line::{Line, member};
 
-/// What is added up.
+/// The numbers that are added up for each domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// requests that ended
@@ -74,14 +74,15 @@ impl Usage {
         }
     }
 
-    /// What of it belongs to the time from `begin` to `end`, both counted from the beginning of its interval of `whole`: in
-    /// proportion, rounded down to that since the beginning, so that the parts of an interval add up to the whole.
+    /// The part for the time from `begin` to `end`, both counted from the begin of an interval of length
+    /// `whole`. The part is proportional. The sums from the begin to each border are rounded down, so the
+    /// parts of an interval add up to the whole.
     pub fn part(&self, begin: i64, end: i64, whole: i64) -> Self {
         Self(self.0.map(|value| part(value, begin, end, whole)))
     }
 }
 
-/// What of a number belongs to a part of the time that it is of; see [`Usage::part`].
+/// The proportional part of one number; see [`Usage::part`].
 pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
     if begin == 0 && end == whole {
         return value;
@@ -91,10 +92,11 @@ pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
     value * end / whole - value * begin / whole
 }
 
-/// Nanoseconds of CPU in the highest second, where that is known. Of two, the larger one is the highest.
+/// Nanoseconds of CPU in the highest second, if they are known. An unknown peak is lower than any known one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peak(
-    /// one more, 0 where it is not known: so it takes no more than a number, and a [`Series`] can hold it
+    /// the nanoseconds plus 1, or 0 if unknown; so it takes one number, and a
+    /// [`Series`](super::series::Series) can hold it
     u64,
 );
 
@@ -114,7 +116,7 @@ impl Peak {
         Self(u64::try_from(number).unwrap_or(u64::MAX))
     }
 
-    /// Of a line; none where it does not say it.
+    /// The peak of so many nanoseconds. `None` is unknown.
     pub fn new(ns: Option<u64>) -> Self {
         Self(ns.map_or(0, |ns| ns.saturating_add(1)))
     }
@@ -129,8 +131,9 @@ impl Peak {
         self > Self::new(Some(0))
     }
 
-    /// Whether it counts for a part of a line's interval, both in milliseconds: it does where a second can lie in that part
-    /// whole, and in no case nowhere. So the milliseconds by which intervals differ do not take it over a border.
+    /// Whether a peak counts for a part of a line's interval, both in milliseconds. It counts if the part has
+    /// room for a whole second, or is at least half of the interval. So small differences between intervals
+    /// do not carry a peak over a border.
     pub fn counts_in(part: i64, whole: i64) -> bool {
         part >= 1000 || 2 * part >= whole
     }
