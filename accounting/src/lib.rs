@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod account;
+pub mod account_set;
 pub mod arguments;
 pub mod books;
 pub mod in_flight;
@@ -15,6 +16,7 @@ pub mod key;
 pub mod limit;
 pub mod measures;
 pub mod meter;
+pub mod parameters;
 pub mod pool;
 pub mod process;
 pub mod render;
