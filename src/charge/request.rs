@@ -10,6 +10,7 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
+use accounting::account_set::{AccountId, AccountSet};
 use accounting::key::OVERFLOW_KEY;
 use accounting::measures::Span;
 use accounting::request::RequestMeter;
@@ -25,17 +26,19 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::charge::accounts::{AccountId, AccountSet};
 use crate::charge::limit::{self, Limited, Verdict, body};
 use crate::charge::worker::{Owner, Worker, is_measuring, now_ms, with};
-use crate::config::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
-use crate::context_index;
+use crate::config::key::Key;
+use crate::config::location::{LocConf, loc_conf};
+use crate::config::zone::Zone;
+use crate::config::zone_use::ZoneUse;
 use crate::export::variables::len_of;
 use crate::measure::attribution;
 use crate::measure::multiplex::Stream;
 use crate::measure::received::{self, Received};
 use crate::nginx::allocator;
 use crate::nginx::bits;
+use crate::nginx::module::context_index;
 
 /// A running request is settled when so much time has passed since the last time, in nanoseconds.
 const SETTLE_NS: u64 = 1_000_000_000;

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
+use accounting::account_set::{AccountId, AccountSet};
 use accounting::books::Books;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
@@ -18,10 +19,11 @@ use ngx::ngx_log_error;
 
 #[cfg(feature = "audit")]
 use crate::audit::Audit;
-use crate::charge::accounts::{AccountId, AccountSet, Zones};
+use crate::charge::accounts::Zones;
 use crate::charge::limit::{self, Verdict};
 use crate::charge::request::Context;
-use crate::config::conf::{Zone, main_conf};
+use crate::config::main::main_conf;
+use crate::config::zone::Zone;
 use crate::export::traffic_log;
 use crate::measure::attribution;
 use crate::measure::attribution::Connections;
@@ -35,8 +37,8 @@ use crate::nginx::cycle::Cycle;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::thread::keep_library;
 use crate::nginx::timer::{Task, Timer};
-use crate::persist::state;
-use crate::persist::zones;
+use crate::persist::lifecycle;
+use crate::persist::state::saver;
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -152,11 +154,12 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
     let Some(its) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
     if process != NGX_PROCESS_SINGLE as ngx_uint_t {
-        main_conf(its).map(zones::close_descriptors);
+        main_conf(its).map(lifecycle::close_descriptors);
+        main_conf(its).map(traffic_log::log::close_descriptors);
     }
     // cache manager and loader come here too
     let serves = process == NGX_PROCESS_WORKER as ngx_uint_t || process == NGX_PROCESS_SINGLE as ngx_uint_t;
-    let Some(main) = main_conf(its).filter(|main| serves && main.measured) else {
+    let Some(main) = main_conf(its).filter(|main| serves && main.is_measured()) else {
         return NGX_OK as ngx_int_t;
     };
     // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
@@ -171,12 +174,12 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         ngx_log_error!(NGX_LOG_ALERT, log, "request_cpu: a zone has no table, nothing is measured");
         return NGX_OK as ngx_int_t;
     };
-    let shown = begin_in_shared_memory(zones::workers(main), &mut zones, own, log);
-    report_once(main.clock, log);
-    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    let shown = begin_in_shared_memory(lifecycle::workers(main), &mut zones, own, log);
+    report_once(main.clock(), log);
+    let clocks = ThreadClocks::of_this_thread(main.clock() == Mode::Thread);
     #[cfg(feature = "audit")]
     let audit = Audit::start(&clocks);
-    let meter = Meter::start(clocks, main.clock);
+    let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
@@ -196,7 +199,7 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         scratch: Vec::new(),
         waiting: Vec::new(),
         first_verdict: Verdict::first(main),
-        exact_connection: main.connection_variable,
+        exact_connection: main.has_connection_variable(),
         process: own,
         shown,
         watch: Watch::new(own),
@@ -205,8 +208,8 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         other_threads_ns,
     });
     WORKER.store(Box::into_raw(worker), Relaxed);
-    state::start(main, log);
-    traffic_log::start(main, its);
+    saver::start(main, log);
+    traffic_log::writer::start(main, its);
     event_loop::hook();
     io::hook();
     received::hook();
@@ -305,11 +308,6 @@ fn begin_in_shared_memory(
     slot.map(|slot| (workers, slot))
 }
 
-/// Whether there is a process of this number.
-pub fn is_alive(pid: u32) -> bool {
-    process::is_used(pid)
-}
-
 pub unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     if with(Worker::leave).is_some() {
         // `ngx_worker_process_exit` tells by the flag what may be open still
@@ -319,8 +317,8 @@ pub unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
         // SAFETY: requests that end from here on are not measured any more: see below.
         unsafe { beat.stop() };
     }
-    state::stop();
-    traffic_log::stop(!cycle.is_null());
+    saver::stop();
+    traffic_log::writer::stop(!cycle.is_null());
     // what comes now is not measured any more; the memory goes with the process
     WORKER.store(core::ptr::null_mut(), Relaxed);
 }

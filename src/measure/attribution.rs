@@ -11,6 +11,7 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::Handshake;
+use accounting::account_set::AccountSet;
 use accounting::books::Books;
 use memmap2::MmapOptions;
 use nginx_sys::{
@@ -19,7 +20,6 @@ use nginx_sys::{
     ngx_pool_cleanup_add,
 };
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::limit;
 use crate::charge::request::{self, Context};
 use crate::charge::worker::{Owner, Worker, with};

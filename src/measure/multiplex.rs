@@ -15,10 +15,10 @@
 
 use core::ptr::NonNull;
 
+use accounting::account_set::AccountSet;
 use accounting::pool::Pool;
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::request::Context;
 use crate::charge::worker::{Owner, Worker, now_ms};
 
