@@ -10,6 +10,7 @@
 pub use formats::key;
 
 pub mod account;
+pub mod account_set;
 pub mod arguments;
 pub mod books;
 pub mod gauge;
@@ -17,6 +18,7 @@ pub mod in_flight;
 pub mod limit;
 pub mod measures;
 pub mod meter;
+pub mod parameters;
 pub mod pool;
 pub mod process;
 pub mod render;
