@@ -11,9 +11,8 @@ use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{
-    NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
-    ngx_current_msec, ngx_cycle_t, ngx_event_t, ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process,
-    ngx_uint_t, ngx_worker,
+    NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_cycle_t,
+    ngx_event_t, ngx_http_variable_value_t, ngx_int_t, ngx_log_t, ngx_process, ngx_uint_t, ngx_worker,
 };
 use ngx::ngx_log_error;
 
@@ -36,6 +35,7 @@ use crate::nginx::allocator;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::thread::keep_library;
+pub use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
 use crate::persist::lifecycle;
 use crate::persist::state::saver;
@@ -140,13 +140,6 @@ pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
 /// Whether [`with`] is running.
 #[cfg(debug_assertions)]
 static IS_TAKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
-
-/// NGINX's cached monotonic time in milliseconds, the same for all workers.
-#[inline]
-pub fn now_ms() -> u64 {
-    // SAFETY: written by `ngx_time_update`, in this thread or its signal handler, in one store.
-    unsafe { (&raw const ngx_current_msec).read_volatile() as u64 }
-}
 
 pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: NGINX sets it before it calls.
