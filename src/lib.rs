@@ -38,8 +38,6 @@ use persist::state::saver;
 use persist::tables::Tables;
 use persist::{lifecycle, memory, origin};
 
-#[cfg(feature = "audit")]
-mod audit;
 mod charge;
 mod config;
 mod export;
