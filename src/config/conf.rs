@@ -892,9 +892,9 @@ fn complete(main: &mut MainConf, cf: &mut ngx_conf_t) -> Option<()> {
         // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
         // a limit refuses it
         if !main.limits.is_empty() {
-            limit::register(core, status::is_for).ok()?;
+            limit::check::register(core, status::is_for)?;
         }
-        phases::register(core, main.ways_differ).ok()?;
+        phases::register(core, main.ways_differ)?;
         main.workers = zones::add_workers(cf)?;
         advice::give(cf, core, main);
     }
