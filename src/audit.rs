@@ -1,4 +1,4 @@
-//! Both clocks at once, to see how far one is from the other. Only in builds with the feature `audit`; see scripts/audit.
+//! Both clocks at once, to see how far one is from the other. Only in builds with the feature `audit`; see tools/audit.
 
 use accounting::meter::Clocks;
 use hdrhistogram::Histogram;
@@ -115,7 +115,7 @@ impl Audit {
         self.requests.saturating_record(request.error_ns());
     }
 
-    /// Writes the result to the error log, for scripts/audit.
+    /// Writes the result to the error log, for tools/audit.
     pub fn publish(&self, readings: u64, log: *mut ngx_log_t) {
         let quantiles = |h: &Histogram<u64>| {
             let at = |q| h.value_at_quantile(q);

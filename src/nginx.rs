@@ -1,15 +1,23 @@
 //! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
 
 pub mod allocator;
-pub mod array;
 pub mod bits;
+pub mod conf;
+pub mod content;
 pub mod cycle;
+pub mod directive;
 pub mod event;
+pub mod file;
 pub mod hook;
 pub mod location;
 pub mod log;
+pub mod module;
+pub mod mutex;
+pub mod next_turn;
 pub mod pool;
 pub mod process;
+pub mod server;
+pub mod shared_memory;
 pub mod thread;
 pub mod time;
 pub mod timer;

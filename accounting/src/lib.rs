@@ -7,15 +7,18 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub use formats::key;
+
 pub mod account;
+pub mod account_set;
 pub mod arguments;
 pub mod books;
 pub mod gauge;
 pub mod in_flight;
-pub mod key;
 pub mod limit;
 pub mod measures;
 pub mod meter;
+pub mod parameters;
 pub mod pool;
 pub mod process;
 pub mod render;

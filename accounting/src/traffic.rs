@@ -22,8 +22,8 @@ mod step;
 
 pub use crate::measures::LOGS;
 pub use append::{About, Append, Written};
-pub use formats::line::MAX_INTERVAL_MS;
-pub use instant::{Instant, tolerance_ms};
+pub use formats::line::{MAX_INTERVAL_MS, tolerance_ms};
+pub use instant::Instant;
 pub use layout::{BASELINE_BYTES, BATCH_BYTES, region_bytes};
 pub use ledger::{Ledger, name_of};
 pub use part::Part;

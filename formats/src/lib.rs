@@ -8,6 +8,7 @@
 
 pub mod classes;
 pub mod counters;
+pub mod key;
 pub mod line;
 pub mod reference;
 pub mod state;

@@ -27,7 +27,7 @@ pub fn markdown() -> String {
             writeln!(text, "| `{PREFIX}{}` | {} | {detail} | {} |", family.name, family.kind, family.help);
     }
     text.push_str("\n## Numbers in a line of the traffic log\n\n| member | in every line |\n| --- | --- |\n");
-    for member in MEMBERS_IN_ORDER {
+    for member in &MEMBERS_IN_ORDER {
         let always = if member.is_always { "yes" } else { "only if it is not zero" };
         let _ = writeln!(text, "| `{}` | {always} |", member.name);
     }

@@ -12,20 +12,20 @@ use crate::output::{self, Wrong};
 use comparison::Comparison;
 
 const ABOUT: &str = "\
-Shows the amounts that each domain has to pay for the same traffic by several price plans. Each domain \
-has a row with its amount under each plan, its share of the total, and the difference to the first \
-plan. With --equal-revenue, the plans are scaled to the same total: the difference is then the amount \
-that one domain pays more because others pay less.";
+Shows the amounts that each domain has to pay for the same traffic by several price plans. Each domain has a \
+                     row with its amount under each plan, its share of the total, and the difference to the \
+                     first plan. With --equal-revenue, the plans are scaled to the same total: the \
+                     difference is then the amount that one domain pays more because others pay less.";
 
 const NOTES: &str = "\
-For plans, periods, arithmetic and missing data, see `cpu-report bill --help`. All plans need the same
-currency. The amounts are those of the statements, added up over the periods. With more than two plans,
---sort uses the last one. A table of more than three plans shows only amounts and percents; CSV and JSON
-show all.
+For plans, periods, arithmetic and missing data, see `cpu-report bill --help`. All plans need the same \
+                     currency. The amounts are those of the statements, added up over the periods. With \
+                     more than two plans, --sort uses the last one. A table of more than three plans shows \
+                     only amounts and percents; CSV and JSON show all.
 
-With --equal-revenue, the total of the first plan is divided among the domains in proportion to their
-amounts under each plan. The unit is the smallest unit of money, and the largest remainders get the
-units that are left. The parts add up to the total exactly.
+With --equal-revenue, the total of the first plan is divided among the domains in proportion to their \
+                     amounts under each plan. The unit is the smallest unit of money, and the largest \
+                     remainders get the units that are left. The parts add up to the total exactly.
 
 Examples:
   cpu-report compare --plans traffic-only.toml,cdn-pro.toml --equal-revenue traffic.log
@@ -40,8 +40,8 @@ Examples:
     after_long_help = NOTES
 )]
 pub struct Args {
-    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input. Files that end in .toml are
-    /// plans
+    /// Traffic logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input. Files that end in
+    /// .toml are plans
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -89,7 +89,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (name, first_name) = (&plan.name, &first.name);
         let (currency, first) = (&plan.currency, &first.currency);
         return Err(Wrong(format!(
-            "the plan \"{name}\" is in {currency}, and \"{first_name}\" in {first}: compare needs one currency"
+            "the plan \"{name}\" is in {currency}, and \"{first_name}\" in {first}: compare needs one \
+             currency"
         ))
         .into());
     }
@@ -100,14 +101,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let names = comparison::Names::of(&plans);
+    let names = comparison::PlanNames::of(&plans);
     args.output.check(&comparison::columns(&names, &plans))?;
     let (accounts, status) = match billing::read(&args.source, &files, &plans, args.output.raw)? {
         Read::Accounts(accounts, status) => (accounts, status),
         Read::Failed(status) => return Ok(status),
     };
     let comparison = Comparison::new(&plans, &accounts, args.equal_revenue)?;
-    let wanted = comparison::Wanted {
+    let wanted = comparison::CompareOptions {
         is_equal_revenue: args.equal_revenue,
         top: output::limit(args.top),
         sort: args.sort,

@@ -1,4 +1,4 @@
-//! `cpu-report factors`: what makes requests dear, from access logs.
+//! `cpu-report factors`: the factors of the CPU time per request, from access logs.
 
 mod admitted;
 mod alien;
@@ -38,12 +38,12 @@ use anyhow::Context;
 use crate::input::{self, fold};
 use crate::output::{self, complain};
 pub use args::Args;
-use figures::{Figure, Kind, Wanted};
-use lines::Thread;
+use figures::{Figure, FigureOptions, Kind};
+use lines::LineThread;
 use shared::Shared;
 use tally::Tally;
 
-/// A drawing has bars of so many domains, if --top does not ask for fewer.
+/// The most domains in a drawing.
 const DRAWN_DOMAINS: usize = 20;
 
 /// Runs the command.
@@ -65,9 +65,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let shared = Shared::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
-    // a log_format was looked at already
+    // a given format was checked before
     let asked = if args.has_format() { Vec::new() } else { args.asked() };
-    let (threads, summary) = fold(&args.files, &args.input, Thread::default, |thread, line| {
+    let (threads, summary) = fold(&args.files, &args.input, LineThread::default, |thread, line| {
         thread.line(args, &asked, &reader, &shared, line)
     });
     summary.report(&args.files);
@@ -81,14 +81,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let names = reader.names();
     left_out::report(&tally, names);
-    let wanted =
-        Wanted { min_requests: args.min_requests, top: if args.top == 0 { usize::MAX } else { args.top } };
+    let wanted = FigureOptions {
+        min_requests: args.min_requests,
+        top: if args.top == 0 { usize::MAX } else { args.top },
+    };
     let mut figures: Vec<Figure> = Vec::new();
     for kind in &kinds {
         match wanted.figure(*kind, &tally, names) {
             Some(figure) => figures.push(figure),
             None if tally.requests == 0 => {}
-            // it is said that these are 0
+            // another message tells that these are 0
             None if *kind == Kind::Order && tally.zero_orders > 0 => {}
             None => complain(&format!(
                 "no figure \"{}\": the log has no {}; add it to the log_format",
@@ -127,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     table::write(&figures, &head, args.output.format, output::stdout(), &args.output.layout())?;
     if let Some(folder) = &args.svg {
         // more bars than these cannot be told apart
-        let few = Wanted { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
+        let few = FigureOptions { top: wanted.top.min(DRAWN_DOMAINS), ..wanted };
         let drawn = figures.iter().filter_map(|figure| few.figure(figure.kind, &tally, names));
         draw(&drawn.collect::<Vec<_>>(), folder)?;
     }

@@ -1,7 +1,7 @@
-//! The layout of help texts, completions for shells, and man pages.
+//! The layout of help texts.
 //!
-//! Notes below the options have indented lines. clap would go on at the left edge where it breaks one, so they are
-//! broken here.
+//! Notes below the options have indented lines. clap would continue a broken line at the left edge, so lines
+//! are broken here.
 
 use clap::Command;
 use textwrap::{Options, WordSplitter};
@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::output::style;
 
-/// A column that is broken has room for so many characters.
+/// The least width of a column that is broken.
 const LEAST_COLUMN: usize = 16;
 
 /// The command with help texts that fit the terminal, in characters that it can show.
@@ -69,9 +69,9 @@ fn in_plain_characters(command: Command) -> Command {
     })
 }
 
-/// Breaks each line so that it goes on where it began: below its text, or below its last column.
+/// Breaks each line. It continues below its text, or below its last column.
 ///
-/// A line that ends with a backslash goes on in the next one.
+/// A backslash at the end of a line joins it with the next line.
 fn lines(text: &str, width: usize) -> String {
     let text = text.replace("\\\n", "");
     let broken: Vec<String> = text.lines().map(|line| broken(line, width)).collect();

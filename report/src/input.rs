@@ -1,7 +1,7 @@
 //! Reads log files line by line: plain or compressed, any number of them, and standard input.
 //!
-//! One thread reads and decompresses, and cuts what it has read into blocks of whole lines; others take a block at a time. So a
-//! log may be of any size: in memory are a few blocks, and what the caller keeps.
+//! One thread reads and decompresses, and cuts what it has read into blocks of whole lines; others take a
+//! block at a time. So a log may be of any size: in memory are a few blocks, and what the caller keeps.
 
 mod blocks;
 mod copies;

@@ -1,7 +1,7 @@
 //! `cpu-report`: tables and figures from the logs that NGINX writes with the request CPU module.
 //!
-//! Each command is a folder of its own, with its arguments (`Args`) and a function `run`. No command imports another.
-//! What commands share lies beneath them, in layers. A folder imports only folders of lower layers:
+//! Each command is a folder of its own, with its arguments (`Args`) and a function `run`. No command imports
+//! another. What commands share lies beneath them, in layers. A folder imports only folders of lower layers:
 //!
 //! | layer | folders | contents |
 //! | --- | --- | --- |
@@ -12,9 +12,9 @@
 //! | 2 | `input`, `select`, `time`, `help` | log files; domains, zones and servers that are chosen; times; help texts |
 //! | 1 | `output` | tables, CSV, JSON, and messages |
 //!
-//! Folders of one layer do not import each other. Within a folder, no files form a circle. The file beside a folder
-//! (`input.rs` beside `input/`) says which names of the folder others may use. `traffic/line.rs` imports nothing of
-//! this program, so that it can become a crate. `tests/layers.rs` checks the table.
+//! Folders of one layer do not import each other. Within a folder, no files form a circle. The file beside a
+//! folder (`input.rs` beside `input/`) says which names of the folder others may use. `traffic/line.rs`
+//! imports nothing of this program, so that it can become a crate. `tests/layers.rs` checks the table.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use std::io;

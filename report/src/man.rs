@@ -45,8 +45,8 @@ pub fn run(args: &Args, command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A page with notes that the formatter leaves as they are: their lines are broken already, and their columns stand
-/// below each other.
+/// A page with notes that the formatter leaves as they are: their lines are broken already, and their columns
+/// stand below each other.
 fn unfilled(page: &str) -> String {
     const NOTES: &str = "\n.SH EXTRA\n";
     let Some((before, notes)) = page.split_once(NOTES) else { return page.to_owned() };

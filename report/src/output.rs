@@ -1,7 +1,7 @@
 //! Writes rows as a table that a person reads, as CSV, or as a JSON array.
 //!
-//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first rows.
-//! On a terminal, a table has the columns that fit.
+//! CSV and JSON are written row by row. A table needs the widths of its columns: they are those of its first
+//! rows. On a terminal, a table has the columns that fit.
 
 mod cell;
 mod column;
@@ -16,7 +16,7 @@ mod text;
 use std::io::{self, BufWriter, StdoutLock};
 
 pub use cell::{Cell, Value};
-pub use column::{Column, Format, Place};
+pub use column::{Column, Format, Visibility};
 pub use layout::{Layout, Options};
 pub use message::{Wrong, complain};
 pub use rows::Rows;
@@ -81,15 +81,19 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_can_be_read_again(
-            rows in prop::collection::vec((any::<String>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
+            rows in prop::collection::vec((any::<String>(), any::<u64>(),
+                    prop::num::f64::NORMAL | prop::num::f64::ZERO), 0..10)
         ) {
             let csv = written(Format::Csv, &rows);
-            let read: Vec<(String, u64, f64)> = ::csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect();
+            let read: Vec<(String, u64, f64)> = ::csv::Reader::from_reader(csv.as_bytes())
+                .deserialize().map(Result::unwrap).collect();
             let shown = |name: String| printable(name).into_owned();
             let rows: Vec<_> = rows.into_iter().map(|(name, count, share)| (shown(name), count, share)).collect();
             let safe = |(name, count, share): &(String, u64, f64)| (csv::safe(name).into_owned(), *count, *share);
             prop_assert_eq!(read, rows.iter().map(safe).collect::<Vec<_>>());
-            let json: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&written(Format::Json, &rows)).unwrap();
+            let json: Vec<serde_json::Map<String, serde_json::Value>> =
+                serde_json::from_str(&written(Format::Json, &rows))
+                .unwrap();
             prop_assert_eq!(json.len(), rows.len());
             for (object, (name, count, share)) in json.iter().zip(&rows) {
                 prop_assert_eq!(object["name"].as_str(), Some(name.as_str()));
@@ -100,7 +104,9 @@ mod tests {
         }
 
         #[test]
-        fn a_table_has_a_line_for_each_row(rows in prop::collection::vec((any::<String>(), any::<u64>(), -1e6f64..1e6), 0..10)) {
+        fn a_table_has_a_line_for_each_row(
+            rows in prop::collection::vec((any::<String>(), any::<u64>(), -1e6f64..1e6), 0..10),
+        ) {
             prop_assert_eq!(written(Format::Table, &rows).split('\n').count(), rows.len() + 3);
         }
     }
@@ -111,7 +117,7 @@ mod tests {
         for format in [Format::Table, Format::Csv, Format::Json] {
             let text = written(format, &[(name.to_owned(), 1, 1.0)]);
             assert!(text.contains("xE2") && text.contains("moc.live"), "{text}");
-            assert!(!text.contains(|char| char != '\n' && accounting::key::is_hidden(char)), "{text:?}");
+            assert!(!text.contains(|char| char != '\n' && formats::key::is_hidden(char)), "{text:?}");
         }
     }
 

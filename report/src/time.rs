@@ -1,4 +1,5 @@
-//! Times: points in time, the buckets that they fall into, the time zone, and the arguments that choose a time range.
+//! Times: points in time, the buckets that they fall into, the time zone, and the arguments that choose a
+//! time range.
 
 mod bucket;
 mod instant;
@@ -115,7 +116,8 @@ mod tests {
             time in 0i64..4_000_000_000_000,
             by in prop::sample::select(&[By::FiveMinutes, By::Hour, By::Day, By::Month][..]),
             zone in prop::sample::select(&[
-                "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia",
+                "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu",
+                    "Australia/Lord_Howe", "Pacific/Apia",
                 "America/Havana", "America/Sao_Paulo", "Antarctica/Troll", "Africa/Monrovia", "America/Goose_Bay",
             ][..]),
         ) {

@@ -3,7 +3,7 @@
 mod ends;
 mod gaps;
 mod hosts;
-pub mod line;
+pub mod member;
 mod places;
 mod previous;
 mod repeated;
@@ -13,9 +13,10 @@ mod twice;
 mod usage;
 
 pub use ends::Ends;
+pub use formats::line::Line;
 pub use gaps::Gaps;
 pub use hosts::{Hosts, Seen};
-pub use line::{Line, Member};
+pub use member::Member;
 pub use previous::{LastTime, Latest};
 pub use series::Series;
 pub use span::Span;

@@ -25,7 +25,19 @@ fn line(
     let (interval, cpu, sent) = ((seconds * 1e3) as u64, cpu_ms * 1_000_000, sent_mb * 1_000_000);
     let key = serde_json::to_string(key).unwrap();
     format!(
-        r#"{{"time":"2026-01-31T{end}.000Z","interval_ms":{interval},"host":"{host}","zone":"{zone}","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":1,"sent_bytes":{sent},"received_bytes":0,"2xx":0,"4xx":1,"5xx":2}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T{end}.000Z","interval_ms":{interval},"host":"{host}","zone":"{zone}""#,
+            r#","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":1,"sent_bytes":{sent}"#,
+            r#","received_bytes":0,"2xx":0,"4xx":1,"5xx":2}}"#,
+        ),
+        end = end,
+        interval = interval,
+        host = host,
+        zone = zone,
+        key = key,
+        requests = requests,
+        cpu = cpu,
+        sent = sent
     ) + "\n"
 }
 
@@ -61,7 +73,8 @@ fn with<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn the_table_is_as_computed_by_hand() {
-    // api: 2460 s in 12,000 s; slots of 5, 2, 1 and 0.2 cores, so the third highest of 40, which is the 95th percentile, is of 1
+    // api: 2460 s in 12,000 s; slots of 5, 2, 1 and 0.2 cores, so the third highest of 40, which is the 95th
+    // percentile, is of 1
     assert_eq!(
         logs().run(&with(&[])).fine(),
         "\
@@ -320,7 +333,8 @@ fn numbers_for_programs_are_in_base_units() {
     assert_eq!(
         out,
         "\
-zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused,from,to
+zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,\
+         cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused,from,to
 domains,domain,api.example,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
 domains,all,,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
 "
@@ -345,8 +359,10 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         rows,
         [
-            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0,2026-01-31T12:00:00Z,2026-01-31T13:00:00Z",
-            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0,2026-01-31T13:00:00Z,2026-01-31T14:00:00Z",
+            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0,2026-01-31T12:00:\
+             00Z,2026-01-31T13:00:00Z",
+            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0,2026-01-31T13:00:00Z,\
+             2026-01-31T14:00:00Z",
         ]
     );
     let half = [
@@ -363,7 +379,8 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         out.lines().nth(1),
         Some(
-            "domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0,2026-01-31T13:00:00Z,2026-01-31T13:00:30Z"
+            "domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0,2026-01-31T13:00:00Z,\
+             2026-01-31T13:00:30Z"
         )
     );
 }
@@ -377,7 +394,8 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
     assert_eq!(
         out.lines().nth(1),
         Some(
-            "domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0,2026-01-31T12:05:00Z,2026-01-31T12:10:00Z"
+            "domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0,2026-01-31T12:05:00Z,2026-01-31T12:\
+             10:00Z"
         ),
         "what ended at 12:05 is not in it, what ended at 12:10 is"
     );

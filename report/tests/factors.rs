@@ -120,8 +120,9 @@ fn csv_has_all_figures_in_one_table() {
     assert_eq!(
         lines.next(),
         Some(
-            "figure,group,name,requests,bytes,cpu_seconds,cpu_seconds_per_request,cpu_seconds_per_request_margin,\
-             cpu_seconds_p50,cpu_seconds_p95,cpu_seconds_p99,cpu_seconds_per_gb,cpu_seconds_per_gb_margin,is_few,row"
+            "figure,group,name,requests,bytes,cpu_seconds,cpu_seconds_per_request,\
+             cpu_seconds_per_request_margin,cpu_seconds_p50,cpu_seconds_p95,cpu_seconds_p99,\
+             cpu_seconds_per_gb,cpu_seconds_per_gb_margin,is_few,row"
         )
     );
     assert_eq!(lines.clone().count(), 15);
@@ -136,7 +137,8 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
         "1 line is without $request_cpu_ns or $request_cpu_time, and was left out",
-        "no figure \"CPU per request, by its order in the connection\": the log has no $connection_requests; add it to the log_format",
+        "no figure \"CPU per request, by its order in the connection\": the log has no \
+         $connection_requests; add it to the log_format",
         "the log has no $upstream_cache_status; add it to the log_format",
         "the log has no $bytes_sent or $body_bytes_sent; add it",
         "the log has no $server_name or $host and $bytes_sent or $body_bytes_sent; add",
@@ -272,8 +274,14 @@ fn only_the_time_that_is_asked_for_is_taken() {
 #[test]
 fn json_logs_are_read_with_names_of_the_users_own() {
     let lines = [
-        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"a.example","cpu":"0.001","n":1,"out":2000,"cache":"HIT","pop":"fra"}"#,
-        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"b.example","cpu":"0.003","n":2,"out":2000,"cache":null,"pop":"\u0041\"<&"}"#,
+        concat!(
+            r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"a.example","cpu":"0.001","n":1,"out":2000"#,
+            r#","cache":"HIT","pop":"fra"}"#,
+        ),
+        concat!(
+            r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"b.example","cpu":"0.003","n":2,"#,
+            r#""out":2000,"cache":null,"pop":"\u0041\"<&"}"#
+        ),
     ];
     let fields = ["domain=vhost", "cpu=cpu", "order=n", "bytes=out", "cache=cache", "time=ts"];
     let mut arguments: Vec<&str> = fields.iter().flat_map(|field| ["--field", field]).collect();
@@ -370,8 +378,8 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
     assert_eq!(rows(&ran.out), [row("order", "", "1", 2, 167e-6, 0.0)]);
     assert_eq!(
         ran.err,
-        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: \
-         the line of the main request includes their CPU\n"
+        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: the line \
+         of the main request includes their CPU\n"
     );
     let line = "a.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA . ";
     let logs = logs_of(format!("{line}0\n{line}1\n{line}- more\n"));
@@ -383,10 +391,10 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
 #[test]
 fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
     let logs = logs_of(
-        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\
-         \x20{\"request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n\
-         {\"request_cpu_ns\":-,\"connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n\
-         [\n{\"request_cpu_ns\":9000,\"connection_requests\":1},\n]\n",
+        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\x20{\"\
+         request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n{\"request_cpu_ns\":-,\"\
+         connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n[\n{\"request_cpu_ns\":\
+         9000,\"connection_requests\":1},\n]\n",
     );
     let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
     assert_eq!(rows(&ran.out), [row("order", "", "1", 3, 7e-6, 0.0)], "{}", ran.err);
@@ -618,7 +626,8 @@ fn a_value_that_is_called_as_the_sum_of_others_is_told_from_it() {
 fn there_is_one_sum_of_groups_and_of_statuses_and_the_bound_is_said() {
     let line = |name: &str| {
         format!(
-            "{{\"u\":\"{name}\",\"request_cpu_ns\":5,\"connection_requests\":1,\"upstream_cache_status\":\"{name}\"}}\n"
+            "{{\"u\":\"{name}\",\"request_cpu_ns\":5,\"connection_requests\":1,\"upstream_cache_status\":\"\
+             {name}\"}}\n"
         )
     };
     let early: String = (0..64).map(|n| line(&format!("g{n:02}"))).collect();

@@ -136,8 +136,8 @@ fn bash_completes_the_options_of_a_command() {
     let files = Folder::of(&[]);
     let script = files.run(&["completions", "bash"]).fine();
     files.file("script", script);
-    let ask = "source ./script; COMP_WORDS=(cpu-report domains --ti); COMP_CWORD=2; \
-               _cpu__report cpu-report --ti domains; echo \"${COMPREPLY[@]}\"";
+    let ask = "source ./script; COMP_WORDS=(cpu-report domains --ti); COMP_CWORD=2; _cpu__report cpu-report \
+               --ti domains; echo \"${COMPREPLY[@]}\"";
     let output =
         std::process::Command::new("bash").args(["-c", ask]).current_dir(files.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "--time-zone\n");

@@ -16,7 +16,13 @@ const BILL: [&str; 5] = ["bill", "--plan", "plan.toml", "--format", "csv"];
 
 fn line(minute: u64, requests: u64) -> String {
     format!(
-        r#"{{"time":"2026-01-31T12:{minute:02}:00.000Z","interval_ms":60000,"host":"vm","zone":"domains","key":"a.test","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T12:{minute:02}:00.000Z","interval_ms":60000,"host":"vm","zone":"domains""#,
+            r#","key":"a.test","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000"#,
+            r#","received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#,
+        ),
+        minute = minute,
+        requests = requests
     ) + "\n"
 }
 

@@ -1,4 +1,5 @@
-//! `cpu-report domains --prometheus` and `cpu-report bill --prometheus` with a real Prometheus, whose numbers are known.
+//! `cpu-report domains --prometheus` and `cpu-report bill --prometheus` with a real Prometheus, whose numbers
+//! are known.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -141,7 +142,12 @@ impl Server {
 fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: \
+         close\r\n\r\n{body}"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
@@ -215,9 +221,19 @@ fn samples() -> String {
         }
     });
     family("nginx_request_cpu_zone_accounts", "gauge", &|out, time, at| {
-        writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 {time}").unwrap();
+        writeln!(
+            out,
+            "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 \
+             {time}"
+        )
+        .unwrap();
         if second_from(at) {
-            writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-2:80\",job=\"nginx\",zone=\"domains\"}} 1 {time}").unwrap();
+            writeln!(
+                out,
+                "nginx_request_cpu_zone_accounts{{instance=\"edge-2:80\",job=\"nginx\",zone=\"domains\"}} 1 \
+                 {time}"
+            )
+            .unwrap();
         }
     });
     families + "# EOF\n"
@@ -246,8 +262,8 @@ fn sums_are_right(url: &str) {
         text(&output.stdout).to_owned()
     };
 
-    // edge-1: 3600 s of half a core, and 450 s more. edge-2: 900 s of a tenth from 12:30 to 12:45, which is the last that is
-    // known of it, then 840 s from 12:46 on. Its past is not counted.
+    // edge-1: 3600 s of half a core, and 450 s more. edge-2: 900 s of a tenth from 12:30 to 12:45, which is
+    // the last that is known of it, then 840 s from 12:46 on. Its past is not counted.
     // The slot from 12:20 is the highest of twelve, and the 95 % of twelve are twelve.
     // b.example: 3 s that it had when it was seen first, and 3180 / 90 s.
     let rows: Vec<Vec<String>> = csv::Reader::from_reader(run(&[]).as_bytes())
@@ -339,10 +355,13 @@ fn a_bill_is_of_what_counters_grew_by() {
     // as above: 2424 s, and 3 + 3180 / 90 s = 38.333333333 s
     let cpu = "{ name = \"c\", measure = \"cpu\", rate = 1 }";
     assert_eq!(amounts(cpu, &[]), ["a.example 2424.00", "b.example 38.33"]);
-    let all = "{ name = \"c\", measure = \"cpu\", rate = 1 }, { name = \"r\", measure = \"requests\", rate = 1 },
-        { name = \"s\", measure = \"sent\", rate = 1 }, { name = \"p\", measure = \"percentile_cores\", rate = 1 },
+    let all = "{ name = \"c\", measure = \"cpu\", rate = 1 }, { name = \"r\", measure = \"requests\", rate \
+               = 1 },
+        { name = \"s\", measure = \"sent\", rate = 1 }, { name = \"p\", measure = \"percentile_cores\", rate \
+               = 1 },
         { name = \"t\", measure = \"percentile_cores\", rate = 1, rule = \"discard-up\" }";
-    // half a core for an hour and 450 s more; the highest of twelve slots is of 2 cores, the next of half a core
+    // half a core for an hour and 450 s more; the highest of twelve slots is of 2 cores, the next of half a
+    // core
     let wanted = ["2250.00", "7230.00", "18.00", "2.00", "0.50"].map(|amount| format!("a.example {amount}"));
     assert_eq!(amounts(all, &["--domain", "a.example", "--host", "edge-1:*"]), wanted);
 

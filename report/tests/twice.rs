@@ -15,7 +15,17 @@ const PLAN: &str =
 fn line(minute: u64, host: &str, zone: &str, key: &str, requests: u64) -> String {
     let (hour, minute) = (minute / 60, minute % 60);
     format!(
-        r#"{{"time":"2026-01-31T{hour:02}:{minute:02}:00.000Z","interval_ms":60000,"host":"{host}","zone":"{zone}","key":"{key}","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T{hour:02}:{minute:02}:00.000Z","interval_ms":60000,"host":"{host}""#,
+            r#","zone":"{zone}","key":"{key}","requests":{requests},"cpu_ns":1000000,"wakeups":1"#,
+            r#","sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#,
+        ),
+        hour = hour,
+        minute = minute,
+        host = host,
+        zone = zone,
+        key = key,
+        requests = requests
     ) + "\n"
 }
 
@@ -259,7 +269,9 @@ proptest! {
     fn what_stands_twice_is_what_an_oracle_finds(
         lines in prop::collection::btree_set((1u64..30, 0usize..3, 0usize..4), 1..60),
         copies in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3), 0..20),
-        files_of in prop::collection::vec(0usize..3, 60), is_turned: bool, blank_lines in prop_oneof![Just(0usize), Just(1_200_000)],
+        files_of in prop::collection::vec(0usize..3, 60),
+        is_turned: bool,
+        blank_lines in prop_oneof![Just(0usize), Just(1_200_000)],
     ) {
         let text = |(minute, host, key): &(u64, usize, usize)| {
             line(*minute, ["", "h1", "h2"][*host], "domains", ["a", "b", "c", "[d]"][*key], 1 + minute % 7)
@@ -294,7 +306,8 @@ proptest! {
         match copies.len() {
             0 => prop_assert_eq!(ran.status, Some(0)),
             n => {
-                let said = if n == 1 { "1 line is a duplicate".to_owned() } else { format!("{n} lines are duplicates") };
+                let many = format!("{n} lines are duplicates");
+                let said = if n == 1 { "1 line is a duplicate".to_owned() } else { many };
                 prop_assert!(ran.status == Some(1) && ran.err.contains(&format!("{said}, so")), "{}", ran.err);
             }
         }

@@ -2,12 +2,12 @@
 
 use accounting::account::Handshake;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::connections::{Entry, Number, State, VACANT};
 use crate::charge::share::share_beyond_all;
 use crate::charge::worker::{Owner, Worker};
 use crate::measure::charge::Charge;
 use crate::measure::tls::watch;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     /// A connection was accepted, or handed to another listening socket: then it brings along what it has used so far.

@@ -6,12 +6,12 @@ use accounting::books::Books;
 use memmap2::MmapOptions;
 use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_cycle_t};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::stream::Multiplex;
 use crate::measure::attribution;
 use crate::measure::owner::Owner;
 use crate::measure::places::Places;
+use accounting::account_set::AccountSet;
 
 /// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
 /// numbered has the number 0, and is not that one.

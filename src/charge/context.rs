@@ -9,16 +9,17 @@ use accounting::measures::Span;
 use accounting::request::RequestMeter;
 use nginx_sys::{ngx_cached_time, ngx_http_request_t, ngx_palloc, ngx_pool_cleanup_t};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::stream::Stream;
 use crate::charge::verdict::{Dropped, Limited, Verdict};
-use crate::config::conf::{LocConf, ZoneUse};
-use crate::context_index;
+use crate::config::location::LocConf;
+use crate::config::zone_use::ZoneUse;
 use crate::measure::received::Received;
 use crate::nginx::bits;
 use crate::nginx::hook::Hook;
+use crate::nginx::module::context_index;
 use crate::nginx::pool::memory_of;
 use crate::nginx::time::now_ms;
+use accounting::account_set::AccountSet;
 
 /// What we know of a main request; in its pool.
 pub struct Context {

@@ -2,11 +2,11 @@
 
 use core::ptr::NonNull;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::worker::Worker;
-use crate::config::conf::ZoneUse;
+use crate::config::zone_use::ZoneUse;
 use crate::nginx::pool::memory_of;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     pub(super) fn enter_flight(

@@ -7,11 +7,14 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::charge::accounts::{AccountId, AccountSet};
 use crate::charge::worker::with;
-use crate::config::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
+use crate::config::key::Key;
+use crate::config::location::{LocConf, loc_conf};
+use crate::config::zone::Zone;
+use crate::config::zone_use::ZoneUse;
 use crate::nginx::bits;
 use crate::nginx::variable::len_of;
+use accounting::account_set::{AccountId, AccountSet};
 
 /// The location that a request is counted by: `Context::counted_by`, or the one that it is in.
 ///

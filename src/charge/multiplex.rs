@@ -18,7 +18,6 @@ use core::ptr::NonNull;
 use accounting::pool::Pool;
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::stream::{
     Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, connection_of_http2, id_of, outstanding,
@@ -28,6 +27,7 @@ use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::{frames, sending};
 use crate::nginx::time::now_ms;
+use accounting::account_set::AccountSet;
 
 /// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to the next
 /// division, which is due within a second.

@@ -22,7 +22,7 @@ use crate::charge::lookup::{counted_by, with_accounts};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Owner, Worker, is_measuring, with};
-use crate::config::conf::loc_conf;
+use crate::config::location::loc_conf;
 use crate::measure::attribution;
 use crate::measure::charge::Charge;
 use crate::measure::received::{self, Received};

@@ -10,12 +10,13 @@ use ngx::ngx_log_error;
 
 #[cfg(feature = "audit")]
 use crate::audit::Audit;
-use crate::charge::accounts::{AccountId, AccountSet, Zones};
+use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Beat, Owner, Worker, begin, with};
-use crate::config::conf::{MainConf, Zone};
+use crate::config::main::MainConf;
+use crate::config::zone::Zone;
 use crate::measure::charge::Charge;
 use crate::measure::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 #[cfg(ngx_feature = "http_v2")]
@@ -26,6 +27,7 @@ use crate::nginx::allocator;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
+use accounting::account_set::{AccountId, AccountSet};
 
 /// How often what changes slowly is brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -55,11 +57,11 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         return false;
     };
     let shown = begin_in_shared_memory(workers, &mut zones, own, log);
-    report_once(main.clock, log);
-    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    report_once(main.clock(), log);
+    let clocks = ThreadClocks::of_this_thread(main.clock() == Mode::Thread);
     #[cfg(feature = "audit")]
     let audit = Audit::start(&clocks);
-    let meter = Meter::start(clocks, main.clock);
+    let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
@@ -79,7 +81,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         waiting: Vec::new(),
         exit,
         first_verdict: Verdict::first(main),
-        exact_connection: main.connection_variable,
+        exact_connection: main.has_connection_variable(),
         process: own,
         shown,
         watch: Watch::new(own),

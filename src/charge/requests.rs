@@ -5,12 +5,12 @@ use core::ptr::NonNull;
 use accounting::account::Outcome;
 use accounting::unsettled::Ended;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::{Context, age_ns};
 use crate::charge::share::share_beyond;
 use crate::charge::worker::{Owner, Worker};
-use crate::config::conf::{LocConf, loc_conf};
+use crate::config::location::{LocConf, loc_conf};
 use crate::measure::charge::Charge;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     /// The request is running, from the start of the wakeup if nobody was known to.

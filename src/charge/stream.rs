@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use nginx_sys::{ngx_connection_t, ngx_http_request_t};
 
-use crate::charge::accounts::AccountSet;
+use accounting::account_set::AccountSet;
 
 #[cfg(ngx_feature = "http_v2")]
 pub type Http2 = nginx_sys::ngx_http_v2_connection_t;

@@ -7,7 +7,7 @@ use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{ngx_cycle_t, ngx_event_t, ngx_http_variable_value_t};
 
-use crate::charge::accounts::{AccountSet, Zones};
+use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::context::Context;
 use crate::charge::verdict::Verdict;
@@ -17,6 +17,7 @@ use crate::measure::http2::frames::FrameDoor;
 use crate::measure::laps::Laps;
 use crate::nginx::process::Watch;
 use crate::nginx::timer::Timer;
+use accounting::account_set::AccountSet;
 
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;

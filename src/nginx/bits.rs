@@ -2,7 +2,7 @@
 //!
 //! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit. What is here
 //! comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and one store to write it.
-//! scripts/check-layout fails where the module uses a generated accessor.
+//! tools/check-layout fails where the module uses a generated accessor.
 
 use core::marker::PhantomData;
 use core::mem::offset_of;

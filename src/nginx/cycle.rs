@@ -2,13 +2,18 @@
 
 use core::slice;
 
-use nginx_sys::{ngx_cycle, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t};
+use nginx_sys::{
+    ngx_cycle, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t,
+};
+
+use crate::nginx::log;
+use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
 
 /// A cycle that is complete, or that is being made after its configuration was read.
 ///
 /// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`, or with another
 /// copy of the module. Then its arrays have no place for the module. So a module's configuration is only reached through
-/// [`Cycle::http_main_conf`], which looks at the modules of the cycle first.
+/// [`Cycle::http_main_conf`], which looks at the modules of the cycle first: the cycle itself is private.
 #[derive(Clone, Copy)]
 pub struct Cycle<'a>(&'a ngx_cycle_t);
 
@@ -47,54 +52,80 @@ impl<'a> Cycle<'a> {
         unsafe { slice::from_raw_parts(self.0.modules, self.0.modules_n) }
     }
 
-    /// Whether this copy of a module is part of the cycle.
-    pub fn has_module(self, module: *const ngx_module_t) -> bool {
-        self.modules().iter().any(|&its| core::ptr::eq(its, module))
+    /// Whether this copy of this module is part of the cycle.
+    pub fn has_module(self) -> bool {
+        self.modules().iter().any(|&its| core::ptr::eq(its, Module::descriptor()))
     }
 
-    /// Whether another copy of a module is part of the cycle: a library of the same name, loaded from another path.
-    pub fn has_other_copy_of(self, module: *const ngx_module_t) -> bool {
+    /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from another path.
+    pub fn has_other_copy(self) -> bool {
         // SAFETY: modules live as long as a cycle that has them; `ngx_add_module` and `ngx_preinit_modules` set their names.
         let name = |module: *const ngx_module_t| unsafe {
             let name = (*module).name;
             (!name.is_null()).then(|| core::ffi::CStr::from_ptr(name))
         };
-        self.modules().iter().any(|&its| !core::ptr::eq(its, module) && name(its) == name(module))
+        let own = Module::descriptor().cast_const();
+        self.modules().iter().any(|&its| !core::ptr::eq(its, own) && name(its) == name(own))
+    }
+
+    /// Gives this module a place among the HTTP modules, if `http` has not done that.
+    ///
+    /// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this module,
+    /// `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns 0: the master dies at the
+    /// reload. This holds for each dynamic HTTP module; this one is in nobody's way.
+    pub fn set_context_index(self) {
+        module::set_context_index(|| self.free_context_index());
     }
 
     /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will be given first.
     ///
     /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
-    pub fn free_context_index(self) -> usize {
+    fn free_context_index(self) -> usize {
         // SAFETY: modules live as long as a cycle that has them.
-        let is_taken = |index| self.modules().iter().any(|&module| unsafe { (*module).ctx_index } == index);
-        (self.modules().len()..).find(|&index| !is_taken(index)).unwrap_or(usize::MAX)
+        let is_taken =
+            |&index: &usize| self.modules().iter().any(|&its| unsafe { module::has_index(its, index) });
+        (self.modules().len()..).find(|index| !is_taken(index)).unwrap_or(usize::MAX)
     }
 
-    /// The main configuration of an HTTP module; `None` if this cycle does not have the module, or no `http`.
-    ///
-    /// # Safety
-    /// `T` must be the type of the module's main configuration, in the state in which shared references to it are allowed.
-    pub unsafe fn http_main_conf<T>(self, module: *const ngx_module_t) -> Option<&'a T> {
-        if !self.has_module(module) {
+    /// This module's configuration in `http`; `None` if this cycle does not have this copy of the module, or no `http`.
+    pub fn http_main_conf<T: MainConfiguration>(self) -> Option<&'a T> {
+        if !self.has_module() {
             return None;
         }
         // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`). `ngx_http_block` has put an
         // array there that has a place for each HTTP module of this cycle, the module included.
         unsafe {
-            let http =
-                (*self.0.conf_ctx.add(ngx_http_module.index)).cast::<ngx_http_conf_ctx_t>().as_ref()?;
-            (*http.main_conf.add((*module).ctx_index)).cast::<T>().as_ref()
+            let http = *self.0.conf_ctx.add(ngx_http_module.index);
+            module::element(http.cast::<ngx_http_conf_ctx_t>().as_ref()?.main_conf)
         }
+    }
+
+    /// Calls `f` with a log that writes where the cycle's log did, though NGINX may have closed its files: see
+    /// [`log::reopened`].
+    pub fn with_reopened_log(self, f: impl FnOnce(*mut ngx_log_t)) {
+        // SAFETY: a cycle has a log, which lives as long as the cycle.
+        unsafe { log::reopened(self.0.log, f) };
+    }
+
+    /// The name of this machine.
+    pub fn hostname(self) -> ngx_str_t {
+        self.0.hostname
     }
 
     /// Its error log.
     pub fn log(self) -> *mut ngx_log_t {
         self.0.log
     }
+}
 
-    /// What NGINX knows it by.
-    pub fn as_ref(self) -> &'a ngx_cycle_t {
-        self.0
+/// What tells one cycle from another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CycleId(*const ngx_cycle_t);
+
+impl CycleId {
+    /// That of the cycle in use.
+    pub fn running() -> CycleId {
+        // SAFETY: set when NGINX starts, and by a reload of a single process.
+        CycleId(unsafe { ngx_cycle })
     }
 }

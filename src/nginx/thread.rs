@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// For so long a process that ends waits for work that does not get on.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What is said of a disk that is not waited for.
+pub const NO_ANSWER: &str = "its disk does not answer";
+
 /// When some work got on last; shared by the thread that does it and by who waits for it.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -106,8 +109,8 @@ impl<T: Send + 'static> Work<T> {
     /// If there can be no more threads.
     pub fn start_nice(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
         Work::start(progress, move || {
-            // SAFETY: sets how this thread is scheduled.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            // of this thread; without it the work is done all the same
+            let _ = rustix::process::setpriority_process(None, 19);
             f()
         })
     }
@@ -128,8 +131,7 @@ impl<T: Send + 'static> Work<T> {
                 }
                 return None;
             }
-            // SAFETY: waits for two milliseconds, or until a signal.
-            unsafe { libc::usleep(2000) };
+            std::thread::sleep(Duration::from_millis(2));
         }
         if let Some(thread) = self.thread {
             // SAFETY: a thread that was not joined or detached: `self` is used up.

@@ -32,8 +32,3 @@ impl Instant {
 pub(super) fn is_wrong(ms: u64, now_ms: u64) -> bool {
     ms > now_ms.saturating_add(FAR_MS)
 }
-
-/// A part that is written no later than this after the end of its interval is said to end there.
-pub fn tolerance_ms(interval_ms: u64) -> u64 {
-    (interval_ms / 20).min(500)
-}

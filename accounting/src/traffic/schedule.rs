@@ -2,6 +2,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use formats::line::tolerance_ms;
+
 use super::instant::*;
 use super::ledger::Ledger;
 

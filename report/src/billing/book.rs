@@ -1,13 +1,13 @@
-//! Adds up what domains used by billing periods, as far as the plans ask for it.
+//! Adds up the usage of domains by billing periods. Only members that the plans need are kept.
 //!
-//! Several threads add at once; domains are spread over shards by a hash, each with a lock of its own.
+//! Several threads add at once. Domains are spread over shards by a hash, and each shard has a lock.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use accounting::traffic;
+use formats::line::tolerance_ms;
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 
 use super::metric::Samples;
@@ -18,7 +18,7 @@ use crate::traffic::Member;
 use crate::traffic::Series;
 use crate::traffic::part;
 
-/// How long a billing period is. All are those of the time zone that is asked for.
+/// The length of a billing period. Periods follow the time zone of `--time-zone`.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Period {
     /// an hour
@@ -42,18 +42,18 @@ impl Period {
         }
     }
 
-    /// The period that a time is in.
+    /// The period of a time.
     pub fn of(self, time: Millis) -> u32 {
         self.by().map_or(0, |by| by.bucket(time))
     }
 
-    /// When it begins and ends within a range.
+    /// The begin and end of a period, within a range.
     pub fn bounds(self, period: u32, (from, to): (Millis, Millis)) -> (Millis, Millis) {
         let (begin, end) = self.by().map_or((from, to), |by| by.bounds(period));
         (begin.max(from), end.min(to))
     }
 
-    /// When it ends, if all of the time is not one.
+    /// The end of a period. None if the whole time is one period.
     fn end(self, period: u32) -> Option<Millis> {
         self.by().map(|by| by.bounds(period).1)
     }
@@ -74,7 +74,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What these plans go by.
+    /// The needs of these plans.
     pub fn of(plans: &[Plan]) -> Self {
         let mut needs = Self::default();
         for item in plans.iter().flat_map(|plan| &plan.items) {
@@ -91,12 +91,12 @@ impl Needs {
     }
 }
 
-/// What was used of each member in some time.
+/// The usage by member.
 pub type Used = [u64; Member::ALL.len()];
 
-/// What a domain used in a period.
+/// The usage of a domain in a period.
 #[derive(Debug)]
-struct Usage {
+struct PeriodUsage {
     period: u32,
     /// whether the domain pays the base fee and the minimum of the period
     has_fees: bool,
@@ -108,7 +108,7 @@ struct Usage {
 #[derive(Debug, Default)]
 pub struct Account {
     /// in order
-    periods: Vec<Usage>,
+    periods: Vec<PeriodUsage>,
     /// of each kind that is needed
     samples: Box<[Series]>,
     /// the hosts and times of its lines
@@ -128,10 +128,10 @@ impl Account {
             if self.periods.is_empty() {
                 self.periods.reserve_exact(1);
             }
-            self.periods.insert(place, Usage { period, has_fees, sums });
+            self.periods.insert(place, PeriodUsage { period, has_fees, sums });
             place
         });
-        let Some(Usage { has_fees: fees, sums, .. }) = self.periods.get_mut(place) else { return };
+        let Some(PeriodUsage { has_fees: fees, sums, .. }) = self.periods.get_mut(place) else { return };
         *fees |= has_fees;
         for (sum, member) in sums.iter_mut().zip(&needs.members) {
             *sum = match member {
@@ -145,19 +145,19 @@ impl Account {
         self.periods.binary_search_by_key(&period, |usage| usage.period)
     }
 
-    fn of(&self, period: u32) -> Option<&Usage> {
+    fn of(&self, period: u32) -> Option<&PeriodUsage> {
         self.periods.get(self.place(period).ok()?)
     }
 }
 
-/// All domains with what they used, in the order of their names.
+/// All domains with their usage, in the order of their names.
 #[derive(Debug)]
 pub struct Accounts {
     /// what is known
     pub needs: Needs,
     /// how long a period is
     pub period: Period,
-    /// the time that the bill is of
+    /// the time that the bill covers
     pub range: (Millis, Millis),
     /// the zone; none if there was no line
     pub zone: Option<String>,
@@ -166,7 +166,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// The periods in which there was something, in order.
+    /// The periods with usage, in order.
     pub fn periods(&self) -> Vec<u32> {
         let usages = self.domains.iter().flat_map(|(_, account)| &account.periods);
         let seen: BTreeSet<u32> = usages.map(|usage| usage.period).collect();
@@ -183,14 +183,14 @@ impl Accounts {
         account.of(period).is_some_and(|usage| usage.has_fees)
     }
 
-    /// What a domain used in a period.
+    /// The usage of a domain in a period.
     pub fn used(&self, account: &Account, period: u32, member: Member) -> u128 {
         let at = self.needs.members.iter().position(|needed| *needed == member);
         account.of(period).zip(at).and_then(|(usage, at)| usage.sums.get(at)).copied().unwrap_or(0)
     }
 
-    /// The samples of a domain in a period that are not 0, and how many there are with those that are. A slot that the time begins
-    /// or ends in is a sample as any other.
+    /// The samples of a domain in a period that are not 0, and the number of all samples. A slot that is cut
+    /// by the begin or end of the time is a sample like any other.
     pub fn samples(&self, account: &Account, period: u32, samples: Samples) -> (Vec<u128>, u64) {
         let (begin, end) = self.period.bounds(period, self.range);
         if begin >= end {
@@ -205,7 +205,7 @@ impl Accounts {
     }
 }
 
-/// Where what is read is added up.
+/// The accounts while they are added up.
 pub struct Book {
     needs: Needs,
     period: Period,
@@ -221,7 +221,7 @@ pub struct Book {
 
 const SHARDS: usize = 64;
 
-/// A name that is not in a box yet.
+/// A borrowed name, for look-ups.
 #[derive(Hash)]
 struct Name<'a>(&'a str);
 
@@ -232,7 +232,7 @@ impl Equivalent<Box<str>> for Name<'_> {
 }
 
 impl Book {
-    /// An empty one for what is used from `from` to `to`.
+    /// An empty book for usage from `from` to `to`.
     pub fn new(
         needs: Needs,
         period: Period,
@@ -255,27 +255,27 @@ impl Book {
         }
     }
 
-    /// Notes that there is something of a zone.
+    /// Notes a zone with usage.
     pub fn see_zone(&self, name: &str) {
         let mut zones = lock(&self.zones);
-        // more than a few are only named
+        // a few zones are enough for the error message
         if zones.len() < 10 && !zones.iter().any(|zone| zone == name) {
             zones.push(name.to_owned());
         }
     }
 
-    /// Adds what a domain used from `begin` to `end`, spread evenly over that time. What is rounded down on one side of a border is
-    /// on the other. The peak is that of the time's end.
+    /// Adds the usage of a domain from `begin` to `end`, spread evenly over that time. A remainder from
+    /// rounding down before a border goes to the other side. The peak belongs to the end of the time.
     ///
-    /// Where requests were served (`is_served`), the domain pays the fees of the period in which the time begins, and
-    /// of each later one of which it covers at least half. What only ends in a period may be the tail of the one
-    /// before, and late. The length of a line is by another clock than its end: so one that begins less than the
-    /// module's own tolerance before a border begins there.
+    /// If requests were served (`is_served`), the domain pays the fees of the period in which the time
+    /// begins, and of each later period that the time covers at least half of. A line that only ends in a
+    /// period may be a late line of the period before. The length and the end of a line come from different
+    /// clocks. So a begin before a border, by less than the module's own tolerance, counts as at the border.
     pub fn add(&self, name: &str, time: (Millis, Millis), used: &Used, is_served: bool) {
         self.add_if(name, time, used, is_served, |_| true);
     }
 
-    /// The same, if `counts` says so of the ends of the domain's lines so far.
+    /// As `add`, but only if `counts` returns true for the ends of the domain's lines so far.
     pub fn add_if(
         &self,
         name: &str,
@@ -289,7 +289,7 @@ impl Book {
             return;
         }
         let hash = self.hasher.hash_one(Name(name));
-        // the table in the shard goes by other bits
+        // the table in the shard uses other bits of the hash
         let Some(shard) = self.shards.get((hash >> 32) as usize % SHARDS) else { return };
         let mut shard = lock(shard);
         let account = match shard.get_mut(&Name(name)) {
@@ -314,10 +314,10 @@ impl Book {
         while from < last {
             let period = self.period.of(from);
             let to = if slot(from) == slot(last - 1) {
-                // as most lines are; a slot is in one period
+                // most lines lie in one slot, and a slot lies in one period
                 last
             } else if self.needs.samples.is_empty() {
-                // a line of years has many slots, and nobody asks for them
+                // a line of several years has many slots; they are kept only if a plan needs them
                 self.period.end(period).unwrap_or(last).min(last)
             } else {
                 By::FiveMinutes.bounds(slot(from)).1.min(last)
@@ -346,13 +346,13 @@ impl Book {
         }
         let billed = (self.from.unwrap_or(Millis::MIN), self.to.unwrap_or(Millis::MAX));
         let (first, last) = self.period.bounds(period, billed);
-        let tolerance_ms = traffic::tolerance_ms((end - begin).unsigned_abs());
+        let tolerance_ms = tolerance_ms((end - begin).unsigned_abs());
         let begin = begin + Millis::try_from(tolerance_ms).unwrap_or_default();
         let covered = end.min(last) - begin.max(first);
         (first..last).contains(&begin) || 2 * covered >= last.saturating_sub(first)
     }
 
-    /// An error says that there is more than one zone.
+    /// Fails if there is more than one zone.
     pub fn check_zones(&self) -> Result<(), String> {
         let mut zones = lock(&self.zones).clone();
         if zones.len() < 2 {
@@ -362,7 +362,7 @@ impl Book {
         Err(format!("a bill covers one zone: choose it with --zone ({})", zones.join(", ")))
     }
 
-    /// The domains by name. An error says why there can be no bill.
+    /// The domains by name. Fails if there can be no bill.
     pub fn into_accounts(self, range: (Millis, Millis)) -> Result<Accounts, String> {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(format!(
@@ -380,7 +380,7 @@ impl Book {
     }
 }
 
-// nothing that is locked is left half done by a panic, which ends the program anyway
+// a panic ends the program, so no thread sees data that a panic left half changed
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -400,7 +400,8 @@ mod tests {
     proptest! {
         #[test]
         fn periods_and_samples_add_up_to_the_lines(
-            lines in prop::collection::vec(("[a-d]", 1_769_000_000_000i64..1_773_000_000_000, 1i64..10_000_000, any::<[u32; 11]>()), 1..40),
+            lines in prop::collection::vec(("[a-d]", 1_769_000_000_000i64..1_773_000_000_000,
+                    1i64..10_000_000, any::<[u32; 11]>()), 1..40),
             period in prop::sample::select(&[Period::Hour, Period::Day, Period::Month, Period::Total][..]),
         ) {
             let book = Book::new(needs(), period, (None, None), 10);
@@ -415,14 +416,18 @@ mod tests {
             let accounts = book.into_accounts(range).unwrap();
             let periods = accounts.periods();
             for member in ALL {
-                let all = accounts.domains.iter().flat_map(|(_, account)| periods.iter().map(|period| accounts.used(account, *period, member)));
+                let all = accounts
+                    .domains.iter()
+                    .flat_map(|(_, account)| periods.iter().map(|period| accounts.used(account, *period, member)));
                 let found = if member == Member::Peak { all.max().unwrap() } else { all.sum() };
                 prop_assert_eq!(found, sums[member as usize], "{:?}", member);
             }
             for samples in Samples::ALL {
                 let wanted: u128 = samples.members().iter().map(|member| sums[*member as usize]).sum();
                 let of = |account, period: u32| accounts.samples(account, period, samples).0.iter().sum::<u128>();
-                let found: u128 = accounts.domains.iter().flat_map(|(_, account)| periods.iter().map(move |period| of(account, *period))).sum();
+                let found: u128 = accounts
+                    .domains.iter()
+                    .flat_map(|(_, account)| periods.iter().map(move |period| of(account, *period))).sum();
                 prop_assert_eq!(found, wanted);
             }
         }

@@ -1,8 +1,9 @@
-//! From what was used to money.
+//! Computes money from usage.
 //!
-//! A quantity is a whole number of smallest units (ns, bytes, ms), a rate is digits / 10^scale for `per` units. So what is charged
-//! for an item is one fraction of whole numbers, and it is rounded once, to the smallest unit of money. All sums are sums of what was
-//! rounded. The order is: what was used, rounded up, without what is free, by the tiers.
+//! A quantity is a whole number of smallest units (ns, bytes, ms). A rate is digits / 10^scale for `per`
+//! units. So the price of an item is one fraction of whole numbers, and it is rounded once, to the smallest
+//! unit of money. All sums are sums of rounded amounts. The steps are: usage, rounded up, less the allowance,
+//! by the tiers.
 
 use super::book::Accounts;
 use super::plan::{Item, Plan, Scope};
@@ -11,18 +12,18 @@ use super::quantity::{denominator, idle, round_up, used};
 use super::tiers::{Slice, at_scale, price};
 use num_bigint::BigUint;
 
-/// What a domain has to pay for a period.
+/// The amounts that a domain has to pay for a period.
 #[derive(Debug)]
 pub struct Statement<'a> {
-    /// items in the order of the plan, then what else there is
-    pub lines: Vec<Line<'a>>,
+    /// the items in the order of the plan, then idle parts, fee and minimum
+    pub lines: Vec<StatementLine<'a>>,
     /// the sum of the lines, in smallest units of money
     pub total: BigUint,
 }
 
 /// A line of a statement.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub struct StatementLine<'a> {
     /// what it is for
     pub kind: Kind<'a>,
     /// rounded, in smallest units of money
@@ -34,12 +35,12 @@ pub struct Line<'a> {
 pub enum Kind<'a> {
     /// an item
     Item(&'a Item, Quantity<'a>),
-    /// its idle part: how much, and what was waived, which is what it would have been charged more if it had not been
-    /// idle
+    /// the idle part of an item: its quantity, and the waived amount, which is the additional price if the
+    /// part had not been idle
     Idle(&'a Item, u128, BigUint),
     /// the fee for the period
     BaseFee,
-    /// what was missing to the minimum
+    /// the difference to the minimum
     Minimum,
 }
 
@@ -50,11 +51,11 @@ pub struct Quantity<'a> {
     pub used: u128,
     /// the same, rounded up
     pub rounded: u128,
-    /// what of that was free
+    /// the free part of it
     pub free: u128,
-    /// what was charged: the rest
+    /// the charged rest
     pub charged: u128,
-    /// what was charged at which rate; that of all domains where `scope` is the account
+    /// the parts charged at each rate; with the scope account, those of all domains
     pub slices: Vec<Slice<'a>>,
 }
 
@@ -63,7 +64,7 @@ pub struct Charged<'a> {
     plan: &'a Plan,
     accounts: &'a Accounts,
     period: u32,
-    /// of each item whose allowance and tiers are the account's
+    /// for each item with the scope account
     pools: Vec<Option<Pool<'a>>>,
 }
 
@@ -75,7 +76,7 @@ impl<'a> Charged<'a> {
         Self { plan, accounts, period, pools: plan.items.iter().map(pool).collect() }
     }
 
-    /// What a domain has to pay; None if there was no line of it in the period.
+    /// The statement of a domain. None if it has no line in the period.
     pub fn statement(&self, domain: usize) -> Option<Statement<'a>> {
         let (_, account) = self.accounts.domains.get(domain)?;
         if !Accounts::is_in(account, self.period) {
@@ -92,29 +93,32 @@ impl<'a> Charged<'a> {
             let rounded = round_up(used, item.round_up);
             let free = share.free.min(rounded);
             let quantity = Quantity { used, rounded, free, charged: rounded - free, slices };
-            lines.push(Line { kind: Kind::Item(item, quantity), amount: share.amount });
+            lines.push(StatementLine { kind: Kind::Item(item, quantity), amount: share.amount });
             if item.measure.has_idle() {
-                lines.push(Line { kind: Kind::Idle(item, idle, share.waived), amount: share.idle_amount });
+                lines.push(StatementLine {
+                    kind: Kind::Idle(item, idle, share.waived),
+                    amount: share.idle_amount,
+                });
             }
         }
         let has_fees = Accounts::has_fees(account, self.period);
         if has_fees && self.plan.base_fee != BigUint::ZERO {
-            lines.push(Line { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
+            lines.push(StatementLine { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
         }
         let mut total: BigUint = lines.iter().map(|line| &line.amount).sum();
         if has_fees && total < self.plan.minimum {
-            lines.push(Line { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
+            lines.push(StatementLine { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
             total = self.plan.minimum.clone();
         }
         Some(Statement { lines, total })
     }
 
-    /// What a domain has to pay, as its statement says it.
+    /// The total of a domain's statement.
     pub fn total(&self, domain: usize) -> Option<BigUint> {
         self.statement(domain).map(|statement| statement.total)
     }
 
-    /// What a domain pays for an item whose allowance and tiers are its own.
+    /// The price of an item with the scope domain.
     fn alone(&self, item: &'a Item, used: u128, idle: u128) -> (Share, Vec<Slice<'a>>) {
         let denominator = denominator(item, self.plan);
         let round = |price: &BigUint| self.plan.rounding.round(price, &denominator);
@@ -216,7 +220,8 @@ mod tests {
     #[test]
     fn a_quantity_is_rounded_up_before_the_allowance() {
         let plan = plan(
-            "item = [{ name = \"d\", measure = \"active_interval\", unit = \"s\", round_up = 0.1, free = 1, rate = 1 }]",
+            "item = [{ name = \"d\", measure = \"active_interval\", unit = \"s\", round_up = 0.1, free = 1, \
+             rate = 1 }]",
         );
         // 1.001 s count as 1.1 s, of which 1 s is free; 1 s is 1 s
         for (ms, cents) in [(1000, 0), (1001, 10), (1100, 10), (1101, 20)] {
@@ -237,7 +242,8 @@ mod tests {
         let waived = |plan: &Plan| {
             let accounts = accounts(plan, used);
             let statement = Charged::new(plan, &accounts, 0).statement(0).unwrap();
-            let [_, Line { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice() else {
+            let [_, StatementLine { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice()
+            else {
                 panic!()
             };
             (*idle, u64::try_from(waived.clone()).unwrap())
@@ -325,7 +331,8 @@ mod tests {
             let charged = Charged::new(&plan, &used, 0);
             let line = |domain: usize| {
                 let statement = charged.statement(domain).unwrap();
-                let [active, Line { kind: Kind::Idle(_, _, waived), amount }] = statement.lines.as_slice()
+                let [active, StatementLine { kind: Kind::Idle(_, _, waived), amount }] =
+                    statement.lines.as_slice()
                 else {
                     panic!()
                 };
@@ -384,25 +391,38 @@ mod tests {
     proptest! {
         #[test]
         fn lines_add_up_to_the_total_and_domains_to_the_account(
-            numbers in prop::collection::vec(any::<[u64; 3]>(), 1..20), free: u32, rate in 0u32..100_000, first in 1u64.., decimals in 0u32..6,
-            scope in prop::sample::select(&["domain", "account"][..]), rounding in prop::sample::select(&["half-up", "half-even"][..]),
+            numbers in prop::collection::vec(any::<[u64; 3]>(), 1..20),
+            free: u32,
+            rate in 0u32..100_000,
+            first in 1u64..,
+            decimals in 0u32..6,
+            scope in prop::sample::select(&["domain", "account"][..]),
+            rounding in prop::sample::select(&["half-up", "half-even"][..]),
             tiers in prop::sample::select(&["graduated", "volume"][..]),
         ) {
             let plan = plan(&format!(
                 "decimals = {decimals}\nrounding = \"{rounding}\"\nminimum = 7\nbase_fee = 3\nitem = [
-                 {{ name = \"r\", measure = \"requests\", per = 1000, free = {free}, scope = \"{scope}\", tiers = \"{tiers}\",
+                 {{ name = \"r\", measure = \"requests\", per = 1000, free = {free}, scope = \"{scope}\", \
+                  tiers = \"{tiers}\",
                     tier = [{{ up_to = \"{first}\", rate = {rate}e-4 }}, {{ rate = {rate}e-7 }}] }},
                  {{ name = \"c\", measure = \"billable_cpu\", unit = \"h\", rate = {rate}e-5, scope = \"{scope}\" }}]"
             ));
             let names: Vec<String> = (0..numbers.len()).map(|n| format!("{n:02}")).collect();
-            let used: Vec<_> = numbers.iter().map(|[r, b, w]| [(Member::Requests, *r), (Member::Billable, *b), (Member::Waived, *w)]).collect();
-            let used: Vec<(&str, &[(Member, u64)])> = names.iter().map(String::as_str).zip(used.iter().map(|used| &used[..])).collect();
+            let used: Vec<_> = numbers
+                .iter()
+                .map(|[r, b, w]| [(Member::Requests, *r), (Member::Billable, *b), (Member::Waived, *w)])
+                .collect();
+            let used: Vec<(&str, &[(Member, u64)])> = names
+                .iter().map(String::as_str).zip(used.iter().map(|used| &used[..])).collect();
             let accounts = accounts(&plan, &used);
             let charged = Charged::new(&plan, &accounts, 0);
             let (mut free_given, mut all) = (0, BigUint::ZERO);
             for domain in 0..numbers.len() {
                 let statement = charged.statement(domain).unwrap();
-                prop_assert_eq!(statement.lines.iter().map(|line| &line.amount).sum::<BigUint>(), statement.total.clone());
+                prop_assert_eq!(
+                    statement.lines.iter().map(|line| &line.amount).sum::<BigUint>(),
+                    statement.total.clone(),
+                );
                 prop_assert!(statement.total >= plan.minimum);
                 let Kind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
                 prop_assert_eq!(quantity.free + quantity.charged, quantity.used);
@@ -419,11 +439,19 @@ mod tests {
         }
 
         #[test]
-        fn graduated_tiers_never_jump_and_never_fall(ends in prop::collection::btree_set(1u64..1_000_000, 1..5), rates in prop::array::uniform6(0u32..1000), at in 0usize..5, near in 0u64..1_000_000) {
+        fn graduated_tiers_never_jump_and_never_fall(
+            ends in prop::collection::btree_set(1u64..1_000_000, 1..5),
+            rates in prop::array::uniform6(0u32..1000),
+            at in 0usize..5,
+            near in 0u64..1_000_000,
+        ) {
             let ends: Vec<u64> = ends.into_iter().collect();
-            let mut tiers: Vec<String> = ends.iter().zip(rates).map(|(end, rate)| format!("{{ up_to = {end}, rate = {rate}e-3 }}")).collect();
+            let mut tiers: Vec<String> = ends
+                .iter().zip(rates).map(|(end, rate)| format!("{{ up_to = {end}, rate = {rate}e-3 }}"))
+                .collect();
             tiers.push(format!("{{ rate = {}e-3 }}", rates[5]));
-            let plan = plan(&format!("item = [{{ name = \"r\", measure = \"requests\", tier = [{}] }}]", tiers.join(", ")));
+            let tiers = tiers.join(", ");
+            let plan = plan(&format!("item = [{{ name = \"r\", measure = \"requests\", tier = [{tiers}] }}]"));
             let item = &plan.items[0];
             let of = |number: u64| price(item, number.into()).0;
             let dearest = BigUint::from(*rates.iter().max().unwrap());

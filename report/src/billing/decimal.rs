@@ -1,8 +1,8 @@
-//! Exact numbers. Quantities and money are whole numbers of their smallest unit, rates are decimals, and what is divided is rounded
-//! once, to the smallest unit of money.
+//! Exact numbers. Quantities and money are whole numbers of their smallest unit, and rates are decimals.
+//! Quotients are rounded once, to the smallest unit of money.
 //!
-//! Decimals of a fixed number of digits would not do: they round products that need more digits without a word, and a CPU hour
-//! is 3.6 · 10^12 ns, by which no decimal can be divided exactly.
+//! Decimals with a fixed number of digits are not enough: they silently round products that need more digits,
+//! and no decimal can be divided exactly by the 3.6 · 10^12 ns of a CPU hour.
 
 use std::fmt;
 
@@ -20,18 +20,18 @@ pub struct Decimal {
     scale: u32,
 }
 
-/// Where a number that is just between two others goes. Any other number goes to the nearest.
+/// The rounding of a half. Any other number goes to the nearest whole number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
     /// up, as in trade
     #[default]
     HalfUp,
-    /// to the one whose last digit is even, as banks do
+    /// to the even number, as banks do
     HalfEven,
 }
 
 impl Rounding {
-    /// As it is called in a plan.
+    /// The name in a plan.
     pub fn name(self) -> &'static str {
         match self {
             Self::HalfUp => "half-up",
@@ -53,8 +53,8 @@ impl Rounding {
 }
 
 impl Decimal {
-    /// Reads digits with an optional point and exponent, as TOML has them, but for a sign. None if it is otherwise, or has more than
-    /// 40 digits.
+    /// Reads digits with an optional point and exponent, as in TOML but without a sign. None for any other
+    /// text, or for more than 40 digits.
     pub fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -83,19 +83,19 @@ impl Decimal {
         Some(Self { digits, scale: scale.max(0) as u32 })
     }
 
-    /// Its digits as a whole number, if it had so many decimals; None if it has more.
+    /// The digits as a whole number at this number of decimals. None if there are more decimals.
     pub fn with_decimals(&self, decimals: u32) -> Option<BigUint> {
         self.times(&power_of_ten(decimals))
     }
 
-    /// So many times it, if that is whole.
+    /// The product with a whole number, if it is whole.
     pub fn times(&self, unit: &BigUint) -> Option<BigUint> {
         let product = &self.digits * unit;
         let divisor = power_of_ten(self.scale);
         (&product % &divisor == BigUint::ZERO).then(|| product / divisor)
     }
 
-    /// How many decimals it was written with.
+    /// The number of decimals as written.
     pub fn scale(&self) -> u32 {
         self.scale
     }
@@ -120,7 +120,7 @@ pub fn power_of_ten(n: u32) -> BigUint {
 
 /// A whole number of 10^-decimals.
 pub fn with_point(number: &BigUint, decimals: u32) -> String {
-    // as nearly always; it is several times as fast
+    // the usual case, which is several times as fast
     match u128::try_from(number) {
         Ok(number) => point_in(number.to_string(), decimals),
         Err(_) => point_in(number.to_string(), decimals),
@@ -145,10 +145,10 @@ pub fn grouped(number: &str) -> String {
     if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") }
 }
 
-/// A quantity in a unit, with at most so many decimals and without zeros at the end. Only to be read: it is rounded.
+/// A quantity in a unit, rounded to so many decimals, without trailing zeros. Only for display.
 pub fn in_unit(quantity: u128, unit: u128, decimals: u32) -> String {
     let number = match 10u128.checked_pow(decimals).and_then(|scale| quantity.checked_mul(scale)) {
-        // as nearly always; it is several times as fast
+        // the usual case, which is several times as fast
         Some(numerator) if unit > 0 => {
             let (whole, rest) = (numerator / unit, numerator % unit);
             let is_up = rest > unit - rest || (rest == unit - rest && whole % 2 == 1);
@@ -165,8 +165,7 @@ pub fn in_unit(quantity: u128, unit: u128, decimals: u32) -> String {
     }
 }
 
-/// A quantity in a unit for a person: three decimals, or below 1 as many as it takes to have four digits that are not zeros in
-/// front.
+/// A quantity in a unit, for display: three decimals, or four significant digits below 1.
 pub fn shown(quantity: u128, unit: u128) -> String {
     let mut decimals = 3;
     let mut least = unit;
@@ -244,7 +243,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_rounded_is_at_most_a_half_away(
-            numerator: u64, denominator in 1u64.., rounding in prop::sample::select(&[Rounding::HalfUp, Rounding::HalfEven][..]),
+            numerator: u64,
+            denominator in 1u64..,
+            rounding in prop::sample::select(&[Rounding::HalfUp, Rounding::HalfEven][..]),
         ) {
             let (n, d) = (i128::from(numerator), i128::from(denominator));
             let rounded = i128::try_from(rounding.round(&numerator.into(), &denominator.into())).unwrap();
@@ -252,7 +253,11 @@ mod tests {
         }
 
         #[test]
-        fn small_and_large_quantities_are_shown_alike(quantity: u64, unit in 1u128..1_000_000_000_000, decimals in 0u32..13) {
+        fn small_and_large_quantities_are_shown_alike(
+            quantity: u64,
+            unit in 1u128..1_000_000_000_000,
+            decimals in 0u32..13,
+        ) {
             let numerator = BigUint::from(quantity) * power_of_ten(decimals);
             let wanted = Decimal { digits: Rounding::HalfEven.round(&numerator, &unit.into()), scale: decimals };
             let found = Decimal::parse(&in_unit(quantity.into(), unit, decimals)).unwrap();

@@ -1,5 +1,5 @@
-//! The fields of a plan's file, read by name and kind. What is wrong is said in words of the plan, and not of the
-//! TOML parser.
+//! The fields of a plan's file, read by name and kind. Messages use the words of plans, not those of the TOML
+//! parser.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -9,9 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::decimal::Decimal;
 
-/// What is wrong with a plan, and where.
+/// A fault of a plan, and its place.
 #[derive(Debug)]
-pub struct Wrong {
+pub struct PlanFault {
     /// for the user
     pub message: String,
     /// bytes of the file
@@ -19,11 +19,11 @@ pub struct Wrong {
 }
 
 /// An error.
-pub fn wrong<T>(span: Range<usize>, message: impl Display) -> Result<T, Wrong> {
-    Err(Wrong { message: message.to_string(), span })
+pub fn wrong<T>(span: Range<usize>, message: impl Display) -> Result<T, PlanFault> {
+    Err(PlanFault { message: message.to_string(), span })
 }
 
-/// A value, and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Given<T> {
     /// the value
@@ -33,7 +33,7 @@ pub struct Given<T> {
 }
 
 /// Reads a file's text as TOML.
-pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Wrong> {
+pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, PlanFault> {
     DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
         let message = match text.get(span.clone()) {
@@ -42,7 +42,7 @@ pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Wrong> {
             }
             _ => unreadable(text, span.start),
         };
-        Wrong { message, span }
+        PlanFault { message, span }
     })
 }
 
@@ -54,8 +54,8 @@ fn unreadable(text: &str, at: usize) -> String {
     }
     let line: String = line.chars().take(60).collect();
     format!(
-        "this line cannot be read: {line}. A line is NAME = VALUE, [[item]] or [[item.tier]]. \
-         Text is in quotes; a number has a decimal point, as in 0.02"
+        "this line cannot be read: {line}. A line is NAME = VALUE, [[item]] or [[item.tier]]. Text is in \
+         quotes; a number has a decimal point, as in 0.02"
     )
 }
 
@@ -70,13 +70,13 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Refuses names that are not known.
+    /// Refuses unknown names.
     pub fn new(
         text: &'a str,
         (table, span): (&'a DeTable<'a>, Range<usize>),
         title: &'static str,
         known: &[&str],
-    ) -> Result<Self, Wrong> {
+    ) -> Result<Self, PlanFault> {
         // the first in the file
         let unknown = table.keys().filter(|name| !known.contains(&name.get_ref().as_ref()));
         if let Some(name) = unknown.min_by_key(|name| name.span().start) {
@@ -90,21 +90,21 @@ impl<'a> Fields<'a> {
         self.table.get(name)
     }
 
-    /// A text that has to be there.
-    pub fn needed_text(&self, name: &str) -> Result<Given<String>, Wrong> {
+    /// A required text.
+    pub fn needed_text(&self, name: &str) -> Result<Given<String>, PlanFault> {
         match self.text(name)? {
             Some(text) => Ok(text),
             None => self.missing(name),
         }
     }
 
-    /// The error that a field is not there.
-    pub fn missing<T>(&self, name: &str) -> Result<T, Wrong> {
+    /// The error for a missing field.
+    pub fn missing<T>(&self, name: &str) -> Result<T, PlanFault> {
         wrong(self.span.clone(), format!("{} has no \"{name}\"", self.title))
     }
 
     /// A text.
-    pub fn text(&self, name: &str) -> Result<Option<Given<String>>, Wrong> {
+    pub fn text(&self, name: &str) -> Result<Option<Given<String>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(Given { value: text.to_string(), span: value.span() })),
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of several texts.
-    pub fn choice<T: Copy>(&self, name: &str, all: &[(&str, T)]) -> Result<Option<Given<T>>, Wrong> {
+    pub fn choice<T: Copy>(&self, name: &str, all: &[(&str, T)]) -> Result<Option<Given<T>>, PlanFault> {
         let Some(Given { value, span }) = self.text(name)? else { return Ok(None) };
         match all.iter().find(|(choice, _)| *choice == value) {
             Some((_, found)) => Ok(Some(Given { value: *found, span })),
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number of a range.
-    pub fn whole(&self, name: &str, range: Range<u32>) -> Result<Option<Given<u32>>, Wrong> {
+    pub fn whole(&self, name: &str, range: Range<u32>) -> Result<Option<Given<u32>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = match value.get_ref() {
             DeValue::Integer(_) => self.text.get(value.span()).and_then(|text| text.parse::<u32>().ok()),
@@ -146,8 +146,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A number from 0 on, in quotes or not. Its text is what counts: it is no float.
-    pub fn number(&self, name: &str) -> Result<Option<Given<Decimal>>, Wrong> {
+    /// A number of at least 0, with or without quotes. It is read from the text, never as a float.
+    pub fn number(&self, name: &str) -> Result<Option<Given<Decimal>>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let span = value.span();
         let text = match value.get_ref() {
@@ -165,14 +165,19 @@ impl<'a> Fields<'a> {
             None => wrong(
                 span,
                 format!(
-                    "invalid \"{name}\" \"{text}\": it must be a number of at least 0 with at most 40 digits, such as 0.02"
+                    "invalid \"{name}\" \"{text}\": it must be a number of at least 0 with at most 40 \
+                     digits, such as 0.02"
                 ),
             ),
         }
     }
 
-    /// The tables of a list, such as `[[item]]`, and where each stands. `example` is one, as it is written.
-    pub fn tables(&self, name: &str, example: &str) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Wrong> {
+    /// The tables of a list, such as `[[item]]`, with their places. `example` is shown in the error message.
+    pub fn tables(
+        &self,
+        name: &str,
+        example: &str,
+    ) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, PlanFault> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let mut tables = Vec::new();
         let no_table = |span: Range<usize>, other: &DeValue<'_>| {
@@ -192,7 +197,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Which names there are, and the one that is probably meant.
+/// The allowed names, and the name that was probably meant.
 fn choices(given: &str, all: &[&str]) -> String {
     let names: Vec<String> = all.iter().map(|name| format!("\"{name}\"")).collect();
     let allowed = format!("allowed are {}", names.join(", "));

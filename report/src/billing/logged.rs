@@ -32,7 +32,8 @@ pub fn read(source: &Source, files: &[PathBuf], plans: &[Plan], is_raw: bool) ->
     summary.report(files);
     if summary.repeated > 0 && source.duplicates == Duplicates::Error {
         bail!(
-            "there is no bill: it would charge for these lines more than once (--duplicates once counts equal lines once)"
+            "there is no bill: it would charge for these lines more than once (--duplicates once counts \
+             equal lines once)"
         );
     }
     if summary.unreadable > 0 {
@@ -60,7 +61,7 @@ pub fn read(source: &Source, files: &[PathBuf], plans: &[Plan], is_raw: bool) ->
     traffic::Gaps::find(seen, span.time).report();
     let Some(range) = span.range(source.range.from, source.range.to) else {
         complain("the logs contain no lines of this time");
-        // of a time, a bill of nothing can be written
+        // with a time range, an empty bill can be written
         if let Some(time) = source.range.from.or(source.range.to) {
             let accounts = book.into_accounts((time, time)).map_err(anyhow::Error::msg)?;
             return Ok(Read::Accounts(accounts, summary.status(&source.input)));
@@ -89,7 +90,7 @@ impl Lacks {
         let Some(gap) = self.0.get_mut(member as usize) else { return };
         match gap {
             Some(gap) => {
-                // blocks come in order to a thread
+                // a thread gets blocks in order
                 gap.last = place;
                 gap.lines += 1;
             }
@@ -114,7 +115,7 @@ impl Lacks {
         }
     }
 
-    /// What is missing, if anything is.
+    /// The message about missing members, if any are missing.
     fn report(&self, files: &[PathBuf], plans: &[Plan]) -> Option<String> {
         let name = |place: Place| {
             files
@@ -132,7 +133,8 @@ impl Lacks {
             lines => format!("{lines} lines from {} to {} have", name(gap.first), name(gap.last)),
         };
         Some(format!(
-            "{lines} no {}, first of the domain {}; {} needs it, and older versions of the module do not log it",
+            "{lines} no {}, first of the domain {}; {} needs it, and older versions of the module do not \
+             log it",
             members.join(", "),
             gap.domain,
             blame(plans, member)
@@ -140,23 +142,24 @@ impl Lacks {
     }
 }
 
-/// Whether requests ended or were in flight. CPU alone does not tell: some of it is known only after a request, or is
-/// that of its connection's end. Lines of older versions do not say what was in flight, so that all they say counts.
+/// Whether requests ended or were in flight. CPU alone is no proof: some of it is known only after a request,
+/// or comes from the end of its connection. Lines of older versions do not tell of requests in flight, so for
+/// them CPU and bytes count too.
 fn is_served(line: &Line<'_>) -> bool {
-    let is_some = |member: &Member| line.member(*member).is_some_and(|number| number > 0);
-    let is_old = [Member::Duration, Member::Active].iter().all(|member| line.member(*member).is_none());
+    let is_some = |member: &Member| member.of(line).is_some_and(|number| number > 0);
+    let is_old = [Member::Duration, Member::Active].iter().all(|member| member.of(line).is_none());
     SERVED.iter().any(is_some)
         || (is_old && [Member::Cpu, Member::Sent, Member::Received].iter().any(is_some))
 }
 
-/// What a thread keeps from line to line.
+/// The state of a thread between lines.
 #[derive(Default)]
 struct Thread {
     span: Span,
     gaps: Lacks,
     time: LastTime,
     zone: Latest<bool>,
-    /// whether the book knows of it
+    /// whether the book has noted the zone
     is_zone_seen: bool,
     zones: Names,
     hosts: Seen,
@@ -180,11 +183,11 @@ impl Thread {
             Ok(source.filter.takes_zone(&line.zone))
         })?;
         let host = self.hosts.get(&line.host, hosts, || source.filter.takes_host(&line.host));
-        // lines of others tell too that there was a log at the time
+        // lines of other domains also prove that there was a log at the time
         let (first, last) = time::clip(begin, end, source.range.from, source.range.to);
         if first < last {
             self.span.add(first, last);
-            // which matters to percentiles alone
+            // only percentiles depend on it
             if !needs.samples.is_empty() {
                 self.span.longest_ms = self.span.longest_ms.max(end - begin);
             }
@@ -192,7 +195,7 @@ impl Thread {
             if is_zone && host.is_taken && source.filter.takes_domain(&line.key) {
                 let mut used = Used::default();
                 for member in &needs.members {
-                    match (line.member(*member), used.get_mut(*member as usize)) {
+                    match (member.of(&line), used.get_mut(*member as usize)) {
                         (Some(number), Some(used)) => *used = number,
                         _ => self.gaps.note(*member, place, &line.key),
                     }

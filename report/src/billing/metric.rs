@@ -1,14 +1,14 @@
-//! What can be charged for, and in which units.
+//! The billing metrics and their units.
 
 use crate::time::SLOT_MS;
 use crate::traffic::Member;
 
-/// What an item of a plan charges for.
+/// The billing metric of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BillingMetric {
     /// requests that ended
     Requests,
-    /// the same, as they are called where functions are billed
+    /// the same number, under the name that is usual for functions
     Executions,
     /// CPU time
     Cpu,
@@ -18,7 +18,7 @@ pub enum BillingMetric {
     Received,
     /// bytes sent and received
     Traffic,
-    /// time in flight of all requests, each for itself
+    /// the sum of the durations of all requests
     Duration,
     /// time in which at least one request was in flight
     ActiveInterval,
@@ -40,7 +40,7 @@ pub enum BillingMetric {
     PercentileTraffic,
 }
 
-/// What is counted by slots of five minutes, for percentiles.
+/// The numbers that are kept by slots of five minutes, for percentiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Samples {
     /// nanoseconds of CPU
@@ -72,9 +72,9 @@ impl Samples {
 /// A unit of a measure.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// as it is called in a plan
+    /// the name in a plan
     pub name: &'static str,
-    /// as it stands behind a number
+    /// the name after a number
     pub plural: &'static str,
     /// in smallest units
     pub size: u128,
@@ -90,7 +90,7 @@ const fn count(name: &'static str, plural: &'static str, size: u128) -> Unit {
 
 const SLOT_S: u128 = SLOT_MS as u128 / 1000;
 
-// the first of each is that of items that name none
+// the first unit of each list is the default
 const REQUESTS: [Unit; 1] = [count("request", "requests", 1)];
 const EXECUTIONS: [Unit; 1] = [count("execution", "executions", 1)];
 const CPU: [Unit; 4] = [
@@ -144,7 +144,7 @@ impl BillingMetric {
         Self::PercentileTraffic,
     ];
 
-    /// As it is called in a plan.
+    /// The name in a plan.
     pub fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -166,7 +166,7 @@ impl BillingMetric {
         }
     }
 
-    /// Its units; the first is the usual one.
+    /// The units; the first one is the default.
     pub fn units(self) -> &'static [Unit] {
         match self {
             Self::Requests => &REQUESTS,
@@ -181,7 +181,7 @@ impl BillingMetric {
         }
     }
 
-    /// The smallest unit, in which it is counted without a rest.
+    /// The smallest unit. Quantities are whole numbers of it.
     pub fn smallest(self) -> &'static str {
         match self {
             Self::Requests | Self::Executions => "1",
@@ -195,7 +195,7 @@ impl BillingMetric {
         }
     }
 
-    /// The members of the log that it comes from.
+    /// The members of the log that the metric is computed from.
     pub fn members(self) -> &'static [Member] {
         match self {
             Self::Requests | Self::Executions => &[Member::Requests],
@@ -205,7 +205,7 @@ impl BillingMetric {
             Self::Traffic | Self::PercentileTraffic => &[Member::Sent, Member::Received],
             Self::Duration => &[Member::Duration],
             Self::ActiveInterval => &[Member::Active],
-            // what is not active, but open, is idle
+            // the time with requests in flight that is not active is idle
             Self::ActiveSeconds => &[Member::ActiveSeconds, Member::Active],
             Self::BillableCpu => &[Member::Billable, Member::Waived],
             Self::GbSeconds => &[Member::Memory],
@@ -213,7 +213,7 @@ impl BillingMetric {
         }
     }
 
-    /// What it is a percentile of.
+    /// The numbers that a percentile is taken of.
     pub fn samples(self) -> Option<Samples> {
         match self {
             Self::PercentileCores => Some(Samples::Cpu),
@@ -224,7 +224,7 @@ impl BillingMetric {
         }
     }
 
-    /// Whether what domains used can be added up.
+    /// Whether the usage of domains can be added up.
     pub fn is_sum(self) -> bool {
         self != Self::PeakCores && self.samples().is_none()
     }

@@ -2,9 +2,9 @@
 
 use num_bigint::BigUint;
 
-/// Divides a total in proportion to the weights, without a remainder: each part is rounded down, and the units that
-/// are left go to the parts with the largest remainders, one each. Of equal remainders the first comes first. A
-/// weight of 0 gets nothing.
+/// Divides a total in proportion to the weights. Each part is rounded down, and each unit that is left goes
+/// to one of the parts with the largest remainders. Of equal remainders, the first one wins. A weight of 0
+/// gets nothing. The parts add up to the total.
 pub fn divide(total: &BigUint, weights: &[BigUint]) -> Vec<BigUint> {
     let sum: BigUint = weights.iter().sum();
     if sum == BigUint::ZERO {
@@ -23,7 +23,7 @@ pub fn divide(total: &BigUint, weights: &[BigUint]) -> Vec<BigUint> {
             part
         })
         .collect();
-    // fewer units are left than there are remainders above 0
+    // the units that are left are fewer than the remainders above 0
     remainders.sort_by(|(a, first), (b, second)| b.cmp(a).then(first.cmp(second)));
     for (_, at) in remainders {
         if left == BigUint::ZERO {

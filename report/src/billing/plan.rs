@@ -5,7 +5,7 @@ use num_bigint::BigUint;
 use super::decimal::{Decimal, Rounding};
 use super::metric::{BillingMetric, Unit};
 
-/// How money is charged for what was used.
+/// A price plan.
 #[derive(Debug)]
 pub struct Plan {
     /// for a person
@@ -14,7 +14,7 @@ pub struct Plan {
     pub stem: String,
     /// three letters, usually
     pub currency: String,
-    /// of money: that of the currency's smallest coin
+    /// of money: the decimals of the smallest coin
     pub decimals: u32,
     /// of each line
     pub rounding: Rounding,
@@ -37,25 +37,25 @@ pub struct Item {
     pub unit: &'static Unit,
     /// a rate is for so many units
     pub per: BigUint,
-    /// in smallest units; what is charged is rounded up to a multiple of it. At least 1
+    /// in smallest units: usage is rounded up to a multiple of it. At least 1
     pub round_up: u128,
     /// in smallest units, in each period: of each domain or of the account
     pub free: u128,
-    /// whose allowance and tiers it is
+    /// who shares the allowance and the tiers
     pub scope: Scope,
     /// how tiers are meant
     pub tiering: Tiering,
     /// at least one; in order, the last without an end
     pub tiers: Vec<Tier>,
-    /// decimals that the rates and money have at most, to add up what the rates come to
+    /// the most decimals of the rates and of money
     pub scale: u32,
-    /// for what is idle, where there is such
+    /// for the idle part, of metrics that have one
     pub idle_rate: Decimal,
     /// of percentiles
     pub percentile: Percentile,
 }
 
-/// Of what is charged, up to a quantity.
+/// A tier.
 #[derive(Debug)]
 pub struct Tier {
     /// the last quantity in it, in smallest units; none for the last tier
@@ -64,7 +64,7 @@ pub struct Tier {
     pub rate: Decimal,
 }
 
-/// Whose allowance and tiers it is.
+/// Who shares the allowance and the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// each domain has its own
@@ -80,23 +80,23 @@ pub enum Tiering {
     /// each tier's part at its rate
     #[default]
     Graduated,
-    /// everything at the rate of the tier that was reached
+    /// the whole quantity at the rate of the tier that is reached
     Volume,
 }
 
-/// Which of the samples in order is charged.
+/// The rank of the charged sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percentile {
     /// 1 to 100
     pub percent: u8,
-    /// where that is not a whole number of samples
+    /// the rule for fractions of samples
     pub rule: Rule,
 }
 
-/// How many samples are thrown away where (100 - percent) % of them is not a whole number.
+/// The rounding of the number of samples that are thrown away, (100 - percent) % of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
-    /// the whole number below: what is charged is the sample at ⌈percent % of N⌉
+    /// rounded down: the sample at ⌈percent % of N⌉ is charged
     #[default]
     NearestRank,
     /// the whole number above
@@ -104,7 +104,7 @@ pub enum Rule {
 }
 
 impl Percentile {
-    /// The place, from 1 on, of the sample that is charged among so many in order. None without samples.
+    /// The rank of the charged sample, from 1, among so many sorted samples. None without samples.
     pub fn rank(self, samples: u64) -> Option<u64> {
         let (samples, percent) = (u128::from(samples), u128::from(self.percent));
         let rank = match self.rule {
@@ -116,7 +116,7 @@ impl Percentile {
 }
 
 impl Plan {
-    /// Whether a domain pays something for a period, and not only for what it used.
+    /// Whether the plan has a base fee or a minimum.
     pub fn has_fees(&self) -> bool {
         self.base_fee != BigUint::ZERO || self.minimum != BigUint::ZERO
     }

@@ -1,5 +1,4 @@
-//! What an item costs where its allowance and tiers are the account's: it has one price, of which each domain pays a
-//! part.
+//! The price of an item with the scope account. The account has one price, and each domain pays a part of it.
 
 use num_bigint::BigUint;
 
@@ -13,14 +12,14 @@ use super::tiers::{Slice, at_scale, price};
 pub struct Pool<'a> {
     free: Vec<u128>,
     amounts: Vec<BigUint>,
-    /// this and the next are empty where nothing can be idle
+    /// this and the next list are empty if the metric has no idle part
     idle_amounts: Vec<BigUint>,
     waived: Vec<BigUint>,
     /// of the account
     pub slices: Vec<Slice<'a>>,
 }
 
-/// What a domain has of it.
+/// The part of a domain.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
     /// of the allowance
@@ -34,7 +33,7 @@ pub struct Share {
 }
 
 impl<'a> Pool<'a> {
-    /// Divides what the account has and pays in proportion to what each domain used, after rounding up.
+    /// Divides the allowance and the price of the account in proportion to the rounded usage of the domains.
     pub fn new(item: &'a Item, plan: &Plan, accounts: &Accounts, period: u32) -> Self {
         let of_domains = || accounts.domains.iter().map(|(_, account)| account);
         let used: Vec<u128> = of_domains().map(|account| used(item, accounts, account, period)).collect();

@@ -1,4 +1,4 @@
-//! What a domain used of an item, in its smallest unit.
+//! The usage of a domain for an item, in smallest units.
 
 use num_bigint::BigUint;
 
@@ -8,8 +8,8 @@ use super::metric::BillingMetric;
 use super::plan::{Item, Plan};
 use crate::traffic::Member;
 
-/// What a price is to be divided by, so that it is in smallest units of money. A scale is at least the number of its
-/// decimals.
+/// The divisor that turns a price into smallest units of money. A scale is at least the number of decimals of
+/// money.
 pub fn denominator(item: &Item, plan: &Plan) -> BigUint {
     &item.per * item.unit.size * power_of_ten(item.scale.saturating_sub(plan.decimals))
 }
@@ -19,7 +19,7 @@ pub fn round_up(used: u128, to: u128) -> u128 {
     used.checked_next_multiple_of(to).unwrap_or(used)
 }
 
-/// What a domain used of what an item is for.
+/// The usage of a domain for an item.
 pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match item.measure {
@@ -29,7 +29,7 @@ pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) ->
             Some(samples) => {
                 let (mut values, all) = accounts.samples(account, period, samples);
                 let zeros = all.saturating_sub(values.len() as u64);
-                // those that are not there come first
+                // slots without lines sort first, as 0
                 let place = item.percentile.rank(all).and_then(|rank| rank.checked_sub(zeros + 1));
                 match place.and_then(|place| usize::try_from(place).ok()) {
                     Some(place) if place < values.len() => *values.select_nth_unstable(place).1,
@@ -41,12 +41,12 @@ pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) ->
     }
 }
 
-/// What was idle of it.
+/// The idle part of the usage.
 pub fn idle(measure: BillingMetric, accounts: &Accounts, account: &Account, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match measure {
         BillingMetric::BillableCpu => of(Member::Waived),
-        // the time in which something was in flight, but for the seconds that count as active
+        // the time with requests in flight, less the active seconds
         BillingMetric::ActiveSeconds => {
             of(Member::Active).saturating_sub(of(Member::ActiveSeconds).saturating_mul(1000))
         }

@@ -1,13 +1,14 @@
-//! Reads a plan from TOML, and says what is wrong with it.
+//! Reads a plan from TOML, and explains faults.
 //!
-//! A number is read from the text of the file, so that `rate = 0.02` is two hundredths, and not the float next to it.
+//! Numbers are read from the text of the file, so `rate = 0.02` is exactly two hundredths and not the nearest
+//! float.
 
 use std::ops::Range;
 
 use num_bigint::BigUint;
 
 use super::decimal::{Decimal, Rounding};
-use super::fields::{Fields, Given, Wrong, document, wrong};
+use super::fields::{Fields, Given, PlanFault, document, wrong};
 use super::metric::{BillingMetric, Unit};
 use super::plan::{Item, Percentile, Plan, Rule, Scope, Tier, Tiering};
 use crate::output::counted;
@@ -35,7 +36,7 @@ const SCOPES: [(&str, Scope); 2] = [("domain", Scope::Domain), ("account", Scope
 const TIERINGS: [(&str, Tiering); 2] = [("graduated", Tiering::Graduated), ("volume", Tiering::Volume)];
 const RULES: [(&str, Rule); 2] = [("nearest-rank", Rule::NearestRank), ("discard-up", Rule::DiscardUp)];
 
-/// In smallest units: sums of so many times as many still fit.
+/// The largest quantity, in smallest units. It leaves room for sums.
 const MAX_QUANTITY: u128 = 10u128.pow(28);
 
 const MAX_NAME_CHARS: usize = 80;
@@ -47,16 +48,16 @@ pub fn parse(text: &str, stem: &str) -> Result<Plan, String> {
     let place = |span: &Range<usize>| {
         text.get(..span.start).unwrap_or(text).bytes().filter(|byte| *byte == b'\n').count() + 1
     };
-    let plan = Reader { text }.read(stem);
+    let plan = PlanReader { text }.read(stem);
     plan.map_err(|error| format!("{}: {}", place(&error.span), error.message))
 }
 
-struct Reader<'a> {
+struct PlanReader<'a> {
     text: &'a str,
 }
 
-impl Reader<'_> {
-    fn read(&self, stem: &str) -> Result<Plan, Wrong> {
+impl PlanReader<'_> {
+    fn read(&self, stem: &str) -> Result<Plan, PlanFault> {
         match self.text.trim_start() {
             "" => return wrong(0..0, "the file is empty; a plan has a name, a currency and [[item]]"),
             text if text.starts_with('{') => return wrong(0..0, "this is JSON; a plan is a TOML file"),
@@ -67,7 +68,7 @@ impl Reader<'_> {
         self.plan(&plan, stem)
     }
 
-    fn plan(&self, raw: &Fields<'_>, stem: &str) -> Result<Plan, Wrong> {
+    fn plan(&self, raw: &Fields<'_>, stem: &str) -> Result<Plan, PlanFault> {
         let name = name(raw)?;
         let decimals = raw.whole("decimals", 0..10)?.map_or(2, |decimals| decimals.value);
         let currency = raw.needed_text("currency")?;
@@ -117,7 +118,7 @@ impl Reader<'_> {
         Ok(Plan { name, stem: stem.to_owned(), currency, decimals, rounding, base_fee, minimum, items })
     }
 
-    fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, Wrong> {
+    fn item(&self, raw: &Fields<'_>, decimals: u32) -> Result<Item, PlanFault> {
         let name = name(raw)?;
         let measures = BillingMetric::ALL.map(|measure| (measure.name(), measure));
         let Some(Given { value: measure, .. }) = raw.choice("measure", &measures)? else {
@@ -189,7 +190,7 @@ impl Reader<'_> {
         })
     }
 
-    fn tiers(&self, raw: &Fields<'_>, name: &str, unit: &Unit) -> Result<Vec<Tier>, Wrong> {
+    fn tiers(&self, raw: &Fields<'_>, name: &str, unit: &Unit) -> Result<Vec<Tier>, PlanFault> {
         let tables =
             raw.tables("tier", "[[item.tier]] or tier = [{ up_to = 10, rate = 2 }, { rate = 1 }]")?;
         let rate = raw.number("rate")?;
@@ -238,7 +239,7 @@ impl Reader<'_> {
     }
 }
 
-fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, Wrong> {
+fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, PlanFault> {
     let units = measure.units();
     let given = raw.text("unit")?;
     let unit = match &given {
@@ -261,7 +262,7 @@ fn unit(raw: &Fields<'_>, measure: BillingMetric) -> Result<&'static Unit, Wrong
 }
 
 /// In smallest units.
-fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wrong> {
+fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, PlanFault> {
     let given = &number.value;
     let span = number.span.clone();
     match given.times(&BigUint::from(unit.size)).map(u128::try_from) {
@@ -274,7 +275,7 @@ fn quantity(number: &Given<Decimal>, unit: &Unit, what: &str) -> Result<u128, Wr
     }
 }
 
-fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
+fn name(raw: &Fields<'_>) -> Result<String, PlanFault> {
     let Given { value: text, span } = raw.needed_text("name")?;
     let is_fine = !text.trim().is_empty()
         && text.chars().count() <= MAX_NAME_CHARS
@@ -287,7 +288,7 @@ fn name(raw: &Fields<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn percentile(raw: &Fields<'_>, measure: BillingMetric) -> Result<Percentile, Wrong> {
+fn percentile(raw: &Fields<'_>, measure: BillingMetric) -> Result<Percentile, PlanFault> {
     let percent = raw.whole("percentile", 1..101)?;
     let rule = raw.choice("rule", &RULES)?;
     let given = percent.as_ref().map(|given| &given.span).or(rule.as_ref().map(|given| &given.span));
@@ -388,7 +389,8 @@ rate = 100
             (
                 "\"requests\"",
                 "\"request\"",
-                "11: invalid \"measure\" \"request\": did you mean \"requests\"? Allowed are \"requests\", \"executions\",",
+                "11: invalid \"measure\" \"request\": did you mean \"requests\"? Allowed are \"requests\", \
+                 \"executions\",",
             ),
             ("name = \"Requests\"", "name = \"CPU\"", "18: there are two items \"CPU\""),
             ("name = \"Requests\"", "name = \" \"", "10: invalid \"name\""),

@@ -18,16 +18,17 @@ pub fn read(source: &Source, url: &str, plans: &[Plan]) -> anyhow::Result<Read> 
     let needs = Needs::of(plans);
     if needs.members.contains(&Member::Peak) {
         bail!(
-            "{} is not in Prometheus: the gauge there is the peak since the account began. Use traffic logs, or \"percentile_cores\"",
+            "{} is not in Prometheus: the gauge there is the peak since the account began. Use traffic \
+             logs, or \"percentile_cores\"",
             blame(plans, Member::Peak)
         );
     }
     let (prometheus, (from, to)) = source.scrape.open(url, &source.range, source.duplicates)?;
-    // CPU comes first: it is what the others are missing beside
+    // CPU comes first: other counters are missing if an instance has CPU only
     let others = needs.members.iter().filter(|member| **member != Member::Cpu);
     let mut members: Vec<Member> = std::iter::once(Member::Cpu).chain(others.copied()).collect();
     let charged_for = members.len();
-    // these tell whether there were requests; where they are missing, no fee is charged
+    // these counters prove that there were requests; without them, no fee is charged
     if plans.iter().any(Plan::has_fees) {
         let more = [Member::Requests, Member::Active];
         members.extend(more.iter().filter(|member| !needs.members.contains(member)));
@@ -39,7 +40,7 @@ pub fn read(source: &Source, url: &str, plans: &[Plan]) -> anyhow::Result<Read> 
     let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
         let mut used = Used::default();
         let member = *members.get(at)?;
-        // a counter that grows by more in five minutes is none of the module's
+        // no counter of the module grows by more in five minutes
         let Ok(value) = u64::try_from(value) else {
             is_too_large.store(true, Ordering::Relaxed);
             return None;
@@ -48,7 +49,7 @@ pub fn read(source: &Source, url: &str, plans: &[Plan]) -> anyhow::Result<Read> 
         book.see_zone(zone);
         let is_served = value > 0 && SERVED.contains(&member);
         book.add(key, time, &used, is_served);
-        // the first point is that of the beginning
+        // the first point is the base, at the begin of the time
         Some((time.0.max(from), time.1)).filter(|(begin, end)| begin < end)
     };
     let done = |until| progress.set_position((until - from) as u64 / 1000);
@@ -60,7 +61,8 @@ pub fn read(source: &Source, url: &str, plans: &[Plan]) -> anyhow::Result<Read> 
     }
     if is_too_large.load(Ordering::Relaxed) {
         bail!(
-            "a counter grew by 2^64 or more within five minutes, so there is no bill: choose series with --match"
+            "a counter grew by 2^64 or more within five minutes, so there is no bill: choose series with \
+             --match"
         );
     }
     book.check_zones().map_err(anyhow::Error::msg)?;
@@ -102,4 +104,21 @@ fn counter(member: Member) -> Option<Counter> {
         Member::Peak => return None,
     };
     Some(Counter { query, scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use formats::counters::{FAMILIES_IN_ORDER, PREFIX};
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_of_prometheus_is_a_family_of_the_table() {
+        for member in Member::ALL {
+            let Some(Counter { query, .. }) = counter(member) else { continue };
+            let begin = query.find(PREFIX).unwrap() + PREFIX.len();
+            let name = query[begin..].split('{').next().unwrap();
+            assert!(FAMILIES_IN_ORDER.iter().any(|(_, family)| family.name == name), "{query}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::select::Filter;
 use crate::time::Range;
 use crate::traffic::{Duplicates, Member};
 
-/// The arguments that say it, of all commands that charge.
+/// The arguments.
 #[derive(clap::Args)]
 pub struct Source {
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub struct Source {
     pub input: input::Options,
 }
 
-/// What to do where a log does not tell what the plan charges for.
+/// How to treat lines without a member that the plan needs.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// write no bill, and name the missing member and its lines
@@ -63,7 +63,7 @@ pub enum Read {
 }
 
 impl Source {
-    /// Ends the command, or says what is taken for nothing.
+    /// Ends the command, or shows the message and goes on, as `--missing` says.
     pub fn missing(&self, what: &str) -> anyhow::Result<()> {
         match self.missing {
             Missing::Error => bail!("{what}; there is no bill (--missing zero takes it for 0)"),
@@ -73,7 +73,7 @@ impl Source {
     }
 }
 
-/// Whose fault it is that a member is needed.
+/// The item and the plan that need a member.
 pub fn blame(plans: &[Plan], member: Member) -> String {
     let of = |plan: &Plan| {
         let item = plan.items.iter().find(|item| item.measure.members().contains(&member))?;

@@ -1,4 +1,4 @@
-//! What a quantity costs by the tiers of an item, and what of it is charged at which rate.
+//! The price of a quantity by the tiers of an item, and the part charged at each rate.
 
 use std::iter;
 
@@ -8,12 +8,12 @@ use super::decimal::Decimal;
 use super::parts::{divide, divide_quantity};
 use super::plan::{Item, Tier, Tiering};
 
-/// What is charged at the rate of a tier.
+/// The part of a quantity that is charged at the rate of a tier.
 #[derive(Clone, Debug)]
 pub struct Slice<'a> {
     /// in smallest units
     pub quantity: u128,
-    /// what the tier begins above, in smallest units
+    /// the quantity above which the tier begins, in smallest units
     pub above: u128,
     /// where it ends, and what a unit costs
     pub tier: &'a Tier,
@@ -30,7 +30,7 @@ pub struct TierPart<'a> {
     pub amount: BigUint,
 }
 
-/// The price of a quantity, times the item's denominator, and what is charged at which rate.
+/// The price of a quantity, times the item's denominator, and the part charged at each rate.
 pub fn price(item: &Item, charged: u128) -> (BigUint, Vec<Slice<'_>>) {
     let ends = item.tiers.iter().map(|tier| tier.up_to.unwrap_or(u128::MAX));
     let begins = iter::once(0).chain(ends.clone());
@@ -51,13 +51,13 @@ pub fn price(item: &Item, charged: u128) -> (BigUint, Vec<Slice<'_>>) {
     (sum, slices)
 }
 
-/// A rate times 10^scale. The scale is that of the item's longest rate, so that it is whole.
+/// A rate times 10^scale. It is whole, since the scale is that of the item's longest rate.
 pub fn at_scale(rate: &Decimal, scale: u32) -> BigUint {
     rate.with_decimals(scale).unwrap_or_default()
 }
 
-/// What a line is charged for at each rate, if there are several. The parts add up to the line. Where the tiers are
-/// the account's, the line has of each tier the same part.
+/// The parts of a line by rate, if there are several rates. The parts add up to the line. With the scope
+/// account, the line has the same share of each tier.
 pub fn parts<'a>(item: &Item, slices: &'a [Slice<'a>], charged: u128, amount: &BigUint) -> Vec<TierPart<'a>> {
     if slices.len() < 2 {
         return Vec::new();

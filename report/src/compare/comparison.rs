@@ -11,7 +11,7 @@ use crate::billing::charge::Charged;
 use crate::billing::decimal::{Rounding, grouped, power_of_ten, with_point};
 use crate::billing::parts::divide;
 use crate::billing::plan::Plan;
-use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
+use crate::output::{Cell, Column, Format, Layout, Rows, Value, Visibility};
 use crate::time;
 
 /// What the rows are sorted by.
@@ -30,7 +30,7 @@ pub enum Sort {
 
 /// Which rows are wanted, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct CompareOptions {
     /// the amounts of each plan are multiplied so that all come to the same
     pub is_equal_revenue: bool,
     /// so many domains have rows
@@ -139,9 +139,9 @@ fn percent(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
 }
 
 /// The names of the columns of each plan.
-pub struct Names(Vec<[String; 4]>);
+pub struct PlanNames(Vec<[String; 4]>);
 
-impl Names {
+impl PlanNames {
     /// Of these plans.
     pub fn of(plans: &[Plan]) -> Self {
         let of = |plan: &Plan| {
@@ -152,11 +152,11 @@ impl Names {
     }
 }
 
-/// The columns of a comparison. A table of many plans has shares and changes in money only if it is asked for a
-/// wide one.
-pub fn columns<'a>(names: &'a Names, plans: &'a [Plan]) -> Vec<Column<'a>> {
-    let place = if plans.len() <= 3 { Place::Everywhere } else { Place::Wide };
-    let mut columns = vec![Column::text("row", "row").at(Place::Data), Column::name("domain", "domain")];
+/// The columns of a comparison. A table of many plans has shares and changes in money only if it is asked for
+/// a wide one.
+pub fn columns<'a>(names: &'a PlanNames, plans: &'a [Plan]) -> Vec<Column<'a>> {
+    let place = if plans.len() <= 3 { Visibility::Everywhere } else { Visibility::Wide };
+    let mut columns = vec![Column::text("row", "row").at(Visibility::Data), Column::name("domain", "domain")];
     for (at, ([amount, share, change, in_percent], plan)) in names.0.iter().zip(plans).enumerate() {
         columns.push(Column::number(amount, plan.name.as_str()).rank(if at == 0 { 1 } else { 2 }));
         columns.push(Column::number(share, "share").rank(5).at(place));
@@ -166,13 +166,14 @@ pub fn columns<'a>(names: &'a Names, plans: &'a [Plan]) -> Vec<Column<'a>> {
         }
     }
     // so that files of several months can be put together
-    columns.extend(["zone", "currency", "from", "to"].map(|name| Column::text(name, name).at(Place::Data)));
+    columns
+        .extend(["zone", "currency", "from", "to"].map(|name| Column::text(name, name).at(Visibility::Data)));
     columns
 }
 
 /// Writes a row for each domain.
 pub fn write<W: Write>(
-    wanted: &Wanted,
+    wanted: &CompareOptions,
     comparison: &Comparison<'_>,
     mut out: W,
     layout: &Layout,
@@ -212,7 +213,7 @@ pub fn write<W: Write>(
         }
         Format::Csv => {}
     }
-    let names = Names::of(plans);
+    let names = PlanNames::of(plans);
     let mut rows = Rows::new(wanted.format, &columns(&names, plans), &mut out, layout)?;
     self::rows(wanted, comparison, &mut rows)?;
     rows.finish()?;
@@ -222,7 +223,11 @@ pub fn write<W: Write>(
     out.flush()
 }
 
-fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<'_, W>) -> io::Result<()> {
+fn rows<W: Write>(
+    wanted: &CompareOptions,
+    comparison: &Comparison<'_>,
+    rows: &mut Rows<'_, W>,
+) -> io::Result<()> {
     let plans = comparison.plans.len();
     let last = plans.saturating_sub(1);
     let mut order: Vec<usize> = (0..comparison.accounts.domains.len()).collect();
@@ -241,8 +246,8 @@ fn rows<W: Write>(wanted: &Wanted, comparison: &Comparison<'_>, rows: &mut Rows<
         }),
         Sort::Percent => order.sort_by(|a, b| {
             let ((a_before, a_after), (b_before, b_after)) = (change(*a), change(*b));
-            // after / before, without a division; from nothing to something it is without end, and from nothing to
-            // nothing 1
+            // after / before, without a division; from nothing to something it is without end, and from
+            // nothing to nothing 1
             let one = |before, after| {
                 if before == after { (BigUint::from(1u8), BigUint::from(1u8)) } else { (before, after) }
             };

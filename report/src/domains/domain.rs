@@ -60,8 +60,8 @@ impl Domain {
         Peak::from_number(number)
     }
 
-    /// The buckets in which there was something, in order. A second is known when it is over, maybe in a bucket in which nothing
-    /// else was.
+    /// The buckets in which there was something, in order. A second is known when it is over, maybe in a
+    /// bucket in which nothing else was.
     pub fn buckets(&self, by: By) -> Vec<u32> {
         let Some(buckets) = &self.buckets else { return Vec::new() };
         let used = |metric| self.series(by, buckets, metric).iter().map(|(at, _)| at);

@@ -83,7 +83,7 @@ impl Peaks {
     }
 }
 
-/// What a thread keeps from line to line.
+/// The state of a thread between lines.
 #[derive(Default)]
 struct Thread {
     span: Span,
@@ -113,7 +113,7 @@ impl Thread {
             }
         })?;
         let host = self.hosts.get(&line.host, hosts, || args.filter.takes_host(&line.host));
-        // lines of others tell too that there was a log at the time
+        // lines of other domains also prove that there was a log at the time
         let (first, last) = time::clip(begin, end, args.range.from, args.range.to);
         if first < last {
             self.span.add(first, last);

@@ -2,14 +2,14 @@
 
 use super::args::Args;
 use super::store::Store;
-use super::table::{self, Wanted};
+use super::table::{self, TableOptions};
 use crate::output::{self, complain};
 use crate::time::Millis;
 use crate::traffic::{Metric, Peak};
 
 pub fn write(args: &Args, store: Store, range: (Millis, Millis)) -> anyhow::Result<()> {
     let zones = store.into_zones();
-    let wanted = Wanted {
+    let wanted = TableOptions {
         range,
         by: args.by,
         top: if args.top == 0 { usize::MAX } else { args.top },

@@ -1,6 +1,6 @@
 //! Adds up what domains used, in total and by slots and buckets of time.
 //!
-//! Several threads add at once; domains are spread over shards by a hash, each with a lock of its own.
+//! Several threads add at once. Domains are spread over shards by a hash, and each shard has a lock.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,13 +15,13 @@ use crate::traffic::{Ends, Peak, Usage};
 /// What is to be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    /// what was used before is left out
+    /// earlier usage is left out
     pub from: Option<Millis>,
-    /// what was used from then on is left out
+    /// usage from this time on is left out
     pub to: Option<Millis>,
     /// all metrics are kept by buckets of this length; CPU is kept by slots in any case
     pub by: Option<By>,
-    /// so many domains are told apart; those that come later are added to one that has no name
+    /// the most domains that are told apart; later ones are added to a domain without a name
     pub max_domains: usize,
     /// the highest seconds are kept by buckets too
     pub peaks: bool,
@@ -47,7 +47,7 @@ struct Shard {
 
 const SHARDS: usize = 64;
 
-/// A configuration has a few zones. More than these are no traffic log's.
+/// The most zones. A configuration has only a few.
 const MAX_ZONES: usize = 1000;
 
 impl Store {
@@ -76,8 +76,8 @@ impl Store {
         u32::try_from(place).ok()
     }
 
-    /// Adds what a domain used from `begin` to `end`, spread evenly over that time, and its highest second, which is somewhere in
-    /// it. Returns the part of that time that is asked for; none if there is none.
+    /// Adds the usage of a domain from `begin` to `end`, spread evenly over that time, and its highest
+    /// second, which lies within it. Returns the part of the time within the report's range, if there is one.
     pub fn add(
         &self,
         zone: u32,
@@ -89,8 +89,8 @@ impl Store {
         self.add_if(zone, name, (begin, end), usage, peak, |_| true)
     }
 
-    /// The same, if `counts` says so of the ends of the domain's lines so far; of a domain that is not told apart
-    /// there are none.
+    /// As `add`, but only if `counts` returns true for the ends of the domain's lines so far. A domain above
+    /// the limit has no ends.
     pub fn add_if(
         &self,
         zone: u32,
@@ -106,7 +106,7 @@ impl Store {
             return None;
         }
         let hash = self.hasher.hash_one((zone, name));
-        // the table in the shard goes by other bits
+        // the table in the shard uses other bits of the hash
         let shard = self.shards.get((hash >> 32) as usize % SHARDS)?;
         let mut shard = lock(shard);
         let domain = self.domain(&mut shard, hash, zone, name)?;
@@ -182,7 +182,7 @@ impl Store {
     }
 }
 
-// nothing that is locked is left half done by a panic, which ends the program anyway
+// a panic ends the program, so no thread sees data that a panic left half changed
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -220,7 +220,8 @@ mod tests {
         #[test]
         fn slots_and_buckets_add_up_to_the_lines(
             kept in kept(),
-            lines in prop::collection::vec(("[ab]", "[a-e]", 1_769_000_000_000i64..1_771_000_000_000, 1i64..10_000_000, usage()), 0..40),
+            lines in prop::collection::vec(("[ab]", "[a-e]", 1_769_000_000_000i64..1_771_000_000_000,
+                    1i64..10_000_000, usage()), 0..40),
         ) {
             let store = Store::new(kept);
             let mut sum = Usage::default();
@@ -335,7 +336,8 @@ mod tests {
         #[test]
         fn the_highest_of_the_buckets_is_that_of_the_whole_time(
             kept in kept(),
-            lines in prop::collection::vec(("[a-e]", 1_769_000_000_000i64..1_769_010_000_000, 1i64..1_000_000, prop::option::of(any::<u64>())), 0..40),
+            lines in prop::collection::vec(("[a-e]", 1_769_000_000_000i64..1_769_010_000_000,
+                    1i64..1_000_000, prop::option::of(any::<u64>())), 0..40),
         ) {
             let store = Store::new(kept);
             let zone = store.zone("zone").unwrap();

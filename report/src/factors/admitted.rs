@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// The first names that come, up to a number. Admitted are admitted for all threads at once, so that each name's requests are
-/// all under it, or all among the others.
+/// The first names that come, up to a limit. A name is admitted for all threads at once. So all requests of a
+/// name are in its row, or all are among the others.
 pub struct Admitted {
     admitted: Mutex<HashSet<Box<[u8]>>>,
     most: usize,

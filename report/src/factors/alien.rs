@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::format::COMBINED;
 
-/// A line that is not of the format that is understood without an argument.
+/// A line of another log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alien {
     /// NGINX's own format
@@ -21,12 +21,13 @@ pub enum Alien {
     ErrorLog,
 }
 
-/// What gets CPU times into a log of `combined`, and keeps the host that lines may begin with.
+/// The configuration that adds CPU times to a log of `combined`. `has_host`: lines begin with the host.
 pub fn advice(has_host: bool) -> String {
     let host = if has_host { "$host:$server_port " } else { "" };
     format!(
-        "add to nginx.conf: log_format cpu '{host}{COMBINED} $request_cpu_time'; access_log /var/log/nginx/access.log cpu; \
-         and read the new lines with --log-format-from /etc/nginx/nginx.conf:cpu"
+        "add to nginx.conf: log_format cpu '{host}{COMBINED} $request_cpu_time'; access_log \
+         /var/log/nginx/access.log cpu; and read the new lines with --log-format-from \
+         /etc/nginx/nginx.conf:cpu"
     )
 }
 
@@ -36,11 +37,13 @@ impl fmt::Display for Alien {
             Self::Combined => "the line is of log_format combined, which has no $request_cpu_time",
             Self::Common => "the line is of the common log format, which has no $request_cpu_time",
             Self::WithHost => {
-                "the line is of the common or combined log format after a host and port, which has no $request_cpu_time"
+                "the line is of the common or combined log format after a host and port, which has no \
+                 $request_cpu_time"
             }
             Self::Main => "the line is of log_format main of nginx.org, which has no $request_cpu_time",
             Self::MoreThanCombined => {
-                "the line begins as log_format combined does; name its format with --log-format-from CONF:NAME"
+                "the line begins as log_format combined does; name its format with --log-format-from \
+                 CONF:NAME"
             }
             Self::ErrorLog => "the line is of an error log; factors reads access logs",
         })
@@ -88,13 +91,13 @@ fn begins_with_host(text: &[u8]) -> bool {
     port.and_then(number).is_some_and(<[u8]>::is_empty)
 }
 
-/// What follows on a text in quotes; values have none in them.
+/// The text after a value in quotes. Values contain no quotes.
 fn quoted(text: &[u8]) -> Option<&[u8]> {
     let inside = text.strip_prefix(b"\"")?;
     inside.get(memchr::memchr(b'"', inside)? + 1..)
 }
 
-/// What follows on a number.
+/// The text after a number.
 fn number(text: &[u8]) -> Option<&[u8]> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 { None } else { text.get(digits..) }

@@ -13,44 +13,45 @@ use crate::select::Pattern;
 use crate::time::Range;
 
 const ABOUT: &str = "\
-Shows the factors of the CPU time per request: the order of a request in its connection, the cache \
-status and the response size; and the CPU seconds per GB (10^9 bytes) of each domain. The source is \
-access logs with $request_cpu_time or $request_cpu_ns in their log_format.";
+Shows the factors of the CPU time per request: the order of a request in its connection, the cache status \
+                     and the response size; and the CPU seconds per GB (10^9 bytes) of each domain. The \
+                     source is access logs with $request_cpu_time or $request_cpu_ns in their log_format.";
 
 const NOTES: &str = "\
 Log formats:
   Without --log-format, lines have the log_format of the documentation,
     $host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests
     $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused $request_cpu_subrequest
-  or are JSON objects with members that are named like variables. The last five variables may be
-  missing, and others may follow. Of JSON members with the same name, the last one counts, as in jq.
-  With --log-format, lines have that format, and its \"escape=\" applies.
+  or are JSON objects with members that are named like variables. The last five variables may be missing, \
+                     and others may follow. Of JSON members with the same name, the last one counts, as in \
+                     jq. With --log-format, lines have that format, and its \"escape=\" applies.
 
 Fields of the figures:
   CPU      $request_cpu_ns or $request_cpu_time
   order    $connection_requests. The figure is split by the kind of key if there is $tls_key (your own \
-variable, by map) or, up to TLS 1.2, $ssl_cipher; by new and resumed TLS sessions if there is \
-$ssl_session_reused; or by any variable with --split
+                     variable, by map) or, up to TLS 1.2, $ssl_cipher; by new and resumed TLS sessions if \
+                     there is $ssl_session_reused; or by any variable with --split
   cache    $upstream_cache_status; NONE stands for requests without a cache
   size     $bytes_sent or $body_bytes_sent
   domain   $server_name or $host, and bytes
   by       any variable, with --by; values are cut at 255 bytes, and each takes 0.1 to 2 KB of memory
   A figure is left out, with a message, if the log lacks its fields.
-  Up to 64 groups of the figure by order and 64 cache statuses are told apart while reading, and 6
-  groups are shown. --max-domains and --max-values limit domains and values of --by. Above a limit,
-  the choice of rows can differ from run to run; the sums stay right. The others have one row, \"all
-  others\". In CSV and JSON, the column \"row\" is \"rest\" for that row, and \"value\" for all other rows.
-  --field takes a field from another variable, or member of JSON. The roles are cpu (in seconds),
-  cpu_ns, order, cache, bytes, domain, cipher, session and time.
+  Up to 64 groups of the figure by order and 64 cache statuses are told apart while reading, and 6 groups \
+                     are shown. --max-domains and --max-values limit domains and values of --by. Above a \
+                     limit, the choice of rows can differ from run to run; the sums stay right. The others \
+                     have one row, \"all others\". In CSV and JSON, the column \"row\" is \"rest\" for that \
+                     row, and \"value\" for all other rows. --field takes a field from another variable, or \
+                     member of JSON. The roles are cpu (in seconds), cpu_ns, order, cache, bytes, domain, \
+                     cipher, session and time.
 
 Subrequests:
-  With \"log_subrequest on\", NGINX also writes a line for each subrequest, with the CPU of the whole
-  request so far. Lines with $request_cpu_subrequest 1 are left out, so that no request counts twice.
-  Without that variable in the log, such lines cannot be recognised.
+  With \"log_subrequest on\", NGINX also writes a line for each subrequest, with the CPU of the whole \
+                     request so far. Lines with $request_cpu_subrequest 1 are left out, so that no request \
+                     counts twice. Without that variable in the log, such lines cannot be recognised.
 
 Numbers:
-  \"± 95 %\" is half the width of the 95 % confidence interval of the mean, for independent requests.
-  Percentiles are right to 1 %.
+  \"± 95 %\" is half the width of the 95 % confidence interval of the mean, for independent requests. \
+                     Percentiles are right to 1 %.
 
 Exit status:
   0  success, also if broken lines were skipped (not with --strict)
@@ -67,7 +68,11 @@ Examples:
 
 /// The arguments of `cpu-report factors`.
 #[derive(clap::Args)]
-#[command(about = "Show the factors of the CPU time per request, from access logs", long_about = ABOUT, after_long_help = NOTES)]
+#[command(
+    about = "Show the factors of the CPU time per request, from access logs",
+    long_about = ABOUT,
+    after_long_help = NOTES
+)]
 pub struct Args {
     /// Access logs, plain or compressed (gzip, xz, zstd, bzip2); "-" is standard input
     #[arg(value_name = "FILE", required = true)]
@@ -77,8 +82,8 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", value_parser = parse_format, help_heading = "Log")]
     pub log_format: Option<LogFormat>,
 
-    /// Take the log_format from a configuration file and the files that it includes. NAME may be missing if there is
-    /// one format
+    /// Take the log_format from a configuration file and the files that it includes. NAME may be missing if
+    /// there is one format
     #[arg(long, value_name = "CONF:NAME", conflicts_with = "log_format", help_heading = "Log")]
     pub log_format_from: Option<String>,
 
@@ -94,20 +99,22 @@ pub struct Args {
     #[arg(long, value_name = "VARIABLE")]
     pub split: Option<String>,
 
-    /// Only requests to these domains; "*", "?" and "[…]" as in file names, without regard to case. May be repeated
+    /// Only requests to these domains; "*", "?" and "[…]" as in file names, without regard to case. May be
+    /// repeated
     #[arg(long, short, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub domain: Vec<Pattern>,
 
-    /// Show the CPU per request by the values of this variable: request_uri, status, http_user_agent, … The variables
-    /// request_method, request_uri and uri (the path) are also taken from $request. Other figures need --figure
+    /// Show the CPU per request by the values of this variable: request_uri, status, http_user_agent, … The
+    /// variables request_method, request_uri and uri (the path) are also taken from $request. Other
+    /// figures need --figure
     #[arg(long, value_name = "VARIABLE")]
     pub by: Option<String>,
 
     #[command(flatten)]
     pub range: Range,
 
-    /// Show rows for this number of domains, or values of --by, those with the most CPU, and one row for the others; 0 is
-    /// no limit
+    /// Show rows for this number of domains, or values of --by, those with the most CPU, and one row for the
+    /// others; 0 is no limit
     #[arg(long, short = 'n', value_name = "N", default_value_t = 0, value_parser = output::whole::<usize>)]
     pub top: usize,
 
@@ -118,8 +125,8 @@ pub struct Args {
     #[command(flatten)]
     pub output: output::Options,
 
-    /// Also draw the figures, as order.svg, cache.svg, size.svg, domain.svg and by.svg in this folder. domain.svg and
-    /// by.svg have at most 20 bars
+    /// Also draw the figures, as order.svg, cache.svg, size.svg, domain.svg and by.svg in this folder.
+    /// domain.svg and by.svg have at most 20 bars
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
 
@@ -136,7 +143,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Options that ask for a variable, with the fields of which the log must have one.
+    /// The options that need a variable, each with its fields. The log must have one of the fields.
     pub fn asked(&self) -> Vec<(String, Vec<Field>)> {
         let mut asked = Vec::new();
         for role in &self.field {

@@ -1,7 +1,8 @@
 //! Draws figures as SVG.
 //!
-//! Bars are means; whiskers their 95 % intervals; rings medians. Each bar has the number of its requests next to it, and is pale where
-//! these are few. Letters are left to the viewer, so a text is never as wide as is known here: all have room to spare.
+//! Bars are means, whiskers are 95 % intervals, rings are medians. Each bar shows the number of its requests,
+//! and is pale if there are few. The viewer chooses the font, so the width of a text is not known here, and
+//! each text has spare room.
 
 mod canvas;
 mod lying;
@@ -21,7 +22,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let finite = figure.bars.iter().filter(|bar| bar.value.is_finite());
     let bars: Vec<&Bar> = finite.take(MOST_BARS).collect();
     let mut out = String::new();
-    // what goes wrong in a drawing that is kept in memory is this program's fault; it is reported like others'
+    // drawing in memory fails only by a fault of this program; it is reported like other errors
     let drawn = match figure.kind {
         Kind::Domain | Kind::By => rows(figure, &bars, &mut out),
         _ => columns(figure, &bars, &mut out),
@@ -49,8 +50,8 @@ fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::figures::Wanted;
-    use super::super::names::Names;
+    use super::super::figures::FigureOptions;
+    use super::super::names::FieldNames;
     use super::super::shared::Shared;
     use super::super::tally::Tally;
     use super::*;
@@ -68,9 +69,10 @@ mod tests {
             (record.order, record.bytes) = (Some(1), Some(9));
             tally.record(&record, 7, &shared);
         }
-        let wanted = Wanted { min_requests: 1, top: 20 };
+        let wanted = FigureOptions { min_requests: 1, top: 20 };
         let kinds = [Kind::By, Kind::Order, Kind::Cache, Kind::Domain];
-        let figures = kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &Names::default()));
+        let figures =
+            kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &FieldNames::default()));
         figures.map(|figure| svg(&figure).unwrap()).collect()
     }
 
@@ -78,7 +80,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn drawings_are_well_formed_whatever_names_are(
-            names in prop::collection::vec(prop_oneof![any::<String>(), "[\u{0}-\u{9f}\u{fffe}\u{ffff}\u{202e}<&>]{0,8}"], 1..5),
+            names in prop::collection::vec(prop_oneof![any::<String>(),
+                    "[\u{0}-\u{9f}\u{fffe}\u{ffff}\u{202e}<&>]{0,8}"], 1..5),
         ) {
             for svg in drawn(&names) {
                 prop_assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");

@@ -12,11 +12,11 @@ use super::format::{COMBINED, Error, LogFormat};
 use super::words::{End, Tokens};
 use crate::output::{counted, list};
 
-/// Includes may be in each other so deep.
+/// The deepest nesting of includes.
 const MAX_DEPTH: usize = 32;
-/// So many files are read.
+/// The most files that are read.
 const MAX_FILES: usize = 10_000;
-/// Larger files are no configuration.
+/// The largest configuration file.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The format of `CONF:NAME`, or the only one of `CONF`.
@@ -32,7 +32,7 @@ pub fn format_at(place: &str) -> anyhow::Result<LogFormat> {
     search.choose(file, name)
 }
 
-/// Files and formats may have colons in their names: the file is the longest one that there is.
+/// Names of files and formats may contain colons. The longest existing file wins.
 fn file_and_name(place: &str) -> (&Path, Option<&str>) {
     let is_file = |place: &str| fs::metadata(place).is_ok_and(|found| !found.is_dir());
     if is_file(place) {
@@ -46,7 +46,7 @@ fn file_and_name(place: &str) -> (&Path, Option<&str>) {
     }
 }
 
-/// What was found in a configuration.
+/// The formats found in a configuration.
 #[derive(Default)]
 struct Search {
     /// NGINX's conf_prefix: includes are relative to the folder of the main file (`ngx_conf_full_name`)
@@ -208,7 +208,7 @@ fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// A file that a pattern may have found: a pipe among them would be waited for without end.
+/// Reads a regular file. Reading a pipe could wait forever.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no file"));

@@ -1,7 +1,7 @@
 //! Values as they were before NGINX escaped them.
 
-/// A value as it was before NGINX wrote it: `\xHH` of `escape=default` and what JSON has are turned back. A backslash that begins
-/// neither stays; NGINX writes none such but with `escape=none`.
+/// A value without NGINX's escapes: `\xHH` of `escape=default`, and those of JSON. Any other backslash stays;
+/// NGINX writes such only with `escape=none`.
 pub fn unescape(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value;
@@ -39,7 +39,7 @@ fn hex(digits: Option<&[u8]>) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Appends the character of `\uXXXX`, or of two of them; how long that is in the value.
+/// Appends the character of `\uXXXX`, or of a pair. Returns the length in the value.
 fn utf16(code: u32, rest: Option<&[u8]>, out: &mut Vec<u8>) -> usize {
     let low = match rest {
         Some([b'\\', b'u', digits @ ..]) => hex(digits.get(..4)),

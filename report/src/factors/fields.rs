@@ -1,6 +1,6 @@
 //! The fields that a log line can have, and their values in a line.
 
-/// Something that a log line can tell.
+/// A field of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// CPU time of the request in nanoseconds
@@ -103,7 +103,7 @@ impl Set {
     }
 }
 
-/// The values of a line, as they stand in it. A field has none if the line does not have it, or if it has `-`, nothing or null.
+/// The raw values of a line. A field has no value if it is missing, empty, `-` or null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a>([Option<&'a [u8]>; FIELDS]);
 

@@ -1,11 +1,11 @@
-//! The four figures: what moves CPU per request.
+//! The figures: CPU per request by its factors.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::Field;
-use super::names::Names;
+use super::names::FieldNames;
 use super::shared::{MAX_GROUPS, MAX_STATUSES};
 use super::tally::{ORDERS, Orders, SIZES, Tally};
 use crate::output::counted;
@@ -42,7 +42,7 @@ impl Kind {
     }
 
     /// What stands above it.
-    pub fn title(self, names: &Names) -> String {
+    pub fn title(self, names: &FieldNames) -> String {
         match self {
             Self::Order => "CPU per request, by its order in the connection".to_owned(),
             Self::Cache => "CPU per request, by cache status".to_owned(),
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The fields that it is made of, besides CPU: of each list, one at least.
+    /// The fields that a figure needs besides CPU: one of each list.
     fn needs(self) -> &'static [&'static [Field]] {
         match self {
             Self::Order => &[&[Field::Order]],
@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// The variables that it is made of.
-    pub fn variables(self, names: &Names) -> String {
+    pub fn variables(self, names: &FieldNames) -> String {
         self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
     }
 }
@@ -79,7 +79,7 @@ pub struct Figure {
     pub bars: Vec<Bar>,
     /// requests of all bars
     pub requests: u64,
-    /// what a reader has to know
+    /// notes for the reader
     pub notes: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ pub struct Bar {
     pub percentiles: Option<[u64; 3]>,
     /// whether there are too few requests to rely on it
     pub is_few: bool,
-    /// whether it is the sum of all that have no bar of their own
+    /// whether it is the sum of all others
     pub is_rest: bool,
 }
 
@@ -129,7 +129,7 @@ impl Bar {
 }
 
 /// What is wanted of the figures.
-pub struct Wanted {
+pub struct FigureOptions {
     /// bars of fewer requests are marked
     pub min_requests: u64,
     /// so many domains have bars of their own
@@ -139,17 +139,12 @@ pub struct Wanted {
 /// The title of the row of all that have none of their own.
 const OTHERS: &str = "all others";
 
-/// A number with its noun.
-fn told(count: usize, one: &str, many: &str) -> String {
-    counted(count as u64, one, many)
-}
-
 /// So many groups have bars of their own.
 const SHOWN_GROUPS: usize = 6;
 
-impl Wanted {
-    /// A figure; none where no line tells what it needs.
-    pub fn figure(&self, kind: Kind, tally: &Tally, names: &Names) -> Option<Figure> {
+impl FigureOptions {
+    /// A figure. None if no line has its fields.
+    pub fn figure(&self, kind: Kind, tally: &Tally, names: &FieldNames) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
             Kind::Order => self.orders(tally, &mut notes),
@@ -177,13 +172,14 @@ impl Wanted {
             others.iter_mut().zip(&row.cells).for_each(|(sum, cell)| sum.add(cell));
         }
         if !rest.is_empty() {
-            let groups = told(rest.len(), "group with fewer requests is", "groups with fewer requests are");
+            let groups =
+                counted(rest.len() as u64, "group with fewer requests is", "groups with fewer requests are");
             notes.push(format!("{groups} among \"{OTHERS}\""));
         }
         if has_late {
             notes.push(format!(
-                "no more than {MAX_GROUPS} groups are told apart while reading; \
-                 those that came later are among \"{OTHERS}\", also if they are large"
+                "no more than {MAX_GROUPS} groups are told apart while reading; those that came later are \
+                 among \"{OTHERS}\", also if they are large"
             ));
         }
         let bars = |group: &str, cells: &[Cell]| -> Vec<Bar> {
@@ -207,7 +203,7 @@ impl Wanted {
 
     fn statuses(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut statuses: Vec<_> = tally.statuses.iter().collect();
-        // hits first, then what had to be fetched; others by their names
+        // hits first, then misses; other statuses by name
         let place = |name: &[u8]| {
             [&b"HIT"[..], b"STALE", b"UPDATING", b"REVALIDATED", b"EXPIRED", b"MISS", b"BYPASS"]
                 .iter()
@@ -219,8 +215,8 @@ impl Wanted {
         let others = self.bar(None, OTHERS, &tally.other_statuses).map(Bar::rest);
         if others.is_some() {
             notes.push(format!(
-                "no more than {MAX_STATUSES} cache statuses are told apart while reading; \
-                 those that came later are among \"{OTHERS}\""
+                "no more than {MAX_STATUSES} cache statuses are told apart while reading; those that came \
+                 later are among \"{OTHERS}\""
             ));
         }
         bars.chain(others).collect()
@@ -248,7 +244,7 @@ impl Wanted {
         if tally.other_domains.requests > 0 {
             notes.push(format!(
                 "{} told apart; the others are among \"{OTHERS}\" (--max-domains)",
-                told(domains.len(), "domain was", "domains were")
+                counted(domains.len() as u64, "domain was", "domains were")
             ));
         }
         bars.extend(self.ratio(OTHERS, &others).map(Bar::rest));
@@ -258,7 +254,7 @@ impl Wanted {
         bars
     }
 
-    fn values(&self, tally: &Tally, names: &Names, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn values(&self, tally: &Tally, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
         values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
         let (shown, rest) = values.split_at(self.top.min(values.len()));
@@ -275,7 +271,7 @@ impl Wanted {
         if tally.other_values.sums.requests > 0 {
             notes.push(format!(
                 "{} told apart; the others are among \"{OTHERS}\" (--max-values)",
-                told(values.len(), "value was", "values were")
+                counted(values.len() as u64, "value was", "values were")
             ));
         }
         let sources: Vec<String> =

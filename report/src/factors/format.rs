@@ -1,11 +1,14 @@
-//! NGINX's `log_format`: what it is made of, as `ngx_http_log_compile_format` reads it.
+//! NGINX's `log_format`, read as `ngx_http_log_compile_format` reads it.
 
 use std::fmt;
 
 use super::words::{Quotes, Tokens, unescape};
 
 /// NGINX's own format, in words of `log_format`.
-pub const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
+pub const COMBINED: &str = concat!(
+    r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "#,
+    r#""$http_referer" "$http_user_agent""#,
+);
 
 /// How the values of variables are written; the `escape=` of `log_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub enum Piece {
     Variable(String),
 }
 
-/// A log format, which no text follows on another text in.
+/// A log format. Two texts never follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFormat {
     /// how values are written
@@ -37,7 +40,7 @@ pub struct LogFormat {
     pub pieces: Vec<Piece>,
 }
 
-/// Why a text is no log format.
+/// Why a text is not a log format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// a word after `escape=` that NGINX does not know
@@ -48,7 +51,7 @@ pub enum Error {
     NoName(String),
     /// no variable at all
     NoVariable,
-    /// a quote that does not end, or something that follows on a quote
+    /// an unclosed quote, or text right after a quote
     Quotes,
 }
 
@@ -78,8 +81,8 @@ impl From<Quotes> for Error {
 impl std::error::Error for Error {}
 
 impl LogFormat {
-    /// A format as it stands in nginx.conf: the whole directive; what follows its name, which are pieces in single quotes, with
-    /// `escape=` before them or not; or only what stands between the quotes.
+    /// Reads a format as in nginx.conf: the whole directive; its arguments after the name, which are quoted
+    /// pieces, perhaps after `escape=`; or only the text within the quotes.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text == "combined" {
@@ -94,12 +97,12 @@ impl LogFormat {
         if let Some(format) = text.starts_with('"').then(|| Self::of_quoted(text)).flatten() {
             return Ok(format);
         }
-        // one that ends as the directive does; others may have it between their values as well
+        // a ";" at the end is that of the directive, unless the format has others
         let text = text.strip_suffix(';').filter(|rest| !rest.contains(';')).unwrap_or(text);
         Self::compile(&[unescape(text.as_bytes())])
     }
 
-    /// Pieces in double quotes. None if the quotes seem to be those of a log line, around each value.
+    /// Reads pieces in double quotes. None if the quotes seem to belong to the log line, around each value.
     fn of_quoted(text: &str) -> Option<Self> {
         let mut tokens = Tokens::new(text.as_bytes());
         let mut words = Vec::new();
@@ -159,7 +162,7 @@ fn escape(word: &[u8]) -> Result<Escape, Error> {
     }
 }
 
-/// `name…` or `{name}…`, what follows on a `$`.
+/// Reads `name…` or `{name}…`, after a `$`.
 fn variable<'a>(after: &'a [u8], pieces: &mut Vec<Piece>) -> Result<&'a [u8], Error> {
     let bracketed = after.strip_prefix(b"{");
     let named = bracketed.unwrap_or(after);
@@ -303,7 +306,8 @@ mod tests {
             "-- [ {",
         ] {
             let conf = format!(
-                "http {{ server {{ content_by_lua_block {{\n{lua}\n}} }} log_format a '$host $request_cpu_time'; }}"
+                "http {{ server {{ content_by_lua_block {{\n{lua}\n}} }} log_format a '$host \
+                 $request_cpu_time'; }}"
             );
             let mut tokens = Tokens::new(conf.as_bytes());
             let mut is_there = false;

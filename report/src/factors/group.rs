@@ -28,7 +28,7 @@ pub fn group<'a>(record: &Record<'a>) -> &'a [u8] {
     }
 }
 
-/// The key that a cipher suite of TLS up to 1.2 has the server sign with. Later ones say nothing of it.
+/// The kind of key that a cipher suite up to TLS 1.2 names. Later suites name none.
 fn key_of_cipher(cipher: &[u8]) -> Option<&'static [u8]> {
     let has = |word: &[u8]| cipher.windows(word.len()).any(|part| part == word);
     if has(b"ECDSA") {

@@ -1,16 +1,20 @@
-//! Messages about lines that are in no figure, or that are no valid JSON.
+//! Messages about lines that are in no figure, or that are not valid JSON.
 
 use super::alien;
 use super::fields::Field;
 use super::json;
-use super::line::Reader;
-use super::lines::{TIMES, Thread};
-use super::names::Names;
+use super::line::LineReader;
+use super::lines::{LineThread, TIMES};
+use super::names::FieldNames;
 use super::tally::Tally;
 use crate::output::{self, complain};
 
-/// What to say of an option that asks for a variable that no line has; nothing where no line could be read.
-pub fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Reader) -> Option<String> {
+/// The message about an option with a variable that no line has. None if no line could be read.
+pub fn missing(
+    threads: &[LineThread],
+    asked: &[(String, Vec<Field>)],
+    reader: &LineReader,
+) -> Option<String> {
     let sample = threads.iter().map(|thread| &thread.sample).find(|sample| !sample.is_empty())?;
     let (option, fields) = asked.iter().enumerate().find_map(|(at, asked)| {
         let had = threads.iter().any(|thread| thread.had.get(at) == Some(&true));
@@ -28,8 +32,8 @@ pub fn missing(threads: &[Thread], asked: &[(String, Vec<Field>)], reader: &Read
     Some(format!("no line has {variables}, which {option} asks for; lines have {}", output::list(known)))
 }
 
-/// A line on stderr for each kind of lines that are in no figure, or that are no valid JSON.
-pub fn report(tally: &Tally, names: &Names) {
+/// Writes a message for each kind of lines that are in no figure, or that are not valid JSON.
+pub fn report(tally: &Tally, names: &FieldNames) {
     let lines = |count: u64| output::counted(count, "line", "lines");
     if tally.without_cpu > 0 {
         let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);
@@ -42,8 +46,8 @@ pub fn report(tally: &Tally, names: &Names) {
         let were = if tally.without_time == 1 { "is" } else { "are" };
         let left = if tally.without_time == 1 { "was" } else { "were" };
         complain(&format!(
-            "{} {were} without {times}, which --from and --to need, and {left} left out: add one to the log_format, \
-             or name it with --field time=VARIABLE",
+            "{} {were} without {times}, which --from and --to need, and {left} left out: add one to the \
+             log_format, or name it with --field time=VARIABLE",
             lines(tally.without_time)
         ));
     }
@@ -69,8 +73,8 @@ pub fn report(tally: &Tally, names: &Names) {
     }
     if tally.repeated.count > 0 {
         complain(&format!(
-            "{} with the $request_id of a line shortly before: if log_subrequest is on, CPU counts several times; \
-             add $request_cpu_subrequest to the log_format",
+            "{} with the $request_id of a line shortly before: if log_subrequest is on, CPU counts several \
+             times; add $request_cpu_subrequest to the log_format",
             lines(tally.repeated.count)
         ));
     }

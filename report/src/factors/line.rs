@@ -4,28 +4,28 @@ use super::fields::Field;
 use super::format::{Escape, LogFormat};
 use super::json::{self, Faults, Unreadable};
 use super::misfit::Misfit;
-use super::names::Names;
+use super::names::FieldNames;
 use super::record::Record;
 use super::splitter::Splitter;
 
-/// The format of the README and of the demonstration, which the last variables may be missing from.
-const DEFAULT_FORMAT: &str = "$host $request_uri $status $bytes_sent $request_time $request_cpu_time $connection_requests \
-                              $upstream_cache_status $ssl_protocol $tls_key $ssl_session_reused \
-                              $request_cpu_subrequest";
+/// The format of the documentation and of the demonstration. The last variables may be missing.
+const DEFAULT_FORMAT: &str = "$host $request_uri $status $bytes_sent $request_time $request_cpu_time \
+                              $connection_requests $upstream_cache_status $ssl_protocol $tls_key \
+                              $ssl_session_reused $request_cpu_subrequest";
 
 const DEFAULT_LEAST: usize = 7;
 
 /// Reads lines of a format.
-pub struct Reader {
-    names: Names,
+pub struct LineReader {
+    names: FieldNames,
     splitter: Splitter,
     /// whether a line that is a JSON object is read as such
     takes_json: bool,
 }
 
-impl Reader {
+impl LineReader {
     /// Reads the format of the demonstration, and JSON objects.
-    pub fn of_default(names: Names) -> anyhow::Result<Self> {
+    pub fn of_default(names: FieldNames) -> anyhow::Result<Self> {
         let mut splitter = Splitter::new(&LogFormat::parse(DEFAULT_FORMAT)?, &names);
         splitter.least = DEFAULT_LEAST;
         splitter.is_open = true;
@@ -33,16 +33,16 @@ impl Reader {
     }
 
     /// Reads lines of this format.
-    pub fn of_format(format: &LogFormat, names: Names) -> Self {
+    pub fn of_format(format: &LogFormat, names: FieldNames) -> Self {
         Self { splitter: Splitter::new(format, &names), names, takes_json: false }
     }
 
     /// The names of fields.
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &FieldNames {
         &self.names
     }
 
-    /// Whether lines of the format can tell this; JSON can tell everything.
+    /// Whether lines of the format can have this field. JSON can have every field.
     pub fn tells(&self, field: Field) -> bool {
         self.takes_json || self.splitter.slots.iter().any(|slot| slot.fields.contains(&field))
     }
@@ -77,7 +77,8 @@ impl Reader {
             }
     }
 
-    /// Reads a line into a record that is empty. The faults are those of a line that is not valid JSON, but was read all the same.
+    /// Reads a line into a record that is empty. The faults are those of a line that is not valid JSON, but
+    /// was read all the same.
     pub fn read_into<'r, 'a>(
         &'r self,
         line: &'a [u8],
@@ -94,8 +95,9 @@ impl Reader {
         let numbers = |record: &mut Record<'a>| record.read_numbers().map_err(Misfit::Invalid);
         let split = self.splitter.split(line, &mut record.fields);
         let Err(misfit) = split.and_then(|()| numbers(record)) else { return Ok(Faults::default()) };
-        // a value that has in it what should end it: what stands behind it may be read from the line's end. Of several that
-        // could be meant, the last: texts of clients tend to stand behind
+        // a value may contain the text that should end it; then the values after it are read from the line's
+        // end. Of several candidates, the last one is tried first, as texts of clients usually come late in a
+        // line
         for pivot in self.splitter.loose.iter().rev() {
             *record = Record::default();
             let split = self.splitter.split_around(line, *pivot, &mut record.fields);
@@ -139,12 +141,12 @@ mod tests {
     use super::super::format::Piece;
     use super::*;
 
-    fn reader(format: &str) -> Reader {
-        Reader::of_format(&LogFormat::parse(format).unwrap(), Names::default())
+    fn reader(format: &str) -> LineReader {
+        LineReader::of_format(&LogFormat::parse(format).unwrap(), FieldNames::default())
     }
 
-    fn default() -> Reader {
-        Reader::of_default(Names::default()).unwrap()
+    fn default() -> LineReader {
+        LineReader::of_default(FieldNames::default()).unwrap()
     }
 
     /// Without the faults.
@@ -152,7 +154,7 @@ mod tests {
         fn record<'a>(&self, line: &'a [u8]) -> Record<'a>;
     }
 
-    impl Read for Reader {
+    impl Read for LineReader {
         fn record<'a>(&self, line: &'a [u8]) -> Record<'a> {
             self.read(line).unwrap().0
         }
@@ -207,7 +209,8 @@ mod tests {
             r#"'$remote_addr - $remote_user [$time_local] "$request" '
                '$status $body_bytes_sent "$http_referer" "$http_user_agent" $host $request_cpu_ns'"#,
         );
-        let line = br#"10.0.0.1 - a b [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "\x22a\x5C b\x22" a.test 99"#;
+        let line =
+            br#"10.0.0.1 - a b [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "\x22a\x5C b\x22" a.test 99"#;
         let record = reader.record(line);
         assert_eq!((record.cpu_ns, record.bytes, record.order), (Some(99), Some(12), None));
         assert_eq!(text(&record, Field::Host), "a.test");
@@ -262,10 +265,10 @@ mod tests {
 
     #[test]
     fn a_json_line_is_read() {
-        let mut names = Names::default();
+        let mut names = FieldNames::default();
         names.rename("cpu=my_cpu").unwrap();
         names.split_by("host").unwrap();
-        let reader = Reader::of_default(names).unwrap();
+        let reader = LineReader::of_default(names).unwrap();
         let line = br#"{"time":"x","host":"a.test","my_cpu":0.25,"connection_requests":"2","agent":"\" }\ud83d\ude00",
             "upstream_cache_status":null,"more":{"a":[1,{}]},"body_bytes_sent":"17", "ssl_session_reused":""}"#;
         let record = reader.record(line);
@@ -309,8 +312,6 @@ mod tests {
     /// A CPU time that is one.
     const MOST_NS: u64 = 1_000_000_000_000_000_000;
 
-    // ---- what NGINX writes ----
-
     /// As ngx_http_log_escape() and ngx_escape_json() do.
     fn written(value: &[u8], escape: Escape) -> Vec<u8> {
         let mut out = Vec::new();
@@ -352,11 +353,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_it_panic(
-            line in any::<Vec<u8>>(), format in any::<String>(), words in prop::collection::vec("[$\"'a ]|host|\\$request_cpu_ns", 1..9),
+            line in any::<Vec<u8>>(),
+            format in any::<String>(),
+            words in prop::collection::vec("[$\"'a ]|host|\\$request_cpu_ns", 1..9),
         ) {
             for format in [format, words.concat()] {
                 if let Ok(format) = LogFormat::parse(&format) {
-                    let _ = Reader::of_format(&format, Names::default()).read(&line);
+                    let _ = LineReader::of_format(&format, FieldNames::default()).read(&line);
                 }
             }
             let _ = default().read(&line);
@@ -377,7 +380,7 @@ mod tests {
                 _ => ns.to_string().into_bytes(),
             });
             prop_assert!(!line.contains(&b'\n'));
-            let reader = Reader::of_format(&format, Names::default());
+            let reader = LineReader::of_format(&format, FieldNames::default());
             let record = reader.record(&line);
             prop_assert_eq!(record.cpu_ns, Some(ns));
             for (field, value) in [(Field::Host, &values[1]), (Field::TlsKey, &values[2])] {
@@ -388,15 +391,20 @@ mod tests {
         }
 
         #[test]
-        fn what_nginx_writes_as_a_json_object_is_read_back(host in any::<String>(), agent in value(), ns in 0..=MOST_NS) {
-            let format = r#"escape=json '{"agent":"$http_user_agent","host":"$host","request_cpu_ns":$request_cpu_ns}'"#;
+        fn what_nginx_writes_as_a_json_object_is_read_back(
+            host in any::<String>(),
+            agent in value(),
+            ns in 0..=MOST_NS,
+        ) {
+            let format =
+                r#"escape=json '{"agent":"$http_user_agent","host":"$host","request_cpu_ns":$request_cpu_ns}'"#;
             let format = LogFormat::parse(format).unwrap();
             let line = line_of(&format, |name| match name {
                 "host" => host.clone().into_bytes(),
                 "http_user_agent" => agent.clone(),
                 _ => ns.to_string().into_bytes(),
             });
-            for reader in [default(), Reader::of_format(&format, Names::default())] {
+            for reader in [default(), LineReader::of_format(&format, FieldNames::default())] {
                 let record = reader.record(&line);
                 prop_assert_eq!(record.cpu_ns, Some(ns));
                 if host != "-" {
@@ -406,10 +414,16 @@ mod tests {
         }
 
         #[test]
-        fn one_value_with_spaces_does_not_move_the_others(agent in "[a-z0-9. ]{0,12}", order in any::<u32>(), ns in 0..=MOST_NS) {
-            let format = LogFormat::parse("$host $connection_requests $http_user_agent $bytes_sent $request_cpu_ns").unwrap();
+        fn one_value_with_spaces_does_not_move_the_others(
+            agent in "[a-z0-9. ]{0,12}",
+            order in any::<u32>(),
+            ns in 0..=MOST_NS,
+        ) {
+            let format =
+                LogFormat::parse("$host $connection_requests $http_user_agent $bytes_sent $request_cpu_ns")
+                .unwrap();
             let line = format!("a.test {order} {agent} 12 {ns}");
-            let reader = Reader::of_format(&format, Names::default());
+            let reader = LineReader::of_format(&format, FieldNames::default());
             let record = reader.record(line.as_bytes());
             prop_assert_eq!((record.order, record.bytes, record.cpu_ns), (Some(order.into()), Some(12), Some(ns)));
         }

@@ -1,4 +1,4 @@
-//! What a thread does with each line.
+//! The work of a thread for each line.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::alien::Alien;
 use super::args::Args;
 use super::fields::{Field, Fields};
 use super::json::{self, Faults};
-use super::line::Reader;
+use super::line::LineReader;
 use super::misfit::Misfit;
 use super::record::Record;
 use super::shared::Shared;
@@ -37,9 +37,9 @@ impl fmt::Display for Broken<'_> {
     }
 }
 
-/// What a thread keeps from line to line.
+/// The state of a thread between lines.
 #[derive(Default)]
-pub struct Thread {
+pub struct LineThread {
     pub tally: Tally,
     /// by option of [`Args::asked`], whether a line had what it asks for
     pub had: Vec<bool>,
@@ -49,13 +49,13 @@ pub struct Thread {
     pub last_time: (Vec<u8>, Option<Millis>),
 }
 
-impl Thread {
+impl LineThread {
     /// Adds up a line, or tells why it cannot.
     pub fn line<'r>(
         &mut self,
         args: &Args,
         asked: &[(String, Vec<Field>)],
-        reader: &'r Reader,
+        reader: &'r LineReader,
         shared: &Shared,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
@@ -78,7 +78,7 @@ impl Thread {
         if faults != Faults::default() {
             self.tally.faults.add(faults);
         }
-        // an option may take a traffic log's CPU for that of requests
+        // with --field, the CPU of a traffic log may look like that of requests
         let is_suspect = record.cpu_ns.is_none() || !args.field.is_empty();
         if is_suspect && json::is_traffic_log(line) {
             self.tally.traffic_log += 1;

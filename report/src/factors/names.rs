@@ -5,7 +5,7 @@ use anyhow::bail;
 use super::fields::{Field, Set};
 use super::part::Part;
 
-/// What can be given another variable with `--field`, by the name that it has there.
+/// The roles of `--field`.
 const ROLES: [(&str, Field, &[Field]); 9] = [
     // the first field gets the variable, and the others none
     ("cpu", Field::CpuSeconds, &[Field::CpuNs]),
@@ -21,9 +21,9 @@ const ROLES: [(&str, Field, &[Field]); 9] = [
 
 /// Which variable a field is taken from; for JSON, which member.
 #[derive(Clone, Debug)]
-pub struct Names(Vec<(String, Field)>);
+pub struct FieldNames(Vec<(String, Field)>);
 
-impl Default for Names {
+impl Default for FieldNames {
     fn default() -> Self {
         let names = [
             ("request_cpu_ns", Field::CpuNs),
@@ -48,7 +48,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl FieldNames {
     /// `role=variable`, as it was given on the command line.
     pub fn rename(&mut self, role_and_name: &str) -> anyhow::Result<()> {
         let Some((role, name)) = role_and_name.split_once('=') else {
@@ -68,7 +68,8 @@ impl Names {
         self.add(name, Field::Split)
     }
 
-    /// Adds up by the values of this variable. Parts of `$request` are taken from it where the log has nothing better.
+    /// Adds up by the values of this variable. Parts of `$request` are taken from it if the log has no better
+    /// variable.
     pub fn add_up_by(&mut self, name: &str) -> anyhow::Result<()> {
         self.add(name, Field::By)?;
         if let Some(part) = Part::of(self.name(Field::By)) {
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_field_can_be_taken_from_another_variable() {
-        let mut names = Names::default();
+        let mut names = FieldNames::default();
         names.rename("cpu=my_cpu").unwrap();
         names.rename("domain=$tenant").unwrap();
         names.split_by("tenant").unwrap();
@@ -133,7 +134,7 @@ mod tests {
         for gone in ["request_cpu_ns", "request_cpu_time", "host", "server_name", "tls_key"] {
             assert!(names.fields(gone.as_bytes()).is_empty(), "{gone}");
         }
-        let message = |text: &str| Names::default().rename(text).unwrap_err().to_string();
+        let message = |text: &str| FieldNames::default().rename(text).unwrap_err().to_string();
         assert_eq!(message("cpu"), "invalid field \"cpu\", it must be ROLE=VARIABLE");
         assert!(
             message("cpus=x")

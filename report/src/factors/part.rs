@@ -32,7 +32,7 @@ impl Part {
         }
     }
 
-    /// None of a text that is no request line; such lines are in logs when the client sends rubbish.
+    /// None if the text is not a request line. Clients that send rubbish leave such texts in logs.
     pub fn of_request(self, request: &[u8]) -> Option<&[u8]> {
         let space = memchr::memchr(b' ', request)?;
         let (method, rest) = (request.get(..space)?, request.get(space + 1..)?);

@@ -5,9 +5,9 @@ use anyhow::{Context, bail};
 use super::args::Args;
 use super::fields::Field;
 use super::format::{COMBINED, LogFormat};
-use super::line::Reader;
+use super::line::LineReader;
 use super::lines::TIMES;
-use super::names::Names;
+use super::names::FieldNames;
 use super::{alien, conf};
 use crate::output;
 
@@ -29,8 +29,8 @@ fn refuse_contradictions(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Makes the reader, and refuses arguments that exclude each other or that the format cannot serve.
-pub fn reader(args: &Args) -> anyhow::Result<Reader> {
-    let mut names = Names::default();
+pub fn reader(args: &Args) -> anyhow::Result<LineReader> {
+    let mut names = FieldNames::default();
     refuse_contradictions(args)?;
     for field in &args.field {
         names.rename(field).context("--field")?;
@@ -46,9 +46,9 @@ pub fn reader(args: &Args) -> anyhow::Result<Reader> {
         (None, Some(place)) => {
             conf::format_at(place).with_context(|| format!("--log-format-from {place}"))?
         }
-        (None, None) => return Reader::of_default(names),
+        (None, None) => return LineReader::of_default(names),
     };
-    let reader = Reader::of_format(&format, names);
+    let reader = LineReader::of_format(&format, names);
     if !reader.tells(Field::CpuNs) && !reader.tells(Field::CpuSeconds) {
         let variables = reader.names().any_of(&[Field::CpuNs, Field::CpuSeconds]);
         let glued = match reader.glued() {

@@ -6,7 +6,7 @@ use super::fields::{Field, Fields};
 use super::part::{Part, path};
 use super::value::{integer, nanoseconds};
 
-/// A value that is not what its field has.
+/// An invalid value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     /// the field that has it
@@ -36,10 +36,10 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// A request of more nanoseconds than these is none.
+/// The most nanoseconds of a request.
 const MOST_CPU_NS: u64 = 1_000_000_000_000_000_000;
 
-/// What the figures take from a line.
+/// The values of a line that the figures need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     /// nanoseconds of CPU; none if the line has `-`

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::fields::Field;
 use super::record::Record;
 
-/// So many requests are remembered to find lines of the same one: subrequests are logged shortly before their main request.
+/// The number of remembered requests. Subrequests are logged shortly before their main request.
 const REMEMBERED: usize = 64;
 
 /// Finds lines that seem to be of one request, in logs that do not tell subrequests.

@@ -6,7 +6,7 @@ use super::admitted::Admitted;
 use super::escape::unescape;
 use super::part::Part;
 
-/// So many values of the variable that the first figure is split by are told apart.
+/// The most groups of the first figure.
 pub const MAX_GROUPS: usize = 64;
 
 /// NGINX has nine cache statuses, and a variable of the user's own may have others.
@@ -34,8 +34,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A name as it was before NGINX wrote it, and its beginning if it is long: so the same name is the same row,
-    /// however it was written.
+    /// A name without NGINX's escapes, cut if it is long. So a name has one row, however it was escaped.
     pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
         if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
             return Cow::Owned(cut(&unescape(written)).to_vec());

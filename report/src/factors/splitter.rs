@@ -5,9 +5,9 @@ use memchr::memmem::{Finder, FinderRev};
 use super::fields::{Field, Fields};
 use super::format::{Escape, LogFormat, Piece};
 use super::misfit::Misfit;
-use super::names::Names;
+use super::names::FieldNames;
 
-/// A format, made ready to take lines apart.
+/// A format, prepared for splitting lines.
 pub struct Splitter {
     pub escape: Escape,
     pub begin: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Splitter {
     pub glued: Vec<String>,
 }
 
-/// A variable, and the text after it; several variables that no text is between are one.
+/// A variable and the text after it. Variables without text between them are one slot.
 pub struct Slot {
     pub name: String,
     pub fields: Vec<Field>,
@@ -45,7 +45,8 @@ impl Text {
             bytes: bytes.to_vec(),
             finder: Finder::new(bytes).into_owned(),
             reverse: FinderRev::new(bytes).into_owned(),
-            // ngx_escape_json() puts a backslash before each quote and backslash; by escape=default a value has neither
+            // ngx_escape_json() puts a backslash before each quote and backslash; by escape=default a value
+            // has neither
             is_quote: escape == Escape::Json && bytes.first() == Some(&b'"'),
         }
     }
@@ -72,7 +73,7 @@ impl Text {
 }
 
 impl Splitter {
-    pub fn new(format: &LogFormat, names: &Names) -> Self {
+    pub fn new(format: &LogFormat, names: &FieldNames) -> Self {
         let mut begin = Vec::new();
         let mut slots: Vec<Slot> = Vec::new();
         let mut glued: Vec<String> = Vec::new();
@@ -108,7 +109,7 @@ impl Splitter {
         Self { escape: format.escape, begin, loose, least: slots.len(), is_open: false, slots, glued }
     }
 
-    /// Each value goes up to the first place where the text after it stands.
+    /// Splits from the begin. Each value ends at the first occurrence of the text after it.
     pub fn split<'r, 'a>(&'r self, line: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Misfit<'r>> {
         let mut rest = line.strip_prefix(self.begin.as_slice()).ok_or(Misfit::Begin(&self.begin))?;
         let mut before: Option<&Slot> = None;
@@ -142,8 +143,8 @@ impl Splitter {
         Ok(())
     }
 
-    /// The values before slot `pivot` as [`Self::split`] finds them, those after it from the line's end, and what is left in
-    /// between is its own.
+    /// Splits the slots before `pivot` as [`Self::split`] does, and those after it from the line's end. The
+    /// rest in between is the value of `pivot`.
     pub fn split_around<'r, 'a>(
         &'r self,
         line: &'a [u8],

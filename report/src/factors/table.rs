@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::figures::{Bar, Figure, Kind};
-use crate::output::{Cell, Column, Format, Layout, Place, Rows, printable};
+use crate::output::{Cell, Column, Format, Layout, Rows, Visibility, printable};
 
 /// A column, and what it shows of a bar.
 #[derive(Clone, Copy)]
@@ -120,13 +120,13 @@ pub fn columns() -> Vec<Column<'static>> {
 }
 
 /// Of the CPU of all bars. It is shown where these are the values of a variable.
-const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Place::Nowhere).rank(2);
+const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Visibility::Nowhere).rank(2);
 
 /// The place after CPU time.
 const SHARE_AT: usize = 6;
 
 /// Names the figure of a row.
-const FIGURE: Column<'static> = Column::text("figure", "figure").at(Place::Data);
+const FIGURE: Column<'static> = Column::text("figure", "figure").at(Visibility::Data);
 
 /// All other columns, in their order.
 const ALL: [Shown; 14] = [
@@ -149,7 +149,7 @@ const ALL: [Shown; 14] = [
 impl Shown {
     /// Not in tables, unless it is asked for.
     const fn nowhere(self) -> Self {
-        Self { column: self.column.at(Place::Data), ..self }
+        Self { column: self.column.at(Visibility::Data), ..self }
     }
 
     const fn rank(self, rank: u8) -> Self {
@@ -170,7 +170,7 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
     let is_by = figure.kind == Kind::By;
     let column = |column: Column<'static>| -> Column<'_> {
         if column.name == SHARE.name && is_by {
-            return column.at(Place::Everywhere);
+            return column.at(Visibility::Everywhere);
         }
         let is_there = match column.name {
             "group" => !is_by && figure.bars.iter().any(|bar| bar.group.is_some()),
@@ -182,7 +182,7 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
             "figure" | "cpu_share" | "row" => false,
             _ => true,
         };
-        let column = if is_there { column } else { column.at(Place::Nowhere) };
+        let column = if is_there { column } else { column.at(Visibility::Nowhere) };
         match column.name {
             "name" => Column { title, ..column },
             // the mark says itself what it means

@@ -1,4 +1,4 @@
-//! Adds up requests by what moves their CPU, in several threads at once.
+//! Adds up requests by the factors of their CPU, in several threads at once.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
@@ -20,7 +20,7 @@ pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 /// The requests without a cache, as in the module's status.
 const NO_CACHE: &[u8] = b"NONE";
 
-/// What a thread has added up, and in the end all.
+/// The sums of a thread, and in the end of all threads.
 #[derive(Default)]
 pub struct Tally {
     /// requests that were taken into the figures, as far as their lines tell what a figure needs

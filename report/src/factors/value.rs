@@ -16,8 +16,8 @@ pub fn integer(text: &[u8]) -> Option<u64> {
     Some(number)
 }
 
-/// Seconds with decimals as nanoseconds; what is smaller is cut off. Other programs than NGINX may have written them with an
-/// exponent.
+/// Seconds with decimals, as nanoseconds. Smaller parts are cut off. An exponent is accepted, as programs
+/// other than NGINX may write one.
 pub fn nanoseconds(text: &[u8]) -> Option<u64> {
     decimal(text).or_else(|| {
         let with_exponent = text.iter().any(|byte| matches!(byte, b'e' | b'E'));

@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 use std::slice::Iter;
 
-/// A quote that does not end, or something that follows on a quote.
+/// An unclosed quote, or text right after a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quotes;
 
@@ -33,7 +33,8 @@ impl<'a> Tokens<'a> {
         Self { rest: conf.iter().peekable() }
     }
 
-    /// The words of the next directive, without quotes, and how it ends; nothing at the end. A last one without `;` is one as well.
+    /// The words of the next directive, without quotes, and its end. None at the end of the text. The last
+    /// directive may lack its `;`.
     pub fn directive(&mut self) -> Result<Option<Directive>, Quotes> {
         let mut words: Vec<Vec<u8>> = Vec::new();
         while let Some(&byte) = self.rest.next() {
@@ -87,7 +88,7 @@ impl<'a> Tokens<'a> {
         unescape(&word)
     }
 
-    /// Up to the bracket that belongs to one that was read already. What stands between them is Lua.
+    /// Skips a block of Lua up to its closing bracket. The opening bracket was read before.
     fn skip_block(&mut self) {
         let mut depth = 1;
         while depth > 0 {
@@ -122,7 +123,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// What follows on a bracket: `[…]]`, or with as many `=` on both sides. False, and little is read, if it is no such text.
+    /// Skips the rest of a long Lua string after its first bracket: `[…]]`, or with equal numbers of `=`.
+    /// Returns false if it is not such a string.
     fn skip_lua_brackets(&mut self) -> bool {
         let mut level = 0;
         while self.rest.next_if(|byte| **byte == b'=').is_some() {

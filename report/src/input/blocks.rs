@@ -12,7 +12,7 @@ use super::open::open;
 use super::summary::Summary;
 use crate::output::complain;
 
-/// A line may be as long as this; longer ones are counted as broken.
+/// The longest line. Longer lines count as broken.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// Whole lines of a file.
@@ -46,14 +46,14 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-pub struct Reader {
+pub struct BlockReader {
     pub blocks: SyncSender<Block>,
     pub empty: Receiver<Vec<u8>>,
     pub progress: ProgressBar,
     pub summary: Summary,
 }
 
-impl Reader {
+impl BlockReader {
     pub fn read(&mut self, at: usize, file: &Path) {
         let mut lines = 0;
         match self.read_blocks(at, file, &mut lines) {
@@ -66,18 +66,18 @@ impl Reader {
         }
     }
 
-    /// Sends the file's lines on, in blocks; `line` is how many there were so far.
+    /// Sends the lines of a file, in blocks. `line` counts the lines so far.
     fn read_blocks(&mut self, file: usize, path: &Path, line: &mut u64) -> io::Result<()> {
         let mut input = open(path, &self.progress)?;
         let mut bytes = self.buffer();
         let mut len = 0;
-        // whether the end of a line that is too long is still to come
+        // whether the reader is within a line that is too long
         let mut in_long_line = false;
         loop {
             let read = fill(&mut input, bytes.get_mut(len..).unwrap_or_default());
             let (got, is_end) = match &read {
                 Ok((got, is_end)) => (*got, *is_end),
-                // what came before the error is taken, less a line that may have been cut
+                // data before the error are used, except a line that may be cut
                 Err((got, _)) => (*got, false),
             };
             let is_begin = *line == 0 && len == 0 && !in_long_line;
@@ -93,7 +93,7 @@ impl Reader {
                 None => 0,
             };
             if in_long_line {
-                // up to its end, nothing is kept
+                // the rest of a line that is too long is dropped
                 match memchr::memchr(b'\n', filled) {
                     Some(end) => {
                         bytes.copy_within(end + 1..len, 0);
@@ -110,7 +110,7 @@ impl Reader {
             } else if whole > 0 {
                 len = self.send(file, line, &mut bytes, whole, len);
             } else if let nuls @ 1.. = marks::leading_nuls(filled) {
-                // there may be more of them than a line may be long
+                // a run of NULs may be longer than a line may be
                 self.summary.nuls.note(file, *line + 1, nuls as u64);
                 bytes.copy_within(nuls..len, 0);
                 len -= nuls;
@@ -128,7 +128,7 @@ impl Reader {
         }
     }
 
-    /// Sends the first `whole` bytes on, and keeps the rest, whose length is returned.
+    /// Sends the first `whole` bytes. Keeps the rest, and returns its length.
     fn send(&mut self, file: usize, line: &mut u64, bytes: &mut Vec<u8>, whole: usize, len: usize) -> usize {
         let mut next = self.buffer();
         let rest = bytes.get(whole..len).unwrap_or_default();
@@ -139,7 +139,7 @@ impl Reader {
         let first_line = *line + 1;
         *line += memchr::memchr_iter(b'\n', bytes.get(..whole).unwrap_or_default()).count() as u64;
         let full = std::mem::replace(bytes, next);
-        // nobody takes it only if all threads have ended, which they do after the reader
+        // sending fails only if all threads have ended, and they end after the reader
         let _ = self.blocks.send(Block { file, first_line, bytes: full, len: whole });
         kept
     }
@@ -149,7 +149,8 @@ impl Reader {
     }
 }
 
-/// Reads until the buffer is full or the input ends: how much, and whether it ended.
+/// Reads until the buffer is full or the input ends. Returns the number of bytes, and whether the input
+/// ended.
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<(usize, bool), (usize, io::Error)> {
     let mut got = 0;
     while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {

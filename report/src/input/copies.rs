@@ -1,14 +1,14 @@
-//! Files that begin with the same bytes: copies of each other, such as a log and what gzip has made of it.
+//! Files that begin with the same bytes, such as a log and its compressed copy.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::files::{identity, name};
 
-/// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
+/// The decompressed bytes that are compared. Lines of different requests differ at least in their times.
 const COMPARED: usize = 4096;
 
-/// How files begin.
+/// The first bytes of files.
 #[derive(Debug, Default)]
 pub struct Copies {
     first: HashMap<Box<[u8]>, usize>,
@@ -16,7 +16,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Notes how a file begins, by its place in the list of files.
+    /// Notes the first bytes of a file, by its place in the list of files.
     pub fn note(&mut self, file: usize, content: &[u8]) {
         let begin = content.get(..COMPARED).unwrap_or(content);
         if begin.is_empty() {
@@ -30,7 +30,7 @@ impl Copies {
         }
     }
 
-    /// What is to be said of it, but for files that are named twice.
+    /// The message about copies, without files that are named twice.
     pub fn report(&self, files: &[PathBuf]) -> Option<String> {
         let of = |at: usize| identity(files.get(at)?);
         let are_two = |(a, b): &&(usize, usize)| of(*a).is_none() || of(*a) != of(*b);

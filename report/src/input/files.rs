@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::output::complain;
 
-/// What the user called the file.
+/// The file's name for messages.
 pub fn name(file: &Path) -> String {
     if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
@@ -17,12 +17,12 @@ pub fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
-/// The file itself, whatever it is called; none if there is no such file.
+/// The identity of a file, independent of its name. None if the file does not exist.
 pub fn identity(file: &Path) -> Option<(u64, u64)> {
     file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// A file that is named twice is hardly what was meant. Returns how many there are.
+/// Warns of files that are named twice, and returns their number.
 pub fn warn_of_repeated(files: &[PathBuf]) -> u64 {
     let mut seen = HashSet::new();
     let mut repeated = 0;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self};
 use std::thread;
 
-use super::blocks::{Block, Lines, Reader, next};
+use super::blocks::{Block, BlockReader, Lines, next};
 use super::files::warn_of_repeated;
 use super::marks;
 use super::options::Options;
@@ -14,10 +14,10 @@ use super::prefix;
 use super::progress;
 use super::summary::Summary;
 
-/// One thread cannot read for more.
+/// One reading thread cannot supply more threads than these.
 const MAX_WORKERS: usize = 8;
 
-/// Where a line stands.
+/// The place of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// the file's place in the list of files
@@ -26,10 +26,10 @@ pub struct Place {
     pub line: u64,
 }
 
-/// Calls `each` with every line of the files that is not empty, without its line end, from several threads at once. Every thread
-/// has a state of its own, made by `new`, and all states are returned; a line belongs to one of them, and lines of one file
-/// may go to any. `-` is standard input. What `each` refuses is counted and skipped; the reasons of the first ones are
-/// kept in the summary. Files that cannot be read are named on stderr at once, and counted.
+/// Calls `each` for every line of the files, from several threads at once. Empty lines and line ends are left
+/// out. Each thread has its own state, made by `new`, and all states are returned. Lines of one file may go
+/// to any thread. `-` is standard input. Lines that `each` refuses are counted and skipped, and the summary
+/// keeps the reasons of the first ones. Files that cannot be read are counted, and named on stderr at once.
 pub fn fold<State, Reason>(
     files: &[PathBuf],
     options: &Options,
@@ -43,7 +43,7 @@ where
     fold_places(files, options, new, |state, _, line| each(state, line))
 }
 
-/// The same, where `each` is told where the line stands.
+/// As [`fold`], but `each` also gets the place of the line.
 pub fn fold_places<State, Reason>(
     files: &[PathBuf],
     options: &Options,
@@ -84,7 +84,7 @@ where
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut reader = Reader {
+        let mut reader = BlockReader {
             blocks,
             empty,
             progress: progress::of_files(files, options),
@@ -96,7 +96,7 @@ where
         reader.progress.finish_and_clear();
         let mut summary = reader.summary;
         summary.repeated = repeated;
-        // the threads end when there is nobody to send them blocks
+        // the threads end when the sender is gone
         drop(reader.blocks);
         let mut states = Vec::with_capacity(threads.len());
         for thread in threads {

@@ -10,7 +10,7 @@ use super::format::{self, Foreign, KNOWN_AFTER, Packing};
 use super::peek::Peek;
 use super::unpack::Unpack;
 
-/// The file's text: a file that is compressed is decompressed, which is known by how it begins, whatever it is called.
+/// The text of a file. Compression is recognised by the first bytes, not by the name.
 pub fn open(path: &Path, progress: &ProgressBar) -> io::Result<Peek> {
     if !is_stdin(path) && path.is_dir() {
         let some = path.join("*");

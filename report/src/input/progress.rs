@@ -1,4 +1,4 @@
-//! The progress that is shown on a terminal while logs are read: one line, at any width.
+//! Progress on a terminal while logs are read, in one line of any width.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal, Write as _};
@@ -43,7 +43,7 @@ pub fn bar(total: u64, options: &Options) -> ProgressBar {
     shown(options, || ProgressBar::new(total), |_| Vec::new())
 }
 
-/// Nothing where stderr is no terminal.
+/// A hidden bar if stderr is not a terminal.
 fn shown(
     options: &Options,
     new: impl FnOnce() -> ProgressBar,
@@ -72,7 +72,7 @@ fn width() -> usize {
     style::width(&io::stderr()).unwrap_or(USUAL_WIDTH)
 }
 
-/// Standard error, of the width that this program takes it for.
+/// Standard error, with the width that this program uses.
 #[derive(Debug)]
 struct Screen;
 
@@ -148,8 +148,8 @@ fn line(state: &ProgressState, texts: &[String], width: usize, is_utf8: bool) ->
     }
 }
 
-/// A bar, and as many of the texts as there is room for beside one of some length. One column stays free, so that
-/// no terminal begins a new line.
+/// A bar, and as many of the texts as there is room for beside one of some length. One column stays free, so
+/// that no terminal begins a new line.
 fn with_bar(fraction: f64, texts: &[&str], width: usize, is_utf8: bool) -> String {
     let room = width.saturating_sub(1);
     let fitting = that_fit(texts, room.saturating_sub((room / 3).max(8)));
@@ -171,8 +171,8 @@ fn that_fit<'t>(texts: &[&'t str], room: usize) -> Vec<&'t str> {
     texts.iter().take_while(fits).copied().collect()
 }
 
-/// A signal that ends the program clears the bar first, so that the prompt has a line of its own. The program then
-/// dies by the signal, as it does without a bar. A signal that is ignored stays ignored.
+/// A signal that ends the program clears the bar first, so that the prompt has a line of its own. The program
+/// then dies by the signal, as it does without a bar. A signal that is ignored stays ignored.
 fn clear_when_killed(bar: &ProgressBar) {
     let ignored = ignored_signals();
     let signals = [SIGINT, SIGTERM].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);

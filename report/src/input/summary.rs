@@ -1,4 +1,4 @@
-//! What was read, and which lines and files were not.
+//! A summary of lines and files that were read, and of those that were not.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use super::marks::Nuls;
 use super::options::{Broken, Options};
 use crate::output::{complain, counted, grouped};
 
-/// So many of the broken lines are shown.
+/// The most broken lines that are shown.
 const SHOWN_BROKEN: usize = 5;
 
-/// What was read, and what was not.
+/// What was read, and what could not be read.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// files that were read to their end
@@ -33,7 +33,7 @@ pub struct Summary {
     pub copies: Copies,
 }
 
-/// A line that was not understood.
+/// A broken line.
 #[derive(Debug)]
 pub struct BrokenLine {
     pub file: usize,
@@ -42,14 +42,14 @@ pub struct BrokenLine {
 }
 
 impl Summary {
-    /// Says which files begin as others do, where that is found in no other way.
+    /// Warns of files that begin like other files. Commands that check for duplicate lines do not need it.
     pub fn report_copies(&self, files: &[PathBuf]) {
         if let Some(message) = self.copies.report(files) {
             complain(&message);
         }
     }
 
-    /// Says on stderr which lines were skipped, if any were.
+    /// Writes messages about skipped lines.
     pub fn report(&self, files: &[PathBuf]) {
         self.show_broken(files);
         if self.broken > 0 {
@@ -58,7 +58,7 @@ impl Summary {
         }
     }
 
-    /// How many lines are broken, as a sentence without an end.
+    /// The number of broken lines, as a sentence without a full stop.
     pub fn are_broken(&self) -> String {
         let lines = counted(self.lines, "line", "lines");
         format!("{} of {lines} {} broken", grouped(self.broken), if self.broken == 1 { "is" } else { "are" })
@@ -72,8 +72,8 @@ impl Summary {
         }
     }
 
-    /// Broken lines are no failure unless they are to be an error, or there is nothing but them; files that cannot be
-    /// read are.
+    /// The exit status. Unreadable files are a failure. Broken lines are one only with `--broken error`, or
+    /// if all lines are broken.
     pub fn status(&self, options: &Options) -> ExitCode {
         let nothing = self.lines > 0 && self.broken == self.lines;
         if self.unreadable > 0

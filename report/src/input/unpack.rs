@@ -313,7 +313,11 @@ mod tests {
         }
 
         #[test]
-        fn data_that_break_off_are_refused(packing in packings(), text in text(), place in any::<prop::sample::Index>()) {
+        fn data_that_break_off_are_refused(
+            packing in packings(),
+            text in text(),
+            place in any::<prop::sample::Index>(),
+        ) {
             let mut stored = pack(packing, &text);
             stored.truncate(place.index(stored.len() - 10) + 10);
             let error = unpack(packing, stored, 1000).unwrap_err();

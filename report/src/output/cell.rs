@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::text::{duration, grouped, grouped_digits, printable};
 
-/// A figure as programs read it.
+/// A value for programs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// a name or a time
@@ -17,14 +17,14 @@ pub enum Value<'a> {
     Large(u128),
     /// any other number; one that is not finite is written as nothing
     Number(f64),
-    /// a number with all of its digits, such as money: as it is in CSV, a string in JSON, where a number would be
-    /// read as a float
+    /// a number with all of its digits, such as money; a string in JSON, since many programs read JSON
+    /// numbers as floats
     Exact(String),
     /// unknown, or not defined: empty in CSV, `null` in JSON
     Nothing,
 }
 
-/// A figure, and how a person reads it.
+/// A value for programs, and its text for a person.
 #[derive(Clone, Debug)]
 pub struct Cell<'a> {
     /// for CSV and JSON

@@ -23,16 +23,16 @@ pub struct Column<'a> {
     pub is_number: bool,
     /// whether its cells may be shortened where a table is too wide
     pub is_name: bool,
-    /// in a table that is too wide, those of the lowest rank are shown; 0 is what rows are told apart by, 1 the
-    /// chief figure
+    /// columns of low rank stay in a table that is too wide; 0 is for columns that identify rows, 1 for the
+    /// main figure
     pub rank: u8,
-    /// where it is without being asked for
-    pub place: Place,
+    /// where the column is shown by default
+    pub place: Visibility,
 }
 
-/// Where a column is without being asked for by name.
+/// Where a column is shown by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Visibility {
     /// in all formats
     Everywhere,
     /// in CSV and JSON, and in tables with `--wide`
@@ -46,7 +46,7 @@ pub enum Place {
 impl<'a> Column<'a> {
     /// A column of texts.
     pub const fn text(name: &'a str, title: &'a str) -> Self {
-        Self { name, title, is_number: false, is_name: false, rank: 9, place: Place::Everywhere }
+        Self { name, title, is_number: false, is_name: false, rank: 9, place: Visibility::Everywhere }
     }
 
     /// A column of numbers.
@@ -65,7 +65,7 @@ impl<'a> Column<'a> {
     }
 
     /// At a place.
-    pub const fn at(self, place: Place) -> Self {
+    pub const fn at(self, place: Visibility) -> Self {
         Self { place, ..self }
     }
 }

@@ -21,11 +21,11 @@ impl std::error::Error for Wrong {}
 
 /// A message on standard error.
 pub fn complain(message: &str) {
-    // where that is closed, nobody wants to know
+    // nothing can be done if standard error is closed
     let _ = writeln!(io::stderr(), "cpu-report: {}", style::plain(&printable(without_numbers(message))));
 }
 
-/// A message without the system's number of an error, whose text stands before it.
+/// A message without error numbers of the system. The text of the error stays.
 pub fn without_numbers(message: &str) -> Cow<'_, str> {
     const BEGIN: &str = " (os error ";
     let mut out = Cow::Borrowed(message);

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use accounting::key;
+use formats::key;
 
-/// Names come from clients: what would move a terminal's cursor, turn text around or not be seen is written as `\xHH`.
+/// Names come from clients. Characters that move a terminal's cursor, turn text around or are invisible are
+/// shown as `\xHH`.
 pub fn printable<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
     match text.into() {
         Cow::Borrowed(text) => key::visible(text),
@@ -48,7 +49,7 @@ pub fn duration(ns: f64) -> String {
     }
 }
 
-/// Names in a message, of which too many are cut.
+/// A list of names for a message. A long list is cut.
 pub fn list(mut names: Vec<String>) -> String {
     const MOST: usize = 20;
     let more = names.len().saturating_sub(MOST);

@@ -1,7 +1,7 @@
 //! The answers of Prometheus' HTTP API.
 
-use accounting::key;
 use anyhow::bail;
+use formats::key;
 use serde::Deserialize;
 
 use super::overlap::Points;
@@ -13,16 +13,16 @@ use crate::time::Millis;
 pub struct Answer<'a> {
     #[serde(borrow)]
     pub data: Matrix<'a>,
-    /// Prometheus and Thanos say here that a store did not answer
+    /// Prometheus and Thanos warn here if a store did not answer
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// VictoriaMetrics says it so
+    /// VictoriaMetrics warns in this way
     #[serde(default, rename = "isPartial")]
     pub is_partial: bool,
 }
 
 impl Answer<'_> {
-    /// What the server says of an answer that may lack something.
+    /// The server's warning that the answer may be incomplete.
     pub fn doubt(&self) -> Option<String> {
         match self.warnings.first() {
             Some(warning) => Some(format!("Prometheus warns of its answer: {}", warning.trim())),
@@ -51,7 +51,8 @@ pub fn parse(answer: &[u8]) -> anyhow::Result<Answer<'_>> {
         Err(_) => {
             let begin: String = String::from_utf8_lossy(answer).chars().take(60).collect();
             bail!(
-                "the answer is not from Prometheus' HTTP API and begins with \"{}\": check the address in --prometheus",
+                "the answer is not from Prometheus' HTTP API and begins with \"{}\": check the address in \
+                 --prometheus",
                 begin.trim()
             )
         }
@@ -59,16 +60,16 @@ pub fn parse(answer: &[u8]) -> anyhow::Result<Answer<'_>> {
 }
 
 impl Series<'_> {
-    /// The labels but for the metric's name, the class and those named, in a form that is the same for the same labels.
+    /// All labels except the metric's name, the class and those in `without`. Equal labels give equal texts.
     pub fn labels(&self, without: &[&str]) -> String {
         let mut labels = String::new();
         for (name, value) in &self.metric {
             if name != "__name__" && name != "class" && !without.contains(&name.as_str()) {
-                // an earlier version of the module may have shown the same key otherwise
+                // an earlier version of the module may have escaped the same key differently
                 let value = if name == "key" { key::shown_again(value) } else { value.into() };
                 for text in [name, value.as_ref()] {
                     labels.push_str(text);
-                    // not in UTF-8 texts of Prometheus' own, and harmless otherwise
+                    // label values from Prometheus do not contain NUL; if one did, it would do no harm
                     labels.push('\0');
                 }
             }
@@ -80,7 +81,7 @@ impl Series<'_> {
         self.metric.get(name).map_or("", String::as_str)
     }
 
-    /// The server. A Prometheus that takes series from another one (federation) keeps their label beside its own.
+    /// The server. With federation, Prometheus keeps the original label as `exported_instance`.
     pub fn instance(&self) -> &str {
         match self.label("exported_instance") {
             "" => self.label("instance"),
@@ -88,7 +89,7 @@ impl Series<'_> {
         }
     }
 
-    /// When it has points, if it is asked for.
+    /// The times of the series' points, if the filter takes it.
     pub fn points(&self, filter: &Filter) -> Option<Points<'_>> {
         let (zone, key, instance) =
             (printable(self.label("zone")), key::shown_again(self.label("key")), self.instance());

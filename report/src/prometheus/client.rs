@@ -25,7 +25,7 @@ pub struct Prometheus {
     conditions: Vec<String>,
 }
 
-/// `--prometheus`, as it was given.
+/// Checks the value of `--prometheus`.
 pub fn parse_url(text: &str) -> Result<String, String> {
     let expected = "expected an address that begins with http:// or https://, such as http://localhost:9090";
     let is_web = text.starts_with("http://") || text.starts_with("https://");
@@ -36,7 +36,7 @@ pub fn parse_url(text: &str) -> Result<String, String> {
     if is_web && has_host { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
-/// `--header`, as it was given.
+/// Checks the value of `--header`.
 pub fn parse_header(text: &str) -> Result<String, String> {
     if !text.starts_with('@') {
         header(text)?;
@@ -95,7 +95,7 @@ impl Prometheus {
         Ok(Self { agent: config.build().new_agent(), url, headers, conditions })
     }
 
-    /// What is put between the braces of all selectors.
+    /// The conditions between the braces of all selectors.
     pub fn restrict(&self, more: &str) -> String {
         let more = (!more.is_empty()).then_some(more);
         self.conditions.iter().map(String::as_str).chain(more).collect::<Vec<_>>().join(",")
@@ -124,7 +124,7 @@ impl Prometheus {
     }
 }
 
-/// The URL that the API's paths are added to, and `user:password` out of it.
+/// Splits a URL into the base of the API's paths and `user:password`.
 fn without_user(url: &str) -> (String, Option<&str>) {
     let url = url.trim_end_matches('/');
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -135,7 +135,7 @@ fn without_user(url: &str) -> (String, Option<&str>) {
     }
 }
 
-/// An answer that is an error.
+/// An error answer.
 #[derive(Deserialize)]
 struct Failure {
     #[serde(rename = "errorType")]

@@ -1,8 +1,8 @@
-//! What domains used, from the counters that a Prometheus has scraped from a fleet.
+//! The usage of domains, from the counters that Prometheus has scraped from a fleet.
 //!
-//! Counters are read as they are, of every instance, at the borders of slots, and what one has grown by from one to the next was
-//! used in between. Prometheus' own `increase()` would extrapolate from what is within a slot to the slot, which is right on
-//! average, but does not add up to the counters.
+//! The raw counters of every instance are read at the borders of slots. The growth of a counter from one
+//! border to the next is the usage between them. Prometheus' own `increase()` extrapolates to the ends of a
+//! slot: that is right on average, but does not add up to the counters.
 
 use std::collections::HashMap;
 
@@ -22,15 +22,15 @@ use crate::traffic::{Duplicates, Span};
 /// Prometheus answers with at most 11,000 points of a series.
 const MAX_POINTS: i64 = 10_000;
 
-/// Numbers in an answer, which take some 30 bytes each.
+/// The most numbers in an answer. Each takes about 30 bytes.
 const ANSWER_NUMBERS: usize = 500_000;
 
-/// What is asked for: a counter, and what its numbers are to be multiplied with.
+/// A counter, and the factor for its numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Counter {
-    /// with `{}` for what restricts the series
+    /// the query; `{}` is the place for conditions
     pub query: &'static str,
-    /// whole units in one of the counter's: 10^9 ns in a second
+    /// the number of whole units in one unit of the counter, such as 10^9 ns in a second
     pub scale: f64,
 }
 
@@ -40,18 +40,18 @@ pub const CPU: Counter = Counter { query: "nginx_request_cpu_seconds_total{}", s
 /// Bytes.
 pub const SENT: Counter = Counter { query: "nginx_request_cpu_sent_bytes_total{}", scale: 1.0 };
 
-/// All of its classes begin anew at once, so that their sum is a counter too.
+/// All classes restart at the same time, so their sum is a counter too.
 pub const REQUESTS: Counter =
     Counter { query: "sum without (class) (nginx_request_cpu_requests_total{})", scale: 1.0 };
 
-/// What was found.
+/// The result of reading counters.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// the time of which something is known
+    /// the time with data
     pub span: Span,
-    /// of each counter, an instance where it was missing while the first one was there
+    /// for each counter, an instance that lacks it although it has the first counter
     pub missing: Vec<Option<String>>,
-    /// series of one instance at the same times
+    /// a message about two series of one instance at the same times
     twice: Option<String>,
     gaps: Gaps,
     /// why something may be missing
@@ -59,7 +59,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Says of which part of the time nothing is known.
+    /// Warns of parts of the time without data.
     pub fn report_span(&self, (from, to): (Millis, Millis)) {
         self.span.report(Some(from), Some(to));
         if self.span.time.is_none() {
@@ -67,12 +67,12 @@ impl Found {
         }
     }
 
-    /// Says when instances were not scraped.
+    /// Writes messages about times in which instances were not scraped.
     pub fn report_gaps(&self) {
         self.gaps.report();
     }
 
-    /// Says whether counters were added up that may be the same, or that this is an error.
+    /// Warns if the same counters may have been added up twice, or makes it an error.
     pub fn report_twice(&self, duplicates: Duplicates) -> anyhow::Result<()> {
         match &self.twice {
             Some(twice) if duplicates == Duplicates::Count => {
@@ -85,12 +85,13 @@ impl Found {
     }
 }
 
-/// This is there for a zone without keys too.
+/// A metric that every zone has, even a zone without keys.
 const ZONES: &str = "nginx_request_cpu_zone_accounts{}";
 
 impl Prometheus {
-    /// Tells `add` what the counters have grown by from `from` to `to`, which are borders of slots: the counter's place, zone, key,
-    /// the time and whole units; it returns the part of that time that it took. `done` is told how far it got.
+    /// Reads the growth of counters from `from` to `to`, which are borders of slots. Calls `add` with the
+    /// place of the counter, zone, key, time and growth in whole units; `add` returns the part of the time
+    /// that it took. Calls `done` with the time reached.
     pub fn read(
         &self,
         counters: &[Counter],
@@ -110,7 +111,7 @@ impl Prometheus {
         };
         let restrict = self.restrict(&promql::matchers(filter));
         let (mut overlaps, mut doubt) = (Overlaps::default(), None);
-        // the first point is what all others are compared with
+        // the first request has one point, the base of the growth
         let (mut begin, mut points) = (from, 1);
         while begin <= to {
             let end = to.min(begin + (points - 1) * SLOT_MS);
@@ -126,7 +127,7 @@ impl Prometheus {
                 most = most.max(answer.len());
                 growth.see(&answer);
                 overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
-                // a series that goes on after another one comes behind it
+                // a series that continues another one comes after it
                 let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
                 in_order.sort_by_cached_key(|series| {
                     let is_new = !growth.counters.contains_key(&series.labels(&[]));
@@ -149,13 +150,13 @@ impl Prometheus {
         })
     }
 
-    /// Whether there are zones and instances that are asked for. If a pattern has matched nothing, it is said what
-    /// there is.
+    /// Whether the chosen zones and instances exist. If a pattern has matched nothing, a message lists the
+    /// existing ones.
     pub fn check(&self, filter: &Filter, (from, to): (Millis, Millis)) -> anyhow::Result<bool> {
         if !filter.is_unmatched() {
             return Ok(true);
         }
-        // a chunk of points at most
+        // the answer has a limited number of points
         let begin = from.max(to - (MAX_POINTS - 1) * SLOT_MS);
         let answer = self.query(&ZONES.replacen('}', &format!("{}}}", self.restrict("")), 1), begin, to)?;
         let answer = parse(&answer)?.data.result;
@@ -164,7 +165,7 @@ impl Prometheus {
             let (zone, instance) = (printable(series.label("zone")), series.instance());
             zones.see(&zone);
             hosts.see(instance);
-            // a zone without keys is there too
+            // the filter also has to see zones without keys
             filter.takes_zone(&zone);
             filter.takes_host(instance);
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::output::{complain, counted};
 use crate::time::{self, Millis};
 
-/// Times in which an instance was not scraped, but before and after.
+/// Times in which an instance was not scraped, with scrapes before and after.
 #[derive(Debug, Default)]
 pub struct Gaps(BTreeMap<String, BTreeSet<(Millis, Millis)>>);
 
-/// So many instances are named.
+/// The most instances that messages name.
 const NAMED_GAPS: usize = 5;
 
 impl Gaps {
@@ -24,7 +24,7 @@ impl Gaps {
         }
     }
 
-    /// Says it.
+    /// Writes the messages.
     pub fn report(&self) {
         for (instance, gaps) in self.0.iter().take(NAMED_GAPS) {
             let Some((begin, end)) = gaps.iter().max_by_key(|(begin, end)| (end - begin, *begin)) else {
@@ -36,7 +36,8 @@ impl Gaps {
                 n => format!("{n} times, the longest {longest}"),
             };
             complain(&format!(
-                "instance {instance} was not scraped {times}: its counters' growth is spread evenly over that time"
+                "instance {instance} was not scraped {times}: its counters' growth is spread evenly over \
+                 that time"
             ));
         }
         if let Some(more @ 1..) = self.0.len().checked_sub(NAMED_GAPS) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use accounting::key;
+use formats::key;
 
 use super::answer::Series;
 use super::gaps::Gaps;
@@ -11,36 +11,36 @@ use crate::select::Filter;
 use crate::time::{Millis, SLOT_MS};
 use crate::traffic::Span;
 
-/// Takes what a counter has grown by; see [`Prometheus::read`].
+/// Receives the growth of a counter.
 pub type Add<'a> = &'a dyn Fn(usize, &str, &str, (Millis, Millis), u128) -> Option<(Millis, Millis)>;
 
-/// From counters to what was used.
+/// Turns counters into usage.
 pub struct Growth<'a> {
     pub filter: &'a Filter,
     pub add: Add<'a>,
     /// the counters by the labels that all metrics of an account have
     pub counters: HashMap<String, Account>,
-    /// when there was a zone of an instance, by the labels that all its accounts have
+    /// the times at which an instance had a zone, by the labels that all its accounts have
     pub zones: HashMap<String, BTreeSet<Millis>>,
-    /// the counters as they were last, by instance, zone and key: a label may change
+    /// the last values by instance, zone and key, for series whose other labels change
     pub latest: HashMap<String, Seen>,
     pub span: Span,
     pub gaps: Gaps,
 }
 
-/// When counters were seen last, and as they were then, in whole units.
+/// The last time and value of each counter, in whole units.
 pub type Seen = Box<[Option<(Millis, u128)>]>;
 
 /// The counters of an account of an instance.
 pub struct Account {
     instance: String,
     last: Seen,
-    /// when they were seen first
+    /// the first time of each counter
     first: Box<[Option<Millis>]>,
 }
 
 impl Growth<'_> {
-    /// Of each counter, an instance where it was missing while the first one was there.
+    /// For each counter, an instance that lacks it although it has the first counter.
     pub fn missing(&self, counters: usize) -> Vec<Option<String>> {
         let is_missing = |account: &&Account, at: usize| match (account.first.first(), account.first.get(at))
         {
@@ -54,7 +54,7 @@ impl Growth<'_> {
         (0..counters).map(of).collect()
     }
 
-    /// Of the borders before `begin`, the last one at which there was the zone is still needed.
+    /// Drops the times before `begin`, except the last time of each zone.
     pub fn forget(&mut self, begin: Millis) {
         for times in self.zones.values_mut() {
             let last = times.range(..begin).next_back().copied();
@@ -62,7 +62,7 @@ impl Growth<'_> {
         }
     }
 
-    /// Notes when there were these zones, or accounts of them.
+    /// Notes the times of zones, or of their accounts.
     pub fn see(&mut self, answer: &[Series<'_>]) {
         for series in answer {
             let times = self.zones.entry(series.labels(&["key"])).or_default();
@@ -70,8 +70,8 @@ impl Growth<'_> {
         }
     }
 
-    /// Adds what a counter has grown by. The difference is that of whole units, so that what is added up is exactly what the
-    /// counter grew by.
+    /// Adds the growth of a counter. Differences are taken between whole units, so the sum is exactly the
+    /// counter's growth.
     pub fn add(&mut self, (at, counters): (usize, usize), scale: f64, series: &Series<'_>) {
         let label = |name: &str| series.metric.get(name).map_or("", String::as_str);
         let (zone, key, instance) =
@@ -95,24 +95,24 @@ impl Growth<'_> {
         for (time, number) in series.numbers() {
             first.get_or_insert(time);
             let number = (number * scale).round() as u128;
-            // the zone was there then, with the key or without
+            // the last scrape of the zone, with or without the key
             let scraped = times.and_then(|times| times.range(..time).next_back().copied());
             let (since, before) = match (last.replace((time, number)), scraped) {
                 (Some((since, earlier)), _) if earlier <= number => (since, earlier),
-                // it began anew
+                // the counter has restarted
                 (Some((since, _)), _) => (since, 0),
-                // where there was the zone without the key, the key began at nothing
+                // the zone was scraped without the key, so the key started at 0
                 (None, Some(scraped)) => (scraped, 0),
                 (None, None) => match *latest {
-                    // another label has changed
+                    // the series continues one with another label
                     Some((since, earlier)) if since <= time => {
                         (since.min(time - SLOT_MS), if earlier <= number { earlier } else { 0 })
                     }
-                    // where it was not scraped, it may be from long ago
+                    // without an earlier scrape, the value may be old
                     _ => continue,
                 },
             };
-            // nobody knows when it grew in a time in which it was not scraped
+            // the growth is spread over the time without scrapes
             let since = since.max(scraped.unwrap_or(since));
             if time - since > SLOT_MS {
                 self.gaps.note(instance, (since, time));

@@ -10,11 +10,11 @@ pub struct Matcher {
     value: String,
 }
 
-/// These are labels of some metrics alone, which cpu-report asks for itself.
+/// Labels that cpu-report sets itself.
 const OWN: [&str; 4] = ["__name__", "class", "dry_run", "le"];
 
 impl Matcher {
-    /// For an argument.
+    /// Reads an argument.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let end = text.find(|c| !is_of_name(c)).unwrap_or(text.len());
@@ -24,10 +24,9 @@ impl Matcher {
             Some((*operator, value))
         });
         let Some((operator, value)) = found else {
-            return Err(
-                "expected LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX, such as job=nginx"
-                    .to_owned(),
-            );
+            return Err("expected LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX, such as \
+                        job=nginx"
+                .to_owned());
         };
         if label.is_empty() || label.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(format!("invalid label name \"{label}\": letters, digits and \"_\" are allowed"));
@@ -47,7 +46,7 @@ impl Matcher {
         Ok(Self { label: label.to_owned(), operator, value })
     }
 
-    /// As in PromQL.
+    /// The condition in PromQL.
     pub fn shown(&self) -> String {
         format!("{}{}{}", self.label, self.operator, quoted(&self.value))
     }

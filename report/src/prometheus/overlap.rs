@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::time::Millis;
 
-/// Two targets have a point at the same time by chance where one follows on the other: Prometheus holds the last
-/// point for five minutes. At two times they have it only if both are there.
+/// The number of common times that prove two targets exist at once. If one target replaces the other, they
+/// can have one common time by chance, since Prometheus holds the last point for five minutes.
 const TIMES: usize = 2;
 
 type Labels = BTreeMap<String, String>;
 
-/// The targets that have been seen, two by two.
+/// The pairs of targets seen so far.
 #[derive(Debug, Default)]
 pub struct Overlaps {
-    /// by the labels of both, up to so many times at which both had a point of a key
+    /// by the labels of both targets, times at which both had a point of the same key
     pairs: HashMap<(Labels, Labels), BTreeSet<Millis>>,
     /// all of them, with their servers
     targets: BTreeSet<(String, Labels)>,
@@ -70,7 +70,8 @@ impl Overlaps {
         self.targets.iter().all(|(instance, _)| with.contains(instance))
     }
 
-    /// What is twice, if anything is, and the option that chooses one of it.
+    /// A message about two series of one instance, with the option that chooses one of them. None if there
+    /// are none.
     pub fn found(&self) -> Option<String> {
         let twice = self.pairs.iter().filter(|(_, times)| times.len() >= TIMES).map(|(pair, _)| pair);
         let (a, b) = twice.min()?;
@@ -93,7 +94,8 @@ impl Overlaps {
             exported => exported,
         };
         Some(format!(
-            "instance {instance} has two series of each key of the zone \"{}\" at the same time: {{{}}} and {{{}}}; choose one, {choice}",
+            "instance {instance} has two series of each key of the zone \"{}\" at the same time: {{{}}} and \
+             {{{}}}; choose one, {choice}",
             value(a, "zone"),
             shown(a),
             shown(b)
@@ -101,7 +103,7 @@ impl Overlaps {
     }
 }
 
-/// Labels that are there, and that are not of one server alone, are better.
+/// The better label is present on both sides and does not belong to one server only.
 fn is_good((name, value): &(&String, String)) -> (bool, bool) {
     (!["instance", "exported_instance"].contains(&name.as_str()), !value.is_empty())
 }

@@ -2,8 +2,8 @@
 
 use crate::select::{Filter, Pattern};
 
-/// The conditions of a filter, to be put between the braces of a selector. `[…]` asks for more than it should, so the
-/// answer is to be filtered again.
+/// The conditions of a filter, to be put between the braces of a selector. `[…]` asks for more than it
+/// should, so the answer is to be filtered again.
 pub fn matchers(filter: &Filter) -> String {
     let all: [(&str, &[Pattern]); 3] =
         [("key", &filter.domain), ("zone", &filter.zone), ("instance", &filter.host)];

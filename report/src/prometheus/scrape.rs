@@ -1,4 +1,4 @@
-//! The arguments that choose a Prometheus and what is read from it, of all commands that can.
+//! The arguments that choose a Prometheus and its series, of all commands that read one.
 
 use super::client::{self, Prometheus};
 use super::matcher::Matcher;
@@ -13,18 +13,20 @@ pub struct Scrape {
     #[arg(long, value_name = "URL", value_parser = client::parse_url)]
     prometheus: Option<String>,
 
-    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE", a file of headers. May be repeated
+    /// For Prometheus: a header such as "Authorization: Bearer …", or "@FILE", a file of headers. May be
+    /// repeated
     #[arg(long, value_name = "HEADER", requires = "prometheus", value_parser = client::parse_header)]
     header: Vec<String>,
 
-    /// For Prometheus: only series with this label, such as job=nginx; also with !=, =~ and !~. May be repeated
+    /// For Prometheus: only series with this label, such as job=nginx; also with !=, =~ and !~. May be
+    /// repeated
     #[arg(long = "match", value_name = "LABEL=VALUE", requires = "prometheus", value_parser = Matcher::parse)]
     matchers: Vec<Matcher>,
 }
 
 impl Scrape {
-    /// The address; none if traffic logs are to be read. Options that mean nothing then are refused, so that nobody
-    /// believes that they were heeded: clap waives `requires` where there are files, which exclude `--prometheus`.
+    /// The address. None if traffic logs are read; options that need `--prometheus` are then refused. clap
+    /// does not enforce `requires` here, because files exclude `--prometheus`.
     pub fn url(&self) -> Result<Option<&str>, Wrong> {
         let others = [("--header", self.header.is_empty()), ("--match", self.matchers.is_empty())];
         match (&self.prometheus, others.iter().find(|(_, is_empty)| !is_empty)) {
@@ -33,7 +35,7 @@ impl Scrape {
         }
     }
 
-    /// The server at the address, and the borders of slots that its counters are read at.
+    /// The server at the address, and the time range, whose ends are borders of slots.
     pub fn open(
         &self,
         url: &str,
@@ -48,7 +50,8 @@ impl Scrape {
     }
 }
 
-/// Says what is to be said of the borders. Without times, they are those of the day until now.
+/// The time range, rounded to borders of slots. A message tells if an end was rounded. The default is the
+/// last 24 hours.
 fn borders(range: &Range) -> Result<(Millis, Millis), Wrong> {
     let border = |time| By::FiveMinutes.bounds(slot(time)).0;
     let end = range.to.map_or_else(|| border(time::now()), |to| border(to + SLOT_MS - 1));

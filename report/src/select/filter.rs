@@ -1,10 +1,10 @@
-//! Which domains, zones and servers are asked for.
+//! The choice of domains, zones and servers.
 
 use super::names::Names;
 use super::pattern::Pattern;
 use crate::output::complain;
 
-/// Names that are asked for; without patterns, all are.
+/// The chosen names. Without patterns, all names are chosen.
 #[derive(clap::Args, Debug, Default)]
 pub struct Filter {
     /// Only these domains; "*", "?" and "[…]" as in file names, without regard to case. May be repeated
@@ -15,28 +15,29 @@ pub struct Filter {
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub zone: Vec<Pattern>,
 
-    /// Only the usage of these servers; patterns as for --domain. With Prometheus, values of the label "instance"
+    /// Only the usage of these servers; patterns as for --domain. With Prometheus, values of the label
+    /// "instance"
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     pub host: Vec<Pattern>,
 }
 
 impl Filter {
-    /// Whether a domain is asked for.
+    /// Whether a domain is chosen.
     pub fn takes_domain(&self, name: &str) -> bool {
         matches(&self.domain, name)
     }
 
-    /// Whether a zone is asked for.
+    /// Whether a zone is chosen.
     pub fn takes_zone(&self, name: &str) -> bool {
         matches(&self.zone, name)
     }
 
-    /// Whether a server is asked for.
+    /// Whether a server is chosen.
     pub fn takes_host(&self, name: &str) -> bool {
         matches(&self.host, name)
     }
 
-    /// Whether a domain of a zone on a server is asked for.
+    /// Whether a domain of a zone on a server is chosen.
     pub fn takes(&self, zone: &str, host: &str, domain: &str) -> bool {
         self.takes_zone(zone) && self.takes_host(host) && self.takes_domain(domain)
     }
@@ -47,14 +48,14 @@ impl Filter {
         all.into_iter().flatten().any(|pattern| !pattern.has_matched())
     }
 
-    /// Says which patterns have matched nothing. False, which is for wrong arguments, if one of zones or servers is
-    /// among them.
+    /// Writes messages about patterns that have matched nothing. Returns false, for wrong arguments, if one
+    /// of them is for zones or servers.
     pub fn check(&self, zones: &Names, hosts: &Names) -> bool {
         let mut is_fine = true;
         for (option, patterns, noun, names) in
             [("--zone", &self.zone, "zone", zones), ("--host", &self.host, "host", hosts)]
         {
-            // of nothing, no name is known
+            // without data, no names are known
             if names.is_empty() {
                 continue;
             }
@@ -74,7 +75,7 @@ impl Filter {
 }
 
 fn matches(patterns: &[Pattern], name: &str) -> bool {
-    // one that has matched nothing so far is tried too, so that this is known of all
+    // patterns without a match so far are always tried, so that unmatched ones are known in the end
     let mut is_taken = patterns.is_empty();
     for pattern in patterns {
         if !is_taken || !pattern.has_matched() {

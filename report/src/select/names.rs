@@ -24,7 +24,7 @@ impl Names {
         }
     }
 
-    /// Of both.
+    /// The span of both.
     pub fn with(mut self, other: Self) -> Self {
         other.first.iter().for_each(|name| self.see(name));
         self.is_more |= other.is_more;

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use glob::{MatchOptions, Pattern as Glob};
 
-/// A pattern. It also matches the name that is written as it is, such as `[2001:db8::1]`. Upper and lower case are
-/// the same.
+/// A pattern. It also matches its own text, such as `[2001:db8::1]`. Case does not matter.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
@@ -16,12 +15,15 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// For an argument.
+    /// Reads an argument.
     pub fn parse(text: &str) -> Result<Self, String> {
         let folded = fold(text);
         let glob = Glob::new(&folded).or_else(|_| Glob::new(text)).map_err(|error| {
             match error.msg.contains("range") {
-                true => "a \"[\" has no \"]\" after it: write \"[[]\" for the character itself, or \"?\" for any character",
+                true => {
+                    "a \"[\" has no \"]\" after it: write \"[[]\" for the character itself, or \"?\" for any \
+                     character"
+                }
                 false => "there are too many \"*\" in a row: one stands for any characters",
             }
             .to_owned()
@@ -58,7 +60,7 @@ impl Pattern {
         matches
     }
 
-    /// What it matches, and maybe more than that, in the syntax of RE2.
+    /// A regular expression of RE2 that matches at least the same names.
     pub fn regex(&self) -> String {
         if self.text.contains("**") {
             return ".*".to_owned();

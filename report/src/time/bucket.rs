@@ -9,7 +9,7 @@ use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use std::cell::Cell;
 
-/// Peak and percentile are of slots of five minutes, as is the habit with bandwidth (95/5).
+/// The slot of peaks and percentiles: five minutes, as is usual for bandwidth (95/5).
 pub const SLOT_MS: i64 = 300_000;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -17,7 +17,7 @@ const HOUR_MS: i64 = 3_600_000;
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
 
-/// How long a time of a row is.
+/// The length of the time of a row.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// five minutes
@@ -32,10 +32,10 @@ pub enum By {
 }
 
 impl By {
-    /// The bucket that a time is in. A slot is never in two.
+    /// The bucket of a time. A slot never lies in two buckets.
     pub fn bucket(self, time: Millis) -> u32 {
         match zone::get().filter(|_| !self.is_slots()) {
-            // a bucket has the number of the slot that it begins with
+            // the number of a bucket is that of its first slot
             Some(zone) => slot(self.bounds_at(zone, time).0),
             None => self.utc_bucket(time),
         }
@@ -55,7 +55,7 @@ impl By {
         u32::try_from(number).unwrap_or_default()
     }
 
-    /// When a bucket begins and ends.
+    /// The begin and end of a bucket.
     pub fn bounds(self, bucket: u32) -> (Millis, Millis) {
         let bucket = i64::from(bucket);
         if let Some(zone) = zone::get().filter(|_| !self.is_slots()) {
@@ -77,8 +77,8 @@ impl By {
         }
     }
 
-    /// When the hour, day or month of a zone that a time is in begins and ends. Most times are in that of the time
-    /// before.
+    /// The begin and end of the hour, day or month of a time in a zone. The latest one is cached, as most
+    /// times fall into it.
     fn bounds_at(self, zone: &TimeZone, time: Millis) -> (Millis, Millis) {
         thread_local! {
             static LAST: Cell<Option<(By, Millis, Millis)>> = const { Cell::new(None) };
@@ -94,8 +94,8 @@ impl By {
         (begin, end)
     }
 
-    /// Zones begin their days at a border of slots: today, all are whole quarters of an hour from UTC. Where one
-    /// did not, the slot that a day begins in is the day's first.
+    /// Days begin at a border of slots: today, all zones are whole quarters of an hour from UTC. For a zone
+    /// that was not, the slot in which a day begins is the first slot of that day.
     pub fn find_bounds(self, zone: &TimeZone, time: Millis) -> (Millis, Millis) {
         let slot_begin = time.div_euclid(SLOT_MS) * SLOT_MS;
         let border = |time: Millis| time.div_euclid(SLOT_MS).max(0) * SLOT_MS;
@@ -111,7 +111,7 @@ impl By {
                 let begin = beginning(zone, first);
                 let next = first.checked_add(length).ok().map(|next| beginning(zone, next));
                 let mut bounds = (begin, next.unwrap_or(begin));
-                // where a clock is set back over midnight, the day begins when its date was seen first
+                // if the clock is set back over midnight, the day begins when its date first appears
                 if bounds.1 <= slot_begin {
                     let after = local.checked_add(length).and_then(|next| next.checked_add(length)).ok();
                     bounds = (bounds.1, after.map_or(slot_begin, |after| beginning(zone, after)));
@@ -139,8 +139,8 @@ impl By {
     }
 }
 
-/// The hour of a zone's clock that a time is in. Where the clock is set by a part of an hour, an hour ends, and
-/// another begins.
+/// The hour of a time on a zone's clock. If the clock is set by a part of an hour, one hour ends and another
+/// begins.
 fn hour(zone: &TimeZone, time: Millis) -> (Millis, Millis) {
     let offset = |time: Millis| zone::offset_ms(zone, stamp(time));
     let is_set_between =

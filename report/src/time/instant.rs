@@ -18,14 +18,14 @@ pub fn stamp(time: Millis) -> Timestamp {
     Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX)
 }
 
-/// When a day begins in a zone: at midnight, or later where the clock was set forward then.
+/// The begin of a day in a zone: midnight, or later if the clock is set forward at midnight.
 pub fn beginning(zone: &TimeZone, date: Date) -> Millis {
     let begin = zone.to_zoned_datetime(DateTime::from_parts(date, jiff::civil::Time::midnight()));
     begin.map_or(i64::MAX / 2, |begin| begin.timestamp().as_millisecond())
 }
 
-/// A time in a log: RFC 3339, from 1970 on. A leap second is refused: no clock of Unix tells it, and it would be taken
-/// for the second before.
+/// Reads a time of a log: RFC 3339, from 1970. A leap second is refused: Unix clocks never show one, and it
+/// would count as the second before.
 pub fn parse(text: &str) -> Option<Millis> {
     if !is_rfc3339(text) {
         return None;
@@ -71,7 +71,7 @@ fn is_rfc3339(text: &str) -> bool {
     time.iter().zip(FORM).all(is_as) && !time.ends_with(b":60") && is_offset
 }
 
-/// The part of an interval that lies within what is asked for. It ends before it begins, or there, if there is none.
+/// The part of an interval within a range. If there is none, the end is not after the begin.
 pub fn clip(begin: Millis, end: Millis, from: Option<Millis>, to: Option<Millis>) -> (Millis, Millis) {
     (from.map_or(begin, |from| from.max(begin)), to.map_or(end, |to| to.min(end)))
 }

@@ -1,4 +1,4 @@
-//! The time that a report is of, as the arguments say it: from, to, the last hours, or a month, in a time zone.
+//! The arguments for the time range of a report: from, to, the last hours, or a month, in a time zone.
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
@@ -14,8 +14,9 @@ use super::zone;
 /// The arguments as they are written.
 #[derive(clap::Args, Clone, Debug, Default)]
 struct Written {
-    /// Only usage from this time on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long ago
-    /// it was, such as -7d (units: m, h, d of 24 hours, w). A time without offset is in the zone of --time-zone
+    /// Only usage from this time on. TIME is a time such as 2026-01-31T12:00:00Z, a date, "now", or how long
+    /// ago it was, such as -7d (units: m, h, d of 24 hours, w). A time without offset is in the zone of
+    /// --time-zone
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
     from: Option<String>,
 
@@ -47,7 +48,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// Makes its time zone that of the run.
+    /// Sets the time zone of the run.
     pub fn set_zone(&self) {
         if let Some(zone) = &self.zone {
             zone::set(zone);
@@ -57,14 +58,18 @@ impl Range {
     fn new(written: &Written, now: Millis) -> Result<Self, String> {
         let zone = zone::named(&written.time_zone).ok_or_else(|| {
             format!(
-                "--time-zone: there is no time zone \"{}\"; names are those of the IANA database, such as Europe/Berlin or UTC",
+                "--time-zone: there is no time zone \"{}\"; names are those of the IANA database, such as \
+                 Europe/Berlin or UTC",
                 written.time_zone
             )
         })?;
         let (from, to) = match (&written.last, &written.month) {
             (Some(last), _) => {
                 let length = duration(last).ok_or_else(|| {
-                    format!("--last: invalid duration \"{last}\"; it must be a number with m, h, d or w, such as 24h")
+                    format!(
+                        "--last: invalid duration \"{last}\"; it must be a number with m, h, d or w, such \
+                         as 24h"
+                    )
                 })?;
                 (Some(now - length), Some(now))
             }
@@ -155,8 +160,8 @@ fn date(text: &str) -> Option<Date> {
 
 /// A point in time, as an argument says it.
 fn point(text: &str, zone: &TimeZone, now: Millis) -> Result<Millis, String> {
-    const EXPECTED: &str = "expected a time such as 2026-01-31T12:00:00Z or 2026-01-31T12:00, a date such as 2026-01-31, \
-                            \"now\", or how long ago it was, such as -7d or -24h";
+    const EXPECTED: &str = "expected a time such as 2026-01-31T12:00:00Z or 2026-01-31T12:00, a date such \
+                            as 2026-01-31, \"now\", or how long ago it was, such as -7d or -24h";
     if text == "now" {
         return Ok(now);
     }
@@ -188,7 +193,8 @@ fn point(text: &str, zone: &TimeZone, now: Millis) -> Result<Millis, String> {
     if ambiguous.is_ambiguous() {
         let name = zone.iana_name().unwrap_or("this time zone");
         return Err(format!(
-            "this time does not exist or exists twice, because the clock of {name} is set then; write its offset, such as +01:00"
+            "this time does not exist or exists twice, because the clock of {name} is set then; write its \
+             offset, such as +01:00"
         ));
     }
     let time = ambiguous.compatible().map_err(|_| EXPECTED)?.as_millisecond();

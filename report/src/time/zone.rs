@@ -1,6 +1,6 @@
-//! The time zone that days, months and hours are those of, and that times are shown in: UTC, or that of `--time-zone`.
+//! The time zone of hours, days and months, and of times in the output: UTC, or that of `--time-zone`.
 //!
-//! It is one for the whole run, and is set once, before anything is read.
+//! The whole run has one zone. It is set once, before anything is read.
 
 use std::sync::OnceLock;
 
@@ -9,20 +9,20 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
 
-/// The zone of a name of the IANA database. That is the one in this program, so that a bill is the same on all
-/// machines.
+/// The zone with a name of the IANA database. The database is part of this program, so a bill is the same on
+/// all machines.
 pub fn named(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }
 
-/// Makes this the zone of the run. Only the first one counts.
+/// Sets the zone of the run. Only the first call counts.
 pub fn set(zone: &TimeZone) {
     if *zone != TimeZone::UTC && !is_utc(zone) {
         let _ = ZONE.set(zone.clone());
     }
 }
 
-/// The zone; none if it is UTC, for which there is a short way.
+/// The zone. None stands for UTC, which has a fast path.
 pub fn get() -> Option<&'static TimeZone> {
     ZONE.get()
 }

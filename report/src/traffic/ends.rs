@@ -1,4 +1,4 @@
-//! Which ends of intervals a domain has lines of.
+//! The ends of the intervals that a domain has lines for.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const UNITS_MS: [u64; 4] = [300_000, 60_000, 5_000, 1_000];
 
 /// A set of numbers. A page is 64 of them that follow on each other.
 ///
-/// Logs go on in time, so one page is at hand without a search, and a set of one page takes no memory of its own.
+/// Times in logs ascend, so the current page is kept at hand. A set of one page takes no extra memory.
 #[derive(Debug, Default)]
 pub struct Pages {
     page: u64,
@@ -24,17 +24,17 @@ pub struct Pages {
     others: Option<Box<Others>>,
 }
 
-/// What most sets have not.
+/// The parts that only large sets, or sets with contents, need.
 #[derive(Debug, Default)]
 struct Others {
-    /// the pages that are not at hand
+    /// all pages but the current one
     bits: BTreeMap<u64, u64>,
     /// by page, a hash of each line's content, in the order of the bits
     contents: BTreeMap<u64, Vec<u64>>,
 }
 
 impl Pages {
-    /// Adds a number: whether it was there, and how many lower numbers the page has.
+    /// Adds a number. Returns whether it was in the set, and how many lower numbers the page has.
     pub fn insert(&mut self, page: u64, bit: u8) -> (bool, usize) {
         let mask = 1 << (bit % 64);
         if self.bits == 0 {
@@ -82,25 +82,25 @@ impl Pages {
     }
 }
 
-/// What a line is to those before it.
+/// How a line relates to earlier lines of its domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// no line before has this host and end
+    /// no earlier line has this host and end
     New,
-    /// one has
+    /// an earlier line has this host and end; contents were not compared
     Again,
-    /// one has, and the same content
+    /// an earlier line has this host and end, and the same content
     Equal,
-    /// one has, and another content
+    /// an earlier line has this host and end, and another content
     Different,
 }
 
-/// The hosts and ends of the lines of a domain. A domain with one line takes no memory beside this.
+/// The hosts and ends of the lines of a domain. A domain with one line takes no extra memory.
 #[derive(Debug, Default)]
 pub struct Ends(Pages);
 
 impl Ends {
-    /// Adds a line. Contents can be compared if all lines come with a hash of theirs.
+    /// Adds a line. Contents are compared only if every line is added with a hash of its content.
     pub fn insert(&mut self, host: u32, end: Millis, content: Option<u64>) -> Verdict {
         let (page, bit) = place(end);
         let page = (u64::from(host) << PAGE_BITS) | page;
@@ -120,8 +120,8 @@ impl Ends {
     }
 }
 
-/// The page and the bit of an end: no two ends have the same. The unit depends on the end alone, so that the same end
-/// is always found at the same place.
+/// The page and the bit of an end. No two ends share them. The unit depends only on the end, so an end is
+/// always found at the same place.
 fn place(end: Millis) -> (u64, u8) {
     // no line ends before 1970, and none after the year 9999, which is below 2^48 ms
     let end = u64::try_from(end).unwrap_or(0);
@@ -168,7 +168,11 @@ mod tests {
         }
 
         #[test]
-        fn no_two_ends_are_at_the_same_place(a in 0i64..253_402_300_800_000, b in end(), unit in prop::sample::select(&[1i64, 1000, 5000, 60_000, 300_000][..])) {
+        fn no_two_ends_are_at_the_same_place(
+            a in 0i64..253_402_300_800_000,
+            b in end(),
+            unit in prop::sample::select(&[1i64, 1000, 5000, 60_000, 300_000][..]),
+        ) {
             for (a, b) in [(a, b), (b, b + unit), (a, a - a % unit)] {
                 prop_assert_eq!(place(a) == place(b), a == b);
                 prop_assert!(place(a).0 < 1 << PAGE_BITS);

@@ -1,4 +1,4 @@
-//! Times of which there are no lines of a server, though there are some of before or after, or of other servers.
+//! Times without lines of a server, although the server, or another one, has lines before or after.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::hosts::Seen;
 use crate::output::{complain, counted, grouped};
 use crate::time::{self, By, Millis, SLOT_MS};
 
-/// So many servers are named.
+/// The most servers that messages name.
 const NAMED: usize = 5;
 
 const HINT: &str = "a server without requests writes no lines; otherwise lines are missing";
@@ -20,12 +20,13 @@ struct OfHost {
     longest: (Millis, Millis),
 }
 
-/// The gaps of all servers that are asked for, that with the longest gap first.
+/// The gaps of all chosen servers. The server with the longest gap comes first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Gaps(Vec<OfHost>);
 
 impl Gaps {
-    /// What is missing of a time. A gap is as long as a slot at least, and longer than two of the server's intervals.
+    /// Finds the gaps within a time range. A gap is at least one slot long, and longer than two intervals of
+    /// the server.
     pub fn find(threads: Vec<Seen>, range: Option<(Millis, Millis)>) -> Self {
         let Some(range) = range.filter(|(begin, end)| begin < end) else { return Self::default() };
         let mut hosts: HashMap<Box<str>, (Pages, i64)> = HashMap::new();
@@ -48,7 +49,7 @@ impl Gaps {
         Self(found)
     }
 
-    /// Says it in a line for each server.
+    /// Writes a message for each server.
     pub fn report(&self) {
         for host in self.0.iter().take(NAMED) {
             complain(&format!("no lines of {}; {HINT}", host.shown()));
@@ -59,7 +60,7 @@ impl Gaps {
         }
     }
 
-    /// Says it in one line.
+    /// Writes one message for all servers.
     pub fn report_in_one(&self) {
         let Some(first) = self.0.first() else { return };
         let others = match self.0.len() as u64 - 1 {

@@ -1,4 +1,4 @@
-//! The servers that wrote the lines, and the times of which there are lines of them.
+//! The servers that wrote the lines, and the times that their lines cover.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::ends::{MAX_HOSTS, Pages};
 use crate::time::{Millis, slot};
 
-/// The numbers of all servers, which threads share.
+/// The numbers of all servers. Threads share them.
 #[derive(Debug, Default)]
 pub struct Hosts(Mutex<HashMap<Box<str>, u32>>);
 
@@ -33,9 +33,9 @@ impl Hosts {
 pub struct Host {
     /// none if there are too many servers
     pub number: Option<u32>,
-    /// whether it is asked for
+    /// whether the server is chosen by --host
     pub is_taken: bool,
-    /// slots of which there are lines
+    /// slots that lines cover
     pub covered: Pages,
     /// the longest interval of a line
     pub longest_ms: i64,
@@ -48,7 +48,7 @@ impl Host {
         Self { number, is_taken, covered: Pages::default(), longest_ms: 0, latest: (0, 0) }
     }
 
-    /// There is a line of this time, which is a part of an interval of so many milliseconds.
+    /// Notes that a line covers this time. `whole_ms` is the length of the line's whole interval.
     pub fn cover(&mut self, (begin, end): (Millis, Millis), whole_ms: i64) {
         // lines are written in batches of the same time
         if self.latest != (begin, end) {
@@ -67,12 +67,12 @@ pub struct Seen {
     pub places: HashMap<Box<str>, usize>,
     pub hosts: Vec<Host>,
     latest: Option<(String, usize)>,
-    /// stands for those that are too many
+    /// stands for servers above the limit
     other: Option<Host>,
 }
 
 impl Seen {
-    /// The server of this name. `is_taken` tells of a new one whether it is asked for.
+    /// The server of this name. For a new server, `is_taken` tells whether it is chosen.
     pub fn get(&mut self, name: &str, all: &Hosts, is_taken: impl FnOnce() -> bool) -> &mut Host {
         let place = match &self.latest {
             Some((latest, place)) if latest == name => Some(*place),
@@ -99,7 +99,7 @@ impl Seen {
         }
         match self.hosts.get_mut(place) {
             Some(host) => host,
-            // each place is one of a host
+            // not reached: every place belongs to a host
             None => self.other.insert(Host::new(None, true)),
         }
     }

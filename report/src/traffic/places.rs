@@ -1,36 +1,36 @@
-//! Where lines that stand twice stand first: found by a second look at the files.
+//! Finds the first places of duplicate lines, by reading the files a second time.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::line::Line;
 use super::previous::LastTime;
-use super::repeated::{Content, Name};
+use super::repeated::{Content, LineName};
 use crate::input::{self, Options, Place, fold_places, identity, is_regular};
 use crate::time::{self, Millis};
+use formats::line::Line;
 
 /// Two lines with the same host, zone, key and time.
 #[derive(Debug)]
 pub struct Pair {
-    pub name: Name,
-    /// none if it cannot be read again, as standard input
+    pub name: LineName,
+    /// none if the first place cannot be read again, as with standard input
     pub first: Option<Place>,
     pub second: Place,
-    /// whether their contents are equal; none if one of them cannot be read again
+    /// whether the contents are equal; none if one of the lines cannot be read again
     pub is_equal: Option<bool>,
 }
 
-/// Looks for the first places of lines of which a second place is known: the first pairs in the order of files and
-/// lines, up to so many.
-pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: bool) -> Vec<Pair> {
-    let names: HashSet<&Name> = again.iter().map(|(_, name)| name).collect();
+/// Looks for the first places of lines with a known second place. Returns at most `wanted` pairs, in the
+/// order of files and lines.
+pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_raw: bool) -> Vec<Pair> {
+    let names: HashSet<&LineName> = again.iter().map(|(_, name)| name).collect();
     let ends: HashSet<Millis> = names.iter().map(|name| name.end).collect();
-    let mut found: HashMap<&Name, Vec<(Place, Content)>> = HashMap::new();
+    let mut found: HashMap<&LineName, Vec<(Place, Content)>> = HashMap::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let options = Options { quiet: true, ..Options::default() };
     let mut seen = HashSet::new();
     for (at, file) in files.iter().enumerate().filter(|(_, file)| is_regular(file)) {
-        // a file that is named twice is looked at once
+        // a file that is named twice is read once
         if !seen.insert(identity(file)) || pairs.len() >= wanted {
             continue;
         }
@@ -39,7 +39,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
             let line = Line::read(line, is_raw)?;
             let (begin, end) = last.interval(&line)?;
             if ends.contains(&end)
-                && let Some(name) = names.get(&Name::of(&line, end))
+                && let Some(name) = names.get(&LineName::of(&line, end))
             {
                 found.push((*name, Place { file: at, ..place }, Content::of(&line, begin)));
             }
@@ -50,7 +50,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
         lines.sort_by_key(|(_, place, _)| *place);
         for (name, place, content) in lines {
             let places = found.entry(name).or_default();
-            // the third line of a name makes no pair
+            // a third line of the same name makes no pair
             if let [(first, first_content)] = places.as_slice()
                 && pairs.len() < wanted
             {
@@ -60,14 +60,14 @@ pub fn find(files: &[PathBuf], again: &[(Place, Name)], wanted: usize, is_raw: b
             places.push((place, content));
         }
     }
-    // where one of two lines cannot be read again, its place may be known
-    let told: HashSet<Name> = pairs.iter().map(|pair| pair.name.clone()).collect();
+    // a line that cannot be read again may still have a known place
+    let told: HashSet<LineName> = pairs.iter().map(|pair| pair.name.clone()).collect();
     let mut others: Vec<Pair> = Vec::new();
     for (place, name) in again.iter().filter(|(_, name)| !told.contains(name)) {
         if pairs.len() + others.len() >= wanted || others.iter().any(|pair| pair.name == *name) {
             continue;
         }
-        // a file that is named twice is no other place
+        // the same line of a file that is named twice is not another place
         let is_other = |other: &Place| match (files.get(other.file), files.get(place.file)) {
             (Some(a), Some(b)) => identity(a) != identity(b),
             _ => false,
@@ -92,7 +92,7 @@ impl Pair {
             let file = files.get(place.file).map(|file| input::name(file)).unwrap_or_default();
             format!("{file}:{}", place.line)
         };
-        let Name { host, zone, key, end } = &self.name;
+        let LineName { host, zone, key, end } = &self.name;
         let of = format!("host \"{host}\", zone \"{zone}\", key \"{key}\", time {}", time::format(*end));
         let second = place(&self.second);
         let Some(first) = &self.first else {
@@ -102,8 +102,9 @@ impl Pair {
         match self.is_equal {
             Some(true) => format!("{first} and {second} are equal, as in a copy of a file ({of})"),
             Some(false) => format!(
-                "{first} and {second} differ: they are of two series of one server ({of}). Two servers may have the same \
-                 host name, or two logs of a zone different intervals, or a reload may have changed the size of the zone"
+                "{first} and {second} differ: they are of two series of one server ({of}). Two servers may \
+                 have the same host name, or two logs of a zone different intervals, or a reload may have \
+                 changed the size of the zone"
             ),
             None => format!("{first} and {second} have the same host, zone, key and time ({of})"),
         }

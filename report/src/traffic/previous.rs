@@ -1,16 +1,14 @@
 //! What a thread remembers of the line before. Lines are written in batches, so most lines repeat it.
 
-use accounting::traffic;
-
-use super::line::Line;
 use crate::time::{self, Millis};
+use formats::line::{Line, MAX_INTERVAL_MS};
 
-/// What was found out of a name, which most lines after it have too.
+/// The result for the latest name. Most of the following lines have the same name.
 #[derive(Default)]
 pub struct Latest<T>(Option<(String, T)>);
 
 impl<T: Copy> Latest<T> {
-    /// What is known of this name, or is found now.
+    /// The known result for this name, or the result of `find`.
     pub fn get(&mut self, name: &str, find: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         match &self.0 {
             Some((latest, found)) if latest == name => Ok(*found),
@@ -23,7 +21,7 @@ impl<T: Copy> Latest<T> {
     }
 }
 
-/// The time of the line before, as lines are written in batches of the same time.
+/// The time of the previous line. Lines are written in batches of the same time.
 #[derive(Debug, Default)]
 pub struct LastTime {
     text: String,
@@ -38,8 +36,8 @@ impl LastTime {
             line.time.as_ref().clone_into(&mut self.text);
             self.time = time;
         }
-        if line.interval_ms > traffic::MAX_INTERVAL_MS {
-            let most = traffic::MAX_INTERVAL_MS;
+        if line.interval_ms > MAX_INTERVAL_MS {
+            let most = MAX_INTERVAL_MS;
             return Err(format!("\"interval_ms\" is {}, and it must be at most {most}", line.interval_ms));
         }
         // the check above keeps it far below 2^63
@@ -54,10 +52,13 @@ mod tests {
 
     use super::*;
 
-    const LINE: &str = r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"zone":"z","key":"a","requests":1,"cpu_ns":2,"sent_bytes":3}"#;
+    const LINE: &str = concat!(
+        r#"{"time":"2026-01-31T12:01:00.000Z","interval_ms":60000,"zone":"z","key":"a","requests":1"#,
+        r#","cpu_ns":2,"sent_bytes":3}"#,
+    );
 
     fn interval(line: &str) -> Result<(Millis, Millis), String> {
-        LastTime::default().interval(&Line::parse(line.as_bytes()).unwrap())
+        LastTime::default().interval(&Line::read(line.as_bytes(), false).unwrap())
     }
 
     #[test]
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn the_longest_interval_of_the_module_is_read() {
         let of = |ms: u64| interval(&LINE.replacen("60000", &ms.to_string(), 1));
-        let most = traffic::MAX_INTERVAL_MS;
+        let most = MAX_INTERVAL_MS;
         assert_eq!(of(most).map(|(begin, end)| end - begin), Ok(most as Millis));
         assert!(of(most + 1).unwrap_err().contains("must be at most 316224000000"));
     }
@@ -91,7 +92,7 @@ mod tests {
         fn the_interval_of_a_damaged_line_is_read_or_refused(at in 0..LINE.len(), byte in any::<u8>()) {
             let mut bytes = LINE.as_bytes().to_vec();
             bytes[at] = byte;
-            if let Ok(line) = Line::parse(&bytes) {
+            if let Ok(line) = Line::read(&bytes, false) {
                 let _ = LastTime::default().interval(&line);
             }
         }

@@ -1,10 +1,12 @@
-//! What lines that stand twice have in common, and what is compared of them.
+//! The identity and the content of lines, for the search of duplicates.
 
-use super::line::{Line, Member};
+use formats::line::Line;
+
+use super::member::Member;
 use super::usage::{Metric, Usage};
 use crate::time::Millis;
 
-/// All numbers of a line, whatever its host, zone, key and end are.
+/// All numbers of a line, without its host, zone, key and end.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Content {
     begin: Millis,
@@ -17,22 +19,22 @@ impl Content {
         let usage = Usage::of(line);
         Self {
             begin,
-            members: Member::ALL.map(|member| line.member(member)),
+            members: Member::ALL.map(|member| member.of(line)),
             others: [Metric::Responses4xx, Metric::Responses5xx, Metric::Refused].map(|metric| usage[metric]),
         }
     }
 }
 
-/// What lines that stand twice have in common.
+/// The values that duplicate lines have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
+pub struct LineName {
     pub host: Box<str>,
     pub zone: Box<str>,
     pub key: Box<str>,
     pub end: Millis,
 }
 
-impl Name {
+impl LineName {
     pub fn of(line: &Line<'_>, end: Millis) -> Self {
         Self { host: (*line.host).into(), zone: (*line.zone).into(), key: (*line.key).into(), end }
     }

@@ -1,11 +1,12 @@
 //! Numbers by slot or bucket of time, in as few bytes as they need.
 
-/// So many numbers stand together.
+/// The numbers in a page.
 const PAGE: usize = 64;
 
-/// A whole number per index; most are zero, and neighbours are often not. Exact: a page is made wider when a number outgrows it.
-/// Takes 4 bytes per number where all 64 of a page are below 2^32, else 8 (16 where one is 2^64 or more, which as nanoseconds is
-/// 584 years), and 24 for a page; a number alone in its page takes none but those.
+/// A whole number per index. Most numbers are 0, and numbers other than 0 are often neighbours. Sums are
+/// exact: a page gets wider numbers when one no longer fits. A page takes 24 bytes, and 4 bytes for each of
+/// its 64 numbers if all are below 2^32, else 8, or 16 if one is 2^64 or more (584 years of nanoseconds). A
+/// page with a single number takes only the 24 bytes.
 #[derive(Debug, Default)]
 pub struct Series {
     /// by number of the page
@@ -51,7 +52,7 @@ impl Series {
         }
     }
 
-    /// Makes the number at `index` this one, if it is lower.
+    /// Raises the number at `index` to `value`, if it is lower.
     pub fn raise(&mut self, index: u32, value: u128) {
         self.add(index, value.saturating_sub(self.get(index)));
     }
@@ -85,7 +86,7 @@ impl Page {
         }
     }
 
-    /// Whether there was room for the sum.
+    /// Adds, and returns false if the sum does not fit.
     fn try_add(&mut self, at: u8, value: u128) -> bool {
         fn add<T: Copy + Into<u128> + TryFrom<u128>>(sum: &mut T, value: u128) -> bool {
             let wanted = (*sum).into().saturating_add(value);
@@ -135,7 +136,9 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_would_hold(
-            added in prop::collection::vec((0u32..400, prop_oneof![0u128..10, Just(u128::from(u32::MAX)), any::<u64>().prop_map(u128::from), any::<u128>()]), 0..200)
+            added in prop::collection::vec(
+                (0u32..400, prop_oneof![0u128..10, Just(u128::from(u32::MAX)),
+                    any::<u64>().prop_map(u128::from), any::<u128>()]), 0..200)
         ) {
             let mut series = Series::default();
             let mut map = BTreeMap::<u32, u128>::new();
@@ -155,7 +158,9 @@ mod tests {
     proptest! {
         #[test]
         fn raised_numbers_are_the_highest_of_each(
-            raised in prop::collection::vec((0u32..200, prop_oneof![0u128..10, Just(u128::from(u32::MAX)), any::<u64>().prop_map(u128::from)]), 0..200)
+            raised in prop::collection::vec(
+                (0u32..200,
+                    prop_oneof![0u128..10, Just(u128::from(u32::MAX)), any::<u64>().prop_map(u128::from)]), 0..200)
         ) {
             let mut series = Series::default();
             for (index, value) in &raised {

@@ -8,18 +8,18 @@ use crate::time::{self, Millis, SLOT_MS};
 pub struct Span {
     /// begin and end
     pub time: Option<(Millis, Millis)>,
-    /// of the longest line
+    /// the length of the longest line
     pub longest_ms: i64,
 }
 
 impl Span {
-    /// A line covers this.
+    /// Notes that a line covers this time.
     pub fn add(&mut self, begin: Millis, end: Millis) {
         let (first, last) = self.time.unwrap_or((begin, end));
         self.time = Some((first.min(begin), last.max(end)));
     }
 
-    /// Of both.
+    /// The span of both.
     pub fn with(mut self, other: Self) -> Self {
         if let Some((begin, end)) = other.time {
             self.add(begin, end);
@@ -28,14 +28,14 @@ impl Span {
         self
     }
 
-    /// What is asked for, or else what there is.
+    /// The given ends. A missing end is that of the lines.
     pub fn range(&self, from: Option<Millis>, to: Option<Millis>) -> Option<(Millis, Millis)> {
         let from = from.or(self.time.map(|(begin, _)| begin))?;
         let to = to.or(self.time.map(|(_, end)| end))?;
         (from < to).then_some((from, to))
     }
 
-    /// Says what is not known of that time.
+    /// Warns of parts of the time without data.
     pub fn report(&self, from: Option<Millis>, to: Option<Millis>) {
         if self.longest_ms > SLOT_MS {
             complain(&format!(

@@ -1,5 +1,5 @@
-//! Lines that stand twice: of the same host, zone, key and end. Such lines come from copies of files, and from two
-//! servers that have the same name.
+//! Duplicate lines: lines of the same host, zone, key and end. They come from copies of files, and from two
+//! servers with the same name.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::ends::{Ends, Verdict};
-use super::line::Line;
 use super::places;
-use super::repeated::{Content, Name};
+use super::repeated::{Content, LineName};
 use crate::input::Place;
 use crate::output::{complain, counted};
 use crate::time::Millis;
+use formats::line::Line;
 
-/// What to do with lines that stand twice.
+/// How to treat duplicate lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duplicates {
     /// write nothing, and name the first ones
@@ -25,43 +25,43 @@ pub enum Duplicates {
     Count,
 }
 
-/// A thread keeps so many of the lines that stood before.
+/// The most duplicate lines that a thread keeps for messages.
 const KEPT: usize = 16;
 
-/// So many pairs are named in an error.
+/// The most pairs that an error names.
 const NAMED: usize = 3;
 
-/// What is done with lines that stand twice. Threads share it.
+/// The rule for duplicate lines. Threads share it.
 pub struct Rule {
     duplicates: Duplicates,
-    /// whether names are as they are in the log
+    /// whether names stay as they are in the log
     is_raw: bool,
-    /// with keys of its own: who chooses the names of domains cannot choose lines of the same hash
+    /// has random keys, so clients that choose domain names cannot produce lines with the same hash
     hasher: RandomState,
 }
 
-/// Lines that stand twice, as a thread has seen them.
+/// The duplicate lines that a thread has seen.
 #[derive(Debug, Default)]
 pub struct Twice {
-    /// lines that are equal to one before
+    /// lines that are equal to an earlier one
     equal: u64,
-    /// lines that differ from the one before
+    /// lines that differ from the earlier one
     different: u64,
-    /// lines of which it is not known
+    /// lines that were not compared by content
     unknown: u64,
-    /// lines that were compared with none
+    /// lines that could not be checked, as their domain has no row
     unseen: u64,
     /// the first ones
-    first: Vec<(Place, Name)>,
+    first: Vec<(Place, LineName)>,
 }
 
 impl Rule {
-    /// With this option.
+    /// The rule of `--duplicates`.
     pub fn new(duplicates: Duplicates, is_raw: bool) -> Self {
         Self { duplicates, is_raw, hasher: RandomState::new() }
     }
 
-    /// Whether a line is to be counted. `ends` are those of its domain, if that is told apart from others.
+    /// Whether to count a line. `ends` are those of the line's domain; none for domains above the limit.
     pub fn counts(
         &self,
         twice: &mut Twice,
@@ -84,17 +84,17 @@ impl Rule {
             Verdict::Different => &mut twice.different,
         };
         *number += 1;
-        // blocks come in order to a thread
+        // a thread gets blocks in order
         if twice.first.len() < KEPT {
-            twice.first.push((place, Name::of(line, end)));
+            twice.first.push((place, LineName::of(line, end)));
         }
         self.duplicates != Duplicates::Once
     }
 
-    /// Says which lines stand twice; an error is to end the command.
+    /// Writes messages about duplicate lines. An error ends the command.
     ///
-    /// `is_told_in_one`: one line is enough, as for a table. `files_repeated`: some files are named twice, which was
-    /// said.
+    /// `is_told_in_one`: one message is enough. `files_repeated`: some files are named twice, and a message
+    /// said so.
     pub fn report(
         &self,
         threads: Vec<Twice>,
@@ -132,7 +132,7 @@ impl Rule {
         pairs
             .retain(|pair| !(is_error && self.duplicates == Duplicates::Once && pair.is_equal == Some(true)));
         if !is_error {
-            // that files are named twice was said
+            // a message said already that files are named twice
             if files_repeated && pairs.iter().all(|pair| pair.first.is_none()) {
                 return Ok(());
             }

@@ -2,9 +2,9 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::line::Line;
+use formats::line::{Line, member};
 
-/// What is added up.
+/// The numbers that are added up for each domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// requests that ended
@@ -53,14 +53,16 @@ impl Usage {
 
     /// The numbers of a line.
     pub fn of(line: &Line<'_>) -> Self {
+        // the reader takes a number that these do not say for 0
+        let number = |place| line.number(place).unwrap_or(0);
         Self::from_fn(|metric| {
             u128::from(match metric {
-                Metric::Requests => line.requests,
-                Metric::Cpu => line.cpu_ns,
-                Metric::Sent => line.sent_bytes,
-                Metric::Responses4xx => line.responses_4xx,
-                Metric::Responses5xx => line.responses_5xx,
-                Metric::Refused => line.refused,
+                Metric::Requests => number(const { member("requests") }),
+                Metric::Cpu => number(const { member("cpu_ns") }),
+                Metric::Sent => number(const { member("sent_bytes") }),
+                Metric::Responses4xx => number(const { member("4xx") }),
+                Metric::Responses5xx => number(const { member("5xx") }),
+                Metric::Refused => number(const { member("refused") }),
             })
         })
     }
@@ -72,14 +74,15 @@ impl Usage {
         }
     }
 
-    /// What of it belongs to the time from `begin` to `end`, both counted from the beginning of its interval of `whole`: in
-    /// proportion, rounded down to that since the beginning, so that the parts of an interval add up to the whole.
+    /// The part for the time from `begin` to `end`, both counted from the begin of an interval of length
+    /// `whole`. The part is proportional. The sums from the begin to each border are rounded down, so the
+    /// parts of an interval add up to the whole.
     pub fn part(&self, begin: i64, end: i64, whole: i64) -> Self {
         Self(self.0.map(|value| part(value, begin, end, whole)))
     }
 }
 
-/// What of a number belongs to a part of the time that it is of; see [`Usage::part`].
+/// The proportional part of one number; see [`Usage::part`].
 pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
     if begin == 0 && end == whole {
         return value;
@@ -89,17 +92,18 @@ pub fn part(value: u128, begin: i64, end: i64, whole: i64) -> u128 {
     value * end / whole - value * begin / whole
 }
 
-/// Nanoseconds of CPU in the highest second, where that is known. Of two, the larger one is the highest.
+/// Nanoseconds of CPU in the highest second, if they are known. An unknown peak is lower than any known one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peak(
-    /// one more, 0 where it is not known: so it takes no more than a number, and a [`Series`] can hold it
+    /// the nanoseconds plus 1, or 0 if unknown; so it takes one number, and a
+    /// [`Series`](super::series::Series) can hold it
     u64,
 );
 
 impl Peak {
     /// The highest second of a line.
     pub fn of(line: &Line<'_>) -> Self {
-        Self::new(line.peak_cpu_ns)
+        Self::new(line.number(const { member("peak_cpu_ns") }))
     }
 
     /// The same as a number that a [`Series`](super::series::Series) holds.
@@ -112,7 +116,7 @@ impl Peak {
         Self(u64::try_from(number).unwrap_or(u64::MAX))
     }
 
-    /// Of a line; none where it does not say it.
+    /// The peak of so many nanoseconds. `None` is unknown.
     pub fn new(ns: Option<u64>) -> Self {
         Self(ns.map_or(0, |ns| ns.saturating_add(1)))
     }
@@ -127,8 +131,9 @@ impl Peak {
         self > Self::new(Some(0))
     }
 
-    /// Whether it counts for a part of a line's interval, both in milliseconds: it does where a second can lie in that part
-    /// whole, and in no case nowhere. So the milliseconds by which intervals differ do not take it over a border.
+    /// Whether a peak counts for a part of a line's interval, both in milliseconds. It counts if the part has
+    /// room for a whole second, or is at least half of the interval. So small differences between intervals
+    /// do not carry a peak over a border.
     pub fn counts_in(part: i64, whole: i64) -> bool {
         part >= 1000 || 2 * part >= whole
     }

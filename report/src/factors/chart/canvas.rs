@@ -24,10 +24,10 @@ pub const FAINT_INK: RGBColor = RGBColor(105, 105, 105);
 
 pub const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Where the highest is so many times the lowest, an axis is logarithmic.
+/// The ratio of highest to lowest from which an axis is logarithmic.
 pub const LOG_FROM: f64 = 30.0;
 
-/// More than so many nobody looks at; the table has all.
+/// The most bars of a drawing. The table has all.
 pub const MOST_BARS: usize = 100;
 
 pub type Backend<'a> = SVGBackend<'a>;
@@ -54,7 +54,7 @@ pub fn headline(root: &Area<'_>, figure: &Figure, is_log: bool) -> Result<(), Bo
     Ok(())
 }
 
-/// What an axis covers, and whether it is logarithmic. Bars of a linear one begin at zero.
+/// The range of an axis, and whether it is logarithmic. A linear axis begins at 0.
 pub fn span(bars: &[&Bar]) -> (Range<f64>, bool) {
     let positive = bars.iter().map(|bar| bar.value).filter(|value| *value > 0.0);
     let lowest = positive.fold(f64::INFINITY, f64::min);

@@ -12,7 +12,7 @@ use super::canvas::*;
 use super::text::{short, shortened};
 use crate::output::grouped;
 
-/// An axis of this many pixels at least.
+/// The height of the axis in pixels.
 const HEIGHT: u32 = 300;
 
 /// Bars of the same order, status or size, one for each group.

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Torture;
 
-# What the parts of scripts/torture share: figures for its table, a status that is read fast, clients that count exactly.
+# What the parts of tools/torture share: figures for its table, a status that is read fast, clients that count exactly.
 
 use strict;
 use warnings;
