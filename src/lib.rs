@@ -12,22 +12,21 @@
 // the only public items are the names that NGINX looks for, which a macro makes
 #![allow(missing_docs)]
 
-use core::ffi::{c_char, c_void};
 use core::ptr::{addr_of, addr_of_mut};
 
 use charge::{limit, phases, process, worker};
-use config::clock::RequestCpuClock;
-use config::limit::{RequestCpuLimit, RequestCpuLimitLogLevel};
+use config::directives::request_cpu::RequestCpu;
+use config::directives::request_cpu_clock::RequestCpuClock;
+use config::directives::request_cpu_limit::{RequestCpuLimit, RequestCpuLimitLogLevel};
+use config::directives::request_cpu_log::RequestCpuLog;
+use config::directives::request_cpu_status::RequestCpuStatus;
+use config::directives::request_cpu_zone::RequestCpuZone;
 use config::location::LocConf;
-use config::log::RequestCpuLog;
 use config::main::{MainConf, main_conf};
-use config::status::RequestCpuStatus;
-use config::zone::RequestCpuZone;
-use config::zone_use::RequestCpu;
 use config::{advice, resolve};
 use export::status::handler::StatusAnswers;
 use export::{traffic_log, variables};
-use nginx::conf::{CONF_ERROR, CONF_OK, Conf, Failed};
+use nginx::conf::{self, Conf, Failed};
 use nginx::cycle::Cycle;
 use nginx::directive::{self, command};
 use nginx::module::{Descriptor, Module};
@@ -39,8 +38,6 @@ use persist::state::saver;
 use persist::tables::Tables;
 use persist::{lifecycle, memory, origin};
 
-#[cfg(feature = "audit")]
-mod audit;
 mod charge;
 mod config;
 mod export;
@@ -53,12 +50,12 @@ mod persist;
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::preconfiguration),
     postconfiguration: Some(postconfiguration),
-    create_main_conf: Some(create_main_conf),
+    create_main_conf: Some(conf::create::<MainConf>),
     init_main_conf: None,
     create_srv_conf: None,
     merge_srv_conf: None,
-    create_loc_conf: Some(create_loc_conf),
-    merge_loc_conf: Some(merge_loc_conf),
+    create_loc_conf: Some(conf::create::<LocConf>),
+    merge_loc_conf: Some(conf::merge::<LocConf>),
 };
 
 static mut COMMANDS: [ngx_command_t; 8] = [
@@ -97,28 +94,6 @@ impl Descriptor for Module {
 
 // ---- a configuration is read ------------------------------------------------------------------------------------------
 
-unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
-    unsafe { Conf::new(cf) }.map_or(core::ptr::null_mut(), |cf| cf.make::<MainConf>())
-}
-
-unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: as above.
-    unsafe { Conf::new(cf) }.map_or(core::ptr::null_mut(), |cf| cf.make::<LocConf>())
-}
-
-unsafe extern "C" fn merge_loc_conf(
-    cf: *mut ngx_conf_t,
-    above: *mut c_void,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: NGINX hands over what `create_loc_conf` has made, of two levels.
-    let (cf, above, conf) =
-        unsafe { (Conf::new(cf), above.cast::<LocConf>().as_ref(), conf.cast::<LocConf>().as_ref()) };
-    let (Some(mut cf), Some(above), Some(conf)) = (cf, above, conf) else { return CONF_ERROR };
-    if conf.merge(&mut cf, above).is_ok() { CONF_OK } else { CONF_ERROR }
-}
-
 /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
@@ -130,17 +105,17 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
     let main: &MainConf = cf.main_conf().ok_or(Failed)?;
     resolve::resolve(cf, main)?;
     traffic_log::memory::add(cf, main)?;
-    let used = variables::used(cf.core());
+    let used = variables::used(cf.core()?);
     main.set_use_of_variables(used.any, used.connection);
     if main.is_measured() {
         // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
         // a limit refuses it
         if main.has_limits() {
-            limit::register(cf.core()).map_err(|()| Failed)?;
+            limit::register(cf.core()?).map_err(|()| Failed)?;
         }
-        phases::register(cf.core(), main.ways_differ()).map_err(|()| Failed)?;
+        phases::register(cf.core()?, main.ways_differ()).map_err(|()| Failed)?;
         lifecycle::add_workers(cf, main)?;
-        advice::give(cf, main);
+        advice::give(cf, main)?;
     }
     // last, so that it is called first: before anything of this configuration is gone
     cf.at_end(end_configuration)

@@ -1,5 +1,8 @@
 //! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
 
+#[macro_use]
+mod global;
+
 pub mod allocator;
 pub mod bits;
 pub mod conf;
@@ -18,6 +21,7 @@ pub mod pool;
 pub mod process;
 pub mod server;
 pub mod shared_memory;
+pub mod text;
 pub mod thread;
 pub mod time;
 pub mod timer;

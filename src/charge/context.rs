@@ -65,7 +65,7 @@ pub struct Context {
     /// its place among the requests of a connection that carries several
     pub stream: Stream<Context>,
     #[cfg(feature = "audit")]
-    pub audited: crate::audit::Audited,
+    pub audited: crate::measure::audit::Audited,
 }
 
 impl Context {

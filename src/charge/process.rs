@@ -8,8 +8,6 @@ use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t, ngx_worker};
 use ngx::ngx_log_error;
 
-#[cfg(feature = "audit")]
-use crate::audit::Audit;
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::share::is_configured;
@@ -17,6 +15,8 @@ use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Beat, Owner, Worker, begin, with};
 use crate::config::main::MainConf;
 use crate::config::zone::Zone;
+#[cfg(feature = "audit")]
+use crate::measure::audit::Audit;
 use crate::measure::charge::Charge;
 use crate::measure::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 #[cfg(ngx_feature = "http_v2")]

@@ -1,48 +1,35 @@
 //! Mistakes in a configuration that is valid: what is warned of when it has been read.
 
-use core::ffi::c_void;
-use std::rc::Rc;
+use nginx_sys::{NGX_LOG_WARN, ngx_http_core_main_conf_t, ngx_log_t};
+use ngx::ngx_log_error;
 
 use crate::config::key::Key;
-use crate::config::list::List;
 use crate::config::main::MainConf;
+use crate::config::place::Place;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
-use crate::nginx::conf::Conf;
+use crate::nginx::conf::{Conf, Failed};
 use crate::nginx::server::{self, Server};
 
-/// A location, an `if` in it, or what is set in a server itself. `merge_loc_conf` is called for all of them, and knows the server
-/// (`ngx_http_merge_servers`): later, the locations are only in the trees that NGINX makes of them.
-pub struct Place {
-    /// what the server is known by that it is in
-    pub server: *const c_void,
-    /// what it is known by itself
-    pub location: *const c_void,
-    pub uses: Option<Rc<List<ZoneUse>>>,
-    /// see [`LocConf`](super::location::LocConf)
-    pub in_status: bool,
-}
-
-impl Place {
-    fn zones(&self) -> &[ZoneUse] {
-        self.uses.as_ref().map_or(&[], |uses| uses.as_slice())
-    }
-}
-
 /// Looks at the whole configuration.
-pub fn give(cf: &mut Conf<'_>, main: &MainConf) {
-    warn_of_servers_without_name(cf, main);
+///
+/// # Errors
+/// NGINX has no servers.
+pub fn give(cf: &mut Conf<'_>, main: &MainConf) -> Result<(), Failed> {
+    let log = cf.log();
+    let core = cf.core()?;
+    warn_of_servers_without_name(core, main, log);
     #[cfg(ngx_feature = "http_v3")]
-    warn_of_http_host(cf, main);
+    warn_of_http_host(core, main, log);
+    Ok(())
 }
 
 /// `$server_name` is empty in such a server, and requests with an empty key are not counted.
-fn warn_of_servers_without_name(cf: &mut Conf<'_>, main: &MainConf) {
-    let log = cf.log();
-    for server in server::all(cf.core()).filter(|server| server.has_no_name()) {
+fn warn_of_servers_without_name(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mut ngx_log_t) {
+    for server in server::all(core).filter(|server| server.has_no_name()) {
         if let Some(zone) = counted(main, server, |zone| matches!(zone.key, Key::ServerName(_))) {
-            ngx::ngx_log_error!(
-                nginx_sys::NGX_LOG_WARN,
+            ngx_log_error!(
+                NGX_LOG_WARN,
                 log,
                 "no \"server_name\" is defined for the \"server\" in {server}: its requests are not counted in zone \"{}\", \
                  whose key $server_name is empty there; \"server_name _;\" gives them the key \"_\"",
@@ -55,14 +42,13 @@ fn warn_of_servers_without_name(cf: &mut Conf<'_>, main: &MainConf) {
 /// NGINX makes `$http_host` of the header `Host` only. For HTTP/2 it adds that header (`ngx_http_v2_construct_host_header`,
 /// and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not (`ngx_http_v3_init_pseudo_headers`).
 #[cfg(ngx_feature = "http_v3")]
-fn warn_of_http_host(cf: &mut Conf<'_>, main: &MainConf) {
+fn warn_of_http_host(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mut ngx_log_t) {
     use accounting::key;
-    let log = cf.log();
     for zone in main.zones().filter(|zone| key::has_variable(zone.key_text.as_bytes(), b"http_host")) {
         let is_it = |other: &Zone| core::ptr::eq(other, zone);
-        if let Some(server) = server::quic(cf.core()).find(|&server| counted(main, server, is_it).is_some()) {
-            ngx::ngx_log_error!(
-                nginx_sys::NGX_LOG_WARN,
+        if let Some(server) = server::quic(core).find(|&server| counted(main, server, is_it).is_some()) {
+            ngx_log_error!(
+                NGX_LOG_WARN,
                 log,
                 "the key of zone \"{}\" in \"request_cpu_zone\" has $http_host, which is empty in HTTP/3 requests, \
                  and the \"server\" in {server} listens for these; use $host",
@@ -74,7 +60,7 @@ fn warn_of_http_host(cf: &mut Conf<'_>, main: &MainConf) {
 
 /// The first zone of a kind that requests of a server are counted in, other than those that read the status.
 fn counted<'a>(main: &'a MainConf, server: Server<'_>, wanted: impl Fn(&Zone) -> bool) -> Option<&'a Zone> {
-    let (id, own) = (server.id(), server.own_location());
+    let Server { id, own_location: own, .. } = server;
     let places = || main.places.as_slice().iter().filter(move |place| place.server == id);
     // a server of its own for the status need not be counted; what is set in the server itself is for the rest of its addresses
     let mut locations = places().filter(|place| place.location != own).peekable();

@@ -21,7 +21,7 @@ impl Key {
     ///
     /// # Errors
     /// There is no memory, or NGINX has logged what is wrong.
-    pub(super) fn read(cf: &mut Conf<'_>, text: &[u8]) -> Result<Key, Failed> {
+    pub(in crate::config) fn read(cf: &mut Conf<'_>, text: &[u8]) -> Result<Key, Failed> {
         let Some(name) = single_variable(text) else {
             return cf.compile(text).map(Key::Complex);
         };

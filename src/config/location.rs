@@ -7,28 +7,28 @@ use std::rc::Rc;
 use accounting::account_set::AccountSet;
 use nginx_sys::{ngx_http_request_t, ngx_uint_t};
 
-use crate::config::advice;
 use crate::config::limit::{LimitAccounts, LimitConf};
 use crate::config::list::List;
 use crate::config::main::MainConf;
+use crate::config::place::Place;
 use crate::config::status::StatusConf;
 use crate::config::zone_use::ZoneUse;
-use crate::nginx::conf::{Conf, Failed};
+use crate::nginx::conf::{Conf, Failed, Inherit};
 use crate::nginx::module::{self, Configuration, IN_LOCATION, LocationConfiguration};
 
 /// What is configured in a location. An empty list is inherited, or there is nothing.
 #[derive(Default)]
 pub struct LocConf {
-    pub(super) uses: OnceCell<Rc<List<ZoneUse>>>,
-    pub(super) off: Cell<bool>,
+    pub(in crate::config) uses: OnceCell<Rc<List<ZoneUse>>>,
+    pub(in crate::config) off: Cell<bool>,
     pub status: Cell<StatusConf>,
     /// whether this is a location with `request_cpu_status`, or in one
     in_status: Cell<bool>,
-    pub(super) limits: OnceCell<Rc<List<LimitConf>>>,
-    pub(super) limits_place: Cell<u16>,
-    pub(super) limits_off: Cell<bool>,
+    pub(in crate::config) limits: OnceCell<Rc<List<LimitConf>>>,
+    pub(in crate::config) limits_place: Cell<u16>,
+    pub(in crate::config) limits_off: Cell<bool>,
     limits_spare_status: Cell<bool>,
-    pub(super) limit_log_level: Cell<Option<ngx_uint_t>>,
+    pub(in crate::config) limit_log_level: Cell<Option<ngx_uint_t>>,
     /// As `known`, for the limits.
     pub limit_accounts: OnceCell<(*mut *mut c_void, LimitAccounts)>,
     /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a worker, for itself.
@@ -73,12 +73,10 @@ impl LocConf {
     pub fn limit_log_level(&self) -> Option<ngx_uint_t> {
         self.limit_log_level.get()
     }
+}
 
-    /// Inherits what is not set here from the level above.
-    ///
-    /// # Errors
-    /// There is no memory.
-    pub fn merge(&self, cf: &mut Conf<'_>, above: &LocConf) -> Result<(), Failed> {
+impl Inherit for LocConf {
+    fn merge(&self, cf: &mut Conf<'_>, above: &LocConf) -> Result<(), Failed> {
         if self.uses.get().is_none() && !self.off.get() {
             if let Some(uses) = above.uses.get() {
                 let _ = self.uses.set(uses.clone());
@@ -104,7 +102,7 @@ impl LocConf {
         let has_post_action = cf.has_post_action();
         let main: &MainConf = cf.main_conf().ok_or(Failed)?;
         main.note_way(self.uses.get(), has_post_action);
-        let place = advice::Place {
+        let place = Place {
             server: cf.server(),
             location: (&raw const *self).cast(),
             uses: self.uses.get().cloned(),

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use accounting::meter::Mode;
 
-use crate::config::advice;
 use crate::config::attached::Attached;
 use crate::config::limit::LimitConf;
 use crate::config::list::List;
 use crate::config::log::Log;
+use crate::config::place::Place;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::cycle::Cycle;
@@ -19,19 +19,19 @@ use crate::nginx::module::{Configuration, IN_MAIN, MainConfiguration};
 /// What is configured in `http`. Lists of it can be read once all directives have been read.
 #[derive(Default)]
 pub struct MainConf {
-    pub(super) zones: List<Rc<Zone>>,
+    pub(in crate::config) zones: List<Rc<Zone>>,
     /// of all places with `request_cpu`
-    pub(super) uses: List<Rc<List<ZoneUse>>>,
+    pub(in crate::config) uses: List<Rc<List<ZoneUse>>>,
     /// of all places with `request_cpu_limit`
-    pub(super) limits: List<Rc<List<LimitConf>>>,
-    pub(super) logs: Rc<List<Rc<Log>>>,
-    pub(super) clock: OnceCell<Mode>,
+    pub(in crate::config) limits: List<Rc<List<LimitConf>>>,
+    pub(in crate::config) logs: Rc<List<Rc<Log>>>,
+    pub(in crate::config) clock: OnceCell<Mode>,
     /// the zones of the first location whose configuration was merged; null if it has none
     zones_somewhere: OnceCell<*const List<ZoneUse>>,
     ways_differ: Cell<bool>,
     measured: Cell<bool>,
     connection_variable: Cell<bool>,
-    pub(super) places: List<advice::Place>,
+    pub(in crate::config) places: List<Place>,
     /// what becomes of this configuration
     pub attached: Attached,
 }
@@ -97,7 +97,7 @@ impl MainConf {
     }
 
     /// A location has these zones, and maybe `post_action`.
-    pub(super) fn note_way(&self, zones: Option<&Rc<List<ZoneUse>>>, has_post_action: bool) {
+    pub(in crate::config) fn note_way(&self, zones: Option<&Rc<List<ZoneUse>>>, has_post_action: bool) {
         let zones = zones.map_or(ptr::null(), Rc::as_ptr);
         let somewhere = *self.zones_somewhere.get_or_init(|| zones);
         self.ways_differ.set(self.ways_differ.get() || has_post_action || somewhere != zones);

@@ -1,69 +1,25 @@
-//! `request_cpu_status [format=auto|json|prometheus|html] [detail=full|low];`
+//! The status of a location.
 
-use core::ffi::CStr;
-use core::marker::PhantomData;
-
-use accounting::parameters::Form;
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
-use nginx_sys::{NGX_CONF_ANY, NGX_HTTP_LOC_CONF};
 
-use crate::config::location::LocConf;
-use crate::config::parameters;
-use crate::nginx::conf::Conf;
 use crate::nginx::content::ContentHandler;
-use crate::nginx::directive::{Directive, Refusal};
 
 /// What `request_cpu_status` sets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StatusConf {
-    pub(super) is_set: bool,
+    pub(in crate::config) is_set: bool,
     /// none: the client's choice
     pub content: Option<Content>,
     /// unless the client names another
     pub detail: Detail,
     /// what answers here
-    pub(super) handler: Option<ContentHandler>,
+    pub(in crate::config) handler: Option<ContentHandler>,
 }
 
 impl StatusConf {
     /// Whether a request with this content handler is in a location with `request_cpu_status`: after the rewrite phase.
     pub fn is_answered_by(&self, handler: Option<ContentHandler>) -> bool {
         matches!((self.handler, handler), (Some(ours), Some(its)) if core::ptr::fn_addr_eq(ours, its))
-    }
-}
-
-/// What answers requests for the status.
-pub trait Answers {
-    const HANDLER: ContentHandler;
-}
-
-/// The directive. `A` answers the requests.
-pub struct RequestCpuStatus<A>(PhantomData<A>);
-
-impl<A: Answers> Directive for RequestCpuStatus<A> {
-    type Conf = LocConf;
-    const NAME: &'static CStr = c"request_cpu_status";
-    const TYPE: u32 = NGX_HTTP_LOC_CONF | NGX_CONF_ANY;
-
-    fn set(cf: &mut Conf<'_>, loc: &LocConf) -> Result<(), Refusal> {
-        if loc.status.get().is_set {
-            return Err("\"request_cpu_status\" is duplicate".to_string().into());
-        }
-        let given = parameters::read::<Self>(cf, 0, &[("format", Form::Value), ("detail", Form::Value)])?;
-        let formats = "\"auto\", \"json\", \"prometheus\" or \"html\"";
-        let content = given.parse("format", "format", formats, |name| match name {
-            b"auto" => Some(None),
-            name => Content::from_name(name).map(Some),
-        })?;
-        let detail = given.parse("detail", "detail", "\"full\" or \"low\"", Detail::from_name)?;
-        loc.status.set(StatusConf {
-            is_set: true,
-            content: content.flatten(),
-            detail: detail.unwrap_or_default(),
-            handler: Some(A::HANDLER),
-        });
-        cf.set_handler(A::HANDLER);
-        Ok(())
     }
 }

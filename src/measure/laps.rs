@@ -4,7 +4,7 @@ use accounting::books::Books;
 use accounting::meter::Meter;
 
 #[cfg(feature = "audit")]
-use crate::audit::{Audit, Audited};
+use crate::measure::audit::{Audit, Audited};
 use crate::measure::clock::ThreadClocks;
 use crate::measure::owner::Owner;
 

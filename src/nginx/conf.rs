@@ -4,21 +4,24 @@ use core::ffi::{c_char, c_void};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{NonNull, null_mut, without_provenance_mut};
-use core::slice;
 
 use nginx_sys::{
-    NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_conf_full_name, ngx_conf_open_file, ngx_conf_t, ngx_cycle_t,
-    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_get_variable_index, ngx_int_t, ngx_log_t, ngx_parse_size, ngx_parse_time, ngx_pool_cleanup_add,
-    ngx_shared_memory_add, ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
+    NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_conf_file_t, ngx_conf_full_name, ngx_conf_open_file, ngx_conf_t,
+    ngx_cycle_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_http_get_variable_index, ngx_int_t, ngx_log_t,
+    ngx_parse_size, ngx_parse_time, ngx_pool_cleanup_add, ngx_pool_t, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_str_t, ngx_uint_t,
 };
+use ngx::http::{HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule};
 use ngx::{ngx_conf_log_error, ngx_log_error};
 
 use crate::nginx::content::ContentHandler;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::file::OpenFile;
-use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
+use crate::nginx::module::{
+    self, Configuration, Descriptor, LocationConfiguration, MainConfiguration, Module,
+};
+use crate::nginx::text::text;
 
 /// `NGX_CONF_OK`
 pub const CONF_OK: *mut c_char = null_mut();
@@ -42,11 +45,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// A text in NGINX's form.
-pub fn text(bytes: &[u8]) -> ngx_str_t {
-    ngx_str_t { len: bytes.len(), data: bytes.as_ptr().cast_mut() }
-}
-
 /// A size such as `8m`, in bytes.
 pub fn parse_size(value: &[u8]) -> Option<usize> {
     // SAFETY: `ngx_parse_size` only reads the string.
@@ -57,6 +55,16 @@ pub fn parse_size(value: &[u8]) -> Option<usize> {
 pub fn parse_time_ms(value: &[u8]) -> Option<u64> {
     // SAFETY: `ngx_parse_time` only reads the string; 0: in milliseconds.
     u64::try_from(unsafe { ngx_parse_time(&mut text(value), 0) }).ok()
+}
+
+/// What NGINX hands over.
+struct Parts<'a> {
+    args: &'a [ngx_str_t],
+    file: &'a ngx_conf_file_t,
+    context: &'a ngx_http_conf_ctx_t,
+    cycle: *mut ngx_cycle_t,
+    pool: *mut ngx_pool_t,
+    log: *mut ngx_log_t,
 }
 
 /// The configuration that is being read, within `http`, as a callback of NGINX gets it.
@@ -74,39 +82,31 @@ impl<'a> Conf<'a> {
         Some(Conf { cf: NonNull::new(cf)?, of: PhantomData })
     }
 
-    fn get(&self) -> &ngx_conf_t {
-        // SAFETY: as the caller of `new` says.
-        unsafe { self.cf.as_ref() }
-    }
-
-    fn cycle(&self) -> *mut ngx_cycle_t {
-        self.get().cycle
+    fn parts(&self) -> Parts<'a> {
+        // SAFETY: as the caller of `new` says. `ngx_conf_handler` calls with an array of strings that no handler changes, and that is
+        // there until the file has been read; the strings are in the configuration's pool. There is a file: directives of `http`
+        // cannot be in `-g`. Within `http`, the context is an `ngx_http_conf_ctx_t`, whose configurations are all created.
+        unsafe {
+            let cf = self.cf.as_ref();
+            let (args, context) = ((*cf.args).as_slice(), &*cf.ctx.cast());
+            Parts { args, file: &*cf.conf_file, context, cycle: cf.cycle, pool: cf.pool, log: cf.log }
+        }
     }
 
     /// The name and the arguments of the directive that is being read.
     pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> {
-        // SAFETY: `ngx_conf_handler` calls with an array of strings that no handler changes. The strings are in the
-        // configuration's pool.
-        let args: &[ngx_str_t] = unsafe {
-            let args = &*self.get().args;
-            slice::from_raw_parts(args.elts.cast(), args.nelts)
-        };
-        args.iter().map(|arg| {
-            // SAFETY: as above.
-            if arg.len == 0 { &[][..] } else { unsafe { slice::from_raw_parts(arg.data, arg.len) } }
-        })
+        self.parts().args.iter().map(ngx_str_t::as_bytes)
     }
 
-    /// Where the directive is that is being read. There is a file: directives of `http` cannot be in `-g`.
+    /// Where the directive is that is being read.
     pub fn place(&self) -> Place {
-        // SAFETY: the file that is being read.
-        let file = unsafe { &*self.get().conf_file };
+        let file = self.parts().file;
         Place { file: file.file.name, line: file.line }
     }
 
     /// The error log.
     pub fn log(&self) -> *mut ngx_log_t {
-        self.get().log
+        self.parts().log
     }
 
     /// Logs why a directive is refused, with its place.
@@ -138,17 +138,12 @@ impl<'a> Conf<'a> {
         const { assert!(align_of::<T>() <= align_of::<usize>()) }
         // SAFETY: the pool is valid, and what it gives out is aligned to a word (`NGX_ALIGNMENT`).
         unsafe {
-            let cleanup = ngx_pool_cleanup_add(self.get().pool, size_of::<T>()).as_mut().ok_or(Failed)?;
+            let cleanup = ngx_pool_cleanup_add(self.parts().pool, size_of::<T>()).as_mut().ok_or(Failed)?;
             let place = NonNull::new(cleanup.data.cast::<T>()).ok_or(Failed)?;
             place.write(value);
             cleanup.handler = Some(drop_value::<T>);
             Ok(place)
         }
-    }
-
-    /// A new configuration of this module's, for NGINX; null if there is no memory.
-    pub fn make<T: Default>(&self) -> *mut c_void {
-        self.keep(T::default()).map_or(null_mut(), |made| made.as_ptr().cast())
     }
 
     /// Calls `f` when NGINX gives this configuration up, with its cycle: before anything that was kept until now is dropped.
@@ -168,7 +163,7 @@ impl<'a> Conf<'a> {
                 }
             }
         }
-        self.keep(End { cycle: self.cycle(), f }).map(drop)
+        self.keep(End { cycle: self.parts().cycle, f }).map(drop)
     }
 
     /// Adds shared memory of this module's, by a name that is copied, and keeps a value for it. `None` if there is such memory already.
@@ -185,7 +180,7 @@ impl<'a> Conf<'a> {
         // SAFETY: `cf` is valid, and its cycle lives as long as the configuration. The tag is this module's, so that no other module's
         // zone is taken for ours.
         let zone = unsafe {
-            let mut name = ngx_str_t::from_bytes(self.get().pool, name).ok_or(Failed)?;
+            let mut name = ngx_str_t::from_bytes(self.parts().pool, name).ok_or(Failed)?;
             let tag = Module::descriptor().cast();
             ngx_shared_memory_add(self.cf.as_ptr(), &mut name, bytes, tag).as_mut().ok_or(Failed)?
         };
@@ -204,7 +199,7 @@ impl<'a> Conf<'a> {
     pub fn full_name(&self, path: &[u8]) -> Result<ngx_str_t, Failed> {
         let mut name = text(path);
         // SAFETY: the cycle is valid; `name` is set to a string in the configuration's pool.
-        let status = unsafe { ngx_conf_full_name(self.cycle(), &mut name, 0) };
+        let status = unsafe { ngx_conf_full_name(self.parts().cycle, &mut name, 0) };
         if status == NGX_OK as ngx_int_t { Ok(name) } else { Err(Failed) }
     }
 
@@ -214,7 +209,7 @@ impl<'a> Conf<'a> {
     /// There is no memory.
     pub fn open_file(&self, path: &[u8]) -> Result<OpenFile, Failed> {
         // SAFETY: the cycle is valid. The file lives as long as the configuration.
-        unsafe { OpenFile::new(ngx_conf_open_file(self.cycle(), &mut text(path))) }.ok_or(Failed)
+        unsafe { OpenFile::new(ngx_conf_open_file(self.parts().cycle, &mut text(path))) }.ok_or(Failed)
     }
 
     /// The index of a variable, which may be defined later.
@@ -246,41 +241,65 @@ impl<'a> Conf<'a> {
         }
     }
 
-    fn context(&self) -> &'a ngx_http_conf_ctx_t {
-        // SAFETY: within `http`, it is an `ngx_http_conf_ctx_t`, whose configurations are all created.
-        unsafe { &*self.get().ctx.cast() }
-    }
-
     /// The module's configuration in `http`.
     pub fn main_conf<T: MainConfiguration>(&self) -> Option<&'a T> {
         // SAFETY: the module is in the cycle that calls it back.
-        unsafe { module::element(self.context().main_conf) }
+        unsafe { module::element(self.parts().context.main_conf) }
     }
 
     /// What a server is known by: the one that the place is in that is being read or merged.
     pub fn server(&self) -> *const c_void {
-        self.context().srv_conf.cast()
+        self.parts().context.srv_conf.cast()
     }
 
     /// The core module's configuration in `http`.
-    pub fn core(&mut self) -> &mut ngx_http_core_main_conf_t {
-        // SAFETY: the core module has one at its place. `self` is borrowed, so that there is no other reference to it.
-        unsafe { &mut *(*self.context().main_conf.add(ngx_http_core_module.ctx_index)).cast() }
-    }
-
-    fn core_location(&mut self) -> &mut ngx_http_core_loc_conf_t {
-        // SAFETY: as in `core`.
-        unsafe { &mut *(*self.context().loc_conf.add(ngx_http_core_module.ctx_index)).cast() }
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn core(&mut self) -> Result<&mut ngx_http_core_main_conf_t, Failed> {
+        // `self` is borrowed, so that there is no other reference to it
+        NgxHttpCoreModule::main_conf_mut(self.parts().context).ok_or(Failed)
     }
 
     /// Sets what answers requests in the location that is being read.
     pub fn set_handler(&mut self, handler: ContentHandler) {
-        self.core_location().handler = Some(handler);
+        if let Some(core) = NgxHttpCoreModule::location_conf_mut(self.parts().context) {
+            core.handler = Some(handler);
+        }
     }
 
     /// Whether something follows the answers of the location that is being merged. `ngx_http_merge_locations` and
     /// `ngx_http_merge_servers` name the location; the core module has merged its own configuration before.
-    pub fn has_post_action(&mut self) -> bool {
-        !self.core_location().post_action.data.is_null()
+    pub fn has_post_action(&self) -> bool {
+        let core = NgxHttpCoreModule::location_conf(self.parts().context);
+        core.is_some_and(|core| !core.post_action.data.is_null())
     }
+}
+
+/// A configuration of a location, as it inherits.
+pub trait Inherit: LocationConfiguration {
+    /// Inherits what is not set here from the level above.
+    ///
+    /// # Errors
+    /// There is no memory.
+    fn merge(&self, cf: &mut Conf<'_>, above: &Self) -> Result<(), Failed>;
+}
+
+/// `create_main_conf` and `create_loc_conf` of a module.
+pub unsafe extern "C" fn create<T: Configuration + Default>(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
+    let made = unsafe { Conf::new(cf) }.ok_or(Failed).and_then(|cf| cf.keep(T::default()));
+    made.map_or(null_mut(), |made| made.as_ptr().cast())
+}
+
+/// `merge_loc_conf` of a module.
+pub unsafe extern "C" fn merge<T: Inherit>(
+    cf: *mut ngx_conf_t,
+    above: *mut c_void,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: NGINX calls within `http`, and hands over what `create` has made, of two levels.
+    let (cf, above, conf) = unsafe { (Conf::new(cf), above.cast::<T>().as_ref(), conf.cast::<T>().as_ref()) };
+    let (Some(mut cf), Some(above), Some(conf)) = (cf, above, conf) else { return CONF_ERROR };
+    if conf.merge(&mut cf, above).is_ok() { CONF_OK } else { CONF_ERROR }
 }

@@ -1,6 +1,6 @@
 //! A request that a content handler answers, and its answer, which may take many turns of the event loop.
 //!
-//! Not `ngx::http::Request`: it has no arguments, adds headers by copies, and knows nothing of an answer in pieces.
+//! `ngx::http::Request` does what it can: it has no arguments, adds headers by copies, and knows nothing of an answer in pieces.
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, fn_addr_eq, null_mut};
@@ -8,14 +8,15 @@ use core::ptr::{NonNull, fn_addr_eq, null_mut};
 use nginx_sys::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
     NGX_HTTP_REQUEST_TIME_OUT, NGX_LOG_INFO, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_connection_t, ngx_event_t,
-    ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_core_module,
-    ngx_http_discard_request_body, ngx_http_finalize_request, ngx_http_output_filter, ngx_http_request_t,
-    ngx_http_send_header, ngx_http_test_reading, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_pcalloc,
-    ngx_pool_cleanup_add, ngx_posted_events, ngx_str_t, ngx_table_elt_t, ngx_uint_t, ngx_unescape_uri,
+    ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
+    ngx_http_headers_out_t, ngx_http_output_filter, ngx_http_request_t, ngx_http_test_reading, ngx_int_t,
+    ngx_list_push, ngx_msec_t, ngx_pool_cleanup_add, ngx_posted_events, ngx_str_t, ngx_table_elt_t,
+    ngx_uint_t, ngx_unescape_uri,
 };
+use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 use ngx::ngx_log_error;
 
-use crate::nginx::conf::text;
+use crate::nginx::text::text;
 use crate::nginx::{bits, event};
 
 /// What NGINX calls for the content of a location.
@@ -24,6 +25,15 @@ pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_i
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const NO_MEMORY: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// What a request leads to.
+struct Parts<'a> {
+    r: &'a ngx_http_request_t,
+    main: &'a ngx_http_request_t,
+    connection: &'a ngx_connection_t,
+    /// the event in which the connection can be written to
+    write: *mut ngx_event_t,
+}
 
 /// A request that a content handler of ours answers. Not to be kept for longer than the request is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,29 +49,27 @@ impl Request {
         NonNull::new(r).map(Request)
     }
 
-    fn r(&self) -> &ngx_http_request_t {
-        // SAFETY: the request is there, as the caller of `new` says. No reference is kept over a call of NGINX.
-        unsafe { self.0.as_ref() }
+    fn parts(&self) -> Parts<'_> {
+        // SAFETY: the request is there, as the caller of `new` says, and so are its main request and its connection with its events. No
+        // reference is kept over a call of NGINX.
+        unsafe {
+            let r = self.0.as_ref();
+            Parts { r, main: &*r.main, connection: &*r.connection, write: (*r.connection).write }
+        }
     }
 
-    fn r_mut(&mut self) -> &mut ngx_http_request_t {
+    fn r_mut(&mut self) -> &mut ngx::http::Request {
         // SAFETY: as above; only the event loop's thread uses it.
-        unsafe { self.0.as_mut() }
+        unsafe { ngx::http::Request::from_ngx_http_request(self.0.as_ptr()) }
     }
 
-    fn connection(&self) -> *mut ngx_connection_t {
-        self.r().connection
+    fn headers_out(&mut self) -> &mut ngx_http_headers_out_t {
+        &mut self.r_mut().as_mut().headers_out
     }
 
-    /// The event in which the connection can be written to.
-    fn write_event(&self) -> *mut ngx_event_t {
-        // SAFETY: a request has a connection, and that has its events.
-        unsafe { (*self.connection()).write }
-    }
-
-    fn core_conf(&self) -> &ngx_http_core_loc_conf_t {
-        // SAFETY: every request has the core module's configuration.
-        unsafe { &*(*(*self.r().main).loc_conf.add(ngx_http_core_module.ctx_index)).cast() }
+    /// The core module's configuration of the main request's location.
+    fn core_conf(&self) -> Option<&ngx_http_core_loc_conf_t> {
+        NgxHttpCoreModule::location_conf(self.parts().main)
     }
 
     /// The request, for functions that take it as NGINX does.
@@ -70,72 +78,62 @@ impl Request {
     }
 
     pub fn is_get_or_head(self) -> bool {
-        self.r().method & (NGX_HTTP_GET | NGX_HTTP_HEAD) as ngx_uint_t != 0
+        self.parts().r.method & (NGX_HTTP_GET | NGX_HTTP_HEAD) as ngx_uint_t != 0
     }
 
     /// Whether it is no subrequest.
     pub fn is_main(self) -> bool {
-        self.r().main == self.0.as_ptr()
+        self.parts().r.main == self.0.as_ptr()
     }
 
     /// The URI as the client has sent it.
     pub fn unparsed_uri(&self) -> &[u8] {
-        self.r().unparsed_uri.as_bytes()
+        self.parts().r.unparsed_uri.as_bytes()
     }
 
     /// Reads the body and throws it away.
     ///
     /// # Errors
     /// What the content handler must return.
-    pub fn discard_body(self) -> Result<(), ngx_int_t> {
-        // SAFETY: the request is there.
-        let status = unsafe { ngx_http_discard_request_body(self.as_ptr()) };
-        if status == OK { Ok(()) } else { Err(status) }
+    pub fn discard_body(mut self) -> Result<(), ngx_int_t> {
+        let status = self.r_mut().discard_request_body();
+        if status.is_ok() { Ok(()) } else { Err(status.0) }
     }
 
     /// An argument of the request, unescaped.
     pub fn argument(self, name: &str) -> Option<Vec<u8>> {
         let mut value = ngx_str_t::empty();
         // SAFETY: `ngx_http_arg` reads the name and the request's arguments, and sets the value to a part of them.
-        let found = unsafe { ngx_http_arg(self.as_ptr(), name.as_ptr().cast_mut(), name.len(), &mut value) };
-        if found != OK {
-            return None;
+        // `ngx_unescape_uri` writes no more than it reads, in the same memory: it takes pointers to both for that.
+        unsafe {
+            let found = ngx_http_arg(self.as_ptr(), name.as_ptr().cast_mut(), name.len(), &mut value);
+            let mut bytes = value.as_bytes().to_vec();
+            let start = bytes.as_mut_ptr();
+            let (mut to, mut from) = (start, start);
+            ngx_unescape_uri(&mut to, &mut from, bytes.len(), 0);
+            bytes.truncate(to.addr() - start.addr());
+            (found == OK).then_some(bytes)
         }
-        let mut bytes = value.as_bytes().to_vec();
-        let start = bytes.as_mut_ptr();
-        let (mut to, mut from) = (start, start);
-        // SAFETY: writes no more than it reads, in the same memory: it takes pointers to both for that.
-        unsafe { ngx_unescape_uri(&mut to, &mut from, bytes.len(), 0) };
-        bytes.truncate(to.addr() - start.addr());
-        Some(bytes)
     }
 
     /// All values of the request's headers of a name (in small letters), joined as one list.
-    pub fn header_values(self, name: &[u8]) -> Vec<u8> {
+    pub fn header_values(mut self, name: &[u8]) -> Vec<u8> {
         let mut values = Vec::new();
-        let mut part: *const ngx_list_part_t = &self.r().headers_in.headers.part;
-        // SAFETY: the list of the request's headers, complete when content is made.
-        while let Some(this) = unsafe { part.as_ref() } {
-            let headers: &[ngx_table_elt_t] = if this.nelts == 0 {
-                &[]
-            } else {
-                // SAFETY: as above.
-                unsafe { core::slice::from_raw_parts(this.elts.cast(), this.nelts) }
-            };
-            for header in headers.iter().filter(|h| h.key.as_bytes().eq_ignore_ascii_case(name)) {
-                if !values.is_empty() {
-                    values.push(b',');
-                }
-                values.extend_from_slice(header.value.as_bytes());
+        for (key, value) in self.r_mut().headers_in_iterator() {
+            if !key.as_bytes().eq_ignore_ascii_case(name) {
+                continue;
             }
-            part = this.next;
+            if !values.is_empty() {
+                values.push(b',');
+            }
+            values.extend_from_slice(value.as_bytes());
         }
         values
     }
 
     /// Adds a header to the answer. `None` if there is no memory.
     pub fn add_header(&mut self, name: &'static str, value: &'static str) -> Option<Header> {
-        let headers = &raw mut self.r_mut().headers_out.headers;
+        let headers = &raw mut self.headers_out().headers;
         // SAFETY: the list was made with the request, in its pool; an element of zeros is an empty header, and its `next`
         // (since 1.23) is null. NGINX does not write to the text of headers.
         unsafe {
@@ -153,22 +151,22 @@ impl Request {
 
     /// The answer has this tag.
     pub fn set_etag(&mut self, header: Header) {
-        self.r_mut().headers_out.etag = header.0;
+        self.headers_out().etag = header.0;
     }
 
     /// The answer is encoded already: NGINX's own filter does not compress it once more (`ngx_http_gzip_header_filter`).
     pub fn set_content_encoding(&mut self, header: Header) {
-        self.r_mut().headers_out.content_encoding = header.0;
+        self.headers_out().content_encoding = header.0;
     }
 
     pub fn set_status(&mut self, status: u32) {
-        self.r_mut().headers_out.status = status as ngx_uint_t;
+        self.headers_out().status = status as ngx_uint_t;
     }
 
     pub fn set_content_type(&mut self, content_type: &'static str) {
         /// The end of a `Content-Type` with a charset.
         const CHARSET: &str = "; charset=utf-8";
-        let headers = &mut self.r_mut().headers_out;
+        let headers = &mut self.headers_out();
         headers.content_type = text(content_type.as_bytes());
         // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
         headers.content_type_len = content_type.find(';').unwrap_or(content_type.len());
@@ -181,13 +179,11 @@ impl Request {
     /// Sends the header, with the length of the whole answer if that is known. Says with what the request ends, if nothing is to
     /// follow.
     fn send_header(&mut self, content_length: Option<usize>) -> Option<ngx_int_t> {
-        self.r_mut().headers_out.content_length_n = content_length.map_or(-1, |length| length as i64);
+        self.headers_out().content_length_n = content_length.map_or(-1, |length| length as i64);
+        let rc = self.r_mut().send_header().0;
         // SAFETY: the request is there.
-        unsafe {
-            let rc = ngx_http_send_header(self.as_ptr());
-            let ends = rc == ERROR || rc > OK || bits::request::HEADER_ONLY.is_set(self.as_ptr());
-            ends.then_some(rc)
-        }
+        let is_header_only = unsafe { bits::request::HEADER_ONLY.is_set(self.as_ptr()) };
+        (rc == ERROR || rc > OK || is_header_only).then_some(rc)
     }
 
     /// Sends what is on its way through the filters.
@@ -202,8 +198,7 @@ impl Request {
 
     /// Whether the connection is this request's now, and not that of a subrequest or of its parent.
     pub fn is_active(self) -> bool {
-        // SAFETY: a request has a connection.
-        unsafe { (*self.connection()).data == self.as_ptr().cast() }
+        self.parts().connection.data == self.as_ptr().cast()
     }
 
     /// Waits until the client takes more. A request that is not active is called when it gets so
@@ -216,31 +211,34 @@ impl Request {
             return Ok(());
         }
         self.start_timer();
+        let send_lowat = self.core_conf().map_or(0, |core| core.send_lowat);
         // SAFETY: the request's connection has its events.
-        let status = unsafe { ngx_handle_write_event(self.write_event(), self.core_conf().send_lowat) };
+        let status = unsafe { ngx_handle_write_event(self.parts().write, send_lowat) };
         if status == OK { Ok(()) } else { Err(ERROR) }
     }
 
     /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as soon as there is no
     /// timer (`ngx_worker_process_cycle`), and would cut the answer short.
     pub fn start_timer(self) {
-        let event = self.write_event();
-        // SAFETY: the request's connection has its events.
-        unsafe {
-            if self.is_active() && !bits::event::DELAYED.is_set(event) {
-                event::add_timer(event, self.core_conf().send_timeout);
-            }
-        }
+        self.set_timer(self.core_conf().map(|core| core.send_timeout));
     }
 
     /// The client is not waited for, unless `limit_rate` holds the answer back.
     pub fn stop_timer(self) {
-        let event = self.write_event();
-        // SAFETY: as above.
+        self.set_timer(None);
+    }
+
+    fn set_timer(self, wait_ms: Option<ngx_msec_t>) {
+        let event = self.parts().write;
+        // SAFETY: the request's connection has its events.
         unsafe {
-            if self.is_active() && bits::event::TIMER_SET.is_set(event) && !bits::event::DELAYED.is_set(event)
-            {
-                event::delete_timer(event);
+            if !self.is_active() || bits::event::DELAYED.is_set(event) {
+                return;
+            }
+            match wait_ms {
+                Some(wait_ms) => event::add_timer(event, wait_ms),
+                None if bits::event::TIMER_SET.is_set(event) => event::delete_timer(event),
+                None => {}
             }
         }
     }
@@ -248,7 +246,7 @@ impl Request {
     /// Lets the connection's event run in this turn of the event loop. Its handler calls that of the connection's active request.
     pub fn post(self) {
         // SAFETY: the request's connection has its events.
-        unsafe { event::post(self.write_event(), &raw mut ngx_posted_events) };
+        unsafe { event::post(self.parts().write, &raw mut ngx_posted_events) };
     }
 }
 
@@ -293,8 +291,8 @@ impl Piece {
         }
         let mut request = self.request;
         if self.buffer.is_null() {
-            // SAFETY: the request has a pool; a buffer of zeros is one of NGINX's.
-            self.buffer = unsafe { ngx_pcalloc(request.r().pool, size_of::<ngx_buf_t>()) }.cast();
+            // a buffer of zeros is one of NGINX's
+            self.buffer = request.r_mut().pool().calloc_type();
             if self.buffer.is_null() {
                 return Err(NO_MEMORY);
             }
@@ -315,7 +313,7 @@ impl Piece {
             bits::buf::LAST_IN_CHAIN.set(buffer, is_last.into());
             bits::buf::LAST_BUF.set(buffer, (is_last && request.is_main()).into());
             let mut link = ngx_chain_t { buf: self.buffer, next: null_mut() };
-            ngx_http_output_filter(request.as_ptr(), &mut link)
+            request.r_mut().output_filter(&mut link).0
         };
         // what is left of the last piece is `ngx_http_writer`'s
         if is_last || rc == ERROR { Err(rc) } else { Ok(()) }
@@ -350,7 +348,7 @@ pub fn begin<P: Pending>(mut request: Request, pending: P) -> ngx_int_t {
     // SAFETY: the request has a pool. Memory from a pool is aligned to NGX_ALIGNMENT, which is enough for pointers and 64-bit
     // integers.
     let turn = unsafe {
-        let cleanup = ngx_pool_cleanup_add(request.r().pool, size_of::<P>());
+        let cleanup = ngx_pool_cleanup_add(request.parts().r.pool, size_of::<P>());
         if cleanup.is_null() {
             return NO_MEMORY;
         }
@@ -364,9 +362,9 @@ pub fn begin<P: Pending>(mut request: Request, pending: P) -> ngx_int_t {
     }
     // as `ngx_http_upstream_init_request` and `ngx_http_set_write_handler`; with a body to be discarded,
     // `ngx_http_finalize_connection` sets the handler for reading
-    request.r_mut().read_event_handler = Some(ngx_http_test_reading);
-    request.r_mut().write_event_handler = Some(write_handler::<P>);
-    let main = request.r().main;
+    request.r_mut().as_mut().read_event_handler = Some(ngx_http_test_reading);
+    request.r_mut().as_mut().write_event_handler = Some(write_handler::<P>);
+    let main = request.parts().r.main;
     // SAFETY: the main request is there as long as its subrequests.
     unsafe { bits::request::COUNT.set(main, bits::request::COUNT.get(main) + 1) };
     NGX_DONE as ngx_int_t
@@ -382,7 +380,7 @@ unsafe extern "C" fn freed<P: Pending>(data: *mut c_void) {
 fn find<P: Pending>(request: Request) -> Option<*mut P> {
     // SAFETY: the request has a pool, which subrequests have in common; data that has this handler is a `P`.
     unsafe {
-        let mut cleanup = (*request.r().pool).cleanup;
+        let mut cleanup = (*request.parts().r.pool).cleanup;
         while let Some(this) = cleanup.as_ref() {
             let pending = this.data.cast::<P>();
             let ours = freed::<P> as unsafe extern "C" fn(*mut c_void);
@@ -403,7 +401,7 @@ unsafe extern "C" fn write_handler<P: Pending>(r: *mut ngx_http_request_t) {
     unsafe {
         let Some(request) = Request::new(r) else { return };
         let Some(pending) = find::<P>(request) else { return ngx_http_finalize_request(r, ERROR) };
-        let (c, event) = (request.connection(), request.write_event());
+        let (c, event) = ((*r).connection, request.parts().write);
         let timed_out = bits::event::TIMEDOUT.is_set(event);
         let turn = if timed_out && !(*pending).waits_for_turn() {
             ngx_log_error!(NGX_LOG_INFO, (*c).log, "client timed out");

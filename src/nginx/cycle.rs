@@ -1,10 +1,9 @@
 //! A cycle: one configuration that NGINX has read, and the processes that serve it.
 
-use core::slice;
+use core::ffi::CStr;
+use core::ptr;
 
-use nginx_sys::{
-    ngx_cycle, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t,
-};
+use nginx_sys::{ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t};
 
 use crate::nginx::log;
 use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
@@ -32,9 +31,10 @@ impl<'a> Cycle<'a> {
     ///
     /// While NGINX reads a configuration (`ngx_init_cycle`), the cycle in use is the one before.
     pub fn with_running<R>(f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
+        let running = global!(ngx_cycle);
         // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after `ngx_init_cycle`
         // has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which `f` does not call.
-        f(unsafe { Cycle::new(ngx_cycle) })
+        f(unsafe { Cycle::new(running) })
     }
 
     /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).
@@ -44,28 +44,29 @@ impl<'a> Cycle<'a> {
     }
 
     /// The modules of this cycle, dynamic ones included.
-    fn modules(self) -> &'a [*mut ngx_module_t] {
-        if self.0.modules.is_null() {
-            return &[];
-        }
-        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts.
-        unsafe { slice::from_raw_parts(self.0.modules, self.0.modules_n) }
+    fn modules(self) -> impl ExactSizeIterator<Item = &'a ngx_module_t> {
+        let ours = if self.0.modules.is_null() { 0 } else { self.0.modules_n };
+        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as long as a cycle that
+        // has them, and change only while a configuration is read, in this thread.
+        (0..ours).map(move |at| unsafe { &**self.0.modules.add(at) })
     }
 
     /// Whether this copy of this module is part of the cycle.
     pub fn has_module(self) -> bool {
-        self.modules().iter().any(|&its| core::ptr::eq(its, Module::descriptor()))
+        self.modules().any(|its| ptr::eq(its, Module::descriptor()))
     }
 
     /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from another path.
     pub fn has_other_copy(self) -> bool {
-        // SAFETY: modules live as long as a cycle that has them; `ngx_add_module` and `ngx_preinit_modules` set their names.
-        let name = |module: *const ngx_module_t| unsafe {
-            let name = (*module).name;
-            (!name.is_null()).then(|| core::ffi::CStr::from_ptr(name))
-        };
-        let own = Module::descriptor().cast_const();
-        self.modules().iter().any(|&its| !core::ptr::eq(its, own) && name(its) == name(own))
+        // SAFETY: `ngx_add_module` and `ngx_preinit_modules` set the names of modules, and NGINX knows this one.
+        unsafe {
+            let name = |module: *const ngx_module_t| {
+                let name = (*module).name;
+                (!name.is_null()).then(|| CStr::from_ptr(name))
+            };
+            let own = Module::descriptor();
+            self.modules().any(|its| !ptr::eq(its, own) && name(its) == name(own))
+        }
     }
 
     /// Gives this module a place among the HTTP modules, if `http` has not done that.
@@ -81,9 +82,7 @@ impl<'a> Cycle<'a> {
     ///
     /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
     fn free_context_index(self) -> usize {
-        // SAFETY: modules live as long as a cycle that has them.
-        let is_taken =
-            |&index: &usize| self.modules().iter().any(|&its| unsafe { module::has_index(its, index) });
+        let is_taken = |&index: &usize| self.modules().any(|its| module::has_index(its, index));
         (self.modules().len()..).find(|index| !is_taken(index)).unwrap_or(usize::MAX)
     }
 
@@ -125,7 +124,6 @@ pub struct CycleId(*const ngx_cycle_t);
 impl CycleId {
     /// That of the cycle in use.
     pub fn running() -> CycleId {
-        // SAFETY: set when NGINX starts, and by a reload of a single process.
-        CycleId(unsafe { ngx_cycle })
+        CycleId(global!(ngx_cycle))
     }
 }

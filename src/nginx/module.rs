@@ -52,12 +52,8 @@ pub fn context_index() -> usize {
 const UNSET_INDEX: usize = usize::MAX;
 
 /// Whether a module has this place.
-///
-/// # Safety
-/// The module must be loaded.
-pub(super) unsafe fn has_index(module: *const ngx_module_t, index: usize) -> bool {
-    // SAFETY: as the caller says.
-    unsafe { (*module).ctx_index == index }
+pub(super) fn has_index(module: &ngx_module_t, index: usize) -> bool {
+    module.ctx_index == index
 }
 
 /// Gives the module a place among the HTTP modules, if `http` has not done that.
@@ -69,6 +65,15 @@ pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
             (*Module::descriptor()).ctx_index = free();
         }
     }
+}
+
+/// What the module's element of such an array as in [`element`] is known by.
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
+    // SAFETY: as the caller says.
+    unsafe { (*array.add(context_index())).cast_const() }
 }
 
 /// The module's element of an array that has one for each HTTP module. The module must be in the cycle of the array.

@@ -6,10 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use accounting::process::ProcessId;
-use nginx_sys::{
-    NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_exiting, ngx_inherited, ngx_new_binary,
-    ngx_parent, ngx_process, ngx_test_config,
-};
+use nginx_sys::{NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER};
 use rustix::process::{Pid, test_kill_process};
 
 /// What this process is to NGINX, but for cache manager and loader.
@@ -24,8 +21,7 @@ pub enum Role {
 
 /// What this process is to NGINX.
 pub fn role() -> Role {
-    // SAFETY: set when a process begins.
-    match unsafe { ngx_process } as u32 {
+    match global!(ngx_process) as u32 {
         NGX_PROCESS_MASTER => Role::Master,
         NGX_PROCESS_WORKER => Role::Worker,
         NGX_PROCESS_SINGLE => Role::Single,
@@ -35,20 +31,19 @@ pub fn role() -> Role {
 
 /// Whether this is `nginx -t`, which must change nothing.
 pub fn is_test() -> bool {
-    // SAFETY: set when NGINX starts.
-    unsafe { ngx_test_config != 0 }
+    global!(ngx_test_config) != 0
 }
 
 /// Whether this worker was told to finish.
 pub fn is_finishing() -> bool {
-    // SAFETY: set by `ngx_worker_process_cycle`.
-    unsafe { ngx_exiting != 0 }
+    // set by `ngx_worker_process_cycle`
+    global!(ngx_exiting) != 0
 }
 
 /// Whether this process has inherited sockets: from the NGINX that has executed it, or from a supervisor.
 pub fn has_inherited() -> bool {
-    // SAFETY: `ngx_add_inherited_sockets` sets it before the configuration is read.
-    unsafe { ngx_inherited != 0 }
+    // `ngx_add_inherited_sockets` sets it before the configuration is read
+    global!(ngx_inherited) != 0
 }
 
 /// The parent's process ID, 0 if there is none.
@@ -58,14 +53,14 @@ pub fn parent() -> i32 {
 
 /// Whether the parent is the one that this process had when NGINX started.
 pub fn has_first_parent() -> bool {
-    // SAFETY: `main` sets it when NGINX starts.
-    unsafe { ngx_parent == parent() }
+    // `main` sets it when NGINX starts
+    global!(ngx_parent) == parent()
 }
 
 /// Whether this master has executed a new binary, which is there still.
 pub fn has_new_binary() -> bool {
-    // SAFETY: set by the master's signal handler, in this process.
-    unsafe { ngx_new_binary > 0 }
+    // set by the master's signal handler, in this process
+    global!(ngx_new_binary) > 0
 }
 
 /// The process that calls, as shared memory knows it.

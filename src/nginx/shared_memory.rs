@@ -5,9 +5,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::rc::Rc;
 
-use nginx_sys::{
-    NGX_ERROR, NGX_OK, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t,
-};
+use nginx_sys::{NGX_ERROR, NGX_OK, ngx_int_t, ngx_log_t, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t};
 
 use crate::nginx::conf::{Conf, Failed};
 
@@ -64,8 +62,7 @@ unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c
 
 /// Bytes of a page of memory.
 pub fn page_bytes() -> usize {
-    // SAFETY: set when NGINX starts.
-    unsafe { ngx_pagesize }
+    global!(ngx_pagesize)
 }
 
 /// How large shared memory must be so that [`SharedMemory::take_all`] gives out so many bytes: the slab pool takes its head and
@@ -87,7 +84,7 @@ impl SharedMemory<'_> {
     /// For how many bytes there is room in new memory.
     pub fn free_bytes(self) -> usize {
         // SAFETY: `ngx_init_zone_pool` has set up a slab pool at the start of the zone.
-        unsafe { (*self.0.shm.addr.cast::<ngx_slab_pool_t>()).pfree * ngx_pagesize }
+        unsafe { (*self.0.shm.addr.cast::<ngx_slab_pool_t>()).pfree * page_bytes() }
     }
 
     /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator stays in place:

@@ -1,6 +1,6 @@
 //! Times as NGINX and the kernel tell them.
 
-use nginx_sys::{ngx_cached_time, ngx_gmtime, ngx_tm_t};
+use nginx_sys::{ngx_gmtime, ngx_tm_t};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds of a clock that is always there.
@@ -19,10 +19,18 @@ pub fn monotonic_ms() -> u64 {
     read_ms(ClockId::Monotonic)
 }
 
+/// NGINX's cached monotonic time in milliseconds, the same for all workers.
+#[inline]
+pub fn now_ms() -> u64 {
+    // written by `ngx_time_update`, in this thread or its signal handler
+    global!(ngx_current_msec) as u64
+}
+
 /// NGINX's cached time of day, in milliseconds since 1970.
 pub fn cached_wall_ms() -> u64 {
+    let time = global!(ngx_cached_time);
     // SAFETY: `ngx_time_update` replaces the cached time as a whole.
-    let time = unsafe { &*(&raw const ngx_cached_time).read_volatile() };
+    let time = unsafe { &*time };
     time.sec.max(0) as u64 * 1000 + time.msec as u64
 }
 

@@ -10,9 +10,10 @@ use nginx_sys::{
 };
 
 use crate::charge::worker::{Worker, with};
+use crate::config::directives::request_cpu_status::Answers;
 use crate::config::location::loc_conf;
 use crate::config::main::with_running;
-use crate::config::status::{Answers, StatusConf};
+use crate::config::status::StatusConf;
 use crate::export::page::{self, Asset};
 use crate::export::status::selection::select;
 use crate::export::status::sending::{self, PIECE_BYTES};

@@ -151,10 +151,12 @@ fn make_ledger(
         Some(memory) => memory.base(),
         None => shm.take_all_zeroed(bytes).ok_or(too_small)?,
     };
-    // SAFETY: memory that nobody else uses, all zero since it is new, at the start of a page; it stays as long as the log.
-    let ledger = unsafe { Ledger::create(base, bytes, table, free_number(wanted, table), monotonic_ms()) }?;
+    // SAFETY: memory that nobody else uses or knows yet, all zero since it is new, at the start of a page; it stays as long as the log.
+    let ledger = unsafe {
+        let ledger = Ledger::create(base, bytes, table, free_number(wanted, table), monotonic_ms())?;
+        lock::of(&ledger).make();
+        ledger
+    };
     ledger.set_name(name(log));
-    // SAFETY: nobody else knows the ledger yet.
-    unsafe { lock::of(&ledger).make() };
     Ok((ledger, memory))
 }

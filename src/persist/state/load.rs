@@ -7,11 +7,11 @@ use accounting::table::{NEVER, Table};
 use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
 
-use crate::charge::worker::now_ms;
 use crate::config::zone::Zone;
 use crate::nginx::conf::Failed;
 use crate::nginx::process::is_test;
 use crate::nginx::thread::{NO_ANSWER, PATIENCE, within};
+use crate::nginx::time::now_ms;
 use crate::persist::kept::kept;
 use crate::persist::origin;
 use crate::persist::state::file::{self, Content, name_of};

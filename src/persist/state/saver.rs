@@ -9,10 +9,10 @@ use accounting::table::NEVER;
 use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t};
 use ngx::ngx_log_error;
 
-use crate::charge::worker::now_ms;
 use crate::config::main::MainConf;
 use crate::nginx::process::is_finishing;
 use crate::nginx::thread::{Progress, Work};
+use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
 use crate::persist::state::save::{INTERVAL_MS, Job, Results, Saving, log_hang, save_all};
 

@@ -6,8 +6,8 @@ use accounting::meter::{Mode, parse_max_error};
 use accounting::parameters::Form;
 use nginx_sys::{NGX_CONF_TAKE12, NGX_HTTP_MAIN_CONF};
 
+use crate::config::directives::parameters;
 use crate::config::main::MainConf;
-use crate::config::parameters;
 use crate::nginx::conf::Conf;
 use crate::nginx::directive::{Directive, Refusal};
 
