@@ -111,9 +111,9 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
         // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
         // a limit refuses it
         if main.has_limits() {
-            limit::register(cf.core()?).map_err(|()| Failed)?;
+            limit::check::register(cf.core()?).ok_or(Failed)?;
         }
-        phases::register(cf.core()?, main.ways_differ()).map_err(|()| Failed)?;
+        phases::register(cf.core()?, main.ways_differ()).ok_or(Failed)?;
         lifecycle::add_workers(cf, main)?;
         advice::give(cf, main)?;
     }

@@ -15,10 +15,8 @@ pub mod io;
 pub mod laps;
 pub mod listeners;
 pub mod owner;
-pub mod places;
 pub mod quic;
 pub mod received;
 #[cfg(ngx_feature = "threads")]
 pub mod threads;
-#[cfg(ngx_feature = "ssl")]
 pub mod tls;

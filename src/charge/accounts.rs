@@ -109,7 +109,7 @@ impl Zones {
 
     /// What has been added becomes visible to others.
     #[inline]
-    pub fn settle(&mut self, now_ns: u64) {
+    pub fn flush(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
             zone.unsettled.settle(&zone.table, now_ns);
         }

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 #[cfg(ngx_feature = "http_v2")]
 use nginx_sys::ngx_atomic_uint_t;
-use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_event_t, ngx_http_request_t};
+use nginx_sys::ngx_cycle_t;
 
 use accounting::account::Usage;
 
@@ -15,17 +15,20 @@ use crate::measure::attribution::Attribute;
 use crate::measure::charge::Charge;
 use crate::measure::event_loop::EventLoop;
 #[cfg(ngx_feature = "http_v2")]
-use crate::measure::http2::frames::{self, FrameDoor, Frames};
+use crate::measure::http2::frames::{self, FrameHook, Frames};
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::sending::{Sending, Sent};
 use crate::measure::laps::Laps;
 use crate::measure::listeners::Clients;
-use crate::measure::places::Places;
 use crate::measure::quic::Datagrams;
 use crate::measure::received::{Late, Received, Receivers};
 #[cfg(ngx_feature = "threads")]
 use crate::measure::threads::PoolThreads;
 use crate::measure::tls::Handshakes;
+use crate::nginx::connection::Connection;
+use crate::nginx::event::Event;
+use crate::nginx::places::Places;
+use crate::nginx::request::Request;
 use crate::nginx::thread::keep_library;
 
 impl Charge for Worker {
@@ -95,14 +98,13 @@ impl Attribute for Worker {
     }
 
     #[inline]
-    unsafe fn find_request(main: *mut ngx_http_request_t) -> Option<NonNull<Context>> {
-        // SAFETY: as the caller says.
-        unsafe { find(main) }
+    fn find_request(main: Request<'_>) -> Option<NonNull<Context>> {
+        find(main)
     }
 
     #[inline]
     fn attribute(&mut self, request: NonNull<Context>) {
-        self.claim(request);
+        self.attribute_to(request);
     }
 
     #[inline]
@@ -111,11 +113,15 @@ impl Attribute for Worker {
     }
 
     #[inline]
-    unsafe fn owner_of_client(&mut self, at: usize, event: *mut ngx_event_t) -> Option<Owner> {
+    fn open_client(&self, at: usize) -> Option<Connection<'_>> {
+        self.connections.open_client(at)
+    }
+
+    #[inline]
+    fn owner_of_client(&mut self, at: usize, event: &Event<'_>) -> Option<Owner> {
         let owner = self.connections.client_owner(at)?;
         Some(match self.connections.multiplex(at) {
-            // SAFETY: as the caller says.
-            Some(_) => unsafe { self.owner_of_stream(at, event) },
+            Some(_) => self.owner_of_stream(at, event),
             None => owner,
         })
     }
@@ -138,8 +144,8 @@ impl Attribute for Worker {
 
 impl Handshakes for Worker {
     #[inline]
-    fn is_fresh(&self, at: usize) -> bool {
-        self.connections.is_fresh(at)
+    fn fresh(&self, at: usize) -> Option<Connection<'_>> {
+        self.connections.fresh(at)
     }
 
     fn end_handshake(&mut self, at: usize) {
@@ -172,7 +178,7 @@ impl Clients for Worker {
 }
 
 impl Late for Worker {
-    fn add_received(&mut self, c: *mut ngx_connection_t, bytes: u64) {
+    fn add_received(&mut self, c: Connection<'_>, bytes: u64) {
         if let Some(at) = self.connections.client(c) {
             let accounts = self.connections.accounts(at).clone();
             let usage = Usage { received_bytes: bytes, ..Usage::default() };
@@ -182,7 +188,7 @@ impl Late for Worker {
 }
 
 impl Receivers for Worker {
-    fn receiver(&mut self, c: *mut ngx_connection_t) -> Option<(NonNull<Context>, &mut Received)> {
+    fn receiver(&mut self, c: Connection<'_>) -> Option<(NonNull<Context>, &mut Received)> {
         let request = self.connections.request_of(c)?;
         Some((request, &mut self.context(request).received))
     }
@@ -195,16 +201,15 @@ impl PoolThreads for Worker {
         worker::is_measuring()
     }
 
-    unsafe fn charge_pool_thread(r: *mut ngx_http_request_t, ns: u64) {
-        // SAFETY: as the caller says.
-        unsafe { phases::charge_pool_thread(r, ns) };
+    fn charge_pool_thread(r: Request<'_>, ns: u64) {
+        phases::charge_pool_thread(r, ns);
     }
 }
 
 #[cfg(ngx_feature = "http_v2")]
 impl Sending for Worker {
     #[inline]
-    fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<Sent<NonNull<Context>>> {
+    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<NonNull<Context>>> {
         let at = self.connections.client(c)?;
         let waited = if self.multiplex(at)?.has_waiting { self.begin_sending_for_all(at) } else { None };
         Some(Sent { at, waited })
@@ -224,8 +229,8 @@ impl Sending for Worker {
 #[cfg(ngx_feature = "http_v2")]
 impl Frames for Worker {
     #[inline]
-    fn door(&mut self) -> &mut FrameDoor {
-        &mut self.door
+    fn frame_hook(&mut self) -> &mut FrameHook {
+        &mut self.frame_hook
     }
 
     fn stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
@@ -246,15 +251,15 @@ impl Frames for Worker {
 }
 
 impl EventLoop for Worker {
-    #[inline]
     /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`): the hooks
     /// belong to the old one, and measuring stops.
+    #[inline]
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
             if !core::ptr::eq(worker.cycle, cycle) {
                 return Some(worker.exit);
             }
-            // handlers may have run outside of the door: `ngx_close_idle_connections` calls them itself
+            // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them itself
             if worker.owner() != Owner::Loop {
                 worker.switch(Owner::Loop);
             }
@@ -278,7 +283,7 @@ impl EventLoop for Worker {
 
     #[inline]
     fn end_turn(&mut self) {
-        self.zones.settle(self.laps.meter.now_ns());
+        self.zones.flush(self.laps.meter.now_ns());
         self.show();
     }
 
@@ -294,30 +299,30 @@ impl EventLoop for Worker {
     #[inline]
     fn end_handler_call(&mut self) {
         match self.owner() {
-            Owner::Connection(at) => self.end_connection_wakeup(at),
+            Owner::Connection(at) => self.end_connection_call(at),
             // see `free_stream`
-            Owner::Header(at) if !self.is_door_open() => self.take(Owner::Connection(at)),
+            Owner::Header(at) if !self.looks_at_frames() => self.take(Owner::Connection(at)),
             _ => {}
         }
         self.switch(Owner::Loop);
-        if self.connections.has_unsettled() {
-            self.start_beat();
+        if self.connections.has_uncharged() {
+            self.start_flush_timer();
         }
         #[cfg(feature = "audit")]
         self.laps.audit.end_wakeup();
         #[cfg(ngx_feature = "http_v2")]
-        frames::close_door(self);
+        frames::unset(self);
     }
 
     #[inline]
     fn after_handler_call() {
         while let Some(context) = worker::with(Worker::next_touched).flatten() {
-            phases::after_wakeup(context);
+            phases::after_handler_call(context);
         }
     }
 
     #[inline]
-    fn waiting(&mut self) -> &mut Vec<*mut ngx_event_t> {
+    fn waiting(&mut self) -> &mut Vec<Event<'static>> {
         &mut self.waiting
     }
 }

@@ -54,8 +54,7 @@ impl Worker {
         // with early data, requests begin before the handshake is over
         let cpu_ns = if entry.handshake_ns != 0 { entry.handshake_ns } else { ns };
         #[cfg(ngx_feature = "ssl")]
-        // SAFETY: a request runs on the connection.
-        let resumed = unsafe { crate::measure::tls::is_resumed(self.connections.places().connection(at)) };
+        let resumed = self.connections.open_client(at).and_then(|c| c.is_resumed());
         #[cfg(not(ngx_feature = "ssl"))]
         let resumed = None;
         (ns, resumed.map(|resumed| Handshake { resumed, cpu_ns }))
@@ -88,7 +87,7 @@ impl Worker {
 
     /// A wakeup of a connection is over, and no request has claimed it.
     #[inline]
-    pub fn end_connection_wakeup(&mut self, at: usize) {
+    pub fn end_connection_call(&mut self, at: usize) {
         if self.connections.reads_header(at) {
             self.take(Owner::Header(at));
         }
@@ -96,8 +95,8 @@ impl Worker {
     }
 
     /// Gives what no request has caused to accounts, for all connections that have such.
-    pub fn settle_connections(&mut self) {
-        while let Some(at) = self.connections.next_unsettled() {
+    pub fn charge_connections(&mut self) {
+        while let Some(at) = self.connections.next_uncharged() {
             self.divide(at, true);
         }
     }

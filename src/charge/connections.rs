@@ -4,13 +4,14 @@ use core::ptr::NonNull;
 
 use accounting::books::Books;
 use memmap2::MmapOptions;
-use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_cycle_t};
+use nginx_sys::{ngx_atomic_uint_t, ngx_cycle_t};
 
 use crate::charge::context::Context;
 use crate::charge::stream::Multiplex;
-use crate::measure::attribution;
 use crate::measure::owner::Owner;
-use crate::measure::places::Places;
+use crate::nginx::connection::Connection;
+use crate::nginx::http_log;
+use crate::nginx::places::Places;
 use accounting::account_set::AccountSet;
 
 /// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
@@ -116,7 +117,7 @@ pub struct Connections {
     places: Places,
     pub(super) entries: &'static mut [Entry],
     /// the first one of those with CPU that has to be given to accounts
-    unsettled: Option<usize>,
+    uncharged: Option<usize>,
 }
 
 impl Connections {
@@ -126,7 +127,7 @@ impl Connections {
         let entries = Entry::vacant(cycle.connection_n);
         // SAFETY: as the caller says.
         let places = unsafe { Places::of(cycle, entries.len()) };
-        Self { places, entries, unsettled: None }
+        Self { places, entries, uncharged: None }
     }
 
     /// Whether there is a client's connection at this place.
@@ -158,7 +159,7 @@ impl Connections {
     }
 
     /// The request that has a client's connection for itself.
-    pub fn request_of(&self, connection: *mut ngx_connection_t) -> Option<NonNull<Context>> {
+    pub fn request_of(&self, connection: Connection<'_>) -> Option<NonNull<Context>> {
         self.client(connection).and_then(|at| self.entries[at].request)
     }
 
@@ -180,7 +181,7 @@ impl Connections {
     }
 
     /// The place of a client's connection.
-    pub fn client(&self, connection: *mut ngx_connection_t) -> Option<usize> {
+    pub fn client(&self, connection: Connection<'_>) -> Option<usize> {
         self.places.index(connection).filter(|&at| self.is_client(at))
     }
 
@@ -236,27 +237,27 @@ impl Connections {
 
     #[cold]
     fn list(&mut self, at: usize) {
-        self.entries[at].listed = Listed::before(self.unsettled);
-        self.unsettled = Some(at);
+        self.entries[at].listed = Listed::before(self.uncharged);
+        self.uncharged = Some(at);
     }
 
     /// Takes one connection off the list of those with CPU that has to be given to accounts.
-    pub(super) fn next_unsettled(&mut self) -> Option<usize> {
-        let at = self.unsettled?;
-        self.unsettled = core::mem::replace(&mut self.entries[at].listed, Listed::NO).next();
+    pub(super) fn next_uncharged(&mut self) -> Option<usize> {
+        let at = self.uncharged?;
+        self.uncharged = core::mem::replace(&mut self.entries[at].listed, Listed::NO).next();
         Some(at)
     }
 
     /// There is CPU that has to be given to accounts.
-    pub fn list_unsettled(&mut self, at: usize) {
+    pub fn list_uncharged(&mut self, at: usize) {
         if self.entries[at].listed == Listed::NO {
             self.list(at);
         }
     }
 
     #[inline]
-    pub fn has_unsettled(&self) -> bool {
-        self.unsettled.is_some()
+    pub fn has_uncharged(&self) -> bool {
+        self.uncharged.is_some()
     }
 
     pub fn multiplex(&self, at: usize) -> Option<NonNull<Multiplex<Context>>> {
@@ -303,18 +304,23 @@ impl Connections {
     /// Whether NGINX reads a header on this connection of HTTP/1: then its log has a request, which is not known to us yet.
     pub(super) fn reads_header(&self, at: usize) -> bool {
         let entry = &self.entries[at];
-        if entry.state != State::Served || entry.multiplex.is_some() || entry.number != self.places.number(at)
-        {
-            return false;
-        }
-        // SAFETY: the connection is open.
-        unsafe { attribution::has_request(self.places.connection(at)) }
+        entry.state == State::Served
+            && entry.multiplex.is_none()
+            && self.open_client(at).is_some_and(http_log::has_request)
     }
 
-    /// Whether the connection at this place has had no request yet.
+    /// The client's connection at this place, if there is one: then it is open.
     #[inline]
-    pub fn is_fresh(&self, at: usize) -> bool {
-        self.entries.get(at).is_some_and(|entry| entry.state == State::Fresh)
+    pub fn open_client(&self, at: usize) -> Option<Connection<'_>> {
+        // SAFETY: numbers are given once. An entry of a client's connection has the connection's number only while that is open:
+        // `close` is called when its pool is destroyed, and takes the number away.
+        self.is_client(at).then(|| unsafe { self.places.connection(at) })
+    }
+
+    /// The connection at this place, if it has had no request yet.
+    #[inline]
+    pub fn fresh(&self, at: usize) -> Option<Connection<'_>> {
+        if self.entries.get(at)?.state == State::Fresh { self.open_client(at) } else { None }
     }
 
     /// The arrays that connections have their places in.

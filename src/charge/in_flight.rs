@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use crate::charge::context::Context;
 use crate::charge::worker::Worker;
 use crate::config::zone_use::ZoneUse;
-use crate::nginx::pool::memory_of;
 use accounting::account_set::AccountSet;
 
 impl Worker {
@@ -22,73 +21,73 @@ impl Worker {
         context.mark_in_flight();
         context.zones = zones;
         context.in_flight = true;
-        context.stirred = true;
+        context.active_since_flush = true;
         let so_far = context.span(now_ns);
         (context.since_ns, context.bytes) = (now_ns, so_far.bytes);
         self.put_in_front(pointer);
         self.zones.enter_flight(accounts, &so_far);
-        self.start_beat();
+        self.start_flush_timer();
     }
 
     /// The first one of the requests in flight, where it is not yet.
     fn put_in_front(&mut self, pointer: NonNull<Context>) {
-        let next = self.flying.replace(pointer);
-        self.context(pointer).next_flying = next;
+        let next = self.first_in_flight.replace(pointer);
+        self.context(pointer).next_in_flight = next;
         if let Some(next) = next {
-            self.context(next).previous_flying = Some(pointer);
+            self.context(next).previous_in_flight = Some(pointer);
         }
     }
 
     /// No request in flight any more.
     fn take_out(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        let (previous, next) = (context.previous_flying.take(), context.next_flying.take());
+        let (previous, next) = (context.previous_in_flight.take(), context.next_in_flight.take());
         if let Some(next) = next {
-            self.context(next).previous_flying = previous;
+            self.context(next).previous_in_flight = previous;
         }
         match previous {
-            Some(previous) => self.context(previous).next_flying = next,
-            None => self.flying = next,
+            Some(previous) => self.context(previous).next_in_flight = next,
+            None => self.first_in_flight = next,
         }
     }
 
     /// As [`stir`](Self::stir), for a request that may not be in flight, or have been an owner already.
-    pub fn stir_flying(&mut self, pointer: NonNull<Context>) {
+    pub fn note_active(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        if context.in_flight && !context.stirred {
-            self.stir(pointer);
+        if context.in_flight && !context.active_since_flush {
+            self.move_to_front(pointer);
         }
     }
 
     /// A request in flight was an owner.
-    fn stir(&mut self, pointer: NonNull<Context>) {
-        self.context(pointer).stirred = true;
+    fn move_to_front(&mut self, pointer: NonNull<Context>) {
+        self.context(pointer).active_since_flush = true;
         self.take_out(pointer);
         self.put_in_front(pointer);
     }
 
     /// Settles requests in flight that were owners since the last call.
-    pub fn settle_flying(&mut self) {
-        let mut next = self.flying;
+    pub fn add_active_use(&mut self) {
+        let mut next = self.first_in_flight;
         while let Some(pointer) = next {
             let context = self.context(pointer);
-            if !core::mem::take(&mut context.stirred) {
+            if !core::mem::take(&mut context.active_since_flush) {
                 break;
             }
-            next = context.next_flying;
-            self.settle(pointer);
+            next = context.next_in_flight;
+            self.add_use(pointer);
         }
     }
 
     #[inline]
     pub(super) fn leave_flight(&mut self, pointer: NonNull<Context>) {
         if core::mem::take(&mut self.context(pointer).in_flight) {
-            self.land(pointer);
+            self.leave_flight_now(pointer);
         }
     }
 
     #[inline(never)]
-    fn land(&mut self, pointer: NonNull<Context>) {
+    fn leave_flight_now(&mut self, pointer: NonNull<Context>) {
         self.take_out(pointer);
         let now_ns = self.laps.meter.now_ns();
         self.look(pointer, now_ns);
@@ -101,8 +100,7 @@ impl Worker {
     /// Looks at the memory of a request in flight.
     pub(super) fn look(&mut self, pointer: NonNull<Context>, now_ns: u64) {
         let context = self.context(pointer);
-        // SAFETY: the context is there, so its request is.
-        let Some(bytes) = (unsafe { memory_of(context.request) }) else { return };
+        let Some(bytes) = context.request().held_bytes() else { return };
         let (from_bytes, since_ns) = (context.bytes, context.since_ns);
         (context.bytes, context.since_ns) = (bytes, now_ns);
         if bytes != from_bytes {
@@ -112,9 +110,9 @@ impl Worker {
     }
 
     /// The process is about to exit with requests open: their accounts get what they have used.
-    pub fn land_all(&mut self) {
-        while let Some(pointer) = self.flying {
-            self.settle(pointer);
+    pub fn leave_all_flights(&mut self) {
+        while let Some(pointer) = self.first_in_flight {
+            self.add_use(pointer);
             self.give_back(pointer, u64::MAX);
             self.leave_flight(pointer);
         }

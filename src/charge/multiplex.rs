@@ -16,16 +16,18 @@
 use core::ptr::NonNull;
 
 use accounting::pool::Pool;
-use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_http_request_t, ngx_palloc};
 
 use crate::charge::context::Context;
 use crate::charge::stream::{
-    Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, connection_of_http2, id_of, outstanding,
+    Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, http2_of, id_of, outstanding_bytes,
 };
 use crate::charge::worker::{Owner, Worker};
 use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::{frames, sending};
+use crate::nginx::connection::Connection;
+use crate::nginx::event::Event;
+use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
 use accounting::account_set::AccountSet;
 
@@ -38,6 +40,7 @@ const TAIL_MS: u64 = 2000;
 /// Measured are 2 to 4 for a byte.
 const TAIL_NS: u64 = 20_000;
 const TAIL_NS_PER_BYTE: u64 = 10;
+
 impl Worker {
     /// What a connection has that carries several requests.
     #[inline]
@@ -59,69 +62,49 @@ impl Worker {
         while let Some(pointer) = next {
             let context = self.context(pointer);
             next = context.stream.next;
-            // SAFETY: the context is there, so its request is.
-            let progress = unsafe { Progress::of(context.request(), h2c.is_null()) };
+            let progress = Progress::of(context.request(), h2c.is_none());
             f(self, pointer, progress);
         }
     }
 
     /// Whether the connection is QUIC's, and carries requests.
     pub fn is_quic_connection(&self, at: usize) -> bool {
-        self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_null())
+        self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_none())
     }
 
-    /// A request of a connection that carries several is there.
-    ///
-    /// # Safety
-    /// `r` must be the request of the context, and `c` the connection at the place.
-    pub unsafe fn join(
-        &mut self,
-        pointer: NonNull<Context>,
-        at: usize,
-        r: *mut ngx_http_request_t,
-        c: *mut ngx_connection_t,
-    ) {
+    /// A request of a connection that carries several is there: `r` is the context's, and `c` the connection at the place.
+    pub fn join(&mut self, pointer: NonNull<Context>, at: usize, r: Request<'_>, c: Connection<'_>) {
         if self.connections.multiplex(at).is_none() {
-            // SAFETY: as the caller says.
-            unsafe { self.begin_multiplex(at, r, c) };
+            self.begin_multiplex(at, r, c);
         }
         let Some(multiplex) = self.multiplex_mut(at) else { return };
-        let is_quic = multiplex.h2c.is_null();
+        let is_quic = multiplex.h2c.is_none();
         let next = multiplex.streams.replace(pointer);
         if let Some(next) = next {
             self.context(next).stream.previous = Some(pointer);
         }
-        // SAFETY: as the caller says.
-        let (id, seen) = unsafe { (id_of(r), Progress::of(r, is_quic)) };
+        let (id, seen) = (id_of(r), Progress::of(r, is_quic));
         let packets = if is_quic { NEW_QUIC_STREAM } else { Progress::default() };
         self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
     }
 
     /// The first request of a connection that carries several. If there is no memory, the connection goes on as one that does not.
-    ///
-    /// # Safety
-    /// As for [`Worker::join`].
     #[cold]
-    unsafe fn begin_multiplex(&mut self, at: usize, r: *mut ngx_http_request_t, c: *mut ngx_connection_t) {
-        // SAFETY: as the caller says; the connection has its pool, with memory that is aligned for pointers.
-        unsafe {
-            let memory = ngx_palloc((*c).pool, size_of::<Multiplex<Context>>());
-            let Some(multiplex) = NonNull::new(memory.cast::<Multiplex<Context>>()) else { return };
-            let h2c = connection_of_http2(r);
-            multiplex.write(Multiplex {
-                h2c,
-                streams: None,
-                recent: None,
-                sending_ns: 0,
-                #[cfg(ngx_feature = "http_v2")]
-                has_waiting: false,
-                tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
-            });
-            self.connections.set_multiplex(at, multiplex);
+    fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
+        let multiplex = c.pool().put(|| Multiplex {
+            h2c: http2_of(r),
+            streams: None,
+            recent: None,
+            sending_ns: 0,
             #[cfg(ngx_feature = "http_v2")]
-            if !h2c.is_null() {
-                sending::watch::<Worker>(c);
-            }
+            has_waiting: false,
+            tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
+        });
+        let Some(multiplex) = multiplex else { return };
+        self.connections.set_multiplex(at, multiplex);
+        #[cfg(ngx_feature = "http_v2")]
+        if http2_of(r).is_some() {
+            sending::watch::<Worker>(c);
         }
     }
 
@@ -153,7 +136,7 @@ impl Worker {
         if multiplex.recent == Some(pointer) {
             multiplex.recent = None;
         }
-        if multiplex.h2c.is_null() {
+        if multiplex.h2c.is_none() {
             self.keep_tail(at, pointer);
         }
     }
@@ -161,8 +144,7 @@ impl Worker {
     /// QUIC sends the rest of a request's answer when the request is gone.
     fn keep_tail(&mut self, at: usize, pointer: NonNull<Context>) {
         let context = self.context(pointer);
-        // SAFETY: the context is there, so its request is.
-        let bytes = unsafe { outstanding(context.request()) };
+        let bytes = outstanding_bytes(context.request());
         let accounts = context.accounts.clone();
         let now_ms = now_ms();
         let Some(Multiplex { tail, .. }) = self.multiplex_mut(at) else { return };
@@ -224,7 +206,7 @@ impl Worker {
         match self.multiplex_mut(at) {
             Some(multiplex) => {
                 multiplex.sending_ns += ns;
-                self.connections.list_unsettled(at);
+                self.connections.list_uncharged(at);
             }
             None => {
                 // closed meanwhile
@@ -235,7 +217,7 @@ impl Worker {
 
     /// What was used to send for several requests.
     pub fn charge_sending(&mut self, at: usize, ns: u64) {
-        if self.multiplex(at).is_none_or(|multiplex| multiplex.h2c.is_null()) {
+        if self.multiplex(at).is_none_or(|multiplex| multiplex.h2c.is_none()) {
             self.keep_sending(at, ns);
             return;
         }
@@ -255,7 +237,7 @@ impl Worker {
             (context.stream.seen, context.stream.packets) = (progress, Progress::default());
             if ns != 0 {
                 worker.charge_request(pointer, ns);
-                worker.stir_flying(pointer);
+                worker.note_active(pointer);
             }
         });
     }
@@ -320,14 +302,10 @@ impl Worker {
     }
 
     /// The owner of an event of a connection that carries several requests.
-    ///
-    /// # Safety
-    /// NGINX is about to call the event's handler; the connection is open.
-    pub(super) unsafe fn owner_of_stream(&mut self, at: usize, event: *mut ngx_event_t) -> Owner {
-        let Some(&Multiplex { h2c, streams, .. }) = self.multiplex(at) else { return Owner::Connection(at) };
-        if h2c.is_null() {
+    pub(super) fn owner_of_stream(&mut self, at: usize, event: &Event<'_>) -> Owner {
+        let Some(&Multiplex { h2c: Some(_), streams, .. }) = self.multiplex(at) else {
             return Owner::Connection(at);
-        }
+        };
         if self.connections.places().is_write_event(event) {
             return match streams {
                 None => Owner::Connection(at),
@@ -342,9 +320,12 @@ impl Worker {
             };
         }
         #[cfg(ngx_feature = "http_v2")]
-        // SAFETY: as the caller says.
-        unsafe {
-            frames::open_door(self, at, h2c);
+        if let Some(multiplex) = self.connections.multiplex(at) {
+            // SAFETY: as in `multiplex`. `frames::set` uses no such value.
+            let multiplex = unsafe { multiplex.as_ref() };
+            if let Some(h2c) = multiplex.http2() {
+                frames::set(self, at, h2c);
+            }
         }
         Owner::Connection(at)
     }

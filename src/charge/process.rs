@@ -12,7 +12,7 @@ use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
-use crate::charge::worker::{Beat, Owner, Worker, begin, with};
+use crate::charge::worker::{FlushTimer, Owner, Worker, begin, with};
 use crate::config::main::MainConf;
 use crate::config::zone::Zone;
 #[cfg(feature = "audit")]
@@ -20,10 +20,11 @@ use crate::measure::audit::Audit;
 use crate::measure::charge::Charge;
 use crate::measure::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 #[cfg(ngx_feature = "http_v2")]
-use crate::measure::http2::frames::FrameDoor;
+use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
+use crate::nginx::listening::accept_first;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
@@ -33,7 +34,7 @@ use accounting::account_set::{AccountId, AccountSet};
 const TICK_MS: u64 = 1000;
 /// Where in each second what requests in flight have used and held is added to their accounts, in milliseconds: near its end, so
 /// that little of it gets into the next one.
-const BEAT_MS: u64 = 980;
+const FLUSH_MS: u64 = 980;
 
 /// Ends what this process does for the module.
 pub type Exit = unsafe extern "C" fn(*mut ngx_cycle_t);
@@ -72,10 +73,10 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         ),
         last: AccountSet::EMPTY,
         touched: None,
-        flying: None,
+        first_in_flight: None,
         connections,
         #[cfg(ngx_feature = "http_v2")]
-        door: FrameDoor::default(),
+        frame_hook: FrameHook::default(),
         zones,
         scratch: Vec::new(),
         waiting: Vec::new(),
@@ -86,7 +87,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         shown,
         watch: Watch::new(own),
         next_tick_ms: 0,
-        beat: Timer::new(Beat, log),
+        flush_timer: Timer::new(FlushTimer, log),
         other_threads_ns,
     });
     begin(worker);
@@ -99,7 +100,7 @@ pub fn hook() {
     io::hook::<Worker>();
     received::hook::<Worker>();
     #[cfg(ngx_feature = "ssl")]
-    crate::measure::tls::find_functions();
+    crate::nginx::tls::find_functions();
     #[cfg(ngx_feature = "threads")]
     crate::measure::threads::hook::<Worker>();
 }
@@ -197,11 +198,11 @@ pub fn leave() -> bool {
     let has_measured = with(Worker::leave).is_some();
     if has_measured {
         // `ngx_worker_process_exit` tells by the flag which connections may be open still
-        listeners::accept_first(true);
+        accept_first(true);
     }
-    if let Some(beat) = with(|worker| worker.beat) {
+    if let Some(timer) = with(|worker| worker.flush_timer) {
         // SAFETY: requests that end from here on are not measured any more: `worker::stop` follows.
-        unsafe { beat.stop() };
+        unsafe { timer.stop() };
     }
     has_measured
 }
@@ -209,13 +210,13 @@ pub fn leave() -> bool {
 impl Worker {
     fn leave(&mut self) {
         self.read_clock();
-        self.land_all();
+        self.leave_all_flights();
         self.close_connections();
         self.zones.close_uncounted(&self.laps.books);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
-        self.zones.settle(self.laps.meter.recent_ns());
+        self.zones.flush(self.laps.meter.recent_ns());
         self.show();
         self.zones.release();
         if let Some((workers, slot)) = self.shown.take() {
@@ -265,26 +266,26 @@ impl Worker {
     }
 
     /// From now on requests are in flight.
-    pub fn start_beat(&mut self) {
-        if !self.beat.is_set() {
-            self.beat.set(wait_for_beat(self.laps.meter.recent_ns()));
+    pub fn start_flush_timer(&mut self) {
+        if !self.flush_timer.is_set() {
+            self.flush_timer.set(wait_for_flush_ms(self.laps.meter.recent_ns()));
         }
     }
 
     /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
     /// before.
-    fn beat(&mut self) -> Option<u64> {
+    fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
         // the timers are a little apart
         if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
             self.tick();
         }
-        self.settle_connections();
-        self.settle_flying();
+        self.charge_connections();
+        self.add_active_use();
         let now_ns = self.laps.meter.now_ns();
         self.zones.pass(now_ns);
-        let goes_on = self.flying.is_some() || self.connections.has_unsettled();
-        goes_on.then(|| wait_for_beat(now_ns))
+        let goes_on = self.first_in_flight.is_some() || self.connections.has_uncharged();
+        goes_on.then(|| wait_for_flush_ms(now_ns))
     }
 
     fn update_other_threads(&mut self) {
@@ -305,20 +306,20 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();
-        self.zones.settle(self.laps.meter.now_ns());
+        self.zones.flush(self.laps.meter.now_ns());
         self.show();
     }
 }
 
 /// Milliseconds until the next beat.
-fn wait_for_beat(now_ns: u64) -> u64 {
-    let wait_ms = (1000 + BEAT_MS - now_ns / 1_000_000 % 1000) % 1000;
+fn wait_for_flush_ms(now_ns: u64) -> u64 {
+    let wait_ms = (1000 + FLUSH_MS - now_ns / 1_000_000 % 1000) % 1000;
     // one that comes a little early is the one of this second
     if wait_ms < 100 { wait_ms + 1000 } else { wait_ms }
 }
 
-impl Task for Beat {
+impl Task for FlushTimer {
     fn run(&mut self) -> Option<u64> {
-        with(Worker::beat).flatten()
+        with(Worker::flush).flatten()
     }
 }

@@ -1,10 +1,9 @@
 //! The values of a request's variables.
 
-use nginx_sys::ngx_http_request_t;
-
 use crate::charge::context::find;
 use crate::charge::worker::{Owner, is_measuring, with};
 use crate::measure::charge::Charge;
+use crate::nginx::request::Request;
 
 /// What the variables of a request show.
 pub struct Reading {
@@ -13,19 +12,15 @@ pub struct Reading {
     pub wakeups: u64,
 }
 
-/// What a request has cost so far, the running lap included; none if it is not measured.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-pub unsafe fn read(r: *mut ngx_http_request_t) -> Option<Reading> {
+/// The cost of a request so far, the running lap included; `None` if it is not measured.
+pub fn read(r: Request<'_>) -> Option<Reading> {
     if !is_measuring() {
         return None;
     }
-    // SAFETY: as the caller says.
-    let pointer = unsafe { find((*r).main) }?;
+    let pointer = find(r.main())?;
     with(|worker| {
         let context = worker.context(pointer);
-        let fixed = context.stopped || context.logging == r.cast_const();
+        let fixed = context.stopped || core::ptr::eq(context.logging, r.as_ptr());
         if !fixed && worker.owner() == Owner::Request(pointer) {
             worker.read_clock();
         }

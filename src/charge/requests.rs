@@ -5,17 +5,19 @@ use core::ptr::NonNull;
 use accounting::account::Outcome;
 use accounting::unsettled::Ended;
 
-use crate::charge::context::{Context, age_ns};
-use crate::charge::share::share_beyond;
+use crate::charge::context::Context;
+use crate::charge::counted_by::location;
+use crate::charge::share::Beyond;
+use crate::charge::verdict::Charge;
 use crate::charge::worker::{Owner, Worker};
-use crate::config::location::{LocConf, loc_conf};
-use crate::measure::charge::Charge;
+use crate::config::location::LocConf;
+use crate::measure::charge::Charge as _;
 use accounting::account_set::AccountSet;
 
 impl Worker {
     /// The request is running, from the start of the wakeup if nobody was known to.
     #[inline]
-    pub fn claim(&mut self, pointer: NonNull<Context>) {
+    pub fn attribute_to(&mut self, pointer: NonNull<Context>) {
         let request = Owner::Request(pointer);
         if self.owner() == request {
             return;
@@ -35,7 +37,7 @@ impl Worker {
     }
 
     /// The first claim of a request: it takes over what its connection has used.
-    pub(super) fn claim_first(&mut self, pointer: NonNull<Context>) {
+    pub(super) fn attribute_first(&mut self, pointer: NonNull<Context>) {
         let connection = self.context(pointer).connection;
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
@@ -48,12 +50,11 @@ impl Worker {
             self.take(Owner::Request(pointer));
             self.touch(pointer);
         } else {
-            self.claim(pointer);
+            self.attribute_to(pointer);
         }
         let now_ns = self.laps.meter.now_ns();
         let context = self.context(pointer);
-        // SAFETY: the context is there, so its request is.
-        context.since_ns = now_ns.saturating_sub(unsafe { age_ns(context.request) });
+        context.since_ns = now_ns.saturating_sub(context.request().age_ns());
         if let Some(at) = connection {
             let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(pointer));
             // What came before this request is for those that were open, or were counted before. The first one that is counted
@@ -152,12 +153,11 @@ impl Worker {
         let context = self.context(pointer);
         if context.verdict.is_unchecked() {
             let ns = context.meter.total_ns() + context.late_ns;
-            let beyond = |zone| share_beyond(conf, zone);
-            self.zones.mark_unchecked(self.laps.meter.recent_ns() / 1_000_000, &mut marked, ns, beyond);
+            let beyond = Beyond::of(conf);
+            let now_ms = self.laps.meter.recent_ns() / 1_000_000;
+            self.zones.mark_unchecked(now_ms, &mut marked, ns, |zone| beyond.share(zone));
         } else {
-            // SAFETY: as in `Context::limited`.
-            let limited = context.limited.map(|limited| unsafe { limited.as_ref() });
-            context.verdict.mark(limited, &mut marked);
+            context.verdict.mark(context.limited.as_deref(), &mut marked);
         }
         self.finish(pointer, &marked, outcome);
     }
@@ -167,30 +167,29 @@ impl Worker {
     #[inline(never)]
     pub(super) fn give_back(&mut self, pointer: NonNull<Context>, ns: u64) {
         let now_ns = self.laps.meter.recent_ns();
-        let Some(mut limited) = self.context(pointer).limited else { return };
-        // SAFETY: as in `Context::limited`; the worker has no part in it.
-        for charge in unsafe { limited.as_mut() }.charges() {
+        let Some(limited) = self.context(pointer).limited else { return };
+        for place in &limited.charges {
+            let Some(charge) = place.get() else { continue };
             let ns = ns.min(charge.ns);
             if ns != 0 {
-                charge.ns -= ns;
+                place.set(Some(Charge { ns: charge.ns - ns, ..charge }));
                 self.zones.give_back(now_ns, charge.id, charge.bucket, ns);
             }
         }
     }
 
     /// Moves what a running request has used since the last time to its accounts.
-    pub(super) fn settle(&mut self, pointer: NonNull<Context>) {
+    pub(super) fn add_use(&mut self, pointer: NonNull<Context>) {
         let now_ns = self.laps.meter.recent_ns();
         let context = self.context(pointer);
         let is_in_flight = context.in_flight;
-        let (mut accounts, usage) = (context.accounts.clone(), context.unsettled());
+        let (mut accounts, usage) = (context.accounts.clone(), context.new_use());
         let is_limited = context.limited.is_some();
         if context.verdict.is_unchecked() {
             // it may have been answered already, and its body is discarded still
-            // SAFETY: the context is there, so its request is.
-            let conf = unsafe { loc_conf(context.request) };
-            let beyond = |zone| share_beyond(conf, zone);
-            self.zones.mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, beyond);
+            let beyond = Beyond::of(location(context.request()));
+            self.zones
+                .mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, |zone| beyond.share(zone));
         }
         self.zones.add(now_ns, &accounts, &usage);
         if is_limited {

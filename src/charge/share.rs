@@ -4,14 +4,31 @@ use accounting::limit::{LimitId, Share};
 
 use crate::config::location::LocConf;
 use crate::config::main::{MainConf, with_running};
+use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
-/// What CPU beyond a limit is where the limit could not refuse it: by the limit of the request's location.
-pub fn share_beyond(conf: &LocConf, zone: usize) -> Share {
-    let mut limits = conf.limits().iter().filter(|limit| limit.used.index() == zone);
-    if limits.next().is_some_and(|limit| limit.dry_run) { Share::RefusedDryRun } else { Share::Refused }
+/// What CPU beyond a limit is where the limit could not refuse it, by the limits of a location.
+#[derive(Clone, Copy)]
+pub struct Beyond {
+    /// the zones, by their place in the configuration, in which the location's limit refuses nothing
+    dry_run: [Option<usize>; MAX_ZONES_PER_REQUEST],
 }
 
-/// As [`share_beyond`], for work of a connection, which is in no location: by all limits of the zone.
+impl Beyond {
+    /// By the limits of a location, which has one for a zone at most.
+    pub fn of(conf: &LocConf) -> Beyond {
+        let mut dry_run = [None; MAX_ZONES_PER_REQUEST];
+        let limits = conf.limits().iter().filter(|limit| limit.dry_run);
+        dry_run.iter_mut().zip(limits).for_each(|(zone, limit)| *zone = Some(limit.used.index()));
+        Beyond { dry_run }
+    }
+
+    /// For an account of this zone.
+    pub fn share(&self, zone: usize) -> Share {
+        if self.dry_run.contains(&Some(zone)) { Share::RefusedDryRun } else { Share::Refused }
+    }
+}
+
+/// As [`Beyond::share`], for work of a connection, which is in no location: by all limits of the zone.
 #[cold]
 pub fn share_beyond_all(zone: usize) -> Share {
     with_running(|main| {

@@ -2,8 +2,7 @@
 
 use core::ptr::NonNull;
 
-use nginx_sys::{ngx_connection_t, ngx_http_request_t};
-
+use crate::nginx::request::Request;
 use accounting::account_set::AccountSet;
 
 #[cfg(ngx_feature = "http_v2")]
@@ -18,8 +17,8 @@ const BYTES_OF_PACKET: u64 = 1200;
 
 /// What a connection that carries several requests has. In its pool.
 pub struct Multiplex<C> {
-    /// of HTTP/2; null for QUIC
-    pub h2c: *mut Http2,
+    /// of HTTP/2; none for QUIC
+    pub h2c: Option<NonNull<Http2>>,
     /// the first one of the requests that are open
     pub streams: Option<NonNull<C>>,
     /// the one that the last frame was for
@@ -61,39 +60,29 @@ pub struct Progress {
     pub sending: u64,
 }
 
-impl Progress {
-    /// # Safety
-    /// `r` must be a request that has not been freed, of this kind of connection.
-    pub unsafe fn of(r: *const ngx_http_request_t, is_quic: bool) -> Progress {
-        // SAFETY: as the caller says; a request has its stream's connection.
-        unsafe {
-            let c = (*r).connection;
-            if !is_quic {
-                // `ngx_http_v2_handle_frame` adds the frames that are out
-                return Progress { receiving: 0, sending: (*c).sent.max(0) as u64 };
-            }
-            Progress::of_quic(c)
-        }
+#[cfg(ngx_feature = "http_v2")]
+impl<C> Multiplex<C> {
+    /// The connection, if it is one of HTTP/2.
+    pub fn http2(&self) -> Option<crate::nginx::http2::Http2<'_>> {
+        // SAFETY: `ngx_http_v2_init` has made it in the connection's pool, which this is in too.
+        self.h2c.map(|h2c| unsafe { crate::nginx::http2::Http2::new(h2c.as_ptr()) })
     }
+}
 
+impl Progress {
     /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
     /// were sent. What is received has to be acknowledged. Only bytes that have come count (`ngx_quic_write_buffer`), and not those that
     /// are left out before them (`recv_last`): a client could leave out as many as it likes.
-    #[cfg(ngx_feature = "http_v3")]
-    unsafe fn of_quic(c: *const ngx_connection_t) -> Progress {
-        // SAFETY: the connection of a stream is in use, and has that stream.
-        match unsafe { (*c).quic.as_ref() } {
-            Some(stream) => Progress {
-                receiving: RECEIVING * stream.recv.size + stream.acked,
-                sending: stream.send_offset + stream.recv.size,
-            },
-            None => Progress::default(),
+    pub fn of(r: Request<'_>, is_quic: bool) -> Progress {
+        let c = r.connection();
+        if !is_quic {
+            // `ngx_http_v2_handle_frame` adds the frames that are out
+            return Progress { receiving: 0, sending: c.sent_bytes() };
         }
-    }
-
-    #[cfg(not(ngx_feature = "http_v3"))]
-    unsafe fn of_quic(_c: *const ngx_connection_t) -> Progress {
-        Progress::default()
+        c.quic_stream().map_or_else(Progress::default, |stream| Progress {
+            receiving: RECEIVING * stream.received_bytes + stream.acknowledged_bytes,
+            sending: stream.framed_bytes + stream.received_bytes,
+        })
     }
 }
 
@@ -112,19 +101,10 @@ impl<C> Stream<C> {
     }
 }
 
-/// Bytes that a request has sent and that are not acknowledged.
-///
-/// # Safety
-/// `r` must be a request of HTTP/3 that has not been freed.
-#[cfg(ngx_feature = "http_v3")]
-pub unsafe fn outstanding(r: *const ngx_http_request_t) -> u64 {
-    // SAFETY: as the caller says.
-    unsafe { (*(*r).connection).quic.as_ref().map_or(0, |stream| stream.sent.saturating_sub(stream.acked)) }
-}
-
-#[cfg(not(ngx_feature = "http_v3"))]
-pub unsafe fn outstanding(_r: *const ngx_http_request_t) -> u64 {
-    0
+/// Bytes that a request of HTTP/3 has sent and that are not acknowledged.
+pub fn outstanding_bytes(r: Request<'_>) -> u64 {
+    let stream = r.connection().quic_stream();
+    stream.map_or(0, |stream| stream.sent_bytes.saturating_sub(stream.acknowledged_bytes))
 }
 
 impl<C> Default for Stream<C> {
@@ -134,34 +114,24 @@ impl<C> Default for Stream<C> {
     }
 }
 
-/// Null where the request is not one of HTTP/2.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-pub unsafe fn connection_of_http2(r: *const ngx_http_request_t) -> *mut Http2 {
+/// `None` if the request is not one of HTTP/2.
+pub fn http2_of(r: Request<'_>) -> Option<NonNull<Http2>> {
     #[cfg(ngx_feature = "http_v2")]
-    // SAFETY: as the caller says; a stream has a connection.
-    unsafe {
-        if let Some(stream) = (*r).stream.as_ref() {
-            return stream.connection;
-        }
+    return NonNull::new(r.stream()?.connection().as_ptr());
+    #[cfg(not(ngx_feature = "http_v2"))]
+    {
+        let _ = r;
+        None
     }
-    let _ = r;
-    core::ptr::null_mut()
 }
 
-/// A stream's identifier of HTTP/2; 0 where it is not one.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-pub unsafe fn id_of(r: *const ngx_http_request_t) -> usize {
+/// A stream's identifier of HTTP/2; 0 if it is not one.
+pub fn id_of(r: Request<'_>) -> usize {
     #[cfg(ngx_feature = "http_v2")]
-    // SAFETY: as the caller says; `ngx_http_v2_create_stream` has made the stream, which has its node until it is closed.
-    unsafe {
-        if let Some(node) = (*r).stream.as_ref().and_then(|stream| stream.node.as_ref()) {
-            return node.id;
-        }
+    return r.stream().map_or(0, |stream| stream.id());
+    #[cfg(not(ngx_feature = "http_v2"))]
+    {
+        let _ = r;
+        0
     }
-    let _ = r;
-    0
 }

@@ -1,12 +1,16 @@
 //! The result of a request's limits.
 
+use core::cell::Cell;
+use core::ops::Deref;
 use core::ptr::NonNull;
 
 use accounting::limit::Share;
-use nginx_sys::{ngx_http_request_t, ngx_palloc, ngx_recv_pt};
 
 use crate::config::main::{MainConf, with_running};
-use accounting::account_set::{AccountId, AccountSet, MAX_ZONES_PER_REQUEST};
+use crate::nginx::connection::Receive;
+use crate::nginx::request::Request;
+use accounting::account_set::MAX_ZONES_PER_REQUEST;
+use accounting::account_set::{AccountId, AccountSet};
 
 /// The values of `$request_cpu_limit_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,19 +80,21 @@ impl Verdict {
                 _ if would_refuse(id.zone()) => Share::RefusedDryRun,
                 // A key that is known later may have another account than the one that was checked.
                 _ => limited
-                    .and_then(|limited| limited.charges.iter().flatten().find(|charge| charge.id.is_same(id)))
+                    .and_then(|limited| {
+                        limited.charges.iter().filter_map(Cell::get).find(|charge| charge.id.is_same(id))
+                    })
                     .map_or(Share::Used, |charge| Share::Checked(charge.bucket)),
             });
         });
     }
 }
 
-/// What few limited requests need; in the request's pool.
+/// What few limited requests need. It changes through cells only.
 pub struct Limited {
     /// By limit: none where the account has no other limit, and nothing was charged.
-    pub charges: [Option<Charge>; MAX_ZONES_PER_REQUEST],
+    pub charges: [Cell<Option<Charge>>; MAX_ZONES_PER_REQUEST],
     /// of a refused request whose body is not read
-    pub dropped: Option<Dropped>,
+    pub dropped: Dropped,
 }
 
 /// What a limit has charged to its bucket when it let a request in.
@@ -100,52 +106,38 @@ pub struct Charge {
     pub ns: u64,
 }
 
-impl Limited {
-    pub const NONE: Limited = Limited { charges: [None; MAX_ZONES_PER_REQUEST], dropped: None };
-
-    pub fn charges(&mut self) -> impl Iterator<Item = &mut Charge> {
-        self.charges.iter_mut().flatten()
-    }
-
-    /// That of a request, which is made in its pool if it is not there yet; none if there is no memory. What was charged is not given back
-    /// then.
-    ///
-    /// # Safety
-    /// `limited` must be none, or of this request, which has not been freed.
-    #[cold]
-    #[inline(never)]
-    pub unsafe fn of(
-        r: *mut ngx_http_request_t,
-        limited: &mut Option<NonNull<Limited>>,
-    ) -> Option<&mut Limited> {
-        if limited.is_none() {
-            // SAFETY: the request has a pool, which gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
-            let place = unsafe { ngx_palloc((*r).pool, size_of::<Limited>()) };
-            let place = NonNull::new(place)?.cast::<Limited>();
-            // SAFETY: as above.
-            unsafe { place.write(Limited::NONE) };
-            *limited = Some(place);
-        }
-        // SAFETY: as the caller says; only `limit::check` uses it, until the context has it.
-        limited.as_mut().map(|limited| unsafe { limited.as_mut() })
-    }
-}
-
-const _: () = assert!(align_of::<Limited>() <= align_of::<usize>());
-
 /// A connection of HTTP/1 that is closed after the answer.
 pub struct Dropped {
-    /// what the connection's `recv` was before
-    pub recv: ngx_recv_pt,
+    pub is_dropped: Cell<bool>,
+    /// the function by which the connection was read from before
+    pub recv: Cell<Option<Receive>>,
     /// as many bytes may still be read
-    pub left: usize,
+    pub left: Cell<usize>,
 }
 
-impl Dropped {
-    pub const fn new(left: usize) -> Dropped {
-        Dropped { recv: None, left }
+/// The [`Limited`] of a request, in the request's pool. It is not kept for longer than the request is there.
+#[derive(Clone, Copy)]
+pub struct LimitedRef(NonNull<Limited>);
+
+impl LimitedRef {
+    /// Makes that of a request. `None` if there is no memory: what was charged is not given back then.
+    #[cold]
+    #[inline(never)]
+    pub fn of(r: Request<'_>) -> Option<LimitedRef> {
+        let limited = r.pool()?.put(|| Limited {
+            charges: [const { Cell::new(None) }; MAX_ZONES_PER_REQUEST],
+            dropped: Dropped { is_dropped: Cell::new(false), recv: Cell::new(None), left: Cell::new(0) },
+        });
+        limited.map(LimitedRef)
     }
 }
 
-/// Whether the worker needs no `Drop`: all of this lies in pools.
-const _: () = assert!(!core::mem::needs_drop::<Limited>());
+impl Deref for LimitedRef {
+    type Target = Limited;
+
+    #[inline]
+    fn deref(&self) -> &Limited {
+        // SAFETY: `of` has made it in the pool of a request that has not been freed. It changes through cells only.
+        unsafe { self.0.as_ref() }
+    }
+}

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{ngx_cycle_t, ngx_event_t, ngx_http_variable_value_t};
+use nginx_sys::{ngx_cycle_t, ngx_http_variable_value_t};
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
@@ -13,8 +13,9 @@ use crate::charge::context::Context;
 use crate::charge::verdict::Verdict;
 use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
-use crate::measure::http2::frames::FrameDoor;
+use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
+use crate::nginx::event::Event;
 use crate::nginx::process::Watch;
 use crate::nginx::timer::Timer;
 use accounting::account_set::AccountSet;
@@ -30,15 +31,15 @@ pub struct Worker {
     /// requests that were an owner in this wakeup, linked through their contexts
     pub(super) touched: Option<NonNull<Context>>,
     /// requests in flight, linked through their contexts
-    pub flying: Option<NonNull<Context>>,
+    pub(super) first_in_flight: Option<NonNull<Context>>,
     pub connections: Connections,
     #[cfg(ngx_feature = "http_v2")]
-    pub door: FrameDoor,
+    pub(super) frame_hook: FrameHook,
     pub zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
-    pub(super) waiting: Vec<*mut ngx_event_t>,
+    pub(super) waiting: Vec<Event<'static>>,
     /// called with null when another cycle begins in this process
     pub(super) exit: unsafe extern "C" fn(*mut ngx_cycle_t),
     /// what limits have said to a request that they have not seen yet
@@ -49,7 +50,7 @@ pub struct Worker {
     pub(super) shown: Option<(Workers, WorkerSlot)>,
     pub(super) watch: Watch,
     pub(super) next_tick_ms: u64,
-    pub(super) beat: Timer<Beat>,
+    pub(super) flush_timer: Timer<FlushTimer>,
     /// what the process had used in other threads when the hook went in
     pub(super) other_threads_ns: u64,
 }
@@ -88,7 +89,7 @@ pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
 static IS_TAKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
 
 /// The timer of a worker that has requests in flight.
-pub(super) struct Beat;
+pub(super) struct FlushTimer;
 
 /// From now on this process measures.
 pub(super) fn begin(worker: Box<Worker>) {
@@ -125,7 +126,9 @@ impl Worker {
     /// next one may open another stream.
     #[inline]
     pub fn free_stream(&mut self, at: usize) {
-        if self.laps.woken() == Owner::Connection(at) && !self.is_door_open() && !self.is_quic_connection(at)
+        if self.laps.woken() == Owner::Connection(at)
+            && !self.looks_at_frames()
+            && !self.is_quic_connection(at)
         {
             self.switch(Owner::Header(at));
         }
@@ -145,18 +148,16 @@ impl Worker {
 
     /// Whether frames of HTTP/2 are looked at in this handler call.
     #[inline]
-    pub(super) fn is_door_open(&self) -> bool {
+    pub(super) fn looks_at_frames(&self) -> bool {
         #[cfg(ngx_feature = "http_v2")]
-        return self.door.is_open();
+        return self.frame_hook.is_set();
         #[cfg(not(ngx_feature = "http_v2"))]
         false
     }
 
-    /// Empty room for variables, to be given back.
+    /// Room for variables, to be given back.
     pub fn take_scratch(&mut self) -> Vec<ngx_http_variable_value_t> {
-        let mut scratch = core::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch
+        core::mem::take(&mut self.scratch)
     }
 
     pub fn put_scratch(&mut self, scratch: Vec<ngx_http_variable_value_t>) {

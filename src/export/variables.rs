@@ -1,17 +1,13 @@
 //! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and
 //! `$request_cpu_subrequest`, which tells the log lines of subrequests from those of main requests.
 
-use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
-    ngx_http_core_main_conf_t, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_pnalloc, ngx_str_t, ngx_uint_t,
-};
-
+use nginx_sys::{NGX_ERROR, NGX_OK, ngx_conf_t, ngx_http_core_main_conf_t, ngx_int_t, ngx_str_t};
 use ngx::ngx_string;
 
-use crate::charge::limit;
+use crate::charge::limit::check;
 use crate::charge::reading::{Reading, read};
-use crate::nginx::variable::{set_missing, set_valid};
+use crate::nginx::request::Request;
+use crate::nginx::variable::{NoMemory, Value, Variable, add, indexed};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -29,27 +25,17 @@ const VARIABLES: [(ngx_str_t, Show); 4] = [
 ];
 
 pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    for (at, (mut name, _)) in VARIABLES.into_iter().enumerate() {
-        // SAFETY: NGINX calls with a valid `cf`; it copies the name.
-        let variable =
-            unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
-        let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
-        variable.get_handler = Some(get);
-        variable.data = at;
-    }
-    let mut name = ngx_string!("request_cpu_subrequest");
-    // SAFETY: as above. A subrequest has the array of variables of its parent (ngx_http_subrequest), so no value may be kept.
-    let variable =
-        unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
-    let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
-    variable.get_handler = Some(get_subrequest);
-    let mut name = ngx_string!("request_cpu_limit_status");
-    // SAFETY: as above.
-    let variable =
-        unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
-    let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
-    variable.get_handler = Some(get_limit_status);
-    NGX_OK as ngx_int_t
+    let add_all = || {
+        // SAFETY: NGINX calls with the configuration that it reads.
+        unsafe {
+            for (at, (name, _)) in VARIABLES.into_iter().enumerate() {
+                add::<Number>(cf, name, at)?;
+            }
+            add::<Subrequest>(cf, ngx_string!("request_cpu_subrequest"), 0)?;
+            add::<LimitStatus>(cf, ngx_string!("request_cpu_limit_status"), 0)
+        }
+    };
+    if add_all().is_some() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
 }
 
 /// Which of the variables a configuration uses.
@@ -60,79 +46,54 @@ pub struct Used {
 
 /// Looks at all variables that directives have asked for by now (`ngx_http_get_variable_index`).
 pub fn used(core: &ngx_http_core_main_conf_t) -> Used {
-    // SAFETY: the core module's array of them.
-    let indexed = unsafe { core.variables.as_slice::<ngx_http_variable_t>() };
+    let indexed = indexed(core);
     Used {
         any: indexed.iter().any(|v| VARIABLES.iter().any(|(name, _)| *name == v.name)),
         connection: indexed.iter().any(|v| v.name == CONNECTION_NS),
     }
 }
 
-/// Sets a variable to a number, or to a number with nine decimals.
-unsafe extern "C" fn get(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    data: usize,
-) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request and with room for a value, which lives as long as the request's pool.
-    unsafe {
-        let v = &mut *v;
+/// A number, or a number with nine decimals.
+struct Number;
+
+impl Variable for Number {
+    fn get(r: Request<'_>, value: Value<'_>, data: usize) -> Result<(), NoMemory> {
         let (Some(reading), Some((_, show))) = (read(r), VARIABLES.get(data)) else {
-            set_missing(v);
-            return NGX_OK as ngx_int_t;
+            value.set_missing();
+            return Ok(());
         };
         let (whole, decimals) = show(&reading);
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         let whole = first.format(whole).as_bytes();
         // a 1 in front keeps the zeros; the point takes its place
         let decimals = decimals.map_or(&[][..], |ns| second.format(NS_PER_S + ns).as_bytes());
-        let len = whole.len() + decimals.len();
-        let data = ngx_pnalloc((*r).pool, len).cast::<u8>();
-        if data.is_null() {
-            return NGX_ERROR as ngx_int_t;
-        }
-        data.copy_from_nonoverlapping(whole.as_ptr(), whole.len());
-        let rest = data.add(whole.len());
-        rest.copy_from_nonoverlapping(decimals.as_ptr(), decimals.len());
-        if !decimals.is_empty() {
-            rest.write(b'.');
-        }
-        v.data = data;
-        set_valid(v, len);
-        NGX_OK as ngx_int_t
+        value.set_copy(&[whole, decimals], |copy| {
+            if let Some(point) = copy.get_mut(whole.len()) {
+                *point = b'.';
+            }
+        })
     }
 }
 
 /// `1` in a subrequest, `0` in a main request.
-unsafe extern "C" fn get_subrequest(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request and with room for a value.
-    unsafe {
-        let value = if (*r).main == r { "0" } else { "1" };
-        (*v).data = value.as_ptr().cast_mut();
-        set_valid(&mut *v, value.len());
+struct Subrequest;
+
+impl Variable for Subrequest {
+    fn get(r: Request<'_>, value: Value<'_>, _data: usize) -> Result<(), NoMemory> {
+        value.set(if r.is_main() { "0" } else { "1" });
+        Ok(())
     }
-    NGX_OK as ngx_int_t
 }
 
-/// What its limits have said to a request.
-unsafe extern "C" fn get_limit_status(
-    r: *mut ngx_http_request_t,
-    v: *mut ngx_http_variable_value_t,
-    _data: usize,
-) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request and with room for a value.
-    unsafe {
-        match limit::status(r) {
-            None => set_missing(&mut *v),
-            Some(value) => {
-                (*v).data = value.as_ptr().cast_mut();
-                set_valid(&mut *v, value.len());
-            }
+/// The answer of its limits to a request.
+struct LimitStatus;
+
+impl Variable for LimitStatus {
+    fn get(r: Request<'_>, value: Value<'_>, _data: usize) -> Result<(), NoMemory> {
+        match check::status(r) {
+            None => value.set_missing(),
+            Some(status) => value.set(status),
         }
+        Ok(())
     }
-    NGX_OK as ngx_int_t
 }

@@ -1,36 +1,32 @@
-//! What a wakeup does tells whose it is.
+//! The work in a handler call tells its owner.
 //!
 //! Several requests can wait for one event that is not theirs: the answer of a name server, or the completions of thread pools,
-//! which `ngx_thread_pool_handler` goes through in one wakeup. Once it is their turn, they open a connection or read from an
+//! which `ngx_thread_pool_handler` goes through in one handler call. Once it is their turn, they open a connection or read from an
 //! upstream, and NGINX does both through pointers that it keeps for its event method and system: `ngx_event_actions`, `ngx_io`.
 //! So we stand in the place of these two functions, and let the connection's log tell whose turn it is.
 
-use nginx_sys::{NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_event_actions, ngx_int_t, ngx_io, off_t};
+use nginx_sys::{NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_int_t, off_t};
 
 use crate::measure::attribution::{Attribute, attribute_by_connection};
+use crate::nginx::connection::Connection;
 use crate::nginx::hook::Hook;
-
-type AddConnection = unsafe extern "C" fn(*mut ngx_connection_t) -> ngx_int_t;
-type ReceiveChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> isize;
+use crate::nginx::io::{self, AddConnection, ReceiveChain};
 
 static ADD_CONNECTION: Hook<AddConnection> = Hook::new();
 static RECEIVE_CHAIN: Hook<ReceiveChain> = Hook::new();
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are made, which is later.
 pub fn hook<W: Attribute>() {
-    // SAFETY: this process has one thread that uses them, and it is here. Not every event method has `add_conn`.
-    unsafe {
-        ADD_CONNECTION.replace(&raw mut ngx_event_actions.add_conn, add_connection::<W>);
-        RECEIVE_CHAIN.replace(&raw mut ngx_io.recv_chain, receive_chain::<W>);
-    }
+    ADD_CONNECTION.replace(io::add_connection(), add_connection::<W>);
+    RECEIVE_CHAIN.replace(io::receive_chain(), receive_chain::<W>);
 }
 
 /// `ngx_event_connect_peer` has opened a connection, whose log it has set: `ngx_http_upstream_resolve_handler` gets there.
 unsafe extern "C" fn add_connection<W: Attribute>(c: *mut ngx_connection_t) -> ngx_int_t {
     let Some(real) = ADD_CONNECTION.real() else { return NGX_ERROR as ngx_int_t };
-    // SAFETY: as NGINX called us.
+    // SAFETY: as NGINX called us: with a connection that is open.
     unsafe {
-        attribute_by_connection::<W>(c);
+        attribute_by_connection::<W>(Connection::new(c));
         real(c)
     }
 }
@@ -42,9 +38,9 @@ unsafe extern "C" fn receive_chain<W: Attribute>(
     limit: off_t,
 ) -> isize {
     let Some(real) = RECEIVE_CHAIN.real() else { return NGX_ERROR as isize };
-    // SAFETY: as NGINX called us.
+    // SAFETY: as NGINX called us: with a connection that is open.
     unsafe {
-        attribute_by_connection::<W>(c);
+        attribute_by_connection::<W>(Connection::new(c));
         real(c, chain, limit)
     }
 }

@@ -9,14 +9,14 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_SWITCHING_PROTOCOLS, ngx_connection_t, ngx_http_request_t, ngx_io, ngx_uint_t, u_char,
-};
+use nginx_sys::{NGX_ERROR, ngx_connection_t, u_char};
 
 #[cfg(ngx_feature = "http_v2")]
-use crate::measure::received::http2::Stream;
-use crate::nginx::bits;
-use crate::nginx::hook::{FnPointer, Hook, Hooks, position};
+use crate::measure::received::http2::StreamBytes;
+use crate::nginx::connection::{Connection, Receive};
+use crate::nginx::hook::{FnPointer, Hook, Hooks};
+use crate::nginx::io;
+use crate::nginx::request::Request;
 
 #[cfg(ngx_feature = "http_v2")]
 mod http2;
@@ -27,7 +27,7 @@ pub use late::Late;
 /// What is told to the layer above.
 pub trait Receivers: Late {
     /// The request that has a client's connection for itself, with its received bytes.
-    fn receiver(&mut self, c: *mut ngx_connection_t) -> Option<(Self::Request, &mut Received)>;
+    fn receiver(&mut self, c: Connection<'_>) -> Option<(Self::Request, &mut Received)>;
 }
 
 /// How the bytes of a request are known.
@@ -38,45 +38,32 @@ pub enum Received {
     /// HTTP/1 with a body, or upgraded: by what is read from the connection
     Reads(Reads),
     #[cfg(ngx_feature = "http_v2")]
-    Stream(Stream),
+    Stream(StreamBytes),
     /// HTTP/3
-    #[cfg(ngx_feature = "http_v3")]
     Quic,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Reads {
-    /// what was read before, for this request or for the next one
+    /// bytes that were read before, for this request or for the next one
     before: u64,
-    /// what was read since
+    /// bytes that were read since
     since: u64,
-    /// no other request follows: what nobody uses is this one's
+    /// no other request follows: bytes that nobody uses are this one's
     is_last: bool,
     /// a read is going on: another module may stand between two of ours
     is_reading: bool,
 }
 
 impl Received {
-    /// # Safety
-    /// `r` must be a request that has not been freed. [`Charge::with`] must not be running.
+    /// Those of a new request. [`Charge::with`](crate::measure::charge::Charge::with) must not be running.
     #[inline]
-    pub unsafe fn of<W: Receivers>(r: *const ngx_http_request_t) -> Received {
+    pub fn of<W: Receivers>(r: Request<'_>) -> Received {
         #[cfg(ngx_feature = "http_v2")]
-        // SAFETY: as the caller says. A stream has what it needs while its request is there.
-        unsafe {
-            if let Some(stream) = (*r).stream.as_ref() {
-                return Received::Stream(Stream::of::<W>(r, stream));
-            }
+        if let Some(stream) = r.stream() {
+            return Received::Stream(StreamBytes::of::<W>(r, stream));
         }
-        #[cfg(ngx_feature = "http_v3")]
-        // SAFETY: as the caller says.
-        unsafe {
-            if !(*(*r).connection).quic.is_null() {
-                return Received::Quic;
-            }
-        }
-        let _ = r;
-        Received::Length
+        if r.connection().quic_stream().is_some() { Received::Quic } else { Received::Length }
     }
 
     #[inline]
@@ -84,66 +71,41 @@ impl Received {
         matches!(self, Received::Reads(_))
     }
 
-    /// The request is being freed. `is_counted`: its bytes are in its accounts.
-    ///
-    /// # Safety
-    /// As for [`Received::bytes`].
+    /// The request that this is of is being freed. `is_counted`: its bytes are in its accounts.
     #[inline]
-    pub unsafe fn end<W: Receivers>(&self, r: *const ngx_http_request_t, is_counted: bool) {
+    pub fn end<W: Receivers>(&self, r: Request<'_>, is_counted: bool) {
         match self {
-            // SAFETY: as the caller says; the connection outlives the request.
-            Received::Reads(_) => unsafe {
+            Received::Reads(_) => {
                 COUNTED.fetch_sub(1, Relaxed);
-                leave::<W>((*r).connection);
-            },
+                leave::<W>(r.connection());
+            }
             #[cfg(ngx_feature = "http_v2")]
-            // SAFETY: as the caller says.
-            Received::Stream(stream) if is_counted => unsafe { stream.end(r) },
+            Received::Stream(stream) if is_counted => stream.end(r),
             _ => {
                 let _ = is_counted;
             }
         }
     }
 
-    /// Bytes that a request has received so far.
-    ///
-    /// # Safety
-    /// `r` must be the request that this is of, not freed.
+    /// Bytes that the request that this is of has received so far.
     #[inline]
-    pub unsafe fn bytes(&self, r: *const ngx_http_request_t) -> u64 {
-        // SAFETY: as the caller says.
-        let length = unsafe { (*r).request_length }.max(0) as u64;
+    pub fn bytes(&self, r: Request<'_>) -> u64 {
+        let length = r.length_bytes();
         match self {
             Received::Length => length,
             Received::Reads(reads) => {
-                // SAFETY: as the caller says.
-                let unused = if reads.is_last { 0 } else { unsafe { unused(r) } };
+                let unused = if reads.is_last { 0 } else { r.unused_bytes() };
                 length.max((reads.before + reads.since).saturating_sub(unused))
             }
             #[cfg(ngx_feature = "http_v2")]
-            // SAFETY: as the caller says: `of` has seen that the request has a stream.
-            Received::Stream(stream) => unsafe { stream.bytes(r) },
-            #[cfg(ngx_feature = "http_v3")]
-            // SAFETY: as above. `request_length` has what was read of the stream, and the buffer what has arrived.
-            Received::Quic => unsafe {
-                let stream = (*(*r).connection).quic.as_ref();
-                length.max(stream.map_or(0, |stream| stream.recv.size))
-            },
+            Received::Stream(stream) => stream.bytes(r),
+            // `request_length` has what was read of the stream, and the buffer what has arrived
+            Received::Quic => {
+                length.max(r.connection().quic_stream().map_or(0, |stream| stream.received_bytes))
+            }
         }
     }
 }
-
-/// What was read from the connection and has not been used: the start of a body, or the next request.
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-unsafe fn unused(r: *const ngx_http_request_t) -> u64 {
-    // SAFETY: as the caller says. The buffer of a request's header is of its connection.
-    unsafe { (*r).header_in.as_ref() }
-        .map_or(0, |buffer| buffer.last.addr().saturating_sub(buffer.pos.addr()) as u64)
-}
-
-type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
 
 /// `ngx_ssl_recv`, and functions of other modules.
 static REAL: Hooks<Receive, 4> = Hooks::new();
@@ -152,14 +114,11 @@ const fn ours<W: Receivers>() -> [Receive; 4] {
     [receive::<W, 0>, receive::<W, 1>, receive::<W, 2>, receive::<W, 3>]
 }
 
-/// From here on each read of a request's connection is counted.
-///
-/// # Safety
-/// `r` must be a main request that has not been freed.
+/// From here on each read of a main request's connection is counted.
 #[cold]
-pub unsafe fn count_reads<W: Receivers>(r: *mut ngx_http_request_t) {
-    // SAFETY: as the caller says.
-    let (c, before) = unsafe { ((*r).connection, (*r).request_length.max(0) as u64 + unused(r)) };
+pub fn count_reads<W: Receivers>(r: Request<'_>) {
+    let c = r.connection();
+    let before = r.length_bytes() + r.unused_bytes();
     let started = W::with(|worker| {
         let (_, received) = worker.receiver(c)?;
         matches!(received, Received::Length).then(|| {
@@ -170,51 +129,34 @@ pub unsafe fn count_reads<W: Receivers>(r: *mut ngx_http_request_t) {
         return;
     }
     COUNTED.fetch_add(1, Relaxed);
-    // SAFETY: as the caller says; the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s
-    // caller does.
-    unsafe {
-        if (*c).recv.is_some_and(|real| real.address() != (receive_plain::<W> as Receive).address()) {
-            REAL.replace(&raw mut (*c).recv, &ours::<W>());
-        }
+    // the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s caller does
+    let plain: Receive = receive_plain::<W>;
+    if c.recv().function().is_some_and(|real| real.address() != plain.address()) {
+        REAL.replace(c.recv(), &ours::<W>());
     }
 }
 
-/// A request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one follows;
+/// A main request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one follows;
 /// `ngx_http_set_keepalive` takes that flag away later.
-///
-/// # Safety
-/// `r` must be a main request that has not been freed.
 #[cold]
-pub unsafe fn answer<W: Receivers>(r: *mut ngx_http_request_t) {
-    // SAFETY: as the caller says.
-    unsafe {
-        let is_upgraded = (*r).headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t;
-        if is_upgraded {
-            count_reads::<W>(r);
-        }
-        if is_upgraded || !bits::request::KEEPALIVE.is_set(r) {
-            W::with(|worker| {
-                if let (_, Received::Reads(reads)) = worker.receiver((*r).connection)? {
-                    reads.is_last = true;
-                }
-                Some(())
-            });
-        }
+pub fn answer<W: Receivers>(r: Request<'_>) {
+    if r.is_upgraded() {
+        count_reads::<W>(r);
+    }
+    if r.is_upgraded() || !r.is_keepalive() {
+        W::with(|worker| {
+            if let (_, Received::Reads(reads)) = worker.receiver(r.connection())? {
+                reads.is_last = true;
+            }
+            Some(())
+        });
     }
 }
 
 /// Reads of a connection are not counted any more. If another module stands before us by now, we stay where we are, and do nothing.
-///
-/// # Safety
-/// The connection must be open.
 #[cold]
-unsafe fn leave<W: Receivers>(c: *mut ngx_connection_t) {
-    // SAFETY: as the caller says.
-    unsafe {
-        if let Some(at) = (*c).recv.and_then(|ours| position(&self::ours::<W>(), ours)) {
-            (*c).recv = REAL.real(at);
-        }
-    }
+fn leave<W: Receivers>(c: Connection<'_>) {
+    REAL.restore(c.recv(), &ours::<W>());
 }
 
 /// In the place of `ngx_ssl_recv`, or of a function of another module.
@@ -224,8 +166,8 @@ unsafe extern "C" fn receive<W: Receivers, const AT: usize>(
     size: usize,
 ) -> isize {
     let Some(real) = REAL.real(AT) else { return NGX_ERROR as isize };
-    // SAFETY: as NGINX called us.
-    unsafe { count::<W>(c, buffer, size, real) }
+    // SAFETY: as NGINX called us: with a connection that is open.
+    unsafe { count::<W>(Connection::new(c), || real(c, buffer, size)) }
 }
 
 /// Requests whose bytes are known by what is read.
@@ -236,10 +178,7 @@ static PLAIN: Hook<Receive> = Hook::new();
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
 /// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
 pub fn hook<W: Receivers>() {
-    // SAFETY: this process has one thread that uses it, and it is here.
-    unsafe {
-        PLAIN.replace(&raw mut ngx_io.recv, receive_plain::<W>);
-    }
+    PLAIN.replace(io::receive(), receive_plain::<W>);
 }
 
 /// In the place of `ngx_unix_recv`.
@@ -249,22 +188,18 @@ unsafe extern "C" fn receive_plain<W: Receivers>(
     size: usize,
 ) -> isize {
     let Some(real) = PLAIN.real() else { return NGX_ERROR as isize };
-    // SAFETY: as NGINX called us.
+    // SAFETY: as NGINX called us: with a connection that is open.
     unsafe {
-        if COUNTED.load(Relaxed) == 0 { real(c, buffer, size) } else { count::<W>(c, buffer, size, real) }
+        if COUNTED.load(Relaxed) == 0 {
+            real(c, buffer, size)
+        } else {
+            count::<W>(Connection::new(c), || real(c, buffer, size))
+        }
     }
 }
 
-/// Reads, and adds it to the request that has the connection for itself, if that counts what is read.
-///
-/// # Safety
-/// As for `real`.
-unsafe fn count<W: Receivers>(
-    c: *mut ngx_connection_t,
-    buffer: *mut u_char,
-    size: usize,
-    real: Receive,
-) -> isize {
+/// Reads, and adds the bytes to the request that has the connection for itself, if that counts them.
+fn count<W: Receivers>(c: Connection<'_>, read: impl FnOnce() -> isize) -> isize {
     let reading = W::with(|worker| match worker.receiver(c)? {
         (request, Received::Reads(reads)) if !reads.is_reading => {
             reads.is_reading = true;
@@ -273,8 +208,7 @@ unsafe fn count<W: Receivers>(
         _ => None,
     })
     .flatten();
-    // SAFETY: as the caller says.
-    let read = unsafe { real(c, buffer, size) };
+    let bytes = read();
     if let Some(reading) = reading {
         W::with(|worker| {
             // another module's function may have freed it
@@ -282,21 +216,9 @@ unsafe fn count<W: Receivers>(
                 && request == reading
             {
                 reads.is_reading = false;
-                reads.since += read.max(0) as u64;
+                reads.since += bytes.max(0) as u64;
             }
         });
     }
-    read
-}
-
-/// Whether a request has a body by its header.
-///
-/// # Safety
-/// `r` must be a request whose header was read.
-#[inline]
-pub unsafe fn has_body(r: *const ngx_http_request_t) -> bool {
-    // SAFETY: as the caller says.
-    unsafe {
-        (*r).headers_in.content_length_n > 0 || bits::headers_in::CHUNKED.is_set(&raw const (*r).headers_in)
-    }
+    bytes
 }

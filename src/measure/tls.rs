@@ -1,36 +1,27 @@
-//! TLS handshakes of clients' connections: where they end, and whether a session was resumed.
+//! TLS handshakes of clients' connections: where they end.
 //!
 //! NGINX calls `c->ssl->handler` when a handshake is over (`ngx_ssl_handshake_handler`), and that one goes on to the request at
-//! once, in the same wakeup. We stand before it, so that what the handshake has cost is known by itself. It is paid by the
-//! connection's first request like all else that came before that one.
+//! once, in the same handler call. We stand before it, so that the cost of the handshake is known by itself. The connection's first
+//! request pays it, like all else that came before that request.
 
-use core::ptr::null_mut;
-
-use nginx_sys::{NGX_OK, ngx_connection_t, ngx_int_t, ngx_pool_t, ngx_str_t};
+#[cfg(ngx_feature = "ssl")]
+use nginx_sys::ngx_connection_t;
 
 use crate::measure::attribution::Attribute;
-use crate::nginx::bits;
+use crate::nginx::connection::Connection;
+#[cfg(ngx_feature = "ssl")]
 use crate::nginx::hook::{FnPointer, Hook};
-
-type Handler = unsafe extern "C" fn(*mut ngx_connection_t);
-type GetSessionReused =
-    unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_pool_t, *mut ngx_str_t) -> ngx_int_t;
+#[cfg(ngx_feature = "ssl")]
+use crate::nginx::tls::HandshakeHandler;
 
 /// `ngx_http_ssl_handshake_handler`, a static function of ngx_http_request.c, once the first handshake has begun.
-static HANDSHAKE_HANDLER: Hook<Handler> = Hook::new();
-/// `ngx_ssl_get_session_reused`, unless NGINX was built without TLS, and the module with it.
-static GET_SESSION_REUSED: Hook<GetSessionReused> = Hook::new();
-
-/// Looks up what is not in every NGINX.
-pub fn find_functions() {
-    // SAFETY: NGINX declares it so (ngx_event_openssl.h).
-    unsafe { GET_SESSION_REUSED.look_up(c"ngx_ssl_get_session_reused") };
-}
+#[cfg(ngx_feature = "ssl")]
+static HANDSHAKE_HANDLER: Hook<HandshakeHandler> = Hook::new();
 
 /// What is told to the layer above.
 pub trait Handshakes: Attribute {
-    /// Whether the connection at this place has had no request yet.
-    fn is_fresh(&self, at: usize) -> bool;
+    /// The connection of HTTP at this place, if it has had no request yet: then it is open.
+    fn fresh(&self, at: usize) -> Option<Connection<'_>>;
 
     /// The handshake of the connection at this place is over.
     fn end_handshake(&mut self, at: usize);
@@ -39,61 +30,44 @@ pub trait Handshakes: Attribute {
 /// A handler call of a connection of HTTP is over. If it has had no request and its handshake goes on, we will know when that ends.
 #[inline]
 pub fn watch<W: Handshakes>(worker: &W, at: usize) {
-    if worker.is_fresh(at) {
-        // SAFETY: `Handshakes::is_fresh` has found it open.
-        unsafe { watch_connection::<W>(worker.places().connection(at)) };
+    if let Some(c) = worker.fresh(at) {
+        watch_connection::<W>(c);
     }
 }
 
-/// # Safety
-/// The connection must be open.
-unsafe fn watch_connection<W: Handshakes>(c: *mut ngx_connection_t) {
-    // SAFETY: as the caller says; what NGINX allocates for TLS lives as long as the connection.
-    unsafe {
-        let Some(ssl) = (*c).ssl.as_mut() else { return };
-        let Some(handler) = ssl.handler.filter(|_| !bits::ssl_connection::HANDSHAKED.is_set(ssl)) else {
-            return;
-        };
-        if handler.address() == (handshake_over::<W> as Handler).address() {
-            return;
-        }
-        // one that another module has put there is left alone
-        if !HANDSHAKE_HANDLER.is_known() || HANDSHAKE_HANDLER.is(handler) {
-            HANDSHAKE_HANDLER.replace(&raw mut ssl.handler, handshake_over::<W>);
-        }
+/// An NGINX without TLS has no handshakes.
+#[cfg(not(ngx_feature = "ssl"))]
+fn watch_connection<W: Handshakes>(_c: Connection<'_>) {}
+
+#[cfg(ngx_feature = "ssl")]
+fn watch_connection<W: Handshakes>(c: Connection<'_>) {
+    let ours: HandshakeHandler = handshake_over::<W>;
+    let Some(tls) = c.tls().filter(|tls| !tls.is_handshaked()) else { return };
+    let Some(handler) = tls.handler().function() else { return };
+    // one that another module has put there is left alone
+    let is_nginx = !HANDSHAKE_HANDLER.is_known() || HANDSHAKE_HANDLER.is(handler);
+    if handler.address() != ours.address() && is_nginx {
+        HANDSHAKE_HANDLER.replace(tls.handler(), ours);
     }
 }
 
 /// In the place of `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
+#[cfg(ngx_feature = "ssl")]
 unsafe extern "C" fn handshake_over<W: Handshakes>(c: *mut ngx_connection_t) {
-    // SAFETY: NGINX calls with a connection that has TLS.
-    let succeeded = unsafe { !(*c).ssl.is_null() && bits::ssl_connection::HANDSHAKED.is_set((*c).ssl) };
-    if succeeded {
-        W::with(|worker| {
-            if let Some(at) = worker.client(c) {
-                worker.end_handshake(at);
-            }
-        });
+    let over = |c: Connection<'_>| {
+        if c.tls().is_some_and(|tls| tls.is_handshaked()) {
+            W::with(|worker| {
+                if let Some(at) = worker.client(c) {
+                    worker.end_handshake(at);
+                }
+            });
+        }
+    };
+    // SAFETY: as NGINX called us: with a connection that is open.
+    unsafe {
+        over(Connection::new(c));
+        if let Some(handler) = HANDSHAKE_HANDLER.real() {
+            handler(c);
+        }
     }
-    if let Some(handler) = HANDSHAKE_HANDLER.real() {
-        // SAFETY: as NGINX called us.
-        unsafe { handler(c) };
-    }
-}
-
-/// Whether the connection has resumed the session of an earlier one, as `$ssl_session_reused`; none if it has no TLS.
-///
-/// # Safety
-/// The connection must be open.
-pub unsafe fn is_resumed(c: *mut ngx_connection_t) -> Option<bool> {
-    // SAFETY: as the caller says.
-    if unsafe { (*c).ssl.is_null() } {
-        return None;
-    }
-    let get_session_reused = GET_SESSION_REUSED.real()?;
-    let mut answer = ngx_str_t { len: 0, data: null_mut() };
-    // SAFETY: it looks at the session only, and needs no pool.
-    let status = unsafe { get_session_reused(c, null_mut(), &mut answer) };
-    // "r", or "." for a new one
-    Some(status == NGX_OK as ngx_int_t && answer.as_bytes() == b"r")
 }

@@ -7,6 +7,8 @@
 use core::marker::PhantomData;
 use core::mem::offset_of;
 
+use super::live::Live;
+
 /// A bit field of the structure `S`: `width` bits from bit `shift` of the unit `U` (u8 to u64) at the byte `offset`.
 pub struct BitField<S, U> {
     offset: usize,
@@ -69,6 +71,27 @@ macro_rules! units {
                 let unit = self.unit(of).cast_mut();
                 // SAFETY: as in `get`.
                 unsafe { unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value)) }
+            }
+
+            /// The field's value.
+            #[inline(always)]
+            pub fn of(self, live: Live<'_, S>) -> $unit {
+                // SAFETY: the structure is in use, as `Live` says.
+                unsafe { self.get(live.as_ptr()) }
+            }
+
+            /// Whether the field is not zero.
+            #[inline(always)]
+            pub fn is_on(self, live: Live<'_, S>) -> bool {
+                // SAFETY: as in `of`.
+                unsafe { self.is_set(live.as_ptr()) }
+            }
+
+            /// Gives the field a value; bits that it has no room for are lost, as in C.
+            #[inline(always)]
+            pub fn put(self, live: Live<'_, S>, value: $unit) {
+                // SAFETY: as in `of`; no reference to it exists.
+                unsafe { self.set(live.as_ptr(), value) };
             }
 
             /// A value where it stands in the unit.

@@ -3,6 +3,8 @@
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::live::Live;
+
 /// A pointer to a C function.
 ///
 /// # Safety
@@ -41,17 +43,11 @@ impl<F: FnPointer> Hook<F> {
         Hook { real: AtomicUsize::new(0), of: PhantomData }
     }
 
-    /// Puts `ours` in the place of the function at `place`, if there is one.
-    ///
-    /// # Safety
-    /// Nobody else may use the place meanwhile.
-    pub unsafe fn replace(&self, place: *mut Option<F>, ours: F) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if let Some(real) = place.read() {
-                self.remember(Some(real));
-                place.write(Some(ours));
-            }
+    /// Puts `ours` in the place of the function at `place`, if there is one. NGINX calls `ours` as it would have called that one.
+    pub fn replace(&self, place: Live<'_, Option<F>>, ours: F) {
+        if let Some(real) = place.function() {
+            self.remember(Some(real));
+            place.set_function(Some(ours));
         }
     }
 
@@ -139,19 +135,36 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
     }
 
     /// Puts the one of `ours` that belongs to the function at `place` there, unless one of them is there already.
-    ///
-    /// # Safety
-    /// Nobody else may use the place meanwhile.
-    pub unsafe fn replace(&self, place: *mut Option<F>, ours: &[F; N]) {
-        // SAFETY: as the caller says.
-        unsafe {
-            let Some(real) = place.read() else { return };
-            if position(ours, real).is_none()
-                && let Some(ours) = self.number_of(real).and_then(|number| ours.get(number))
-            {
-                place.write(Some(*ours));
-            }
+    pub fn replace(&self, place: Live<'_, Option<F>>, ours: &[F; N]) {
+        let Some(real) = place.function() else { return };
+        if position(ours, real).is_none()
+            && let Some(ours) = self.number_of(real).and_then(|number| ours.get(number))
+        {
+            place.set_function(Some(*ours));
         }
+    }
+
+    /// Puts the function back that the one of `ours` at `place` stands in for. If another module's function is there by now, it stays.
+    pub fn restore(&self, place: Live<'_, Option<F>>, ours: &[F; N]) {
+        if let Some(number) = place.function().and_then(|function| position(ours, function)) {
+            place.set_function(self.real(number));
+        }
+    }
+}
+
+impl<F: FnPointer> Live<'_, Option<F>> {
+    /// The function at this place.
+    #[inline]
+    pub fn function(self) -> Option<F> {
+        // SAFETY: the place is in use, as `Live` says.
+        unsafe { self.as_ptr().read() }
+    }
+
+    /// Puts a function at this place. NGINX calls it as its type says, and as it would have called the one before.
+    #[inline]
+    pub fn set_function(self, function: Option<F>) {
+        // SAFETY: as in `function`.
+        unsafe { self.as_ptr().write(function) };
     }
 }
 

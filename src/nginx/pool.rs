@@ -1,47 +1,170 @@
-//! Memory that a request holds.
+//! Pools of memory.
+//!
+//! Not `ngx::core::Pool`: it has no lifetime, and does not tell how much memory a pool holds.
 
-use nginx_sys::{ngx_http_request_t, ngx_pool_large_t};
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_palloc, ngx_pnalloc, ngx_pool_cleanup_add, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_pool_t,
+};
 
 use super::allocator;
+use super::live::{Live, get, set};
 
-/// As many large pieces of memory are looked at in a request.
+/// As many large pieces of memory of a pool are looked at.
 const MAX_LARGE: usize = 1000;
 
-/// Memory that a request holds, in bytes: all of its pool, and the buffer that its header was read into. Large pieces of the pool
-/// are missing where the allocator does not tell their sizes. None if it is being freed (`ngx_http_free_request`).
-///
-/// # Safety
-/// `r` must be a request that has not been freed.
-#[inline]
-pub unsafe fn memory_of(r: *const ngx_http_request_t) -> Option<u64> {
-    // SAFETY: as the caller says. A pool is a chain of blocks, each with its end (`ngx_create_pool`, `ngx_palloc_block`), and a
-    // list of large pieces, which may be freed (`ngx_pfree`).
-    unsafe {
-        let pool = (*r).pool.as_ref()?;
+/// The type of the function that is called when a pool is destroyed.
+pub type Cleanup = unsafe extern "C" fn(*mut c_void);
+
+/// A pool of memory.
+#[derive(Clone, Copy)]
+pub struct Pool<'a>(Live<'a, ngx_pool_t>);
+
+/// A value in a pool that is told when the pool is destroyed. It changes through cells only.
+pub trait Pooled {
+    /// The pool is being destroyed. Its memory is there still.
+    fn end(&self);
+}
+
+/// What is done when a pool is destroyed.
+pub trait AtEnd {
+    /// Does it, with the number that was given for it.
+    fn at_end(number: usize);
+}
+
+impl<'a> Pool<'a> {
+    /// # Safety
+    /// The pool must be there for `'a`.
+    #[inline]
+    pub(super) unsafe fn new(pool: *mut ngx_pool_t) -> Pool<'a> {
+        // SAFETY: as the caller says.
+        Pool(unsafe { Live::at(pool) })
+    }
+
+    /// As [`Pool::new`]; `None` for null.
+    ///
+    /// # Safety
+    /// As for [`Pool::new`], unless the pointer is null.
+    #[inline]
+    pub(super) unsafe fn from_ptr(pool: *mut ngx_pool_t) -> Option<Pool<'a>> {
+        // SAFETY: as the caller says.
+        unsafe { Live::new(pool) }.map(Pool)
+    }
+
+    /// Puts a value into the pool, which is never dropped. `None` if there is no memory.
+    #[inline]
+    pub fn put<T>(self, value: impl FnOnce() -> T) -> Option<NonNull<T>> {
+        const { assert!(align_of::<T>() <= align_of::<usize>() && !core::mem::needs_drop::<T>()) }
+        // SAFETY: the pool is there. It gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
+        unsafe {
+            let place = NonNull::new(ngx_palloc(self.0.as_ptr(), size_of::<T>()).cast::<T>())?;
+            place.write(value());
+            Some(place)
+        }
+    }
+
+    /// Copies pieces of bytes into the pool, one after the other. `None` if there is no memory.
+    #[inline]
+    pub fn join(self, pieces: &[&[u8]]) -> Option<&'a mut [u8]> {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        // SAFETY: the pool is there. Nobody else has the memory that it gives out.
+        unsafe {
+            let start = NonNull::new(ngx_pnalloc(self.0.as_ptr(), len).cast::<u8>())?;
+            let mut place = start.as_ptr();
+            for piece in pieces {
+                place.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
+                place = place.add(piece.len());
+            }
+            Some(core::slice::from_raw_parts_mut(start.as_ptr(), len))
+        }
+    }
+
+    /// Calls `H` with a number when the pool is destroyed. `None` if there is no memory.
+    pub fn at_end<H: AtEnd>(self, number: usize) -> Option<()> {
+        unsafe extern "C" fn at_end<H: AtEnd>(data: *mut c_void) {
+            H::at_end(data.addr());
+        }
+        // SAFETY: the pool is there.
+        let cleanup = unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), 0)) }?;
+        set!(cleanup, data, core::ptr::without_provenance_mut(number));
+        set!(cleanup, handler, Some(at_end::<H> as Cleanup));
+        Some(())
+    }
+
+    /// The value of this type in the pool, which is made if there is none. `None` if there is no memory.
+    pub fn get_or_put<T: Pooled>(self, value: impl FnOnce() -> T) -> Option<&'a T> {
+        unsafe extern "C" fn end<T: Pooled>(data: *mut c_void) {
+            // SAFETY: it is called with the value, as is said below.
+            if let Some(value) = unsafe { data.cast::<T>().as_ref() } {
+                value.end();
+            }
+        }
+        const { assert!(align_of::<T>() <= align_of::<usize>() && !core::mem::needs_drop::<T>()) }
+        let data = match self.find(|handler| core::ptr::fn_addr_eq(handler, end::<T> as Cleanup)) {
+            Some(data) => data,
+            None => {
+                // SAFETY: the pool is there. It gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
+                let cleanup = unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), size_of::<T>())) }?;
+                let data: *mut c_void = get!(cleanup, data);
+                // SAFETY: as above; the memory is for this value.
+                unsafe { data.cast::<T>().write(value()) };
+                set!(cleanup, handler, Some(end::<T> as Cleanup));
+                data
+            }
+        };
+        // SAFETY: written above, now or at an earlier call: no other value has this function.
+        unsafe { data.cast::<T>().as_ref() }
+    }
+
+    /// The data of the first cleanup whose function is the one that is looked for.
+    #[inline]
+    pub fn find(self, is: impl Fn(Cleanup) -> bool) -> Option<*mut c_void> {
+        let mut cleanup: *mut ngx_pool_cleanup_t = get!(self.0, cleanup);
+        // SAFETY: a list of the pool's, which is there as long as the pool.
+        while let Some(this) = unsafe { Live::<ngx_pool_cleanup_t>::new(cleanup) } {
+            if get!(this, handler).is_some_and(&is) {
+                return Some(get!(this, data));
+            }
+            cleanup = get!(this, next);
+        }
+        None
+    }
+
+    /// Adds a cleanup that lies in memory of the pool, as `ngx_pool_cleanup_add` does with one that it makes.
+    ///
+    /// # Safety
+    /// The cleanup must be in this pool, and in none of its lists.
+    #[inline]
+    pub unsafe fn link(self, cleanup: *mut ngx_pool_cleanup_t, handler: Cleanup, data: *mut c_void) {
+        let next = get!(self.0, cleanup);
+        // SAFETY: as the caller says.
+        unsafe { cleanup.write(ngx_pool_cleanup_t { handler: Some(handler), data, next }) };
+        set!(self.0, cleanup, cleanup);
+    }
+
+    /// Memory that the pool holds, in bytes. Large pieces are missing where the allocator does not tell their sizes.
+    #[inline]
+    pub fn held_bytes(self) -> usize {
         let mut bytes = 0;
-        let mut block = core::ptr::from_ref(pool);
-        while let Some(this) = block.as_ref() {
-            bytes += this.d.end.addr() - block.addr();
-            block = this.d.next;
+        let mut block = Some(self.0);
+        while let Some(this) = block {
+            bytes += get!(this, d.end).addr() - this.as_ptr().addr();
+            // SAFETY: a pool is a chain of blocks, each with its end (`ngx_create_pool`, `ngx_palloc_block`).
+            block = unsafe { Live::new(get!(this, d.next)) };
         }
-        if !pool.large.is_null() {
-            bytes += large_bytes(pool.large);
-        }
-        // a stream of HTTP/2 has it in its pool (`ngx_http_v2_create_stream`)
-        if let Some(header) = (*r).header_in.as_ref()
-            && (*r).stream.is_null()
-        {
-            bytes += header.end.addr() - header.start.addr();
-        }
-        Some(bytes as u64)
+        let large = get!(self.0, large);
+        if large.is_null() { bytes } else { bytes + large_bytes(large) }
     }
 }
 
-unsafe fn large_bytes(first: *const ngx_pool_large_t) -> usize {
+fn large_bytes(first: *mut ngx_pool_large_t) -> usize {
     let mut bytes = 0;
     let mut large = first;
     for _ in 0..MAX_LARGE {
-        // SAFETY: a list of a pool's, of what `ngx_alloc` and `ngx_memalign` have got from the system's allocator.
+        // SAFETY: a list of a pool's, of what `ngx_alloc` and `ngx_memalign` have got from the system's allocator. Pieces may be
+        // freed (`ngx_pfree`).
         unsafe {
             let Some(this) = large.as_ref() else { break };
             if !this.alloc.is_null() {

@@ -1,31 +1,182 @@
-//! Values of variables.
+//! Variables and their values.
 
-use nginx_sys::ngx_http_variable_value_t;
+use core::slice;
 
+use nginx_sys::{
+    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_http_variable_t,
+    ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+};
+
+#[cfg(ngx_feature = "pcre")]
+use super::bits;
 use super::bits::variable_value::{LEN, NO_CACHEABLE, NOT_FOUND, VALID};
+use super::live::{Live, get, set};
+use super::request::Request;
 
 const _: () = assert!(
     LEN.is_beside(VALID) && LEN.is_beside(NO_CACHEABLE) && LEN.is_beside(NOT_FOUND),
     "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
 );
 
-/// The length of a variable's value.
-#[inline]
-pub fn len_of(v: &ngx_http_variable_value_t) -> usize {
-    // SAFETY: a reference is valid.
-    unsafe { LEN.get(v) as usize }
+/// Room for the value of a variable.
+pub struct Value<'a> {
+    value: Live<'a, ngx_http_variable_value_t>,
+    request: Request<'a>,
 }
 
-/// A value is there, is this long, and stays as it is.
-#[inline]
-pub fn set_valid(v: &mut ngx_http_variable_value_t, len: usize) {
-    // SAFETY: a reference is valid; `no_cacheable` and `not_found` are in the same unit, and get zero.
-    unsafe { LEN.set_unit(v, LEN.bits(len as u32) | VALID.bits(1)) };
+/// There is no memory.
+#[derive(Debug, Clone, Copy)]
+pub struct NoMemory;
+
+impl Value<'_> {
+    /// The variable has no value.
+    #[inline]
+    pub fn set_missing(self) {
+        NOT_FOUND.put(self.value, 1);
+    }
+
+    /// The value is this text.
+    #[inline]
+    pub fn set(self, text: &'static str) {
+        self.set_bytes(text.as_bytes());
+    }
+
+    /// The value is this text in pieces, which are copied. `f` changes the copy.
+    ///
+    /// # Errors
+    /// There is no memory.
+    #[inline]
+    pub fn set_copy(self, pieces: &[&[u8]], f: impl FnOnce(&mut [u8])) -> Result<(), NoMemory> {
+        let bytes = self.request.pool().ok_or(NoMemory)?.join(pieces).ok_or(NoMemory)?;
+        f(bytes);
+        self.set_bytes(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn set_bytes(self, bytes: &[u8]) {
+        set!(self.value, data, bytes.as_ptr().cast_mut());
+        // SAFETY: in use, as `Live` says; `no_cacheable` and `not_found` are in the same unit, and get zero.
+        unsafe { LEN.set_unit(self.value.as_ptr(), LEN.bits(bytes.len() as u32) | VALID.bits(1)) };
+    }
 }
 
-/// The variable has no value.
-#[inline]
-pub fn set_missing(v: &mut ngx_http_variable_value_t) {
-    // SAFETY: a reference is valid.
-    unsafe { NOT_FOUND.set(v, 1) };
+/// A variable of ours. It is computed when it is read, since a request's values change all the time. A subrequest has the array of
+/// variables of its parent (`ngx_http_subrequest`), so no value may be kept.
+pub trait Variable {
+    /// Sets the value. `data` is what was said when it was added.
+    ///
+    /// # Errors
+    /// There is no memory.
+    fn get(r: Request<'_>, value: Value<'_>, data: usize) -> Result<(), NoMemory>;
+}
+
+type Getter =
+    unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_http_variable_value_t, usize) -> ngx_int_t;
+
+unsafe extern "C" fn handler<V: Variable>(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    // SAFETY: NGINX calls with a request and with room for a value, which lives as long as the request's pool.
+    let (request, value) = unsafe { (Request::new(r), Live::at(value)) };
+    let done = V::get(request, Value { value, request }, data);
+    if done.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+}
+
+/// Adds a variable. `None` if there is no memory, or if NGINX has logged another reason.
+///
+/// # Safety
+/// `cf` must be the configuration that NGINX reads.
+pub unsafe fn add<V: Variable>(cf: *mut ngx_conf_t, mut name: ngx_str_t, data: usize) -> Option<()> {
+    let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+    // SAFETY: as the caller says; NGINX copies the name.
+    let variable = unsafe { Live::new(ngx_http_add_variable(cf, &mut name, flags)) }?;
+    set!(variable, get_handler, Some(handler::<V> as Getter));
+    set!(variable, data, data);
+    Some(())
+}
+
+/// The variables that directives have asked for by now (`ngx_http_get_variable_index`).
+pub fn indexed(core: &ngx_http_core_main_conf_t) -> &[ngx_http_variable_t] {
+    // SAFETY: the core module's array of them.
+    unsafe { core.variables.as_slice() }
+}
+
+/// Variables and captures of a request, as they are now.
+pub struct Kept<'a> {
+    request: Request<'a>,
+    values: Vec<ngx_http_variable_value_t>,
+    #[cfg(ngx_feature = "pcre")]
+    captures: Captures,
+}
+
+/// The captures of a request's last pattern; an NGINX without PCRE has none.
+#[cfg(ngx_feature = "pcre")]
+struct Captures {
+    captures: *mut core::ffi::c_int,
+    count: ngx_uint_t,
+    data: *mut nginx_sys::u_char,
+    realloc: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Its variables, by their index.
+    fn values(self) -> &'a [ngx_http_variable_value_t] {
+        // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. `ngx_http_variables_init_vars`
+        // has indexed all of them before the first request.
+        unsafe {
+            let main_conf = get!(self.live(), main_conf);
+            let core = (*main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
+            slice::from_raw_parts(get!(self.live(), variables), (*core).variables.nelts)
+        }
+    }
+
+    /// Keeps variables and captures, in `room`.
+    ///
+    /// With `realloc_captures`, `ngx_http_regex_exec` makes itself a new array of captures, as it does for a subrequest.
+    #[inline]
+    pub fn keep_variables(self, mut room: Vec<ngx_http_variable_value_t>) -> Kept<'a> {
+        room.clear();
+        room.extend_from_slice(self.values());
+        #[cfg(ngx_feature = "pcre")]
+        let captures = {
+            let r = self.live();
+            let realloc = bits::request::REALLOC_CAPTURES.is_on(r);
+            bits::request::REALLOC_CAPTURES.put(r, 1);
+            Captures {
+                captures: get!(r, captures),
+                count: get!(r, ncaptures),
+                data: get!(r, captures_data),
+                realloc,
+            }
+        };
+        Kept {
+            request: self,
+            values: room,
+            #[cfg(ngx_feature = "pcre")]
+            captures,
+        }
+    }
+}
+
+impl Kept<'_> {
+    /// Variables and captures are again as they were. Returns the room.
+    #[inline]
+    pub fn restore(self) -> Vec<ngx_http_variable_value_t> {
+        let r = self.request.live();
+        #[cfg(ngx_feature = "pcre")]
+        {
+            bits::request::REALLOC_CAPTURES.put(r, self.captures.realloc.into());
+            set!(r, captures, self.captures.captures);
+            set!(r, ncaptures, self.captures.count);
+            set!(r, captures_data, self.captures.data);
+        }
+        let values: *mut ngx_http_variable_value_t = get!(r, variables);
+        // SAFETY: as many as there were.
+        unsafe { values.copy_from_nonoverlapping(self.values.as_ptr(), self.values.len()) };
+        self.values
+    }
 }

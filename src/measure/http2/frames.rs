@@ -1,14 +1,15 @@
 //! The frames of HTTP/2, one after the other.
 
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
+use core::slice;
 
 use accounting::pool::Pool;
-use nginx_sys::{ngx_atomic_uint_t, ngx_event_t, ngx_http_empty_handler, ngx_http_v2_connection_t, u_char};
+use nginx_sys::{ngx_atomic_uint_t, ngx_http_v2_connection_t, u_char};
 
 use crate::measure::charge::Charge;
 use crate::measure::owner::Owner;
-use crate::nginx::bits;
 use crate::nginx::hook::{FnPointer, Hook};
+use crate::nginx::http2::{Http2, StateHandler};
 
 /// `NGX_HTTP_V2_FRAME_HEADER_SIZE`
 const FRAME_HEADER: usize = 9;
@@ -34,7 +35,7 @@ static STATE: Hook<StateHandler> = Hook::new();
 /// What frames need from the layer above.
 pub trait Frames: Charge {
     /// The connection whose frames are looked at.
-    fn door(&mut self) -> &mut FrameDoor;
+    fn frame_hook(&mut self) -> &mut FrameHook;
 
     /// The request of a stream of the connection at this place.
     fn stream(&mut self, at: usize, id: usize) -> Option<Self::Request>;
@@ -49,72 +50,55 @@ pub trait Frames: Charge {
     fn charge_closed(&mut self, at: usize, ns: u64);
 }
 
-/// The connection of HTTP/2 whose frames are looked at in this wakeup.
-pub struct FrameDoor {
-    is_open: bool,
-    /// the rest is of the last one that was open
+/// The connection of HTTP/2 whose frames are looked at in this handler call.
+pub struct FrameHook {
+    is_set: bool,
+    /// the rest is of the connection that was looked at last
     at: usize,
     number: ngx_atomic_uint_t,
-    h2c: *mut ngx_http_v2_connection_t,
-    /// what was used to receive the buffer, and is not given to a frame yet
+    h2c: Option<NonNull<ngx_http_v2_connection_t>>,
+    /// the CPU time that was used to receive the buffer, and is not given to a frame yet
     received: Pool,
 }
 
-impl Default for FrameDoor {
-    fn default() -> FrameDoor {
-        FrameDoor { is_open: false, at: 0, number: 0, h2c: null_mut(), received: Pool { ns: 0, weight: 0 } }
+impl Default for FrameHook {
+    fn default() -> FrameHook {
+        FrameHook { is_set: false, at: 0, number: 0, h2c: None, received: Pool { ns: 0, weight: 0 } }
     }
 }
 
-impl FrameDoor {
+impl FrameHook {
+    /// Whether frames are looked at.
     #[inline]
-    pub fn is_open(&self) -> bool {
-        self.is_open
+    pub fn is_set(&self) -> bool {
+        self.is_set
     }
-}
-
-type StateHandler =
-    unsafe extern "C" fn(*mut ngx_http_v2_connection_t, *mut u_char, *mut u_char) -> *mut u_char;
-
-/// Whether NGINX has given a connection up (`ngx_http_v2_finalize_connection`), and waits for its streams or reads what still comes.
-///
-/// # Safety
-/// The connection must be open.
-unsafe fn is_given_up(h2c: *const ngx_http_v2_connection_t) -> bool {
-    // SAFETY: as the caller says; a connection has its events.
-    let (lingering, handler) = unsafe { ((*h2c).lingering_time != 0, (*(*(*h2c).connection).read).handler) };
-    let empty = ngx_http_empty_handler as unsafe extern "C" fn(*mut ngx_event_t);
-    lingering || handler.is_none_or(|handler| core::ptr::fn_addr_eq(handler, empty))
 }
 
 /// Puts [`frames`] in the place of the handler of a connection's state.
-///
-/// # Safety
-/// The connection must be open.
-pub unsafe fn open_door<W: Frames>(worker: &mut W, at: usize, h2c: *mut ngx_http_v2_connection_t) {
-    // SAFETY: as the caller says; `ngx_http_v2_init` has made `h2c` in the connection's pool.
-    unsafe {
-        let state = &raw mut (*h2c).state;
-        let Some(handler) = (*state).handler else { return };
-        if !HEAD.is_known() {
-            // Between frames, and in no block of header fields (`ngx_http_v2_state_complete`). A connection that was given up in the
-            // middle of a frame seems to be so too.
-            if bits::v2_state::INCOMPLETE.is_set(state) || !(*state).pool.is_null() || is_given_up(h2c) {
-                return;
-            }
-            HEAD.remember(Some(handler));
+pub fn set<W: Frames>(worker: &mut W, at: usize, h2c: Http2<'_>) {
+    let Some(handler) = h2c.state_handler().function() else { return };
+    if !HEAD.is_known() {
+        if !h2c.is_between_frames() {
+            return;
         }
-        STATE.replace(&raw mut (*state).handler, frames::<W>);
-        let number = (*(*h2c).connection).number;
-        *worker.door() = FrameDoor { is_open: true, at, number, h2c, received: Pool { ns: 0, weight: 0 } };
+        HEAD.remember(Some(handler));
     }
+    STATE.replace(h2c.state_handler(), frames::<W>);
+    *worker.frame_hook() = FrameHook {
+        is_set: true,
+        at,
+        number: h2c.connection().number(),
+        h2c: NonNull::new(h2c.as_ptr()),
+        received: Pool { ns: 0, weight: 0 },
+    };
 }
 
-/// The wakeup is over.
+/// The handler call is over.
 #[inline]
-pub fn close_door<W: Frames>(worker: &mut W) {
-    if worker.door().is_open {
-        close(worker);
+pub fn unset<W: Frames>(worker: &mut W) {
+    if worker.frame_hook().is_set {
+        unset_now(worker);
     }
 }
 
@@ -129,11 +113,13 @@ unsafe extern "C" fn frames<W: Frames>(
     let mut is_inside = false;
     let mut is_header = false;
     loop {
-        let left = end.addr() - pos.addr();
+        // SAFETY: NGINX has called us with an open connection and with its buffer. A handler that does not return null has left the
+        // connection open, and returns how far it has read.
+        let (connection, left) =
+            unsafe { (Http2::new(h2c), slice::from_raw_parts(pos, end.addr() - pos.addr())) };
         if !is_inside {
-            // SAFETY: NGINX has called us with an open connection and with its buffer.
-            let (whose, bytes) = unsafe { next_frame(h2c, handler, pos, left) };
-            W::with(|worker| begin_frame(worker, whose, bytes, left, is_first));
+            let (whose, bytes) = next_frame(connection, handler, left);
+            W::with(|worker| begin_frame(worker, whose, bytes, left.len(), is_first));
             is_first = false;
             is_header = whose == Whose::Header;
         }
@@ -144,60 +130,42 @@ unsafe extern "C" fn frames<W: Frames>(
             return next;
         }
         pos = next;
-        // SAFETY: a handler that does not return null has left the connection open, with the handler that comes next.
-        unsafe {
-            let state = (*h2c).state.handler;
-            is_inside = !state.is_some_and(|state| HEAD.is(state));
-            if is_header && !is_inside {
-                W::with(end_header);
+        let state = connection.state_handler().function();
+        is_inside = !state.is_some_and(|state| HEAD.is(state));
+        if is_header && !is_inside {
+            W::with(end_header);
+        }
+        let ended = pos.addr() >= end.addr();
+        if let (Some(next), false) = (state, ended) {
+            handler = next;
+        } else {
+            // one handler call may read several buffers
+            STATE.remember(state);
+            connection.state_handler().set_function(Some(frames::<W>));
+            if connection.connection().read_event().is_ready() {
+                // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the next one
+                W::with(W::read_clock);
             }
-            let ended = pos.addr() >= end.addr();
-            if let (Some(next), false) = (state, ended) {
-                handler = next;
-            } else {
-                // one wakeup may read several buffers
-                STATE.remember(state);
-                (*h2c).state.handler = Some(frames::<W>);
-                if bits::event::READY.is_set((*(*h2c).connection).read) {
-                    // `ngx_http_v2_read_handler` goes on: what this buffer's frames have cost is not divided by those of the next one
-                    W::with(W::read_clock);
-                }
-                return pos;
-            }
+            return pos;
         }
     }
 }
 
-/// Whose the frame is that goes on at `pos`, and how many of its bytes are there.
-///
-/// # Safety
-/// The connection must be open, with `left` bytes at `pos`.
-unsafe fn next_frame(
-    h2c: *mut ngx_http_v2_connection_t,
-    state: StateHandler,
-    pos: *const u_char,
-    left: usize,
-) -> (Whose, usize) {
-    // SAFETY: as the caller says.
-    unsafe {
-        if !HEAD.is(state) {
-            // a frame that has begun in another buffer
-            let state = &raw const (*h2c).state;
-            let bytes = (*state).length.saturating_add((*state).padding).min(left);
-            let whose = if !(*state).pool.is_null() { Whose::Header } else { Whose::of((*state).sid) };
-            return (whose, bytes);
-        }
-        if left < FRAME_HEADER {
-            return (Whose::Common, left);
-        }
-        // RFC 9113, section 4.1
-        let head = pos.cast::<[u8; FRAME_HEADER]>().read();
-        let [high, middle, low, kind, _flags, id @ ..] = head;
-        let bytes = FRAME_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
-        let id = (u32::from_be_bytes(id) & 0x7fff_ffff) as usize;
-        let whose = if kind == HEADERS || kind == CONTINUATION { Whose::Header } else { Whose::of(id) };
-        (whose, bytes.min(left))
+/// Whose the frame is that goes on at the start of `left`, and how many of its bytes are there.
+fn next_frame(h2c: Http2<'_>, state: StateHandler, left: &[u8]) -> (Whose, usize) {
+    if !HEAD.is(state) {
+        // a frame that has begun in another buffer
+        let whose = if h2c.is_in_header() { Whose::Header } else { Whose::of(h2c.frame_stream()) };
+        return (whose, h2c.frame_bytes().min(left.len()));
     }
+    // RFC 9113, section 4.1
+    let Some(&[high, middle, low, kind, _flags, ref id @ ..]) = left.first_chunk::<FRAME_HEADER>() else {
+        return (Whose::Common, left.len());
+    };
+    let bytes = FRAME_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
+    let id = (u32::from_be_bytes(*id) & 0x7fff_ffff) as usize;
+    let whose = if kind == HEADERS || kind == CONTINUATION { Whose::Header } else { Whose::of(id) };
+    (whose, bytes.min(left.len()))
 }
 
 impl Whose {
@@ -208,7 +176,7 @@ impl Whose {
 
 /// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
 fn begin_frame<W: Frames>(worker: &mut W, whose: Whose, bytes: usize, left: usize, is_first: bool) {
-    let at = worker.door().at;
+    let at = worker.frame_hook().at;
     if is_first && bytes >= left && whose == Whose::Header && worker.owner() == Owner::Connection(at) {
         // the most frequent one: all that was received is the header of a request
         worker.take(Owner::Header(at));
@@ -230,38 +198,38 @@ fn begin_frame<W: Frames>(worker: &mut W, whose: Whose, bytes: usize, left: usiz
         // since the buffer before, if there was one, too
         let ns = worker.set_lap_apart();
         worker.take(owner);
-        let received = &mut worker.door().received;
+        let received = &mut worker.frame_hook().received;
         *received = Pool { ns: ns + received.ns, weight: left as u64 };
     }
-    let share_ns = worker.door().received.share(bytes as u64);
+    let share_ns = worker.frame_hook().received.share(bytes as u64);
     worker.share(owner, share_ns);
 }
 
 /// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads
 /// their fields all the same), its cost is not the next request's.
 fn end_header<W: Frames>(worker: &mut W) {
-    let at = worker.door().at;
+    let at = worker.frame_hook().at;
     if worker.owner() == Owner::Header(at) {
         worker.switch(Owner::Connection(at));
         worker.drop_header(at);
     }
 }
 
-fn close<W: Frames>(worker: &mut W) {
-    let door = worker.door();
-    door.is_open = false;
-    let &mut FrameDoor { at, number, h2c, received, .. } = door;
-    if worker.has_number(at, number) {
-        // SAFETY: the connection is open still, so `h2c` is there.
-        unsafe {
-            let handler = &raw mut (*h2c).state.handler;
-            if (*handler).is_some_and(|handler| handler.address() == (frames::<W> as StateHandler).address())
-            {
-                *handler = STATE.real();
-            }
-        }
-        worker.share(Owner::Connection(at), received.ns);
-    } else {
+fn unset_now<W: Frames>(worker: &mut W) {
+    let hook = worker.frame_hook();
+    hook.is_set = false;
+    let &mut FrameHook { at, number, h2c, received, .. } = hook;
+    if !worker.has_number(at, number) {
         worker.charge_closed(at, received.ns);
+        return;
     }
+    // SAFETY: the connection is open still, and so this is there.
+    if let Some(h2c) = h2c.map(|h2c| unsafe { Http2::new(h2c.as_ptr()) }) {
+        let handler = h2c.state_handler().function();
+        let ours: StateHandler = frames::<W>;
+        if handler.is_some_and(|handler| handler.address() == ours.address()) {
+            h2c.state_handler().set_function(STATE.real());
+        }
+    }
+    worker.share(Owner::Connection(at), received.ns);
 }

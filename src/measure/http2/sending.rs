@@ -9,9 +9,8 @@ use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
 
 use crate::measure::charge::Charge;
 use crate::measure::owner::Owner;
+use crate::nginx::connection::{Connection, SendChain};
 use crate::nginx::hook::Hooks;
-
-type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 
 /// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
 static REAL: Hooks<SendChain, 4> = Hooks::new();
@@ -19,7 +18,7 @@ static REAL: Hooks<SendChain, 4> = Hooks::new();
 /// What is told to the layer above.
 pub trait Sending: Charge {
     /// A connection is about to send frames. `None` if it is not one of HTTP/2 with requests.
-    fn begin_sending(&mut self, c: *mut ngx_connection_t) -> Option<Sent<Self::Request>>;
+    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<Self::Request>>;
 
     /// It has sent. `is_waiting`: frames are left, since the socket has no room.
     fn end_sending(&mut self, sent: Sent<Self::Request>, is_waiting: bool);
@@ -34,16 +33,8 @@ pub struct Sent<R> {
 }
 
 /// Puts us in the place of a connection's `send_chain`.
-///
-/// # Safety
-/// The connection must be open.
-pub unsafe fn watch<W: Sending>(c: *mut ngx_connection_t) {
-    // SAFETY: as the caller says.
-    unsafe { REAL.replace(&raw mut (*c).send_chain, &ours::<W>()) };
-}
-
-const fn ours<W: Sending>() -> [SendChain; 4] {
-    [send::<W, 0>, send::<W, 1>, send::<W, 2>, send::<W, 3>]
+pub fn watch<W: Sending>(c: Connection<'_>) {
+    REAL.replace(c.send_chain(), &[send::<W, 0>, send::<W, 1>, send::<W, 2>, send::<W, 3>]);
 }
 
 unsafe extern "C" fn send<W: Sending, const AT: usize>(
@@ -52,9 +43,11 @@ unsafe extern "C" fn send<W: Sending, const AT: usize>(
     limit: off_t,
 ) -> *mut ngx_chain_t {
     let Some(real) = REAL.real(AT) else { return chain };
-    let sending = W::with(|worker| worker.begin_sending(c)).flatten();
-    // SAFETY: as NGINX called us.
-    let rest = unsafe { real(c, chain, limit) };
+    // SAFETY: as NGINX called us: with a connection that is open.
+    let (sending, rest) = unsafe {
+        let c = Connection::new(c);
+        (W::with(|worker| worker.begin_sending(c)).flatten(), real(c.as_ptr(), chain, limit))
+    };
     if let Some(sent) = sending {
         // a connection is not closed while it sends
         W::with(|worker| worker.end_sending(sent, !rest.is_null()));

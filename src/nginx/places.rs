@@ -2,6 +2,9 @@
 
 use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_cycle_t, ngx_event_t};
 
+use super::connection::Connection;
+use super::event::Event;
+
 /// The arrays of a cycle.
 pub struct Places {
     first: *mut ngx_connection_t,
@@ -33,32 +36,44 @@ impl Places {
 
     /// The place of a connection; none for the fake ones of HTTP/2.
     #[inline]
-    pub fn index(&self, connection: *mut ngx_connection_t) -> Option<usize> {
-        self.place(self.first, connection)
+    pub fn index(&self, connection: Connection<'_>) -> Option<usize> {
+        self.place(self.first, connection.as_ptr())
     }
 
     /// The place of the connection that an event belongs to: `ngx_event_process_init` pairs them for good.
     #[inline]
-    pub fn index_of_event(&self, event: *mut ngx_event_t) -> Option<usize> {
+    pub fn index_of_event(&self, event: &Event<'_>) -> Option<usize> {
+        let event = event.as_ptr();
         self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
+    }
+
+    /// The connection that an event of this place belongs to.
+    #[inline]
+    pub fn connection_of<'a>(&self, at: usize, _event: &'a Event<'_>) -> Connection<'a> {
+        // SAFETY: an event of a connection is in use only while the connection is open.
+        unsafe { self.connection(at) }
     }
 
     /// Whether a connection's event is that of writing.
     #[inline]
-    pub fn is_write_event(&self, event: *mut ngx_event_t) -> bool {
-        self.place(self.write_events, event).is_some()
+    pub fn is_write_event(&self, event: &Event<'_>) -> bool {
+        self.place(self.write_events, event.as_ptr()).is_some()
     }
 
     /// The connection at a place.
+    ///
+    /// # Safety
+    /// The connection must be open for `'a`.
     #[inline]
-    pub fn connection(&self, at: usize) -> *mut ngx_connection_t {
-        self.first.wrapping_add(at)
+    pub unsafe fn connection<'a>(&self, at: usize) -> Connection<'a> {
+        // SAFETY: as the caller says.
+        unsafe { Connection::new(self.first.wrapping_add(at)) }
     }
 
     /// The number of the connection at a place; 0 if there is no such place.
     #[inline]
     pub fn number(&self, at: usize) -> ngx_atomic_uint_t {
         // SAFETY: within the array, which lives as long as the cycle.
-        if at < self.count { unsafe { (*self.connection(at)).number } } else { 0 }
+        if at < self.count { unsafe { (*self.first.wrapping_add(at)).number } } else { 0 }
     }
 }

@@ -1,0 +1,139 @@
+//! Connections and streams of HTTP/2.
+
+use nginx_sys::{
+    ngx_event_t, ngx_http_empty_handler, ngx_http_v2_connection_t, ngx_http_v2_stream_t, u_char,
+};
+
+use super::bits;
+use super::connection::Connection;
+use super::event::EventHandler;
+use super::live::{Live, get, member};
+
+/// The type of the handler of a connection's state.
+pub type StateHandler =
+    unsafe extern "C" fn(*mut ngx_http_v2_connection_t, *mut u_char, *mut u_char) -> *mut u_char;
+
+/// What NGINX knows of a connection of HTTP/2; in the connection's pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Http2<'a>(Live<'a, ngx_http_v2_connection_t>);
+
+impl<'a> Http2<'a> {
+    /// # Safety
+    /// The connection must be open for `'a`.
+    #[inline]
+    pub unsafe fn new(h2c: *mut ngx_http_v2_connection_t) -> Http2<'a> {
+        // SAFETY: as the caller says.
+        Http2(unsafe { Live::at(h2c) })
+    }
+
+    #[inline]
+    pub fn as_ptr(self) -> *mut ngx_http_v2_connection_t {
+        self.0.as_ptr()
+    }
+
+    /// The connection itself.
+    #[inline]
+    pub fn connection(self) -> Connection<'a> {
+        // SAFETY: it has one, which is open.
+        unsafe { Connection::new(get!(self.0, connection)) }
+    }
+
+    /// The place of the function that reads what comes next.
+    #[inline]
+    pub fn state_handler(self) -> Live<'a, Option<StateHandler>> {
+        member!(self.0, state.handler)
+    }
+
+    /// Whether it is certain that it is between two frames, and in no block of header fields (`ngx_http_v2_state_complete`).
+    ///
+    /// A connection that NGINX has given up in the middle of a frame (`ngx_http_v2_finalize_connection`) seems to be so too: it waits
+    /// for its streams, or reads what still comes.
+    pub fn is_between_frames(self) -> bool {
+        let state = member!(self.0, state);
+        let handler = self.connection().read_event().handler().function();
+        let empty = ngx_http_empty_handler as unsafe extern "C" fn(*mut ngx_event_t) as EventHandler;
+        let is_given_up = get!(self.0, lingering_time) != 0
+            || handler.is_none_or(|handler| core::ptr::fn_addr_eq(handler, empty));
+        !bits::v2_state::INCOMPLETE.is_on(state) && get!(state, pool).is_null() && !is_given_up
+    }
+
+    /// Whether it is within a block of header fields.
+    #[inline]
+    pub fn is_in_header(self) -> bool {
+        !get!(self.0, state.pool).is_null()
+    }
+
+    /// The stream of the frame that it is in; 0 if that is the connection's.
+    #[inline]
+    pub fn frame_stream(self) -> usize {
+        get!(self.0, state.sid)
+    }
+
+    /// Bytes that are left of the frame that it is in.
+    #[inline]
+    pub fn frame_bytes(self) -> usize {
+        get!(self.0, state.length).saturating_add(get!(self.0, state.padding))
+    }
+
+    /// Bytes that the client may send still.
+    #[inline]
+    pub fn window(self) -> usize {
+        get!(self.0, recv_window)
+    }
+
+    /// Streams that are open.
+    #[inline]
+    pub fn streams(self) -> usize {
+        get!(self.0, processing)
+    }
+}
+
+/// A stream of a request that has not been freed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stream<'a>(Live<'a, ngx_http_v2_stream_t>);
+
+impl<'a> Stream<'a> {
+    /// `None` for null.
+    ///
+    /// # Safety
+    /// It must be the stream of a request that is not freed for `'a`, unless the pointer is null.
+    #[inline]
+    pub(super) unsafe fn new(stream: *mut ngx_http_v2_stream_t) -> Option<Stream<'a>> {
+        // SAFETY: as the caller says.
+        unsafe { Live::new(stream) }.map(Stream)
+    }
+
+    /// The connection that it is part of.
+    #[inline]
+    pub fn connection(self) -> Http2<'a> {
+        // SAFETY: it outlives its streams.
+        unsafe { Http2::new(get!(self.0, connection)) }
+    }
+
+    /// Its identifier; 0 if it is closed.
+    pub fn id(self) -> usize {
+        // SAFETY: `ngx_http_v2_create_stream` has made the stream, which has its node until it is closed.
+        unsafe { Live::new(get!(self.0, node)) }.map_or(0, |node| get!(node, id))
+    }
+
+    /// Bytes that the client may send still.
+    #[inline]
+    pub fn window(self) -> usize {
+        get!(self.0, recv_window)
+    }
+
+    /// Bytes of its body that came before the body was read (`ngx_http_v2_state_read_data`). They are known until
+    /// `ngx_http_v2_read_request_body` is called.
+    #[inline]
+    pub fn preread_bytes(self) -> usize {
+        // SAFETY: null, or a buffer of its pool.
+        unsafe { Live::new(get!(self.0, preread)) }
+            .map_or(0, |buffer| get!(buffer, last).addr().saturating_sub(get!(buffer, pos).addr()))
+    }
+
+    /// Whether its body is read and thrown away (`ngx_http_v2_read_request_body` has opened its window wholly).
+    #[inline]
+    pub fn skips_body(self) -> bool {
+        bits::v2_stream::SKIP_DATA.is_on(self.0) && bits::v2_stream::NO_FLOW_CONTROL.is_on(self.0)
+    }
+}

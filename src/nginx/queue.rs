@@ -1,0 +1,177 @@
+//! Queues of events.
+
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use nginx_sys::{ngx_event_t, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t};
+
+use super::event::{self, Event};
+use super::live::{Live, get, set};
+
+/// A queue of events.
+#[derive(Clone, Copy)]
+pub struct Queue<'a>(Live<'a, ngx_queue_t>);
+
+/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of posted events; null
+/// in any other NGINX.
+static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
+
+/// Looks up queues that not every NGINX has.
+pub fn find_queues() {
+    // SAFETY: a name that ends with a null; the result is an address or null.
+    let queue = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_posted_delayed_events".as_ptr()) };
+    DELAYED.store(queue.cast(), Relaxed);
+}
+
+/// `ngx_posted_events`
+#[inline]
+pub fn posted() -> Queue<'static> {
+    // SAFETY: `ngx_event_process_init` has made it a queue before a worker runs its loop.
+    Queue(unsafe { Live::at(&raw mut ngx_posted_events) })
+}
+
+/// `ngx_posted_accept_events`
+#[inline]
+pub fn posted_accept() -> Queue<'static> {
+    // SAFETY: as in `posted`.
+    Queue(unsafe { Live::at(&raw mut ngx_posted_accept_events) })
+}
+
+/// OpenResty's queue of events for the next turn of its loop.
+#[inline]
+pub fn delayed() -> Option<Queue<'static>> {
+    // SAFETY: as in `posted`; null in any other NGINX.
+    unsafe { Live::new(DELAYED.load(Relaxed)) }.map(Queue)
+}
+
+/// An end of a queue, to be compared only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Last(*const ngx_queue_t);
+
+/// The events that were added to a queue.
+pub enum Added<'a> {
+    /// none, or it cannot be told
+    Nothing,
+    One(Event<'a>),
+    Several,
+}
+
+impl<'a> Queue<'a> {
+    #[inline]
+    fn head(self) -> *mut ngx_queue_t {
+        self.0.as_ptr()
+    }
+
+    /// The event of a node.
+    ///
+    /// # Safety
+    /// The node must be one of this queue's, and not its head.
+    #[inline]
+    unsafe fn event_of(self, node: *mut ngx_queue_t) -> Event<'a> {
+        // SAFETY: as the caller says: all nodes but the head are in events that are in use.
+        unsafe { Event::new(node.byte_sub(offset_of!(ngx_event_t, queue)).cast()) }
+    }
+
+    /// Takes the first event out of the queue. `what` is for a debug log.
+    ///
+    /// `ngx_close_connection` and its like take an event out of whatever queue it is in, so the head is read anew each time.
+    #[inline]
+    pub fn pop(self, what: &str) -> Option<Event<'a>> {
+        self.pop_if(what, |_| true)
+    }
+
+    /// Takes the first event out of the queue, unless it is for the next turn of OpenResty's loop.
+    ///
+    /// Events that are added during a turn are marked as `delayed`. The loop itself takes the mark away afterwards.
+    #[inline]
+    pub fn pop_due(self, what: &str) -> Option<Event<'a>> {
+        self.pop_if(what, |event| !event.is_delayed())
+    }
+
+    /// As [`Queue::pop`], for an event that is put back into a queue before its handler is called.
+    #[inline]
+    pub fn take_first(self) -> Option<Event<'a>> {
+        self.pop_if("", |_| true)
+    }
+
+    #[inline]
+    fn pop_if(self, what: &str, f: impl FnOnce(&Event<'_>) -> bool) -> Option<Event<'a>> {
+        let node = get!(self.0, next);
+        if node == self.head() {
+            return None;
+        }
+        // SAFETY: the first node, which is not the head.
+        let event = unsafe { self.event_of(node) };
+        if !f(&event) {
+            return None;
+        }
+        if !what.is_empty() {
+            event.debug(what);
+        }
+        // SAFETY: it is in this queue.
+        unsafe { event::delete_posted(event.as_ptr()) };
+        Some(event)
+    }
+
+    /// Adds an event, unless it is in a queue already.
+    #[inline]
+    pub fn push(self, event: &Event<'_>) {
+        // SAFETY: both are in use. An event that is no longer in use is in no queue: NGINX sees to that.
+        unsafe { event::post(event.as_ptr(), self.head()) };
+    }
+
+    /// The end of the queue.
+    #[inline]
+    pub fn last(self) -> Last {
+        Last(get!(self.0, prev))
+    }
+
+    /// The events that were added behind an end of before.
+    pub fn added_since(self, last: Last) -> Added<'a> {
+        let mut queued = 0;
+        let newest = get!(self.0, prev);
+        let mut node = newest;
+        while Last(node) != last {
+            if node == self.head() {
+                // it has left the queue meanwhile
+                return Added::Nothing;
+            }
+            queued += 1;
+            // SAFETY: a node of the queue.
+            node = unsafe { (*node).prev };
+        }
+        match queued {
+            0 => Added::Nothing,
+            // SAFETY: the newest node, and not the head: that is the last one to be met.
+            1 => Added::One(unsafe { self.event_of(newest) }),
+            _ => Added::Several,
+        }
+    }
+
+    /// Calls `f` with a queue of its own that has all events of this one, which is empty then. What `f` leaves there goes back.
+    #[inline]
+    pub fn apart<R>(self, f: impl FnOnce(Queue<'_>) -> R) -> R {
+        let mut room = MaybeUninit::<ngx_queue_t>::uninit();
+        let (from, to) = (self.head(), room.as_mut_ptr());
+        // SAFETY: neighbours of a queue's head are linked to it. `room` stays where it is as long as events are linked to it.
+        let apart = unsafe {
+            if (*from).next == from {
+                (*to).prev = to;
+                (*to).next = to;
+            } else {
+                *to = *from;
+                (*(*to).next).prev = to;
+                (*(*to).prev).next = to;
+            }
+            Queue(Live::at(to))
+        };
+        set!(self.0, prev, from);
+        set!(self.0, next, from);
+        let result = f(Queue(apart.0));
+        while let Some(event) = apart.take_first() {
+            self.push(&event);
+        }
+        result
+    }
+}

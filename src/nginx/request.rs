@@ -1,0 +1,362 @@
+//! Requests.
+//!
+//! Not `ngx::http::Request`: it has no lifetime, and makes Rust references to a structure that NGINX changes.
+
+use core::ffi::c_void;
+use core::ptr::null_mut;
+
+use nginx_sys::{
+    NGX_HTTP_SWITCHING_PROTOCOLS, NGX_OK, ngx_buf_t, ngx_cached_time, ngx_http_complex_value,
+    ngx_http_complex_value_t, ngx_http_discard_request_body, ngx_http_get_flushed_variable,
+    ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_log_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+};
+
+use super::bits;
+use super::connection::Connection;
+use super::content::ContentHandler;
+use super::live::{Live, get, member, set};
+use super::pool::Pool;
+use super::time::now_ms;
+
+/// A request that has not been freed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a>(Live<'a, ngx_http_request_t>);
+
+impl<'a> Request<'a> {
+    /// # Safety
+    /// The request must not be freed for `'a`.
+    #[inline]
+    pub unsafe fn new(r: *mut ngx_http_request_t) -> Request<'a> {
+        // SAFETY: as the caller says.
+        Request(unsafe { Live::at(r) })
+    }
+
+    /// As [`Request::new`]; `None` for null.
+    ///
+    /// # Safety
+    /// As for [`Request::new`], unless the pointer is null.
+    #[inline]
+    pub(super) unsafe fn from_ptr(r: *mut ngx_http_request_t) -> Option<Request<'a>> {
+        // SAFETY: as the caller says.
+        unsafe { Live::new(r) }.map(Request)
+    }
+
+    /// The request, for functions of NGINX.
+    #[inline]
+    pub fn as_ptr(self) -> *mut ngx_http_request_t {
+        self.0.as_ptr()
+    }
+
+    #[inline]
+    pub(super) fn live(self) -> Live<'a, ngx_http_request_t> {
+        self.0
+    }
+
+    /// The main request, which outlives its subrequests.
+    #[inline]
+    pub fn main(self) -> Request<'a> {
+        // SAFETY: each request has one.
+        unsafe { Request::new(get!(self.0, main)) }
+    }
+
+    /// Whether it is no subrequest.
+    #[inline]
+    pub fn is_main(self) -> bool {
+        get!(self.0, main) == self.as_ptr()
+    }
+
+    /// Its connection. With HTTP/2 and HTTP/3 that is the stream's.
+    #[inline]
+    pub fn connection(self) -> Connection<'a> {
+        // SAFETY: each request has one, which outlives it.
+        unsafe { Connection::new(get!(self.0, connection)) }
+    }
+
+    /// The client's connection that it came in on.
+    #[inline]
+    pub fn client_connection(self) -> Connection<'a> {
+        #[cfg(ngx_feature = "http_v2")]
+        if let Some(stream) = self.stream() {
+            return stream.connection().connection();
+        }
+        self.connection().client()
+    }
+
+    /// The content handler of the location that it is in.
+    #[inline]
+    pub fn content_handler(self) -> Option<ContentHandler> {
+        get!(self.0, content_handler)
+    }
+
+    /// Its stream of HTTP/2.
+    #[cfg(ngx_feature = "http_v2")]
+    #[inline]
+    pub fn stream(self) -> Option<super::http2::Stream<'a>> {
+        // SAFETY: null, or its stream, which is there as long as the request.
+        unsafe { super::http2::Stream::new(get!(self.0, stream)) }
+    }
+
+    /// Its connection's log.
+    #[inline]
+    pub fn log(self) -> *mut ngx_log_t {
+        self.connection().log()
+    }
+
+    /// Whether its connection's log is written to at a level.
+    #[inline]
+    pub fn logs_at(self, level: ngx_uint_t) -> bool {
+        // SAFETY: the log of an open connection is valid.
+        unsafe { Live::new(self.log()) }.is_some_and(|log| level <= get!(log, log_level))
+    }
+
+    /// Its pool; `None` if it is being freed (`ngx_http_free_request`).
+    #[inline]
+    pub fn pool(self) -> Option<Pool<'a>> {
+        // SAFETY: its own, which is destroyed when it is freed.
+        unsafe { Pool::from_ptr(get!(self.0, pool)) }
+    }
+
+    /// `$request_length`
+    #[inline]
+    pub fn length_bytes(self) -> u64 {
+        get!(self.0, request_length).max(0) as u64
+    }
+
+    /// The status of its answer, as `ngx_http_variable_status` has it.
+    #[inline]
+    pub fn status(self) -> u64 {
+        let error: ngx_uint_t = get!(self.0, err_status);
+        if error != 0 { error as u64 } else { get!(self.0, headers_out.status) as u64 }
+    }
+
+    /// Whether it is answered with 101.
+    #[inline]
+    pub fn is_upgraded(self) -> bool {
+        get!(self.0, headers_out.status) == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t
+    }
+
+    /// `$upstream_cache_status`, as a number of NGINX's.
+    #[inline]
+    pub fn cache_status(self) -> usize {
+        #[cfg(ngx_feature = "http_cache")]
+        // SAFETY: null, or its upstream, which is in its pool.
+        if let Some(upstream) = unsafe { Live::new(get!(self.0, upstream)) } {
+            return bits::upstream::CACHE_STATUS.of(upstream) as usize;
+        }
+        0
+    }
+
+    /// Whether the other requests of its connection follow.
+    #[inline]
+    pub fn is_keepalive(self) -> bool {
+        bits::request::KEEPALIVE.is_on(self.0)
+    }
+
+    /// Whether it runs `post_action`.
+    #[inline]
+    pub fn is_post_action(self) -> bool {
+        bits::request::POST_ACTION.is_on(self.0)
+    }
+
+    /// Whether NGINX may have cleared its contexts, as `ngx_http_internal_redirect` and `ngx_http_filter_finalize_request` do.
+    #[inline]
+    pub fn may_have_lost_contexts(self) -> bool {
+        bits::request::INTERNAL.is_on(self.0) || bits::request::FILTER_FINALIZE.is_on(self.0)
+    }
+
+    /// The context of the module at this place.
+    #[inline]
+    pub fn context(self, index: usize) -> *mut c_void {
+        let contexts: *mut *mut c_void = get!(self.0, ctx);
+        // SAFETY: it has room for each module's. `index` is a module's, whose place is known before the first request.
+        unsafe { contexts.add(index).read() }
+    }
+
+    /// Sets the context of the module at this place.
+    #[inline]
+    pub fn set_context(self, index: usize, context: *mut c_void) {
+        let contexts: *mut *mut c_void = get!(self.0, ctx);
+        // SAFETY: as in `context`.
+        unsafe { contexts.add(index).write(context) };
+    }
+
+    /// Whether it has a body, by its header.
+    #[inline]
+    pub fn has_body(self) -> bool {
+        get!(self.0, headers_in.content_length_n) > 0
+            || bits::headers_in::CHUNKED.is_on(member!(self.0, headers_in))
+    }
+
+    /// The buffer that its header was read into.
+    #[inline]
+    fn header_buffer(self) -> Option<Live<'a, ngx_buf_t>> {
+        // SAFETY: null, or a buffer of its connection's or of its pool.
+        unsafe { Live::new(get!(self.0, header_in)) }
+    }
+
+    /// Bytes that were read from its connection and have not been used: the start of a body, or the next request.
+    pub fn unused_bytes(self) -> u64 {
+        let Some(buffer) = self.header_buffer() else { return 0 };
+        get!(buffer, last).addr().saturating_sub(get!(buffer, pos).addr()) as u64
+    }
+
+    /// Memory that it holds, in bytes: all of its pool, and the buffer that its header was read into. `None` if it is being freed.
+    #[inline]
+    pub fn held_bytes(self) -> Option<u64> {
+        let mut bytes = self.pool()?.held_bytes();
+        // a stream of HTTP/2 has it in its pool (`ngx_http_v2_create_stream`)
+        if get!(self.0, stream).is_null()
+            && let Some(header) = self.header_buffer()
+        {
+            bytes += get!(header, end).addr() - get!(header, start).addr();
+        }
+        Some(bytes as u64)
+    }
+
+    /// How long before the running handler call it began, in nanoseconds. If its header came in parts, that was in another one.
+    #[inline]
+    pub fn age_ns(self) -> u64 {
+        // SAFETY: NGINX's cached time, which `ngx_time_update` replaces as a whole.
+        let (sec, msec) = unsafe {
+            let time = (&raw const ngx_cached_time).read_volatile();
+            ((*time).sec, (*time).msec)
+        };
+        let (start_sec, start_msec) = (get!(self.0, start_sec), get!(self.0, start_msec));
+        let is_now = sec == start_sec && msec as u64 == start_msec as u64;
+        // a request that a module has made up may have no start
+        if is_now || start_sec == 0 {
+            return 0;
+        }
+        // as `ngx_http_variable_request_time`
+        let ms = (sec - start_sec) * 1000 + (msec as i64 - start_msec as i64);
+        if ms <= 0 {
+            return 0;
+        }
+        // that is the clock of the wall, which can be set
+        let connected_ms = now_ms().saturating_sub(self.connection().start_ms());
+        ms.unsigned_abs().min(connected_ms) * 1_000_000
+    }
+
+    /// The configurations of the server that it is in, which are only compared with those of other requests.
+    #[inline]
+    pub fn server(self) -> *mut *mut c_void {
+        get!(self.0, srv_conf)
+    }
+
+    /// Whether something follows the answers of the location that it is in.
+    #[inline]
+    pub fn has_post_action(self) -> bool {
+        // SAFETY: a location has the core module's configuration.
+        unsafe { super::location::has_post_action(get!(self.0, loc_conf)) }
+    }
+
+    /// The value of a variable, by its index; `None` if it has none.
+    #[inline]
+    pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
+        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request.
+        let value = unsafe { Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index)) }?;
+        if bits::variable_value::NOT_FOUND.is_on(value) {
+            return None;
+        }
+        // SAFETY: NGINX's variables have their text in memory of the request or of the configuration, which outlive it.
+        Some(unsafe { text(get!(value, data), bits::variable_value::LEN.of(value) as usize) })
+    }
+
+    /// The value of a text with variables; `None` if it cannot be made, which NGINX has logged.
+    #[inline]
+    pub fn evaluate(self, template: &ngx_http_complex_value_t) -> Option<&'a [u8]> {
+        let mut value = ngx_str_t::empty();
+        // SAFETY: it only reads the text, and sets the value to memory of the request or of the configuration.
+        let status =
+            unsafe { ngx_http_complex_value(self.as_ptr(), (&raw const *template).cast_mut(), &mut value) };
+        if status != NGX_OK as ngx_int_t {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { text(value.data, value.len) })
+    }
+
+    /// Adds a header to its answer. `None` if there is no memory.
+    pub fn add_header(self, name: ngx_str_t, value: &[u8]) -> Option<()> {
+        let value = self.pool()?.join(&[value])?;
+        let headers = member!(self.0, headers_out.headers);
+        // SAFETY: the list of the headers of its answer, with elements of this type.
+        let header = unsafe { Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>()) }?;
+        // SAFETY: room for a header. All zero is valid; newer versions have a link to the next one of its name in it.
+        unsafe { header.as_ptr().write(core::mem::zeroed()) };
+        set!(header, hash, 1);
+        set!(header, key, name);
+        set!(header, value, ngx_str_t { len: value.len(), data: value.as_mut_ptr() });
+        Some(())
+    }
+}
+
+/// A text of NGINX's, which may be null if it is empty.
+///
+/// # Safety
+/// So many bytes must be there for `'a`.
+#[inline]
+unsafe fn text<'a>(data: *const u8, len: usize) -> &'a [u8] {
+    // SAFETY: as the caller says.
+    if len == 0 { &[] } else { unsafe { core::slice::from_raw_parts(data, len) } }
+}
+
+/// What NGINX does about the body of a request.
+impl<'a> Request<'a> {
+    /// Whether nobody has begun to read its body.
+    #[inline]
+    pub fn is_body_untouched(self) -> bool {
+        get!(self.0, request_body).is_null()
+    }
+
+    /// Bytes of its body that were read; `None` if nobody has begun to.
+    #[inline]
+    pub fn body_bytes(self) -> Option<usize> {
+        // SAFETY: null, or in its pool.
+        let body = unsafe { Live::new(get!(self.0, request_body)) }?;
+        Some(get!(body, received).max(0) as usize)
+    }
+
+    /// Whether it has no more than so many bytes of body, and says so; or something is done about its body already.
+    pub fn has_small_body(self, most_bytes: i64) -> bool {
+        let headers = member!(self.0, headers_in);
+        let is_small =
+            get!(headers, content_length_n) <= most_bytes && !bits::headers_in::CHUNKED.is_on(headers);
+        // another module may have read it already
+        is_small || !get!(self.0, request_body).is_null() || bits::request::DISCARD_BODY.is_on(self.0)
+    }
+
+    /// The client is not asked to send the body, even if it waits for that (`ngx_http_test_expect`).
+    pub fn skip_expect(self) {
+        bits::request::EXPECT_TESTED.put(self.0, 1);
+    }
+
+    /// Reads the body and throws it away. HTTP/2 is told that frames of the stream are to be skipped.
+    pub fn discard_body(self) {
+        // SAFETY: a main request whose header was read.
+        unsafe { ngx_http_discard_request_body(self.as_ptr()) };
+    }
+
+    /// From now on it has no body: as `ngx_http_process_request_headers` leaves a request without one.
+    pub fn set_bodyless(self) {
+        let headers = member!(self.0, headers_in);
+        set!(headers, content_length, null_mut());
+        set!(headers, content_length_n, -1);
+        bits::headers_in::CHUNKED.put(headers, 0);
+    }
+
+    /// Its connection is closed after the answer, as `ngx_http_set_lingering_close` does.
+    pub fn set_lingering_close(self) {
+        bits::request::KEEPALIVE.put(self.0, 0);
+        bits::request::LINGERING_CLOSE.put(self.0, 1);
+    }
+
+    /// The main request that a connection of HTTP/1 has.
+    ///
+    /// # Safety
+    /// The connection must be serving a request.
+    pub unsafe fn of_connection(c: Connection<'a>) -> Request<'a> {
+        // SAFETY: its data is the request or one of its subrequests, which have not been freed.
+        unsafe { Request::new(get!(c.live(), data).cast()) }.main()
+    }
+}
