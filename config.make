@@ -1,15 +1,26 @@
-# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo knows what has changed, so
-# it is called each time.
+# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo is called when one
+# of its sources is newer than the result, and so not by a `make install` that follows `make`.
 
 request_cpu_source=$(cd "$ngx_addon_dir" && pwd)
 request_cpu_objs=$(cd "$NGX_OBJS" && pwd)
 request_cpu_library=ngx_http_request_cpu_module.so
+request_cpu_deps=$(cd "$request_cpu_source" \
+    && find Cargo.toml Cargo.lock build.rs build src accounting formats page/dist -type f 2>/dev/null \
+    | sed "s,^,	$request_cpu_source/,; s,\$, \\\\,")
+
+# configure makes this path absolute later
+case "$NGX_MODULES_PATH" in
+    /*) request_cpu_path=$NGX_MODULES_PATH ;;
+    *)  request_cpu_path=$NGX_PREFIX/$NGX_MODULES_PATH ;;
+esac
 
 cat << END                                                    >> $NGX_MAKEFILE
 
 modules:	$NGX_OBJS/$request_cpu_library
 
-$NGX_OBJS/$request_cpu_library:	request_cpu_always
+$NGX_OBJS/$request_cpu_library: \\
+$request_cpu_deps
+	$NGX_OBJS/ngx_auto_config.h
 	cd '$request_cpu_source' && \\
 	NGINX_SOURCE_DIR='$(pwd)' \\
 	NGINX_BUILD_DIR='$request_cpu_objs' \\
@@ -22,13 +33,13 @@ $NGX_OBJS/$request_cpu_library:	request_cpu_always
 install:	request_cpu_install
 
 request_cpu_install:	$NGX_OBJS/$request_cpu_library
-	test -d '\$(DESTDIR)$NGX_MODULES_PATH' \\
-		|| mkdir -p '\$(DESTDIR)$NGX_MODULES_PATH'
-	test ! -f '\$(DESTDIR)$NGX_MODULES_PATH/$request_cpu_library' \\
-		|| mv '\$(DESTDIR)$NGX_MODULES_PATH/$request_cpu_library' \\
-			'\$(DESTDIR)$NGX_MODULES_PATH/$request_cpu_library.old'
-	cp $NGX_OBJS/$request_cpu_library '\$(DESTDIR)$NGX_MODULES_PATH/$request_cpu_library'
+	test -d '\$(DESTDIR)$request_cpu_path' \\
+		|| mkdir -p '\$(DESTDIR)$request_cpu_path'
+	test ! -f '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
+		|| mv '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
+			'\$(DESTDIR)$request_cpu_path/$request_cpu_library.old'
+	cp $NGX_OBJS/$request_cpu_library '\$(DESTDIR)$request_cpu_path/$request_cpu_library'
 
-.PHONY:	request_cpu_always request_cpu_install
+.PHONY:	request_cpu_install
 
 END

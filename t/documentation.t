@@ -1,5 +1,6 @@
-# NGINX loads each configuration that the documentation shows: blocks marked as nginx in README.md and docs/src, and the files of
-# nginx-conf. A block is completed with what it refers to; one that cannot be loaded is told with file and line.
+# NGINX loads each configuration that the documentation shows: blocks marked as nginx in README.md and docs/src, and
+# the files of nginx-conf. A block is completed with what it refers to; one that cannot be loaded is told with file
+# and line.
 #
 #   ```nginx                     the context is found: a whole file, http, server or location
 #   ```nginx,context=server      the context is given
@@ -17,7 +18,8 @@ use Test::RequestCpu::Fragment qw(blocks load);
 
 my $root = "$FindBin::Bin/..";
 my @pages = 'README.md';
-find({ no_chdir => 1, wanted => sub { push @pages, substr $_, 1 + length $root if /\.md$/ } }, "$root/docs/src") if -d "$root/docs/src";
+my $add = sub { push @pages, substr $_, 1 + length $root if /\.md$/ };
+find({ no_chdir => 1, wanted => $add }, "$root/docs/src") if -d "$root/docs/src";
 
 # the test's own rules, each on a block that breaks or uses it
 my %own = (
@@ -59,7 +61,8 @@ CONF
         qr/^own:11: "location" directive is not allowed here/ ],
     'a wrong value' => [ "request_cpu_zone \$host zone=a:8x;\n", qr/^own:10: .*8x/ ],
     'what must fail' => [ "request_cpu_zone \$host zone=a:8x;\n", undef, fails => 'request_cpu_zone' ],
-    'what must fail and does not' => [ "request_cpu_zone \$host zone=a:1m;\n", qr/^own:10: NGINX loads it/, fails => 'zone' ],
+    'what must fail and does not' => [ "request_cpu_zone \$host zone=a:1m;\n",
+        qr/^own:10: NGINX loads it/, fails => 'zone' ],
     'an unknown attribute' => [ "request_cpu off;\n", qr/^own:10: unknown attribute "kontext"/, kontext => 'http' ],
     'a context that is wrong' => [ "request_cpu_zone \$host zone=a:1m;\n",
         qr/^own:10: "request_cpu_zone" directive is not allowed here/, context => 'server' ],
@@ -69,7 +72,8 @@ my $t = Test::RequestCpu->new->need('http_ssl');
 for my $name (sort keys %own) {
     my ($text, $fault, %attribute) = @{ $own{$name} };
     my $told = load($t, { file => 'own', line => 10, text => $text, %attribute }, $root);
-    $fault ? like($told, $fault, "a block of the test's own, with a fault: $name") : is($told, undef, "a block of the test's own: $name");
+    if ($fault) { like($told, $fault, "a block of the test's own, with a fault: $name") }
+    else { is($told, undef, "a block of the test's own: $name") }
 }
 
 my @blocks = map { blocks($root, $_) } sort @pages;

@@ -1,5 +1,5 @@
-# Every link between the repository's Markdown files, and from them to its other files, leads somewhere; so does every link to a
-# heading. Every page of the book is in its summary.
+# Every link between the repository's Markdown files, and from them to its other files, leads somewhere; so does every
+# link to a heading. Every page of the book is in its summary.
 use strict;
 use warnings;
 use File::Find qw(find);
@@ -21,7 +21,8 @@ sub own {
 }
 own('LICENSE', '');
 own('docs/src/SUMMARY.md', "- [One](one.md)\n- [Three](three.md)\n");
-own('docs/src/one.md', "# One\n\n## request_cpu_zone\n\n## How `it` works: a, b\n\n## Same\n\n## Same\n\n<a id=\"by-hand\"></a>\n");
+own('docs/src/one.md', join "\n\n", '# One', '## request_cpu_zone', '## How `it` works: a, b', '## Same', '## Same',
+    '<a id="by-hand"></a>');
 own('docs/src/two.md', "[out](../../LICENSE) and\n[none](one.md#zone)\n");
 own('README.md', <<'TEXT');
 # Title
@@ -52,8 +53,8 @@ is_deeply([ link_faults($own, 'README.md', 'docs/src/one.md', 'docs/src/two.md',
     'docs/src/two.md:2: link to "one.md#zone": docs/src/one.md has no heading "zone"',
     'docs/src/SUMMARY.md:2: link to "three.md": there is no docs/src/three.md',
 ], "the faults of the test's own pages are found");
-is_deeply([ summary_faults($own, 'docs/src/one.md', 'docs/src/two.md') ], ['docs/src/two.md is not in docs/src/SUMMARY.md'],
-    'a page that is missing in the summary is found');
+is_deeply([ summary_faults($own, 'docs/src/one.md', 'docs/src/two.md') ],
+    ['docs/src/two.md is not in docs/src/SUMMARY.md'], 'a page that is missing in the summary is found');
 
 my $root = "$FindBin::Bin/..";
 my @files;

@@ -25,16 +25,16 @@ sub blocks {
         elsif ($line =~ /^\s*(```+)\s*(\S*)/) {
             $fence = $1;
             my ($kind, @attributes) = split /,/, $2;
-            $block = { file => $file, line => $. + 1, text => '', map { /^(\w+)=(.*)$/ ? ($1 => $2) : ($_ => 1) } @attributes }
-                if defined $kind && $kind eq 'nginx';
+            my %attribute = map { /^(\w+)=(.*)$/ ? ($1 => $2) : ($_ => 1) } @attributes;
+            $block = { file => $file, line => $. + 1, text => '', %attribute } if ($kind // '') eq 'nginx';
         }
     }
     die "$file: the last block has no end\n" if defined $fence;
     return @blocks;
 }
 
-# load($server, $block, $root): nothing if NGINX loads it, and otherwise what is wrong, with file and line. A block that is to fail is
-# loaded well if it fails so.
+# load($server, $block, $root): nothing if NGINX loads it, and otherwise what is wrong, with file and line. A block
+# that is to fail is loaded well if it fails so.
 sub load {
     my ($t, $block, $root) = @_;
     my @unknown = grep { !/^(?:file|line|text|context|fails|needs|skip)$/ } sort keys %$block;
@@ -58,11 +58,12 @@ sub load {
     return $fault && "$block->{file}:$fault->{line}: $fault->{said} (in context $fault->{context})";
 }
 
+my $server = 'server { listen 127.0.0.1:{{port:own}}; server_name own.test;';
 my %around = (
     main => [ '', '' ],
     http => [ "http {\n", "}\n" ],
-    server => [ "http {\n", "server { listen 127.0.0.1:{{port:own}}; server_name own.test;\n", "}\n}\n" ],
-    location => [ "http {\n", "server { listen 127.0.0.1:{{port:own}}; server_name own.test; location / {\n", "}\n}\n}\n" ],
+    server => [ "http {\n", "$server\n", "}\n}\n" ],
+    location => [ "http {\n", "$server location / {\n", "}\n}\n}\n" ],
 );
 
 # What is wrong with the block in a context: { line, said }, or nothing.
@@ -77,8 +78,11 @@ sub in_context {
     $text =~ s/^(\s*)(?:load_module\s+\S*ngx_http_request_cpu_module|user\s)[^;]*;/$1/mg;
     my $main = 'load_module {{module}};' . ($> == 0 ? ' user root;' : '');
     $main .= " events { }" unless $is_whole && $text =~ /\bevents\s*\{/;
-    my @more = ("access_log off;", map { "${_}_temp_path {{dir}}/temp/$_;" } grep {
-        $text !~ /\b${_}_temp_path\b/ && $t->{about} !~ /--without-http_${_}_module/ } qw(client_body proxy fastcgi uwsgi scgi));
+    my @more = 'access_log off;';
+    for my $name (qw(client_body proxy fastcgi uwsgi scgi)) {
+        next if $text =~ /\b${name}_temp_path\b/ || $t->{about} =~ /--without-http_${name}_module/;
+        push @more, "${name}_temp_path {{dir}}/temp/$name;";
+    }
     my %done;
     for (1 .. 60) {
         my $inside = join ' ', @more;
@@ -139,7 +143,7 @@ sub completed {
     elsif ($said =~ /^no "ssl_certificate" is defined/) {
         push @$more, 'ssl_certificate ' . certificate($t) . ';', "ssl_certificate_key $dir/own.key;";
     }
-    elsif ($said =~ /^cannot load certificate(?: key)? "([^"]+)"/ || $said =~ /^SSL_CTX_load_verify_locations\("([^"]+)"/) {
+    elsif ($said =~ /^(?:cannot load certificate (?:key )?|SSL_CTX_load_verify_locations\()"([^"]+)"/) {
         my $path = $1;
         return if $path =~ /^(?:data|engine):/;
         my $pem = certificate($t);

@@ -11,8 +11,8 @@ use File::Spec;
 
 our @EXPORT_OK = qw(link_faults summary_faults);
 
-# link_faults($root, @files): each link to a file or a heading that is not there, with file and line. Links to other servers are not
-# looked at.
+# link_faults($root, @files): each link to a file or a heading that is not there, with file and line. Links to other
+# servers are not looked at.
 sub link_faults {
     my ($root, @files) = @_;
     my (%page, @faults);
@@ -74,7 +74,8 @@ sub page {
     $text =~ s/(?<!`)(`+)(?!`)(?:(?!\n\n).)+?(?<!`)\1(?!`)/$& =~ tr{\n}{}cdr/gse;
     my $title = qr/(?:\s+(?:"[^"]*"|'[^']*'))?/;
     my @forms = (
-        qr/!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(\s*<?([^\s<>()]*(?:\([^\s()]*\)[^\s<>()]*)*)>?$title\s*\)/,    # [text](target "title")
+        # [text](target "title")
+        qr/!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(\s*<?([^\s<>()]*(?:\([^\s()]*\)[^\s<>()]*)*)>?$title\s*\)/,
         qr/\[!\[[^\]]*\]\([^)]*\)\]\(([^)\s]+)\)/,    # a picture that is a link
         qr/^ {0,3}\[[^\]]+\]:\s+<?(\S+?)>?(?:\s|$)/m,    # [name]: target
         qr/<(?:a|img)\b[^>]*\s(?:href|src)="([^"]+)"/,
