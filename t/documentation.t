@@ -78,7 +78,9 @@ for my $name (sort keys %own) {
 
 my @blocks = map { blocks($root, $_) } sort @pages;
 for my $path (sort glob "$root/nginx-conf/*.conf") {
-    push @blocks, { file => substr($path, 1 + length $root), line => 1, text => $t->slurp($path) };
+    # the demonstration filters pages
+    my @needs = $path =~ /demo\.conf$/ ? (needs => 'http_sub') : ();
+    push @blocks, { file => substr($path, 1 + length $root), line => 1, text => $t->slurp($path), @needs };
 }
 for my $block (@blocks) {
     my $place = "$block->{file}:$block->{line}";
