@@ -1,4 +1,5 @@
-# What the programs in tools/, and scripts/bench, share: the repository's folder, help, messages, files, and an NGINX with the module.
+# What the programs in tools/, and scripts/bench, share: the repository's folder, help, messages, files, and an NGINX
+# with the module.
 package Tool;
 
 use strict;
@@ -8,14 +9,15 @@ use Exporter qw(import);
 use File::Basename qw(basename dirname);
 use IO::Socket::INET;
 
-our @EXPORT_OK = qw($root build cpu_model fail free_port grouped has_program kernel lines machine median need progress slurp spew temp_paths
-    test_with usage words);
+our @EXPORT_OK = qw($root build cpu_model fail free_port grouped has_program kernel lines machine median need progress
+    slurp spew temp_paths test_with usage words);
 
 our $root = abs_path(dirname(__FILE__) . '/../..');
 
 # ---- messages -----------------------------------------------------------------------------------------------------
 
-# The comment block at the head of a program is its help. It goes to stdout with status 0, or to stderr with another status.
+# The comment block at the head of a program is its help. It goes to stdout with status 0, or to stderr with another
+# status.
 sub usage {
     my ($status) = @_;
     $status //= 0;
@@ -98,21 +100,25 @@ sub kernel {
     return $kernel;
 }
 
-sub machine { return sprintf '%s, %d processors; %s', cpu_model(), scalar(grep { /^processor/ } lines('/proc/cpuinfo')), kernel() }
+sub machine {
+    my $processors = grep { /^processor/ } lines('/proc/cpuinfo');
+    return sprintf '%s, %d processors; %s', cpu_model(), $processors, kernel();
+}
 
 sub median {
     my @sorted = sort { $a <=> $b } @_;
     return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
 }
 
-# A port outside of the range from which the kernel takes those of clients. No port is given out twice. No random numbers are drawn,
-# so that a program that begins with srand 1 draws the same ones each time.
+# A port outside of the range from which the kernel takes those of clients. No port is given out twice. No random
+# numbers are drawn, so that a program that begins with srand 1 draws the same ones each time.
 my %given;
 my $last_port = $$ * 7919;
 sub free_port {
     for (1 .. 5000) {
         my $port = 10_000 + ++$last_port % 20_000;
-        return $port if !$given{$port}++ && IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1);
+        next if $given{$port}++;
+        return $port if IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1);
     }
     fail('no port is free');
 }

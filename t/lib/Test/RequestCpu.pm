@@ -1,7 +1,7 @@
 package Test::RequestCpu;
 
-# Runs a real NGINX with the module in a folder of its own, on free loopback ports, and tells what it did: its access log,
-# its accounts, its books, and what the kernel says about the CPU time of its workers. Core Perl only.
+# Runs a real NGINX with the module in a folder of its own, on free loopback ports, and tells what it did: its access
+# log, its accounts, its books, and what the kernel says about the CPU time of its workers. Core Perl only.
 #
 # The methods are in the files below, each for one concern. A test file needs this one only.
 

@@ -14,9 +14,9 @@ sub new {
     my @files;
     find({ no_chdir => 1, wanted => sub { push @files, $_ if /\.rs$/ && -f } }, $folder);
     my %known = map { $_ => 1 } @files;
-    $self->{start} = (grep { $known{$_} } "$folder/lib.rs", "$folder/main.rs")[0] or die "$folder has no lib.rs and no main.rs\n";
-    $self->file($self->{start}, \%known);
-    # other programs of the crate have a root of their own
+    my ($start) = grep { $known{$_} } "$folder/lib.rs", "$folder/main.rs";
+    defined $start or die "$folder has no lib.rs and no main.rs\n";
+    $self->file($start, \%known);
     $self->arrows;
     return $self;
 }
@@ -32,7 +32,8 @@ sub file {
         next if $module->{file} ne $path;
         for my $child (sort grep { $module->{children}{$_} eq 'file' } keys %{ $module->{children} }) {
             my @name = (@{ $module->{name} }, $child);
-            my ($file) = grep { $known->{$_} } join('/', $self->{folder}, @name) . '.rs', join('/', $self->{folder}, @name, 'mod.rs');
+            my $place = join '/', $self->{folder}, @name;
+            my ($file) = grep { $known->{$_} } "$place.rs", "$place/mod.rs";
             if (!$file) { delete $module->{children}{$child}; next }
             $self->file($file, $known, @name);
         }
@@ -68,8 +69,8 @@ sub arrows {
     return;
 }
 
-# The module that has the item of a path, or nothing where the path leads out of the crate. A name that a module only passes on
-# (pub use) is looked for where it comes from.
+# The module that has the item of a path, or nothing where the path leads out of the crate. A name that a module only
+# passes on (pub use) is looked for where it comes from.
 sub resolve {
     my ($self, $module, $kind, $depth, @path) = @_;
     return if $depth > 20 || !@path;
@@ -82,7 +83,8 @@ sub resolve {
         while (@path && $path[0] eq 'super') { pop @name; shift @path }
         $at = $self->{modules}{ join '::', @name };
     }
-    # the first word of another path is a module of this one, or a name that this module imports; the latter is counted at its `use`
+    # the first word of another path is a module of this one, or a name that this module imports; the latter is
+    # counted at its `use`
     elsif ($module->{children}{$first}) { $at = $module }
     elsif ($kind eq 'use' && $module->{renames}{$first} && "@{ $module->{renames}{$first} }" ne "@path") {
         return $self->resolve($module, $kind, $depth + 1, @{ $module->{renames}{$first} }, @path[ 1 .. $#path ]);
@@ -161,7 +163,12 @@ sub around {
             }
         }
     }
-    return map { [ $best->[$_], @{ $self->{arrows}{ $best->[$_] }{ $best->[ $_ + 1 ] }[0] }, $best->[ $_ + 1 ] ] } 0 .. $#$best - 1;
+    my @steps;
+    for my $at (0 .. $#$best - 1) {
+        my ($from, $to) = @$best[ $at, $at + 1 ];
+        push @steps, [ $from, @{ $self->{arrows}{$from}{$to}[0] }, $to ];
+    }
+    return @steps;
 }
 
 # Imports that the list of layers does not allow: [file, line, import, to file]

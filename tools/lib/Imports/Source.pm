@@ -48,7 +48,12 @@ sub tokens {
     return \@tokens;
 }
 
-sub peek { my ($self, $ahead) = @_; my $token = $self->{tokens}[ $self->{at} + ($ahead // 0) ]; return $token ? $token->[0] : '' }
+sub peek {
+    my ($self, $ahead) = @_;
+    my $token = $self->{tokens}[ $self->{at} + ($ahead // 0) ];
+    return $token ? $token->[0] : '';
+}
+
 sub line { my ($self) = @_; my $token = $self->{tokens}[ $self->{at} ] // $self->{tokens}[-1]; return $token->[1] }
 sub next_token { my ($self) = @_; my $token = $self->peek; $self->{at}++; return $token }
 sub more { my ($self) = @_; return $self->{at} < @{ $self->{tokens} } }
@@ -58,7 +63,8 @@ sub module {
     my ($self, @module) = @_;
     my $name = join '::', @module;
     my $module = $self->{modules}{$name} = {
-        name => [@module], file => $self->{path}, defines => {}, children => {}, renames => {}, globs => [], imports => [],
+        name => [@module], file => $self->{path},
+        defines => {}, children => {}, renames => {}, globs => [], imports => [],
     };
     my ($depth, $before) = (0, '');
     while ($self->more) {
@@ -109,7 +115,8 @@ sub attribute {
     return "@words";
 }
 
-# The item behind an attribute: up to its semicolon or its closing brace. A field, a variant or an argument ends with its comma.
+# The item behind an attribute: up to its semicolon or its closing brace. A field, a variant or an argument ends with
+# its comma.
 sub skip_item {
     my ($self) = @_;
     my $depth = 0;

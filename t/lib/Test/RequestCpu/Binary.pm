@@ -33,8 +33,8 @@ sub has {
     return $about =~ /--with-(?:http_)?\Q$feature\E(?:_module)?(?![=\w-])/;
 }
 
-# A dynamic module: below the folder that the package with the binary is unpacked to, which may not be the system's; or beside a
-# binary that was not installed.
+# A dynamic module: below the folder that the package with the binary is unpacked to, which may not be the system's;
+# or beside a binary that was not installed.
 sub _dynamic {
     my ($self, $file) = @_;
     my $place = dirname($self->{binary});

@@ -21,8 +21,8 @@ sub check_books {
     $self->quiet;
     my %after = map { $_ => $self->sched_ns($_) } keys %before;
     my @wrong = books_faults($workers);
-    # CPU before the hook went in is not the module's: what a worker had used when it was first seen, which is when it has begun
-    # (ngx_worker_process_cycle gives it its title then), and some milliseconds.
+    # CPU before the hook went in is not the module's: what a worker had used when it was first seen, which is when it
+    # has begun (ngx_worker_process_cycle gives it its title then), and some milliseconds.
     my $start_ns = ($option{start_ms} || 5) * 1e6;
     my %seen;
     for my $worker (@$workers) {

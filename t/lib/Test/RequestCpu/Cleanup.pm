@@ -9,7 +9,8 @@ use POSIX ();
 use Scalar::Util ();
 use Test::More;
 
-# A suite that hangs tells nothing. A single file is done in seconds, but not on a machine that is busy with something else.
+# A suite that hangs tells nothing. A single file is done in seconds, but not on a machine that is busy with something
+# else.
 my $TIME_LIMIT = $ENV{TEST_TIME_LIMIT} || 300;
 
 my %live;        # servers and helper processes to be stopped whatever happens, by process

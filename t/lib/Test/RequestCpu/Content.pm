@@ -9,8 +9,8 @@ use Exporter qw(import);
 
 our @EXPORT_OK = qw(burn_rules burn_text words);
 
-# Rewrite rules that burn CPU in one piece, within one wakeup: a pattern whose cost doubles with every letter of the argument x
-# (about 35 ms at twenty letters), and which stays below PCRE's own limit up to there.
+# Rewrite rules that burn CPU in one piece, within one wakeup: a pattern whose cost doubles with every letter of the
+# argument x (about 35 ms at twenty letters), and which stays below PCRE's own limit up to there.
 sub burn_rules {
     my ($count) = @_;
     return join "\n", map { 'if ($arg_x ~ "^(a+)+$") { set $burnt ' . $_ . '; }' } 1 .. $count;

@@ -57,9 +57,9 @@ sub measured {
     return sum(map { $self->sched_ns($_) } @pids) - $before;
 }
 
-# As measured(), and what is left of it without the event loop itself: a worker that sleeps and wakes often spends a good part
-# of its CPU on that, more on some machines than on others. The requests for the status are in the loop's part and not in what
-# was measured, so a function has to be worth some milliseconds.
+# As measured(), and what is left of it without the event loop itself: a worker that sleeps and wakes often spends a
+# good part of its CPU on that, more on some machines than on others. The requests for the status are in the loop's
+# part and not in what was measured, so a function has to be worth some milliseconds.
 sub worked {
     my ($self, $code) = @_;
     my $before = sum(map { $_->{loop_ns} } @{ $self->status->{workers} });
@@ -68,8 +68,8 @@ sub worked {
     return ($used, $used - $loop);
 }
 
-# Nanoseconds that a function's requests have in the log, which are so many lines, and what the workers' threads used in the same
-# moment: whatever a machine makes dearer is dearer in both.
+# Nanoseconds that a function's requests have in the log, which are so many lines, and what the workers' threads used
+# in the same moment: whatever a machine makes dearer is dearer in both.
 sub charged_and_used {
     my ($self, $count, $code) = @_;
     $self->clear_log;

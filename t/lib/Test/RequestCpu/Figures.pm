@@ -10,9 +10,9 @@ use Test::More;
 
 our @EXPORT_OK = qw(least median sum within);
 
-# What is known of several kinds of work on a machine whose speed changes: each is done in turn, and again, until what is to be
-# shown of the figures holds, but at most so many times. Work gets dearer by what else a machine does, and never cheaper than it
-# is, so of each kind it is the least figure. Returns them in the order of the functions.
+# What is known of several kinds of work on a machine whose speed changes: each is done in turn, and again, until what
+# is to be shown of the figures holds, but at most so many times. Work gets dearer by what else a machine does, and
+# never cheaper than it is, so of each kind it is the least figure. Returns them in the order of the functions.
 sub least {
     my ($holds, @kinds) = @_;
     my ($least_rounds, $most_rounds) = (3, 60);

@@ -14,8 +14,9 @@ our @EXPORT_OK = qw(free_port);
 my %given;
 
 sub free_port {
-    # Outside the range that the kernel takes source ports from, which a client of another test may hold at any moment. One
-    # that was given out may not be in use yet: while this process lives, a socket without a file says so to other tests.
+    # Outside the range that the kernel takes source ports from, which a client of another test may hold at any
+    # moment. One that was given out may not be in use yet: while this process lives, a socket without a file says so
+    # to other tests.
     for (1 .. 500) {
         my $port = 10_000 + int rand 20_000;
         next if $given{$port};

@@ -26,8 +26,8 @@ sub get {
     return $answer;
 }
 
-# Lines of the access log, as soon as there are $count for which the filter is true. The log is written after the client has
-# its answer, so every reader has to wait for it.
+# Lines of the access log, as soon as there are $count for which the filter is true. The log is written after the
+# client has its answer, so every reader has to wait for it.
 sub logged {
     my ($self, $count, $filter, %option) = @_;
     my @lines;

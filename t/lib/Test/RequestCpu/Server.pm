@@ -110,8 +110,8 @@ sub reload {
     return $done;
 }
 
-# Lets the master, started with daemon => 1, execute another one that serves beside it, maybe with another configuration. From
-# then on this is about the new one; the old one is told to go by retire().
+# Lets the master, started with daemon => 1, execute another one that serves beside it, maybe with another
+# configuration. From then on this is about the new one; the old one is told to go by retire().
 sub upgrade {
     my ($self, %part) = @_;
     $self->{part} = { %{ $self->{part} }, %part };

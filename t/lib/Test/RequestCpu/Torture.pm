@@ -20,8 +20,8 @@ sub figure {
     close $file;
 }
 
-# { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the text
-# of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
+# { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the
+# text of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
 sub accounts {
     my ($t, $zone, %option) = @_;
     my $answer = $t->get("/low?format=json&zone=$zone", port => 'low', timeout => $option{timeout} || 20);
