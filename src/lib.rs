@@ -2,12 +2,14 @@
 //!
 //! This file is only the wiring. The layers below it; none imports from one above it:
 //!
-//! - [`export`]: variables, the status endpoint, the traffic log; [`persist`]: counters that outlive a reload, an upgrade, a restart;
+//! - [`export`]: variables, the status endpoint, the traffic log; [`persist`]: counters that outlive a reload, an
+//!   upgrade, a restart;
 //! - [`charge`]: requests, accounts and limits, which laps are added to;
 //! - [`measure`]: from an event to its owner and to a lap; beside it [`config`]: directives;
 //! - [`nginx`]: NGINX's structures, typed, with their bit fields where the C compiler places them.
 //!
-//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
+//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate
+//! `accounting`.
 
 // the only public items are the names that NGINX looks for, which a macro makes
 #![allow(missing_docs)]
@@ -45,7 +47,7 @@ mod measure;
 mod nginx;
 mod persist;
 
-// ---- what NGINX finds ------------------------------------------------------------------------------------------------
+// ---- what NGINX finds ------------------------------------------------------------------------------------
 
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::preconfiguration),
@@ -92,7 +94,7 @@ impl Descriptor for Module {
     }
 }
 
-// ---- a configuration is read ------------------------------------------------------------------------------------------
+// ---- a configuration is read -----------------------------------------------------------------------------
 
 /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
@@ -108,8 +110,8 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
     let used = variables::used(cf.core()?);
     main.set_use_of_variables(used.any, used.connection);
     if main.is_measured() {
-        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is counted is known before
-        // a limit refuses it
+        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is
+        // counted is known before a limit refuses it
         if main.has_limits() {
             limit::check::register(cf.core()?).ok_or(Failed)?;
         }
@@ -128,7 +130,7 @@ fn end_configuration(cycle: Cycle<'_>) {
     }
 }
 
-// ---- processes begin and end ------------------------------------------------------------------------------------------
+// ---- processes begin and end -----------------------------------------------------------------------------
 
 /// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {

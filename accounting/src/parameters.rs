@@ -1,7 +1,8 @@
 //! The parameters of a directive: values by position, `name=value`, and words alone.
 //!
-//! A directive says which parameters it has, and reads them by name. What is wrong with them is told in NGINX's own form, with
-//! the directive, the value that is wrong, and what is allowed: `invalid zone size "8x" in "request_cpu_zone"`.
+//! A directive says which parameters it has, and reads them by name. What is wrong with them is told in NGINX's
+//! own form, with the directive, the value that is wrong, and what is allowed: `invalid zone size "8x" in
+//! "request_cpu_zone"`.
 
 use core::fmt;
 
@@ -83,8 +84,8 @@ impl<'a> Parameters<'a> {
         self.get(name).ok_or_else(|| format!("\"{}\" must have \"{name}\" parameter", self.directive))
     }
 
-    /// The value of a parameter as `parse` reads it, if the parameter was given. `what` the value is and what is `allowed` are parts
-    /// of the message.
+    /// The value of a parameter as `parse` reads it, if the parameter was given. `what` the value is and what
+    /// is `allowed` are parts of the message.
     ///
     /// # Errors
     /// The message that the value is invalid.

@@ -31,16 +31,17 @@ fn warn_of_servers_without_name(core: &ngx_http_core_main_conf_t, main: &MainCon
             ngx_log_error!(
                 NGX_LOG_WARN,
                 log,
-                "no \"server_name\" is defined for the \"server\" in {server}: its requests are not counted in zone \"{}\", \
-                 whose key $server_name is empty there; \"server_name _;\" gives them the key \"_\"",
+                "no \"server_name\" is defined for the \"server\" in {server}: its requests are not counted in zone \
+                 \"{}\", whose key $server_name is empty there; \"server_name _;\" gives them the key \"_\"",
                 zone.name
             );
         }
     }
 }
 
-/// NGINX makes `$http_host` of the header `Host` only. For HTTP/2 it adds that header (`ngx_http_v2_construct_host_header`,
-/// and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not (`ngx_http_v3_init_pseudo_headers`).
+/// NGINX makes `$http_host` of the header `Host` only. For HTTP/2 it adds that header
+/// (`ngx_http_v2_construct_host_header`, and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not
+/// (`ngx_http_v3_init_pseudo_headers`).
 #[cfg(ngx_feature = "http_v3")]
 fn warn_of_http_host(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mut ngx_log_t) {
     use accounting::key;
@@ -62,7 +63,8 @@ fn warn_of_http_host(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mu
 fn counted<'a>(main: &'a MainConf, server: Server<'_>, wanted: impl Fn(&Zone) -> bool) -> Option<&'a Zone> {
     let Server { id, own_location: own, .. } = server;
     let places = || main.places.as_slice().iter().filter(move |place| place.server == id);
-    // a server of its own for the status need not be counted; what is set in the server itself is for the rest of its addresses
+    // a server of its own for the status need not be counted; what is set in the server itself is for the rest
+    // of its addresses
     let mut locations = places().filter(|place| place.location != own).peekable();
     if locations.peek().is_some() && locations.all(|place| place.in_status) {
         return None;

@@ -3,7 +3,8 @@
 use core::any::Any;
 use core::cell::OnceCell;
 
-/// A value of one type, which this layer does not know. It is made when it is first asked for, and dropped with the configuration.
+/// A value of one type, which this layer does not know. It is made when it is first asked for, and dropped with
+/// the configuration.
 #[derive(Default)]
 pub struct Attached(OnceCell<Box<dyn Any>>);
 

@@ -10,7 +10,8 @@ pub enum Key {
     ServerName(ngx_uint_t),
     /// one variable, by its index: its value is used where it is
     Variable(ngx_uint_t),
-    /// `$host` or `$http_host`, as a variable: requests without a value, which clients can send, have the overflow account
+    /// `$host` or `$http_host`, as a variable: requests without a value, which clients can send, have the
+    /// overflow account
     Host(ngx_uint_t),
     /// text and variables
     Complex(ngx_http_complex_value_t),

@@ -31,7 +31,8 @@ pub struct LocConf {
     pub(in crate::config) limit_log_level: Cell<Option<ngx_uint_t>>,
     /// As `known`, for the limits.
     pub limit_accounts: OnceCell<(*mut *mut c_void, LimitAccounts)>,
-    /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a worker, for itself.
+    /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a
+    /// worker, for itself.
     pub known: OnceCell<(*mut *mut c_void, AccountSet)>,
 }
 

@@ -110,7 +110,8 @@ impl MainConf {
     }
 }
 
-/// The configuration in `http` of a cycle; none without `http`, or if the cycle does not have this copy of the module.
+/// The configuration in `http` of a cycle; none without `http`, or if the cycle does not have this copy of the
+/// module.
 pub fn main_conf(cycle: Cycle<'_>) -> Option<&MainConf> {
     cycle.http_main_conf()
 }

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use crate::config::list::List;
 use crate::config::zone_use::ZoneUse;
 
-/// A location, an `if` in it, or what is set in a server itself. `merge_loc_conf` is called for all of them, and knows the server
-/// (`ngx_http_merge_servers`): later, the locations are only in the trees that NGINX makes of them.
+/// A location, an `if` in it, or what is set in a server itself. `merge_loc_conf` is called for all of them,
+/// and knows the server (`ngx_http_merge_servers`): later, the locations are only in the trees that NGINX makes
+/// of them.
 pub struct Place {
     /// what the server is known by that it is in
     pub server: *const c_void,

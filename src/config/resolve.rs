@@ -1,4 +1,5 @@
-//! Finds the zones that directives name, when the whole configuration has been read: a zone may be defined after its use.
+//! Finds the zones that directives name, when the whole configuration has been read: a zone may be defined
+//! after its use.
 
 use std::rc::Rc;
 

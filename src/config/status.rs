@@ -18,7 +18,8 @@ pub struct StatusConf {
 }
 
 impl StatusConf {
-    /// Whether a request with this content handler is in a location with `request_cpu_status`: after the rewrite phase.
+    /// Whether a request with this content handler is in a location with `request_cpu_status`: after the
+    /// rewrite phase.
     pub fn is_answered_by(&self, handler: Option<ContentHandler>) -> bool {
         matches!((self.handler, handler), (Some(ours), Some(its)) if core::ptr::fn_addr_eq(ours, its))
     }

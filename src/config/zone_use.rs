@@ -9,7 +9,8 @@ use crate::config::zone::Zone;
 use crate::nginx::conf::{Conf, Place};
 use crate::nginx::text::text;
 
-/// A zone that a `request_cpu` or a `request_cpu_limit` names; its place is known when the whole configuration has been read.
+/// A zone that a `request_cpu` or a `request_cpu_limit` names; its place is known when the whole configuration
+/// has been read.
 pub struct ZoneUse {
     pub name: ngx_str_t,
     pub(in crate::config) place: Place,
@@ -31,7 +32,8 @@ impl ZoneUse {
         let _ = self.zone.set(zone.clone());
     }
 
-    /// The place of the zone in [`MainConf::zones`](super::main::MainConf::zones), once the whole configuration has been read.
+    /// The place of the zone in [`MainConf::zones`](super::main::MainConf::zones), once the whole configuration
+    /// has been read.
     #[inline]
     pub fn index(&self) -> usize {
         self.index.get()

@@ -1,9 +1,10 @@
-//! The page for browsers: the same for everyone, built into the module (see page/). It reads the accounts as JSON from the
-//! address that it came from, and loads its script, style and icon from there too, with the argument `asset`.
+//! The page for browsers: the same for everyone, built into the module (see page/). It reads the accounts as
+//! JSON from the address that it came from, and loads its script, style and icon from there too, with the
+//! argument `asset`.
 //!
 //! They are not in the page itself: where a server adds a `Content-Security-Policy` to all its answers
-//! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and most allow
-//! `'self'` but nothing inline.
+//! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and
+//! most allow `'self'` but nothing inline.
 
 use accounting::arguments;
 
@@ -50,8 +51,8 @@ static ASSETS: [Asset; 3] = [
 ];
 
 impl Asset {
-    /// The asset of an argument `NAME` or `NAME@TAG`; none if the tag is that of another version of the module: a page
-    /// never gets a script that was not made for it.
+    /// The asset of an argument `NAME` or `NAME@TAG`; none if the tag is that of another version of the module:
+    /// a page never gets a script that was not made for it.
     pub fn find(argument: &[u8]) -> Option<&'static Asset> {
         let mut parts = argument.splitn(2, |&byte| byte == b'@');
         let (name, tag) = (parts.next()?, parts.next());
@@ -62,8 +63,8 @@ impl Asset {
 
     /// Sets the headers of the asset, and appends it. `None` if there is no memory.
     ///
-    /// As the page it is kept by browsers, which ask each time whether it is still the same: what a filter of the server has
-    /// spoiled is not kept for longer than the filter is there.
+    /// As the page it is kept by browsers, which ask each time whether it is still the same: what a filter of
+    /// the server has spoiled is not kept for longer than the filter is there.
     pub fn answer(&self, r: &mut Request, gzip: bool, text: &mut Vec<u8>) -> Option<()> {
         let etag = r.add_header("ETag", if gzip { self.etag_gzip } else { self.etag })?;
         r.set_etag(etag);
@@ -81,9 +82,10 @@ impl Asset {
 
 /// Sets the headers of the page, and appends it. `None` if there is no memory.
 ///
-/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same, which NGINX
-/// answers by itself (`ngx_http_not_modified_header_filter`). It is small, and not compressed: filters that are set for
-/// `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any other page.
+/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same,
+/// which NGINX answers by itself (`ngx_http_not_modified_header_filter`). It is small, and not compressed:
+/// filters that are set for `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any
+/// other page.
 pub fn answer(r: &mut Request, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
     let etag = r.add_header("ETag", concat!("\"", env!("TAG_PAGE_HTML"), "\""))?;
     r.set_etag(etag);

@@ -83,9 +83,10 @@ impl<'a> Conf<'a> {
     }
 
     fn parts(&self) -> Parts<'a> {
-        // SAFETY: as the caller of `new` says. `ngx_conf_handler` calls with an array of strings that no handler changes, and that is
-        // there until the file has been read; the strings are in the configuration's pool. There is a file: directives of `http`
-        // cannot be in `-g`. Within `http`, the context is an `ngx_http_conf_ctx_t`, whose configurations are all created.
+        // SAFETY: as the caller of `new` says. `ngx_conf_handler` calls with an array of strings that no
+        // handler changes, and that is there until the file has been read; the strings are in the
+        // configuration's pool. There is a file: directives of `http` cannot be in `-g`. Within `http`, the
+        // context is an `ngx_http_conf_ctx_t`, whose configurations are all created.
         unsafe {
             let cf = self.cf.as_ref();
             let (args, context) = ((*cf.args).as_slice(), &*cf.ctx.cast());
@@ -124,13 +125,14 @@ impl<'a> Conf<'a> {
         ngx_log_error!(NGX_LOG_WARN, self.log(), "{message}");
     }
 
-    /// Keeps a value in the configuration's pool, to be dropped with it. Values that were kept later are dropped first.
+    /// Keeps a value in the configuration's pool, to be dropped with it. Values that were kept later are
+    /// dropped first.
     ///
     /// # Errors
     /// There is no memory.
     fn keep<T>(&self, value: T) -> Result<NonNull<T>, Failed> {
-        // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once, before it frees the
-        // memory.
+        // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once,
+        // before it frees the memory.
         unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
             // SAFETY: as above.
             unsafe { data.cast::<T>().drop_in_place() }
@@ -146,7 +148,8 @@ impl<'a> Conf<'a> {
         }
     }
 
-    /// Calls `f` when NGINX gives this configuration up, with its cycle: before anything that was kept until now is dropped.
+    /// Calls `f` when NGINX gives this configuration up, with its cycle: before anything that was kept until
+    /// now is dropped.
     ///
     /// # Errors
     /// There is no memory.
@@ -157,7 +160,8 @@ impl<'a> Conf<'a> {
         }
         impl Drop for End {
             fn drop(&mut self) {
-                // SAFETY: the cycle is in the pool that is being destroyed, which frees its memory after all cleanups.
+                // SAFETY: the cycle is in the pool that is being destroyed, which frees its memory after all
+                // cleanups.
                 if let Some(cycle) = unsafe { Cycle::new(self.cycle) } {
                     (self.f)(cycle);
                 }
@@ -166,7 +170,8 @@ impl<'a> Conf<'a> {
         self.keep(End { cycle: self.parts().cycle, f }).map(drop)
     }
 
-    /// Adds shared memory of this module's, by a name that is copied, and keeps a value for it. `None` if there is such memory already.
+    /// Adds shared memory of this module's, by a name that is copied, and keeps a value for it. `None` if there
+    /// is such memory already.
     ///
     /// # Errors
     /// There is no memory, or NGINX has logged another reason.
@@ -177,8 +182,8 @@ impl<'a> Conf<'a> {
         init: unsafe extern "C" fn(*mut ngx_shm_zone_t, *mut c_void) -> ngx_int_t,
         value: T,
     ) -> Result<Option<()>, Failed> {
-        // SAFETY: `cf` is valid, and its cycle lives as long as the configuration. The tag is this module's, so that no other module's
-        // zone is taken for ours.
+        // SAFETY: `cf` is valid, and its cycle lives as long as the configuration. The tag is this module's, so
+        // that no other module's zone is taken for ours.
         let zone = unsafe {
             let mut name = ngx_str_t::from_bytes(self.parts().pool, name).ok_or(Failed)?;
             let tag = Module::descriptor().cast();
@@ -227,8 +232,8 @@ impl<'a> Conf<'a> {
     /// # Errors
     /// There is no memory, or a reason that has been logged.
     pub fn compile(&mut self, value: &[u8]) -> Result<ngx_http_complex_value_t, Failed> {
-        // SAFETY: all zero is what NGINX's modules start from too; `ngx_http_compile_complex_value` fills the value, or logs
-        // why it cannot.
+        // SAFETY: all zero is what NGINX's modules start from too; `ngx_http_compile_complex_value` fills the
+        // value, or logs why it cannot.
         unsafe {
             let mut complex: ngx_http_complex_value_t = core::mem::zeroed();
             let mut compile: ngx_http_compile_complex_value_t = core::mem::zeroed();

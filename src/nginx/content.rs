@@ -1,6 +1,7 @@
 //! A request that a content handler answers, and its answer, which may take many turns of the event loop.
 //!
-//! `ngx::http::Request` does what it can: it has no arguments, adds headers by copies, and knows nothing of an answer in pieces.
+//! `ngx::http::Request` does what it can: it has no arguments, adds headers by copies, and knows nothing of an
+//! answer in pieces.
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, fn_addr_eq, null_mut};
@@ -43,15 +44,15 @@ impl Request {
     /// `None` for null.
     ///
     /// # Safety
-    /// `r` must be what NGINX calls a content handler with. It is not used after the request is freed; a [`Pending`] in its pool
-    /// is dropped before that.
+    /// `r` must be what NGINX calls a content handler with. It is not used after the request is freed; a
+    /// [`Pending`] in its pool is dropped before that.
     pub unsafe fn new(r: *mut ngx_http_request_t) -> Option<Request> {
         NonNull::new(r).map(Request)
     }
 
     fn parts(&self) -> Parts<'_> {
-        // SAFETY: the request is there, as the caller of `new` says, and so are its main request and its connection with its events. No
-        // reference is kept over a call of NGINX.
+        // SAFETY: the request is there, as the caller of `new` says, and so are its main request and its
+        // connection with its events. No reference is kept over a call of NGINX.
         unsafe {
             let r = self.0.as_ref();
             Parts { r, main: &*r.main, connection: &*r.connection, write: (*r.connection).write }
@@ -134,8 +135,8 @@ impl Request {
     /// Adds a header to the answer. `None` if there is no memory.
     pub fn add_header(&mut self, name: &'static str, value: &'static str) -> Option<Header> {
         let headers = &raw mut self.headers_out().headers;
-        // SAFETY: the list was made with the request, in its pool; an element of zeros is an empty header, and its `next`
-        // (since 1.23) is null. NGINX does not write to the text of headers.
+        // SAFETY: the list was made with the request, in its pool; an element of zeros is an empty header, and
+        // its `next` (since 1.23) is null. NGINX does not write to the text of headers.
         unsafe {
             let header = ngx_list_push(headers).cast::<ngx_table_elt_t>();
             if header.is_null() {
@@ -154,7 +155,8 @@ impl Request {
         self.headers_out().etag = header.0;
     }
 
-    /// The answer is encoded already: NGINX's own filter does not compress it once more (`ngx_http_gzip_header_filter`).
+    /// The answer is encoded already: NGINX's own filter does not compress it once more
+    /// (`ngx_http_gzip_header_filter`).
     pub fn set_content_encoding(&mut self, header: Header) {
         self.headers_out().content_encoding = header.0;
     }
@@ -176,8 +178,8 @@ impl Request {
         }
     }
 
-    /// Sends the header, with the length of the whole answer if that is known. Says with what the request ends, if nothing is to
-    /// follow.
+    /// Sends the header, with the length of the whole answer if that is known. Says with what the request ends,
+    /// if nothing is to follow.
     fn send_header(&mut self, content_length: Option<usize>) -> Option<ngx_int_t> {
         self.headers_out().content_length_n = content_length.map_or(-1, |length| length as i64);
         let rc = self.r_mut().send_header().0;
@@ -217,8 +219,8 @@ impl Request {
         if status == OK { Ok(()) } else { Err(ERROR) }
     }
 
-    /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as soon as there is no
-    /// timer (`ngx_worker_process_cycle`), and would cut the answer short.
+    /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as
+    /// soon as there is no timer (`ngx_worker_process_cycle`), and would cut the answer short.
     pub fn start_timer(self) {
         self.set_timer(self.core_conf().map(|core| core.send_timeout));
     }
@@ -243,7 +245,8 @@ impl Request {
         }
     }
 
-    /// Lets the connection's event run in this turn of the event loop. Its handler calls that of the connection's active request.
+    /// Lets the connection's event run in this turn of the event loop. Its handler calls that of the
+    /// connection's active request.
     pub fn post(self) {
         // SAFETY: the request's connection has its events.
         unsafe { event::post(self.parts().write, &raw mut ngx_posted_events) };
@@ -269,8 +272,8 @@ impl Piece {
         Piece { request, text, sent: false, buffer: null_mut() }
     }
 
-    /// The text, if the filters do not have it: one that was sent is thrown away when it has left its memory. With HTTP/2, that
-    /// happens while other streams are written.
+    /// The text, if the filters do not have it: one that was sent is thrown away when it has left its memory.
+    /// With HTTP/2, that happens while other streams are written.
     pub fn text(&mut self) -> Option<&mut Vec<u8>> {
         // SAFETY: null, or made by `send`, in the pool of the request that this is for.
         let taken = unsafe { self.buffer.as_ref() }.is_some_and(|buffer| buffer.pos == buffer.last);
@@ -302,8 +305,9 @@ impl Piece {
         }
         self.sent = true;
         let range = self.text.as_mut_ptr_range();
-        // SAFETY: the text stays as it is until it is taken, and the buffer as long as the request. Filters do not keep the
-        // link of a chain. A flush keeps no part of the piece back, be it for `postpone_output` or in TLS.
+        // SAFETY: the text stays as it is until it is taken, and the buffer as long as the request. Filters do
+        // not keep the link of a chain. A flush keeps no part of the piece back, be it for `postpone_output` or
+        // in TLS.
         let rc = unsafe {
             let buffer = &mut *self.buffer;
             (buffer.start, buffer.pos) = (range.start, range.start);
@@ -342,11 +346,12 @@ pub trait Pending {
     fn waits_for_turn(&self) -> bool;
 }
 
-/// Begins with an answer, and finishes at once where the client takes it all. Returns what the content handler must return.
+/// Begins with an answer, and finishes at once where the client takes it all. Returns what the content handler
+/// must return.
 pub fn begin<P: Pending>(mut request: Request, pending: P) -> ngx_int_t {
     const { assert!(align_of::<P>() <= align_of::<usize>()) }
-    // SAFETY: the request has a pool. Memory from a pool is aligned to NGX_ALIGNMENT, which is enough for pointers and 64-bit
-    // integers.
+    // SAFETY: the request has a pool. Memory from a pool is aligned to NGX_ALIGNMENT, which is enough for
+    // pointers and 64-bit integers.
     let turn = unsafe {
         let cleanup = ngx_pool_cleanup_add(request.parts().r.pool, size_of::<P>());
         if cleanup.is_null() {
@@ -397,7 +402,8 @@ fn find<P: Pending>(request: Request) -> Option<*mut P> {
 
 /// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
 unsafe extern "C" fn write_handler<P: Pending>(r: *mut ngx_http_request_t) {
-    // SAFETY: NGINX calls with a request that `begin` has set this handler for, so it has a `P`, which nothing else uses now.
+    // SAFETY: NGINX calls with a request that `begin` has set this handler for, so it has a `P`, which nothing
+    // else uses now.
     unsafe {
         let Some(request) = Request::new(r) else { return };
         let Some(pending) = find::<P>(request) else { return ngx_http_finalize_request(r, ERROR) };

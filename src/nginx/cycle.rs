@@ -10,14 +10,16 @@ use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
 
 /// A cycle that is complete, or that is being made after its configuration was read.
 ///
-/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`, or with another
-/// copy of the module. Then its arrays have no place for the module. So a module's configuration is only reached through
-/// [`Cycle::http_main_conf`], which looks at the modules of the cycle first: the cycle itself is private.
+/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`,
+/// or with another copy of the module. Then its arrays have no place for the module. So a module's
+/// configuration is only reached through [`Cycle::http_main_conf`], which looks at the modules of the cycle
+/// first: the cycle itself is private.
 #[derive(Clone, Copy)]
 pub struct Cycle<'a>(&'a ngx_cycle_t);
 
 impl<'a> Cycle<'a> {
-    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration (`ngx_is_init_cycle`).
+    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration
+    /// (`ngx_is_init_cycle`).
     ///
     /// # Safety
     /// A cycle must live for `'a`, and its configuration must have been read.
@@ -32,8 +34,9 @@ impl<'a> Cycle<'a> {
     /// While NGINX reads a configuration (`ngx_init_cycle`), the cycle in use is the one before.
     pub fn with_running<R>(f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
         let running = global!(ngx_cycle);
-        // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after `ngx_init_cycle`
-        // has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which `f` does not call.
+        // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after
+        // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which
+        // `f` does not call.
         f(unsafe { Cycle::new(running) })
     }
 
@@ -46,8 +49,8 @@ impl<'a> Cycle<'a> {
     /// The modules of this cycle, dynamic ones included.
     fn modules(self) -> impl ExactSizeIterator<Item = &'a ngx_module_t> {
         let ours = if self.0.modules.is_null() { 0 } else { self.0.modules_n };
-        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as long as a cycle that
-        // has them, and change only while a configuration is read, in this thread.
+        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as
+        // long as a cycle that has them, and change only while a configuration is read, in this thread.
         (0..ours).map(move |at| unsafe { &**self.0.modules.add(at) })
     }
 
@@ -56,7 +59,8 @@ impl<'a> Cycle<'a> {
         self.modules().any(|its| ptr::eq(its, Module::descriptor()))
     }
 
-    /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from another path.
+    /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from
+    /// another path.
     pub fn has_other_copy(self) -> bool {
         // SAFETY: `ngx_add_module` and `ngx_preinit_modules` set the names of modules, and NGINX knows this one.
         unsafe {
@@ -71,14 +75,15 @@ impl<'a> Cycle<'a> {
 
     /// Gives this module a place among the HTTP modules, if `http` has not done that.
     ///
-    /// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this module,
-    /// `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns 0: the master dies at the
-    /// reload. This holds for each dynamic HTTP module; this one is in nobody's way.
+    /// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this
+    /// module, `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns
+    /// 0: the master dies at the reload. This holds for each dynamic HTTP module; this one is in nobody's way.
     pub fn set_context_index(self) {
         module::set_context_index(|| self.free_context_index());
     }
 
-    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will be given first.
+    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will
+    /// be given first.
     ///
     /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
     fn free_context_index(self) -> usize {
@@ -86,13 +91,15 @@ impl<'a> Cycle<'a> {
         (self.modules().len()..).find(|index| !is_taken(index)).unwrap_or(usize::MAX)
     }
 
-    /// This module's configuration in `http`; `None` if this cycle does not have this copy of the module, or no `http`.
+    /// This module's configuration in `http`; `None` if this cycle does not have this copy of the module, or no
+    /// `http`.
     pub fn http_main_conf<T: MainConfiguration>(self) -> Option<&'a T> {
         if !self.has_module() {
             return None;
         }
-        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`). `ngx_http_block` has put an
-        // array there that has a place for each HTTP module of this cycle, the module included.
+        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`).
+        // `ngx_http_block` has put an array there that has a place for each HTTP module of this cycle, the
+        // module included.
         unsafe {
             let http = *self.0.conf_ctx.add(ngx_http_module.index);
             module::element(http.cast::<ngx_http_conf_ctx_t>().as_ref()?.main_conf)

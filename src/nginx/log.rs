@@ -8,17 +8,18 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nginx_sys::{NGX_LOG_STDERR, ngx_log_t, ngx_open_file_t, ngx_uint_t};
 
-/// Calls `f` with a log that writes where `log` did, though its files are closed: `ngx_init_cycle` closes all files of the cycle
-/// before, and destroys that cycle then. Of several logs, the first one with a file is used, or with standard error, which NGINX
-/// does not close. Where there is none, as with syslog, nothing that `f` logs is written.
+/// Calls `f` with a log that writes where `log` did, though its files are closed: `ngx_init_cycle` closes all
+/// files of the cycle before, and destroys that cycle then. Of several logs, the first one with a file is used,
+/// or with standard error, which NGINX does not close. Where there is none, as with syslog, nothing that `f`
+/// logs is written.
 ///
 /// # Safety
 /// `log` must be a cycle's log, whose memory is still there.
 pub unsafe fn reopened(log: *const ngx_log_t, f: impl FnOnce(*mut ngx_log_t)) {
     let mut kept = None;
-    // SAFETY: all zero is how NGINX makes both; only the file's descriptor and name, and the log's level and file, are used
-    // by `ngx_log_error_core`. The log is there, as the caller says; the logs that follow, and their files, are in the same pool
-    // (`ngx_log_set_log`).
+    // SAFETY: all zero is how NGINX makes both; only the file's descriptor and name, and the log's level and
+    // file, are used by `ngx_log_error_core`. The log is there, as the caller says; the logs that follow, and
+    // their files, are in the same pool (`ngx_log_set_log`).
     unsafe {
         let (mut open, mut log_to): (ngx_open_file_t, ngx_log_t) = core::mem::zeroed();
         log_to.log_level = NGX_LOG_STDERR as ngx_uint_t;

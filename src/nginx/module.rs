@@ -1,8 +1,8 @@
 //! This module among NGINX's modules: its descriptor, and its place in arrays of configurations and contexts.
 //!
-//! Not `ngx::http::HttpModule`: its `create_main_conf` writes to null where there is no memory (`ngx::core::Pool::allocate`),
-//! its `merge_loc_conf` does not hand over the configuration that is being read, and its configurations are found without a
-//! look whether the cycle has the module.
+//! Not `ngx::http::HttpModule`: its `create_main_conf` writes to null where there is no memory
+//! (`ngx::core::Pool::allocate`), its `merge_loc_conf` does not hand over the configuration that is being read,
+//! and its configurations are found without a look whether the cycle has the module.
 
 use core::ffi::c_void;
 
@@ -58,8 +58,8 @@ pub(super) fn has_index(module: &ngx_module_t, index: usize) -> bool {
 
 /// Gives the module a place among the HTTP modules, if `http` has not done that.
 pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
-    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is kept by
-    // `ngx_count_modules`.
+    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is
+    // kept by `ngx_count_modules`.
     unsafe {
         if (*Module::descriptor()).ctx_index == UNSET_INDEX {
             (*Module::descriptor()).ctx_index = free();
@@ -81,7 +81,7 @@ pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
 /// # Safety
 /// `array` must be such an array, and live for `'a`; the element was made for `T`.
 #[inline]
-pub unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
+pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
     // SAFETY: as the caller says.
     unsafe { (*array.add(context_index())).cast::<T>().as_ref() }
 }
@@ -92,7 +92,7 @@ pub unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option
 /// `r` must be a request that NGINX has created, and that is there for `'a`.
 #[inline]
 pub unsafe fn location<'a, T: LocationConfiguration>(r: *const ngx_http_request_t) -> &'a T {
-    // SAFETY: as the caller says. A cycle that has requests with a configuration of this module has the module, and NGINX makes
-    // a configuration for each location.
+    // SAFETY: as the caller says. A cycle that has requests with a configuration of this module has the module,
+    // and NGINX makes a configuration for each location.
     unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<T>() }
 }

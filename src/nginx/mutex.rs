@@ -1,4 +1,5 @@
-//! A mutex in memory that processes share, which the kernel takes from a thread that has ended (`set_robust_list(2)`).
+//! A mutex in memory that processes share, which the kernel takes from a thread that has ended
+//! (`set_robust_list(2)`).
 //!
 //! libc's: neither the standard library nor `rustix` has a robust one.
 
@@ -21,8 +22,8 @@ const _: () = assert!(align_of::<libc::pthread_mutex_t>() <= PLACE_BYTES);
 
 impl<'a> Mutex<'a> {
     /// # Safety
-    /// `place` must have 64 bytes, be aligned to as many, be there for `'a`, and be used for a mutex only. But for [`Mutex::make`], there
-    /// must be one.
+    /// `place` must have 64 bytes, be aligned to as many, be there for `'a`, and be used for a mutex only. But
+    /// for [`Mutex::make`], there must be one.
     pub unsafe fn at(place: NonNull<u8>) -> Mutex<'a> {
         Mutex { place: place.cast(), of: PhantomData }
     }
@@ -43,8 +44,8 @@ impl<'a> Mutex<'a> {
         }
     }
 
-    /// None if another thread that lives has it, of this process or of another one. A thread that has ended may have left what
-    /// the mutex guards half done.
+    /// None if another thread that lives has it, of this process or of another one. A thread that has ended may
+    /// have left what the mutex guards half done.
     pub fn try_lock(self) -> Option<Guard<'a>> {
         // SAFETY: `make` has initialised it, maybe in another process.
         match unsafe { libc::pthread_mutex_trylock(self.place.as_ptr()) } {
@@ -82,7 +83,8 @@ impl Drop for Guard<'_> {
     }
 }
 
-// A guard cannot be sent to another thread. This does not compile if it can: then there are two implementations to choose from.
+// A guard cannot be sent to another thread. This does not compile if it can: then there are two implementations
+// to choose from.
 const _: () = {
     trait IsNotSend<A> {
         fn check() {}

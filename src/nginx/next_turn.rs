@@ -32,8 +32,9 @@ impl NextTurn {
     /// The next turn of the event loop is to begin with it.
     pub fn post(&self) {
         let inner = self.0.get();
-        // SAFETY: never freed. `ngx_process_events_and_timers` runs this queue in the next turn. The log is the running cycle's:
-        // that of an earlier one may be gone. Only the event loop's thread uses all this: the type is not `Sync`.
+        // SAFETY: never freed. `ngx_process_events_and_timers` runs this queue in the next turn. The log is the
+        // running cycle's: that of an earlier one may be gone. Only the event loop's thread uses all this: the
+        // type is not `Sync`.
         unsafe {
             let event = &raw mut (*inner).event;
             (*event).data = inner.cast();

@@ -80,7 +80,8 @@ pub fn is_used(pid: u32) -> bool {
     test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
-/// Whether it is this process, which was started when `process` says, and can still do something. `own` is the one that calls.
+/// Whether it is this process, which was started when `process` says, and can still do something. `own` is the
+/// one that calls.
 pub fn is_alive(process: ProcessId, own: Option<ProcessId>) -> bool {
     if !is_used(process.pid()) {
         return false;
@@ -100,7 +101,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are served.
+    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are
+    /// served.
     fn of(process: Option<u32>) -> Option<Stat> {
         let (mut path, mut text) = ([0; 32], [0; 1024]);
         let mut rest = &mut path[..];
@@ -130,8 +132,8 @@ impl Stat {
 /// So many processes are looked at closely each second: that takes some 20 µs for each of them.
 const CLOSELY: u32 = 4;
 
-/// Looks for processes that were killed, each second: for those whose number is gone at once, and for those whose number was given
-/// to another process by turns.
+/// Looks for processes that were killed, each second: for those whose number is gone at once, and for those
+/// whose number was given to another process by turns.
 pub struct Watch {
     own: Option<ProcessId>,
     /// as many were looked at the last time

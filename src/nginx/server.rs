@@ -46,8 +46,8 @@ pub fn quic(core: &ngx_http_core_main_conf_t) -> impl Iterator<Item = Server<'_>
 
     use crate::nginx::bits::listen_opt::QUIC;
     let mut found = Vec::new();
-    // SAFETY: null without a server, else arrays of ports, of their addresses, and of the servers there (`ngx_http_add_listen`,
-    // `ngx_http_add_address`, `ngx_http_add_server`).
+    // SAFETY: null without a server, else arrays of ports, of their addresses, and of the servers there
+    // (`ngx_http_add_listen`, `ngx_http_add_address`, `ngx_http_add_server`).
     unsafe {
         let ports = core.ports.as_ref().map_or(&[][..], |ports| ports.as_slice::<ngx_http_conf_port_t>());
         for address in ports.iter().flat_map(|port| port.addrs.as_slice::<ngx_http_conf_addr_t>()) {
@@ -64,8 +64,9 @@ pub fn quic(core: &ngx_http_core_main_conf_t) -> impl Iterator<Item = Server<'_>
 unsafe fn servers(array: &ngx_array_t) -> impl Iterator<Item = Server<'_>> {
     // SAFETY: as the caller says. One that was not made has no elements.
     let made = unsafe { (array.nelts > 0).then(|| array.as_slice::<*mut ngx_http_core_srv_conf_t>()) };
-    // SAFETY: a server lives as long as the configuration, and has a context (`ngx_http_core_server`) with a place for each HTTP
-    // module. `ngx_http_core_create_srv_conf` sets the name of the file, which ends with a null.
+    // SAFETY: a server lives as long as the configuration, and has a context (`ngx_http_core_server`) with a
+    // place for each HTTP module. `ngx_http_core_create_srv_conf` sets the name of the file, which ends with a
+    // null.
     made.unwrap_or_default().iter().map(|&server| unsafe {
         let core = &*server;
         let file = (!core.file_name.is_null()).then(|| CStr::from_ptr(core.file_name.cast()));

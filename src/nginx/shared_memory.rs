@@ -11,8 +11,8 @@ use crate::nginx::conf::{Conf, Failed};
 
 /// What is made of shared memory for a `T`, once NGINX has it. Called by `ngx_init_cycle`.
 pub trait Init<T> {
-    /// `before`: that of the cycle before, if NGINX keeps its memory. NGINX does when name and size are the same, and this copy
-    /// of the module had it.
+    /// `before`: that of the cycle before, if NGINX keeps its memory. NGINX does when name and size are the
+    /// same, and this copy of the module had it.
     ///
     /// # Errors
     /// The configuration is refused, and the reason has been logged.
@@ -47,8 +47,9 @@ fn kind<T, I: Init<T>>() -> usize {
 }
 
 unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add` has put a `Kept` there. In the cycle before, one of this module's calls of `add` has put a `Kept` of some
-    // kind there, which begins with the kind. Both are in pools that are still there, and change through cells.
+    // SAFETY: `add` has put a `Kept` there. In the cycle before, one of this module's calls of `add` has put a
+    // `Kept` of some kind there, which begins with the kind. Both are in pools that are still there, and change
+    // through cells.
     let (zone, of, before) = unsafe {
         let before = data.cast::<usize>().as_ref().filter(|&&its| its == kind::<T, I>());
         let before = before.map(|_| &*(*data.cast::<Kept<T, I>>()).of);
@@ -65,8 +66,8 @@ pub fn page_bytes() -> usize {
     global!(ngx_pagesize)
 }
 
-/// How large shared memory must be so that [`SharedMemory::take_all`] gives out so many bytes: the slab pool takes its head and
-/// a descriptor of 24 bytes per page for itself.
+/// How large shared memory must be so that [`SharedMemory::take_all`] gives out so many bytes: the slab pool
+/// takes its head and a descriptor of 24 bytes per page for itself.
 pub fn with_slab_pool(bytes: usize) -> usize {
     (bytes + bytes / 64).next_multiple_of(page_bytes()) + 4 * page_bytes()
 }
@@ -87,8 +88,8 @@ impl SharedMemory<'_> {
         unsafe { (*self.0.shm.addr.cast::<ngx_slab_pool_t>()).pfree * page_bytes() }
     }
 
-    /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator stays in place:
-    /// `ngx_unlock_mutexes` looks at it when a worker dies.
+    /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator
+    /// stays in place: `ngx_unlock_mutexes` looks at it when a worker dies.
     pub fn take_all(self, needed: usize) -> Option<NonNull<u8>> {
         let bytes = self.free_bytes();
         if bytes < needed {
@@ -98,7 +99,8 @@ impl SharedMemory<'_> {
         NonNull::new(unsafe { ngx_slab_alloc(self.0.shm.addr.cast(), bytes) }.cast())
     }
 
-    /// As [`SharedMemory::take_all`], all zero: a debugging slab allocator fills what it gives out (`ngx_slab_junk`).
+    /// As [`SharedMemory::take_all`], all zero: a debugging slab allocator fills what it gives out
+    /// (`ngx_slab_junk`).
     pub fn take_all_zeroed(self, needed: usize) -> Option<NonNull<u8>> {
         let base = self.take_all(needed)?;
         // SAFETY: at least as many bytes have been given out.

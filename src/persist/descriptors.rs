@@ -33,8 +33,8 @@ pub fn id_of(descriptor: RawFd) -> Option<(u64, u64)> {
     Some((about.st_dev, about.st_ino))
 }
 
-/// A descriptor for as long as the master lives. What the master executes inherits it only where it could not look it up: see
-/// [`memory`](super::memory).
+/// A descriptor for as long as the master lives. What the master executes inherits it only where it could not
+/// look it up: see [`memory`](super::memory).
 ///
 /// # Errors
 /// Those of the system.
@@ -77,8 +77,9 @@ impl Drop for Kept {
     }
 }
 
-/// Whether this process has the same file open by a descriptor that is not this copy's of the module. Files on disks are told by
-/// their names, since asking for more would wait for a disk that hangs; memfds of one name by their numbers.
+/// Whether this process has the same file open by a descriptor that is not this copy's of the module. Files on
+/// disks are told by their names, since asking for more would wait for a disk that hangs; memfds of one name by
+/// their numbers.
 pub fn is_open_elsewhere(file: &File) -> bool {
     let link = |descriptor: RawFd| fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
     let is_other = |descriptor: &RawFd| !is_ours(*descriptor);

@@ -60,8 +60,8 @@ pub fn workers(main: &MainConf) -> Option<Workers> {
     kept(main)?.workers.get()?.workers()
 }
 
-/// A configuration gets in use, which cannot fail any more. `before`: the one before. `write_logs` is called while files are
-/// written.
+/// A configuration gets in use, which cannot fail any more. `before`: the one before. `write_logs` is called
+/// while files are written.
 pub fn begin(
     main: Option<&MainConf>,
     before: Option<&MainConf>,
@@ -96,8 +96,8 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
     }
 }
 
-/// Some zones of a configuration are in none any more: their files are written, while `meanwhile` is called, and workers that
-/// still count there go on with that.
+/// Some zones of a configuration are in none any more: their files are written, while `meanwhile` is called,
+/// and workers that still count there go on with that.
 fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, meanwhile: impl FnOnce()) {
     let gone: Vec<&Zone> = main.zones().filter(|zone| is_gone(zone)).collect();
     // another master has the same table, and its workers go on as before
@@ -112,9 +112,10 @@ fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, 
     }
 }
 
-/// NGINX gives a configuration up: `ngx_init_cycle` has failed, or it destroys the cycle before. If the new one has this module,
-/// [`begin`] has seen to everything. If not, nobody else calls this copy of the module any more: NGINX unmaps it next
-/// (`ngx_unload_module`). Then `write_logs` is called with a log, for the files of what has `Memory` that is gone.
+/// NGINX gives a configuration up: `ngx_init_cycle` has failed, or it destroys the cycle before. If the new one
+/// has this module, [`begin`] has seen to everything. If not, nobody else calls this copy of the module any
+/// more: NGINX unmaps it next (`ngx_unload_module`). Then `write_logs` is called with a log, for the files of
+/// what has `Memory` that is gone.
 pub fn end(
     main: &MainConf,
     cycle: Cycle<'_>,

@@ -1,13 +1,14 @@
 //! Shared memory that another master, or another copy of this module, goes on with.
 //!
-//! NGINX's own shared memory is anonymous, and gone for a process that was executed (`ngx_shm_alloc`); and a module that is
-//! loaded from another path gets new memory at a reload (`ngx_init_cycle` compares tags). So what must outlive that is in a
-//! memfd that the master keeps open. Who comes next finds it by its name in `/proc`: the master of a new binary among the
-//! descriptors of its parent, the old master; another copy of the module among those of its own process.
+//! NGINX's own shared memory is anonymous, and gone for a process that was executed (`ngx_shm_alloc`); and a
+//! module that is loaded from another path gets new memory at a reload (`ngx_init_cycle` compares tags). So
+//! what must outlive that is in a memfd that the master keeps open. Who comes next finds it by its name in
+//! `/proc`: the master of a new binary among the descriptors of its parent, the old master; another copy of the
+//! module among those of its own process.
 //!
-//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. What the master executes does not
-//! inherit it, unless it could not look it up either: a process that has got rights by its file (capabilities, set-user-ID) may
-//! not be looked into (`PR_GET_DUMPABLE`).
+//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. What the master
+//! executes does not inherit it, unless it could not look it up either: a process that has got rights by its
+//! file (capabilities, set-user-ID) may not be looked into (`PR_GET_DUMPABLE`).
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -33,7 +34,8 @@ use crate::persist::descriptors::{self, Kept};
 /// What the names of all our memfds begin with.
 const PREFIX: &[u8] = b"request_cpu";
 
-/// A piece of shared memory. Each cycle that uses it has a copy of this; with the last one it is unmapped and closed.
+/// A piece of shared memory. Each cycle that uses it has a copy of this; with the last one it is unmapped and
+/// closed.
 pub struct Memory {
     map: Arc<MmapRaw>,
     base: NonNull<u8>,

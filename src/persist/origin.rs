@@ -6,8 +6,8 @@ use crate::nginx::cycle::Cycle;
 use crate::nginx::process;
 use crate::persist::memory::Source;
 
-/// Whether this process was executed by another NGINX, and is reading its first configuration: only then is there memory of a
-/// binary before.
+/// Whether this process was executed by another NGINX, and is reading its first configuration: only then is
+/// there memory of a binary before.
 pub fn is_new_binary() -> bool {
     process::has_inherited() && Cycle::with_running(|running| running.is_none())
 }
@@ -33,7 +33,8 @@ pub fn goes_on() {
     GOES_ON.store(is_new_binary(), Relaxed);
 }
 
-/// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same accounts.
+/// Whether another master, the one before or the one after a binary upgrade, has workers that count in the same
+/// accounts.
 ///
 /// Sockets that were inherited do not tell: a supervisor can hand them over too, and then it is the parent
 /// (`ngx_add_inherited_sockets`).

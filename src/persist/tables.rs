@@ -51,11 +51,11 @@ fn go_on(zone: &Zone, table: Table, memory: Option<Memory>) {
     }
 }
 
-/// A table for a zone whose memory NGINX has just made: the one that others have left us, or a new one with what the accounts had
-/// before, as far as that is known.
+/// A table for a zone whose memory NGINX has just made: the one that others have left us, or a new one with
+/// what the accounts had before, as far as that is known.
 ///
-/// A table that others than our own workers may go on with lies outside of the zone that NGINX made; the pages there are not
-/// touched then, and take no memory. The zone keeps name and size for NGINX's own checks.
+/// A table that others than our own workers may go on with lies outside of the zone that NGINX made; the pages
+/// there are not touched then, and take no memory. The zone keeps name and size for NGINX's own checks.
 fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
     let log = shm.log();
     let bytes = shm.free_bytes();
@@ -102,11 +102,13 @@ fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
 /// What others have left us of a zone.
 enum Left {
     Table(Table),
-    /// Of the release before: its workers go on counting there, and what they count after this is not in the new table.
+    /// Of the release before: its workers go on counting there, and what they count after this is not in the
+    /// new table.
     Before(TableBefore),
 }
 
-/// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another size.
+/// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another
+/// size.
 fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)> {
     let mut refused = None;
     for memory in Memory::left(name, source()?).into_iter().filter(|memory| memory.is_named(name)) {
@@ -134,7 +136,8 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
     None
 }
 
-/// As [`left`], of a zone that had another name and the same file. Its accounts are copied, since memory is known by the name.
+/// As [`left`], of a zone that had another name and the same file. Its accounts are copied, since memory is
+/// known by the name.
 fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     let path = zone.state_path()?;
     Memory::left(b":", source()?).into_iter().find_map(|memory| {
@@ -144,8 +147,8 @@ fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     })
 }
 
-/// The accounts of this zone in the configuration that is running: those of the zone with this name, or, if it has got another
-/// name, of the zone with this state file.
+/// The accounts of this zone in the configuration that is running: those of the zone with this name, or, if it
+/// has got another name, of the zone with this state file.
 fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     with_running(|main| {
         let has_file =

@@ -1,5 +1,5 @@
-//! `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [max_debt=TIME] [status=CODE] [dry_run];`, `request_cpu_limit off;` and
-//! `request_cpu_limit_log_level`.
+//! `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [max_debt=TIME] [status=CODE] [dry_run];`,
+//! `request_cpu_limit off;` and `request_cpu_limit_log_level`.
 
 use core::ffi::CStr;
 use core::num::NonZeroU64;
@@ -95,7 +95,8 @@ fn parse(cf: &mut Conf<'_>) -> Result<LimitConf, Refusal> {
     let status = given.parse("status", "status", "between 400 and 599", parse_status)?;
     let used = ZoneUse::named(cf, given.required("zone")?);
     let text = given.required("cores")?;
-    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands for may change.
+    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands
+    // for may change.
     let id = |rate: Option<NonZeroU64>| {
         let cores = rate.map_or_else(|| Text(text).to_string(), |rate| rate.to_string());
         LimitId::of(format!("{cores} {burst_ms:?} {max_debt_ms:?}").as_bytes())

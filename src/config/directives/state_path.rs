@@ -70,8 +70,8 @@ fn find(path: &Path) -> Result<PathBuf, String> {
     follow_links(path).map_err(|error| error.to_string())
 }
 
-/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The file need not
-/// be there.
+/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The
+/// file need not be there.
 ///
 /// # Errors
 /// A link that cannot be read, or too many.

@@ -29,7 +29,8 @@ impl Answers for StatusAnswers {
 }
 
 unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request that is in a location. What is begun here is dropped with the request's pool.
+    // SAFETY: NGINX calls with a request that is in a location. What is begun here is dropped with the
+    // request's pool.
     let (request, conf) = unsafe { (Request::new(r), loc_conf(r)) };
     match request {
         Some(request) => answer(request, conf.status.get()),
@@ -99,11 +100,11 @@ enum Answered {
     Status(Status, Format, String),
 }
 
-/// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and whether that header
-/// was asked.
+/// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and
+/// whether that header was asked.
 ///
-/// A directive that names a format of the accounts leaves no choice. Where it names the page, the arguments are heard: the
-/// page itself asks for JSON, and for what it loads, by them.
+/// A directive that names a format of the accounts leaves no choice. Where it names the page, the arguments are
+/// heard: the page itself asks for JSON, and for what it loads, by them.
 fn wanted(r: Request, configured: StatusConf) -> (Result<Wanted, Refused>, bool) {
     let configured = configured.content;
     if let Some(fixed @ Content::Status(_)) = configured {

@@ -9,8 +9,8 @@ use crate::config::main::{MainConf, with_running};
 /// What there is not: a name of it, and the value of the argument.
 type Unknown = (&'static str, Vec<u8>);
 
-/// The zones of the configuration in use, with the accounts that these arguments leave; and what is missing if no zone has the
-/// account.
+/// The zones of the configuration in use, with the accounts that these arguments leave; and what is missing if
+/// no zone has the account.
 ///
 /// # Errors
 /// There is no such zone, or no such account.

@@ -10,7 +10,8 @@ use crate::measure::clock::shared_ms;
 use crate::nginx::content::{self, Pending, Piece, Request, Turn};
 use crate::nginx::cycle::CycleId;
 
-/// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a `Content-Length`.
+/// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a
+/// `Content-Length`.
 pub const PIECE_BYTES: usize = 64 * 1024;
 /// The clock is read once in so many steps of rendering, each of which takes some microseconds at most.
 const STEPS_PER_READING: usize = 16;
@@ -26,8 +27,8 @@ struct Sending {
     piece: Piece,
 }
 
-/// Begins to send a text and what `answer` adds to it, and finishes at once where the client takes it all. Returns what the content
-/// handler must return.
+/// Begins to send a text and what `answer` adds to it, and finishes at once where the client takes it all.
+/// Returns what the content handler must return.
 pub fn begin(request: Request, answer: Option<Answer>, text: Vec<u8>) -> ngx_int_t {
     let piece = Piece::new(request, text);
     content::begin(request, Sending { request, cycle: CycleId::running(), answer, piece })
@@ -56,7 +57,8 @@ impl Pending for Sending {
         }
         let begin = Instant::now();
         let turn = if !self.request.is_active() {
-            // Events of the connection do not come here. A first piece is made, and what comes next when it is active.
+            // Events of the connection do not come here. A first piece is made, and what comes next when it is
+            // active.
             let turn = self.work(None);
             turns::ran(self.request, begin.elapsed());
             turn

@@ -1,9 +1,9 @@
 //! Turns of answers in the event loop, see [`accounting::render::turns`].
 //!
-//! An event of ours is run at the beginning of each turn while answers are under way. It begins the turn, and posts the event
-//! of the first answer. Each answer that has run posts that of the next one into the same turn, as long as there is time. So
-//! an answer always runs in an event of its own connection, and its request pays for it. An answer that does not come is no
-//! harm: the next turn begins without it.
+//! An event of ours is run at the beginning of each turn while answers are under way. It begins the turn, and
+//! posts the event of the first answer. Each answer that has run posts that of the next one into the same turn,
+//! as long as there is time. So an answer always runs in an event of its own connection, and its request pays
+//! for it. An answer that does not come is no harm: the next turn begins without it.
 
 use core::cell::Cell;
 use std::time::Duration;
@@ -21,7 +21,8 @@ struct Inner {
 }
 
 thread_local! {
-    /// Never freed: a destructor of a thread would keep this library in memory, see [`Work`](crate::nginx::thread::Work).
+    /// Never freed: a destructor of a thread would keep this library in memory, see
+    /// [`Work`](crate::nginx::thread::Work).
     static INNER: Cell<Option<&'static Inner>> = const { Cell::new(None) };
 }
 

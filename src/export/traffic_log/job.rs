@@ -65,8 +65,8 @@ impl Job {
         })
     }
 
-    /// Writes a part to the last one of the files; an earlier one is that of before, where something may not have been brought to
-    /// its end. Whether there is anything to say of it.
+    /// Writes a part to the last one of the files; an earlier one is that of before, where something may not
+    /// have been brought to its end. Whether there is anything to say of it.
     pub fn write(&self, files: &[Held], reason: Reason) -> Option<News> {
         let patience = if reason == Reason::Due { Duration::ZERO } else { PATIENCE / 2 };
         let Some(_lock) = lock::of(&self.ledger).lock_within(patience) else {

@@ -19,8 +19,9 @@ use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::{PATIENCE, Work};
 use crate::persist::memory::Memory;
 
-/// A configuration gets in use. Ledgers belong to its logs now. Logs of the one before that it does not continue get their last
-/// part; if the configuration has not their accounts any more, that is not the end: workers of before may still count there.
+/// A configuration gets in use. Ledgers belong to its logs now. Logs of the one before that it does not
+/// continue get their last part; if the configuration has not their accounts any more, that is not the end:
+/// workers of before may still count there.
 pub fn begin(main: Option<&MainConf>, before: Option<&MainConf>, cycle: Cycle<'_>) {
     let now = || main.into_iter().flat_map(MainConf::logs);
     for log in now() {
@@ -104,8 +105,8 @@ impl LastPart {
         LastPart { job, work }
     }
 
-    /// Waits for it, and says what went wrong. A disk that does not answer is not waited for: the process may end at any time,
-    /// since that is what the journal is for.
+    /// Waits for it, and says what went wrong. A disk that does not answer is not waited for: the process may
+    /// end at any time, since that is what the journal is for.
     pub fn finish(self, log: *mut ngx_log_t) {
         let LastPart { job, work } = self;
         if let Some(news) = work.wait(PATIENCE).unwrap_or(Some(News::Hangs)) {

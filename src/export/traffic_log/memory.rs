@@ -93,8 +93,8 @@ fn continued_here(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memo
     })
 }
 
-/// Of ledgers of the same accounts, the one of this log; or one whose log is not there any more, since its file has got another
-/// name.
+/// Of ledgers of the same accounts, the one of this log; or one whose log is not there any more, since its file
+/// has got another name.
 fn continued(wanted: &Wanted, ledgers: &[Ledger]) -> Option<Ledger> {
     let is_taken = |of: &Ledger| {
         let is = |log: &Log| name(log) == of.name() || ledger(log).is_some_and(|its| its.is(of));
@@ -127,8 +127,9 @@ fn left(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memory>)> {
     Some((ledger, Some(memory)))
 }
 
-/// A number that no log of these accounts has, in this configuration or in the one that is running: the accounts keep the peaks of
-/// each log by it. What this one does not continue goes on in another log of this configuration, which may not have its ledger yet.
+/// A number that no log of these accounts has, in this configuration or in the one that is running: the
+/// accounts keep the peaks of each log by it. What this one does not continue goes on in another log of this
+/// configuration, which may not have its ledger yet.
 fn free_number(wanted: &Wanted, table: &Table) -> usize {
     let number = |log: &Log| ledger(log).filter(|_| has_table(log, table)).map(|its| its.log());
     let mut taken: Vec<usize> = wanted.logs().filter_map(number).collect();
@@ -151,7 +152,8 @@ fn make_ledger(
         Some(memory) => memory.base(),
         None => shm.take_all_zeroed(bytes).ok_or(too_small)?,
     };
-    // SAFETY: memory that nobody else uses or knows yet, all zero since it is new, at the start of a page; it stays as long as the log.
+    // SAFETY: memory that nobody else uses or knows yet, all zero since it is new, at the start of a page; it
+    // stays as long as the log.
     let ledger = unsafe {
         let ledger = Ledger::create(base, bytes, table, free_number(wanted, table), monotonic_ms())?;
         lock::of(&ledger).make();

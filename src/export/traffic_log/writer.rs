@@ -73,8 +73,8 @@ pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     WRITER.set(Some(timer));
 }
 
-/// A worker ends: what it has begun to write gets done, and what nobody else will write is written. `is_current`: the files are
-/// still those of the cycle that the worker began with.
+/// A worker ends: what it has begun to write gets done, and what nobody else will write is written.
+/// `is_current`: the files are still those of the cycle that the worker began with.
 pub fn stop(is_current: bool) {
     let Some(timer) = WRITER.take() else { return };
     // SAFETY: there is no other copy.

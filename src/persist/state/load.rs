@@ -79,7 +79,8 @@ fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
     }
 }
 
-/// Makes sure that no other server has the file. A configuration test does not: the server that is tested may have it.
+/// Makes sure that no other server has the file. A configuration test does not: the server that is tested may
+/// have it.
 fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     let Some(path) = zone.state_path().filter(|_| !is_test()) else { return Ok(()) };
     let (name, file) = (zone.name, path.display());
@@ -117,8 +118,8 @@ fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The configuration is in use now: files that cannot be used are set aside, and workers save from now on. If a file cannot be set
-/// aside, the zone goes on without one, so that it stays as it is.
+/// The configuration is in use now: files that cannot be used are set aside, and workers save from now on. If a
+/// file cannot be set aside, the zone goes on without one, so that it stays as it is.
 pub fn commit(zone: &Zone, log: *mut ngx_log_t) {
     if is_test() {
         return;

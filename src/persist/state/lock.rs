@@ -1,8 +1,8 @@
 //! One server at a time: a lock beside each state file.
 //!
-//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the same name with
-//! `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of the same opening: so an old and a
-//! new configuration, and an old and a new binary, share it.
+//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the
+//! same name with `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of
+//! the same opening: so an old and a new configuration, and an old and a new binary, share it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -40,8 +40,9 @@ impl From<io::Error> for Refused {
 }
 
 impl Lock {
-    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a little for a worker
-    /// that writes the file and ends. `old_master` is that of the binary before, if this one goes on with what it has.
+    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a
+    /// little for a worker that writes the file and ends. `old_master` is that of the binary before, if this
+    /// one goes on with what it has.
     ///
     /// # Errors
     /// [`Refused`].
@@ -68,7 +69,8 @@ impl Lock {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after a binary upgrade.
+    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after
+    /// a binary upgrade.
     pub fn release(self) {
         let Lock { kept, path } = self;
         drop(kept);
@@ -154,7 +156,8 @@ fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
     descriptors::own().into_iter().find(is_it)
 }
 
-/// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
+/// The opening by which this server has the lock already: one of this process, or of the master that has
+/// executed it.
 fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     let wanted = opened.metadata().ok()?;
     if let Some(descriptor) = find_own(&wanted, opened.as_raw_fd()) {
@@ -168,7 +171,8 @@ fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     // only the first configuration of a new binary goes on with what the old master has
     let parent = old_master?;
     let descriptor = find(parent, &wanted)?;
-    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
+    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as
+    // long as it lives
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
 }
 

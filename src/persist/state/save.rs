@@ -68,8 +68,9 @@ impl Job {
         Ok(())
     }
 
-    /// In a worker. If no configuration has the zone any more, or the master was killed, nobody holds the lock for this worker, and
-    /// workers that end take turns. They leave a file alone that was written since by another configuration, or by another server.
+    /// In a worker. If no configuration has the zone any more, or the master was killed, nobody holds the lock
+    /// for this worker, and workers that end take turns. They leave a file alone that was written since by
+    /// another configuration, or by another server.
     pub fn save_in_worker(&self) -> io::Result<()> {
         let is_alone = process::role() == Role::Worker && process::parent() != self.parent;
         if !self.table.is_orphaned() && !is_alone {
@@ -149,7 +150,8 @@ impl Saving {
         Saving { work: Some(work), files, log }
     }
 
-    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for: whether it did.
+    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for:
+    /// whether it did.
     pub fn finish(self) -> bool {
         let Saving { work: Some(work), files, log } = self else { return true };
         match work.wait(PATIENCE) {
