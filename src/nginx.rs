@@ -20,6 +20,7 @@ pub mod hook;
 pub mod http2;
 pub mod http_log;
 pub mod io;
+mod links;
 pub mod listening;
 pub mod live;
 pub mod location;

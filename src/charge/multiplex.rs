@@ -91,7 +91,8 @@ impl Worker {
     /// The first request of a connection that carries several. If there is no memory, the connection goes on as one that does not.
     #[cold]
     fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
-        let multiplex = c.pool().put(|| Multiplex {
+        let Some(pool) = c.pool() else { return };
+        let multiplex = pool.put(|| Multiplex {
             h2c: http2_of(r),
             streams: None,
             recent: None,

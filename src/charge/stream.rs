@@ -117,7 +117,7 @@ impl<C> Default for Stream<C> {
 /// `None` if the request is not one of HTTP/2.
 pub fn http2_of(r: Request<'_>) -> Option<NonNull<Http2>> {
     #[cfg(ngx_feature = "http_v2")]
-    return NonNull::new(r.stream()?.connection().as_ptr());
+    return NonNull::new(r.stream()?.connection()?.as_ptr());
     #[cfg(not(ngx_feature = "http_v2"))]
     {
         let _ = r;

@@ -68,7 +68,7 @@ impl<W: Clients> Accept for Client<W> {
 fn open<W: Clients>(c: Connection<'_>) -> Option<usize> {
     let at = W::with(|worker| worker.places().index(c)).flatten()?;
     // called in `ngx_http_close_connection` and its like
-    c.pool().at_end::<Client<W>>(at)?;
+    c.pool()?.at_end::<Client<W>>(at)?;
     W::with(|worker| {
         let connection = Owner::Connection(at);
         match worker.owner() {

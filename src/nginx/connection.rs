@@ -1,7 +1,7 @@
 //! Connections.
 
 use nginx_sys::{
-    ngx_atomic_uint_t, ngx_chain_t, ngx_connection_t, ngx_listening_t, ngx_log_t, ngx_pool_t, off_t, u_char,
+    ngx_atomic_uint_t, ngx_chain_t, ngx_connection_t, ngx_listening_t, ngx_log_t, off_t, u_char,
 };
 
 use super::event::Event;
@@ -26,14 +26,10 @@ impl<'a> Connection<'a> {
         Connection(unsafe { Live::at(c) })
     }
 
-    /// As [`Connection::new`]; `None` for null.
-    ///
-    /// # Safety
-    /// As for [`Connection::new`], unless the pointer is null.
+    /// An open connection.
     #[inline]
-    pub unsafe fn from_ptr(c: *mut ngx_connection_t) -> Option<Connection<'a>> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(c) }.map(Connection)
+    pub(super) fn of(c: Live<'a, ngx_connection_t>) -> Connection<'a> {
+        Connection(c)
     }
 
     /// The connection, for functions of NGINX.
@@ -79,17 +75,14 @@ impl<'a> Connection<'a> {
 
     /// The event of reading.
     #[inline]
-    pub fn read_event(self) -> Event<'a> {
-        // SAFETY: an open connection has its events.
-        unsafe { Event::new(get!(self.0, read)) }
+    pub fn read_event(self) -> Option<Event<'a>> {
+        self.0.read_event().map(Event::of)
     }
 
     /// Its pool.
     #[inline]
-    pub fn pool(self) -> Pool<'a> {
-        let pool: *mut ngx_pool_t = get!(self.0, pool);
-        // SAFETY: an open connection has its pool.
-        unsafe { Pool::new(pool) }
+    pub fn pool(self) -> Option<Pool<'a>> {
+        self.0.pool().map(Pool::of)
     }
 
     /// The place of the function that reads from it.
@@ -107,16 +100,14 @@ impl<'a> Connection<'a> {
     /// The listening socket that it is the connection of. A connection that was accepted has the socket that it came from.
     #[inline]
     pub(super) fn listening(self) -> Option<Live<'a, ngx_listening_t>> {
-        // SAFETY: null, or one of the cycle's, which are there as long as the cycle.
-        unsafe { Live::new(get!(self.0, listening)) }
+        self.0.listening()
     }
 
     /// The connection of QUIC that a stream is part of.
     #[cfg(ngx_feature = "http_v3")]
     #[inline]
     pub fn quic_parent(self) -> Option<Connection<'a>> {
-        // SAFETY: `ngx_quic_create_stream` has set the parent, which outlives its streams.
-        unsafe { Connection::from_ptr(get!(self.quic()?, parent)) }
+        self.0.quic_stream()?.parent().map(Connection)
     }
 
     #[cfg(not(ngx_feature = "http_v3"))]
@@ -131,19 +122,11 @@ impl<'a> Connection<'a> {
         self.quic_parent().unwrap_or(self)
     }
 
-    /// Its stream of QUIC.
-    #[cfg(ngx_feature = "http_v3")]
-    #[inline]
-    fn quic(self) -> Option<Live<'a, nginx_sys::ngx_quic_stream_t>> {
-        // SAFETY: null, or its stream, which is there as long as the connection.
-        unsafe { Live::new(get!(self.0, quic)) }
-    }
-
     /// How far its stream of QUIC is; `None` if it has none.
     #[cfg(ngx_feature = "http_v3")]
     #[inline]
     pub fn quic_stream(self) -> Option<QuicStream> {
-        self.quic().map(|stream| QuicStream {
+        self.0.quic_stream().map(|stream| QuicStream {
             received_bytes: get!(stream, recv.size),
             acknowledged_bytes: get!(stream, acked),
             sent_bytes: get!(stream, sent),

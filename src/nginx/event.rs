@@ -4,8 +4,8 @@ use core::mem::offset_of;
 use core::ptr::null_mut;
 
 use nginx_sys::{
-    NGX_TIMER_LAZY_DELAY, ngx_current_msec, ngx_cycle, ngx_event_t, ngx_event_timer_rbtree, ngx_log_t,
-    ngx_msec_t, ngx_queue_insert_before, ngx_queue_remove, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_insert,
+    NGX_TIMER_LAZY_DELAY, ngx_current_msec, ngx_cycle, ngx_event_t, ngx_event_timer_rbtree, ngx_msec_t,
+    ngx_queue_insert_before, ngx_queue_remove, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_insert,
     ngx_rbtree_min,
 };
 
@@ -27,6 +27,12 @@ impl<'a> Event<'a> {
     pub unsafe fn new(event: *mut ngx_event_t) -> Event<'a> {
         // SAFETY: as the caller says.
         Event(unsafe { Live::at(event) })
+    }
+
+    /// An event that is in use.
+    #[inline]
+    pub(super) fn of(event: Live<'a, ngx_event_t>) -> Event<'a> {
+        Event(event)
     }
 
     /// The event, for functions of NGINX.
@@ -77,12 +83,6 @@ impl<'a> Event<'a> {
         bits::event::DELAYED.is_on(self.0)
     }
 
-    /// The log of the event. It may be null: a timer of another module may have none.
-    #[inline]
-    pub(super) fn log(&self) -> *mut ngx_log_t {
-        get!(self.0, log)
-    }
-
     /// The place of the event's handler.
     #[inline]
     pub fn handler(&self) -> Live<'_, Option<EventHandler>> {
@@ -92,7 +92,13 @@ impl<'a> Event<'a> {
     /// Calls the event's handler, after which the event may be in use no longer.
     #[inline]
     pub fn call(self) {
-        if let Some(handler) = get!(self.0, handler) {
+        let handler = get!(self.0, handler);
+        self.pass_to(handler);
+    }
+
+    #[inline]
+    fn pass_to(self, handler: Option<EventHandler>) {
+        if let Some(handler) = handler {
             // SAFETY: NGINX would call it just like this. Nothing is left here that refers to the event: it is not copied.
             unsafe { handler(self.0.as_ptr()) };
         }
@@ -128,10 +134,7 @@ impl Hook<EventHandler> {
     /// Calls the handler that ours stands in for, after which the event may be in use no longer.
     #[inline]
     pub fn call(&self, event: Event<'_>) {
-        if let Some(real) = self.real() {
-            // SAFETY: NGINX would have called it with this event. Nothing is left here that refers to the event: it is not copied.
-            unsafe { real(event.as_ptr()) };
-        }
+        event.pass_to(self.real());
     }
 }
 
@@ -139,10 +142,7 @@ impl<const N: usize> Hooks<EventHandler, N> {
     /// As [`Hook::call`], for the handler with this number.
     #[inline]
     pub fn call(&self, number: usize, event: Event<'_>) {
-        if let Some(real) = self.real(number) {
-            // SAFETY: as in `Hook::call`.
-            unsafe { real(event.as_ptr()) };
-        }
+        event.pass_to(self.real(number));
     }
 }
 

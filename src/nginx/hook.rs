@@ -1,5 +1,6 @@
 //! Functions of NGINX, or of other modules, that one of ours stands in for.
 
+use core::ffi::{CStr, c_void};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -81,10 +82,8 @@ impl<F: FnPointer> Hook<F> {
     ///
     /// # Safety
     /// A function of this name must be of this type.
-    pub unsafe fn look_up(&self, name: &core::ffi::CStr) {
-        // SAFETY: a name that ends with a null; the result is an address or null.
-        let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        self.real.store(function.addr(), Relaxed);
+    pub unsafe fn look_up(&self, name: &CStr) {
+        self.real.store(address_of(name).addr(), Relaxed);
     }
 }
 
@@ -156,19 +155,23 @@ impl<F: FnPointer> Live<'_, Option<F>> {
     /// The function at this place.
     #[inline]
     pub fn function(self) -> Option<F> {
-        // SAFETY: the place is in use, as `Live` says.
-        unsafe { self.as_ptr().read() }
+        self.read()
     }
 
     /// Puts a function at this place. NGINX calls it as its type says, and as it would have called the one before.
     #[inline]
     pub fn set_function(self, function: Option<F>) {
-        // SAFETY: as in `function`.
-        unsafe { self.as_ptr().write(function) };
+        self.write(function);
     }
 }
 
 /// The number of a function among ours.
 pub fn position<F: FnPointer>(ours: &[F], function: F) -> Option<usize> {
     ours.iter().position(|ours| ours.address() == function.address())
+}
+
+/// The address of something that not every NGINX has, by its name; null if it is not there.
+pub(super) fn address_of(name: &CStr) -> *mut c_void {
+    // SAFETY: a name that ends with a null; the result is an address or null.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }

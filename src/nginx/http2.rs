@@ -33,9 +33,8 @@ impl<'a> Http2<'a> {
 
     /// The connection itself.
     #[inline]
-    pub fn connection(self) -> Connection<'a> {
-        // SAFETY: it has one, which is open.
-        unsafe { Connection::new(get!(self.0, connection)) }
+    pub fn connection(self) -> Option<Connection<'a>> {
+        self.0.connection().map(Connection::of)
     }
 
     /// The place of the function that reads what comes next.
@@ -50,7 +49,7 @@ impl<'a> Http2<'a> {
     /// for its streams, or reads what still comes.
     pub fn is_between_frames(self) -> bool {
         let state = member!(self.0, state);
-        let handler = self.connection().read_event().handler().function();
+        let handler = self.connection().and_then(|c| c.read_event()?.handler().function());
         let empty = ngx_http_empty_handler as unsafe extern "C" fn(*mut ngx_event_t) as EventHandler;
         let is_given_up = get!(self.0, lingering_time) != 0
             || handler.is_none_or(|handler| core::ptr::fn_addr_eq(handler, empty));
@@ -93,27 +92,21 @@ impl<'a> Http2<'a> {
 pub struct Stream<'a>(Live<'a, ngx_http_v2_stream_t>);
 
 impl<'a> Stream<'a> {
-    /// `None` for null.
-    ///
-    /// # Safety
-    /// It must be the stream of a request that is not freed for `'a`, unless the pointer is null.
+    /// The stream of a request that has not been freed.
     #[inline]
-    pub(super) unsafe fn new(stream: *mut ngx_http_v2_stream_t) -> Option<Stream<'a>> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(stream) }.map(Stream)
+    pub(super) fn of(stream: Live<'a, ngx_http_v2_stream_t>) -> Stream<'a> {
+        Stream(stream)
     }
 
     /// The connection that it is part of.
     #[inline]
-    pub fn connection(self) -> Http2<'a> {
-        // SAFETY: it outlives its streams.
-        unsafe { Http2::new(get!(self.0, connection)) }
+    pub fn connection(self) -> Option<Http2<'a>> {
+        self.0.h2c().map(Http2)
     }
 
     /// Its identifier; 0 if it is closed.
     pub fn id(self) -> usize {
-        // SAFETY: `ngx_http_v2_create_stream` has made the stream, which has its node until it is closed.
-        unsafe { Live::new(get!(self.0, node)) }.map_or(0, |node| get!(node, id))
+        self.0.node().map_or(0, |node| get!(node, id))
     }
 
     /// Bytes that the client may send still.
@@ -126,8 +119,8 @@ impl<'a> Stream<'a> {
     /// `ngx_http_v2_read_request_body` is called.
     #[inline]
     pub fn preread_bytes(self) -> usize {
-        // SAFETY: null, or a buffer of its pool.
-        unsafe { Live::new(get!(self.0, preread)) }
+        self.0
+            .preread()
             .map_or(0, |buffer| get!(buffer, last).addr().saturating_sub(get!(buffer, pos).addr()))
     }
 

@@ -27,13 +27,6 @@ pub enum Speaker<'a> {
     Request(Request<'a>),
 }
 
-/// The log of an open connection.
-#[inline]
-fn log_of(c: Connection<'_>) -> Option<Live<'_, ngx_log_t>> {
-    // SAFETY: the log of an open connection is valid.
-    unsafe { Live::new(c.log()) }
-}
-
 #[inline]
 fn handler_of(log: Live<'_, ngx_log_t>) -> Option<LogHandler> {
     get!(log, handler)
@@ -41,12 +34,12 @@ fn handler_of(log: Live<'_, ngx_log_t>) -> Option<LogHandler> {
 
 /// A connection of HTTP was set up: its log has the handler that all logs of HTTP have.
 pub fn learn_http(c: Connection<'_>) {
-    HTTP_LOG_ERROR.remember(log_of(c).and_then(handler_of));
+    HTTP_LOG_ERROR.remember(c.live().log().and_then(handler_of));
 }
 
 /// A connection was set up by another handler. Returns whether it is not HTTP's; then its log's handler is known from now on.
 pub fn learn_foreign(c: Connection<'_>) -> bool {
-    let Some(handler) = log_of(c).and_then(handler_of) else { return true };
+    let Some(handler) = c.live().log().and_then(handler_of) else { return true };
     if HTTP_LOG_ERROR.is(handler) {
         return false;
     }
@@ -66,14 +59,13 @@ pub fn learn_by_request(r: Request<'_>) {
 /// On whose behalf `ngx_http_log_error` would say that NGINX runs in an event.
 #[inline]
 pub fn speaker_of_event<'a>(event: &'a Event<'_>) -> Option<Speaker<'a>> {
-    // SAFETY: NGINX is about to call the event's handler, so its log is valid. A timer of another module may have none.
-    speaker_of_log(unsafe { Live::new(event.log()) }?)
+    speaker_of_log(event.live().log()?)
 }
 
 /// On whose behalf `ngx_http_log_error` would say that NGINX uses a connection.
 #[inline]
 pub fn speaker(c: Connection<'_>) -> Option<Speaker<'_>> {
-    speaker_of_log(log_of(c)?)
+    speaker_of_log(c.live().log()?)
 }
 
 #[inline]
@@ -82,14 +74,11 @@ fn speaker_of_log(log: Live<'_, ngx_log_t>) -> Option<Speaker<'_>> {
     if !HTTP_LOG_ERROR.is(handler) {
         return FOREIGN.has(handler).then_some(Speaker::Foreign);
     }
-    // SAFETY: a log that has this handler has an `ngx_http_log_ctx_t`. Its request is null or has not been freed
-    // (`ngx_http_free_request` clears it), and its connection is open.
-    unsafe {
-        let context = Live::<ngx_http_log_ctx_t>::new(get!(log, data).cast())?;
-        match Request::from_ptr(get!(context, request)) {
-            Some(request) => Some(Speaker::Request(request)),
-            None => Connection::from_ptr(get!(context, connection)).map(Speaker::Connection),
-        }
+    // SAFETY: a log that has this handler has such a context.
+    let context = unsafe { Live::<ngx_http_log_ctx_t>::new(get!(log, data).cast()) }?;
+    match context.request() {
+        Some(request) => Some(Speaker::Request(Request::of(request))),
+        None => context.connection().map(Connection::of).map(Speaker::Connection),
     }
 }
 

@@ -90,10 +90,11 @@ pub fn accept_first(first: bool) {
         // `ngx_close_listening_sockets` leaves a pointer to it, and then it may be another's, which has another listening socket or none.
         unsafe {
             let socket = handlers.first.add(at);
-            if let Some(c) = Connection::from_ptr((*socket).connection)
+            if let Some(c) = Live::new((*socket).connection).map(Connection::of)
                 && c.listening().is_some_and(|its| its.as_ptr() == socket)
+                && let Some(event) = c.read_event()
             {
-                c.read_event().set_accept(first);
+                event.set_accept(first);
             }
         }
     }
@@ -130,7 +131,7 @@ pub fn arrival(c: Connection<'_>) -> Option<Arrival> {
 #[cfg(ngx_feature = "http_v3")]
 pub fn quic_input(c: Connection<'_>) -> Option<Event<'_>> {
     let is_quic = bits::listening::QUIC.is_on(c.listening()?);
-    let read = c.read_event();
+    let read = c.read_event()?;
     // `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where it has given the connection
     // up, and waits for streams with early data, there is another handler, and no timer.
     (is_quic && read.has_timer()).then_some(read)

@@ -56,6 +56,30 @@ impl<'a, T> Live<'a, T> {
     }
 }
 
+impl<T: Copy> Live<'_, T> {
+    /// The value.
+    #[inline]
+    pub(super) fn read(self) -> T {
+        // SAFETY: it is in use, as `Live` says.
+        unsafe { self.as_ptr().read() }
+    }
+
+    /// Gives it a value.
+    #[inline]
+    pub(super) fn write(self, value: T) {
+        // SAFETY: as in `read`.
+        unsafe { self.as_ptr().write(value) };
+    }
+}
+
+/// A static of NGINX's.
+macro_rules! of_static {
+    ($name:ident) => {
+        // SAFETY: it is there as long as the process. Only the event loop's thread uses those that are named in this folder.
+        unsafe { $crate::nginx::live::Live::at(&raw mut nginx_sys::$name) }
+    };
+}
+
 /// The value of a member. A member of a member can be named, if it is a part of the structure itself.
 macro_rules! get {
     ($live:expr, $($member:ident).+) => {{
@@ -101,4 +125,4 @@ impl<'a, T> Live<'a, T> {
     }
 }
 
-pub(super) use {get, member, set};
+pub(super) use {get, member, of_static, set};

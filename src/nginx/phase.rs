@@ -3,12 +3,11 @@
 use nginx_sys::{
     NGX_ERROR, ngx_array_push, ngx_chain_t, ngx_http_core_main_conf_t, ngx_http_handler_pt,
     ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
-    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_http_top_body_filter,
-    ngx_http_top_header_filter, ngx_http_top_request_body_filter, ngx_int_t,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_int_t,
 };
 
 use super::hook::Hook;
-use super::live::Live;
+use super::live::of_static;
 use super::request::Request;
 
 /// A phase of a request.
@@ -86,17 +85,12 @@ pub trait Filters {
 
 /// Adds filters. The module calls it once for each configuration.
 pub fn add_filters<F: Filters>() {
-    // SAFETY: statics of NGINX's; `ngx_http_header_filter_module` and its like have put their functions there before. Each module
-    // chains its filters like this.
-    let (header, request_body, body) = unsafe {
-        (
-            Live::at(&raw mut ngx_http_top_header_filter),
-            Live::at(&raw mut ngx_http_top_request_body_filter),
-            Live::at(&raw mut ngx_http_top_body_filter),
-        )
-    };
+    // `ngx_http_header_filter_module` and its like have put their functions there before; each module chains its filters like this
+    let header = of_static!(ngx_http_top_header_filter);
     NEXT_HEADER_FILTER.replace(header, header_filter::<F>);
+    let request_body = of_static!(ngx_http_top_request_body_filter);
     NEXT_REQUEST_BODY_FILTER.replace(request_body, request_body_filter::<F>);
+    let body = of_static!(ngx_http_top_body_filter);
     NEXT_BODY_FILTER.replace(body, body_filter::<F>);
 }
 

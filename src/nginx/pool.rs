@@ -35,22 +35,10 @@ pub trait AtEnd {
 }
 
 impl<'a> Pool<'a> {
-    /// # Safety
-    /// The pool must be there for `'a`.
+    /// A pool that is there.
     #[inline]
-    pub(super) unsafe fn new(pool: *mut ngx_pool_t) -> Pool<'a> {
-        // SAFETY: as the caller says.
-        Pool(unsafe { Live::at(pool) })
-    }
-
-    /// As [`Pool::new`]; `None` for null.
-    ///
-    /// # Safety
-    /// As for [`Pool::new`], unless the pointer is null.
-    #[inline]
-    pub(super) unsafe fn from_ptr(pool: *mut ngx_pool_t) -> Option<Pool<'a>> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(pool) }.map(Pool)
+    pub(super) fn of(pool: Live<'a, ngx_pool_t>) -> Pool<'a> {
+        Pool(pool)
     }
 
     /// Puts a value into the pool, which is never dropped. `None` if there is no memory.
@@ -86,8 +74,7 @@ impl<'a> Pool<'a> {
         unsafe extern "C" fn at_end<H: AtEnd>(data: *mut c_void) {
             H::at_end(data.addr());
         }
-        // SAFETY: the pool is there.
-        let cleanup = unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), 0)) }?;
+        let cleanup = self.add_cleanup(0)?;
         set!(cleanup, data, core::ptr::without_provenance_mut(number));
         set!(cleanup, handler, Some(at_end::<H> as Cleanup));
         Some(())
@@ -105,10 +92,9 @@ impl<'a> Pool<'a> {
         let data = match self.find(|handler| core::ptr::fn_addr_eq(handler, end::<T> as Cleanup)) {
             Some(data) => data,
             None => {
-                // SAFETY: the pool is there. It gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
-                let cleanup = unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), size_of::<T>())) }?;
+                let cleanup = self.add_cleanup(size_of::<T>())?;
                 let data: *mut c_void = get!(cleanup, data);
-                // SAFETY: as above; the memory is for this value.
+                // SAFETY: the memory is for this value, and is aligned to a word (`NGX_ALIGNMENT`).
                 unsafe { data.cast::<T>().write(value()) };
                 set!(cleanup, handler, Some(end::<T> as Cleanup));
                 data
@@ -121,15 +107,20 @@ impl<'a> Pool<'a> {
     /// The data of the first cleanup whose function is the one that is looked for.
     #[inline]
     pub fn find(self, is: impl Fn(Cleanup) -> bool) -> Option<*mut c_void> {
-        let mut cleanup: *mut ngx_pool_cleanup_t = get!(self.0, cleanup);
-        // SAFETY: a list of the pool's, which is there as long as the pool.
-        while let Some(this) = unsafe { Live::<ngx_pool_cleanup_t>::new(cleanup) } {
+        let mut cleanup = self.0.first_cleanup();
+        while let Some(this) = cleanup {
             if get!(this, handler).is_some_and(&is) {
                 return Some(get!(this, data));
             }
-            cleanup = get!(this, next);
+            cleanup = this.next();
         }
         None
+    }
+
+    /// A cleanup with so many bytes of data, whose function is still to be set.
+    fn add_cleanup(self, bytes: usize) -> Option<Live<'a, ngx_pool_cleanup_t>> {
+        // SAFETY: the pool is there.
+        unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), bytes)) }
     }
 
     /// Adds a cleanup that lies in memory of the pool, as `ngx_pool_cleanup_add` does with one that it makes.
@@ -151,27 +142,24 @@ impl<'a> Pool<'a> {
         let mut block = Some(self.0);
         while let Some(this) = block {
             bytes += get!(this, d.end).addr() - this.as_ptr().addr();
-            // SAFETY: a pool is a chain of blocks, each with its end (`ngx_create_pool`, `ngx_palloc_block`).
-            block = unsafe { Live::new(get!(this, d.next)) };
+            block = this.next_block();
         }
-        let large = get!(self.0, large);
-        if large.is_null() { bytes } else { bytes + large_bytes(large) }
+        self.0.first_large().map_or(bytes, |large| bytes + large_bytes(large))
     }
 }
 
-fn large_bytes(first: *mut ngx_pool_large_t) -> usize {
+fn large_bytes(first: Live<'_, ngx_pool_large_t>) -> usize {
     let mut bytes = 0;
-    let mut large = first;
+    let mut large = Some(first);
     for _ in 0..MAX_LARGE {
-        // SAFETY: a list of a pool's, of what `ngx_alloc` and `ngx_memalign` have got from the system's allocator. Pieces may be
-        // freed (`ngx_pfree`).
-        unsafe {
-            let Some(this) = large.as_ref() else { break };
-            if !this.alloc.is_null() {
-                bytes += allocator::size_of_piece(this.alloc);
-            }
-            large = this.next;
+        let Some(this) = large else { break };
+        let piece: *mut c_void = get!(this, alloc);
+        // pieces may be freed (`ngx_pfree`)
+        if !piece.is_null() {
+            // SAFETY: `ngx_alloc` and `ngx_memalign` have got it from the system's allocator.
+            bytes += unsafe { allocator::size_of_piece(piece) };
         }
+        large = this.next();
     }
     bytes
 }

@@ -4,10 +4,11 @@ use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use nginx_sys::{ngx_event_t, ngx_posted_accept_events, ngx_posted_events, ngx_queue_t};
+use nginx_sys::{ngx_event_t, ngx_queue_t};
 
 use super::event::{self, Event};
-use super::live::{Live, get, set};
+use super::hook::address_of;
+use super::live::{Live, get, of_static, set};
 
 /// A queue of events.
 #[derive(Clone, Copy)]
@@ -19,29 +20,25 @@ static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
 
 /// Looks up queues that not every NGINX has.
 pub fn find_queues() {
-    // SAFETY: a name that ends with a null; the result is an address or null.
-    let queue = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_posted_delayed_events".as_ptr()) };
-    DELAYED.store(queue.cast(), Relaxed);
+    DELAYED.store(address_of(c"ngx_posted_delayed_events").cast(), Relaxed);
 }
 
 /// `ngx_posted_events`
 #[inline]
 pub fn posted() -> Queue<'static> {
-    // SAFETY: `ngx_event_process_init` has made it a queue before a worker runs its loop.
-    Queue(unsafe { Live::at(&raw mut ngx_posted_events) })
+    Queue(of_static!(ngx_posted_events))
 }
 
 /// `ngx_posted_accept_events`
 #[inline]
 pub fn posted_accept() -> Queue<'static> {
-    // SAFETY: as in `posted`.
-    Queue(unsafe { Live::at(&raw mut ngx_posted_accept_events) })
+    Queue(of_static!(ngx_posted_accept_events))
 }
 
 /// OpenResty's queue of events for the next turn of its loop.
 #[inline]
 pub fn delayed() -> Option<Queue<'static>> {
-    // SAFETY: as in `posted`; null in any other NGINX.
+    // SAFETY: null, or a static of OpenResty's, as those above.
     unsafe { Live::new(DELAYED.load(Relaxed)) }.map(Queue)
 }
 
@@ -63,14 +60,12 @@ impl<'a> Queue<'a> {
         self.0.as_ptr()
     }
 
-    /// The event of a node.
-    ///
-    /// # Safety
-    /// The node must be one of this queue's, and not its head.
+    /// The event of a node, which is not the head.
     #[inline]
-    unsafe fn event_of(self, node: *mut ngx_queue_t) -> Event<'a> {
-        // SAFETY: as the caller says: all nodes but the head are in events that are in use.
-        unsafe { Event::new(node.byte_sub(offset_of!(ngx_event_t, queue)).cast()) }
+    fn event_of(self, node: Live<'a, ngx_queue_t>) -> Event<'a> {
+        debug_assert!(node != self.0);
+        // SAFETY: all nodes but the head are in events, which are in use: NGINX takes an event that it gives up out of its queue.
+        unsafe { Event::new(node.as_ptr().byte_sub(offset_of!(ngx_event_t, queue)).cast()) }
     }
 
     /// Takes the first event out of the queue. `what` is for a debug log.
@@ -97,12 +92,7 @@ impl<'a> Queue<'a> {
 
     #[inline]
     fn pop_if(self, what: &str, f: impl FnOnce(&Event<'_>) -> bool) -> Option<Event<'a>> {
-        let node = get!(self.0, next);
-        if node == self.head() {
-            return None;
-        }
-        // SAFETY: the first node, which is not the head.
-        let event = unsafe { self.event_of(node) };
+        let event = self.event_of(self.0.next().filter(|&node| node != self.0)?);
         if !f(&event) {
             return None;
         }
@@ -130,21 +120,20 @@ impl<'a> Queue<'a> {
     /// The events that were added behind an end of before.
     pub fn added_since(self, last: Last) -> Added<'a> {
         let mut queued = 0;
-        let newest = get!(self.0, prev);
+        let Some(newest) = self.0.previous() else { return Added::Nothing };
         let mut node = newest;
-        while Last(node) != last {
-            if node == self.head() {
+        while Last(node.as_ptr()) != last {
+            if node == self.0 {
                 // it has left the queue meanwhile
                 return Added::Nothing;
             }
             queued += 1;
-            // SAFETY: a node of the queue.
-            node = unsafe { (*node).prev };
+            let Some(previous) = node.previous() else { return Added::Nothing };
+            node = previous;
         }
         match queued {
             0 => Added::Nothing,
-            // SAFETY: the newest node, and not the head: that is the last one to be met.
-            1 => Added::One(unsafe { self.event_of(newest) }),
+            1 => Added::One(self.event_of(newest)),
             _ => Added::Several,
         }
     }

@@ -6,9 +6,9 @@ use core::ffi::c_void;
 use core::ptr::null_mut;
 
 use nginx_sys::{
-    NGX_HTTP_SWITCHING_PROTOCOLS, NGX_OK, ngx_buf_t, ngx_cached_time, ngx_http_complex_value,
-    ngx_http_complex_value_t, ngx_http_discard_request_body, ngx_http_get_flushed_variable,
-    ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_log_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_HTTP_SWITCHING_PROTOCOLS, NGX_OK, ngx_buf_t, ngx_http_complex_value, ngx_http_complex_value_t,
+    ngx_http_discard_request_body, ngx_http_get_flushed_variable, ngx_http_request_t, ngx_int_t,
+    ngx_list_push, ngx_log_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 use super::bits;
@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::content::ContentHandler;
 use super::live::{Live, get, member, set};
 use super::pool::Pool;
-use super::time::now_ms;
+use super::time::{cached_wall, now_ms};
 
 /// A request that has not been freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,10 @@ impl<'a> Request<'a> {
         Request(unsafe { Live::at(r) })
     }
 
-    /// As [`Request::new`]; `None` for null.
-    ///
-    /// # Safety
-    /// As for [`Request::new`], unless the pointer is null.
+    /// A request that has not been freed.
     #[inline]
-    pub(super) unsafe fn from_ptr(r: *mut ngx_http_request_t) -> Option<Request<'a>> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(r) }.map(Request)
+    pub(super) fn of(r: Live<'a, ngx_http_request_t>) -> Request<'a> {
+        Request(r)
     }
 
     /// The request, for functions of NGINX.
@@ -55,8 +51,7 @@ impl<'a> Request<'a> {
     /// The main request, which outlives its subrequests.
     #[inline]
     pub fn main(self) -> Request<'a> {
-        // SAFETY: each request has one.
-        unsafe { Request::new(get!(self.0, main)) }
+        Request(self.0.main_request())
     }
 
     /// Whether it is no subrequest.
@@ -68,16 +63,15 @@ impl<'a> Request<'a> {
     /// Its connection. With HTTP/2 and HTTP/3 that is the stream's.
     #[inline]
     pub fn connection(self) -> Connection<'a> {
-        // SAFETY: each request has one, which outlives it.
-        unsafe { Connection::new(get!(self.0, connection)) }
+        Connection::of(self.0.connection())
     }
 
     /// The client's connection that it came in on.
     #[inline]
     pub fn client_connection(self) -> Connection<'a> {
         #[cfg(ngx_feature = "http_v2")]
-        if let Some(stream) = self.stream() {
-            return stream.connection().connection();
+        if let Some(c) = self.stream().and_then(|stream| stream.connection()?.connection()) {
+            return c;
         }
         self.connection().client()
     }
@@ -92,8 +86,7 @@ impl<'a> Request<'a> {
     #[cfg(ngx_feature = "http_v2")]
     #[inline]
     pub fn stream(self) -> Option<super::http2::Stream<'a>> {
-        // SAFETY: null, or its stream, which is there as long as the request.
-        unsafe { super::http2::Stream::new(get!(self.0, stream)) }
+        self.0.stream().map(super::http2::Stream::of)
     }
 
     /// Its connection's log.
@@ -105,15 +98,13 @@ impl<'a> Request<'a> {
     /// Whether its connection's log is written to at a level.
     #[inline]
     pub fn logs_at(self, level: ngx_uint_t) -> bool {
-        // SAFETY: the log of an open connection is valid.
-        unsafe { Live::new(self.log()) }.is_some_and(|log| level <= get!(log, log_level))
+        self.connection().live().log().is_some_and(|log| level <= get!(log, log_level))
     }
 
     /// Its pool; `None` if it is being freed (`ngx_http_free_request`).
     #[inline]
     pub fn pool(self) -> Option<Pool<'a>> {
-        // SAFETY: its own, which is destroyed when it is freed.
-        unsafe { Pool::from_ptr(get!(self.0, pool)) }
+        self.0.pool().map(Pool::of)
     }
 
     /// `$request_length`
@@ -139,8 +130,7 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn cache_status(self) -> usize {
         #[cfg(ngx_feature = "http_cache")]
-        // SAFETY: null, or its upstream, which is in its pool.
-        if let Some(upstream) = unsafe { Live::new(get!(self.0, upstream)) } {
+        if let Some(upstream) = self.0.upstream() {
             return bits::upstream::CACHE_STATUS.of(upstream) as usize;
         }
         0
@@ -167,17 +157,20 @@ impl<'a> Request<'a> {
     /// The context of the module at this place.
     #[inline]
     pub fn context(self, index: usize) -> *mut c_void {
-        let contexts: *mut *mut c_void = get!(self.0, ctx);
-        // SAFETY: it has room for each module's. `index` is a module's, whose place is known before the first request.
-        unsafe { contexts.add(index).read() }
+        self.context_place(index).read()
     }
 
     /// Sets the context of the module at this place.
     #[inline]
     pub fn set_context(self, index: usize, context: *mut c_void) {
+        self.context_place(index).write(context);
+    }
+
+    #[inline]
+    fn context_place(self, index: usize) -> Live<'a, *mut c_void> {
         let contexts: *mut *mut c_void = get!(self.0, ctx);
-        // SAFETY: as in `context`.
-        unsafe { contexts.add(index).write(context) };
+        // SAFETY: it has room for each module's. `index` is a module's, whose place is known before the first request.
+        unsafe { Live::at(contexts.add(index)) }
     }
 
     /// Whether it has a body, by its header.
@@ -190,8 +183,7 @@ impl<'a> Request<'a> {
     /// The buffer that its header was read into.
     #[inline]
     fn header_buffer(self) -> Option<Live<'a, ngx_buf_t>> {
-        // SAFETY: null, or a buffer of its connection's or of its pool.
-        unsafe { Live::new(get!(self.0, header_in)) }
+        self.0.header_buffer()
     }
 
     /// Bytes that were read from its connection and have not been used: the start of a body, or the next request.
@@ -216,11 +208,7 @@ impl<'a> Request<'a> {
     /// How long before the running handler call it began, in nanoseconds. If its header came in parts, that was in another one.
     #[inline]
     pub fn age_ns(self) -> u64 {
-        // SAFETY: NGINX's cached time, which `ngx_time_update` replaces as a whole.
-        let (sec, msec) = unsafe {
-            let time = (&raw const ngx_cached_time).read_volatile();
-            ((*time).sec, (*time).msec)
-        };
+        let (sec, msec) = cached_wall();
         let (start_sec, start_msec) = (get!(self.0, start_sec), get!(self.0, start_msec));
         let is_now = sec == start_sec && msec as u64 == start_msec as u64;
         // a request that a module has made up may have no start
@@ -253,37 +241,37 @@ impl<'a> Request<'a> {
     /// The value of a variable, by its index; `None` if it has none.
     #[inline]
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
-        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request.
-        let value = unsafe { Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index)) }?;
-        if bits::variable_value::NOT_FOUND.is_on(value) {
-            return None;
+        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request. NGINX's variables have
+        // their text in memory of the request or of the configuration, which outlive it.
+        unsafe {
+            let value = Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index))?;
+            let is_there = !bits::variable_value::NOT_FOUND.is_on(value);
+            is_there.then(|| text(get!(value, data), bits::variable_value::LEN.of(value) as usize))
         }
-        // SAFETY: NGINX's variables have their text in memory of the request or of the configuration, which outlive it.
-        Some(unsafe { text(get!(value, data), bits::variable_value::LEN.of(value) as usize) })
     }
 
     /// The value of a text with variables; `None` if it cannot be made, which NGINX has logged.
     #[inline]
     pub fn evaluate(self, template: &ngx_http_complex_value_t) -> Option<&'a [u8]> {
         let mut value = ngx_str_t::empty();
-        // SAFETY: it only reads the text, and sets the value to memory of the request or of the configuration.
-        let status =
-            unsafe { ngx_http_complex_value(self.as_ptr(), (&raw const *template).cast_mut(), &mut value) };
-        if status != NGX_OK as ngx_int_t {
-            return None;
+        // SAFETY: it only reads the template, and sets the value to memory of the request or of the configuration.
+        unsafe {
+            let status = ngx_http_complex_value(self.as_ptr(), (&raw const *template).cast_mut(), &mut value);
+            (status == NGX_OK as ngx_int_t).then(|| text(value.data, value.len))
         }
-        // SAFETY: as above.
-        Some(unsafe { text(value.data, value.len) })
     }
 
     /// Adds a header to its answer. `None` if there is no memory.
     pub fn add_header(self, name: ngx_str_t, value: &[u8]) -> Option<()> {
         let value = self.pool()?.join(&[value])?;
         let headers = member!(self.0, headers_out.headers);
-        // SAFETY: the list of the headers of its answer, with elements of this type.
-        let header = unsafe { Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>()) }?;
-        // SAFETY: room for a header. All zero is valid; newer versions have a link to the next one of its name in it.
-        unsafe { header.as_ptr().write(core::mem::zeroed()) };
+        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one. All zero is valid; newer
+        // versions have a link to the next one of its name in it.
+        let header = unsafe {
+            let header = Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>())?;
+            header.as_ptr().write(core::mem::zeroed());
+            header
+        };
         set!(header, hash, 1);
         set!(header, key, name);
         set!(header, value, ngx_str_t { len: value.len(), data: value.as_mut_ptr() });
@@ -312,9 +300,7 @@ impl<'a> Request<'a> {
     /// Bytes of its body that were read; `None` if nobody has begun to.
     #[inline]
     pub fn body_bytes(self) -> Option<usize> {
-        // SAFETY: null, or in its pool.
-        let body = unsafe { Live::new(get!(self.0, request_body)) }?;
-        Some(get!(body, received).max(0) as usize)
+        Some(get!(self.0.body()?, received).max(0) as usize)
     }
 
     /// Whether it has no more than so many bytes of body, and says so; or something is done about its body already.

@@ -3,8 +3,7 @@
 use core::ffi::c_void;
 
 use nginx_sys::{
-    ngx_chain_t, ngx_connection_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_log_t,
-    ngx_thread_task_t,
+    ngx_chain_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_thread_task_t,
 };
 
 use super::bits;
@@ -22,17 +21,16 @@ pub type Run = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 ///
 /// # Safety
 /// `chain` must be a chain of NGINX's, which is there for `'a`.
-pub unsafe fn post_of_next_file<'a>(mut chain: *mut ngx_chain_t) -> Option<Live<'a, Option<Post>>> {
-    // SAFETY: as the caller says; each link has a buffer, and a buffer that is in a file has that file.
-    unsafe {
-        while let Some(link) = Live::<ngx_chain_t>::new(chain) {
-            let buffer = Live::at(get!(link, buf));
-            if bits::buf::IN_FILE.is_on(buffer) {
-                let post = member!(Live::<ngx_file_t>::at(get!(buffer, file)), thread_handler);
-                return post.function().is_some().then_some(post);
-            }
-            chain = get!(link, next);
+pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, Option<Post>>> {
+    // SAFETY: as the caller says.
+    let mut link = unsafe { Live::new(chain) };
+    while let Some(this) = link {
+        let buffer = this.buffer()?;
+        if bits::buf::IN_FILE.is_on(buffer) {
+            let post = member!(buffer.file()?, thread_handler);
+            return post.function().is_some().then_some(post);
         }
+        link = this.next();
     }
     None
 }
@@ -51,9 +49,7 @@ impl<'a> Task<'a> {
 
     /// The task by which a connection sends files.
     pub fn of_sending(c: Connection<'a>) -> Option<Task<'a>> {
-        let c: Live<'a, ngx_connection_t> = c.live();
-        // SAFETY: null, or in the connection's pool.
-        unsafe { Live::new(get!(c, sendfile_task)) }.map(Task)
+        c.live().sending_task().map(Task)
     }
 
     /// The task that `ngx_thread_task_alloc` has put in front of this context.

@@ -1,6 +1,6 @@
 //! Times as NGINX and the kernel tell them.
 
-use nginx_sys::{ngx_gmtime, ngx_tm_t};
+use nginx_sys::{ngx_gmtime, ngx_msec_t, ngx_tm_t, time_t};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds of a clock that is always there.
@@ -28,10 +28,8 @@ pub fn now_ms() -> u64 {
 
 /// NGINX's cached time of day, in milliseconds since 1970.
 pub fn cached_wall_ms() -> u64 {
-    let time = global!(ngx_cached_time);
-    // SAFETY: `ngx_time_update` replaces the cached time as a whole.
-    let time = unsafe { &*time };
-    time.sec.max(0) as u64 * 1000 + time.msec as u64
+    let (sec, msec) = cached_wall();
+    sec.max(0) as u64 * 1000 + msec as u64
 }
 
 /// As `2026-01-31T12:00:00.000Z`.
@@ -52,4 +50,12 @@ pub fn utc(wall_ms: u64) -> String {
         tm.tm_sec,
         wall_ms % 1000
     )
+}
+
+/// NGINX's cached time of day: seconds since 1970, and milliseconds.
+#[inline]
+pub fn cached_wall() -> (time_t, ngx_msec_t) {
+    let time = global!(ngx_cached_time);
+    // SAFETY: `ngx_time_update` replaces the cached time as a whole.
+    unsafe { ((*time).sec, (*time).msec) }
 }

@@ -7,7 +7,7 @@ use nginx_sys::{NGX_OK, ngx_connection_t, ngx_int_t, ngx_pool_t, ngx_ssl_connect
 use super::bits;
 use super::connection::Connection;
 use super::hook::Hook;
-use super::live::{Live, get, member};
+use super::live::{Live, member};
 
 /// The type of the function that NGINX calls when a handshake is over.
 pub type HandshakeHandler = unsafe extern "C" fn(*mut ngx_connection_t);
@@ -31,8 +31,7 @@ impl<'a> Connection<'a> {
     /// `None` if it has no TLS.
     #[inline]
     pub fn tls(self) -> Option<Tls<'a>> {
-        // SAFETY: null, or in the connection's pool.
-        unsafe { Live::new(get!(self.live(), ssl)) }.map(Tls)
+        self.live().tls().map(Tls)
     }
 
     /// Whether it has resumed the session of an earlier one, as `$ssl_session_reused`; `None` if it has no TLS.

@@ -38,7 +38,9 @@ pub fn drop_large(r: Request<'_>) -> bool {
     }
     r.set_lingering_close();
     // what has come already is not read before more comes, or the client closes
-    r.connection().read_event().set_not_ready();
+    if let Some(event) = r.connection().read_event() {
+        event.set_not_ready();
+    }
     true
 }
 
@@ -80,7 +82,7 @@ unsafe extern "C" fn receive(c: *mut ngx_connection_t, buffer: *mut u_char, size
             return count;
         }
         // An event method that goes on reporting what is not read would keep the worker busy; the connection is closed at once then.
-        let event = c.read_event();
+        let Some(event) = c.read_event() else { return CLOSED };
         if !reports_once() || event.is_eof_pending() {
             return CLOSED;
         }

@@ -77,7 +77,7 @@ impl FrameHook {
 
 /// Puts [`frames`] in the place of the handler of a connection's state.
 pub fn set<W: Frames>(worker: &mut W, at: usize, h2c: Http2<'_>) {
-    let Some(handler) = h2c.state_handler().function() else { return };
+    let (Some(handler), Some(c)) = (h2c.state_handler().function(), h2c.connection()) else { return };
     if !HEAD.is_known() {
         if !h2c.is_between_frames() {
             return;
@@ -88,7 +88,7 @@ pub fn set<W: Frames>(worker: &mut W, at: usize, h2c: Http2<'_>) {
     *worker.frame_hook() = FrameHook {
         is_set: true,
         at,
-        number: h2c.connection().number(),
+        number: c.number(),
         h2c: NonNull::new(h2c.as_ptr()),
         received: Pool { ns: 0, weight: 0 },
     };
@@ -142,7 +142,7 @@ unsafe extern "C" fn frames<W: Frames>(
             // one handler call may read several buffers
             STATE.remember(state);
             connection.state_handler().set_function(Some(frames::<W>));
-            if connection.connection().read_event().is_ready() {
+            if connection.connection().is_some_and(|c| c.read_event().is_some_and(|event| event.is_ready())) {
                 // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the next one
                 W::with(W::read_clock);
             }

@@ -34,10 +34,10 @@ impl StreamBytes {
     pub fn of<W: Late>(r: Request<'_>, stream: Stream<'_>) -> StreamBytes {
         let preread = if r.is_body_untouched() { stream.preread_bytes() } else { 0 };
         let h2c = stream.connection();
-        let frames = Frames::<W>::of(h2c);
+        let frames = h2c.and_then(Frames::<W>::of);
         // this stream is the only one that is open, and has received nothing
         if preread == 0
-            && h2c.streams() <= 1
+            && h2c.is_some_and(|h2c| h2c.streams() <= 1)
             && let Some(frames) = frames
         {
             frames.give_rest();
@@ -99,7 +99,7 @@ impl<W: Late> Frames<W> {
     /// Those of a connection, from its first request on.
     fn of(h2c: Http2<'_>) -> Option<&Frames<W>> {
         let pointer = NonNull::new(h2c.as_ptr())?;
-        h2c.connection().pool().get_or_put(|| Frames {
+        h2c.connection()?.pool()?.get_or_put(|| Frames {
             h2c: pointer,
             counters: Counters { window: Cell::new(h2c.window()), came: Cell::new(0), counted: Cell::new(0) },
             of: PhantomData,
@@ -122,8 +122,10 @@ impl<W: Late> Frames<W> {
         // if it was opened more than once, less has come by the window than is counted
         came.set(all.max(counted.get()));
         counted.set(came.get());
-        if late > 0 {
-            W::with(|worker| worker.add_received(h2c.connection(), late));
+        if late > 0
+            && let Some(c) = h2c.connection()
+        {
+            W::with(|worker| worker.add_received(c, late));
         }
     }
 }

@@ -1,0 +1,120 @@
+//! The pointers in NGINX's structures that may be followed.
+//!
+//! The table says for each of them why: it is null, or leads to a structure that is there at least as long as the one that it is in.
+
+use nginx_sys::*;
+
+use super::live::Live;
+
+macro_rules! links {
+    ($($(#[$attribute:meta])* $from:ty, $($member:ident).+ => $link:ident: $to:ty;)*) => { $(
+        $(#[$attribute])*
+        impl<'a> Live<'a, $from> {
+            #[inline]
+            pub(super) fn $link(self) -> Option<Live<'a, $to>> {
+                // SAFETY: the structure is in use, as `Live` says; and as the table says of the pointer.
+                unsafe { Live::new((*self.as_ptr()).$($member).+.cast()) }
+            }
+        }
+    )* };
+}
+
+/// Links that are never null.
+macro_rules! certain_links {
+    ($($(#[$attribute:meta])* $from:ty, $member:ident => $link:ident: $to:ty;)*) => { $(
+        $(#[$attribute])*
+        impl<'a> Live<'a, $from> {
+            #[inline]
+            pub(super) fn $link(self) -> Live<'a, $to> {
+                // SAFETY: the structure is in use, as `Live` says; and as the table says of the pointer.
+                unsafe { Live::at((*self.as_ptr()).$member) }
+            }
+        }
+    )* };
+}
+
+certain_links! {
+    /// Each request has one, which outlives its subrequests.
+    ngx_http_request_t, main => main_request: ngx_http_request_t;
+    /// Each request has one, which outlives it. With HTTP/2 and HTTP/3 it is the stream's.
+    ngx_http_request_t, connection => connection: ngx_connection_t;
+}
+
+links! {
+    /// Null while the request is being freed (`ngx_http_free_request`).
+    ngx_http_request_t, pool => pool: ngx_pool_t;
+    /// Of the connection, or in the request's pool.
+    ngx_http_request_t, header_in => header_buffer: ngx_buf_t;
+    /// In the request's pool.
+    ngx_http_request_t, request_body => body: ngx_http_request_body_t;
+    /// In the request's pool.
+    #[cfg(ngx_feature = "http_cache")]
+    ngx_http_request_t, upstream => upstream: ngx_http_upstream_t;
+    /// There as long as its request.
+    #[cfg(ngx_feature = "http_v2")]
+    ngx_http_request_t, stream => stream: ngx_http_v2_stream_t;
+
+    /// An open connection has its events.
+    ngx_connection_t, read => read_event: ngx_event_t;
+    /// An open connection has its pool.
+    ngx_connection_t, pool => pool: ngx_pool_t;
+    /// The log of an open connection is valid; `ngx_http_upstream_free_keepalive_peer` and its like take it away for a time.
+    ngx_connection_t, log => log: ngx_log_t;
+    /// One of the cycle's, which are there as long as the cycle.
+    ngx_connection_t, listening => listening: ngx_listening_t;
+    /// In the connection's pool.
+    #[cfg(ngx_feature = "ssl")]
+    ngx_connection_t, ssl => tls: ngx_ssl_connection_t;
+    /// In the connection's pool.
+    #[cfg(ngx_feature = "threads")]
+    ngx_connection_t, sendfile_task => sending_task: ngx_thread_task_t;
+    /// There as long as the connection of the stream.
+    #[cfg(ngx_feature = "http_v3")]
+    ngx_connection_t, quic => quic_stream: ngx_quic_stream_t;
+    /// The connection of QUIC outlives its streams (`ngx_quic_create_stream`).
+    #[cfg(ngx_feature = "http_v3")]
+    ngx_quic_stream_t, parent => parent: ngx_connection_t;
+
+    /// A log is valid as long as what it is the log of. A timer of another module may have none.
+    ngx_event_t, log => log: ngx_log_t;
+    /// `ngx_http_free_request` clears it.
+    ngx_http_log_ctx_t, request => request: ngx_http_request_t;
+    /// The connection that the log is of.
+    ngx_http_log_ctx_t, connection => connection: ngx_connection_t;
+
+    /// What is known of HTTP/2 is in the pool of the connection.
+    #[cfg(ngx_feature = "http_v2")]
+    ngx_http_v2_connection_t, connection => connection: ngx_connection_t;
+    /// The connection outlives its streams.
+    #[cfg(ngx_feature = "http_v2")]
+    ngx_http_v2_stream_t, connection => h2c: ngx_http_v2_connection_t;
+    /// A stream has its node until it is closed (`ngx_http_v2_create_stream`).
+    #[cfg(ngx_feature = "http_v2")]
+    ngx_http_v2_stream_t, node => node: ngx_http_v2_node_t;
+    /// In the pool of the stream's request.
+    #[cfg(ngx_feature = "http_v2")]
+    ngx_http_v2_stream_t, preread => preread: ngx_buf_t;
+
+    /// A pool is a chain of blocks (`ngx_palloc_block`).
+    ngx_pool_t, d.next => next_block: ngx_pool_t;
+    /// A list in the pool.
+    ngx_pool_t, large => first_large: ngx_pool_large_t;
+    ngx_pool_large_t, next => next: ngx_pool_large_t;
+    /// A list in the pool.
+    ngx_pool_t, cleanup => first_cleanup: ngx_pool_cleanup_t;
+    ngx_pool_cleanup_t, next => next: ngx_pool_cleanup_t;
+
+    /// Links of a queue lead to nodes of the same queue, or to its head.
+    ngx_queue_t, next => next: ngx_queue_t;
+    /// As above.
+    ngx_queue_t, prev => previous: ngx_queue_t;
+
+    /// A chain of buffers is there as long as its first link; each link has a buffer.
+    #[cfg(ngx_feature = "threads")]
+    ngx_chain_t, next => next: ngx_chain_t;
+    #[cfg(ngx_feature = "threads")]
+    ngx_chain_t, buf => buffer: ngx_buf_t;
+    /// A buffer that is in a file has that file.
+    #[cfg(ngx_feature = "threads")]
+    ngx_buf_t, file => file: ngx_file_t;
+}
