@@ -45,7 +45,7 @@ impl Worker {
         }
         if entry.state == State::Fresh {
             entry.state = State::Served;
-            self.laps.books.pending_to_charged(ns);
+            self.laps.totals.pending_to_charged(ns);
         }
         let entry = &mut self.connections.entries[at];
         if !core::mem::take(&mut entry.handshake_due) {
@@ -120,7 +120,7 @@ impl Worker {
         let entry = &mut self.connections.entries[at];
         entry.state = State::Other;
         let ns = core::mem::take(&mut entry.pending_ns);
-        self.laps.books.pending_to_no_request(ns);
+        self.laps.totals.pending_to_no_request(ns);
     }
 
     /// The process is about to exit with connections open.
@@ -146,7 +146,7 @@ impl Worker {
         (entry.number, entry.multiplex) = (VACANT, None);
         match state {
             State::Served => self.charge_connection(at, pending_ns),
-            State::Fresh | State::Other => self.laps.books.pending_to_no_request(pending_ns),
+            State::Fresh | State::Other => self.laps.totals.pending_to_no_request(pending_ns),
             State::Upstream => {}
         }
         if matches!(self.owner(), Owner::Connection(of) | Owner::Header(of) | Owner::Sending(of) if of == at)

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use accounting::books::Books;
+use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
 use nginx_sys::{ngx_atomic_uint_t, ngx_cycle_t};
 
@@ -187,13 +187,13 @@ impl Connections {
 
     /// What no request is known to have caused.
     #[inline]
-    pub fn charge(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         match entry.state {
-            State::Fresh => books.pending_ns += ns,
-            State::Served => books.charged_ns += ns,
+            State::Fresh => totals.pending_ns += ns,
+            State::Served => totals.charged_ns += ns,
             State::Other => {
-                books.no_request_ns += ns;
+                totals.no_request_ns += ns;
                 return;
             }
             // never an owner
@@ -203,17 +203,17 @@ impl Connections {
     }
 
     /// The header of a request that is not there yet.
-    pub fn charge_header(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge_header(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         if entry.state == State::Served {
-            books.charged_ns += ns;
+            totals.charged_ns += ns;
             entry.header_ns += ns;
         } else {
-            self.charge(at, ns, books);
+            self.charge(at, ns, totals);
         }
     }
 
-    /// Time that is in the books already.
+    /// Time that is in the worker totals already.
     #[inline]
     pub fn keep(&mut self, at: usize, ns: u64) {
         let entry = &mut self.entries[at];
@@ -223,7 +223,7 @@ impl Connections {
         }
     }
 
-    /// Time that is in the books already, for the header of a request that is not there yet.
+    /// Time that is in the worker totals already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 use core::ptr::{NonNull, null, null_mut};
 
 use accounting::account::{CacheStatus, Handshake, Usage};
-use accounting::measures::Span;
+use accounting::billing::Span;
 use accounting::request::RequestMeter;
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_t};
 
@@ -106,9 +106,9 @@ impl Context {
     pub(super) fn new_use(&mut self) -> Usage {
         let (sent, received) = self.traffic();
         if self.accounts.is_empty() {
-            self.meter.settle_own(sent, received)
+            self.meter.take_own_usage(sent, received)
         } else {
-            self.meter.settle(sent, received)
+            self.meter.take_usage(sent, received)
         }
     }
 }

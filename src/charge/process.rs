@@ -159,7 +159,7 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
 }
 
 /// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
-/// and one in the shared books.
+/// and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -212,7 +212,7 @@ impl Worker {
         self.read_clock();
         self.leave_all_flights();
         self.close_connections();
-        self.zones.close_uncounted(&self.laps.books);
+        self.zones.close_uncounted(&self.laps.totals);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
@@ -243,8 +243,8 @@ impl Worker {
     #[inline(never)]
     fn tick(&mut self) {
         self.next_tick_ms = now_ms() + TICK_MS;
-        let ahead_ns = self.laps.meter.clocks().calibrate();
-        self.laps.meter.set_ahead(ahead_ns);
+        let raw_offset_ns = self.laps.meter.clocks().calibrate();
+        self.laps.meter.set_raw_offset(raw_offset_ns);
         self.update_other_threads();
         self.look_for_dead();
         let now_ns = self.laps.meter.now_ns();
@@ -291,18 +291,18 @@ impl Worker {
     fn update_other_threads(&mut self) {
         let others_ns =
             process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
-        self.laps.books.pool_threads_cpu_ns = self.laps.books.pool_threads_cpu_ns.max(others_ns);
+        self.laps.totals.pool_threads_cpu_ns = self.laps.totals.pool_threads_cpu_ns.max(others_ns);
     }
 
     pub(super) fn show(&mut self) {
-        self.laps.books.clock_readings = self.laps.meter.readings();
-        self.zones.show_uncounted(&mut self.laps.books);
+        self.laps.totals.clock_readings = self.laps.meter.readings();
+        self.zones.show_uncounted(&mut self.laps.totals);
         if let Some((workers, slot)) = &self.shown {
-            workers.publish(*slot, &self.laps.books);
+            workers.publish(*slot, &self.laps.totals);
         }
     }
 
-    /// Brings the shared books up to date with the running lap.
+    /// Brings the shared worker totals up to date with the running lap.
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use accounting::account::Outcome;
-use accounting::unsettled::Ended;
+use accounting::pending_charges::Ended;
 
 use crate::charge::context::Context;
 use crate::charge::counted_by::location;
@@ -211,7 +211,7 @@ impl Worker {
         if !self.context(pointer).logged {
             // never logged: what was not settled is paid by the accounts that it was in flight in
             let context = self.context(pointer);
-            let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let unsettled_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
             self.zones.charge(self.laps.meter.recent_ns(), &accounts, unsettled_ns);

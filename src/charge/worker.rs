@@ -115,10 +115,10 @@ impl Worker {
         }
     }
 
-    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the books.
+    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the worker totals.
     #[cfg(ngx_feature = "threads")]
     pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
-        self.laps.books.charge_pool_thread(ns);
+        self.laps.totals.charge_pool_thread(ns);
         self.charge_request(context, ns);
     }
 

@@ -72,7 +72,7 @@ impl Init<WorkersZone> for Totals {
         let memory = Memory::create_or_log(name, workers::BYTES, shm.log());
         let room = || shm.take_all(workers::BYTES);
         let Some(base) = memory.as_ref().map(Memory::base).or_else(room) else {
-            ngx_log_error!(NGX_LOG_EMERG, shm.log(), "no memory for the books of the workers");
+            ngx_log_error!(NGX_LOG_EMERG, shm.log(), "no memory for the totals of the workers");
             return Err(Failed);
         };
         // SAFETY: memory that nobody else uses, enough of it, and that stays as long as the zone.

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use core::ops::RangeInclusive;
 use std::rc::Rc;
 
-use accounting::measures::LOGS;
+use accounting::billing::LOGS;
 use accounting::parameters::{Form, Text};
 use accounting::traffic;
 use nginx_sys::{NGX_CONF_1MORE, NGX_HTTP_MAIN_CONF};
