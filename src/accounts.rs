@@ -3,14 +3,14 @@
 use core::mem::MaybeUninit;
 
 use accounting::account::{Handshake, Usage};
-use accounting::books::{Books, CountedCpu};
+use accounting::billing::{Held, Memory, Span};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::limit::{Limit, LimitId, Share};
-use accounting::measures::{Held, Memory, Span};
+use accounting::pending_charges::{Ended, PendingCharges};
 use accounting::process::ProcessId;
 use accounting::table::{Checked, Slot, Spare, Table};
-use accounting::unsettled::{Ended, Unsettled};
+use accounting::worker_totals::{CountedCpu, WorkerTotals};
 
 use crate::conf::{self, MAX_ZONES_PER_REQUEST, MainConf};
 use crate::worker::now_ms;
@@ -113,7 +113,7 @@ impl Clone for AccountSet {
 struct Zone {
     table: Table,
     spare: Spare,
-    unsettled: Unsettled,
+    pending: PendingCharges,
     in_flight: InFlight,
     /// monotonic milliseconds before which no further warning of a full zone is logged
     quiet_until_ms: u64,
@@ -133,7 +133,7 @@ impl Zones {
         let zone = |table: Table| Zone {
             table,
             spare: Spare::default(),
-            unsettled: Unsettled::default(),
+            pending: PendingCharges::default(),
             in_flight: InFlight::new(process),
             quiet_until_ms: 0,
         };
@@ -161,7 +161,7 @@ impl Zones {
     #[inline]
     pub fn add(&mut self, now_ns: u64, accounts: &AccountSet, usage: &Usage) {
         self.cpu.add(usage.cpu_ns, !accounts.is_empty());
-        self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ns, slot, share, usage));
+        self.each(accounts, |zone, slot, share| zone.pending.add(&zone.table, now_ns, slot, share, usage));
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
@@ -170,7 +170,7 @@ impl Zones {
         if ns != 0 {
             self.cpu.add(ns, !accounts.is_empty());
             self.each(accounts, |zone, slot, share| {
-                zone.unsettled.charge(&zone.table, now_ns, slot, share, ns);
+                zone.pending.charge(&zone.table, now_ns, slot, share, ns);
             });
         }
     }
@@ -180,7 +180,7 @@ impl Zones {
     pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.cpu.add(ended.usage.cpu_ns, !accounts.is_empty());
         self.each(accounts, |zone, slot, share| {
-            zone.unsettled.finish(&zone.table, now_ns, slot, share, ended);
+            zone.pending.finish(&zone.table, now_ns, slot, share, ended);
         });
     }
 
@@ -191,20 +191,20 @@ impl Zones {
 
     /// Writes the CPU that is in no account.
     #[inline]
-    pub fn show_uncounted(&self, books: &mut Books) {
-        self.cpu.show(books);
+    pub fn show_uncounted(&self, totals: &mut WorkerTotals) {
+        self.cpu.show(totals);
     }
 
     /// The process ends: CPU of requests that are open and have no account is in none.
-    pub fn close_uncounted(&mut self, books: &Books) {
-        self.cpu.close(books);
+    pub fn close_uncounted(&mut self, totals: &WorkerTotals) {
+        self.cpu.close(totals);
     }
 
     /// What has been added becomes visible to others.
     #[inline]
     pub fn settle(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
-            zone.unsettled.settle(&zone.table, now_ns);
+            zone.pending.flush(&zone.table, now_ns);
         }
     }
 
@@ -212,7 +212,7 @@ impl Zones {
     pub fn enter_flight(&mut self, accounts: &AccountSet, so_far: &Span) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.enter(&zone.table, slot, so_far);
-            zone.unsettled.hold(&zone.table, so_far.to_ns, slot, &held);
+            zone.pending.hold(&zone.table, so_far.to_ns, slot, &held);
         });
     }
 
@@ -220,7 +220,7 @@ impl Zones {
     pub fn leave_flight(&mut self, now_ns: u64, accounts: &AccountSet, bytes: u64) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.leave(&zone.table, slot, now_ns, bytes);
-            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+            zone.pending.hold(&zone.table, now_ns, slot, &held);
         });
     }
 
@@ -239,14 +239,14 @@ impl Zones {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.resize(slot, now_ns, from_bytes, to_bytes);
             let held = held.plus(&Held { memory, ..Held::default() });
-            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+            zone.pending.hold(&zone.table, now_ns, slot, &held);
         });
     }
 
     /// Time has passed for requests in flight.
     pub fn pass(&mut self, now_ns: u64) {
-        for Zone { table, unsettled, in_flight, .. } in &mut self.zones {
-            in_flight.pass(table, now_ns, |slot, held| unsettled.hold(table, now_ns, slot, held));
+        for Zone { table, pending, in_flight, .. } in &mut self.zones {
+            in_flight.pass(table, now_ns, |slot, held| pending.hold(table, now_ns, slot, held));
         }
     }
 
@@ -293,9 +293,9 @@ impl Zones {
         is_configured: impl Fn(LimitId) -> bool,
         dry_run: bool,
     ) -> Option<Checked> {
-        let Zone { table, spare, unsettled, .. } = self.zones.get_mut(usize::from(id.zone))?;
-        let ahead_ns = |bucket| unsettled.ahead_ns(id.slot, bucket);
-        let checked = table.check(id.slot, now_ms, limit, ahead_ns, is_configured, spare);
+        let Zone { table, spare, pending, .. } = self.zones.get_mut(usize::from(id.zone))?;
+        let pending_ns = |bucket| pending.pending_ns(id.slot, bucket);
+        let checked = table.check(id.slot, now_ms, limit, pending_ns, is_configured, spare);
         if checked.result.is_err() {
             table.account(id.slot).count_refused(dry_run);
         }
@@ -305,7 +305,7 @@ impl Zones {
     /// What was charged before to the bucket of an account's limit is charged as use now, or was not used.
     pub fn give_back(&mut self, now_ns: u64, id: AccountId, bucket: u8, ns: u64) {
         if let Some(zone) = self.zones.get_mut(usize::from(id.zone)) {
-            zone.unsettled.give_back(&zone.table, now_ns, id.slot, bucket, ns);
+            zone.pending.give_back(&zone.table, now_ns, id.slot, bucket, ns);
         }
     }
 
@@ -322,8 +322,8 @@ impl Zones {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         accounts.set_shares(|id| {
             let is_in_debt = |zone: &Zone| {
-                let ahead_ns = |bucket| zone.unsettled.ahead_ns(id.slot, bucket).saturating_add(ns);
-                zone.table.is_in_debt(id.slot, now_ms, ahead_ns)
+                let pending_ns = |bucket| zone.pending.pending_ns(id.slot, bucket).saturating_add(ns);
+                zone.table.is_in_debt(id.slot, now_ms, pending_ns)
             };
             if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {
                 beyond(id.zone())

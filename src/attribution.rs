@@ -11,7 +11,7 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::Handshake;
-use accounting::books::Books;
+use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
 use nginx_sys::{
     ngx_atomic_uint_t, ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_event_t,
@@ -253,13 +253,13 @@ impl Connections {
 
     /// What no request is known to have caused.
     #[inline]
-    pub fn charge(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         match entry.state {
-            State::Fresh => books.pending_ns += ns,
-            State::Served => books.charged_ns += ns,
+            State::Fresh => totals.pending_ns += ns,
+            State::Served => totals.charged_ns += ns,
             State::Other => {
-                books.no_request_ns += ns;
+                totals.no_request_ns += ns;
                 return;
             }
             // never an owner
@@ -269,17 +269,17 @@ impl Connections {
     }
 
     /// The header of a request that is not there yet.
-    pub fn charge_header(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge_header(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         if entry.state == State::Served {
-            books.charged_ns += ns;
+            totals.charged_ns += ns;
             entry.header_ns += ns;
         } else {
-            self.charge(at, ns, books);
+            self.charge(at, ns, totals);
         }
     }
 
-    /// Time that is in the books already.
+    /// Time that is in the worker totals already.
     #[inline]
     pub fn keep(&mut self, at: usize, ns: u64) {
         let entry = &mut self.entries[at];
@@ -289,7 +289,7 @@ impl Connections {
         }
     }
 
-    /// Time that is in the books already, for the header of a request that is not there yet.
+    /// Time that is in the worker totals already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }
@@ -569,7 +569,7 @@ impl Worker {
         }
         if entry.state == State::Fresh {
             entry.state = State::Served;
-            self.books().pending_to_charged(ns);
+            self.totals().pending_to_charged(ns);
         }
         let entry = &mut self.connections.entries[at];
         if !core::mem::take(&mut entry.handshake_due) {
@@ -657,7 +657,7 @@ impl Worker {
         let entry = &mut self.connections.entries[at];
         entry.state = State::Other;
         let ns = core::mem::take(&mut entry.pending_ns);
-        self.books().pending_to_no_request(ns);
+        self.totals().pending_to_no_request(ns);
     }
 
     /// The process is about to exit with connections open.
@@ -683,7 +683,7 @@ impl Worker {
         (entry.number, entry.multiplex) = (VACANT, None);
         match state {
             State::Served => self.charge_connection(at, pending_ns),
-            State::Fresh | State::Other => self.books().pending_to_no_request(pending_ns),
+            State::Fresh | State::Other => self.totals().pending_to_no_request(pending_ns),
             State::Upstream => {}
         }
         if matches!(self.owner(), Owner::Connection(of) | Owner::Header(of) | Owner::Sending(of) if of == at)

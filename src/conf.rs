@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use accounting::measures::LOGS;
+use accounting::billing::LOGS;
 use accounting::meter::{Mode, parse_max_error};
 use accounting::render::Detail;
 use accounting::render::negotiate::Content;
@@ -190,7 +190,7 @@ pub struct MainConf {
     pub measured: bool,
     /// whether the clock must be read where a request takes over from its connection
     pub connection_variable: bool,
-    /// where the workers' books are; null if nothing is measured
+    /// where the workers' worker totals are; null if nothing is measured
     pub workers: *const zones::WorkersZone,
     pub places: Array<advice::Place>,
     /// what has become of this configuration

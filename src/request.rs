@@ -10,10 +10,10 @@ use core::ptr::{NonNull, null};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use accounting::account::{CacheStatus, Handshake, Outcome, Usage};
+use accounting::billing::Span;
 use accounting::key::OVERFLOW_KEY;
-use accounting::measures::Span;
+use accounting::pending_charges::Ended;
 use accounting::request::RequestMeter;
-use accounting::unsettled::Ended;
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_SWITCHING_PROTOCOLS, NGX_LOG_WARN, NGX_OK, ngx_array_push, ngx_cached_time,
     ngx_chain_t, ngx_connection_t, ngx_http_complex_value, ngx_http_core_loc_conf_t,
@@ -136,9 +136,9 @@ impl Context {
     fn unsettled(&mut self) -> Usage {
         let (sent, received) = self.traffic();
         if self.accounts.is_empty() {
-            self.meter.settle_own(sent, received)
+            self.meter.take_own_usage(sent, received)
         } else {
-            self.meter.settle(sent, received)
+            self.meter.take_usage(sent, received)
         }
     }
 }
@@ -711,7 +711,7 @@ impl Worker {
         if !self.context(pointer).logged {
             // never logged: what was not settled is paid by the accounts that it was in flight in
             let context = self.context(pointer);
-            let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let unsettled_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
             self.zones.charge(self.meter.recent_ns(), &accounts, unsettled_ns);

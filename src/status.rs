@@ -1,4 +1,4 @@
-//! The status endpoint: accounts and books, to be read by people and by machines.
+//! The status endpoint: accounts and worker totals, to be read by people and by machines.
 //!
 //! An answer may have hundreds of megabytes, and its worker has other things to do. So it is rendered while it is sent, one
 //! piece after the other in the same memory, for a bounded time in each turn of the event loop, which all answers share

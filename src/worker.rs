@@ -1,13 +1,13 @@
-//! What one worker process knows: the running lap and its owner, its books, its connections.
+//! What one worker process knows: the running lap and its owner, its worker totals, its connections.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::books::Books;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
+use accounting::worker_totals::WorkerTotals;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{
     NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
@@ -67,7 +67,7 @@ pub struct Worker {
     pub meter: Meter<ThreadClocks>,
     #[cfg(feature = "audit")]
     pub audit: Audit,
-    books: Books,
+    totals: WorkerTotals,
     owner: Owner,
     /// the one that the wakeup began with
     woken: Owner,
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         meter,
         #[cfg(feature = "audit")]
         audit,
-        books: Books::default(),
+        totals: WorkerTotals::default(),
         owner: Owner::Loop,
         woken: Owner::Loop,
         apart_ns: 0,
@@ -264,7 +264,7 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
 }
 
 /// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
-/// and one in the shared books.
+/// and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -323,7 +323,7 @@ impl Worker {
         self.read_clock();
         self.land_all();
         self.close_connections();
-        self.zones.close_uncounted(&self.books);
+        self.zones.close_uncounted(&self.totals);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.audit.publish(self.meter.readings(), unsafe { (*self.cycle).log });
@@ -344,21 +344,21 @@ impl Worker {
         let (lap_ns, audited) =
             self.audit.lap(|| self.meter.lap(), matches!(self.owner, Owner::Loop | Owner::Listener));
         match self.owner {
-            Owner::Loop | Owner::Listener => self.books.loop_ns += lap_ns,
-            Owner::Nobody => self.books.other_ns += lap_ns,
-            Owner::NoRequest => self.books.no_request_ns += lap_ns,
-            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.books),
-            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.books),
+            Owner::Loop | Owner::Listener => self.totals.loop_ns += lap_ns,
+            Owner::Nobody => self.totals.other_ns += lap_ns,
+            Owner::NoRequest => self.totals.no_request_ns += lap_ns,
+            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.totals),
+            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.totals),
             Owner::Apart => {
-                self.books.charged_ns += lap_ns;
+                self.totals.charged_ns += lap_ns;
                 self.apart_ns += lap_ns;
             }
             Owner::Sending(at) => {
-                self.books.charged_ns += lap_ns;
+                self.totals.charged_ns += lap_ns;
                 self.charge_sending(at, lap_ns);
             }
             Owner::Request(context) => {
-                self.books.charged_ns += lap_ns;
+                self.totals.charged_ns += lap_ns;
                 #[cfg(feature = "audit")]
                 if !self.context(context).stopped {
                     self.context(context).audited.add(audited);
@@ -366,7 +366,7 @@ impl Worker {
                 self.charge_request(context, lap_ns);
             }
             Owner::Accounts => {
-                self.books.charged_ns += lap_ns;
+                self.totals.charged_ns += lap_ns;
                 self.zones.charge(self.meter.recent_ns(), &self.last, lap_ns);
             }
         }
@@ -392,10 +392,10 @@ impl Worker {
         }
     }
 
-    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the books.
+    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the worker totals.
     #[cfg(ngx_feature = "threads")]
     pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
-        self.books.charge_pool_thread(ns);
+        self.totals.charge_pool_thread(ns);
         self.charge_request(context, ns);
     }
 
@@ -426,8 +426,8 @@ impl Worker {
         }
     }
 
-    pub fn books(&mut self) -> &mut Books {
-        &mut self.books
+    pub fn totals(&mut self) -> &mut WorkerTotals {
+        &mut self.totals
     }
 
     pub fn is_exact_connection(&self) -> bool {
@@ -469,7 +469,7 @@ impl Worker {
     /// An event's handler is about to be called; the running lap is its.
     #[inline]
     pub fn begin_wakeup(&mut self, owner: Owner) {
-        self.books.wakeups += 1;
+        self.totals.wakeups += 1;
         self.owner = owner;
         self.woken = owner;
         if let Owner::Request(context) = owner {
@@ -564,8 +564,8 @@ impl Worker {
     #[inline(never)]
     fn tick(&mut self) {
         self.next_tick_ms = now_ms() + TICK_MS;
-        let ahead_ns = self.meter.clocks().calibrate();
-        self.meter.set_ahead(ahead_ns);
+        let raw_offset_ns = self.meter.clocks().calibrate();
+        self.meter.set_raw_offset(raw_offset_ns);
         self.update_other_threads();
         self.look_for_dead();
         let now_ns = self.meter.now_ns();
@@ -612,18 +612,18 @@ impl Worker {
     fn update_other_threads(&mut self) {
         let others_ns =
             process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
-        self.books.pool_threads_cpu_ns = self.books.pool_threads_cpu_ns.max(others_ns);
+        self.totals.pool_threads_cpu_ns = self.totals.pool_threads_cpu_ns.max(others_ns);
     }
 
     fn show(&mut self) {
-        self.books.clock_readings = self.meter.readings();
-        self.zones.show_uncounted(&mut self.books);
+        self.totals.clock_readings = self.meter.readings();
+        self.zones.show_uncounted(&mut self.totals);
         if let Some((workers, slot)) = &self.shown {
-            workers.publish(*slot, &self.books);
+            workers.publish(*slot, &self.totals);
         }
     }
 
-    /// Brings the shared books up to date with the running lap.
+    /// Brings the shared worker totals up to date with the running lap.
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();

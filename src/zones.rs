@@ -1,4 +1,4 @@
-//! Shared memory: a table of accounts for each zone, and the books of the workers.
+//! Shared memory: a table of accounts for each zone, and the worker totals of the workers.
 
 use core::cell::OnceCell;
 use core::ffi::c_void;
@@ -367,7 +367,7 @@ fn seed() -> [u64; 2] {
     seed
 }
 
-/// Where the books of the workers are. In the configuration's pool.
+/// Where the worker totals of the workers are. In the configuration's pool.
 #[derive(Default)]
 pub struct WorkersZone {
     workers: OnceCell<Workers>,
@@ -385,7 +385,7 @@ impl WorkersZone {
     }
 }
 
-/// Asks NGINX for the memory that the workers share for their books. `None` if there is no memory.
+/// Asks NGINX for the memory that the workers share for their worker totals. `None` if there is no memory.
 pub fn add_workers(cf: &mut ngx_conf_t) -> Option<*const WorkersZone> {
     let mut name: ngx_str_t = ngx_string!("ngx_http_request_cpu_workers");
     // SAFETY: set when NGINX starts.
@@ -422,7 +422,7 @@ unsafe extern "C" fn init_workers(shm: *mut ngx_shm_zone_t, data: *mut c_void) -
     let memory = shared_memory(name, workers::BYTES, shm.shm.log);
     let room = || take_all(shm, workers::BYTES);
     let Some(base) = memory.as_ref().map(Memory::base).or_else(room) else {
-        ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "no memory for the books of the workers");
+        ngx_log_error!(NGX_LOG_EMERG, shm.shm.log, "no memory for the totals of the workers");
         return NGX_ERROR as ngx_int_t;
     };
     // SAFETY: memory that nobody else uses, enough of it, and that stays as long as the zone.
@@ -435,7 +435,7 @@ fn workers_zone(main: &MainConf) -> Option<&WorkersZone> {
     unsafe { main.workers.as_ref() }
 }
 
-/// The books of the workers, if anything is measured.
+/// The worker totals of the workers, if anything is measured.
 pub fn workers(main: &MainConf) -> Option<Workers> {
     workers_zone(main)?.workers.get().copied()
 }

@@ -18,7 +18,7 @@ pub use count::Count;
 pub use formats::classes::{CPU_BOUNDS_NS, ORDERS, SESSIONS, SIZES};
 pub use snapshot::Snapshot;
 pub use totals::{COUNTERS, Totals, counter_names};
-pub use usage::{Settlement, Usage};
+pub use usage::{Charges, Usage};
 pub use view::TableView;
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use formats::counters::{COUNTERS, Counter, FAMILIES_IN_ORDER};
 use formats::line::MEMBERS_IN_ORDER;
 
 use crate::account::{CacheStatus, Handshake, Outcome, Usage};
-use crate::books::Books;
+use crate::billing::Span;
 use crate::in_flight::InFlight;
 use crate::limit::{Limit, LimitId, parse_cores};
-use crate::measures::Span;
 use crate::render::negotiate::Format;
 use crate::render::{Answer, Detail, Status, Zone};
 use crate::table::{Spare, Table};
 use crate::testing::{Region, process};
 use crate::traffic::{About, Append, BATCH_BYTES, Ledger, Part, region_bytes};
+use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
 const NOW_MS: u64 = 1_000_000;
@@ -38,12 +38,12 @@ fn fill(table: &Table) {
         let from_ns = (NOW_MS - 70_000 + n * 1_500) * 1_000_000;
         let span = Span { from_ns, to_ns: from_ns + n * 21_000_000, bytes: 4096 * n };
         let held = in_flight.enter(table, slot, &span);
-        let settlement = crate::account::Settlement {
+        let charges = crate::account::Charges {
             duration_ns: held.duration_ns,
             memory_byte_ms: held.memory.byte_ms(&mut 0),
             ..Default::default()
         };
-        account.settle(table, NOW_MS - 70_000 + n * 1_500, &settlement);
+        account.add_charges(table, NOW_MS - 70_000 + n * 1_500, &charges);
         if n < 38 {
             in_flight.leave(table, slot, span.to_ns, span.bytes);
         }
@@ -96,7 +96,7 @@ impl Append for File {
 }
 
 fn status(table: Table, detail: Detail, format: Format) -> Vec<u8> {
-    let books = Books {
+    let totals = WorkerTotals {
         wakeups: 10,
         charged_ns: 1_000_000_000,
         no_request_ns: 200,
@@ -115,8 +115,8 @@ fn status(table: Table, detail: Detail, format: Format) -> Vec<u8> {
         time: "2026-01-31T12:00:00.000Z".to_owned(),
         clock: "thread",
         max_error_ns: 0,
-        workers: vec![Worker { worker: 0, pid: 4711, books }],
-        worker_totals: vec![(0, books), (1, Books::default())],
+        workers: vec![Worker { worker: 0, pid: 4711, totals }],
+        worker_totals: vec![(0, totals), (1, WorkerTotals::default())],
         zones: vec![zone],
         detail,
     };

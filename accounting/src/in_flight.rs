@@ -6,8 +6,8 @@
 //! A worker raises no gauge of a table before it is in the register of that very table. So whoever knows the table can find the
 //! dead that have requests in flight there ([`Table::reap`]), whatever else these have used.
 
-use crate::measures::{Held, Span};
-use crate::process::{Place, ProcessId};
+use crate::billing::{Held, Span};
+use crate::process::{ProcessId, ProcessSlot};
 use crate::table::{Slot, Table};
 use crate::window::FAR_MS;
 
@@ -20,7 +20,7 @@ use crate::window::FAR_MS;
 pub struct InFlight {
     process: Option<ProcessId>,
     /// in the table's register; without one, requests are in no gauge
-    place: Option<Place>,
+    place: Option<ProcessSlot>,
     epoch: u32,
     /// by slot: place in `open` + 1; 0: nothing is open
     places: Vec<u32>,
@@ -99,7 +99,7 @@ impl InFlight {
         }
         self.places = Vec::new();
         if let (Some(place), Some(process)) = (self.place.take(), self.process) {
-            table.register().leave(place, process);
+            table.register().release(place, process);
         }
     }
 
@@ -157,7 +157,7 @@ impl InFlight {
         let Some(process) = self.process else { return };
         let register = table.register();
         if !self.place.is_some_and(|place| register.has(place, process)) {
-            self.place = register.enter(process);
+            self.place = register.acquire(process);
         }
     }
 

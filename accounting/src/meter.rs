@@ -2,7 +2,7 @@
 //!
 //! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such is cheap,
 //! and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap from the cheap
-//! clock, unless the thread was switched out in it, and settles every other lap against the CPU clock: what that has
+//! clock, unless the thread was switched out in it, and reconciles every other lap against the CPU clock: what that has
 //! advanced, less the laps charged since it was last read.
 
 /// What a meter reads. All times are in nanoseconds, from arbitrary origins.
@@ -82,9 +82,9 @@ const NEAR_NS: u64 = 2_000;
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
 ///
 /// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
-/// `max_error_ns`; one that is settled by no more than the doubtful laps before it, and these end before they add up to
+/// `max_error_ns`; one that is reconciled by no more than the doubtful laps before it, and these end before they add up to
 /// `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that passed in it.
-/// After each settled lap the sum of all laps is what the CPU clock says. The exception is where that would have made the
+/// After each reconciled lap the sum of all laps is what the CPU clock says. The exception is where that would have made the
 /// lap negative, or longer than the time that passed: then the difference stays in mind until a lap has room for it.
 #[derive(Debug)]
 pub struct Meter<C> {
@@ -101,7 +101,7 @@ pub struct Meter<C> {
     doubt_ns: u64,
     readings: u64,
     /// what makes the time clock the one that all processes share
-    ahead_ns: u64,
+    raw_offset_ns: u64,
 }
 
 impl<C: Clocks> Meter<C> {
@@ -112,7 +112,7 @@ impl<C: Clocks> Meter<C> {
         clocks.switched();
         let charged_ns = clocks.cpu_ns();
         let last_ns = clocks.time_ns();
-        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1, ahead_ns: 0 }
+        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1, raw_offset_ns: 0 }
     }
 
     /// Ends the running lap and starts the next one; returns its length in nanoseconds.
@@ -130,13 +130,13 @@ impl<C: Clocks> Meter<C> {
                 return lap_ns;
             }
         }
-        self.settle()
+        self.reconcile()
     }
 
     /// Ends the running lap by the CPU clock.
     #[cold]
     #[inline(never)]
-    pub fn settle(&mut self) -> u64 {
+    pub fn reconcile(&mut self) -> u64 {
         self.readings += 1;
         if self.short_ns == 0 {
             let lap_ns = self.clocks.cpu_ns().saturating_sub(self.charged_ns);
@@ -184,12 +184,12 @@ impl<C: Clocks> Meter<C> {
     /// The same without a reading: where laps do not look at the time, that of the last call of [`Meter::now_ns`].
     #[inline]
     pub fn recent_ns(&self) -> u64 {
-        self.last_ns.wrapping_add(self.ahead_ns)
+        self.last_ns.wrapping_add(self.raw_offset_ns)
     }
 
     /// What has to be added to the time clock, wrapping, to get the one that all processes share.
-    pub fn set_ahead(&mut self, ahead_ns: u64) {
-        self.ahead_ns = ahead_ns;
+    pub fn set_raw_offset(&mut self, raw_offset_ns: u64) {
+        self.raw_offset_ns = raw_offset_ns;
     }
 
     /// By the CPU clock, where the running lap started, in nanoseconds.

@@ -93,7 +93,7 @@ pub(crate) struct Register<'a> {
 
 /// The place of a process in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct ProcessSlot(u32);
 
 /// As many dead processes are taken out at once; there may be more.
 pub(crate) const MOST_DEAD: usize = 32;
@@ -112,32 +112,32 @@ impl Dead {
 
 impl Register<'_> {
     /// The process is in the register from now on; None if there is no room.
-    pub(crate) fn enter(&self, process: ProcessId) -> Option<Place> {
+    pub(crate) fn acquire(&self, process: ProcessId) -> Option<ProcessSlot> {
         self.places.iter().zip(0..).find_map(|(place, at)| {
             let is_taken = place.load(Relaxed) == 0 && {
                 // before the process is there, so that it is found
                 self.used.fetch_max(at + 1, Relaxed);
                 place.compare_exchange(0, process.0, AcqRel, Relaxed).is_ok()
             };
-            is_taken.then_some(Place(at))
+            is_taken.then_some(ProcessSlot(at))
         })
     }
 
     /// Whether it still is.
-    pub(crate) fn has(&self, place: Place, process: ProcessId) -> bool {
+    pub(crate) fn has(&self, place: ProcessSlot, process: ProcessId) -> bool {
         self.places.get(place.0 as usize).is_some_and(|word| word.load(Relaxed) == process.0)
     }
 
     /// It is not any more.
-    pub(crate) fn leave(&self, place: Place, process: ProcessId) {
+    pub(crate) fn release(&self, place: ProcessSlot, process: ProcessId) {
         if let Some(word) = self.places.get(place.0 as usize) {
             let _ = word.compare_exchange(process.0, 0, Release, Relaxed);
         }
     }
 
-    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::free`] is called: what they
+    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::reap`] is called: what they
     /// have left has to be put in order first, and by the next one who looks if this one is killed meanwhile.
-    pub(crate) fn dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
+    pub(crate) fn find_dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
         let mut dead = Dead { found: [(0, 0); MOST_DEAD], count: 0 };
         let used = self.used.load(Acquire) as usize;
         for (place, at) in self.places.iter().take(used).zip(0..) {
@@ -152,7 +152,7 @@ impl Register<'_> {
     }
 
     /// Takes out those that were found dead, unless somebody else has done so.
-    pub(crate) fn free(&self, dead: &Dead) {
+    pub(crate) fn reap(&self, dead: &Dead) {
         for &(at, word) in dead.found.iter().take(dead.count) {
             if let Some(place) = self.places.get(at as usize) {
                 let _ = place.compare_exchange(word, 0, Release, Relaxed);

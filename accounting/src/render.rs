@@ -1,4 +1,4 @@
-//! What a reader gets to see: the accounts and the books as JSON and in Prometheus' text format.
+//! What a reader gets to see: the accounts and the worker totals as JSON and in Prometheus' text format.
 //!
 //! Hundreds of thousands of accounts are hundreds of megabytes of text, and most of a second of work. So an [`Answer`] is
 //! written in small steps, between which the caller may send what there is, or do something else. It knows its place and

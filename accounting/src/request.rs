@@ -2,13 +2,13 @@
 
 use crate::account::Usage;
 
-/// The running total of one request, and how much of it has been settled into its accounts.
+/// The running total of one request, and how much of it has been taken into its accounts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RequestMeter {
     total_ns: u64,
     connection_ns: u64,
     wakeups: u64,
-    settled: Usage,
+    taken: Usage,
 }
 
 impl RequestMeter {
@@ -25,9 +25,9 @@ impl RequestMeter {
         self.connection_ns += ns;
     }
 
-    /// Gives back what was taken over, as far as it has not been settled: in nanoseconds.
+    /// Gives back what was taken over, as far as it has not been taken: in nanoseconds.
     pub fn give_back(&mut self) -> u64 {
-        let ns = self.connection_ns.min(self.total_ns.saturating_sub(self.settled.cpu_ns));
+        let ns = self.connection_ns.min(self.total_ns.saturating_sub(self.taken.cpu_ns));
         self.connection_ns -= ns;
         self.total_ns -= ns;
         ns
@@ -54,27 +54,27 @@ impl RequestMeter {
         self.wakeups
     }
 
-    /// What has come up since the last call of [`RequestMeter::settle`]; nothing will come up any more.
+    /// What has come up since the last call of [`RequestMeter::take_usage`]; nothing will come up any more.
     #[inline]
     pub fn finish(&self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let total = Usage { cpu_ns: self.total_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
-        total.since(&self.settled)
+        total.since(&self.taken)
     }
 
-    /// As [`RequestMeter::settle`], but for what was taken over: a request that is in no account may have to give it back.
-    pub fn settle_own(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
+    /// As [`RequestMeter::take_usage`], but for what was taken over: a request that is in no account may have to give it back.
+    pub fn take_own_usage(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let own_ns = self.total_ns - self.connection_ns;
         let own = Usage { cpu_ns: own_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
-        let delta = own.since(&self.settled);
-        self.settled = self.settled.plus(&delta);
+        let delta = own.since(&self.taken);
+        self.taken = self.taken.plus(&delta);
         delta
     }
 
     /// What has come up since the last call, to be added to the accounts; `sent` and `received` are the request's
     /// totals in bytes.
-    pub fn settle(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
+    pub fn take_usage(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let delta = self.finish(sent_bytes, received_bytes);
-        self.settled = self.settled.plus(&delta);
+        self.taken = self.taken.plus(&delta);
         delta
     }
 }

@@ -20,7 +20,7 @@ mod recover;
 mod schedule;
 mod step;
 
-pub use crate::measures::LOGS;
+pub use crate::billing::LOGS;
 pub use append::{About, Append, Written};
 pub use formats::line::{MAX_INTERVAL_MS, tolerance_ms};
 pub use instant::Instant;

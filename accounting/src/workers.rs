@@ -1,4 +1,4 @@
-//! The books of all workers, in a region of memory that they share, so that any of them can show all.
+//! The worker totals of all workers, in a region of memory that they share, so that any of them can show all.
 //!
 //! A slot belongs to one number of a worker for good, and to one process of that number at a time. What a process has
 //! counted stays in its slot, and the next one goes on from there: so nothing is ever carried from one place to another,
@@ -17,11 +17,11 @@ use core::sync::atomic::{
 };
 use std::collections::BTreeMap;
 
-use crate::books::Books;
 use crate::process::{Holder, Look, MAX_PROCESSES, ProcessId};
 use crate::table::Error;
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
+use crate::worker_totals::WorkerTotals;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rcwork04");
 /// A worker needs a slot for each of its processes that live at the same time, as after a reload.
@@ -55,27 +55,27 @@ struct Process {
     before: [AtomicU64; FIELDS],
 }
 
-/// Bytes of shared memory that the books take.
+/// Bytes of shared memory that the worker totals take.
 pub const BYTES: usize = size_of::<Shared>();
 
-/// The fields of the books as they stand in shared memory; the place of `pending_ns`, which is no sum, is [`PENDING`].
-fn to_fields(books: &Books) -> [u64; FIELDS] {
+/// The fields of the worker totals as they stand in shared memory; the place of `pending_ns`, which is no sum, is [`PENDING`].
+fn to_fields(totals: &WorkerTotals) -> [u64; FIELDS] {
     [
-        books.wakeups,
-        books.charged_ns,
-        books.no_request_ns,
-        books.loop_ns,
-        books.other_ns,
-        books.pool_threads_cpu_ns,
-        books.pending_ns,
-        books.clock_readings,
-        books.pool_threads_charged_ns,
-        books.uncounted_ns,
+        totals.wakeups,
+        totals.charged_ns,
+        totals.no_request_ns,
+        totals.loop_ns,
+        totals.other_ns,
+        totals.pool_threads_cpu_ns,
+        totals.pending_ns,
+        totals.clock_readings,
+        totals.pool_threads_charged_ns,
+        totals.uncounted_ns,
     ]
 }
 
-fn from_fields(f: [u64; FIELDS]) -> Books {
-    Books {
+fn from_fields(f: [u64; FIELDS]) -> WorkerTotals {
+    WorkerTotals {
         wakeups: f[0],
         charged_ns: f[1],
         no_request_ns: f[2],
@@ -92,7 +92,7 @@ fn from_fields(f: [u64; FIELDS]) -> Books {
 const NO_REQUEST: usize = 2;
 const PENDING: usize = 6;
 
-/// One living worker process and its books.
+/// One living worker process and its worker totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
     /// NGINX's number of the worker; after a reload an old and a new process can have the same
@@ -100,17 +100,17 @@ pub struct Worker {
     /// process ID
     pub pid: u32,
     /// since its hook went in
-    pub books: Books,
+    pub totals: WorkerTotals,
 }
 
-/// A place in the shared books, held by one worker process.
+/// A place in the shared worker totals, held by one worker process.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerSlot {
     at: usize,
     process: ProcessId,
 }
 
-/// A view of the shared books.
+/// A view of the shared worker totals.
 #[derive(Clone, Copy)]
 pub struct Workers(NonNull<Shared>);
 
@@ -121,7 +121,7 @@ unsafe impl Send for Workers {}
 unsafe impl Sync for Workers {}
 
 impl Workers {
-    /// Makes empty books.
+    /// Makes empty worker totals.
     ///
     /// # Safety
     /// `base` must be aligned to 128 bytes and point to [`BYTES`] bytes, readable and writable for as long as any copy of
@@ -136,13 +136,13 @@ impl Workers {
         Workers(shared)
     }
 
-    /// Opens books that [`Workers::create`] made.
+    /// Opens worker totals that [`Workers::create`] made.
     ///
     /// # Errors
     /// [`Error::Foreign`] if there are none.
     ///
     /// # Safety
-    /// As for [`Workers::create`], but others may use the books.
+    /// As for [`Workers::create`], but others may use the worker totals.
     pub unsafe fn open(base: NonNull<u8>) -> Result<Workers, Error> {
         let workers = Workers(base.cast());
         if workers.shared().magic == MAGIC { Ok(workers) } else { Err(Error::Foreign) }
@@ -197,20 +197,20 @@ impl Workers {
         Some(WorkerSlot { at, process })
     }
 
-    /// Gives the slot back; the books stay in the worker's sums.
+    /// Gives the slot back; the worker totals stay in the worker's sums.
     pub fn release(&self, slot: WorkerSlot) {
         if let Some(process) = self.processes().get(slot.at) {
             process.retire(Holder::Holds(slot.process), slot.process);
         }
     }
 
-    /// Shows the books of the process that has this slot.
+    /// Shows the worker totals of the process that has this slot.
     #[inline]
-    pub fn publish(&self, slot: WorkerSlot, books: &Books) {
+    pub fn publish(&self, slot: WorkerSlot, totals: &WorkerTotals) {
         let process = &self.processes()[slot.at];
         // it may have been taken for dead
         if process.holder.load(Relaxed) == Holder::Holds(slot.process).word() {
-            let mut sums = to_fields(books);
+            let mut sums = to_fields(totals);
             for (sum, before) in sums.iter_mut().zip(&process.before) {
                 *sum += before.load(Relaxed);
             }
@@ -227,7 +227,7 @@ impl Workers {
     }
 
     /// Sums by number of the worker, over processes that are gone and those that live.
-    pub fn totals(&self) -> Vec<(u32, Books)> {
+    pub fn totals(&self) -> Vec<(u32, WorkerTotals)> {
         let mut totals = BTreeMap::new();
         for slot in self.processes().iter().filter_map(Process::read) {
             let total = totals.entry(slot.worker).or_insert([0; FIELDS]);
@@ -316,7 +316,7 @@ impl Reading {
         for (field, before) in fields.iter_mut().zip(self.before) {
             *field = field.saturating_sub(before);
         }
-        Some(Worker { worker: self.worker, pid: process.pid(), books: from_fields(fields) })
+        Some(Worker { worker: self.worker, pid: process.pid(), totals: from_fields(fields) })
     }
 }
 

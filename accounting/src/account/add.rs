@@ -22,35 +22,35 @@ impl Account {
     /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
     pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
         let apart = refused_ns.iter().any(|&ns| ns != 0).then(|| Apart::refused(*refused_ns));
-        let settlement = Settlement { usage: *usage, ..Settlement::default() };
-        self.add_settlement(None, now_ms, &settlement, apart.as_ref(), || ACTIVE_THRESHOLD_NS);
+        let charges = Charges { usage: *usage, ..Charges::default() };
+        self.add_all(None, now_ms, &charges, apart.as_ref(), || ACTIVE_THRESHOLD_NS);
     }
 
     /// Adds what requests have brought. `table` is the one that has this account, and `now_ms` the time of the clock that all
     /// workers share.
     #[inline]
-    pub fn settle(&self, table: &impl TableView, now_ms: u64, settlement: &Settlement) {
-        self.settle_apart(table, now_ms, settlement, None);
+    pub fn add_charges(&self, table: &impl TableView, now_ms: u64, charges: &Charges) {
+        self.add_charges_apart(table, now_ms, charges, None);
     }
 
-    /// As [`Account::settle`]. `apart` is the part of the CPU that not all limits count.
+    /// As [`Account::add_charges`]. `apart` is the part of the CPU that not all limits count.
     #[inline]
-    pub fn settle_apart(
+    pub fn add_charges_apart(
         &self,
         table: &impl TableView,
         now_ms: u64,
-        settlement: &Settlement,
+        charges: &Charges,
         apart: Option<&Apart>,
     ) {
-        self.add_settlement(Some(table), now_ms, settlement, apart, || table.active_threshold_ns());
+        self.add_all(Some(table), now_ms, charges, apart, || table.active_threshold_ns());
     }
 
     #[inline]
-    pub(super) fn add_settlement(
+    pub(super) fn add_all(
         &self,
         table: Option<&dyn TableView>,
         now_ms: u64,
-        settlement: &Settlement,
+        charges: &Charges,
         apart: Option<&Apart>,
         threshold_ns: impl Fn() -> u64,
     ) {
@@ -59,7 +59,7 @@ impl Account {
                 counter.fetch_add(value, Relaxed);
             }
         };
-        let Settlement { usage, duration_ns, memory_byte_ms } = settlement;
+        let Charges { usage, duration_ns, memory_byte_ms } = charges;
         if let Some(apart) = apart {
             self.add_limited(table, now_ms, usage.cpu_ns, apart);
         } else if usage.cpu_ns != 0 {

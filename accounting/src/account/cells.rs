@@ -7,9 +7,9 @@ use formats::counters::LEN;
 
 use super::classes::*;
 use super::count::*;
+use crate::billing::{self, Signals};
 use crate::gauge::Gauge;
 use crate::limit::{Bucket, DRY_RUN};
-use crate::measures::{self, Signals};
 use crate::window::{Second, Windows};
 
 /// Counters that are next to each other in an account's memory.
@@ -98,7 +98,7 @@ pub struct Account {
     /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it where there is no
     /// limit.
     pub(super) bucket: Bucket,
-    pub(super) billing: measures::Sums,
+    pub(super) billing: billing::Sums,
     /// the last one: no class
     pub(super) responses: [AtomicU64; CLASSES.len() + 1],
     pub(super) by_order: [Tally; 4],

@@ -9,8 +9,8 @@ use super::classes::*;
 use super::count::*;
 use super::totals::*;
 use super::usage::*;
+use crate::billing::{self, Signal, WINDOWS};
 use crate::gauge::Gauge;
-use crate::measures::{self, Signal, WINDOWS};
 use crate::window::Cores;
 
 impl Account {
@@ -105,7 +105,7 @@ impl Account {
     }
 
     /// What other ways to charge than by CPU need to know.
-    pub fn measures(&self) -> &measures::Sums {
+    pub fn billing(&self) -> &billing::Sums {
         &self.billing
     }
 

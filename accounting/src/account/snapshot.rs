@@ -9,8 +9,8 @@ use super::count::*;
 use super::totals::*;
 use super::usage::*;
 use super::view::TableView;
+use crate::billing::{BillingMetrics, Signal, WINDOWS};
 use crate::limit::{BucketState, DRY_RUN};
-use crate::measures::{Measures, Signal, WINDOWS};
 use crate::window::Cores;
 
 /// All counters of an account at one time.
@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub responses: [u64; 5],
     /// Requests that ended without a status of any class.
     pub other_responses: u64,
-    /// All that was charged: ended requests, running ones as far as settled, work after the log line.
+    /// All that was charged: ended requests, running ones as far as they were added, work after the log line.
     pub usage: Usage,
     /// Requests that are open.
     pub in_flight: u32,
@@ -49,7 +49,7 @@ pub struct Snapshot {
     /// Requests that limits have refused, as [`DRY_RUN`].
     pub refused: [Count; DRY_RUN.len()],
     /// For other ways to charge.
-    pub measures: Measures,
+    pub billing: BillingMetrics,
     /// Over each of [`WINDOWS`].
     pub signals: [Signal; WINDOWS.len()],
 }
@@ -91,7 +91,7 @@ impl Account {
             limit: None,
             limits: Vec::new(),
             refused: totals.counts(ROW_REFUSED),
-            measures: totals.measures(peak_cpu_ns),
+            billing: totals.billing(peak_cpu_ns),
             signals: self.signals(now_ms),
             totals,
         }

@@ -5,7 +5,7 @@ use formats::counters::{CELLS, COUNTERS as TABLE, cell, first_cell};
 
 use super::count::*;
 use super::usage::*;
-use crate::measures::Measures;
+use crate::billing::BillingMetrics;
 
 pub(super) const CPU: usize = cell("cpu_ns");
 
@@ -36,8 +36,8 @@ impl Totals {
         Usage { cpu_ns, wakeups, sent_bytes, received_bytes }
     }
 
-    pub(super) fn measures(&self, peak_cpu_ns: u64) -> Measures {
-        Measures {
+    pub(super) fn billing(&self, peak_cpu_ns: u64) -> BillingMetrics {
+        BillingMetrics {
             duration_ns: self.0[const { cell("duration_ms") }],
             active_ms: self.0[const { cell("active_ms") }],
             active_seconds: self.0[const { cell("active_seconds") }],

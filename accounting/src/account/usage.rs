@@ -37,7 +37,7 @@ impl Usage {
 
 /// What requests have brought since it was last added to their account.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Settlement {
+pub struct Charges {
     /// what was used
     pub usage: Usage,
     /// nanoseconds in flight, each request for itself

@@ -142,13 +142,13 @@ fn whenever_workers_are_killed_nothing_stays_in_flight() {
                     assert_eq!(read(table, slot), u32::from(is_living), "{first} {second}");
                     let active_ms = |at_ms: u64| {
                         table.refresh(slot, at_ms);
-                        table.account(slot).measures().read().active_ms
+                        table.account(slot).billing().read().active_ms
                     };
                     let (before_ms, after_ms) = (active_ms(now_ms + 21), active_ms(now_ms + 921));
                     assert_eq!(after_ms - before_ms, if is_living { 900 } else { 0 }, "{first} {second}");
                 }
-                let all: Vec<Place> =
-                    (0..128).map_while(|n| table.register().enter(process(1_000 + n))).collect();
+                let all: Vec<ProcessSlot> =
+                    (0..128).map_while(|n| table.register().acquire(process(1_000 + n))).collect();
                 let taken = usize::from(core::ptr::eq(table, &tables[0]));
                 assert_eq!(all.len() + taken, 128, "a place is taken for ever");
             }
@@ -183,14 +183,15 @@ fn of_many_that_are_dead_none_stays() {
 fn a_worker_for_which_a_table_has_no_room_is_in_flight_as_soon_as_it_has() {
     let region = Region::new(16_384);
     let (table, slots) = table_with(&region, 1);
-    let others: Vec<Place> = (0..128).map_while(|n| table.register().enter(process(100 + n))).collect();
+    let others: Vec<ProcessSlot> =
+        (0..128).map_while(|n| table.register().acquire(process(100 + n))).collect();
     let mut late = worker(1);
     late.enter(&table, slots[0], &at(1_000));
     late.enter(&table, slots[0], &at(1_000));
     assert!(!late.is_registered());
     assert_eq!(read(&table, slots[0]), 0);
     late.leave(&table, slots[0], 1_001 * MS, 0);
-    table.register().leave(others[7], process(107));
+    table.register().release(others[7], process(107));
     late.stay_registered(&table, 1_002 * MS);
     assert!(late.is_registered());
     assert_eq!(read(&table, slots[0]), 1);
@@ -332,8 +333,8 @@ fn open_requests_hold_memory_for_as_long_as_they_are_open() {
     assert_eq!(worker.leave(&table, slots[0], 1_499 * MS, 1_000), Held::default());
     assert_eq!(worker.leave(&table, slots[0], 1_600 * MS, 1_000), Held::default(), "none is open");
     assert_eq!(worker.leave(&table, slots[1], 1_600 * MS, 1_000), Held::new(1, 1_000, 200 * MS));
-    assert_eq!(table.account(slots[0]).measures().read().active_ms, 1_001);
-    assert_eq!(table.account(slots[1]).measures().read().active_ms, 501);
+    assert_eq!(table.account(slots[0]).billing().read().active_ms, 1_001);
+    assert_eq!(table.account(slots[1]).billing().read().active_ms, 501);
     assert!(worker.open.is_empty() && worker.places.iter().all(|&place| place == 0));
 }
 
@@ -451,7 +452,7 @@ proptest! {
                 Event::Read(account) => table.refresh(slots[account], model.now_ms),
             }
             for (account, &slot) in slots.iter().enumerate() {
-                let active_ms = table.account(slot).measures().read().active_ms;
+                let active_ms = table.account(slot).billing().read().active_ms;
                 prop_assert!(active_ms >= last[account]);
                 last[account] = active_ms;
                 let unnoticed_ms: u64 = model.killed_ms.iter().map(|ms| model.now_ms - ms + 1).sum();
@@ -461,7 +462,7 @@ proptest! {
         }
         model.workers.iter_mut().for_each(|worker| worker.pass(&table, model.now_ms * MS, |_, _| {}));
         for (account, &slot) in slots.iter().enumerate() {
-            let active_ms = table.account(slot).measures().read().active_ms;
+            let active_ms = table.account(slot).billing().read().active_ms;
             let least_ms = (model.active[account].len() as u64).saturating_sub(model.under_ms);
             prop_assert!(active_ms >= least_ms, "{} {}", active_ms, least_ms);
         }

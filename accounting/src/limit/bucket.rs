@@ -90,7 +90,7 @@ impl Bucket {
     }
 
     /// Whether a request is let in; otherwise the debt in nanoseconds. `now_ms` is a monotonic clock's that all workers
-    /// share, and `ahead_ns` is what will be added next. With a largest debt, `expected_ns` is charged to who is let in, as far as
+    /// share, and `pending_ns` is what will be added next. With a largest debt, `expected_ns` is charged to who is let in, as far as
     /// that leaves room for it: the result.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Bucket {
         &self,
         now_ms: u64,
         limit: &Limit,
-        ahead_ns: i64,
+        pending_ns: i64,
         expected_ns: impl Fn() -> u64,
     ) -> Result<u64, NonZeroU64> {
         // time that has passed is paid by the rate that was in force
@@ -111,7 +111,7 @@ impl Bucket {
                 field.store(value, Relaxed);
             }
         }
-        let unpaid_ns = self.missing_ns.load(Relaxed).saturating_add_signed(ahead_ns);
+        let unpaid_ns = self.missing_ns.load(Relaxed).saturating_add_signed(pending_ns);
         let most_ns = most_missing_ns(limit.rate.get(), limit.burst_ms, limit.max_debt_ms);
         let debt_ns = unpaid_ns.min(most_ns).saturating_sub(limit.burst_ns());
         match NonZeroU64::new(debt_ns) {
@@ -125,11 +125,11 @@ impl Bucket {
         }
     }
 
-    /// Whether requests are refused now. `ahead_ns` is what will be added next.
-    pub(crate) fn is_in_debt(&self, now_ms: u64, ahead_ns: i64) -> bool {
+    /// Whether requests are refused now. `pending_ns` is what will be added next.
+    pub(crate) fn is_in_debt(&self, now_ms: u64, pending_ns: i64) -> bool {
         let ms = now_ms.min(END_MS).saturating_sub(Times(self.times.load(Relaxed)).paid_ms());
         let rate = self.rate.load(Relaxed);
-        let missing_ns = self.missing_ns.load(Relaxed).saturating_add_signed(ahead_ns);
+        let missing_ns = self.missing_ns.load(Relaxed).saturating_add_signed(pending_ns);
         missing_ns.saturating_sub(income_ns(rate, ms)) > burst_ns(rate, self.sizes_ms.load(Relaxed) as u32)
     }
 

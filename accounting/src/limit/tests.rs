@@ -140,7 +140,7 @@ fn what_is_beyond_the_burst_is_the_debt_and_time_pays_it() {
 #[test]
 fn what_will_be_added_next_counts() {
     let (mut key, limit) = (Key::new(), limit("1", MS));
-    let check = |key: &Key, ahead_ns| debt(key.bucket.check(5, &limit, ahead_ns, || 0));
+    let check = |key: &Key, pending_ns| debt(key.bucket.check(5, &limit, pending_ns, || 0));
     assert_eq!(check(&key, signed(MS)), 0);
     assert_eq!(check(&key, signed(MS) + 15), 15);
     assert_eq!(check(&key, i64::MAX), i64::MAX.unsigned_abs() - MS);

@@ -32,18 +32,18 @@ fn a_holder_is_one_word() {
 fn a_process_that_came_after_a_dead_one_is_not_taken_out_for_it() {
     let places = [const { AtomicU64::new(0) }; 2];
     let register = Register { places: &places, used: &AtomicU32::new(0) };
-    let first = register.enter(process(1)).unwrap();
-    assert!(register.enter(process(2)).is_some());
-    assert_eq!(register.enter(process(3)), None);
-    let dead = register.dead(|id| id != process(1));
+    let first = register.acquire(process(1)).unwrap();
+    assert!(register.acquire(process(2)).is_some());
+    assert_eq!(register.acquire(process(3)), None);
+    let dead = register.find_dead(|id| id != process(1));
     assert_eq!(dead.count(), 1);
-    register.free(&dead);
-    assert_eq!(register.enter(process(3)), Some(first));
-    register.free(&dead);
+    register.reap(&dead);
+    assert_eq!(register.acquire(process(3)), Some(first));
+    register.reap(&dead);
     assert!(register.has(first, process(3)));
-    register.leave(first, process(1));
+    register.release(first, process(1));
     assert!(register.has(first, process(3)), "it is another's");
-    register.leave(first, process(3));
+    register.release(first, process(3));
     assert!(!register.has(first, process(3)));
 }
 

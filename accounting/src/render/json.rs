@@ -6,9 +6,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::shown::Shown;
 use super::status::{Status, Zone};
 use crate::account::Snapshot;
+use crate::billing::WINDOWS;
 use crate::key;
 use crate::limit::BucketState;
-use crate::measures::WINDOWS;
 use crate::table::{Fill, Slot};
 use crate::window::Cores;
 use crate::workers::Worker;
@@ -134,21 +134,21 @@ struct WorkerBooks<'a>(&'a Worker);
 
 impl Serialize for WorkerBooks<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Worker { worker, pid, books } = self.0;
+        let Worker { worker, pid, totals } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("worker", worker)?;
         map.serialize_entry("pid", pid)?;
-        map.serialize_entry("wakeups", &books.wakeups)?;
-        map.serialize_entry("thread_cpu_ns", &books.thread_cpu_ns())?;
-        map.serialize_entry("charged_ns", &books.charged_ns)?;
-        map.serialize_entry("uncounted_ns", &books.uncounted_ns)?;
-        map.serialize_entry("no_request_ns", &books.no_request_ns)?;
-        map.serialize_entry("loop_ns", &books.loop_ns)?;
-        map.serialize_entry("other_ns", &books.other_ns)?;
-        map.serialize_entry("pool_threads_cpu_ns", &books.pool_threads_cpu_ns)?;
-        map.serialize_entry("pool_threads_charged_ns", &books.pool_threads_charged_ns)?;
-        map.serialize_entry("pending_ns", &books.pending_ns)?;
-        map.serialize_entry("clock_readings", &books.clock_readings)?;
+        map.serialize_entry("wakeups", &totals.wakeups)?;
+        map.serialize_entry("thread_cpu_ns", &totals.thread_cpu_ns())?;
+        map.serialize_entry("charged_ns", &totals.charged_ns)?;
+        map.serialize_entry("uncounted_ns", &totals.uncounted_ns)?;
+        map.serialize_entry("no_request_ns", &totals.no_request_ns)?;
+        map.serialize_entry("loop_ns", &totals.loop_ns)?;
+        map.serialize_entry("other_ns", &totals.other_ns)?;
+        map.serialize_entry("pool_threads_cpu_ns", &totals.pool_threads_cpu_ns)?;
+        map.serialize_entry("pool_threads_charged_ns", &totals.pool_threads_charged_ns)?;
+        map.serialize_entry("pending_ns", &totals.pending_ns)?;
+        map.serialize_entry("clock_readings", &totals.clock_readings)?;
         map.end()
     }
 }
@@ -184,7 +184,7 @@ fn figures(snapshot: Snapshot) -> Account {
         cells: snapshot.totals.0,
         in_flight: snapshot.in_flight,
         cores: [ten_seconds, one_minute, five_minutes],
-        peak_cpu_ns: snapshot.measures.peak_cpu_ns,
+        peak_cpu_ns: snapshot.billing.peak_cpu_ns,
         limit: snapshot.limit.as_ref().map(limit),
         limits: snapshot.limits.iter().map(limit).collect(),
         windows: snapshot.signals,

@@ -14,10 +14,10 @@ use formats::counters::{
 use super::shown::Shown;
 use super::status::Status;
 use crate::account::{Account, Count};
-use crate::books::Books;
 use crate::key;
 use crate::limit::BucketState;
 use crate::table::{Fill, Slot, Table};
+use crate::worker_totals::WorkerTotals;
 
 /// What comes next.
 #[derive(Default)]
@@ -108,32 +108,32 @@ fn info(status: &Status, out: &mut Vec<u8>) {
     samples.add("", None, Value::Integer(1));
 }
 
-fn workers(totals: &[(u32, Books)], out: &mut Vec<u8>) {
+fn workers(totals: &[(u32, WorkerTotals)], out: &mut Vec<u8>) {
     let help = "CPU time of workers, by whom it went to; pool_threads: their other threads.";
     let (family, mut named) = (counter("worker_seconds_total", help), false);
-    for (worker, books) in totals {
+    for (worker, totals) in totals {
         let mut labels = Vec::new();
         push_label(&mut labels, "worker", &worker.to_string());
         let mut samples =
             Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, table: None, out };
         for (owner, ns) in [
-            ("charged", books.charged_ns),
-            ("no_request", books.no_request_ns),
-            ("loop", books.loop_ns),
-            ("other", books.other_ns),
-            ("pool_threads", books.pool_threads_cpu_ns),
+            ("charged", totals.charged_ns),
+            ("no_request", totals.no_request_ns),
+            ("loop", totals.loop_ns),
+            ("other", totals.other_ns),
+            ("pool_threads", totals.pool_threads_cpu_ns),
         ] {
             samples.add("", Some(("owner", owner)), Value::Seconds(ns));
         }
     }
     let help = "CPU time of workers that was charged to requests and is in no account.";
     let (family, mut named) = (counter("worker_uncounted_seconds_total", help), false);
-    for (worker, books) in totals {
+    for (worker, totals) in totals {
         let mut labels = Vec::new();
         push_label(&mut labels, "worker", &worker.to_string());
         let mut samples =
             Samples { family: &family, named: &mut named, labels: &labels, now_ms: 0, table: None, out };
-        samples.add("", None, Value::Seconds(books.uncounted_ns));
+        samples.add("", None, Value::Seconds(totals.uncounted_ns));
     }
 }
 
@@ -160,7 +160,7 @@ fn value_of(row: usize, counter: &Counter, account: &Account, epoch: u32) -> Val
     let value = match counter.shape {
         Shape::Figure(Figure::InFlight) => account.in_flight().read(epoch).into(),
         // nanoseconds in one second
-        Shape::Figure(Figure::Peak) => return Value::Seconds(account.measures().read().peak_cpu_ns),
+        Shape::Figure(Figure::Peak) => return Value::Seconds(account.billing().read().peak_cpu_ns),
         _ => account.row(row).next().unwrap_or(0) / counter.divisor,
     };
     match counter.unit {

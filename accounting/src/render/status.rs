@@ -2,9 +2,9 @@
 
 use formats::counters::Detail;
 
-use crate::books::Books;
 use crate::key::Cut;
 use crate::table::{Slot, Table};
+use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
 /// One zone, and which of its accounts are shown.
@@ -43,7 +43,7 @@ pub struct Status {
     /// worker processes that live
     pub workers: Vec<Worker>,
     /// sums by number of the worker, processes that are gone included
-    pub worker_totals: Vec<(u32, Books)>,
+    pub worker_totals: Vec<(u32, WorkerTotals)>,
     /// zones, in the order of the configuration
     pub zones: Vec<Zone>,
     /// how much is shown

@@ -164,8 +164,8 @@ fn cpu_of_a_second_that_nobody_has_judged_is_waived() {
         from.account(from.find_or_insert(b"a", &mut Spare::default()).slot).add(now_ms, &usage);
     }
     read(&written(&from), KEY).unwrap().restore(&to);
-    let measures = to.account(to.find(b"a").unwrap()).measures().read();
-    assert_eq!((measures.billable_cpu_ns, measures.waived_cpu_ns), (20_000_000, 53_000_000));
+    let billing = to.account(to.find(b"a").unwrap()).billing().read();
+    assert_eq!((billing.billable_cpu_ns, billing.waived_cpu_ns), (20_000_000, 53_000_000));
 }
 
 #[test]

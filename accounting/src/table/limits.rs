@@ -22,7 +22,7 @@ pub struct Checked {
 }
 
 impl Table {
-    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share, `ahead_ns` what the
+    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share, `pending_ns` what the
     /// caller has not added yet to the bucket of this place, and `spare` belongs to the caller and this table. `is_configured` tells
     /// which limits the zone has.
     #[inline]
@@ -31,7 +31,7 @@ impl Table {
         slot: Slot,
         now_ms: u64,
         limit: &Limit,
-        ahead_ns: impl Fn(usize) -> i64,
+        pending_ns: impl Fn(usize) -> i64,
         is_configured: impl Fn(LimitId) -> bool,
         spare: &mut Spare,
     ) -> Checked {
@@ -42,7 +42,7 @@ impl Table {
         } else {
             self.find_bucket(account, now_ms, limit, &is_configured, spare)
         };
-        let result = bucket.check(now_ms, limit, ahead_ns(place), || account.average_ns());
+        let result = bucket.check(now_ms, limit, pending_ns(place), || account.average_ns());
         Checked { result, bucket: place as u8, is_only_one: first.next.load(Relaxed) == 0 }
     }
 
@@ -123,10 +123,10 @@ impl Table {
         Some(unsafe { self.record_at(Slot(slot)).cast::<BucketPlace>().add(place as usize).cast().as_ref() })
     }
 
-    /// Whether a limit of the account refuses requests once `ahead_ns` is added to the bucket of this place. As for [`Table::check`].
-    pub fn is_in_debt(&self, slot: Slot, now_ms: u64, ahead_ns: impl Fn(usize) -> i64) -> bool {
+    /// Whether a limit of the account refuses requests once `pending_ns` is added to the bucket of this place. As for [`Table::check`].
+    pub fn is_in_debt(&self, slot: Slot, now_ms: u64, pending_ns: impl Fn(usize) -> i64) -> bool {
         let mut buckets = self.account(slot).buckets(Some(self)).enumerate();
-        buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, ahead_ns(place)))
+        buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, pending_ns(place)))
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::region::*;
 use super::*;
-use crate::account::{Settlement, Usage};
+use crate::account::{Charges, Usage};
 use crate::key::*;
 use crate::limit::*;
 use crate::limit::{Apart, Share, parse_cores};
@@ -158,10 +158,10 @@ fn use_cpu(table: &Table, slot: Slot, now_ms: u64, share: Share, ns: u64) {
     let mut apart = Apart::default();
     apart.add(share, ns);
     let usage = Usage { cpu_ns: ns, ..Usage::default() };
-    table.account(slot).settle_apart(
+    table.account(slot).add_charges_apart(
         table,
         now_ms,
-        &Settlement { usage, ..Settlement::default() },
+        &Charges { usage, ..Charges::default() },
         Some(&apart),
     );
 }

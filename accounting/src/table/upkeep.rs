@@ -32,10 +32,10 @@ impl Table {
     pub fn reap(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
         let mut count = 0;
         loop {
-            let dead = self.register().dead(&mut is_alive);
+            let dead = self.register().find_dead(&mut is_alive);
             if dead.count() > 0 {
                 self.next_epoch(now_ms);
-                self.register().free(&dead);
+                self.register().reap(&dead);
             }
             count += dead.count();
             if dead.count() < MOST_DEAD {

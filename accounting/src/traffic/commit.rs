@@ -37,7 +37,7 @@ impl Ledger {
     }
 
     /// Of the batch in the journal, so many bytes are in the file for good.
-    pub(super) fn settle(&self, table: &Table, bytes: usize) {
+    pub(super) fn reconcile(&self, table: &Table, bytes: usize) {
         let journal = self.journal();
         step();
         // in one store: a line is written if it ends before
@@ -59,7 +59,7 @@ impl Ledger {
                 let slot = Slot(counted.slot.load(Relaxed));
                 self.set_baseline(slot, load(&counted.reading), end_ms);
                 step();
-                table.account(slot).measures().forget_peak(self.log(), counted.peak_ns.load(Relaxed));
+                table.account(slot).billing().forget_peak(self.log(), counted.peak_ns.load(Relaxed));
             }
         }
         step();

@@ -76,8 +76,8 @@ impl Ledger {
     /// Forgets the peaks that a log has left which had this number before. Once, when the log of this ledger gets in use.
     pub fn forget_peaks(&self, table: &Table) {
         for slot in table.slots() {
-            let measures = table.account(slot).measures();
-            measures.forget_peak(self.log(), measures.peak_of_log(self.log()));
+            let billing = table.account(slot).billing();
+            billing.forget_peak(self.log(), billing.peak_of_log(self.log()));
         }
     }
 

@@ -67,7 +67,7 @@ impl Ledger {
             table.refresh(slot, now_ms);
             let account = table.account(slot);
             let reading = Reading::of(account);
-            let peak_ns = account.measures().peak_of_log(self.log());
+            let peak_ns = account.billing().peak_of_log(self.log());
             let counted = reading.since(&load(&baseline.reading));
             if counted.is_nothing() {
                 continue;
@@ -134,7 +134,7 @@ impl Ledger {
         step();
         journal.state.store(state::WRITING, Release);
         self.write(text, 0, file)?;
-        self.settle(table, text.len());
+        self.reconcile(table, text.len());
         written.lines += lines.len() as u64;
         written.bytes += text.len() as u64;
         batch.text.clear();

@@ -56,7 +56,7 @@ impl Ledger {
             }
         }
         let (Found::AtEnd(there) | Found::Within(there)) = found;
-        self.settle(table, there);
+        self.reconcile(table, there);
         Ok(())
     }
 

@@ -158,14 +158,14 @@ impl Zone {
             response_bytes: n,
             cpu_ns: n,
         });
-        let measures = account.measures();
-        let [duration_ns, active_ms, .., memory_byte_ms] = measures.counters();
+        let billing = account.billing();
+        let [duration_ns, active_ms, .., memory_byte_ms] = billing.counters();
         // parts of a millisecond
         duration_ns.fetch_add(n * 300_007, Relaxed);
         active_ms.fetch_add(n, Relaxed);
         memory_byte_ms.fetch_add(5 * n, Relaxed);
-        measures.judge(n, n);
-        measures.judge(n / 2, n);
+        billing.judge(n, n);
+        billing.judge(n / 2, n);
         if n.is_multiple_of(5) {
             account.count_refused(n.is_multiple_of(2));
         }
@@ -217,7 +217,7 @@ impl Zone {
             let requests = fields[formats::line::RESPONSES].iter().sum();
             if requests > 0 {
                 let key = key::display(self.table.key(slot)).into_owned();
-                highest.insert(key.clone(), account.measures().read().peak_cpu_ns);
+                highest.insert(key.clone(), account.billing().read().peak_cpu_ns);
                 counters.insert(key, [&[requests], &fields[..]].concat());
             }
         }
@@ -307,7 +307,7 @@ fn each_log_of_a_zone_tells_the_peaks_of_its_own_intervals() {
     assert_eq!(peaks(&other), 200);
     zone.count(b"a", 20);
     assert_eq!((peaks(&zone.ledger), peaks(&other)), (20, 20));
-    assert_eq!(zone.table.account(zone.table.find(b"a").unwrap()).measures().read().peak_cpu_ns, 9000);
+    assert_eq!(zone.table.account(zone.table.find(b"a").unwrap()).billing().read().peak_cpu_ns, 9000);
 }
 
 #[test]

@@ -12,8 +12,8 @@ fn new(region: &Region) -> Workers {
     unsafe { Workers::create(region.base()) }
 }
 
-fn books(n: u64) -> Books {
-    Books {
+fn totals(n: u64) -> WorkerTotals {
+    WorkerTotals {
         wakeups: n,
         charged_ns: n,
         no_request_ns: n,
@@ -27,9 +27,9 @@ fn books(n: u64) -> Books {
     }
 }
 
-/// What is left of books when their process is gone.
-fn retired(n: u64) -> Books {
-    Books { pending_ns: 0, no_request_ns: 2 * n, ..books(n) }
+/// What is left of worker totals when their process is gone.
+fn retired(n: u64) -> WorkerTotals {
+    WorkerTotals { pending_ns: 0, no_request_ns: 2 * n, ..totals(n) }
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn a_region_that_holds_something_else_is_refused() {
     let slot = new(&region).acquire(0, process(1)).unwrap();
     // SAFETY: as above.
     let opened = unsafe { Workers::open(region.base()) }.unwrap();
-    opened.publish(slot, &books(5));
-    assert_eq!(opened.living(), [Worker { worker: 0, pid: 1, books: books(5) }]);
+    opened.publish(slot, &totals(5));
+    assert_eq!(opened.living(), [Worker { worker: 0, pid: 1, totals: totals(5) }]);
 }
 
 #[test]
@@ -49,8 +49,8 @@ fn books_of_a_worker_that_exits_stay_in_its_sums() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(3, process(100)).unwrap();
-    workers.publish(slot, &books(7));
-    assert_eq!(workers.totals(), [(3, books(7))]);
+    workers.publish(slot, &totals(7));
+    assert_eq!(workers.totals(), [(3, totals(7))]);
     workers.release(slot);
     assert_eq!(workers.living(), []);
     assert_eq!(workers.totals(), [(3, retired(7))]);
@@ -60,15 +60,15 @@ fn books_of_a_worker_that_exits_stay_in_its_sums() {
 fn the_next_process_of_a_worker_starts_from_zero_and_its_sums_go_on() {
     let region = Region::new(BYTES);
     let workers = new(&region);
-    workers.publish(workers.acquire(0, process(100)).unwrap(), &books(7));
+    workers.publish(workers.acquire(0, process(100)).unwrap(), &totals(7));
     assert_eq!(workers.reap(process(1), |id| id.pid() != 100), 1);
     assert_eq!(workers.reap(process(1), |id| id.pid() != 100), 0);
     let slot = workers.acquire(0, process(101)).unwrap();
-    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: Books::default() }]);
+    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, totals: WorkerTotals::default() }]);
     assert_eq!(workers.totals(), [(0, retired(7))]);
-    workers.publish(slot, &books(1));
-    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
-    let expected = Books { pending_ns: 1, no_request_ns: 15, ..books(8) };
+    workers.publish(slot, &totals(1));
+    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, totals: totals(1) }]);
+    let expected = WorkerTotals { pending_ns: 1, no_request_ns: 15, ..totals(8) };
     assert_eq!(workers.totals(), [(0, expected)]);
 }
 
@@ -78,10 +78,10 @@ fn after_a_reload_two_processes_have_the_same_number() {
     let workers = new(&region);
     let old = workers.acquire(0, process(100)).unwrap();
     let new = workers.acquire(0, process(101)).unwrap();
-    workers.publish(old, &books(5));
-    workers.publish(new, &books(2));
+    workers.publish(old, &totals(5));
+    workers.publish(new, &totals(2));
     assert_eq!(workers.living().iter().map(|w| (w.worker, w.pid)).collect::<Vec<_>>(), [(0, 100), (0, 101)]);
-    assert_eq!(workers.totals(), [(0, books(7))]);
+    assert_eq!(workers.totals(), [(0, totals(7))]);
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn a_process_that_was_taken_for_dead_does_not_disturb_its_successor() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let mistaken = workers.acquire(0, process(100)).unwrap();
-    workers.publish(mistaken, &books(9));
+    workers.publish(mistaken, &totals(9));
     workers.reap(process(1), |_| false);
     let slot = workers.acquire(0, process(101)).unwrap();
-    workers.publish(slot, &books(1));
-    workers.publish(mistaken, &books(2));
+    workers.publish(slot, &totals(1));
+    workers.publish(mistaken, &totals(2));
     workers.release(mistaken);
-    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, books: books(1) }]);
+    assert_eq!(workers.living(), [Worker { worker: 0, pid: 101, totals: totals(1) }]);
 }
 
 #[test]
@@ -117,17 +117,17 @@ fn of_a_worker_killed_while_it_published_the_books_before_are_seen() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(0, process(100)).unwrap();
-    workers.publish(slot, &books(1));
+    workers.publish(slot, &totals(1));
     let place = &workers.processes()[slot.at];
     // as far as `publish` got
     let next = place.sequence.load(Relaxed) + 1;
     place.sums[next as usize & 1][1].store(2, Relaxed);
-    assert_eq!(workers.living(), [Worker { worker: 0, pid: 100, books: books(1) }]);
+    assert_eq!(workers.living(), [Worker { worker: 0, pid: 100, totals: totals(1) }]);
     assert_eq!(workers.reap(process(1), |_| false), 1);
     assert_eq!(workers.totals(), [(0, retired(1))]);
     let slot = workers.acquire(0, process(101)).unwrap();
-    workers.publish(slot, &books(4));
-    assert_eq!(workers.living()[0].books, books(4));
+    workers.publish(slot, &totals(4));
+    assert_eq!(workers.living()[0].totals, totals(4));
 }
 
 #[test]
@@ -135,14 +135,14 @@ fn a_reader_that_was_overtaken_looks_again() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(0, process(100)).unwrap();
-    workers.publish(slot, &books(1));
+    workers.publish(slot, &totals(1));
     let place = &workers.processes()[slot.at];
     let sequence = place.sequence.load(Relaxed);
     assert_eq!(place.try_read(0, sequence).unwrap().sums, [1; FIELDS]);
-    workers.publish(slot, &books(2));
+    workers.publish(slot, &totals(2));
     // its copy is what is written next
     assert!(place.try_read(0, sequence).is_none());
-    workers.publish(slot, &books(3));
+    workers.publish(slot, &totals(3));
     assert!(place.try_read(0, sequence).is_none());
     assert_eq!(place.read().unwrap().sums, [3; FIELDS]);
 }
@@ -152,7 +152,7 @@ fn a_slot_of_a_worker_that_was_killed_while_it_changed_hands_is_free_again() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(0, process(100)).unwrap();
-    workers.publish(slot, &books(1));
+    workers.publish(slot, &totals(1));
     workers.processes()[slot.at].holder.store(Holder::Changes(process(102)).word(), Relaxed);
     assert_eq!(workers.living(), []);
     assert_eq!(workers.reap(process(1), |id| id.pid() == 102), 0, "it goes on");
@@ -168,7 +168,7 @@ fn life(workers: &Workers, own: ProcessId, gone: &[ProcessId]) {
     workers.reap(own, |id| !gone.contains(&id));
     let slot = workers.acquire(0, own).unwrap();
     for n in 1..=2 {
-        workers.publish(slot, &books(n));
+        workers.publish(slot, &totals(n));
     }
     workers.reap(own, |id| !gone.contains(&id));
     workers.release(slot);
@@ -184,7 +184,7 @@ fn whenever_workers_are_killed_their_slots_are_free_again_and_sums_do_not_fall()
         for second in (0..most).step_by(3) {
             let workers = new(&region);
             let old = workers.acquire(0, process(99)).unwrap();
-            workers.publish(old, &books(5));
+            workers.publish(old, &totals(5));
             let mut gone = vec![process(99)];
             let mut was_killed = [false; 2];
             for (was_killed, (pid, writes)) in was_killed.iter_mut().zip([(100, first), (101, second)]) {
@@ -224,7 +224,7 @@ fn a_reader_sees_all_fields_of_the_same_instant_and_sums_never_fall() {
             for pid in 1..=processes {
                 let slot = workers.acquire(0, process(pid)).unwrap();
                 for n in 1..=publications {
-                    workers.publish(slot, &books(n));
+                    workers.publish(slot, &totals(n));
                 }
                 if pid % 2 == 0 {
                     workers.release(slot)
@@ -234,18 +234,18 @@ fn a_reader_sees_all_fields_of_the_same_instant_and_sums_never_fall() {
             }
             done.store(true, Relaxed);
         });
-        let mut last = Books::default();
+        let mut last = WorkerTotals::default();
         let mut is_over = false;
         while !is_over {
             // once more after the last one
             is_over = done.load(Relaxed);
             for worker in workers.living() {
-                assert_eq!(worker.books, books(worker.books.wakeups), "torn");
+                assert_eq!(worker.totals, totals(worker.totals.wakeups), "torn");
             }
             for (_, total) in workers.totals() {
                 // pending moves to no_request, and nothing else differs
-                let decided = Books { pending_ns: 0, no_request_ns: total.charged_ns, ..total };
-                assert_eq!(decided, Books { pending_ns: 0, ..books(total.wakeups) }, "torn");
+                let decided = WorkerTotals { pending_ns: 0, no_request_ns: total.charged_ns, ..total };
+                assert_eq!(decided, WorkerTotals { pending_ns: 0, ..totals(total.wakeups) }, "torn");
                 assert!(total.no_request_ns + total.pending_ns <= 2 * total.charged_ns, "torn");
                 let now = to_fields(&total);
                 let fell = to_fields(&last).iter().zip(now).position(|(&before, now)| now < before);
@@ -269,8 +269,8 @@ fn processes_that_begin_at_once_get_different_slots() {
                 for n in 1..=rounds {
                     let pid = thread * 10_000 + n;
                     let slot = workers.acquire(thread % 2, process(pid)).unwrap();
-                    workers.publish(slot, &books(1));
-                    assert!(workers.living().iter().any(|w| w.pid == pid && w.books == books(1)));
+                    workers.publish(slot, &totals(1));
+                    assert!(workers.living().iter().any(|w| w.pid == pid && w.totals == totals(1)));
                     workers.release(slot);
                 }
             });
@@ -298,8 +298,8 @@ proptest! {
             match (step, slots[n]) {
                 (0 | 1, None) => slots[n] = Some((workers.acquire(number, process(100 + at as u32)).unwrap(), 0)),
                 (0 | 1, Some((slot, ns_before))) => {
-                    let books = Books { charged_ns: ns_before + ns, ..Books::default() };
-                    workers.publish(slot, &books);
+                    let totals = WorkerTotals { charged_ns: ns_before + ns, ..WorkerTotals::default() };
+                    workers.publish(slot, &totals);
                     counted[n] += ns;
                     slots[n] = Some((slot, ns_before + ns));
                 }
@@ -310,7 +310,7 @@ proptest! {
                 }
                 _ => {}
             }
-            let living: Vec<_> = workers.living().iter().map(|w| (w.worker, w.books.charged_ns)).collect();
+            let living: Vec<_> = workers.living().iter().map(|w| (w.worker, w.totals.charged_ns)).collect();
             let expected: Vec<_> =
                 (0..3).filter_map(|n| slots[n as usize].map(|(_, charged_ns)| (n, charged_ns))).collect();
             prop_assert_eq!(living, expected);

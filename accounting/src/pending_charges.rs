@@ -3,9 +3,9 @@
 //! An atomic addition takes as long as some twenty plain ones, and a request needs more than a dozen. So what the requests of
 //! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
 
-use crate::account::{Classes, Count, Settlement, Usage, cpu_bucket};
+use crate::account::{Charges, Classes, Count, Usage, cpu_bucket};
+use crate::billing::{Held, Span};
 use crate::limit::{Apart, Share};
-use crate::measures::{Held, Span};
 use crate::table::{Slot, Table};
 
 /// A millisecond in nanoseconds.
@@ -52,7 +52,7 @@ pub struct Ended {
 
 /// One worker's sums for the accounts of one table.
 #[derive(Debug, Default)]
-pub struct Unsettled {
+pub struct PendingCharges {
     /// which places hold something, as bits
     used: u32,
     /// what was less than a byte for a millisecond, whosoever it was
@@ -61,14 +61,14 @@ pub struct Unsettled {
     places: [Sums; PLACES],
 }
 
-impl Unsettled {
+impl PendingCharges {
     /// The sums for this account.
     #[inline]
     fn sums(&mut self, table: &Table, now_ns: u64, slot: Slot) -> &mut Sums {
         let at = slot.index() % PLACES;
         let sums = &mut self.places[at];
         if sums.slot != Some(slot) {
-            sums.settle(table, now_ns, &mut self.carry);
+            sums.flush(table, now_ns, &mut self.carry);
             sums.slot = Some(slot);
             self.used |= 1 << at;
         }
@@ -91,7 +91,7 @@ impl Unsettled {
 
     /// What a bucket of an account has not got yet, in nanoseconds of CPU; by its place.
     #[inline]
-    pub fn ahead_ns(&self, slot: Slot, bucket: usize) -> i64 {
+    pub fn pending_ns(&self, slot: Slot, bucket: usize) -> i64 {
         let sums = &self.places[slot.index() % PLACES];
         if sums.slot != Some(slot) {
             return 0;
@@ -120,12 +120,12 @@ impl Unsettled {
         let &Ended { ref usage, classes, cpu_ns, ref span } = ended;
         sums.add(share, usage);
         if sums.classes != classes {
-            sums.settle_ended(table, slot);
+            sums.flush_ended(table, slot);
             sums.classes = classes;
         }
         let bucket = cpu_bucket(cpu_ns);
         if sums.bucket != bucket {
-            sums.settle_bucket(table, slot);
+            sums.flush_bucket(table, slot);
             sums.bucket = bucket;
         }
         sums.in_bucket += 1;
@@ -139,11 +139,11 @@ impl Unsettled {
 
     /// Adds all sums to their accounts.
     #[inline]
-    pub fn settle(&mut self, table: &Table, now_ns: u64) {
+    pub fn flush(&mut self, table: &Table, now_ns: u64) {
         while self.used != 0 {
             let at = self.used.trailing_zeros() as usize;
             self.used &= self.used - 1;
-            self.places[at].settle(table, now_ns, &mut self.carry);
+            self.places[at].flush(table, now_ns, &mut self.carry);
         }
     }
 }
@@ -189,19 +189,19 @@ impl Sums {
 
     #[cold]
     #[inline(never)]
-    fn settle(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
+    fn flush(&mut self, table: &Table, now_ns: u64, carry: &mut u64) {
         if let Some(slot) = self.slot {
             let held = core::mem::take(&mut self.held);
-            let settlement = Settlement {
+            let charges = Charges {
                 usage: core::mem::take(&mut self.usage),
                 duration_ns: held.duration_ns,
                 memory_byte_ms: held.memory.byte_ms(carry),
             };
             if core::mem::take(&mut self.has_apart) {
                 let apart = core::mem::take(&mut self.apart);
-                table.account(slot).settle_apart(table, now_ns / MS, &settlement, Some(&apart));
+                table.account(slot).add_charges_apart(table, now_ns / MS, &charges, Some(&apart));
             } else {
-                table.account(slot).settle(table, now_ns / MS, &settlement);
+                table.account(slot).add_charges(table, now_ns / MS, &charges);
             }
             let (from_ns, to_ns) = self.span;
             if self.known.0 == slot && from_ns >= self.known.1 && to_ns < self.known.1 + MS {
@@ -209,22 +209,22 @@ impl Sums {
             } else {
                 self.cover(table, slot);
             }
-            self.settle_ended(table, slot);
-            self.settle_bucket(table, slot);
+            self.flush_ended(table, slot);
+            self.flush_bucket(table, slot);
             self.slot = None;
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn settle_ended(&mut self, table: &Table, slot: Slot) {
+    fn flush_ended(&mut self, table: &Table, slot: Slot) {
         let ended = core::mem::take(&mut self.ended);
         if ended.requests != 0 {
             table.account(slot).count(&self.classes, &ended);
         }
     }
 
-    fn settle_bucket(&mut self, table: &Table, slot: Slot) {
+    fn flush_bucket(&mut self, table: &Table, slot: Slot) {
         let requests = core::mem::take(&mut self.in_bucket);
         if requests != 0 {
             table.account(slot).count_cpu(self.bucket, requests);

@@ -1,14 +1,14 @@
-//! The books of one worker: every lap ends up in exactly one of them.
+//! The worker totals of one worker: every lap ends up in exactly one of them.
 
 /// Sums over one worker process since its hook went in, all in nanoseconds of CPU unless named otherwise.
 ///
-/// [`Books::thread_cpu_ns`] is their sum by definition. A connection that has sent no request yet is *pending*: its
+/// [`WorkerTotals::thread_cpu_ns`] is their sum by definition. A connection that has sent no request yet is *pending*: its
 /// CPU is in none of the four until it is decided whether a request takes it over, so that no sum ever decreases.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Books {
+pub struct WorkerTotals {
     /// Calls of event handlers by the event loop (a count).
     pub wakeups: u64,
-    /// Went to requests and accounts, settled or not.
+    /// Went to requests and accounts, added to accounts or not.
     pub charged_ns: u64,
     /// The part of `charged_ns` and `pool_threads_charged_ns` that is in no account, see [`CountedCpu`].
     pub uncounted_ns: u64,
@@ -28,7 +28,7 @@ pub struct Books {
     pub clock_readings: u64,
 }
 
-impl Books {
+impl WorkerTotals {
     /// The worker's thread CPU that is decided: charged + no request + loop + other.
     pub fn thread_cpu_ns(&self) -> u64 {
         self.charged_ns + self.no_request_ns + self.loop_ns + self.other_ns
@@ -74,13 +74,13 @@ impl CountedCpu {
 
     /// Writes what is known now. CPU that open requests still have is in neither sum.
     #[inline]
-    pub fn show(&self, books: &mut Books) {
-        books.uncounted_ns = self.uncounted_ns;
+    pub fn show(&self, totals: &mut WorkerTotals) {
+        totals.uncounted_ns = self.uncounted_ns;
     }
 
     /// The process ends: no account gets what open requests still have.
-    pub fn close(&mut self, books: &Books) {
-        let charged_ns = books.charged_ns + books.pool_threads_charged_ns;
+    pub fn close(&mut self, totals: &WorkerTotals) {
+        let charged_ns = totals.charged_ns + totals.pool_threads_charged_ns;
         self.uncounted_ns = self.uncounted_ns.max(charged_ns.saturating_sub(self.counted_ns));
     }
 }

@@ -8,7 +8,7 @@ mod sums;
 pub use formats::status::Signal;
 pub use held::{Held, Memory, Span};
 pub use signals::{Signals, WINDOWS};
-pub use sums::{LOGS, Measures, Sums};
+pub use sums::{BillingMetrics, LOGS, Sums};
 
 #[cfg(test)]
 use self::active::*;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::account::{Account, CacheStatus, Outcome, Settlement, Usage};
+use crate::account::{Account, CacheStatus, Charges, Outcome, Usage};
 use crate::table::{ACTIVE_THRESHOLD_NS, Slot, Table};
 use crate::testing::{Region, cases, zeroed};
 
@@ -15,7 +15,7 @@ const LATE_MS: u64 = (ACTIVE_WORDS as u64 - 1) * ACTIVE_BITS;
 #[test]
 fn each_millisecond_is_counted_once_whoever_tells_of_it() {
     let sums = zeroed::<Account>();
-    let sums = sums.measures();
+    let sums = sums.billing();
     let active_ms = || sums.read().active_ms;
     sums.cover(1_000, 1_001, || false);
     sums.cover(1_000, 1_001, || false);
@@ -41,7 +41,7 @@ fn each_millisecond_is_counted_once_whoever_tells_of_it() {
 fn a_time_that_was_wrong_stops_no_active_time() {
     for wrong_ms in [1_000_000 + 2 * WRONG_MS, 1 << 40, u64::MAX / 1_000_000] {
         let sums = zeroed::<Account>();
-        let sums = sums.measures();
+        let sums = sums.billing();
         sums.cover(1_000_000, 1_000_010, || false);
         sums.cover(wrong_ms, wrong_ms + 1, || true);
         let before_ms = sums.read().active_ms;
@@ -58,7 +58,7 @@ fn a_time_that_was_wrong_stops_no_active_time() {
 #[test]
 fn a_worker_with_an_old_time_brings_nothing_twice() {
     let sums = zeroed::<Account>();
-    let sums = sums.measures();
+    let sums = sums.billing();
     let (begin_ms, steps) = (10_000_000, if cfg!(miri) { 3 } else { 2 * WRONG_MS / 100 });
     let cover = |ms: u64| sums.cover(ms, ms + 1, || true);
     cover(begin_ms);
@@ -76,7 +76,7 @@ fn a_worker_with_an_old_time_brings_nothing_twice() {
 fn an_account_that_slept_for_years_is_active_at_once() {
     for gap_ms in [48, 240, 48 << 16, (48 << 16) - 240, 240 << 16, (240 << 16) + 240, 1 << 40] {
         let account = zeroed::<Account>();
-        let sums = account.measures();
+        let sums = account.billing();
         sums.cover(gap_ms, gap_ms + 3, || false);
         for n in 2..5 {
             sums.cover(n * gap_ms + 3_200, n * gap_ms + 3_210, || false);
@@ -95,12 +95,12 @@ fn no_millisecond_is_counted_twice_or_lost_between_threads() {
         for _ in 0..threads {
             scope.spawn(|| {
                 for ms in 1..=to_ms {
-                    account.measures().cover(ms, ms + 1, || false);
+                    account.billing().cover(ms, ms + 1, || false);
                 }
             });
         }
     });
-    assert_eq!(account.measures().read().active_ms, to_ms);
+    assert_eq!(account.billing().read().active_ms, to_ms);
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn memory_is_not_lost_by_rounding() {
     assert!((999_999_999_999_900..=1_000_000_000_000_000).contains(&terabyte), "{terabyte}");
 }
 
-fn measured(table: &Table, slot: Slot, now_ms: u64) -> Measures {
+fn measured(table: &Table, slot: Slot, now_ms: u64) -> BillingMetrics {
     table.refresh(slot, now_ms);
-    table.account(slot).measures().read()
+    table.account(slot).billing().read()
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_second_is_active_from_its_threshold_on() {
         table.set_active_threshold(threshold_ns);
         for part in [cpu_ns / 3, cpu_ns / 3, cpu_ns - cpu_ns / 3 * 2] {
             let usage = Usage { cpu_ns: part, ..Usage::default() };
-            account.settle(&table, now_ms + 999, &Settlement { usage, ..Settlement::default() });
+            account.add_charges(&table, now_ms + 999, &Charges { usage, ..Charges::default() });
         }
         let during = measured(&table, Slot::OVERFLOW, now_ms + 999);
         assert_eq!(during, before, "it is not over");
@@ -151,7 +151,7 @@ fn a_second_is_active_from_its_threshold_on() {
         assert_eq!(after.waived_cpu_ns - before.waived_cpu_ns, waived_ns);
         now_ms += 5_000;
     }
-    assert_eq!(account.measures().read().peak_cpu_ns, 1_999_999_999);
+    assert_eq!(account.billing().read().peak_cpu_ns, 1_999_999_999);
 }
 
 #[test]
@@ -160,15 +160,15 @@ fn a_wakeup_of_seconds_is_so_many_active_seconds_and_no_peak_of_several_cores() 
     let table = region.table().unwrap();
     let usage = Usage { cpu_ns: 3_200_000_000, ..Usage::default() };
     table.account(Slot::OVERFLOW).add(10_500, &usage);
-    let measures = measured(&table, Slot::OVERFLOW, 11_000);
-    assert_eq!((measures.active_seconds, measures.billable_cpu_ns), (4, 3_200_000_000));
-    assert_eq!(measures.peak_cpu_ns, 1_000_000_000);
+    let billing = measured(&table, Slot::OVERFLOW, 11_000);
+    assert_eq!((billing.active_seconds, billing.billable_cpu_ns), (4, 3_200_000_000));
+    assert_eq!(billing.peak_cpu_ns, 1_000_000_000);
 }
 
 #[test]
 fn each_log_has_peaks_of_its_own() {
     let account = zeroed::<Account>();
-    let sums = account.measures();
+    let sums = account.billing();
     sums.judge(70, 10);
     assert_eq!((sums.peak_of_log(0), sums.peak_of_log(1), sums.peak_of_log(2)), (70, 70, 0));
     sums.forget_peak(0, 70);
@@ -186,8 +186,8 @@ fn who_counts_no_more_leaves_no_second_behind() {
     table.account(Slot::OVERFLOW).add(10_500, &Usage { cpu_ns: 30_000_000, ..Usage::default() });
     table.conclude();
     table.conclude();
-    let measures = table.account(Slot::OVERFLOW).measures().read();
-    assert_eq!((measures.billable_cpu_ns, measures.active_seconds), (30_000_000, 1));
+    let billing = table.account(Slot::OVERFLOW).billing().read();
+    assert_eq!((billing.billable_cpu_ns, billing.active_seconds), (30_000_000, 1));
 }
 
 /// Of four workers, each with a clock and turns of its own.
@@ -224,12 +224,12 @@ proptest! {
             if add.refreshes {
                 table.refresh(Slot::OVERFLOW, now_ms);
             }
-            let judged_ns = account.measures().judged_ns();
+            let judged_ns = account.billing().judged_ns();
             prop_assert!(judged_ns <= sum_ns && judged_ns >= last);
             last = judged_ns;
         }
         table.refresh(Slot::OVERFLOW, now_ms + 4_000);
-        prop_assert_eq!(account.measures().judged_ns(), sum_ns);
+        prop_assert_eq!(account.billing().judged_ns(), sum_ns);
         prop_assert_eq!(account.usage().cpu_ns, sum_ns);
     }
 
@@ -244,12 +244,12 @@ proptest! {
             table.account(Slot::OVERFLOW).add(now_ms, &Usage { cpu_ns, ..Usage::default() });
             *model.entry(now_ms / 1000).or_default() += cpu_ns;
         }
-        let measures = measured(&table, Slot::OVERFLOW, now_ms + 1000);
+        let billing = measured(&table, Slot::OVERFLOW, now_ms + 1000);
         let active: Vec<u64> = model.values().copied().filter(|&ns| ns >= ACTIVE_THRESHOLD_NS).collect();
-        prop_assert_eq!(measures.active_seconds, active.len() as u64);
-        prop_assert_eq!(measures.billable_cpu_ns, active.iter().sum::<u64>());
-        prop_assert_eq!(measures.waived_cpu_ns, model.values().sum::<u64>() - active.iter().sum::<u64>());
-        prop_assert_eq!(measures.peak_cpu_ns, model.values().copied().max().unwrap_or(0));
+        prop_assert_eq!(billing.active_seconds, active.len() as u64);
+        prop_assert_eq!(billing.billable_cpu_ns, active.iter().sum::<u64>());
+        prop_assert_eq!(billing.waived_cpu_ns, model.values().sum::<u64>() - active.iter().sum::<u64>());
+        prop_assert_eq!(billing.peak_cpu_ns, model.values().copied().max().unwrap_or(0));
     }
 
     /// Told in any order, as long as nobody is too late.
@@ -265,9 +265,9 @@ proptest! {
             // it begins within what is known of still
             let from_ms = (end_ms - late_ms).max(end_ms / ACTIVE_BITS * ACTIVE_BITS - LATE_MS + ACTIVE_BITS);
             let to_ms = (from_ms + length_ms).min(end_ms);
-            account.measures().cover(from_ms, to_ms, || false);
+            account.billing().cover(from_ms, to_ms, || false);
             union.extend(from_ms..to_ms);
-            prop_assert_eq!(account.measures().read().active_ms, union.len() as u64);
+            prop_assert_eq!(account.billing().read().active_ms, union.len() as u64);
         }
     }
 
@@ -284,7 +284,7 @@ proptest! {
             now_ms += gap_ms;
             let usage = Usage { cpu_ns: 7_000_000, ..Usage::default() };
             let duration_ns = in_flight_ms * 1_000_000;
-            account.settle(&table, now_ms, &Settlement { usage, duration_ns, ..Settlement::default() });
+            account.add_charges(&table, now_ms, &Charges { usage, duration_ns, ..Charges::default() });
             for _ in 0..requests {
                 let cache = CacheStatus::None;
                 account.finish(&Outcome { status: 200, cache, connection_order: 1, response_bytes: 1, cpu_ns: 1 });

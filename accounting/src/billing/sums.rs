@@ -33,7 +33,7 @@ pub struct Sums {
 
 /// What other ways to charge than by CPU need to know of an account, read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Measures {
+pub struct BillingMetrics {
     /// nanoseconds that requests were in flight, each for itself
     pub duration_ns: u64,
     /// the active interval: milliseconds in which at least one request was in flight
@@ -50,8 +50,8 @@ pub struct Measures {
     pub peak_cpu_ns: u64,
 }
 
-impl Measures {
-    /// Whole milliseconds of [`Measures::duration_ns`], as every reader is told: what they differ by adds up.
+impl BillingMetrics {
+    /// Whole milliseconds of [`BillingMetrics::duration_ns`], as every reader is told: what they differ by adds up.
     pub fn duration_ms(&self) -> u64 {
         self.duration_ns / 1_000_000
     }
@@ -128,9 +128,9 @@ impl Sums {
     }
 
     /// A copy.
-    pub fn read(&self) -> Measures {
+    pub fn read(&self) -> BillingMetrics {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
-        Measures {
+        BillingMetrics {
             duration_ns: read(&self.duration_ns),
             active_ms: read(&self.active_ms),
             active_seconds: read(&self.active_seconds),
