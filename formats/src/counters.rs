@@ -375,7 +375,8 @@ impl Counter {
         self
     }
 
-    /// In every line of the traffic log. New counters take [`Counter::log_if_not_zero`]: new members are at the line's end.
+    /// In every line of the traffic log. New counters take [`Counter::log_if_not_zero`]: new members are at the
+    /// line's end.
     #[must_use]
     pub const fn log(self) -> Counter {
         self.logged(Log::Always)

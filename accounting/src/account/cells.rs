@@ -95,8 +95,8 @@ pub struct Account {
     pub(super) sent_bytes: AtomicU64,
     pub(super) received_bytes: AtomicU64,
     pub(super) in_flight: Gauge,
-    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it where there is no
-    /// limit.
+    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it
+    /// where there is no limit.
     pub(super) bucket: Bucket,
     pub(super) billing: billing::Sums,
     /// the last one: no class

@@ -32,7 +32,8 @@ impl Account {
     pub fn totals(&self) -> Totals {
         let mut totals = [0; COUNTERS];
         let mut rest = &mut totals[..];
-        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so that it is not more
+        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so
+        // that it is not more
         for counters in self.rows().into_iter().rev() {
             let (before, cells) = rest.split_at_mut(rest.len().saturating_sub(counters.len()));
             for (cell, counter) in cells.iter_mut().zip(counters) {
@@ -45,8 +46,8 @@ impl Account {
 
     /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
     ///
-    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a time when
-    /// seconds were not counted.
+    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a
+    /// time when seconds were not counted.
     pub fn restore(&self, totals: &Totals) {
         let mut totals = totals.0;
         let unjudged_ns = totals[CPU].saturating_sub(totals[BILLABLE]);
@@ -109,7 +110,8 @@ impl Account {
         &self.billing
     }
 
-    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after [`Table::refresh`](crate::table::Table::refresh).
+    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after
+    /// [`Table::refresh`](crate::table::Table::refresh).
     pub fn signals(&self, now_ms: u64) -> [Signal; WINDOWS.len()] {
         self.signals.read(now_ms, &self.windows, self.second.read(now_ms / 1000))
     }

@@ -10,7 +10,8 @@ use super::fault;
 use super::members::{MEMBERS, MEMBERS_IN_ORDER, Need};
 use crate::key;
 
-/// What one server counted for one key of a zone in an interval of time. Members that are not in the table are ignored.
+/// What one server counted for one key of a zone in an interval of time. Members that are not in the table are
+/// ignored.
 #[derive(Debug, PartialEq)]
 pub struct Line<'a> {
     /// when the interval ended
@@ -28,8 +29,8 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line. `is_raw`: names are as they are in the log, also where an earlier version wrote them otherwise than they
-    /// are shown now.
+    /// Reads a line. `is_raw`: names are as they are in the log, also where an earlier version wrote them otherwise
+    /// than they are shown now.
     ///
     /// # Errors
     /// The first fault of a text that is no line, in the user's words.
