@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::cells::*;
-use super::usage::*;
+use super::cells::Account;
+use super::usage::{Charges, Usage};
 use super::view::TableView;
 use crate::limit::{Apart, DRY_RUN};
 use crate::threshold::ACTIVE_THRESHOLD_NS;

@@ -5,15 +5,15 @@ use core::sync::atomic::AtomicU64;
 use formats::classes::SESSIONS;
 use formats::counters::LEN;
 
-use super::classes::*;
-use super::count::*;
+use super::classes::{CLASSES, CPU_BUCKETS};
+use super::count::Tally;
 use crate::billing::{self, Signals};
 use crate::gauge::Gauge;
 use crate::limit::{Bucket, DRY_RUN};
 use crate::window::{Second, Windows};
 
 /// Counters that are next to each other in an account's memory.
-pub(super) trait Cells {
+trait Cells {
     fn cells(&self) -> &[AtomicU64];
 }
 

@@ -2,9 +2,9 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
+use super::cells::Account;
+use super::classes::{Classes, Handshake};
+use super::count::{Count, add_tally, read_tally};
 
 impl Account {
     /// Counts requests that ended, all of the same classes; not yet by their CPU.

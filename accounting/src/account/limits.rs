@@ -1,7 +1,7 @@
 //! The limits of an account.
 
-use super::cells::*;
-use super::count::*;
+use super::cells::Account;
+use super::count::{Count, read_tally};
 use super::view::TableView;
 use crate::limit::{Bucket, BucketState, DRY_RUN};
 

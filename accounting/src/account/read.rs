@@ -4,11 +4,11 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use formats::classes::SESSIONS;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
-use super::totals::*;
-use super::usage::*;
+use super::cells::Account;
+use super::classes::{CLASSES, CPU_BUCKETS};
+use super::count::{Count, read_tally};
+use super::totals::{BILLABLE, COUNTERS, CPU, Totals, WAIVED};
+use super::usage::Usage;
 use crate::billing::{self, Signal, WINDOWS};
 use crate::gauge::Gauge;
 use crate::window::Cores;

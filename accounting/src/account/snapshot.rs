@@ -3,11 +3,11 @@
 use formats::classes::{RESPONSES, SESSIONS};
 use formats::counters::row;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
-use super::totals::*;
-use super::usage::*;
+use super::cells::Account;
+use super::classes::CPU_BUCKETS;
+use super::count::Count;
+use super::totals::Totals;
+use super::usage::Usage;
 use super::view::TableView;
 use crate::billing::{BillingMetrics, Signal, WINDOWS};
 use crate::limit::{BucketState, DRY_RUN};

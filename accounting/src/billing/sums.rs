@@ -5,7 +5,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
-use super::active::*;
+use super::active::{Active, MOST_MS, WRONG_MS};
 
 /// Traffic logs that a zone can have: each is told the peaks of its own intervals.
 pub const LOGS: usize = 2;

@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 #[cfg(not(test))]
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::config::*;
-use super::share::*;
-use super::times::*;
+use super::config::{Limit, LimitId, MS, NONE_MS, burst_ns, most_missing_ns};
+use super::share::signed;
+use super::times::{CHECKED_MASK, END_MS, LAPSE_MS, LATE_MS, Times, UNIT_LOG2};
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 

@@ -1,8 +1,8 @@
 //! A status that is being written, in small steps.
 
 use super::negotiate::Format;
-use super::shown::*;
-use super::status::*;
+use super::shown::Shown;
+use super::status::Status;
 use super::{json, prometheus};
 
 /// A status that is being written.

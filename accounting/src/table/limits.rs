@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::*;
+use super::layout::{BUCKET_PLACES, BUCKETS_PER_SLOT, BucketPlace};
 use super::lookup::Spare;
 use super::region::Table;
 use super::slot::Slot;

@@ -7,7 +7,7 @@ use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::layout::*;
+use super::layout::{Header, Record};
 use super::region::Table;
 use super::slot::Slot;
 

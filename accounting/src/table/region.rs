@@ -13,7 +13,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use siphasher::sip::SipHasher13;
 
 use super::error::Error;
-use super::layout::*;
+use super::layout::{
+    Counters, Header, LAYOUT, LAYOUT_BEFORE, MAGIC, MAGIC_BEFORE, MAGIC_WITHOUT_PROCESSES, NEVER, Record,
+    plan, processes,
+};
 use super::slot::Slot;
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};

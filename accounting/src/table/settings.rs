@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::layout::*;
+use super::layout::{NEVER, ORPHANED};
 use super::region::Table;
 use crate::window::FAR_MS;
 

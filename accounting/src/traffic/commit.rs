@@ -3,10 +3,10 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use std::io;
 
-use super::append::*;
-use super::layout::*;
+use super::append::Append;
+use super::layout::{BATCH_LINES, state};
 use super::ledger::Ledger;
-use super::reading::*;
+use super::reading::load;
 use super::step::step;
 use crate::table::{Slot, Table};
 

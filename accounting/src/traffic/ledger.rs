@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use siphasher::sip::SipHasher13;
 
-use super::layout::*;
-use super::reading::*;
+use super::layout::{BASELINE_BYTES, Baseline, CLOSED, Header, Journal, LAYOUT, MAGIC, RETIRED, state};
+use super::reading::{Reading, store};
 use crate::table::{Error, Slot, Table};
 
 /// What a log of this zone and file is known by to other processes.

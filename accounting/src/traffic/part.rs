@@ -5,10 +5,10 @@ use std::io;
 
 use formats::line::{Head, MAX_INTERVAL_MS};
 
-use super::append::*;
-use super::layout::*;
+use super::append::{Append, Written};
+use super::layout::{BATCH_BYTES, BATCH_LINES, state};
 use super::ledger::Ledger;
-use super::reading::*;
+use super::reading::{Reading, load, store};
 use super::step::step;
 use crate::key;
 use crate::table::{Slot, Table};

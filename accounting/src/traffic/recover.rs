@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::io;
 
-use super::append::*;
-use super::layout::*;
+use super::append::{About, Append, find, read};
+use super::layout::{BATCH_BYTES, state};
 use super::ledger::Ledger;
 use crate::table::Table;
 

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use formats::line::tolerance_ms;
 
-use super::instant::*;
+use super::instant::{Instant, is_wrong};
 use super::ledger::Ledger;
 
 impl Ledger {
