@@ -16,7 +16,7 @@ impl Account {
         add_tally(&self.by_size[usize::from(size)], count);
     }
 
-    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`].
+    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`](super::cpu_bucket).
     pub fn count_cpu(&self, bucket: u8, requests: u64) {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }

@@ -80,7 +80,7 @@ impl Account {
         self.responses.each_ref().map(|requests| requests.load(Relaxed))
     }
 
-    /// As [`CacheStatus::NAMES`].
+    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub fn by_cache_status(&self) -> [Count; 8] {
         self.by_cache.each_ref().map(read_tally)
     }

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// CPU cores over the last time.
     pub cores: Cores,
-    /// As [`CacheStatus::NAMES`].
+    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub by_cache_status: [Count; 8],
     /// As [`ORDERS`](super::ORDERS).
     pub by_connection_order: [Count; 4],

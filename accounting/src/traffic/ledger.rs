@@ -39,7 +39,7 @@ impl Ledger {
     /// is the number that no other log has that tells of these accounts, below [`LOGS`](super::LOGS).
     ///
     /// # Errors
-    /// [`Error::TooSmall`] if the region has less than [`region_bytes`] of the zone.
+    /// [`Error::TooSmall`] if the region has less than [`region_bytes`](super::region_bytes) of the zone.
     ///
     /// # Safety
     /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for
