@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod classes;
+mod counter;
 pub mod counters;
 pub mod key;
 pub mod line;
