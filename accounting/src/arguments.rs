@@ -1,7 +1,7 @@
 //! Arguments of a request for the status, and of the page that is its answer.
 
-/// The arguments of an address other than `own` (in any case, as NGINX's `ngx_http_arg` has it), as HTML that can be in an
-/// attribute, each followed by `&`: they go along to what the page loads.
+/// The arguments of an address other than `own` (in any case, as NGINX's `ngx_http_arg` has it), as HTML that can
+/// be in an attribute, each followed by `&`: they go along to what the page loads.
 pub fn others_as_html(uri: &[u8], own: &[&str]) -> Vec<u8> {
     let mut html = Vec::new();
     let query = uri.splitn(2, |&byte| byte == b'?').nth(1).unwrap_or_default();

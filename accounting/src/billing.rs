@@ -1,4 +1,4 @@
-//! What other ways to charge than by CPU need to know of an account, and what an autoscaler looks at.
+//! Billing metrics of an account, and signals for autoscalers.
 
 mod active;
 mod held;

@@ -1,10 +1,11 @@
-//! Requests that are open, counted so that a killed worker's do not stay for ever.
+//! Counts requests in flight. The requests of a killed worker do not stay counted.
 //!
 //! The gauge of an account carries the number of an epoch. When a worker is found dead the epoch of the table moves
-//! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for itself.
+//! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for
+//! itself.
 //!
-//! A worker raises no gauge of a table before it is in the register of that very table. So whoever knows the table can find the
-//! dead that have requests in flight there ([`Table::reap`]), whatever else these have used.
+//! A worker raises no gauge of a table before it is in the register of that very table. So whoever knows the table
+//! can find the dead that have requests in flight there ([`Table::reap`]), whatever else these have used.
 
 use crate::billing::{Held, Span};
 use crate::process::{ProcessId, ProcessSlot};
@@ -13,9 +14,9 @@ use crate::window::FAR_MS;
 
 /// One worker's open requests in one table, and what they hold.
 ///
-/// An account's active time goes on while its gauge is not zero. So a request counts the time up to its own beginning before it
-/// raises the gauge, and up to its end before it lowers it: in between, whoever looks may count on from where the last one
-/// stopped. All times are in nanoseconds of the clock that all workers share.
+/// An account's active time goes on while its gauge is not zero. So a request counts the time up to its own
+/// beginning before it raises the gauge, and up to its end before it lowers it: in between, whoever looks may count
+/// on from where the last one stopped. All times are in nanoseconds of the clock that all workers share.
 #[derive(Debug)]
 pub struct InFlight {
     process: Option<ProcessId>,
@@ -54,8 +55,8 @@ impl InFlight {
         InFlight { process, place: None, epoch: 0, places: Vec::new(), open: Vec::new() }
     }
 
-    /// A request of this account is open from now on, which is the end of `so_far`; it began at its start, and holds as much
-    /// memory from now on. Returns what the account's requests have held.
+    /// A request of this account is open from now on, which is the end of `so_far`; it began at its start, and
+    /// holds as much memory from now on. Returns what the account's requests have held.
     pub fn enter(&mut self, table: &Table, slot: Slot, so_far: &Span) -> Held {
         let now_ns = so_far.to_ns;
         self.follow(table, now_ns);
@@ -137,8 +138,8 @@ impl InFlight {
         self.add_all(table, now_ns);
     }
 
-    /// Sees to it that the process is in the table's register, from time to time: there may have been no room, or it may have been
-    /// taken for dead.
+    /// Sees to it that the process is in the table's register, from time to time: there may have been no room, or
+    /// it may have been taken for dead.
     pub fn stay_registered(&mut self, table: &Table, now_ns: u64) {
         self.follow(table, now_ns);
         let was_counted = self.place.is_some();

@@ -1,9 +1,9 @@
 //! Cutting a worker's CPU time into laps.
 //!
-//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such is cheap,
-//! and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap from the cheap
-//! clock, unless the thread was switched out in it, and reconciles every other lap against the CPU clock: what that has
-//! advanced, less the laps charged since it was last read.
+//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such
+//! is cheap, and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap
+//! from the cheap clock, unless the thread was switched out in it, and reconciles every other lap against the CPU
+//! clock: what that has advanced, less the laps charged since it was last read.
 
 /// What a meter reads. All times are in nanoseconds, from arbitrary origins.
 pub trait Clocks {
@@ -72,8 +72,8 @@ pub fn parse_max_error(value: &[u8]) -> Option<u64> {
     (1_000..=10_000_000).contains(&ns).then_some(ns)
 }
 
-/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact but for what
-/// no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
+/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact
+/// but for what no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
 const TRUST_NS: u64 = 1_000_000;
 
 /// Readings that are no further apart are of the same time: some three times what a reading of the CPU clock takes.
@@ -82,10 +82,11 @@ const NEAR_NS: u64 = 2_000;
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
 ///
 /// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
-/// `max_error_ns`; one that is reconciled by no more than the doubtful laps before it, and these end before they add up to
-/// `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that passed in it.
-/// After each reconciled lap the sum of all laps is what the CPU clock says. The exception is where that would have made the
-/// lap negative, or longer than the time that passed: then the difference stays in mind until a lap has room for it.
+/// `max_error_ns`; one that is reconciled by no more than the doubtful laps before it, and these end before they
+/// add up to `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that
+/// passed in it. After each reconciled lap the sum of all laps is what the CPU clock says. The exception is where
+/// that would have made the lap negative, or longer than the time that passed: then the difference stays in mind
+/// until a lap has room for it.
 #[derive(Debug)]
 pub struct Meter<C> {
     clocks: C,
@@ -155,7 +156,8 @@ impl<C: Clocks> Meter<C> {
         lap_ns
     }
 
-    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next lap.
+    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next
+    /// lap.
     fn instant(&mut self) -> (u64, u64) {
         let mut before_ns = self.clocks.time_ns();
         let mut tries = 3;
@@ -171,8 +173,8 @@ impl<C: Clocks> Meter<C> {
         }
     }
 
-    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps look at the time
-    /// at all, or else now.
+    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps
+    /// look at the time at all, or else now.
     #[inline]
     pub fn now_ns(&mut self) -> u64 {
         if self.short_ns == 0 {

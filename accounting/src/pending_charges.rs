@@ -1,7 +1,8 @@
-//! What one worker has for its accounts and has not added to them yet.
+//! Charges of one worker that it has not added to its accounts yet.
 //!
-//! An atomic addition takes as long as some twenty plain ones, and a request needs more than a dozen. So what the requests of
-//! an account bring in one turn of the event loop is summed up in the worker's own memory first, and added when the turn ends.
+//! An atomic addition takes as long as about twenty plain additions, and a request needs more than a dozen of them.
+//! So a worker sums up the charges of an account in its own memory during one turn of the event loop. It adds them
+//! when the turn ends.
 
 use crate::account::{Charges, Classes, Count, Usage, cpu_bucket};
 use crate::billing::{Held, Span};

@@ -10,7 +10,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The part of one that has this weight, in nanoseconds. Who has all the weight that is left gets all the time that is left.
+    /// The part of one that has this weight, in nanoseconds. Who has all the weight that is left gets all the time
+    /// that is left.
     #[inline]
     pub fn share(&mut self, weight: u64) -> u64 {
         let weight = weight.min(self.weight);

@@ -1,7 +1,7 @@
 //! Processes as shared memory knows them, and a register of those that use a piece of it.
 //!
-//! Whatever a process may leave behind when it is killed stands beside its [`ProcessId`]. So each piece of shared memory tells
-//! by itself who has to be looked for, and no other piece has to agree.
+//! Whatever a process may leave behind when it is killed stands beside its [`ProcessId`]. So each piece of shared
+//! memory tells by itself who has to be looked for, and no other piece has to agree.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(test))]
@@ -22,8 +22,8 @@ const START_BITS: u32 = 41;
 const CHANGING: u64 = 1 << 63;
 
 impl ProcessId {
-    /// A process by its number, and its start in clock ticks since the system was booted (field 22 of `/proc/PID/stat`); 0 if
-    /// that is not known. None for a number that no process has.
+    /// A process by its number, and its start in clock ticks since the system was booted (field 22 of
+    /// `/proc/PID/stat`); 0 if that is not known. None for a number that no process has.
     pub fn new(pid: u32, started: u64) -> Option<ProcessId> {
         let known = pid != 0 && pid < 1 << PID_BITS;
         known.then(|| ProcessId((started & ((1 << START_BITS) - 1)) << PID_BITS | u64::from(pid)))
@@ -39,15 +39,15 @@ impl ProcessId {
         self.0 >> PID_BITS & ((1 << START_BITS) - 1)
     }
 
-    /// Whether a process of this number that was started at `started` is this one. Where one of the two starts is not known, the
-    /// number decides.
+    /// Whether a process of this number that was started at `started` is this one. Where one of the two starts is
+    /// not known, the number decides.
     pub fn is_same_start(self, started: u64) -> bool {
         self.started() == 0 || started == 0 || self.started() == started & ((1 << START_BITS) - 1)
     }
 }
 
-/// Who has something: nobody, a process, or one that is taking it or giving it back right now. The last one is as easily found
-/// dead as the second: so nothing is ever in the hands of nobody known.
+/// Who has something: nobody, a process, or one that is taking it or giving it back right now. The last one is as
+/// easily found dead as the second: so nothing is ever in the hands of nobody known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     Nobody,
@@ -135,8 +135,9 @@ impl Register<'_> {
         }
     }
 
-    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::reap`] is called: what they
-    /// have left has to be put in order first, and by the next one who looks if this one is killed meanwhile.
+    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::reap`] is
+    /// called: what they have left has to be put in order first, and by the next one who looks if this one is
+    /// killed meanwhile.
     pub(crate) fn find_dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
         let mut dead = Dead { found: [(0, 0); MOST_DEAD], count: 0 };
         let used = self.used.load(Acquire) as usize;
@@ -175,8 +176,8 @@ impl Look {
         Look(AtomicU64::new(0))
     }
 
-    /// Whether it falls to the caller to look now. Should it be killed at that, another one looks a little later. A time that
-    /// lies further ahead than it could is a wrong one.
+    /// Whether it falls to the caller to look now. Should it be killed at that, another one looks a little later. A
+    /// time that lies further ahead than it could is a wrong one.
     pub(crate) fn claim(&self, now_ms: u64) -> bool {
         let due_ms = self.0.load(Relaxed);
         let is_due = now_ms >= due_ms || due_ms - now_ms > 10 * LOOK_MS;

@@ -61,7 +61,8 @@ impl RequestMeter {
         total.since(&self.taken)
     }
 
-    /// As [`RequestMeter::take_usage`], but for what was taken over: a request that is in no account may have to give it back.
+    /// As [`RequestMeter::take_usage`], but for what was taken over: a request that is in no account may have to
+    /// give it back.
     pub fn take_own_usage(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let own_ns = self.total_ns - self.connection_ns;
         let own = Usage { cpu_ns: own_ns, wakeups: self.wakeups, sent_bytes, received_bytes };

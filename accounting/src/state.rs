@@ -1,9 +1,9 @@
 //! What the accounts of a zone have counted, in a form that outlives the memory they are in.
 //!
-//! A file of lines of JSON. The first one says what the others are: the version of the form, the text of the key in the
-//! configuration, two counts of the zone, and the names of the counters of an account. Each account is a line with its key,
-//! written as the status shows it but never cut, and its counters in the order of the names. The last line is the checksum of all bytes
-//! before it.
+//! A file of lines of JSON. The first one says what the others are: the version of the form, the text of the key in
+//! the configuration, two counts of the zone, and the names of the counters of an account. Each account is a line
+//! with its key, written as the status shows it but never cut, and its counters in the order of the names. The last
+//! line is the checksum of all bytes before it.
 //!
 //! What is not in the file counts as zero, and what this version does not know is left out: counters can come and go
 //! without another version of the form.

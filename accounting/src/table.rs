@@ -1,7 +1,7 @@
 //! Accounts by key, in a region of memory that several processes share.
 //!
-//! No lock is ever taken, and nothing is ever removed. A key is committed by one compare-and-swap of its bucket, after
-//! its account is complete; a worker that dies before that has used up a slot and nothing else.
+//! The table takes no locks and removes no accounts. One compare-and-swap of a hash bucket publishes a key, after
+//! its account is complete. A worker that dies before that costs one slot and nothing else.
 
 mod error;
 mod layout;

@@ -3,8 +3,9 @@
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Workers take the time at the start of a turn of their event loops, so their times are seconds apart at most. A time in shared
-/// memory that is further ahead than this, in milliseconds, is a wrong one, and does not stand in the way of what comes.
+/// Workers take the time at the start of a turn of their event loops, so their times are seconds apart at most. A
+/// time in shared memory that is further ahead than this, in milliseconds, is a wrong one, and does not stand in
+/// the way of what comes.
 pub(crate) const FAR_MS: u64 = 60_000;
 
 /// Low bits of a bucket hold nanoseconds (up to 4.8 hours of CPU in one bucket), the others the round of the ring
@@ -37,8 +38,8 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         loop {
             let new = match round.wrapping_sub(old >> NS_BITS) & ROUND_MASK {
                 0 => old & !NS_MASK | ((old & NS_MASK) + ns).min(NS_MASK),
-                // The bucket has begun anew meanwhile: this worker's time is older than the whole window. (An untouched
-                // bucket looks like that too, when the rounds come to their end, as after 145 days.)
+                // The bucket has begun anew meanwhile: this worker's time is older than the whole window. (An
+                // untouched bucket looks like that too, when the rounds come to their end, as after 145 days.)
                 ahead if ahead > ROUND_MASK - MAX_ROUNDS_AHEAD && old != 0 => return,
                 _ => round << NS_BITS | ns,
             };
@@ -49,8 +50,9 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         }
     }
 
-    /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time. `buckets` is at most
-    /// `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing. `open` is not in the ring yet.
+    /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time. `buckets` is
+    /// at most `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing. `open` is not in the
+    /// ring yet.
     pub fn cores(&self, now_ms: u64, buckets: u64, open: Over) -> f64 {
         let buckets = buckets.min(N as u64 - 1);
         let sum_ns = self.sum_ns(now_ms / MS, 0..=buckets, open);
@@ -93,11 +95,12 @@ pub struct Over {
 /// By how many seconds a worker's time may be late and still be known to be late.
 const MAX_LATE: u64 = 64;
 
-/// The CPU of the running second, shared by all workers: the number of the second above, nanoseconds below. All zero is one
-/// that was never used.
+/// The CPU of the running second, shared by all workers: the number of the second above, nanoseconds below. All
+/// zero is one that was never used.
 ///
-/// Who adds in a later second takes the one before out by a compare-and-swap, and only they: so each nanosecond that is added
-/// is in exactly one second that was taken out, or still here. Who is late adds to the second that is running.
+/// Who adds in a later second takes the one before out by a compare-and-swap, and only they: so each nanosecond
+/// that is added is in exactly one second that was taken out, or still here. Who is late adds to the second that is
+/// running.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Second(AtomicU64);
@@ -171,8 +174,8 @@ impl Second {
     }
 }
 
-/// By how many seconds this one is later than that of a cell; 0 too if it is earlier. A second without CPU is never later:
-/// it may have been left there 12 days ago, when its number was the same.
+/// By how many seconds this one is later than that of a cell; 0 too if it is earlier. A second without CPU is never
+/// later: it may have been left there 12 days ago, when its number was the same.
 fn ahead(cell: u64, second: u64) -> u64 {
     let ahead = second.wrapping_sub(cell >> NS_BITS) & ROUND_MASK;
     let late = ahead > ROUND_MASK - MAX_LATE && cell & NS_MASK != 0;

@@ -2,8 +2,9 @@
 
 /// Sums over one worker process since its hook went in, all in nanoseconds of CPU unless named otherwise.
 ///
-/// [`WorkerTotals::thread_cpu_ns`] is their sum by definition. A connection that has sent no request yet is *pending*: its
-/// CPU is in none of the four until it is decided whether a request takes it over, so that no sum ever decreases.
+/// [`WorkerTotals::thread_cpu_ns`] is their sum by definition. A connection that has sent no request yet is
+/// *pending*: its CPU is in none of the four until it is decided whether a request takes it over, so that no sum
+/// ever decreases.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerTotals {
     /// Calls of event handlers by the event loop (a count).
@@ -56,8 +57,8 @@ impl WorkerTotals {
     }
 }
 
-/// What one worker has charged to requests and given to accounts, or to none: `request_cpu off`, empty keys, requests that ended
-/// before their accounts were known.
+/// What one worker has charged to requests and given to accounts, or to none: `request_cpu off`, empty keys,
+/// requests that ended before their accounts were known.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct CountedCpu {
     counted_ns: u64,

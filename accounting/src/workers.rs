@@ -1,11 +1,11 @@
 //! The worker totals of all workers, in a region of memory that they share, so that any of them can show all.
 //!
-//! A slot belongs to one number of a worker for good, and to one process of that number at a time. What a process has
-//! counted stays in its slot, and the next one goes on from there: so nothing is ever carried from one place to another,
-//! sums never decrease, and a process that is killed at any instruction takes nothing with it.
+//! A slot belongs to one number of a worker for good, and to one process of that number at a time. What a process
+//! has counted stays in its slot, and the next one goes on from there: so nothing is ever carried from one place to
+//! another, sums never decrease, and a process that is killed at any instruction takes nothing with it.
 //!
-//! While a slot changes hands it tells which process does that. If that one is killed meanwhile, the next one who looks finds
-//! it dead like any other, and begins again.
+//! While a slot changes hands it tells which process does that. If that one is killed meanwhile, the next one who
+//! looks finds it dead like any other, and begins again.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -39,9 +39,10 @@ struct Shared {
 
 /// A slot.
 ///
-/// There are two copies of the sums. The lowest bit of `sequence` tells which one is valid; the other one is written next,
-/// and `sequence` counts up when it is complete. So a reader always finds one of them complete, even if the process sleeps
-/// or was killed while it wrote, and knows by `sequence` if its copy was not written again meanwhile.
+/// There are two copies of the sums. The lowest bit of `sequence` tells which one is valid; the other one is
+/// written next, and `sequence` counts up when it is complete. So a reader always finds one of them complete, even
+/// if the process sleeps or was killed while it wrote, and knows by `sequence` if its copy was not written again
+/// meanwhile.
 #[repr(C, align(64))]
 struct Process {
     /// a [`Holder`]
@@ -58,7 +59,8 @@ struct Process {
 /// Bytes of shared memory that the worker totals take.
 pub const BYTES: usize = size_of::<Shared>();
 
-/// The fields of the worker totals as they stand in shared memory; the place of `pending_ns`, which is no sum, is [`PENDING`].
+/// The fields of the worker totals as they stand in shared memory; the place of `pending_ns`, which is no sum, is
+/// [`PENDING`].
 fn to_fields(totals: &WorkerTotals) -> [u64; FIELDS] {
     [
         totals.wakeups,
@@ -124,8 +126,8 @@ impl Workers {
     /// Makes empty worker totals.
     ///
     /// # Safety
-    /// `base` must be aligned to 128 bytes and point to [`BYTES`] bytes, readable and writable for as long as any copy of
-    /// the view is used, which nobody else uses yet.
+    /// `base` must be aligned to 128 bytes and point to [`BYTES`] bytes, readable and writable for as long as any
+    /// copy of the view is used, which nobody else uses yet.
     pub unsafe fn create(base: NonNull<u8>) -> Workers {
         let shared = base.cast::<Shared>();
         // SAFETY: the region is ours and large enough; all zero is valid for atomics.
@@ -158,7 +160,8 @@ impl Workers {
         &self.shared().processes
     }
 
-    /// Whether it falls to the caller to call [`Workers::reap`] now. Of all processes that ask each second, one is told so.
+    /// Whether it falls to the caller to call [`Workers::reap`] now. Of all processes that ask each second, one is
+    /// told so.
     pub fn claim_look(&self, now_ms: u64) -> bool {
         self.shared().look.claim(now_ms)
     }
@@ -247,7 +250,8 @@ impl Process {
             && self.holder.compare_exchange(free, changes, Acquire, Relaxed).is_ok()
     }
 
-    /// Frees the slot of `holder`, unless somebody else does. Each step can be done again by the next one who finds `own` dead.
+    /// Frees the slot of `holder`, unless somebody else does. Each step can be done again by the next one who finds
+    /// `own` dead.
     fn retire(&self, holder: Holder, own: ProcessId) -> bool {
         let changes = Holder::Changes(own).word();
         let is_ours = self.holder.compare_exchange(holder.word(), changes, Acquire, Relaxed).is_ok();

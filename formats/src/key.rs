@@ -1,8 +1,8 @@
 //! Keys of accounts.
 //!
-//! Clients choose keys, and other programs and people read them. So a key has one shown form, [`display`], in the status,
-//! the traffic log and the error log: without hidden characters, of bounded length if anything in it must be escaped, and
-//! different from that of every other key.
+//! Clients choose keys, and other programs and people read them. So a key has one shown form, [`display`], in the
+//! status, the traffic log and the error log: without hidden characters, of bounded length if anything in it must
+//! be escaped, and different from that of every other key.
 
 use std::borrow::Cow;
 
@@ -17,26 +17,26 @@ pub const MAX_KEY_BYTES: usize = 255;
 /// The key of the overflow account.
 pub const OVERFLOW_KEY: &[u8] = b"*";
 
-/// Most bytes of the shown form of a key that has something to be escaped, as JSON and Prometheus' format write it: there,
-/// backslashes and quotation marks take two bytes.
+/// Most bytes of the shown form of a key that has something to be escaped, as JSON and Prometheus' format write it:
+/// there, backslashes and quotation marks take two bytes.
 const MOST_BYTES: usize = 80;
 /// Between the start of a key that is shown cut, and its hash.
 const CUT_MARK: &str = "\\...";
-/// Of a key that is shown cut, BLAKE2b of this many bytes follows in hexadecimal digits: `b2sum -l 128` says the same. The
-/// hash is a cryptographic one, since clients would make keys that look alike otherwise.
+/// Of a key that is shown cut, BLAKE2b of this many bytes follows in hexadecimal digits: `b2sum -l 128` says the
+/// same. The hash is a cryptographic one, since clients would make keys that look alike otherwise.
 const HASH_BYTES: usize = 16;
 /// What is left for the start of a key that is shown cut.
 const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
 
 /// A key as it is shown; different for different keys.
 ///
-/// Most keys stay as they are. Where a key has invalid UTF-8 or hidden characters ([`is_hidden`]), these and its backslashes
-/// are written as `\xHH` byte by byte, the form of NGINX's access log; so are the backslashes of a key that already looks
-/// like that.
+/// Most keys stay as they are. Where a key has invalid UTF-8 or hidden characters ([`is_hidden`]), these and its
+/// backslashes are written as `\xHH` byte by byte, the form of NGINX's access log; so are the backslashes of a key
+/// that already looks like that.
 ///
-/// A key that has such characters, backslashes or quotation marks, and would be longer than `MOST_BYTES` where it is shown,
-/// is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is full of such keys makes
-/// no longer an answer than one with ordinary keys.
+/// A key that has such characters, backslashes or quotation marks, and would be longer than `MOST_BYTES` where it
+/// is shown, is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is
+/// full of such keys makes no longer an answer than one with ordinary keys.
 pub fn display(key: &[u8]) -> Cow<'_, str> {
     if is_simple(key)
         && let Ok(text) = std::str::from_utf8(key)
@@ -93,8 +93,8 @@ fn decode_bytes(mut rest: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The shown form of a key, from a text that shows it: that may be written by an earlier version, which left more characters
-/// as they are, and cut nothing.
+/// The shown form of a key, from a text that shows it: that may be written by an earlier version, which left more
+/// characters as they are, and cut nothing.
 pub fn shown_again(text: &str) -> Cow<'_, str> {
     if is_simple(text.as_bytes()) || is_cut(text.as_bytes()) {
         return Cow::Borrowed(text);
@@ -160,8 +160,8 @@ enum Escaped {
     Cut(String),
 }
 
-/// `escapes`: whether anything is written as `\xHH`. `most`: how many bytes it may be where backslashes and quotation marks
-/// take two.
+/// `escapes`: whether anything is written as `\xHH`. `most`: how many bytes it may be where backslashes and
+/// quotation marks take two.
 fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
     let mut out = String::with_capacity(key.len().min(most) + 16);
     let (mut bytes, mut start) = (0, 0);
@@ -205,7 +205,8 @@ fn has_hex_escape(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether the text of a key in the configuration has the variable, as `$name` or `${name}`; in any case, as NGINX takes it.
+/// Whether the text of a key in the configuration has the variable, as `$name` or `${name}`; in any case, as NGINX
+/// takes it.
 pub fn has_variable(text: &[u8], name: &[u8]) -> bool {
     text.split(|&byte| byte == b'$').skip(1).any(|rest| {
         let rest = rest.strip_prefix(b"{").unwrap_or(rest);

@@ -1,12 +1,13 @@
 //! The formats that the module writes and `cpu-report` reads.
 //!
-//! [`counters`] is the table of all counters of an account. Everything else follows from it: the members of the status
-//! ([`status`]), the line of the traffic log ([`mod@line`]), the columns of the state file ([`state`]), the families of
-//! Prometheus, the types of the live page and the reference documentation ([`mod@reference`]).
+//! [`counters`] is the table of all counters of an account. Everything else follows from it: the members of the
+//! status ([`status`]), the line of the traffic log ([`mod@line`]), the columns of the state file ([`state`]), the
+//! families of Prometheus, the types of the live page and the reference documentation ([`mod@reference`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod classes;
+mod counter;
 pub mod counters;
 pub mod key;
 pub mod line;

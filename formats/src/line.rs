@@ -13,8 +13,8 @@ pub use members::{
 pub use read::Line;
 pub use write::Head;
 
-/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and `cpu-report`
-/// takes all up to it.
+/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and
+/// `cpu-report` takes all up to it.
 pub const MAX_INTERVAL_MS: u64 = 10 * 366 * 86_400_000;
 
 /// A part that is written no later than this after the end of its interval is said to end there.

@@ -1,11 +1,12 @@
-//! What is generated from the table: the reference documentation, and the types of the live page.
+//! Texts generated from the table: the reference documentation, and the types of the live page.
 
 use core::fmt::Write as _;
 
 use crate::counters::{COUNTERS, Counter, Detail, FAMILIES_IN_ORDER, Figure, Kind, PREFIX, Shape};
 use crate::line::MEMBERS_IN_ORDER;
 
-/// The tables of the documentation: members of an account in the status, families of Prometheus, members of the traffic log.
+/// The tables of the documentation: members of an account in the status, families of Prometheus, members of the
+/// traffic log.
 pub fn markdown() -> String {
     let mut text =
         "<!-- Generated from formats/src/table.rs by `RECORD_GENERATED=1 cargo test generated`. -->\n\n\

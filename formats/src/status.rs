@@ -184,8 +184,8 @@ impl Serialize for LimitAndRefused {
     }
 }
 
-/// Six decimals: microseconds of CPU per second or per gigabyte, millionths of requests. Never NaN or infinite, which JSON
-/// cannot tell.
+/// Six decimals: microseconds of CPU per second or per gigabyte, millionths of requests. Never NaN or infinite,
+/// which JSON cannot tell.
 fn rounded(value: f64) -> f64 {
     if value.is_finite() { (value * 1e6).round() / 1e6 } else { 0.0 }
 }
@@ -263,9 +263,9 @@ impl Serialize for Tally {
 
 /// `by_request_cpu`: how many requests took no more than each bound.
 ///
-/// Bounds that no request was below are left out at the start, and so are those at the end that add nothing: a bound that is
-/// missing has 0 if it is below the first one, and the last one's number if it is above. The requests above all bounds are
-/// what the last number leaves of `requests`.
+/// Bounds that no request was below are left out at the start, and so are those at the end that add nothing: a
+/// bound that is missing has 0 if it is below the first one, and the last one's number if it is above. The requests
+/// above all bounds are what the last number leaves of `requests`.
 struct Histogram<'a> {
     buckets: &'a [u64],
 }

@@ -1,8 +1,8 @@
 //! The table: one declaration per counter of an account.
 //!
-//! A declaration has a name, the place of the counter in the account's memory, and a description.
-//! `[added]` gives it a place behind all others; the counters of the first release name theirs. `[]` has no place of its own:
-//! the figure is computed from others. To add a counter, add one declaration at the end, and count it with
+//! A declaration has a name, the place of the counter in the account's memory, and a description. `[added]` gives
+//! it a place behind all others; the counters of the first release name theirs. `[]` has no place of its own: the
+//! figure is computed from others. To add a counter, add one declaration at the end, and count it with
 //! `Account::add_to`. Every reader then has it.
 
 /// Calls a macro with the whole table.

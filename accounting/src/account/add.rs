@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::cells::*;
-use super::usage::*;
+use super::cells::Account;
+use super::usage::{Charges, Usage};
 use super::view::TableView;
 use crate::limit::{Apart, DRY_RUN};
 use crate::threshold::ACTIVE_THRESHOLD_NS;
@@ -13,27 +13,27 @@ use crate::window::Over;
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
 impl Account {
-    /// Adds what a request, or the work after its log line, has used since the last call. `now_ms` is a monotonic
-    /// clock's that all workers share. Seconds are active as in a new table.
+    /// Adds the usage of a request. `now_ms` is the time of the monotonic clock that all workers share. The default
+    /// threshold for active seconds applies.
     pub fn add(&self, now_ms: u64, usage: &Usage) {
         self.add_shares(now_ms, usage, &[0; DRY_RUN.len()]);
     }
 
-    /// As [`Account::add`]. `refused_ns` is the part of the CPU that was refused requests', as [`DRY_RUN`].
+    /// As [`Account::add`]. `refused_ns` is the CPU of refused requests, in the order of [`DRY_RUN`].
     pub fn add_shares(&self, now_ms: u64, usage: &Usage, refused_ns: &[u64; DRY_RUN.len()]) {
         let apart = refused_ns.iter().any(|&ns| ns != 0).then(|| Apart::refused(*refused_ns));
         let charges = Charges { usage: *usage, ..Charges::default() };
         self.add_all(None, now_ms, &charges, apart.as_ref(), || ACTIVE_THRESHOLD_NS);
     }
 
-    /// Adds what requests have brought. `table` is the one that has this account, and `now_ms` the time of the clock that all
+    /// Adds charges of requests. `table` is the table of this account. `now_ms` is the time of the clock that all
     /// workers share.
     #[inline]
     pub fn add_charges(&self, table: &impl TableView, now_ms: u64, charges: &Charges) {
         self.add_charges_apart(table, now_ms, charges, None);
     }
 
-    /// As [`Account::add_charges`]. `apart` is the part of the CPU that not all limits count.
+    /// As [`Account::add_charges`]. Not all limits count the CPU in `apart`.
     #[inline]
     pub fn add_charges_apart(
         &self,
@@ -69,7 +69,8 @@ impl Account {
                 self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
             }
         }
-        // After the sum that it is a part of. And before what belongs to the second that is over is mixed with what is new.
+        // After the sum that it is a part of. And before what belongs to the second that is over is mixed with what
+        // is new.
         if usage.cpu_ns >= SECOND_NS {
             self.add_seconds(now_ms, usage.cpu_ns, threshold_ns());
         } else if usage.cpu_ns | duration_ns != 0
@@ -84,7 +85,8 @@ impl Account {
         add(&self.received_bytes, usage.received_bytes);
     }
 
-    /// CPU of more than a second was not used in this one alone: whole seconds of it are others that are over.
+    /// More than a second of CPU was not used within this second alone. Each whole second of it counts as a second
+    /// that is over.
     #[cold]
     #[inline(never)]
     pub(super) fn add_seconds(&self, now_ms: u64, ns: u64, threshold_ns: u64) {

@@ -5,15 +5,15 @@ use core::sync::atomic::AtomicU64;
 use formats::classes::SESSIONS;
 use formats::counters::LEN;
 
-use super::classes::*;
-use super::count::*;
+use super::classes::{CLASSES, CPU_BUCKETS};
+use super::count::Tally;
 use crate::billing::{self, Signals};
 use crate::gauge::Gauge;
 use crate::limit::{Bucket, DRY_RUN};
 use crate::window::{Second, Windows};
 
 /// Counters that are next to each other in an account's memory.
-pub(super) trait Cells {
+trait Cells {
     fn cells(&self) -> &[AtomicU64];
 }
 
@@ -95,8 +95,8 @@ pub struct Account {
     pub(super) sent_bytes: AtomicU64,
     pub(super) received_bytes: AtomicU64,
     pub(super) in_flight: Gauge,
-    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it where there is no
-    /// limit.
+    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it
+    /// where there is no limit.
     pub(super) bucket: Bucket,
     pub(super) billing: billing::Sums,
     /// the last one: no class

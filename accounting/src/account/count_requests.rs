@@ -2,9 +2,9 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
+use super::cells::Account;
+use super::classes::{Classes, Handshake};
+use super::count::{Count, add_tally, read_tally};
 
 impl Account {
     /// Counts requests that ended, all of the same classes; not yet by their CPU.
@@ -16,7 +16,7 @@ impl Account {
         add_tally(&self.by_size[usize::from(size)], count);
     }
 
-    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`].
+    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`](super::cpu_bucket).
     pub fn count_cpu(&self, bucket: u8, requests: u64) {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }

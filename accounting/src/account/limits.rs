@@ -1,7 +1,7 @@
 //! The limits of an account.
 
-use super::cells::*;
-use super::count::*;
+use super::cells::Account;
+use super::count::{Count, read_tally};
 use super::view::TableView;
 use crate::limit::{Bucket, BucketState, DRY_RUN};
 
@@ -31,8 +31,8 @@ impl Account {
         self.buckets(Some(table)).filter_map(move |bucket| bucket.read(now_ms))
     }
 
-    /// The state of the limit that was checked last; of those that were checked at the same time, of the one with the largest debt. None
-    /// if no limit has checked a request. `table` is the one that has this account.
+    /// The state of the limit that was checked last; of those that were checked at the same time, of the one with
+    /// the largest debt. None if no limit has checked a request. `table` is the one that has this account.
     pub fn limit(&self, table: &impl TableView, now_ms: u64) -> Option<BucketState> {
         let states = self.buckets(Some(table)).filter_map(|bucket| {
             let state = bucket.read(now_ms)?;

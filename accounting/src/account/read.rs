@@ -4,11 +4,11 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use formats::classes::SESSIONS;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
-use super::totals::*;
-use super::usage::*;
+use super::cells::Account;
+use super::classes::{CLASSES, CPU_BUCKETS};
+use super::count::{Count, read_tally};
+use super::totals::{BILLABLE, COUNTERS, CPU, Totals, WAIVED};
+use super::usage::Usage;
 use crate::billing::{self, Signal, WINDOWS};
 use crate::gauge::Gauge;
 use crate::window::Cores;
@@ -32,7 +32,8 @@ impl Account {
     pub fn totals(&self) -> Totals {
         let mut totals = [0; COUNTERS];
         let mut rest = &mut totals[..];
-        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so that it is not more
+        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so
+        // that it is not more
         for counters in self.rows().into_iter().rev() {
             let (before, cells) = rest.split_at_mut(rest.len().saturating_sub(counters.len()));
             for (cell, counter) in cells.iter_mut().zip(counters) {
@@ -45,8 +46,8 @@ impl Account {
 
     /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
     ///
-    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a time when
-    /// seconds were not counted.
+    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a
+    /// time when seconds were not counted.
     pub fn restore(&self, totals: &Totals) {
         let mut totals = totals.0;
         let unjudged_ns = totals[CPU].saturating_sub(totals[BILLABLE]);
@@ -79,7 +80,7 @@ impl Account {
         self.responses.each_ref().map(|requests| requests.load(Relaxed))
     }
 
-    /// As [`CacheStatus::NAMES`].
+    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub fn by_cache_status(&self) -> [Count; 8] {
         self.by_cache.each_ref().map(read_tally)
     }
@@ -109,7 +110,8 @@ impl Account {
         &self.billing
     }
 
-    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after [`Table::refresh`](crate::table::Table::refresh).
+    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after
+    /// [`Table::refresh`](crate::table::Table::refresh).
     pub fn signals(&self, now_ms: u64) -> [Signal; WINDOWS.len()] {
         self.signals.read(now_ms, &self.windows, self.second.read(now_ms / 1000))
     }

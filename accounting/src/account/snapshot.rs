@@ -3,11 +3,11 @@
 use formats::classes::{RESPONSES, SESSIONS};
 use formats::counters::row;
 
-use super::cells::*;
-use super::classes::*;
-use super::count::*;
-use super::totals::*;
-use super::usage::*;
+use super::cells::Account;
+use super::classes::CPU_BUCKETS;
+use super::count::Count;
+use super::totals::Totals;
+use super::usage::Usage;
 use super::view::TableView;
 use crate::billing::{BillingMetrics, Signal, WINDOWS};
 use crate::limit::{BucketState, DRY_RUN};
@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// CPU cores over the last time.
     pub cores: Cores,
-    /// As [`CacheStatus::NAMES`].
+    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub by_cache_status: [Count; 8],
     /// As [`ORDERS`](super::ORDERS).
     pub by_connection_order: [Count; 4],

@@ -3,8 +3,8 @@
 use formats::classes::RESPONSES;
 use formats::counters::{CELLS, COUNTERS as TABLE, cell, first_cell};
 
-use super::count::*;
-use super::usage::*;
+use super::count::Count;
+use super::usage::Usage;
 use crate::billing::BillingMetrics;
 
 pub(super) const CPU: usize = cell("cpu_ns");

@@ -1,6 +1,6 @@
-//! What is added to an account over time.
+//! Usage that is added to an account over time.
 
-/// What is added to an account over time.
+/// Usage that is added to an account over time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// nanoseconds of CPU
@@ -14,7 +14,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What `self` is more than `earlier`, field by field; a field that fell counts as zero.
+    /// The difference to `earlier`, field by field. A field that fell counts as zero.
     pub fn since(&self, earlier: &Usage) -> Usage {
         Usage {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
@@ -35,7 +35,7 @@ impl Usage {
     }
 }
 
-/// What requests have brought since it was last added to their account.
+/// Charges of requests that are to be added to their account.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Charges {
     /// what was used

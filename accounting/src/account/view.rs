@@ -1,8 +1,8 @@
-//! What an account needs to know of its table.
+//! The part of a table that its accounts know.
 
 use crate::limit::Bucket;
 
-/// What an account needs to know of the table that has it.
+/// The part of a table that its accounts know.
 pub trait TableView {
     /// The epoch of the gauges of requests in flight.
     fn epoch(&self) -> u32;

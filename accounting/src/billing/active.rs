@@ -7,9 +7,9 @@ use core::sync::atomic::{
 
 /// Which of the last milliseconds were active, a bit for each. All zero: none.
 ///
-/// A worker tells of a request when it is through with it, and of several when its turn of the event loop ends: later than
-/// another one, maybe, that had a shorter turn. So a millisecond is counted by who sets its bit, and each of them once; only what
-/// is told when its word has been reused, after some 200 ms, is not counted any more.
+/// A worker tells of a request when it is through with it, and of several when its turn of the event loop ends:
+/// later than another one, maybe, that had a shorter turn. So a millisecond is counted by who sets its bit, and
+/// each of them once; only what is told when its word has been reused, after some 200 ms, is not counted any more.
 ///
 /// A time that is much later than the one of who looks was a wrong one: then it is forgotten.
 #[repr(C)]
@@ -27,11 +27,12 @@ pub(super) const ACTIVE_BITS: u64 = 48;
 
 pub(super) const TAG_MASK: u64 = u64::MAX >> ACTIVE_BITS;
 
-/// So many milliseconds are counted at once, an hour. Accounts with requests in flight are brought up to date each second, so a
-/// longer time in which nobody came is a wrong one, or that of a machine that stood still.
+/// So many milliseconds are counted at once, an hour. Accounts with requests in flight are brought up to date each
+/// second, so a longer time in which nobody came is a wrong one, or that of a machine that stood still.
 pub(super) const MOST_MS: u64 = 60 * 60 * 1000;
 
-/// No worker that is right is so many milliseconds behind the others: its event loop would have stood still for as long.
+/// No worker that is right is so many milliseconds behind the others: its event loop would have stood still for as
+/// long.
 pub(super) const WRONG_MS: u64 = 10 * 60 * 1000;
 
 impl Active {
@@ -71,8 +72,8 @@ impl Active {
         let cell = &self.words[(word % ACTIVE_WORDS as u64) as usize];
         let mut old = cell.load(Acquire);
         loop {
-            // Known before a bit of it is set: if the cell is of a later word already, it is too late. If the cell comes to be so
-            // after this, the exchange fails.
+            // Known before a bit of it is set: if the cell is of a later word already, it is too late. If the cell
+            // comes to be so after this, the exchange fails.
             if self.known_ms.load(Relaxed) > (word + ACTIVE_WORDS as u64) * ACTIVE_BITS {
                 return 0;
             }

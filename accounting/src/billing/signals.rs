@@ -29,8 +29,9 @@ impl Buckets<'_> {
         let bucket = second / self.seconds;
         let (at, tag) = Self::place(bucket);
         if self.tags[at].load(Relaxed) != tag {
-            // In this order: who is killed in between leaves an old bucket. What another one adds in between is lost, but only
-            // for an autoscaler, and as two seconds would have to be closed at the same time for that.
+            // In this order: who is killed in between leaves an old bucket. What another one adds in between is
+            // lost, but only for an autoscaler, and as two seconds would have to be closed at the same time for
+            // that.
             self.sums[at].store(0, Relaxed);
             self.tags[at].store(tag, Release);
         }
@@ -92,8 +93,8 @@ impl Pair {
 
 /// What was counted in the last seconds. All zero: nothing.
 ///
-/// What has come up is added when a second is over, by who finds that, to the bucket of that second: so there is nothing to
-/// be done for it while requests are counted.
+/// What has come up is added when a second is over, by who finds that, to the bucket of that second: so there is
+/// nothing to be done for it while requests are counted.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Signals {
@@ -137,8 +138,8 @@ impl Signals {
         self.taken.store(Pair::of_totals(requests, duration_ns).packed(), Relaxed);
     }
 
-    /// As seen at `now_ms`, over whole seconds that are over: 6 of them; and 60, or up to 9 more, from where a whole ten of them
-    /// begins. `open` is in no window yet.
+    /// As seen at `now_ms`, over whole seconds that are over: 6 of them; and 60, or up to 9 more, from where a
+    /// whole ten of them begins. `open` is in no window yet.
     pub(crate) fn read(&self, now_ms: u64, windows: &Windows, open: Over) -> [Signal; WINDOWS.len()] {
         let second = now_ms / 1000;
         let signal = |[requests, ms]: [u64; 2], seconds: u64, cores| Signal {

@@ -5,7 +5,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
-use super::active::*;
+use super::active::{Active, MOST_MS, WRONG_MS};
 
 /// Traffic logs that a zone can have: each is told the peaks of its own intervals.
 pub const LOGS: usize = 2;
@@ -58,8 +58,8 @@ impl BillingMetrics {
 }
 
 impl Sums {
-    /// A request was in flight from one millisecond to another, which is the first one after it. `begun`: at least one has been
-    /// since the time up to which milliseconds are known.
+    /// A request was in flight from one millisecond to another, which is the first one after it. `begun`: at least
+    /// one has been since the time up to which milliseconds are known.
     #[inline]
     pub(crate) fn cover(&self, from_ms: u64, to_ms: u64, begun: impl Fn() -> bool) {
         if !self.active.has(from_ms, to_ms) {
@@ -73,7 +73,8 @@ impl Sums {
         // after `begun`, which is since that time or an earlier one
         let known_ms = self.active.known_ms.load(Acquire);
         if known_ms > to_ms.saturating_add(WRONG_MS) {
-            // Nothing is counted at once: if it is this worker that is wrong, the next one goes on as if it had not come.
+            // Nothing is counted at once: if it is this worker that is wrong, the next one goes on as if it had not
+            // come.
             let _ = self.active.known_ms.compare_exchange(known_ms, 0, Relaxed, Relaxed);
             return;
         }

@@ -94,8 +94,8 @@ fn threads_leave_nothing_behind() {
 /// Tables as a worker of this configuration, one of an older one, and the other binary know them.
 const TABLES: usize = 3;
 
-/// What a worker does in the tables that it knows: it looks for the dead, as it does when it begins and each second, and has
-/// requests in flight.
+/// What a worker does in the tables that it knows: it looks for the dead, as it does when it begins and each
+/// second, and has requests in flight.
 fn life(tables: &[Table], slots: &[Vec<Slot>], pid: u32, gone: &[u32], now_ms: u64) {
     let mut flights: Vec<InFlight> = tables.iter().map(|_| worker(pid as usize)).collect();
     let span = at(now_ms);

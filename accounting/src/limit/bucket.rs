@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 #[cfg(not(test))]
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::config::*;
-use super::share::*;
-use super::times::*;
+use super::config::{Limit, LimitId, MS, NONE_MS, burst_ns, most_missing_ns};
+use super::share::signed;
+use super::times::{CHECKED_MASK, END_MS, LAPSE_MS, LATE_MS, Times, UNIT_LOG2};
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 
@@ -28,7 +28,7 @@ pub struct Bucket {
     pub(super) sizes_ms: AtomicU64,
 }
 
-/// What a reader gets to see of a bucket.
+/// The state of a bucket, as readers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
     /// nanoseconds of CPU per second, as of the last check
@@ -65,16 +65,17 @@ impl Bucket {
         self.id.compare_exchange(0, id, Relaxed, Relaxed).map_or_else(|seen| seen == id, |_| true)
     }
 
-    /// Gives the bucket of a limit that is in no configuration any more to this one, with its debt: so a debt stays when a limit is
-    /// changed.
+    /// Gives the bucket of a limit that is in no configuration any more to this one, with its debt: so a debt stays
+    /// when a limit is changed.
     pub(crate) fn take_over(&self, limit: &Limit, is_configured: impl Fn(LimitId) -> bool) -> bool {
         let id = self.id.load(Relaxed);
         NonZeroU32::new(id).is_some_and(|id| !is_configured(LimitId(id)))
             && self.id.compare_exchange(id, limit.id.0.get(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Gives a bucket to this limit in which nothing is missing: such a bucket is as good as a new one. `unused`: only if no request
-    /// was checked for a long time either, so that no request is open that the bucket's limit has checked.
+    /// Gives a bucket to this limit in which nothing is missing: such a bucket is as good as a new one. `unused`:
+    /// only if no request was checked for a long time either, so that no request is open that the bucket's limit
+    /// has checked.
     pub(crate) fn take_full(&self, now_ms: u64, limit: &Limit, unused: bool) -> bool {
         let now_ms = now_ms.min(END_MS);
         let id = self.id.load(Relaxed);
@@ -89,9 +90,9 @@ impl Bucket {
             && self.id.compare_exchange(id, limit.id.0.get(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether a request is let in; otherwise the debt in nanoseconds. `now_ms` is a monotonic clock's that all workers
-    /// share, and `pending_ns` is what will be added next. With a largest debt, `expected_ns` is charged to who is let in, as far as
-    /// that leaves room for it: the result.
+    /// Whether a request is let in; otherwise the debt in nanoseconds. `now_ms` is a monotonic clock's that all
+    /// workers share, and `pending_ns` is what will be added next. With a largest debt, `expected_ns` is charged to
+    /// who is let in, as far as that leaves room for it: the result.
     ///
     /// # Errors
     /// The debt, if there is one.

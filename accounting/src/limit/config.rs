@@ -11,7 +11,8 @@ pub(super) const MS: u64 = 1_000_000;
 /// A burst or a largest debt that is not given.
 pub(super) const NONE_MS: u32 = u32::MAX;
 
-/// Tells limits of a zone apart. The same limit has the same number in all workers, after a reload, and in another binary.
+/// Tells limits of a zone apart. The same limit has the same number in all workers, after a reload, and in another
+/// binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitId(pub(super) NonZeroU32);
 
@@ -38,8 +39,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// `burst_ms`: what may be used beyond the rate, in milliseconds of CPU; without it, what the rate brings in a second.
-    /// `max_debt_ms`: as much a debt is at most.
+    /// `burst_ms`: what may be used beyond the rate, in milliseconds of CPU; without it, what the rate brings in a
+    /// second. `max_debt_ms`: as much a debt is at most.
     pub fn new(id: LimitId, rate: NonZeroU64, burst_ms: Option<u64>, max_debt_ms: Option<u64>) -> Limit {
         // 49 days of CPU are as good as more
         let ms =

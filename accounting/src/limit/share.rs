@@ -1,10 +1,10 @@
-//! What CPU is to the limits on an account.
+//! How the limits on an account count CPU.
 
 pub use formats::classes::DRY_RUN;
 
 use super::times::MAX_BUCKETS;
 
-/// What CPU is to the limits on an account. All of it is in the account's `cpu_ns`.
+/// How the limits on an account count CPU. All of it is in the account's `cpu_ns`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     /// No limit has checked it, or there is one limit only: it counts in all buckets.
@@ -12,11 +12,11 @@ pub enum Share {
     Used,
     /// The limit of this bucket has checked it: it counts there.
     Checked(u8),
-    /// A refused request's: it is in no debt. Otherwise a key that keeps asking would be refused for ever. So is what a request has
-    /// used that ended before limits are checked, if it would be in debt.
+    /// A refused request's: it is in no debt. Otherwise a key that keeps asking would be refused for ever. So is
+    /// what a request has used that ended before limits are checked, if it would be in debt.
     Refused,
-    /// Of a request that a limit with `dry_run` would have refused. It is in no debt either: so the debt is what it were if
-    /// such requests were refused.
+    /// Of a request that a limit with `dry_run` would have refused. It is in no debt either: so the debt is what it
+    /// were if such requests were refused.
     RefusedDryRun,
 }
 

@@ -405,8 +405,8 @@ proptest! {
     #![proptest_config(cases())]
 
     /// From any moment on a key gets no more than the burst, what its rate brings in the time, and one request that
-    /// began within; and it is refused no longer than its debt lasts, but for what killed workers have taken along. What
-    /// a late worker adds is used at its time: it may be paid by the time until now.
+    /// began within; and it is refused no longer than its debt lasts, but for what killed workers have taken along.
+    /// What a late worker adds is used at its time: it may be paid by the time until now.
     #[test]
     fn a_key_gets_its_rate_and_no_more(
         steps in steps(),

@@ -1,19 +1,21 @@
 //! When a bucket was paid, and when it was checked.
 
-/// An account has as many buckets. Where it has more limits, one takes over a bucket that is full, and if there is none, it shares the
-/// last one: rate and burst of that one are those of its last check then.
+/// An account has as many buckets. Where it has more limits, one takes over a bucket that is full, and if there is
+/// none, it shares the last one: rate and burst of that one are those of its last check then.
 pub const MAX_BUCKETS: usize = 4;
 
-/// When no request was checked for so long, in milliseconds, what the key uses is not limited. So where a limit is taken away
-/// and comes back, or the key has none for a while, no debt of hours has grown meanwhile. What a request uses in this
-/// time, and after it, while it is the only one, is not paid for: it was let in, and nobody had to wait for it.
+/// When no request was checked for so long, in milliseconds, what the key uses is not limited. So where a limit is
+/// taken away and comes back, or the key has none for a while, no debt of hours has grown meanwhile. What a request
+/// uses in this time, and after it, while it is the only one, is not paid for: it was let in, and nobody had to
+/// wait for it.
 pub(super) const LAPSE_MS: u64 = 10 * 60 * 1000;
 
-/// A worker's time may be so much late, in milliseconds: it reads its clock right before. A time that is older by more than that
-/// says that the one before was ahead.
+/// A worker's time may be so much late, in milliseconds: it reads its clock right before. A time that is older by
+/// more than that says that the one before was ahead.
 pub(super) const LATE_MS: u64 = 1000;
 
-/// Up to when a bucket is paid, in milliseconds, and when a request was last checked, in units of 64 ms. Both in one word.
+/// Up to when a bucket is paid, in milliseconds, and when a request was last checked, in units of 64 ms. Both in
+/// one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times(pub(super) u64);
 

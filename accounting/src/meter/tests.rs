@@ -175,7 +175,8 @@ proptest! {
         }
     }
 
-    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one before.
+    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one
+    /// before.
     #[test]
     fn stolen_time_stays_within_the_laps_between_two_readings(steps in steps(true), pauses_ns in pauses()) {
         let (mut open_ns, mut last) = (0, 0);
@@ -197,8 +198,8 @@ proptest! {
         }
     }
 
-    /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside its bound,
-    /// and the sum, however many laps there were, as well.
+    /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside
+    /// its bound, and the sum, however many laps there were, as well.
     #[test]
     fn coarse_clocks_make_no_error_that_grows(
         steps in steps(false), pauses_ns in pauses(), sees_switches: bool,

@@ -1,8 +1,8 @@
 //! A status that is being written, in small steps.
 
 use super::negotiate::Format;
-use super::shown::*;
-use super::status::*;
+use super::shown::Shown;
+use super::status::Status;
 use super::{json, prometheus};
 
 /// A status that is being written.
@@ -45,9 +45,9 @@ impl Answer {
         self.is_missing
     }
 
-    /// Appends what comes next, which takes some microseconds: one account (in Prometheus' format, one family of it), or
-    /// nothing yet while the accounts are being found. Whether there is more to come. `now_ms` is the monotonic time
-    /// that the accounts' windows know.
+    /// Appends what comes next, which takes some microseconds: one account (in Prometheus' format, one family of
+    /// it), or nothing yet while the accounts are being found. Whether there is more to come. `now_ms` is the
+    /// monotonic time that the accounts' windows know.
     pub fn write_some(&mut self, now_ms: u64, out: &mut Vec<u8>) -> bool {
         if let Some(shown) = self.shown.get_mut(self.searched) {
             if !shown.search() {

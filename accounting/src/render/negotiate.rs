@@ -29,13 +29,13 @@ impl Content {
         }
     }
 
-    /// What the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the choice, or have
-    /// nothing that there is.
+    /// What the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the choice,
+    /// or have nothing that there is.
     ///
     /// Of the ranges that match a format the most specific one has its weight. A range that names another format of
-    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus: scrapers
-    /// that are told to prefer one of these still take `*/*`, and cannot read JSON. The page is only for those that name it,
-    /// as browsers do.
+    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus:
+    /// scrapers that are told to prefer one of these still take `*/*`, and cannot read JSON. The page is only for
+    /// those that name it, as browsers do.
     pub fn from_accept(accept: &[u8]) -> Content {
         let mut json = Preference::default();
         let mut text = Preference::default();
@@ -83,8 +83,8 @@ impl Format {
     }
 }
 
-/// Whether the values of a request's `Accept-Encoding` headers (joined by commas) allow `gzip`, and do not prefer to have
-/// none: RFC 9110, section 12.5.3.
+/// Whether the values of a request's `Accept-Encoding` headers (joined by commas) allow `gzip`, and do not prefer
+/// to have none: RFC 9110, section 12.5.3.
 pub fn accepts_gzip(accept_encoding: &[u8]) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, None);
     for element in elements(accept_encoding, b',') {

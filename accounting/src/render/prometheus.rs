@@ -209,8 +209,8 @@ impl Samples<'_> {
         account.limit(self.table?, self.now_ms)
     }
 
-    /// Writes the samples that an account has in the family, which is one of the counter at this place of the table. `epoch` is
-    /// that of the account's table.
+    /// Writes the samples that an account has in the family, which is one of the counter at this place of the
+    /// table. `epoch` is that of the account's table.
     fn add_account(&mut self, row: usize, account: &Account, epoch: u32) {
         let Some(counter) = COUNTERS.get(row) else { return };
         match self.family.sample {

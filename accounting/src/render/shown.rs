@@ -1,6 +1,6 @@
 //! The accounts of a zone that are shown.
 
-use super::status::*;
+use super::status::Zone;
 use crate::key::Cut;
 use crate::table::{Fill, Listing, Slot, Table};
 

@@ -1,4 +1,4 @@
-//! All that an answer shows.
+//! Everything that an answer shows.
 
 use formats::counters::Detail;
 

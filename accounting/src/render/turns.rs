@@ -1,14 +1,16 @@
 //! Which of many answers is rendered next, and for how long.
 //!
-//! All answers of a worker share [`TURN`] in each turn of its event loop. An answer runs for a slice of that, then it waits
-//! behind all others. With few answers each runs in every turn; with many, some run in this turn and others in the next ones.
+//! All answers of a worker share [`TURN`] in each turn of its event loop. An answer runs for a slice of that, then
+//! it waits behind all others. With few answers each runs in every turn; with many, some run in this turn and
+//! others in the next ones.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::time::Duration;
 
 /// For so long answers are rendered and sent in one turn of the event loop, all together.
 pub const TURN: Duration = Duration::from_millis(2);
-/// A turn is divided between so many answers at most: a shorter slice would be spent on what each of them needs to go on.
+/// A turn is divided between so many answers at most: a shorter slice would be spent on what each of them needs to
+/// go on.
 const MOST_SLICES: u32 = 8;
 
 /// The answers of a worker that are under way, by an identity.

@@ -1,4 +1,4 @@
-//! What lies where in a region: a header, places for processes, hash buckets, and the accounts.
+//! The layout of a region: a header, places for processes, hash buckets, and the accounts.
 
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
@@ -54,11 +54,13 @@ pub(super) struct Counters {
     pub(super) processes_used: AtomicU32,
     pub(super) overflowed: AtomicU64,
     pub(super) cut: AtomicU64,
-    /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they are not
+    /// when the accounts are to be saved next, in milliseconds of the workers' monotonic clock; [`NEVER`] if they
+    /// are not
     pub(super) save_due_ms: AtomicU64,
     /// [`ORPHANED`], or anything else: an older release has left this place as it was
     pub(super) orphaned: AtomicU64,
-    /// the state file that the accounts were saved in last, by a number that changes with each writing, and one of its name
+    /// the state file that the accounts were saved in last, by a number that changes with each writing, and one of
+    /// its name
     pub(super) saved_as: [AtomicU64; 2],
     /// when it is looked next for processes that were killed
     pub(super) look: Look,
@@ -87,13 +89,14 @@ pub(super) struct BucketPlace(pub(super) Bucket);
 /// As many of them fit into the slot of an account.
 pub(super) const BUCKETS_PER_SLOT: u32 = (size_of::<Record>() / size_of::<BucketPlace>()) as u32;
 
-/// A place is the number of the slot times this, and the number in the slot. It is more than there are, so that 0 stands for none.
+/// A place is the number of the slot times this, and the number in the slot. It is more than there are, so that 0
+/// stands for none.
 pub(super) const BUCKET_PLACES: u32 = 32;
 
 const _: () = assert!(BUCKETS_PER_SLOT <= BUCKET_PLACES && size_of::<Header>() == 128);
 
-/// As many processes can have requests in flight in a table at the same time: a word for each of them takes 1.6 % of a small
-/// region, and less of a large one. Eight words fill a cache line.
+/// As many processes can have requests in flight in a table at the same time: a word for each of them takes 1.6 %
+/// of a small region, and less of a large one. Eight words fill a cache line.
 pub(super) fn processes(bytes: usize) -> usize {
     (bytes / 512).clamp(128, MAX_PROCESSES) / 8 * 8
 }

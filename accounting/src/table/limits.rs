@@ -3,14 +3,14 @@
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::*;
+use super::layout::{BUCKET_PLACES, BUCKETS_PER_SLOT, BucketPlace};
 use super::lookup::Spare;
 use super::region::Table;
 use super::slot::Slot;
 use crate::account::{Account, TableView};
 use crate::limit::{Bucket, Limit, LimitId, MAX_BUCKETS};
 
-/// What came of a request's check.
+/// The result of checking a request against a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checked {
     /// What was charged before, in nanoseconds of CPU, or the debt.
@@ -22,9 +22,9 @@ pub struct Checked {
 }
 
 impl Table {
-    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share, `pending_ns` what the
-    /// caller has not added yet to the bucket of this place, and `spare` belongs to the caller and this table. `is_configured` tells
-    /// which limits the zone has.
+    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share,
+    /// `pending_ns` what the caller has not added yet to the bucket of this place, and `spare` belongs to the
+    /// caller and this table. `is_configured` tells which limits the zone has.
     #[inline]
     pub fn check(
         &self,
@@ -85,7 +85,8 @@ impl Table {
         take_full(false).unwrap_or(last)
     }
 
-    /// Room for one more bucket, all zero, and its place. A slot that no account has holds many; none if no slot is left.
+    /// Room for one more bucket, all zero, and its place. A slot that no account has holds many; none if no slot is
+    /// left.
     pub(super) fn new_bucket(&self, spare: &mut Spare) -> Option<(u32, &Bucket)> {
         let next = &self.header().next_bucket;
         loop {
@@ -118,12 +119,14 @@ impl Table {
         if slot == 0 || slot >= self.records || place >= BUCKETS_PER_SLOT {
             return None;
         }
-        // SAFETY: the slot is within the region and no account's. It was zeroed before its places were given out, which is a valid
-        // bucket; as many fit into it, and a record is aligned as they need it. From then on they only change through atomics.
+        // SAFETY: the slot is within the region and no account's. It was zeroed before its places were given out,
+        // which is a valid bucket; as many fit into it, and a record is aligned as they need it. From then on they
+        // only change through atomics.
         Some(unsafe { self.record_at(Slot(slot)).cast::<BucketPlace>().add(place as usize).cast().as_ref() })
     }
 
-    /// Whether a limit of the account refuses requests once `pending_ns` is added to the bucket of this place. As for [`Table::check`].
+    /// Whether a limit of the account refuses requests once `pending_ns` is added to the bucket of this place. As
+    /// for [`Table::check`].
     pub fn is_in_debt(&self, slot: Slot, now_ms: u64, pending_ns: impl Fn(usize) -> i64) -> bool {
         let mut buckets = self.account(slot).buckets(Some(self)).enumerate();
         buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, pending_ns(place)))

@@ -7,7 +7,7 @@ use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::layout::*;
+use super::layout::{Header, Record};
 use super::region::Table;
 use super::slot::Slot;
 
@@ -61,8 +61,8 @@ impl Listing {
     /// How many buckets [`Listing::search`] looks through: some microseconds.
     pub(super) const BUCKETS_AT_ONCE: usize = 4096;
 
-    /// Looks through the next buckets of the table, which is the same at every call; whether there are more of them. An
-    /// account that is made meanwhile is found or not.
+    /// Looks through the next buckets of the table, which is the same at every call; whether there are more of
+    /// them. An account that is made meanwhile is found or not.
     pub fn search(&mut self, table: &Table) -> bool {
         let buckets = table.buckets();
         if self.bits.is_empty() {
@@ -70,7 +70,8 @@ impl Listing {
         }
         let end = buckets.len().min(self.buckets + Self::BUCKETS_AT_ONCE);
         for bucket in &buckets[self.buckets..end] {
-            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third time
+            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third
+            // time
             let value = bucket.load(Acquire);
             let (slot, taken) = (Slot(value as u32), value != 0);
             if let Some(word) = self.bits.get_mut(slot.index() / 64) {

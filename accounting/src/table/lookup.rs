@@ -13,7 +13,7 @@ use super::region::Table;
 use super::slot::Slot;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
 
-/// What a look-up found.
+/// The result of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// The key's account, or the overflow account.

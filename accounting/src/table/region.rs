@@ -13,7 +13,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use siphasher::sip::SipHasher13;
 
 use super::error::Error;
-use super::layout::*;
+use super::layout::{
+    Counters, Header, LAYOUT, LAYOUT_BEFORE, MAGIC, MAGIC_BEFORE, MAGIC_WITHOUT_PROCESSES, NEVER, Record,
+    plan, processes,
+};
 use super::slot::Slot;
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
@@ -109,7 +112,8 @@ impl Table {
         unsafe { Table::open_as((MAGIC, LAYOUT), processes(bytes), base, bytes, key_text) }
     }
 
-    /// Opens a table that a release before has made in this region for the same key, to be copied by [`crate::state::copy`].
+    /// Opens a table that a release before has made in this region for the same key, to be copied by
+    /// [`crate::state::copy`].
     ///
     /// # Errors
     /// As for [`Table::open`].
@@ -195,14 +199,14 @@ impl Table {
         let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
         let words = self.processes as usize + (1 << self.buckets_log2);
         let offset = size_of::<Header>() + words * size_of::<AtomicU64>() + index * size_of::<Record>();
-        // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of 64: header
-        // and records are multiples of it, and so are 8 buckets or processes.
+        // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of
+        // 64: header and records are multiples of it, and so are 8 buckets or processes.
         unsafe { self.base.add(offset).cast() }
     }
 
     pub(super) fn record(&self, slot: Slot) -> &Record {
-        // SAFETY: a slot that is not the overflow account's comes out of a bucket, which is published after its record was
-        // written, and from then on the record only changes through atomics.
+        // SAFETY: a slot that is not the overflow account's comes out of a bucket, which is published after its
+        // record was written, and from then on the record only changes through atomics.
         unsafe { self.record_at(slot).as_ref() }
     }
 
@@ -248,8 +252,8 @@ impl Table {
         self.header().active_threshold_ns.load(Relaxed)
     }
 
-    /// Slots that have an account, but for the overflow account's. Only buckets tell: a slot that was handed out may never be
-    /// published, or be written right now.
+    /// Slots that have an account, but for the overflow account's. Only buckets tell: a slot that was handed out
+    /// may never be published, or be written right now.
     pub(super) fn published(&self) -> impl Iterator<Item = Slot> {
         let values = self.buckets().iter().map(|bucket| bucket.load(Acquire));
         values.filter(|&value| value != 0).map(|value| Slot(value as u32))

@@ -1,8 +1,8 @@
-//! What a zone has besides its accounts: when it is saved, its threshold, its own counts.
+//! Settings and counts of a zone: when it is saved, its threshold, its own counts.
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::layout::*;
+use super::layout::{NEVER, ORPHANED};
 use super::region::Table;
 use crate::window::FAR_MS;
 
@@ -33,9 +33,9 @@ impl Table {
         self.header().counters.save_due_ms.store(at_ms, Relaxed);
     }
 
-    /// Whether it falls to the caller to save the accounts now; if so, they are due again at `next_ms`. Of all processes
-    /// that ask, one is told so. Should it die at that, the accounts are saved the next time. A time that lies much further
-    /// ahead than `next_ms` is a wrong one: they are due.
+    /// Whether it falls to the caller to save the accounts now; if so, they are due again at `next_ms`. Of all
+    /// processes that ask, one is told so. Should it die at that, the accounts are saved the next time. A time that
+    /// lies much further ahead than `next_ms` is a wrong one: they are due.
     pub fn claim_save(&self, now_ms: u64, next_ms: u64) -> bool {
         let due = &self.header().counters.save_due_ms;
         let due_ms = due.load(Relaxed);
@@ -43,8 +43,8 @@ impl Table {
         (now_ms >= due_ms || is_wrong) && due.compare_exchange(due_ms, next_ms, Relaxed, Relaxed).is_ok()
     }
 
-    /// Notes whether any configuration has this table. If none has, it falls to the workers that still count there to keep what
-    /// they count.
+    /// Notes whether any configuration has this table. If none has, it falls to the workers that still count there
+    /// to keep what they count.
     pub fn set_orphaned(&self, orphaned: bool) {
         self.header().counters.orphaned.store(if orphaned { ORPHANED } else { 0 }, Relaxed);
     }
@@ -54,8 +54,8 @@ impl Table {
         self.header().counters.orphaned.load(Relaxed) == ORPHANED
     }
 
-    /// Notes the file that the accounts were saved in: a number that changes with each writing, or 0 if that is not known, and one of
-    /// its name.
+    /// Notes the file that the accounts were saved in: a number that changes with each writing, or 0 if that is not
+    /// known, and one of its name.
     pub fn set_saved_as(&self, file: [u64; 2]) {
         let [a, b] = &self.header().counters.saved_as;
         a.store(file[0], Relaxed);

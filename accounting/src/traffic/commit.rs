@@ -3,10 +3,10 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use std::io;
 
-use super::append::*;
-use super::layout::*;
+use super::append::Append;
+use super::layout::{BATCH_LINES, state};
 use super::ledger::Ledger;
-use super::reading::*;
+use super::reading::load;
 use super::step::step;
 use crate::table::{Slot, Table};
 
@@ -47,8 +47,8 @@ impl Ledger {
         self.apply(table);
     }
 
-    /// What the lines of the batch tell is what has been written. Can be repeated: a peak is forgotten only as long as it is the
-    /// one that was written, so the worst is that it is written again.
+    /// What the lines of the batch tell is what has been written. Can be repeated: a peak is forgotten only as long
+    /// as it is the one that was written, so the worst is that it is written again.
     pub(super) fn apply(&self, table: &Table) {
         let journal = self.journal();
         let bytes = journal.text_bytes.load(Relaxed);

@@ -1,4 +1,4 @@
-//! What lies where in the memory of a log.
+//! The layout of a log's memory.
 
 use core::cell::UnsafeCell;
 use core::mem::size_of;

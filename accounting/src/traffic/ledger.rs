@@ -1,4 +1,4 @@
-//! The ledger of a log: what has been written of each account.
+//! The ledger of a log: which counters of each account are written already.
 
 use core::hash::Hasher;
 use core::mem::size_of;
@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use siphasher::sip::SipHasher13;
 
-use super::layout::*;
-use super::reading::*;
+use super::layout::{BASELINE_BYTES, Baseline, CLOSED, Header, Journal, LAYOUT, MAGIC, RETIRED, state};
+use super::reading::{Reading, store};
 use crate::table::{Error, Slot, Table};
 
 /// What a log of this zone and file is known by to other processes.
@@ -27,23 +27,23 @@ pub struct Ledger {
     pub(super) records: u32,
 }
 
-// SAFETY: what it points to is shared between processes anyway, and only touched through atomics, but for what is written before
-// anybody else knows the region, and for the journal's text, which belongs to the one writer.
+// SAFETY: what it points to is shared between processes anyway, and only touched through atomics, but for what is
+// written before anybody else knows the region, and for the journal's text, which belongs to the one writer.
 unsafe impl Send for Ledger {}
 
 // SAFETY: as above.
 unsafe impl Sync for Ledger {}
 
 impl Ledger {
-    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written. `log` is the number
-    /// that no other log has that tells of these accounts, below [`LOGS`](super::LOGS).
+    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written. `log`
+    /// is the number that no other log has that tells of these accounts, below [`LOGS`](super::LOGS).
     ///
     /// # Errors
-    /// [`Error::TooSmall`] if the region has less than [`region_bytes`] of the zone.
+    /// [`Error::TooSmall`] if the region has less than [`region_bytes`](super::region_bytes) of the zone.
     ///
     /// # Safety
-    /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for as long as any
-    /// copy of the ledger is used, and that nobody else uses yet.
+    /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for
+    /// as long as any copy of the ledger is used, and that nobody else uses yet.
     pub unsafe fn create(
         base: NonNull<u8>,
         bytes: usize,
@@ -73,7 +73,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Forgets the peaks that a log has left which had this number before. Once, when the log of this ledger gets in use.
+    /// Forgets the peaks that a log has left which had this number before. Once, when the log of this ledger gets
+    /// in use.
     pub fn forget_peaks(&self, table: &Table) {
         for slot in table.slots() {
             let billing = table.account(slot).billing();
@@ -149,7 +150,8 @@ impl Ledger {
         NonNull::from(&self.header().lock.0).cast()
     }
 
-    /// The configuration has not these accounts any more: what is left to write falls to the workers that still count there.
+    /// The configuration has not these accounts any more: what is left to write falls to the workers that still
+    /// count there.
     pub fn retire(&self) {
         self.header().retired.store(RETIRED, Relaxed);
     }

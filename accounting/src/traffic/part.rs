@@ -5,15 +5,15 @@ use std::io;
 
 use formats::line::{Head, MAX_INTERVAL_MS};
 
-use super::append::*;
-use super::layout::*;
+use super::append::{Append, Written};
+use super::layout::{BATCH_BYTES, BATCH_LINES, state};
 use super::ledger::Ledger;
-use super::reading::*;
+use super::reading::{Reading, load, store};
 use super::step::step;
 use crate::key;
 use crate::table::{Slot, Table};
 
-/// What the lines of one part of the log have in common.
+/// Members that all lines of one part of the log share.
 #[derive(Debug)]
 pub struct Part {
     pub(super) head: Head,
@@ -22,8 +22,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// `time` is its end, in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` the same on the monotonic clock. Batches are of at most
-    /// `batch_bytes` bytes, but for a single line that is longer.
+    /// `time` is its end, in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` the same on the monotonic clock. Batches
+    /// are of at most `batch_bytes` bytes, but for a single line that is longer.
     pub fn new(time: &str, end_ms: u64, host: &str, zone: &str, batch_bytes: usize) -> Part {
         Part { head: Head::new(time, host, zone), end_ms, batch_bytes: batch_bytes.min(BATCH_BYTES) }
     }
@@ -47,8 +47,8 @@ pub(super) struct Line {
 }
 
 impl Ledger {
-    /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`] must have been
-    /// successful. `now_ms` is the time of the accounts.
+    /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`]
+    /// must have been successful. `now_ms` is the time of the accounts.
     ///
     /// # Errors
     /// Those of the file. What has not been written is in the next part.

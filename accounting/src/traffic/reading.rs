@@ -7,8 +7,8 @@ use formats::line::{FIELDS, FIELDS_IN_ORDER};
 use super::step::step;
 use crate::account::Account;
 
-/// The counters of an account that a line tells of, as every reader is told them: differences of whole milliseconds add up to
-/// the milliseconds of the whole.
+/// The counters of an account that a line tells of, as every reader is told them: differences of whole milliseconds
+/// add up to the milliseconds of the whole.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading(pub(super) [u64; FIELDS]);
 

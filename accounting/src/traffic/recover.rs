@@ -1,10 +1,10 @@
-//! Bringing to an end what a writer before has begun.
+//! Completing a batch that an earlier writer began.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::io;
 
-use super::append::*;
-use super::layout::*;
+use super::append::{About, Append, find, read};
+use super::layout::{BATCH_BYTES, state};
 use super::ledger::Ledger;
 use crate::table::Table;
 
@@ -21,10 +21,11 @@ pub(super) enum Found {
 }
 
 impl Ledger {
-    /// Brings to an end what a writer before has begun: it was killed, or there was an error. `files` are those that it may have
-    /// written into, as far as they are known; the last one is the file that is written now.
+    /// Brings to an end what a writer before has begun: it was killed, or there was an error. `files` are those
+    /// that it may have written into, as far as they are known; the last one is the file that is written now.
     ///
-    /// If the file is gone, or it is no regular one, nobody can know how much of the batch is in it: it is taken as written.
+    /// If the file is gone, or it is no regular one, nobody can know how much of the batch is in it: it is taken as
+    /// written.
     ///
     /// # Errors
     /// Those of the file: it is to be tried again later.
@@ -60,8 +61,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// A file ends with so much of the text, maybe within a line. Readers that follow the file would not like it to be cut, so the
-    /// rest is written; in a file that was moved away, where that is not possible, half a line goes.
+    /// A file ends with so much of the text, maybe within a line. Readers that follow the file would not like it to
+    /// be cut, so the rest is written; in a file that was moved away, where that is not possible, half a line goes.
     pub(super) fn complete(
         &self,
         text: &[u8],

@@ -4,11 +4,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use formats::line::tolerance_ms;
 
-use super::instant::*;
+use super::instant::{Instant, is_wrong};
 use super::ledger::Ledger;
 
 impl Ledger {
-    /// Whether the last part is to be written at `now`. If the last one seems to have ended later than now, its time was wrong.
+    /// Whether the last part is to be written at `now`. If the last one seems to have ended later than now, its
+    /// time was wrong.
     pub fn is_due(&self, now: Instant, interval_ms: u64) -> bool {
         let end = now.last_end(interval_ms);
         let done_ms = self.header().done_ms.load(Relaxed);
@@ -16,8 +17,8 @@ impl Ledger {
             || is_wrong(done_ms, now.monotonic_ms)
     }
 
-    /// Whether it falls to the caller to write the part that is due. Of all processes that ask, one is told so; should it die at
-    /// that, or not be done, another one is at `again_ms`.
+    /// Whether it falls to the caller to write the part that is due. Of all processes that ask, one is told so;
+    /// should it die at that, or not be done, another one is at `again_ms`.
     pub fn claim(&self, now_ms: u64, again_ms: u64) -> bool {
         let next_try_ms = self.next_try_ms();
         (now_ms >= next_try_ms || is_wrong(next_try_ms, again_ms))

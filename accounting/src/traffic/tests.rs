@@ -184,8 +184,8 @@ impl Zone {
         self.ledger.write_part(&self.table, 0, &self.part(batch_bytes), all.pop().unwrap())
     }
 
-    /// All lines of these files, one after the other, are whole, their sums are the counters, and the highest of their peaks
-    /// is the highest there was.
+    /// All lines of these files, one after the other, are whole, their sums are the counters, and the highest of
+    /// their peaks is the highest there was.
     fn check(&self, disks: &[&RefCell<Disk>]) -> Result<(), String> {
         let mut sums: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         let mut peaks: BTreeMap<String, u64> = BTreeMap::new();

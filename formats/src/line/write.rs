@@ -2,7 +2,7 @@
 
 use super::members::{FIELDS, FIELDS_IN_ORDER, PEAK, RESPONSES};
 
-/// What the lines of one part of the log have in common.
+/// Members that all lines of one part of the log share.
 #[derive(Debug)]
 pub struct Head {
     start: String,
@@ -23,8 +23,8 @@ impl Head {
         }
     }
 
-    /// Appends a line. Members that are told only if they are not zero are at its end. `peak_ns` is no difference, but the
-    /// highest value of the interval.
+    /// Appends a line. Members that are told only if they are not zero are at its end. `peak_ns` is no difference,
+    /// but the highest value of the interval.
     pub fn push_line(
         &self,
         out: &mut Vec<u8>,
