@@ -2,11 +2,11 @@
 //!
 //! This file is only the wiring. The layers below it; none imports from one above it:
 //!
-//! - [`export`]: variables, the status endpoint, the traffic log; [`persist`]: counters that outlive a reload, an
+//! - `export`: variables, the status endpoint, the traffic log; `persist`: counters that outlive a reload, an
 //!   upgrade, a restart;
-//! - [`charge`]: requests, accounts and limits, which laps are added to;
-//! - [`measure`]: from an event to its owner and to a lap; beside it [`config`]: directives;
-//! - [`nginx`]: NGINX's structures, typed, with their bit fields where the C compiler places them.
+//! - `charge`: requests, accounts and limits, which laps are added to;
+//! - `measure`: from an event to its owner and to a lap; beside it `config`: directives;
+//! - `nginx`: NGINX's structures, typed, with their bit fields where the C compiler places them.
 //!
 //! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate
 //! `accounting`.
