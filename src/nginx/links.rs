@@ -38,6 +38,11 @@ certain_links! {
     ngx_http_request_t, main => main_request: ngx_http_request_t;
     /// Each request has one, which outlives it. With HTTP/2 and HTTP/3 it is the stream's.
     ngx_http_request_t, connection => connection: ngx_connection_t;
+
+    /// Links of a queue lead to nodes of the same queue, or to its head.
+    ngx_queue_t, next => next: ngx_queue_t;
+    /// As above.
+    ngx_queue_t, prev => previous: ngx_queue_t;
 }
 
 links! {
@@ -103,11 +108,6 @@ links! {
     /// A list in the pool.
     ngx_pool_t, cleanup => first_cleanup: ngx_pool_cleanup_t;
     ngx_pool_cleanup_t, next => next: ngx_pool_cleanup_t;
-
-    /// Links of a queue lead to nodes of the same queue, or to its head.
-    ngx_queue_t, next => next: ngx_queue_t;
-    /// As above.
-    ngx_queue_t, prev => previous: ngx_queue_t;
 
     /// A chain of buffers is there as long as its first link; each link has a buffer.
     #[cfg(ngx_feature = "threads")]

@@ -92,7 +92,11 @@ impl<'a> Queue<'a> {
 
     #[inline]
     fn pop_if(self, what: &str, f: impl FnOnce(&Event<'_>) -> bool) -> Option<Event<'a>> {
-        let event = self.event_of(self.0.next().filter(|&node| node != self.0)?);
+        let node = self.0.next();
+        if node == self.0 {
+            return None;
+        }
+        let event = self.event_of(node);
         if !f(&event) {
             return None;
         }
@@ -120,7 +124,7 @@ impl<'a> Queue<'a> {
     /// The events that were added behind an end of before.
     pub fn added_since(self, last: Last) -> Added<'a> {
         let mut queued = 0;
-        let Some(newest) = self.0.previous() else { return Added::Nothing };
+        let newest = self.0.previous();
         let mut node = newest;
         while Last(node.as_ptr()) != last {
             if node == self.0 {
@@ -128,8 +132,7 @@ impl<'a> Queue<'a> {
                 return Added::Nothing;
             }
             queued += 1;
-            let Some(previous) = node.previous() else { return Added::Nothing };
-            node = previous;
+            node = node.previous();
         }
         match queued {
             0 => Added::Nothing,
