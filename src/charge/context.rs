@@ -32,9 +32,9 @@ pub struct Context {
     pub stopped: bool,
     /// what came after that and before the accounts were known, in nanoseconds
     pub late_ns: u64,
-    /// the request is settled: its accounts pay from here
+    /// the request is finished: its accounts pay from here
     pub logged: bool,
-    /// the accounts that it is in flight in, then those that it was settled into
+    /// the accounts that it is in flight in, then those that its usage was added to
     pub accounts: AccountSet,
     /// the location that the request is counted by
     pub(super) counted_by: CountedBy,
@@ -49,7 +49,7 @@ pub struct Context {
     /// neighbours among the requests in flight
     pub(super) previous_in_flight: Option<NonNull<Context>>,
     pub(super) next_in_flight: Option<NonNull<Context>>,
-    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last settled or its memory looked at;
+    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its memory looked at;
     /// afterwards, when it landed.
     pub(super) since_ns: u64,
     /// its memory in bytes, while it is in flight

@@ -66,7 +66,7 @@ impl Worker {
         self.put_in_front(pointer);
     }
 
-    /// Settles requests in flight that were owners since the last call.
+    /// Flushes the usage of requests in flight that were owners since the last call.
     pub fn add_active_use(&mut self) {
         let mut next = self.first_in_flight;
         while let Some(pointer) = next {

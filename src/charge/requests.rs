@@ -36,7 +36,7 @@ impl Worker {
         self.touch(pointer);
     }
 
-    /// The first claim of a request: it takes over what its connection has used.
+    /// The request is attributed for the first time: it takes over what its connection has used.
     pub(super) fn attribute_first(&mut self, pointer: NonNull<Context>) {
         let connection = self.context(pointer).connection;
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
@@ -209,12 +209,12 @@ impl Worker {
             self.connections.end_request(at, pointer);
         }
         if !self.context(pointer).logged {
-            // never logged: what was not settled is paid by the accounts that it was in flight in
+            // never logged: the accounts that it was in flight in pay for the pending charges
             let context = self.context(pointer);
-            let unsettled_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
+            let pending_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
-            self.zones.charge(self.laps.meter.recent_ns(), &accounts, unsettled_ns);
+            self.zones.charge(self.laps.meter.recent_ns(), &accounts, pending_ns);
             self.give_back(pointer, u64::MAX);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);
