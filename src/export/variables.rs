@@ -38,8 +38,7 @@ pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         variable.data = at;
     }
     let mut name = ngx_string!("request_cpu_subrequest");
-    // SAFETY: as above. A subrequest has the array of variables of its parent (ngx_http_subrequest), so no
-    // value may be kept.
+    // SAFETY: as above. A subrequest has the array of variables of its parent (ngx_http_subrequest), so no value may be kept.
     let variable =
         unsafe { ngx_http_add_variable(cf, &mut name, NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t).as_mut() };
     let Some(variable) = variable else { return NGX_ERROR as ngx_int_t };
