@@ -5,8 +5,6 @@ use hdrhistogram::Histogram;
 use nginx_sys::{NGX_LOG_NOTICE, ngx_log_t};
 use ngx::ngx_log_error;
 
-use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
-
 /// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
 /// interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
@@ -55,6 +53,8 @@ struct Sums {
 
 /// The errors of one worker.
 pub struct Audit {
+    /// reads the CPU clock
+    cpu_ns: fn() -> u64,
     start_ns: u64,
     sees_switches: bool,
     /// ends of the last lap, and of the last one that was the event loop's or ended a wakeup
@@ -68,10 +68,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    pub fn start(clocks: &ThreadClocks) -> Self {
-        let now_ns = thread_cpu_ns();
+    pub fn start(clocks: &impl Clocks, cpu_ns: fn() -> u64) -> Self {
+        let now_ns = cpu_ns();
         let now = Boundary { before_ns: now_ns, after_ns: now_ns };
         Self {
+            cpu_ns,
             start_ns: now_ns,
             sees_switches: clocks.sees_switches(),
             last: now,
@@ -87,9 +88,9 @@ impl Audit {
     /// Ends a lap by `lap`; what it returns, and how right that is. `is_loop`: the lap is the event loop's.
     #[inline]
     pub fn lap(&mut self, lap: impl FnOnce() -> u64, is_loop: bool) -> (u64, Audited) {
-        let before_ns = thread_cpu_ns();
+        let before_ns = (self.cpu_ns)();
         let measured_ns = lap();
-        let now = Boundary { before_ns, after_ns: thread_cpu_ns() };
+        let now = Boundary { before_ns, after_ns: (self.cpu_ns)() };
         let exact_ns = now.after_ns - self.last.after_ns;
         let audited = now.since(self.last, measured_ns);
         self.last = now;

@@ -8,6 +8,7 @@ pub mod charging;
 mod connected;
 pub mod connections;
 pub mod context;
+mod counted_by;
 mod in_flight;
 pub mod limit;
 pub mod lookup;

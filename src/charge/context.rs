@@ -9,7 +9,7 @@ use accounting::request::RequestMeter;
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_t};
 
 use crate::charge::accounts::AccountSet;
-use crate::charge::lookup::CountedBy;
+use crate::charge::counted_by::CountedBy;
 use crate::charge::stream::Stream;
 use crate::charge::verdict::{LimitedRef, Verdict};
 use crate::config::conf::ZoneUse;

@@ -1,50 +1,13 @@
 //! The accounts of a request.
 
-use core::ptr::null;
-
 use accounting::key::OVERFLOW_KEY;
 use nginx_sys::NGX_LOG_WARN;
 use ngx::ngx_log_error;
 
 use crate::charge::accounts::{AccountId, AccountSet};
 use crate::charge::worker::with;
-use crate::config::conf::{Key, LocConf, Zone, ZoneUse, loc_conf};
+use crate::config::conf::{Key, LocConf, Zone, ZoneUse};
 use crate::nginx::request::Request;
-
-/// The location that a request is in.
-#[inline]
-pub fn location(r: Request<'_>) -> &LocConf {
-    // SAFETY: a request that NGINX has created, which has not been freed.
-    unsafe { loc_conf(r.as_ptr()) }
-}
-
-/// The location that a request is counted by.
-#[derive(Clone, Copy)]
-pub struct CountedBy(*const LocConf);
-
-impl CountedBy {
-    /// The one that the request is in.
-    pub const CURRENT: CountedBy = CountedBy(null());
-
-    /// The one that the request is in now, wherever it is later.
-    #[inline]
-    pub fn this(r: Request<'_>) -> CountedBy {
-        CountedBy(location(r))
-    }
-
-    /// Whether it is the location that the request is in.
-    #[inline]
-    pub fn is_current(self) -> bool {
-        self.0.is_null()
-    }
-
-    /// The location, for the request that this is of.
-    #[inline]
-    pub fn of(self, r: Request<'_>) -> &LocConf {
-        // SAFETY: null, or a location of the configuration that serves the request; that lives as long as its requests.
-        unsafe { self.0.as_ref() }.unwrap_or_else(|| location(r))
-    }
-}
 
 /// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
 #[inline]

@@ -11,8 +11,9 @@ use accounting::account::{CacheStatus, Outcome};
 use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_http_core_main_conf_t, ngx_int_t};
 
 use crate::charge::context::{Answered, Context, dropped_body, find};
+use crate::charge::counted_by::{CountedBy, location};
 use crate::charge::limit::body;
-use crate::charge::lookup::{CountedBy, location, with_accounts};
+use crate::charge::lookup::with_accounts;
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Owner, Worker, is_measuring, with};

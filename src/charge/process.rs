@@ -59,7 +59,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
     report_once(main.clock, log);
     let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
     #[cfg(feature = "audit")]
-    let audit = Audit::start(&clocks);
+    let audit = Audit::start(&clocks, thread_cpu_ns);
     let meter = Meter::start(clocks, main.clock);
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {

@@ -7,7 +7,7 @@ use accounting::unsettled::Ended;
 
 use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
-use crate::charge::lookup::location;
+use crate::charge::counted_by::location;
 use crate::charge::share::Beyond;
 use crate::charge::verdict::Charge;
 use crate::charge::worker::{Owner, Worker};

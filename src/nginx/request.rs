@@ -239,7 +239,7 @@ impl<'a> Request<'a> {
         unsafe {
             let value = Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index))?;
             let is_there = !bits::variable_value::NOT_FOUND.is_on(value);
-            is_there.then(|| text(get!(value, data), super::variable::len_of(value)))
+            is_there.then(|| text(get!(value, data), bits::variable_value::LEN.of(value) as usize))
         }
     }
 

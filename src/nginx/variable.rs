@@ -19,12 +19,6 @@ const _: () = assert!(
     "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
 );
 
-/// The length of a variable's value.
-#[inline]
-pub(super) fn len_of(value: Live<'_, ngx_http_variable_value_t>) -> usize {
-    LEN.of(value) as usize
-}
-
 /// Room for the value of a variable.
 pub struct Value<'a> {
     value: Live<'a, ngx_http_variable_value_t>,

@@ -18,7 +18,8 @@ use ngx::{ngx_log_error, ngx_string};
 
 use super::{Cores, LimitAccounts, LimitConf, body};
 use crate::charge::context::{dropped_body, find};
-use crate::charge::lookup::{find_account, key_of, location};
+use crate::charge::counted_by::location;
+use crate::charge::lookup::{find_account, key_of};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::{Charge, LimitedRef, Status, Verdict};
 use crate::charge::worker::{is_measuring, with};
