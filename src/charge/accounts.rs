@@ -112,7 +112,7 @@ impl Clone for AccountSet {
 struct Zone {
     table: Table,
     spare: Spare,
-    unsettled: Unsettled,
+    pending: Unsettled,
     in_flight: InFlight,
     /// monotonic milliseconds before which no further warning of a full zone is logged
     quiet_until_ms: u64,
@@ -132,7 +132,7 @@ impl Zones {
         let zone = |table: Table| Zone {
             table,
             spare: Spare::default(),
-            unsettled: Unsettled::default(),
+            pending: Unsettled::default(),
             in_flight: InFlight::new(process),
             quiet_until_ms: 0,
         };
@@ -160,7 +160,7 @@ impl Zones {
     #[inline]
     pub fn add(&mut self, now_ns: u64, accounts: &AccountSet, usage: &Usage) {
         self.cpu.add(usage.cpu_ns, !accounts.is_empty());
-        self.each(accounts, |zone, slot, share| zone.unsettled.add(&zone.table, now_ns, slot, share, usage));
+        self.each(accounts, |zone, slot, share| zone.pending.add(&zone.table, now_ns, slot, share, usage));
     }
 
     /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
@@ -169,7 +169,7 @@ impl Zones {
         if ns != 0 {
             self.cpu.add(ns, !accounts.is_empty());
             self.each(accounts, |zone, slot, share| {
-                zone.unsettled.charge(&zone.table, now_ns, slot, share, ns);
+                zone.pending.charge(&zone.table, now_ns, slot, share, ns);
             });
         }
     }
@@ -179,7 +179,7 @@ impl Zones {
     pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.cpu.add(ended.usage.cpu_ns, !accounts.is_empty());
         self.each(accounts, |zone, slot, share| {
-            zone.unsettled.finish(&zone.table, now_ns, slot, share, ended);
+            zone.pending.finish(&zone.table, now_ns, slot, share, ended);
         });
     }
 
@@ -203,7 +203,7 @@ impl Zones {
     #[inline]
     pub fn flush(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
-            zone.unsettled.settle(&zone.table, now_ns);
+            zone.pending.settle(&zone.table, now_ns);
         }
     }
 
@@ -211,7 +211,7 @@ impl Zones {
     pub fn enter_flight(&mut self, accounts: &AccountSet, so_far: &Span) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.enter(&zone.table, slot, so_far);
-            zone.unsettled.hold(&zone.table, so_far.to_ns, slot, &held);
+            zone.pending.hold(&zone.table, so_far.to_ns, slot, &held);
         });
     }
 
@@ -219,7 +219,7 @@ impl Zones {
     pub fn leave_flight(&mut self, now_ns: u64, accounts: &AccountSet, bytes: u64) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.leave(&zone.table, slot, now_ns, bytes);
-            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+            zone.pending.hold(&zone.table, now_ns, slot, &held);
         });
     }
 
@@ -238,14 +238,14 @@ impl Zones {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.resize(slot, now_ns, from_bytes, to_bytes);
             let held = held.plus(&Held { memory, ..Held::default() });
-            zone.unsettled.hold(&zone.table, now_ns, slot, &held);
+            zone.pending.hold(&zone.table, now_ns, slot, &held);
         });
     }
 
     /// Time has passed for requests in flight.
     pub fn pass(&mut self, now_ns: u64) {
-        for Zone { table, unsettled, in_flight, .. } in &mut self.zones {
-            in_flight.pass(table, now_ns, |slot, held| unsettled.hold(table, now_ns, slot, held));
+        for Zone { table, pending, in_flight, .. } in &mut self.zones {
+            in_flight.pass(table, now_ns, |slot, held| pending.hold(table, now_ns, slot, held));
         }
     }
 
@@ -292,8 +292,8 @@ impl Zones {
         is_configured: impl Fn(LimitId) -> bool,
         dry_run: bool,
     ) -> Option<Checked> {
-        let Zone { table, spare, unsettled, .. } = self.zones.get_mut(usize::from(id.zone))?;
-        let ahead_ns = |bucket| unsettled.ahead_ns(id.slot, bucket);
+        let Zone { table, spare, pending, .. } = self.zones.get_mut(usize::from(id.zone))?;
+        let ahead_ns = |bucket| pending.ahead_ns(id.slot, bucket);
         let checked = table.check(id.slot, now_ms, limit, ahead_ns, is_configured, spare);
         if checked.result.is_err() {
             table.account(id.slot).count_refused(dry_run);
@@ -304,7 +304,7 @@ impl Zones {
     /// What was charged before to the bucket of an account's limit is charged as use now, or was not used.
     pub fn give_back(&mut self, now_ns: u64, id: AccountId, bucket: u8, ns: u64) {
         if let Some(zone) = self.zones.get_mut(usize::from(id.zone)) {
-            zone.unsettled.give_back(&zone.table, now_ns, id.slot, bucket, ns);
+            zone.pending.give_back(&zone.table, now_ns, id.slot, bucket, ns);
         }
     }
 
@@ -321,7 +321,7 @@ impl Zones {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         accounts.set_shares(|id| {
             let is_in_debt = |zone: &Zone| {
-                let ahead_ns = |bucket| zone.unsettled.ahead_ns(id.slot, bucket).saturating_add(ns);
+                let ahead_ns = |bucket| zone.pending.ahead_ns(id.slot, bucket).saturating_add(ns);
                 zone.table.is_in_debt(id.slot, now_ms, ahead_ns)
             };
             if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {

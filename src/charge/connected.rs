@@ -85,7 +85,7 @@ impl Worker {
         self.zones.charge(now_ns, &accounts, ns);
     }
 
-    /// A wakeup of a connection is over, and no request has claimed it.
+    /// A handler call of a connection is over, and is attributed to no request.
     #[inline]
     pub fn end_connection_call(&mut self, at: usize) {
         if self.connections.reads_header(at) {

@@ -51,7 +51,7 @@ impl Worker {
         }
     }
 
-    /// As [`stir`](Self::stir), for a request that may not be in flight, or have been an owner already.
+    /// A request was an owner. If it is in flight, it is active since the last flush.
     pub fn note_active(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
         if context.in_flight && !context.active_since_flush {
@@ -59,14 +59,14 @@ impl Worker {
         }
     }
 
-    /// A request in flight was an owner.
+    /// The active ones are in front.
     fn move_to_front(&mut self, pointer: NonNull<Context>) {
         self.context(pointer).active_since_flush = true;
         self.take_out(pointer);
         self.put_in_front(pointer);
     }
 
-    /// Settles requests in flight that were owners since the last call.
+    /// Adds the use of requests in flight that were active since the last call to their accounts.
     pub fn add_active_use(&mut self) {
         let mut next = self.first_in_flight;
         while let Some(pointer) = next {

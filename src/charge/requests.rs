@@ -15,7 +15,7 @@ use crate::config::conf::LocConf;
 use crate::measure::charge::Charge as _;
 
 impl Worker {
-    /// The request is running, from the start of the wakeup if nobody was known to.
+    /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
     #[inline]
     pub fn attribute_to(&mut self, pointer: NonNull<Context>) {
         let request = Owner::Request(pointer);
@@ -23,9 +23,9 @@ impl Worker {
             return;
         }
         match self.owner() {
-            // nobody was known when the wakeup began: all of it was for this request
+            // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
-            // QUIC's wakeup is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
+            // a handler call of QUIC is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
             Owner::Connection(at)
                 if self.context(pointer).connection == Some(at) && !self.is_quic_connection(at) =>
             {
@@ -36,13 +36,13 @@ impl Worker {
         self.touch(pointer);
     }
 
-    /// The first claim of a request: it takes over what its connection has used.
+    /// The first lap of a request: the request takes over the use of its connection.
     pub(super) fn attribute_first(&mut self, pointer: NonNull<Context>) {
         let connection = self.context(pointer).connection;
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
-            // its header was read in this wakeup
+            // its header was read in this handler call
             if self.is_exact_connection() {
                 self.take(Owner::Header(at));
                 self.read_clock();
@@ -209,12 +209,12 @@ impl Worker {
             self.connections.end_request(at, pointer);
         }
         if !self.context(pointer).logged {
-            // never logged: what was not settled is paid by the accounts that it was in flight in
+            // never logged: the accounts that it was in flight in pay for the rest
             let context = self.context(pointer);
-            let unsettled_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let rest_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
-            self.zones.charge(self.laps.meter.recent_ns(), &accounts, unsettled_ns);
+            self.zones.charge(self.laps.meter.recent_ns(), &accounts, rest_ns);
             self.give_back(pointer, u64::MAX);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);
