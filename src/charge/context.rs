@@ -22,14 +22,14 @@ use accounting::account_set::AccountSet;
 /// What we know of a main request; in its pool.
 pub struct Context {
     request: *mut ngx_http_request_t,
-    pub meter: RequestMeter,
+    pub(super) meter: RequestMeter,
     /// place of the client's connection
     pub(super) connection: Option<usize>,
-    pub received: Received,
+    pub(super) received: Received,
     /// of the connection, if this is its first request
     pub(super) handshake: Option<Handshake>,
     /// the log phase has begun: the total is final
-    pub stopped: bool,
+    pub(super) stopped: bool,
     /// what came after that and before the accounts were known, in nanoseconds
     pub late_ns: u64,
     /// the request is finished: its accounts pay from here
@@ -43,25 +43,25 @@ pub struct Context {
     /// `request_cpu` that `accounts` were chosen by, while it is in flight
     pub(super) zones: *const ZoneUse,
     pub(super) in_flight: bool,
-    pub verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// what else limits have to know of it; in its pool
-    pub limited: Option<LimitedRef>,
+    pub(super) limited: Option<LimitedRef>,
     /// neighbours among the requests in flight
     pub(super) previous_in_flight: Option<NonNull<Context>>,
     pub(super) next_in_flight: Option<NonNull<Context>>,
     /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its memory looked at;
-    /// afterwards, when it landed.
+    /// afterwards, when it left flight.
     pub(super) since_ns: u64,
     /// its memory in bytes, while it is in flight
     pub(super) bytes: u64,
-    /// it has been an owner since the last beat; in the list of those in flight, such are in front
+    /// it has been an owner since the last flush; in the list of those in flight, such are in front
     pub(super) active_since_flush: bool,
     /// a subrequest whose log line is being written: all its variables show the same values
     pub(super) logging: *const ngx_http_request_t,
-    pub touched: bool,
-    pub next_touched: Option<NonNull<Context>>,
+    pub(super) touched: bool,
+    pub(super) next_touched: Option<NonNull<Context>>,
     /// its place among the requests of a connection that carries several
-    pub stream: Stream<Context>,
+    pub(super) stream: Stream<Context>,
     #[cfg(feature = "audit")]
     pub audited: crate::measure::audit::Audited,
 }
@@ -102,7 +102,7 @@ impl Context {
         self.verdict.mark(self.limited.as_deref(), &mut self.accounts);
     }
 
-    /// What has come up since the last call.
+    /// Its use since the last call.
     pub(super) fn new_use(&mut self) -> Usage {
         let (sent, received) = self.traffic();
         if self.accounts.is_empty() {

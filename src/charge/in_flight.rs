@@ -51,7 +51,7 @@ impl Worker {
         }
     }
 
-    /// As [`stir`](Self::stir), for a request that may not be in flight, or have been an owner already.
+    /// A request was an owner. If it is in flight, it is active since the last flush.
     pub fn note_active(&mut self, pointer: NonNull<Context>) {
         let context = self.context(pointer);
         if context.in_flight && !context.active_since_flush {
@@ -59,7 +59,7 @@ impl Worker {
         }
     }
 
-    /// A request in flight was an owner.
+    /// The active ones are in front.
     fn move_to_front(&mut self, pointer: NonNull<Context>) {
         self.context(pointer).active_since_flush = true;
         self.take_out(pointer);

@@ -30,10 +30,10 @@ use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
 use accounting::account_set::{AccountId, AccountSet};
 
-/// How often what changes slowly is brought up to date, in milliseconds.
+/// How often slow values are brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// Where in each second what requests in flight have used and held is added to their accounts, in milliseconds: near its end, so
-/// that little of it gets into the next one.
+/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its end, so that little
+/// of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
 /// Ends what this process does for the module.
@@ -193,7 +193,7 @@ fn begin_in_shared_memory(
     slot.map(|slot| (workers, slot))
 }
 
-/// The process is about to end: what it has not added to accounts yet is added. Returns whether it has measured.
+/// The process is about to end: pending charges are added to accounts. Returns whether it has measured.
 pub fn leave() -> bool {
     let has_measured = with(Worker::leave).is_some();
     if has_measured {
@@ -311,10 +311,10 @@ impl Worker {
     }
 }
 
-/// Milliseconds until the next beat.
+/// Milliseconds until the flush timer expires next.
 fn wait_for_flush_ms(now_ns: u64) -> u64 {
     let wait_ms = (1000 + FLUSH_MS - now_ns / 1_000_000 % 1000) % 1000;
-    // one that comes a little early is the one of this second
+    // one that expires a little early is the one of this second
     if wait_ms < 100 { wait_ms + 1000 } else { wait_ms }
 }
 

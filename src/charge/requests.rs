@@ -15,7 +15,7 @@ use crate::measure::charge::Charge as _;
 use accounting::account_set::AccountSet;
 
 impl Worker {
-    /// The request is running, from the start of the wakeup if nobody was known to.
+    /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
     #[inline]
     pub fn attribute_to(&mut self, pointer: NonNull<Context>) {
         let request = Owner::Request(pointer);
@@ -23,9 +23,9 @@ impl Worker {
             return;
         }
         match self.owner() {
-            // nobody was known when the wakeup began: all of it was for this request
+            // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
-            // QUIC's wakeup is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
+            // a handler call of QUIC is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
             Owner::Connection(at)
                 if self.context(pointer).connection == Some(at) && !self.is_quic_connection(at) =>
             {
@@ -42,7 +42,7 @@ impl Worker {
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
-            // its header was read in this wakeup
+            // its header was read in this handler call
             if self.is_exact_connection() {
                 self.take(Owner::Header(at));
                 self.read_clock();

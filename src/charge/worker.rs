@@ -23,19 +23,20 @@ use accounting::account_set::AccountSet;
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;
 
+/// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`] only.
 pub struct Worker {
     pub(super) cycle: *const ngx_cycle_t,
-    pub laps: Laps<NonNull<Context>>,
+    pub(super) laps: Laps<NonNull<Context>>,
     /// whose laps [`Owner::Accounts`] are
     pub(super) last: AccountSet,
-    /// requests that were an owner in this wakeup, linked through their contexts
+    /// requests that were an owner in this handler call, linked through their contexts
     pub(super) touched: Option<NonNull<Context>>,
     /// requests in flight, linked through their contexts
     pub(super) first_in_flight: Option<NonNull<Context>>,
-    pub connections: Connections,
+    pub(super) connections: Connections,
     #[cfg(ngx_feature = "http_v2")]
     pub(super) frame_hook: FrameHook,
-    pub zones: Zones,
+    pub(super) zones: Zones,
     /// room for a request's variables, so that keeping them takes no memory each time
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
@@ -43,7 +44,7 @@ pub struct Worker {
     /// called with null when another cycle begins in this process
     pub(super) exit: unsafe extern "C" fn(*mut ngx_cycle_t),
     /// what limits have said to a request that they have not seen yet
-    pub first_verdict: Verdict,
+    pub(super) first_verdict: Verdict,
     /// whether what a connection brings is cut off exactly where its request begins
     pub(super) exact_connection: bool,
     pub(super) process: Option<ProcessId>,
@@ -122,7 +123,7 @@ impl Worker {
         self.charge_request(context, ns);
     }
 
-    /// A stream of a connection is gone. In the connection's first wakeup frames are not seen yet (`ngx_http_v2_init`), and the
+    /// A stream of a connection is gone. In the connection's first handler call frames are not seen yet (`ngx_http_v2_init`), and the
     /// next one may open another stream.
     #[inline]
     pub fn free_stream(&mut self, at: usize) {
@@ -169,7 +170,7 @@ impl Worker {
         self.last.copy_from(accounts);
     }
 
-    /// Counts a wakeup of a request, once in each wakeup.
+    /// Counts a handler call of a request, once in each.
     #[inline]
     pub fn touch(&mut self, pointer: NonNull<Context>) {
         let head = self.touched;
@@ -182,7 +183,7 @@ impl Worker {
         }
     }
 
-    /// Takes one request off the list of those that were an owner in this wakeup.
+    /// Takes one request off the list of those that were an owner in this handler call.
     #[inline]
     pub fn next_touched(&mut self) -> Option<NonNull<Context>> {
         let pointer = self.touched?;

@@ -1,6 +1,6 @@
 //! The owner of an event.
 //!
-//! NGINX itself knows on whose behalf it runs: see [`http_log`]. An event may not tell its owner. Then the work in its handler call
+//! NGINX itself knows for which request it runs: see [`http_log`]. An event may not tell its owner. Then the work in its handler call
 //! may: see [`io`](crate::measure::io).
 
 use crate::measure::charge::Charge;

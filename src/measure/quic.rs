@@ -19,7 +19,7 @@ pub trait Datagrams: Attribute {
 static QUIC_INPUT: Hook<EventHandler> = Hook::new();
 
 /// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls the
-/// connection's read handler: so that handler must tell whose they are.
+/// connection's read handler: so the handler of the connection tells the owner.
 pub fn watch<W: Datagrams>(c: Connection<'_>) {
     if let Some(event) = quic_input(c) {
         QUIC_INPUT.replace(event.handler(), handle::<Input<W>>);

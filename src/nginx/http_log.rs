@@ -1,6 +1,6 @@
-//! Logs of connections tell on whose behalf NGINX runs.
+//! Logs of connections tell for which connection or request NGINX runs.
 //!
-//! That is what NGINX prints in the error log. An event of a connection has that connection's log, and an upstream connection, a
+//! NGINX prints that in the error log. An event of a connection has that connection's log, and an upstream connection, a
 //! subrequest, or a timer of another module carries the client's log: event, log, `ngx_http_log_ctx_t`, request.
 
 use nginx_sys::{ngx_http_log_ctx_t, ngx_log_t, u_char};
@@ -18,7 +18,7 @@ static HTTP_LOG_ERROR: Hook<LogHandler> = Hook::new();
 /// Handlers of logs that are not HTTP's: `ngx_stream_log_error` and its like, static functions too, and some to spare.
 static FOREIGN: Hooks<LogHandler, 4> = Hooks::new();
 
-/// On whose behalf NGINX runs.
+/// The connection or request that NGINX runs for.
 pub enum Speaker<'a> {
     /// The log is one of stream or mail.
     Foreign,
@@ -56,13 +56,13 @@ pub fn learn_by_request(r: Request<'_>) {
     }
 }
 
-/// On whose behalf `ngx_http_log_error` would say that NGINX runs in an event.
+/// The connection or request that `ngx_http_log_error` would name in an event.
 #[inline]
 pub fn speaker_of_event<'a>(event: &'a Event<'_>) -> Option<Speaker<'a>> {
     speaker_of_log(event.live().log()?)
 }
 
-/// On whose behalf `ngx_http_log_error` would say that NGINX uses a connection.
+/// The connection or request that `ngx_http_log_error` would name where NGINX uses a connection.
 #[inline]
 pub fn speaker(c: Connection<'_>) -> Option<Speaker<'_>> {
     speaker_of_log(c.live().log()?)

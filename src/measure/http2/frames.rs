@@ -17,9 +17,9 @@ const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
-/// Whose a frame is.
+/// The owner of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
+enum FrameOwner {
     /// the header of a stream that it opens
     Header,
     Stream(usize),
@@ -118,10 +118,10 @@ unsafe extern "C" fn frames<W: Frames>(
         let (connection, left) =
             unsafe { (Http2::new(h2c), slice::from_raw_parts(pos, end.addr() - pos.addr())) };
         if !is_inside {
-            let (whose, bytes) = next_frame(connection, handler, left);
-            W::with(|worker| begin_frame(worker, whose, bytes, left.len(), is_first));
+            let (frame, bytes) = next_frame(connection, handler, left);
+            W::with(|worker| begin_frame(worker, frame, bytes, left.len(), is_first));
             is_first = false;
-            is_header = whose == Whose::Header;
+            is_header = frame == FrameOwner::Header;
         }
         // SAFETY: the handler that NGINX would have called.
         let next = unsafe { handler(h2c, pos, end) };
@@ -151,41 +151,41 @@ unsafe extern "C" fn frames<W: Frames>(
     }
 }
 
-/// Whose the frame is that goes on at the start of `left`, and how many of its bytes are there.
-fn next_frame(h2c: Http2<'_>, state: StateHandler, left: &[u8]) -> (Whose, usize) {
+/// The owner of the frame that goes on at the start of `left`, and how many of its bytes are there.
+fn next_frame(h2c: Http2<'_>, state: StateHandler, left: &[u8]) -> (FrameOwner, usize) {
     if !HEAD.is(state) {
         // a frame that has begun in another buffer
-        let whose = if h2c.is_in_header() { Whose::Header } else { Whose::of(h2c.frame_stream()) };
-        return (whose, h2c.frame_bytes().min(left.len()));
+        let frame = if h2c.is_in_header() { FrameOwner::Header } else { FrameOwner::of(h2c.frame_stream()) };
+        return (frame, h2c.frame_bytes().min(left.len()));
     }
     // RFC 9113, section 4.1
     let Some(&[high, middle, low, kind, _flags, ref id @ ..]) = left.first_chunk::<FRAME_HEADER>() else {
-        return (Whose::Common, left.len());
+        return (FrameOwner::Common, left.len());
     };
     let bytes = FRAME_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
     let id = (u32::from_be_bytes(*id) & 0x7fff_ffff) as usize;
-    let whose = if kind == HEADERS || kind == CONTINUATION { Whose::Header } else { Whose::of(id) };
-    (whose, bytes.min(left.len()))
+    let frame = if kind == HEADERS || kind == CONTINUATION { FrameOwner::Header } else { FrameOwner::of(id) };
+    (frame, bytes.min(left.len()))
 }
 
-impl Whose {
-    fn of(id: usize) -> Whose {
-        if id == 0 { Whose::Common } else { Whose::Stream(id) }
+impl FrameOwner {
+    fn of(id: usize) -> FrameOwner {
+        if id == 0 { FrameOwner::Common } else { FrameOwner::Stream(id) }
     }
 }
 
 /// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
-fn begin_frame<W: Frames>(worker: &mut W, whose: Whose, bytes: usize, left: usize, is_first: bool) {
+fn begin_frame<W: Frames>(worker: &mut W, frame: FrameOwner, bytes: usize, left: usize, is_first: bool) {
     let at = worker.frame_hook().at;
-    if is_first && bytes >= left && whose == Whose::Header && worker.owner() == Owner::Connection(at) {
+    if is_first && bytes >= left && frame == FrameOwner::Header && worker.owner() == Owner::Connection(at) {
         // the most frequent one: all that was received is the header of a request
         worker.take(Owner::Header(at));
         return;
     }
-    let owner = match whose {
-        Whose::Header => Owner::Header(at),
-        Whose::Common => Owner::Connection(at),
-        Whose::Stream(id) => worker.stream(at, id).map_or(Owner::Connection(at), Owner::Request),
+    let owner = match frame {
+        FrameOwner::Header => Owner::Header(at),
+        FrameOwner::Common => Owner::Connection(at),
+        FrameOwner::Stream(id) => worker.stream(at, id).map_or(Owner::Connection(at), Owner::Request),
     };
     if !is_first {
         if worker.owner() != owner {
