@@ -48,7 +48,7 @@ pub const CLASSES: [&str; 5] = [RESPONSES[0], RESPONSES[1], RESPONSES[2], RESPON
 
 pub(super) const CPU_BUCKETS: usize = CPU_BOUNDS_NS.len() + 1;
 
-/// Which of [`SIZES`](super::SIZES) a response of `bytes` bytes falls into.
+/// Which of [`SIZES`] a response of `bytes` bytes falls into.
 pub fn size_class(bytes: u64) -> usize {
     let kib = bytes.div_ceil(1024).max(1);
     // smallest n with kib <= 4^n
@@ -56,7 +56,7 @@ pub fn size_class(bytes: u64) -> usize {
     (bits.div_ceil(2) as usize).min(SIZES.len() - 1)
 }
 
-/// Which bucket of [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS) a request of `ns` nanoseconds falls into.
+/// Which bucket of [`CPU_BOUNDS_NS`] a request of `ns` nanoseconds falls into.
 #[inline]
 pub fn cpu_bucket(ns: u64) -> u8 {
     // the bounds are so far apart that there is one between two powers of two at most

@@ -75,7 +75,7 @@ impl Account {
         }
     }
 
-    /// Requests that ended, as [`CLASSES`](super::CLASSES); the last one: no class.
+    /// Requests that ended, as [`CLASSES`]; the last one: no class.
     pub fn responses(&self) -> [u64; CLASSES.len() + 1] {
         self.responses.each_ref().map(|requests| requests.load(Relaxed))
     }
@@ -95,7 +95,7 @@ impl Account {
         self.by_size.each_ref().map(read_tally)
     }
 
-    /// TLS handshakes of connections whose first request has ended, as [`SESSIONS`](super::SESSIONS).
+    /// TLS handshakes of connections whose first request has ended, as [`SESSIONS`].
     pub fn tls_handshakes(&self) -> [Count; SESSIONS.len()] {
         self.by_session.each_ref().map(read_tally)
     }

@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub by_response_size: [Count; 10],
     /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS), then those above.
     pub by_request_cpu: [u64; CPU_BUCKETS],
-    /// As [`SESSIONS`](super::SESSIONS).
+    /// As [`SESSIONS`].
     pub tls_handshakes: [Count; SESSIONS.len()],
     /// As [`Account::limit`].
     pub limit: Option<BucketState>,

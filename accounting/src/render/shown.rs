@@ -13,7 +13,7 @@ pub(super) struct Shown {
     pub(super) only: Option<Chosen>,
 }
 
-/// What is known of an [`Only`].
+/// What is known of an [`Only`](super::status::Only).
 pub(super) struct Chosen {
     pub(super) slots: [Option<Slot>; 2],
     pub(super) shown_as: Option<Cut>,

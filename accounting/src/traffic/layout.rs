@@ -45,7 +45,7 @@ pub(super) struct Header {
     /// which of the logs of its zone this is: where the accounts keep its peaks
     pub(super) log: u32,
     pub(super) retired: AtomicU32,
-    /// of its log, as [`name_of`]
+    /// of its log, as [`name_of`](super::ledger::name_of)
     pub(super) name: AtomicU64,
     /// end of the last part that was written as a whole, on the monotonic clock
     pub(super) done_ms: AtomicU64,
