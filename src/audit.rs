@@ -1,12 +1,13 @@
-//! Both clocks at once, to see how far one is from the other. Only in builds with the feature `audit`; see scripts/audit.
+//! Both clocks at once, to see how far one is from the other. Only in builds with the feature `audit`; see
+//! scripts/audit.
 
 use accounting::meter::Clocks;
 use hdrhistogram::Histogram;
 use nginx_sys::{NGX_LOG_NOTICE, ngx_log_t};
 use ngx::ngx_log_error;
 
-/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
-/// interrupt may take any time.
+/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in
+/// between, an interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Audited {
     measured_ns: u64,

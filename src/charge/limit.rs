@@ -45,7 +45,8 @@ enum Cores {
     Variable(ngx_http_complex_value_t),
 }
 
-/// `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [max_debt=TIME] [status=CODE] [dry_run];` or `request_cpu_limit off;`
+/// `request_cpu_limit zone=NAME cores=NUMBER [burst=TIME] [max_debt=TIME] [status=CODE] [dry_run];` or
+/// `request_cpu_limit off;`
 pub unsafe extern "C" fn request_cpu_limit(
     cf: *mut ngx_conf_t,
     _cmd: *mut ngx_command_t,
@@ -123,7 +124,8 @@ fn parse(cf: &mut ngx_conf_t, args: &[ngx_str_t]) -> Result<LimitConf, Refusal> 
     let missing = |what: &str| Refusal::from(format!("\"{NAME}\" must have \"{what}\" parameter"));
     let used = ZoneUse::named(cf, zone.ok_or_else(|| missing("zone"))?);
     let mut text = cores.ok_or_else(|| missing("cores"))?;
-    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands for may change.
+    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands for may
+    // change.
     let is_variable = text.as_bytes().contains(&b'$');
     let id = |rate: Option<NonZeroU64>| {
         let cores = rate.map_or_else(|| text.to_string(), |rate| rate.to_string());

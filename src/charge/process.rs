@@ -5,7 +5,7 @@ use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t, ngx_worker};
+use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t};
 use ngx::ngx_log_error;
 
 #[cfg(feature = "audit")]
@@ -23,6 +23,7 @@ use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
+use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::time::now_ms;
@@ -30,8 +31,8 @@ use crate::nginx::timer::{Task, Timer};
 
 /// How often slow values are brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its end, so that little
-/// of it gets into the next second.
+/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its
+/// end, so that little of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
 /// Ends what this process does for the module.
@@ -107,8 +108,7 @@ pub fn hook() {
 fn report_once(mode: Mode, log: *mut ngx_log_t) {
     let sizes_known = allocator::look();
     let fault = clock::fault_of_thread_clock();
-    // SAFETY: NGINX sets it before it calls.
-    if unsafe { ngx_worker } != 0 {
+    if worker_number() != 0 {
         return;
     }
     if !sizes_known {
@@ -156,8 +156,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
     }
 }
 
-/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
-/// and one in the shared books.
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a
+/// place in each table, and one in the shared books.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -179,8 +179,7 @@ fn begin_in_shared_memory(
     }
     let (workers, own) = (workers?, own?);
     workers.reap(own, is_alive);
-    // SAFETY: NGINX sets it before it calls.
-    let slot = workers.acquire(unsafe { ngx_worker } as u32, own);
+    let slot = workers.acquire(worker_number(), own);
     if slot.is_none() {
         ngx_log_error!(
             NGX_LOG_WARN,
@@ -249,8 +248,8 @@ impl Worker {
         self.zones.follow(now_ns);
     }
 
-    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
-    /// finish. In each second one worker does so, for each piece of shared memory.
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that
+    /// was told to finish. In each second one worker does so, for each piece of shared memory.
     fn look_for_dead(&mut self) {
         let now_ms = shared_ms();
         let (watch, second) = (&mut self.watch, now_ms / 1000);
@@ -270,8 +269,8 @@ impl Worker {
         }
     }
 
-    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
-    /// before.
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they
+    /// have used before.
     fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
         // the timers are a little apart
