@@ -37,7 +37,7 @@ fn nginx() -> Result<(), Box<dyn Error>> {
     layout::generate(&features)
 }
 
-/// What scripts/page has built, for src/export/page.rs: the assets compressed, for each a tag that changes with it, the page with
+/// What tools/page has built, for src/export/page.rs: the assets compressed, for each a tag that changes with it, the page with
 /// these tags in it, and its policy.
 fn page() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,10 +1,13 @@
 # shellcheck shell=bash disable=SC2034
 #
-# What scripts/build, scripts/test and scripts/demo share: messages, packages, and where an NGINX comes from.
+# What the programs of scripts/ and tools/ in this language share: messages, packages, and where an NGINX comes from.
 # Sourced, not run. Messages go to stderr, so that stdout stays for what a caller may want to capture.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
+# with its folder, since a program may change to another one
+program=$(cd "$(dirname "$0")" && pwd)/${0##*/}
+readonly program
 readonly module_file=ngx_http_request_cpu_module.so
 readonly oldest_nginx=1.22
 
@@ -32,7 +35,7 @@ die() {
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # The comment block at the head of a script is its --help.
-usage() { sed -n '2,/^[^#]/ { /^[^#]/d; /^$/d; s/^# \{0,1\}//; p }' "$0"; }
+usage() { sed -n '2,/^[^#]/ { /^[^#]/d; /^$/d; s/^# \{0,1\}//; p }' "$program"; }
 
 # ---- progress -----------------------------------------------------------------------------------------------------
 

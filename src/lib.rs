@@ -2,30 +2,44 @@
 //!
 //! This file is only the wiring. The layers below it; none imports from one above it:
 //!
-//! - [`export`]: variables, the status endpoint, the traffic log; [`persist`]: counters that outlive a reload, an upgrade, a restart;
-//! - [`charge`]: requests, accounts and limits, which laps are added to;
-//! - [`measure`]: from an event to its owner and to a lap; beside it [`config`]: directives;
-//! - [`nginx`]: NGINX's structures, typed, with their bit fields where the C compiler places them.
+//! - `export`: variables, the status endpoint, the traffic log; `persist`: counters that outlive a reload, an
+//!   upgrade, a restart;
+//! - `charge`: requests, accounts and limits, which laps are added to;
+//! - `measure`: from an event to its owner and to a lap; beside it `config`: directives;
+//! - `nginx`: NGINX's structures, typed, with their bit fields where the C compiler places them.
 //!
-//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate `accounting`.
+//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate
+//! `accounting`.
 
 // the only public items are the names that NGINX looks for, which a macro makes
 #![allow(missing_docs)]
 
 use core::ptr::{addr_of, addr_of_mut};
 
-use charge::{process, worker};
-use config::conf;
+use charge::{limit, phases, process, worker};
+use config::directives::request_cpu::RequestCpu;
+use config::directives::request_cpu_clock::RequestCpuClock;
+use config::directives::request_cpu_limit::{RequestCpuLimit, RequestCpuLimitLogLevel};
+use config::directives::request_cpu_log::RequestCpuLog;
+use config::directives::request_cpu_status::RequestCpuStatus;
+use config::directives::request_cpu_zone::RequestCpuZone;
+use config::location::LocConf;
+use config::main::{MainConf, main_conf};
+use config::{advice, resolve};
+use export::status::handler::StatusAnswers;
 use export::{traffic_log, variables};
+use nginx::conf::{self, Conf, Failed};
 use nginx::cycle::Cycle;
+use nginx::directive::{self, command};
+use nginx::module::{Descriptor, Module};
 use nginx_sys::{
-    NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_cycle_t, ngx_http_module_t,
-    ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
+    ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
 };
-use persist::{state, zones};
+use persist::state::saver;
+use persist::tables::Tables;
+use persist::{lifecycle, memory, origin};
 
-#[cfg(feature = "audit")]
-mod audit;
 mod charge;
 mod config;
 mod export;
@@ -33,16 +47,29 @@ mod measure;
 mod nginx;
 mod persist;
 
+// ---- what NGINX finds ------------------------------------------------------------------------------------
+
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::preconfiguration),
-    postconfiguration: Some(conf::postconfiguration),
-    create_main_conf: Some(conf::create_main_conf),
+    postconfiguration: Some(postconfiguration),
+    create_main_conf: Some(conf::create::<MainConf>),
     init_main_conf: None,
     create_srv_conf: None,
     merge_srv_conf: None,
-    create_loc_conf: Some(conf::create_loc_conf),
-    merge_loc_conf: Some(conf::merge_loc_conf),
+    create_loc_conf: Some(conf::create::<LocConf>),
+    merge_loc_conf: Some(conf::merge::<LocConf>),
 };
+
+static mut COMMANDS: [ngx_command_t; 8] = [
+    command::<RequestCpuZone<Tables>>(),
+    command::<RequestCpu>(),
+    command::<RequestCpuClock>(),
+    command::<RequestCpuStatus<StatusAnswers>>(),
+    command::<RequestCpuLimit>(),
+    command::<RequestCpuLimitLogLevel>(),
+    command::<RequestCpuLog>(),
+    directive::END,
+];
 
 // NGINX finds a module's descriptor by its own name, and writes its place among the modules into it
 ngx::ngx_modules!(ngx_http_request_cpu_module);
@@ -51,14 +78,75 @@ ngx::ngx_modules!(ngx_http_request_cpu_module);
 #[used]
 static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
-    commands: addr_of_mut!(conf::COMMANDS).cast(),
+    commands: addr_of_mut!(COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
-    init_module: Some(zones::init_module),
+    init_module: Some(init_module),
     init_process: Some(init_process),
     exit_process: Some(exit_process),
     exit_master: Some(exit_master),
     ..ngx_module_t::default()
 };
+
+impl Descriptor for Module {
+    #[inline]
+    fn descriptor() -> *mut ngx_module_t {
+        addr_of_mut!(ngx_http_request_cpu_module)
+    }
+}
+
+// ---- a configuration is read -----------------------------------------------------------------------------
+
+/// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
+    let completed = unsafe { Conf::new(cf) }.ok_or(Failed).and_then(|mut cf| complete(&mut cf));
+    if completed.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+}
+
+fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
+    let main: &MainConf = cf.main_conf().ok_or(Failed)?;
+    resolve::resolve(cf, main)?;
+    traffic_log::memory::add(cf, main)?;
+    let used = variables::used(cf.core()?);
+    main.set_use_of_variables(used.any, used.connection);
+    if main.is_measured() {
+        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is
+        // counted is known before a limit refuses it
+        if main.has_limits() {
+            limit::check::register(cf.core()?).ok_or(Failed)?;
+        }
+        phases::register(cf.core()?, main.ways_differ()).ok_or(Failed)?;
+        lifecycle::add_workers(cf, main)?;
+        advice::give(cf, main)?;
+    }
+    // last, so that it is called first: before anything of this configuration is gone
+    cf.at_end(end_configuration)
+}
+
+/// NGINX gives a configuration up.
+fn end_configuration(cycle: Cycle<'_>) {
+    if let Some(main) = main_conf(cycle) {
+        lifecycle::end(main, cycle, |is_gone, log| traffic_log::last::end(main, cycle, is_gone, log));
+    }
+}
+
+// ---- processes begin and end -----------------------------------------------------------------------------
+
+/// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: NGINX calls with the cycle that is about to be used.
+    let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
+    if origin::is_new_binary() {
+        memory::close_inherited();
+    }
+    cycle.set_context_index();
+    let main = main_conf(cycle);
+    cycle.with_previous(|before| {
+        let before = before.and_then(main_conf);
+        lifecycle::begin(main, before, cycle, || traffic_log::last::begin(main, before, cycle));
+    });
+    NGX_OK as ngx_int_t
+}
 
 /// Called by `ngx_worker_process_init` and its like.
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
@@ -67,16 +155,20 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     let kind = unsafe { ngx_process };
     // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
     let Some(its) = (unsafe { Cycle::new(cycle) }) else { return done };
+    let Some(main) = main_conf(its) else { return done };
     if kind != NGX_PROCESS_SINGLE as ngx_uint_t {
-        conf::main_conf(its).map(zones::close_descriptors);
+        lifecycle::close_descriptors(main);
+        traffic_log::log::close_descriptors(main);
     }
     // cache manager and loader come here too
     let serves = kind == NGX_PROCESS_WORKER as ngx_uint_t || kind == NGX_PROCESS_SINGLE as ngx_uint_t;
-    let Some(main) = conf::main_conf(its).filter(|main| serves && main.measured) else { return done };
+    if !serves || !main.is_measured() {
+        return done;
+    }
     // SAFETY: NGINX's cycle; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    if unsafe { process::start(main, cycle, zones::workers(main), exit_process) } {
-        state::start(main, its.log());
-        traffic_log::start(main, its);
+    if unsafe { process::start(main, cycle, lifecycle::workers(main), exit_process) } {
+        saver::start(main, its.log());
+        traffic_log::writer::start(main, its);
         process::hook();
     }
     done
@@ -85,8 +177,8 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 /// Called by `ngx_worker_process_exit` and its like, and with null when another cycle begins in this process.
 unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
     process::leave();
-    state::stop();
-    traffic_log::stop(!cycle.is_null());
+    saver::stop();
+    traffic_log::writer::stop(!cycle.is_null());
     worker::stop();
 }
 
@@ -94,43 +186,7 @@ unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
 unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     // SAFETY: the cycle is there until its pool is destroyed.
     let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return };
-    let Some(main) = conf::main_conf(cycle) else { return };
-    zones::conclude(main);
-    // at the same time: each may have to wait for a disk
-    let saving = state::Saving::start(main.zones(), cycle.log());
-    traffic_log::exit_master(main, cycle);
-    if saving.finish() {
-        state::remove_locks(main, cycle.log());
+    if let Some(main) = main_conf(cycle) {
+        lifecycle::exit_master(main, cycle, || traffic_log::last::exit_master(main, cycle));
     }
-    main.stage.set(conf::Stage::Over);
-}
-
-/// The module's descriptor.
-fn module() -> *mut ngx_module_t {
-    addr_of_mut!(ngx_http_request_cpu_module)
-}
-
-/// `NGX_MODULE_UNSET_INDEX`
-const UNSET_INDEX: ngx_uint_t = ngx_uint_t::MAX;
-
-/// Gives the module a place among the HTTP modules, if `http` has not done that.
-///
-/// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this module,
-/// `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns 0: the master dies at the
-/// reload. This holds for each dynamic HTTP module; this one is in nobody's way.
-fn take_context_index(cycle: Cycle<'_>) {
-    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is kept by
-    // `ngx_count_modules`.
-    unsafe {
-        if (*module()).ctx_index == UNSET_INDEX {
-            (*module()).ctx_index = cycle.free_context_index();
-        }
-    }
-}
-
-/// The module's place in the arrays of contexts and configurations of HTTP modules.
-#[inline]
-fn context_index() -> usize {
-    // SAFETY: `ngx_http_block` sets it while the configuration is read; after that it is only read.
-    unsafe { (*module()).ctx_index }
 }

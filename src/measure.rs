@@ -4,6 +4,8 @@
 //! files below; all hooks are compiled for its type.
 
 pub mod attribution;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod charge;
 pub mod clock;
 pub mod event_loop;

@@ -3,12 +3,18 @@
 //! A callback of NGINX makes typed values of its pointers once; safe code goes on from there. All of them are a
 //! [`live::Live`]: a pointer that is valid for a lifetime, whose members are read and written one by one.
 
+#[macro_use]
+mod global;
+
 pub mod allocator;
-pub mod array;
 pub mod bits;
+pub mod conf;
 pub mod connection;
+pub mod content;
 pub mod cycle;
+pub mod directive;
 pub mod event;
+pub mod file;
 pub mod hook;
 #[cfg(ngx_feature = "http_v2")]
 pub mod http2;
@@ -19,12 +25,18 @@ pub mod listening;
 pub mod live;
 pub mod location;
 pub mod log;
+pub mod module;
+pub mod mutex;
+pub mod next_turn;
 pub mod phase;
 pub mod places;
 pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod request;
+pub mod server;
+pub mod shared_memory;
+pub mod text;
 pub mod thread;
 #[cfg(ngx_feature = "threads")]
 pub mod thread_task;

@@ -180,7 +180,7 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
     my $each = $over->{used} / ($served || 1);
     cmp_ok($after->{debt}, '<', 8 * $each, "$name: and is in debt for some requests at most");
     cmp_ok($over->{refused}, '>', 0, "$name: and asks for more");
-    # By CPU, since what a request takes depends on what else the machine does: scripts/neighbour looks at requests, beside a
+    # By CPU, since what a request takes depends on what else the machine does: tools/neighbour looks at requests, beside a
     # server that is the same without the noise.
     my $left = $over->{charged} - $over->{used} - $over->{refused_cpu};
     within($over->{quiet}, $left, 0.95, 1.05, "$name: the other has what is left");

@@ -369,7 +369,7 @@ ok(chosen('plain.test'), 'choose a domain too');
 ok(open_page('/cpu#zone=nowhere'), 'a zone that is not there');
 is($page->text('#empty'), 'There is no zone "nowhere".', 'is said to be missing');
 ok(open_page('/cpu#zone=domains&key=nobody.test'), 'a key that is not there');
-ok($page->wait_for(5, q{document.getElementById("detail-message").textContent.includes("not in the zone") && !document.getElementById("detail-message").hidden}), 'too');
+ok($page->wait_for(5, q{document.getElementById("detail-message").textContent.includes("no account in the zone") && !document.getElementById("detail-message").hidden}), 'too');
 ok(open_page('/only'), 'where the directive says format=html, it works as well');
 
 part('zones');
@@ -391,7 +391,7 @@ zone('full');
 my $full = $t->status('zone=full')->{zones}{full};
 is($page->text('#tile-fill b'), $full->{accounts}, 'fill of a zone');
 like($page->text('#tile-fill'), qr/of $full->{capacity} accounts/, 'of how many');
-like($page->text('#full'), qr/^$full->{overflowed} requests found no room/, 'and what did not fit');
+like($page->text('#full'), qr/^$full->{overflowed} requests found this zone full/, 'and what did not fit');
 ok((grep { $_ eq '*' } column(0)), 'there is a row for it');
 
 zone('many');
@@ -601,7 +601,7 @@ open_page('/cpu#zone=domains');
 $load = detached(sub { my $end = time + 4; while (time < $end) { ask('plain.test', '/small.txt'); sleep 0.005 } return 1 });
 polled(3);
 ok($t->reload, 'NGINX reloads');
-ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("other workers")}), 'the page says so');
+ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("new workers")}), 'the page says so');
 polled(2);
 is($page->text('#state'), 'Live', 'and goes on');
 unlike($page->text('#notices'), qr/anew/, 'with the same counters');
@@ -638,7 +638,7 @@ $t->start(main => 'worker_processes 2;', http => $http);
 ask('plain.test', '/small.txt') for 1 .. 2;
 $page->click('#retry');
 ok($page->wait_for(15, 'document.body.dataset.state === "live"'), 'it finds the server again');
-ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("began anew")}), 'and says that the counters began anew');
+ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("counters restarted")}), 'and says that the counters began anew');
 ok($page->wait_for(10, 'document.getElementById("gone").hidden'), 'the message is gone');
 # a poll may put a message in the way at that very moment
 for (1 .. 3) { $page->click('#span-total'); last if $page->wait_for(2, 'document.getElementById("span-total").ariaPressed === "true"') }

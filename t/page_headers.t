@@ -139,7 +139,7 @@ for my $case (@blocked) {
     ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"), "$name: the page says that it is blocked")
         or diag($page->console);
     my $text = $page->js("$notice.innerText");
-    like($text, qr/needs its script and its style.*Content-Security-Policy.*add_header/s, "$name: why, and what mends it");
+    like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s, "$name: why, and what mends it");
     is($page->js("$notice.querySelectorAll('a[href=\"?format=json\"]').length"), 1, "$name: and where the figures are");
     picture($name);
 }

@@ -64,8 +64,8 @@ my @expressions = dashboard_expressions(
     __rate_interval => '1m', __range => '6h', job => 'nginx-cpu', zone => 'domains', instance => '.+', domain => 'x.example', top => 10,
 );
 my @asked = map { $_->[2] } @expressions;
-my $source = join '', map { Test::RequestCpu->slurp("$FindBin::Bin/../accounting/src/render/$_.rs") } qw(prometheus);
-my %family = map { $_ => 1 } $source =~ /(?:counter|gauge)\(\s*"(\w+)"/g, $source =~ /name: "(\w+)"/g;
+my ($source, $reference) = map { Test::RequestCpu->slurp("$FindBin::Bin/../$_") } qw(accounting/src/render/prometheus.rs docs/generated/counters.md);
+my %family = map { $_ => 1 } $source =~ /(?:counter|gauge)\(\s*"(\w+)"/g, $reference =~ /^\| `nginx_request_cpu_(\w+)` \|/mg;
 ok($family{$_}, "the module has $_") for qw(seconds_total per_request_seconds zone_accounts);
 my %raw = map { $_ => 1 } join("\n", $text, @asked) =~ /(?<![:\w])nginx_request_cpu_(\w+?)(?:_bucket)?\b(?!:)/g;
 is_deeply([ grep { !$family{$_} && !$family{s/_(?:bucket|sum|count)$//r} } sort keys %raw ], [], 'no rule and no panel asks for a family that there is not');

@@ -296,8 +296,8 @@ is_deeply(\@faults, [], 'no rule has an error');
 # The simulation
 #
 
-my ($status, $output) = run_command("$FindBin::Bin/../scripts/simulate", '--minutes', 7, { timeout => 60 });
-is($status, 0, 'scripts/simulate replays the first minutes') or diag($output);
+my ($status, $output) = run_command("$FindBin::Bin/../tools/simulate", '--minutes', 7, { timeout => 60 });
+is($status, 0, 'tools/simulate replays the first minutes') or diag($output);
 like($output, qr/^small service, probe counted +\S+ +\S+ +\d+ +1 +\d +1 /m, 'a probe that is counted keeps the instance alive: it is started once');
 my ($none) = $output =~ /^small service, probe not counted +\S+ +\S+ +\d+ +1 +(\d+) +1 /m;
 # asked until 3:57, and 60 to 70 s and 30 s more

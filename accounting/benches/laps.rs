@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use accounting::account::{CacheStatus, Outcome, Usage};
+use accounting::billing::Span;
 use accounting::limit::Share;
-use accounting::measures::Span;
 use accounting::meter::{Clocks, Meter, Mode};
+use accounting::pending_charges::{Ended, PendingCharges};
 use accounting::table::{Spare, Table};
-use accounting::unsettled::{Ended, Unsettled};
 use criterion::{Criterion, criterion_group, criterion_main};
 use request_cpu_accounting as accounting;
 
@@ -106,7 +106,7 @@ fn accounts(c: &mut Criterion) {
     let keys: Vec<String> = (0..10_000).map(|n| format!("key-{n}.example.com")).collect();
     let slot = account_of(&keys[0]);
     let (usage, outcome) = request();
-    let mut unsettled = Unsettled::default();
+    let mut pending = PendingCharges::default();
     let mut now_ns = 1_000_000_000;
 
     let ended = |now_ns: u64| {
@@ -123,14 +123,14 @@ fn accounts(c: &mut Criterion) {
     group.bench_function("a request", |b| {
         b.iter(|| {
             now_ns += 10_000;
-            unsettled.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
+            pending.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
         });
     });
-    group.bench_function("a request, and its settlement", |b| {
+    group.bench_function("a request, and its charges", |b| {
         b.iter(|| {
             now_ns += 10_000;
-            unsettled.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
-            unsettled.settle(&table, now_ns);
+            pending.finish(&table, now_ns, slot, Share::Used, &ended(now_ns));
+            pending.flush(&table, now_ns);
         });
     });
     group.bench_function("find_or_insert, one key", |b| b.iter(|| account_of(black_box(&keys[0]))));

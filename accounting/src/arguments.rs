@@ -1,7 +1,7 @@
 //! Arguments of a request for the status, and of the page that is its answer.
 
-/// The arguments of an address other than `own` (in any case, as NGINX's `ngx_http_arg` has it), as HTML that can be in an
-/// attribute, each followed by `&`: they go along to what the page loads.
+/// The arguments of an address other than `own` (in any case, as NGINX's `ngx_http_arg` has it), as HTML that can
+/// be in an attribute, each followed by `&`: they go along to what the page loads.
 pub fn others_as_html(uri: &[u8], own: &[&str]) -> Vec<u8> {
     let mut html = Vec::new();
     let query = uri.splitn(2, |&byte| byte == b'?').nth(1).unwrap_or_default();
@@ -24,29 +24,4 @@ pub fn others_as_html(uri: &[u8], own: &[&str]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::others_as_html;
-
-    fn others(uri: &str) -> String {
-        let own = ["format", "detail", "zone", "key", "asset"];
-        String::from_utf8(others_as_html(uri.as_bytes(), &own)).unwrap_or_default()
-    }
-
-    #[test]
-    fn arguments_of_others_go_along() {
-        assert_eq!(others("/cpu"), "");
-        assert_eq!(others("/cpu?"), "");
-        assert_eq!(others("/cpu?format=html&zone=a&key=b&detail=low&ASSET=x"), "");
-        assert_eq!(others("/cpu?token=a%20b%26&format=html&&x"), "token=a%20b%26&amp;x&amp;");
-        assert_eq!(others("/cpu?a?b=c"), "a?b=c&amp;");
-    }
-
-    #[test]
-    fn arguments_cannot_leave_the_attribute_that_they_are_in() {
-        assert_eq!(
-            others("/cpu?a=\"><script>'`{{arguments}}#"),
-            "a=%22%3E%3Cscript%3E%27%60%7B%7Barguments%7D%7D%23&amp;"
-        );
-        assert_eq!(others("/cpu?\u{e9}"), "%C3%A9&amp;");
-    }
-}
+mod tests;

@@ -1,20 +1,25 @@
 //! The pure part of the module: no NGINX, no I/O, no global state.
 //!
 //! Data flows one way: a [`meter::Meter`] cuts the worker's CPU time into laps; a lap is charged to a request
-//! ([`request::RequestMeter`]) and to the worker's [`books::Books`]; a request settles into its accounts
-//! ([`account::Account`]) in a shared [`table::Table`]; a reader renders the tables ([`render`]). What has to outlive
-//! the memory of a table is in a file ([`state`]). What was counted in each interval goes to a log ([`traffic`]).
+//! ([`request::RequestMeter`]) and to the worker's [`worker_totals::WorkerTotals`]; the usage of a request is added
+//! to its accounts ([`account::Account`]) in a shared [`table::Table`]; a reader renders the tables ([`render`]).
+//! What has to outlive the memory of a table is in a file ([`state`]). What was counted in each interval goes to a
+//! log ([`traffic`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub use formats::key;
+
 pub mod account;
+pub mod account_set;
 pub mod arguments;
-pub mod books;
+pub mod billing;
+pub mod gauge;
 pub mod in_flight;
-pub mod key;
 pub mod limit;
-pub mod measures;
 pub mod meter;
+pub mod parameters;
+pub mod pending_charges;
 pub mod pool;
 pub mod process;
 pub mod render;
@@ -23,9 +28,11 @@ pub mod state;
 pub mod table;
 pub mod threshold;
 pub mod traffic;
-pub mod unsettled;
 pub mod window;
+pub mod worker_totals;
 pub mod workers;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod testing;

@@ -1,9 +1,9 @@
 //! Cutting a worker's CPU time into laps.
 //!
-//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such is cheap,
-//! and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap from the cheap
-//! clock, unless the thread was switched out in it, and settles every other lap against the CPU clock: what that has
-//! advanced, less the laps charged since it was last read.
+//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such
+//! is cheap, and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap
+//! from the cheap clock, unless the thread was switched out in it, and reconciles every other lap against the CPU
+//! clock: what that has advanced, less the laps charged since it was last read.
 
 /// What a meter reads. All times are in nanoseconds, from arbitrary origins.
 pub trait Clocks {
@@ -72,8 +72,8 @@ pub fn parse_max_error(value: &[u8]) -> Option<u64> {
     (1_000..=10_000_000).contains(&ns).then_some(ns)
 }
 
-/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact but for what
-/// no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
+/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact
+/// but for what no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
 const TRUST_NS: u64 = 1_000_000;
 
 /// Readings that are no further apart are of the same time: some three times what a reading of the CPU clock takes.
@@ -82,10 +82,11 @@ const NEAR_NS: u64 = 2_000;
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
 ///
 /// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
-/// `max_error_ns`; one that is settled by no more than the doubtful laps before it, and these end before they add up to
-/// `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that passed in it.
-/// After each settled lap the sum of all laps is what the CPU clock says. The exception is where that would have made the
-/// lap negative, or longer than the time that passed: then the difference stays in mind until a lap has room for it.
+/// `max_error_ns`; one that is reconciled by no more than the doubtful laps before it, and these end before they
+/// add up to `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that
+/// passed in it. After each reconciled lap the sum of all laps is what the CPU clock says. The exception is where
+/// that would have made the lap negative, or longer than the time that passed: then the difference stays in mind
+/// until a lap has room for it.
 #[derive(Debug)]
 pub struct Meter<C> {
     clocks: C,
@@ -101,7 +102,7 @@ pub struct Meter<C> {
     doubt_ns: u64,
     readings: u64,
     /// what makes the time clock the one that all processes share
-    ahead_ns: u64,
+    raw_offset_ns: u64,
 }
 
 impl<C: Clocks> Meter<C> {
@@ -112,7 +113,7 @@ impl<C: Clocks> Meter<C> {
         clocks.switched();
         let charged_ns = clocks.cpu_ns();
         let last_ns = clocks.time_ns();
-        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1, ahead_ns: 0 }
+        Self { clocks, short_ns, trust_ns, last_ns, charged_ns, doubt_ns: 0, readings: 1, raw_offset_ns: 0 }
     }
 
     /// Ends the running lap and starts the next one; returns its length in nanoseconds.
@@ -130,13 +131,13 @@ impl<C: Clocks> Meter<C> {
                 return lap_ns;
             }
         }
-        self.settle()
+        self.reconcile()
     }
 
     /// Ends the running lap by the CPU clock.
     #[cold]
     #[inline(never)]
-    pub fn settle(&mut self) -> u64 {
+    pub fn reconcile(&mut self) -> u64 {
         self.readings += 1;
         if self.short_ns == 0 {
             let lap_ns = self.clocks.cpu_ns().saturating_sub(self.charged_ns);
@@ -155,7 +156,8 @@ impl<C: Clocks> Meter<C> {
         lap_ns
     }
 
-    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next lap.
+    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next
+    /// lap.
     fn instant(&mut self) -> (u64, u64) {
         let mut before_ns = self.clocks.time_ns();
         let mut tries = 3;
@@ -171,8 +173,8 @@ impl<C: Clocks> Meter<C> {
         }
     }
 
-    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps look at the time
-    /// at all, or else now.
+    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps
+    /// look at the time at all, or else now.
     #[inline]
     pub fn now_ns(&mut self) -> u64 {
         if self.short_ns == 0 {
@@ -184,12 +186,12 @@ impl<C: Clocks> Meter<C> {
     /// The same without a reading: where laps do not look at the time, that of the last call of [`Meter::now_ns`].
     #[inline]
     pub fn recent_ns(&self) -> u64 {
-        self.last_ns.wrapping_add(self.ahead_ns)
+        self.last_ns.wrapping_add(self.raw_offset_ns)
     }
 
     /// What has to be added to the time clock, wrapping, to get the one that all processes share.
-    pub fn set_ahead(&mut self, ahead_ns: u64) {
-        self.ahead_ns = ahead_ns;
+    pub fn set_raw_offset(&mut self, raw_offset_ns: u64) {
+        self.raw_offset_ns = raw_offset_ns;
     }
 
     /// By the CPU clock, where the running lap started, in nanoseconds.

@@ -1,7 +1,7 @@
 //! Processes as shared memory knows them, and a register of those that use a piece of it.
 //!
-//! Whatever a process may leave behind when it is killed stands beside its [`ProcessId`]. So each piece of shared memory tells
-//! by itself who has to be looked for, and no other piece has to agree.
+//! Whatever a process may leave behind when it is killed stands beside its [`ProcessId`]. So each piece of shared
+//! memory tells by itself who has to be looked for, and no other piece has to agree.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(test))]
@@ -22,8 +22,8 @@ const START_BITS: u32 = 41;
 const CHANGING: u64 = 1 << 63;
 
 impl ProcessId {
-    /// A process by its number, and its start in clock ticks since the system was booted (field 22 of `/proc/PID/stat`); 0 if
-    /// that is not known. None for a number that no process has.
+    /// A process by its number, and its start in clock ticks since the system was booted (field 22 of
+    /// `/proc/PID/stat`); 0 if that is not known. None for a number that no process has.
     pub fn new(pid: u32, started: u64) -> Option<ProcessId> {
         let known = pid != 0 && pid < 1 << PID_BITS;
         known.then(|| ProcessId((started & ((1 << START_BITS) - 1)) << PID_BITS | u64::from(pid)))
@@ -39,15 +39,15 @@ impl ProcessId {
         self.0 >> PID_BITS & ((1 << START_BITS) - 1)
     }
 
-    /// Whether a process of this number that was started at `started` is this one. Where one of the two starts is not known, the
-    /// number decides.
+    /// Whether a process of this number that was started at `started` is this one. Where one of the two starts is
+    /// not known, the number decides.
     pub fn is_same_start(self, started: u64) -> bool {
         self.started() == 0 || started == 0 || self.started() == started & ((1 << START_BITS) - 1)
     }
 }
 
-/// Who has something: nobody, a process, or one that is taking it or giving it back right now. The last one is as easily found
-/// dead as the second: so nothing is ever in the hands of nobody known.
+/// Who has something: nobody, a process, or one that is taking it or giving it back right now. The last one is as
+/// easily found dead as the second: so nothing is ever in the hands of nobody known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     Nobody,
@@ -93,7 +93,7 @@ pub(crate) struct Register<'a> {
 
 /// The place of a process in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct ProcessSlot(u32);
 
 /// As many dead processes are taken out at once; there may be more.
 pub(crate) const MOST_DEAD: usize = 32;
@@ -112,32 +112,33 @@ impl Dead {
 
 impl Register<'_> {
     /// The process is in the register from now on; None if there is no room.
-    pub(crate) fn enter(&self, process: ProcessId) -> Option<Place> {
+    pub(crate) fn acquire(&self, process: ProcessId) -> Option<ProcessSlot> {
         self.places.iter().zip(0..).find_map(|(place, at)| {
             let is_taken = place.load(Relaxed) == 0 && {
                 // before the process is there, so that it is found
                 self.used.fetch_max(at + 1, Relaxed);
                 place.compare_exchange(0, process.0, AcqRel, Relaxed).is_ok()
             };
-            is_taken.then_some(Place(at))
+            is_taken.then_some(ProcessSlot(at))
         })
     }
 
     /// Whether it still is.
-    pub(crate) fn has(&self, place: Place, process: ProcessId) -> bool {
+    pub(crate) fn has(&self, place: ProcessSlot, process: ProcessId) -> bool {
         self.places.get(place.0 as usize).is_some_and(|word| word.load(Relaxed) == process.0)
     }
 
     /// It is not any more.
-    pub(crate) fn leave(&self, place: Place, process: ProcessId) {
+    pub(crate) fn release(&self, place: ProcessSlot, process: ProcessId) {
         if let Some(word) = self.places.get(place.0 as usize) {
             let _ = word.compare_exchange(process.0, 0, Release, Relaxed);
         }
     }
 
-    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::free`] is called: what they
-    /// have left has to be put in order first, and by the next one who looks if this one is killed meanwhile.
-    pub(crate) fn dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
+    /// Those that are gone, [`MOST_DEAD`] of them at most. They stay in the register until [`Register::reap`] is
+    /// called: what they have left has to be put in order first, and by the next one who looks if this one is
+    /// killed meanwhile.
+    pub(crate) fn find_dead(&self, mut is_alive: impl FnMut(ProcessId) -> bool) -> Dead {
         let mut dead = Dead { found: [(0, 0); MOST_DEAD], count: 0 };
         let used = self.used.load(Acquire) as usize;
         for (place, at) in self.places.iter().take(used).zip(0..) {
@@ -152,7 +153,7 @@ impl Register<'_> {
     }
 
     /// Takes out those that were found dead, unless somebody else has done so.
-    pub(crate) fn free(&self, dead: &Dead) {
+    pub(crate) fn reap(&self, dead: &Dead) {
         for &(at, word) in dead.found.iter().take(dead.count) {
             if let Some(place) = self.places.get(at as usize) {
                 let _ = place.compare_exchange(word, 0, Release, Relaxed);
@@ -175,8 +176,8 @@ impl Look {
         Look(AtomicU64::new(0))
     }
 
-    /// Whether it falls to the caller to look now. Should it be killed at that, another one looks a little later. A time that
-    /// lies further ahead than it could is a wrong one.
+    /// Whether it falls to the caller to look now. Should it be killed at that, another one looks a little later. A
+    /// time that lies further ahead than it could is a wrong one.
     pub(crate) fn claim(&self, now_ms: u64) -> bool {
         let due_ms = self.0.load(Relaxed);
         let is_due = now_ms >= due_ms || due_ms - now_ms > 10 * LOOK_MS;
@@ -186,62 +187,4 @@ impl Look {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::process;
-
-    #[test]
-    fn a_process_is_its_number_and_its_start() {
-        let one = ProcessId::new(4_194_303, 123_456_789).unwrap();
-        assert_eq!((one.pid(), one.started()), (4_194_303, 123_456_789));
-        assert_ne!(Some(one), ProcessId::new(4_194_303, 123_456_790));
-        assert_ne!(Some(one), ProcessId::new(4_194_302, 123_456_789));
-        assert_eq!(ProcessId::new(0, 1), None);
-        assert_eq!(ProcessId::new(1 << PID_BITS, 1), None);
-        assert!(one.is_same_start(123_456_789) && !one.is_same_start(5));
-        assert!(one.is_same_start(0), "it could not be read");
-        assert!(ProcessId::new(7, 0).unwrap().is_same_start(5), "nor for the other");
-        let last = ProcessId::new(7, u64::MAX).unwrap();
-        assert_eq!(last.pid(), 7);
-        assert!(last.is_same_start(u64::MAX));
-    }
-
-    #[test]
-    fn a_holder_is_one_word() {
-        let process = ProcessId::new(4_194_303, u64::MAX).unwrap();
-        for holder in [Holder::Nobody, Holder::Holds(process), Holder::Changes(process)] {
-            assert_eq!(Holder::of(holder.word()), holder);
-        }
-        assert_eq!(Holder::Nobody.word(), 0);
-    }
-
-    #[test]
-    fn a_process_that_came_after_a_dead_one_is_not_taken_out_for_it() {
-        let places = [const { AtomicU64::new(0) }; 2];
-        let register = Register { places: &places, used: &AtomicU32::new(0) };
-        let first = register.enter(process(1)).unwrap();
-        assert!(register.enter(process(2)).is_some());
-        assert_eq!(register.enter(process(3)), None);
-        let dead = register.dead(|id| id != process(1));
-        assert_eq!(dead.count(), 1);
-        register.free(&dead);
-        assert_eq!(register.enter(process(3)), Some(first));
-        register.free(&dead);
-        assert!(register.has(first, process(3)));
-        register.leave(first, process(1));
-        assert!(register.has(first, process(3)), "it is another's");
-        register.leave(first, process(3));
-        assert!(!register.has(first, process(3)));
-    }
-
-    #[test]
-    fn one_process_looks_each_second() {
-        let look = Look::new();
-        assert!(look.claim(5_000));
-        assert!(!look.claim(5_000) && !look.claim(5_800));
-        assert!(look.claim(6_000));
-        assert!(look.claim(1 << 40), "a time that is wrong");
-        assert!(look.claim(7_000), "stops nothing");
-        assert!(!look.claim(7_500));
-    }
-}
+mod tests;

@@ -48,7 +48,8 @@ impl Drop for Child {
 
 /// Starts a process that asks for keys without end, and counts each step behind it.
 fn start(table: Table, keys: &[Vec<u8>], done: &AtomicU64) -> Child {
-    // SAFETY: the child takes no memory and no lock, which the child of a process with threads must not, and never comes back.
+    // SAFETY: the child takes no memory and no lock, which the child of a process with threads must not, and never
+    // comes back.
     let pid = unsafe { libc::fork() };
     if pid != 0 {
         assert!(pid > 0);

@@ -1,10 +1,10 @@
-// Figures over time, and bars, drawn by uPlot.
+// Charts over time and bar charts, drawn by uPlot.
 
 import uPlot from "uplot";
 import { element, setText } from "./dom.ts";
 import { count, figure, timeOfDay } from "./format.ts";
 
-/** The least and the most that a chart over time shows, in seconds. */
+/** Shortest and longest time span of a chart, in seconds. */
 const LEAST_SPAN = 60;
 const MOST_SPAN = 600;
 
@@ -21,10 +21,10 @@ export function isDark(): boolean {
 }
 
 const theme = () => (isDark() ? "dark" : "light");
-/** A colour by its number, or the one of what is left. */
+/** A colour by its number; without a number, the colour of all other domains. */
 export const colour = (n: number | null) => (n === null ? GREY[theme()] : PALETTE[theme()][n % 8]!);
 
-/** Colours that keys keep as long as they are among the first. */
+/** Gives each key a colour. A key keeps its colour while it is among the largest. */
 export class Colours {
   private readonly given = new Map<string, number>();
 
@@ -45,10 +45,10 @@ export class Colours {
 export interface Layer {
   name: string;
   colour: string;
-  /** one for each time; null where nothing is known */
+  /** one value per time; null if there is no value */
   values: (number | null)[];
   title?: string;
-  /** what a click on its name does */
+  /** called when the name is clicked */
   pick?: (() => void) | undefined;
 }
 
@@ -59,7 +59,7 @@ function axes(): { grid: uPlot.Axis.Grid; stroke: string; ticks: uPlot.Axis.Tick
   return { grid: { stroke: grid, width: 1 }, stroke: text, ticks: { show: false }, font: FONT };
 }
 
-/** Layers one above the other, over time, with their names and figures below. */
+/** A stacked chart over time, with names and figures below it. */
 export class StackedChart {
   private plot: uPlot | null = null;
   private shape = "";
@@ -98,7 +98,7 @@ export class StackedChart {
     this.canvas.setAttribute("aria-label", this.told());
   }
 
-  /** For those who do not see it. */
+  /** The description for screen readers. */
   private told(): string {
     const at = this.latest();
     if (at < 0) return `${this.what}: no data yet`;
@@ -134,7 +134,7 @@ export class StackedChart {
       series: [
         {},
         ...this.layers.map((layer) => ({
-          // no line: of a layer that is nothing, it would be seen
+          // no line: it would be visible for a layer of zero
           fill: `${layer.colour}d8`,
           width: 0,
           points: { show: false },
@@ -159,12 +159,12 @@ export class StackedChart {
     }));
   }
 
-  /** The last moment of which something is known, or -1. */
+  /** The index of the last time with a value, or -1. */
   private latest(): number {
     return this.layers[0]?.values.findLastIndex((value) => value !== null) ?? -1;
   }
 
-  /** Figures of the moment that is pointed at, or of the last one. */
+  /** Shows the figures of the time under the pointer, or of the last time. */
   private figures(pointed: number | null): void {
     const at = pointed ?? this.latest();
     const values = this.names.querySelectorAll(".value");
@@ -189,7 +189,7 @@ export class StackedChart {
   }
 }
 
-/** Bars side by side, each with a name below. */
+/** A bar chart, with a name below each bar. */
 export class BarChart {
   private plot: uPlot | null = null;
   private shape = "";

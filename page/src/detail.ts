@@ -1,4 +1,4 @@
-// One domain: what it costs, and what moves its CPU per request.
+// One domain: its CPU, and the properties of requests that change its CPU per request.
 
 import { BarChart, StackedChart, colour } from "./charts.ts";
 import { byId, element, setText } from "./dom.ts";
@@ -6,7 +6,7 @@ import { bytes, count, duration, figure, percent, visible } from "./format.ts";
 import { type Account, OVERFLOW, type Zone, buckets } from "./model.ts";
 import { type Figures } from "./rows.ts";
 
-/** A mean of fewer requests than this says little, and is shown so. */
+/** A mean of fewer requests is marked as uncertain. */
 const FEW = 10;
 
 const SIZES: Record<string, string> = {
@@ -22,7 +22,7 @@ interface Part {
   cpuNs: number;
 }
 
-/** Mean CPU of some classes of requests: a table with bars. */
+/** Mean CPU by class of request: a table with bars. */
 class MeansTable {
   private readonly section: HTMLElement;
   private readonly body: HTMLTableSectionElement;
@@ -57,7 +57,7 @@ class MeansTable {
   }
 }
 
-/** Terms and their values; the list is made anew only if there are other terms. */
+/** Terms with their values. The list is rebuilt only if the terms change. */
 function showTerms(list: HTMLElement, terms: [name: string, value: string, title?: string][]): void {
   const names = terms.map(([name]) => name).join();
   if (list.dataset.names !== names) {
@@ -67,7 +67,7 @@ function showTerms(list: HTMLElement, terms: [name: string, value: string, title
   terms.forEach(([, value], i) => setText(list.children[i]!.lastElementChild!, value));
 }
 
-/** What the domain is limited to, and how it keeps to that. */
+/** The domain's limit, its use and its refused requests. */
 function showLimit(account: Account, of: (column: keyof Figures) => number): void {
   const { limit } = account;
   byId("limit").hidden = !limit;
@@ -83,19 +83,19 @@ function showLimit(account: Account, of: (column: keyof Figures) => number): voi
   byId("limit").classList.toggle("debt", limit.debt_ns > 0 || of("ref") > 0);
   const dryRun: [string, string, string][] = limit.refused_dry_run > 0 ? [
     ["Dry run/s", figure(of("dry")), "Requests that dry_run would have refused, per second"],
-    ["Dry run in all", `${count(limit.refused_dry_run)} requests, ${duration(limit.refused_dry_run_cpu_ns)} of CPU`, "Served, and in no debt"],
+    ["Dry run in all", `${count(limit.refused_dry_run)} requests, ${duration(limit.refused_dry_run_cpu_ns)} of CPU`, "Served; they do not add to the debt"],
   ] : [];
   showTerms(byId("limit-figures"), [
-    ["Limit", `${figure(limit.cores)} cores`, "As of the last request that was checked"],
+    ["Limit", `${figure(limit.cores)} cores`, "From the latest checked request"],
     ["Used now", figure(use * limit.cores), "Cores, without refused requests"],
-    ["Burst", duration(limit.burst_ns), "CPU that may be used beyond the limit"],
+    ["Burst", duration(limit.burst_ns), "CPU that may be used at once beyond the limit"],
     ["Refused/s", figure(of("ref")), "Requests that were refused, per second"],
-    ["Refused in all", `${count(limit.refused)} requests, ${duration(limit.refused_cpu_ns)} of CPU`, "What refusing took is in no debt"],
+    ["Refused in all", `${count(limit.refused)} requests, ${duration(limit.refused_cpu_ns)} of CPU`, "CPU of refused requests does not add to the debt"],
     ...dryRun,
   ]);
 }
 
-/** What other ways to charge need; a module that does not count it says nothing of it. */
+/** Billing metrics. An older module does not send them. */
 function showCharge(account: Account): void {
   const { duration_ms, active_ms, active_seconds, billable_cpu_ns: billable, waived_cpu_ns: waived, gb_seconds, peak_cores, windows } = account;
   const isCounted = billable !== undefined && waived !== undefined;
@@ -105,17 +105,17 @@ function showCharge(account: Account): void {
   showTerms(byId("charge-figures"), [
     ["Requests", count(account.requests), "Executions"],
     ["Duration", s(duration_ms, 1e6), "Time in flight, summed over requests"],
-    ["Active interval", s(active_ms, 1e6), "Time in which at least one request was in flight"],
+    ["Active interval", s(active_ms, 1e6), "Time with at least one request in flight"],
     ["Active seconds", count(active_seconds ?? NaN), "Seconds whose CPU reached the threshold of the zone"],
-    ["GB-seconds", figure(gb_seconds ?? NaN), "Memory of requests times the time that they held it"],
+    ["GB-seconds", figure(gb_seconds ?? NaN), "Memory of requests multiplied by the time they held it"],
     ["Peak cores", figure(peak_cores ?? NaN), "The most CPU of one second"],
   ]);
-  // the second that is running is in neither yet
+  // the current second is in neither sum yet
   const running = Math.max(0, account.cpu_ns - billable - waived);
   const parts: [name: string, ns: number, hue: string, title: string][] = [
     ["billable", billable, colour(0), "CPU of active seconds"],
     ["waived", waived, colour(null), "CPU of seconds below the threshold"],
-    ["running second", running, colour(4), "Not known yet which it will be"],
+    ["running second", running, colour(4), "CPU of the current second"],
   ];
   const all = billable + waived + running;
   const bar = byId("charge-cpu");
@@ -170,7 +170,7 @@ export class Detail {
     this.key = null;
   }
 
-  /** `account`: as it was last told; null: not asked yet, or gone. */
+  /** `account`: from the latest answer; null before the first answer, or if the account is gone. */
   show(key: string, zone: Zone | undefined, now: Figures | null, account: Account | null, hue: string): void {
     const isOther = this.key !== key;
     this.key = key;
@@ -180,7 +180,7 @@ export class Detail {
     const isGone = place < 0;
     const message = byId("detail-message");
     message.hidden = !isGone && account !== null;
-    setText(message, isGone ? "This domain is not in the zone, or not yet." : "Waiting for its figures…");
+    setText(message, isGone ? "This domain has no account in the zone." : "Waiting for its figures…");
     byId("detail-body").hidden = isGone || account === null;
     if (isGone || !zone || !account) return;
 
@@ -228,7 +228,7 @@ export class Detail {
   }
 }
 
-/** A bound of the histogram: these are round. */
+/** A bound of the histogram. All bounds are round numbers. */
 function round(ns: number): string {
   return ns < 1e6 ? `${ns / 1e3} µs` : ns < 1e9 ? `${ns / 1e6} ms` : `${ns / 1e9} s`;
 }
@@ -238,7 +238,7 @@ function responses(account: Account): string {
   return classes.map(([name, n]) => `${name} ${count(n)}`).join(" · ") || "none yet";
 }
 
-/** Names in the order of a list; those that are not in it come last. */
+/** Sorts names in the order of a list. Names that are not in the list come last. */
 function sorted(names: string[], list: string[]): string[] {
   const place = (name: string) => (list.includes(name) ? list.indexOf(name) : list.length);
   return names.sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));

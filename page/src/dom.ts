@@ -1,4 +1,4 @@
-// Elements. Text gets into the page as text only, never as markup: keys are what clients have sent.
+// Elements. Text is inserted as text, never as markup, since clients choose the keys.
 
 export function byId<T extends HTMLElement>(id: string): T {
   const found = document.getElementById(id);
@@ -19,7 +19,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Sets text if it is another: what stays is not laid out anew, nor read aloud. */
+/** Sets the text only if it differs, so that unchanged text is neither laid out nor read aloud again. */
 export function setText(node: Node, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,11 +1,11 @@
-// Numbers and keys as people read them.
+// Formats numbers and keys for people.
 
-/** What stands where there is no number. */
+/** Shown in place of a missing number. */
 export const NONE = "–";
 
 const grouped = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 
-/** Three significant digits, as far as five decimals have them; whole numbers in groups: 0.0123, 1.23, 12.3, 123, 12,345. */
+/** Three significant digits, at most five decimals; whole numbers in groups: 0.0123, 1.23, 12.3, 123, 12,345. */
 export function figure(value: number): string {
   if (!Number.isFinite(value)) return NONE;
   if (value === 0) return "0";
@@ -17,12 +17,12 @@ export function figure(value: number): string {
   return grouped.format(value);
 }
 
-/** A whole number, in groups. */
+/** A whole number, digits in groups. */
 export function count(value: number): string {
   return Number.isFinite(value) ? grouped.format(value) : NONE;
 }
 
-/** A time given in nanoseconds, in the unit that fits. */
+/** A duration in nanoseconds, shown in a fitting unit. */
 export function duration(ns: number): string {
   if (!Number.isFinite(ns)) return NONE;
   if (ns === 0) return "0";
@@ -41,7 +41,7 @@ export function bytes(value: number): string {
   return `${figure(value / 1e12)} TB`;
 }
 
-/** A part of a whole. */
+/** A fraction, shown in percent. */
 export function percent(part: number): string {
   if (!Number.isFinite(part)) return NONE;
   return part !== 0 && Math.abs(part) < 0.0005 ? "<0.1 %" : `${(100 * part).toFixed(1)} %`;
@@ -49,18 +49,18 @@ export function percent(part: number): string {
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-/** Time of the day, of milliseconds since 1970. */
+/** Time of day; the argument is in milliseconds since 1970. */
 export function timeOfDay(ms: number): string {
   return clock.format(ms);
 }
 
-// As accounting/src/key/hidden.rs has them.
+// The same list as in accounting/src/key/hidden.rs.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu;
 const utf8 = new TextEncoder();
 
 /**
- * A key as it is shown. The JSON has no hidden characters in keys, but the address of the page, which names a key too, may have
- * any: control characters, those that turn the direction of text around, and invisible ones are written as `\xHH`.
+ * A key for display. Control characters, invisible characters and those that change the direction of text are written as
+ * `\xHH`. The JSON has none of them in keys, but the page's address may have any.
  */
 export function visible(key: string): string {
   return key.replace(HIDDEN, (char) =>
@@ -68,9 +68,8 @@ export function visible(key: string): string {
 }
 
 /**
- * A key, as the JSON shows it, for the argument `key`: `\xHH` is a byte, unless the key is shown cut, and looked for by what is
- * shown. The other way round than `display` in accounting/src/key.rs. NGINX takes a plus sign for what it is, so a space has to
- * be %20.
+ * The argument `key` for a key of the JSON. `\xHH` is one byte, unless the key is shown shortened: then the shown text is the
+ * argument. This is the inverse of `display` in accounting/src/key.rs. NGINX does not decode a plus sign, so a space is %20.
  */
 export function keyArgument(key: string): string {
   if (/\\\.\.\.[0-9a-f]{32}$/.test(key)) return encodeURIComponent(key.toWellFormed());

@@ -1,4 +1,4 @@
-// The page: asks, shows, and follows what is chosen.
+// The page: polls the endpoint, shows the figures and handles the viewer's choices.
 
 import { Colours, type Layer, StackedChart, colour } from "./charts.ts";
 import { Detail } from "./detail.ts";
@@ -10,24 +10,24 @@ import { type Figures, type SortBy, columnsOf, debtors, figures, order } from ".
 import { type Choice, readChoice, remember, remembered, writeChoice } from "./state.ts";
 import { Table } from "./table.ts";
 
-/** So many domains have a colour of their own. */
+/** Number of domains with their own colour. */
 const TOP = 8;
-/** As long as all zones together have no more accounts, all of them are asked for, and switching needs no waiting. */
+/** If all zones together have at most this many accounts, the page requests all zones, so that switching is instant. */
 const SMALL = 2000;
-/** So many domains beyond their limits are named. */
+/** Number of domains beyond their limits that are named. */
 const NAMED_DEBTORS = 3;
-/** A notice goes away by itself. */
+/** A notice disappears after this time. */
 const NOTICE_MS = 60_000;
 
 const OWNER_TEXTS: Record<Owner, [name: string, title: string]> = {
-  charged: ["charged", "CPU that was charged to requests and their domains"],
-  no_request: ["no request", "Connections that never sent a request: port scans, failed handshakes"],
-  loop: ["loop", "The event loop itself: waiting for events, and queueing them"],
-  other: ["other", "Wakeups that nobody claimed, such as timers of the server's own"],
+  charged: ["charged", "CPU charged to requests and their domains"],
+  no_request: ["no request", "Connections without a request: port scans, failed handshakes"],
+  loop: ["loop", "The event loop: waiting for events and queueing them"],
+  other: ["other", "Handler calls without an owner, for example the server's own timers"],
 };
 const OWNER_COLOURS: Record<Owner, number | null> = { charged: 0, no_request: 4, loop: null, other: 5 };
 
-/** The end of a sentence: why there is no answer. */
+/** The reason for a missing answer, as the end of a sentence. */
 const FORBIDDEN = "a Content-Security-Policy of the server forbids this page to ask for the figures. An add_header in the location of "
   + "request_cpu_status keeps policies of upper levels away";
 
@@ -52,10 +52,10 @@ const search = byId<HTMLInputElement>("search");
 const interval = byId<HTMLSelectElement>("interval");
 const poller = new Poller(poll, failed, 2000);
 
-// the notice that script and style are missing: without the style, it stays
+// removes the notice that script or style are missing; without the style the notice stays
 if (getComputedStyle(document.documentElement).getPropertyValue("--card") !== "") byId("blocked").remove();
 
-/** Set when a policy of the server keeps the page from asking. The browser tells that after the request has failed. */
+/** Set when a Content-Security-Policy blocks the page's requests. The browser reports that after the request fails. */
 let isForbidden = false;
 addEventListener("securitypolicyviolation", ({ effectiveDirective, disposition }) => {
   if (effectiveDirective !== "connect-src" || disposition !== "enforce") return;
@@ -65,7 +65,7 @@ addEventListener("securitypolicyviolation", ({ effectiveDirective, disposition }
   show();
 });
 
-// ---- asking ----
+// ---- polling ----
 
 async function poll(signal: AbortSignal): Promise<void> {
   const accounts = [...model.zones.values()].reduce((sum, zone) => sum + zone.status.accounts, 0);
@@ -75,7 +75,7 @@ async function poll(signal: AbortSignal): Promise<void> {
   try {
     status = await ask({ ...(one === null ? {} : { zone: one }), detail: "low" }, signal);
   } catch (error) {
-    // a reload may have taken the zone away
+    // a reload may have removed the zone
     if (error instanceof Refused && error.code === 404) askForAll = true;
     throw error;
   }
@@ -86,20 +86,20 @@ async function poll(signal: AbortSignal): Promise<void> {
   measured("take", told);
   askForAll = news.reloaded;
   if (choice.zone === null || !model.zones.has(choice.zone)) {
-    // a zone that was asked for by name, and is not there, is said to be missing
+    // report a zone that was requested by name and does not exist
     if (choice.zone === null) choice.zone = model.zones.keys().next().value ?? null;
   }
   const at = timeOfDay(model.last!.timeMs);
-  if (news.restarted) notice(`Counters began anew at ${at}: what is shown is from then on.`);
-  else if (news.reloaded) notice(`NGINX has other workers since ${at}; counters go on.`);
-  if (news.clockSet) notice(`A clock was set at ${at}: rates begin anew.`);
+  if (news.restarted) notice(`The counters restarted at ${at}. The figures begin there.`);
+  else if (news.reloaded) notice(`NGINX has new workers since ${at}. The counters continue.`);
+  if (news.clockSet) notice(`A clock was set at ${at}. The rates begin anew.`);
   await pollAccount(signal);
   goneSince = null;
   poller.isUrgent = choice.zone !== null && model.zones.get(choice.zone)?.rates === null;
   show();
 }
 
-/** The chosen domain in full; only if it is there, so that nobody is asked for what does not exist. */
+/** Requests the chosen domain with all details, if it exists. */
 async function pollAccount(signal: AbortSignal): Promise<void> {
   const { zone, key } = choice;
   const name = JSON.stringify([zone, key]);
@@ -107,19 +107,19 @@ async function pollAccount(signal: AbortSignal): Promise<void> {
   accountOf = name;
   if (zone === null || key === null || !model.zones.get(zone)?.totals.keys.includes(key)) return;
   const found = (await ask({ zone, key, detail: "full" }, signal)).zones[zone]?.keys[key] ?? null;
-  // somebody may have chosen another one meanwhile
+  // the viewer may have chosen another domain meanwhile
   if (accountOf === JSON.stringify([choice.zone, choice.key])) account = found;
 }
 
 function failed(error: unknown): void {
   model.interrupt();
   if (goneSince === null) goneSince = model.last?.timeMs ?? Date.now();
-  // a policy with "sandbox" takes the page's origin away: its own server is a stranger then
+  // a policy with "sandbox" removes the page's origin: requests to its own server are cross-origin then
   goneWhy = error instanceof TypeError && (isForbidden || self.origin === "null") ? FORBIDDEN : reason(error);
   show();
 }
 
-// ---- showing ----
+// ---- display ----
 
 function show(): void {
   const began = performance.now();
@@ -127,7 +127,7 @@ function show(): void {
   measured("show", began);
 }
 
-/** For the browser's own tools, and for tests. What was measured before is forgotten, or it would pile up. */
+/** For the browser's developer tools and for tests. Older measurements are cleared, so that they do not accumulate. */
 function measured(what: string, start: number): void {
   performance.clearMeasures(`request_cpu ${what}`);
   performance.measure(`request_cpu ${what}`, { start });
@@ -170,7 +170,7 @@ function showState(): void {
   }
   const slow = byId("slow");
   slow.hidden = is !== "live" || slowMs < poller.intervalMs / 2;
-  setText(slow, `Answers take ${duration(slowMs * 1e6)}: figures come as often as that allows.`);
+  setText(slow, `An answer takes ${duration(slowMs * 1e6)}. The page asks less often.`);
 }
 
 function showZones(): void {
@@ -212,7 +212,7 @@ function showBooks(): void {
     });
     setText(item.children[2]!, figure(worker.all));
     const parts = OWNERS.map((owner) => `${OWNER_TEXTS[owner][0]} ${figure(worker.cores[owner])}`);
-    if (worker.uncounted > 0) parts.push(`charged and in no account ${figure(worker.uncounted)}`);
+    if (worker.uncounted > 0) parts.push(`charged, in no account ${figure(worker.uncounted)}`);
     if (worker.poolThreads > 0) parts.push(`pool threads ${figure(worker.poolThreads)}`);
     item.title = `process ${worker.pid}: ${parts.join(", ")}`;
     item.setAttribute("aria-label", `worker ${worker.worker}, process ${worker.pid}: ${figure(worker.all)} cores; ${parts.join(", ")}`);
@@ -251,11 +251,11 @@ function showMissing(zone: Zone | undefined): void {
   const full = byId("full");
   const told: string[] = [];
   if (fill && fill.overflowed > 0) {
-    told.push(`${count(fill.overflowed)} requests found no room in this zone, and are counted in "*": give it a larger size.`);
+    told.push(`${count(fill.overflowed)} requests found this zone full and are counted in "*". Increase the zone's size.`);
   } else if (part >= 0.9) {
     told.push(`This zone is ${percent(part)} full.`);
   }
-  if (fill?.cut) told.push(`${count(fill.cut)} requests had a key of more than 255 bytes, which was cut.`);
+  if (fill?.cut) told.push(`${count(fill.cut)} requests had a key longer than 255 bytes. The key was cut.`);
   full.hidden = told.length === 0;
   setText(full, told.join(" "));
 }

@@ -1,10 +1,14 @@
-// What the status tells, as figures over time. Nothing in here knows of the page.
+// Turns status documents into figures over time. This file knows nothing of the page.
 //
-// Counters only grow, so every rate is a difference between two answers over the time between them, both of which the
-// server says: `time` is when it made the answer. Where a difference would be none (the first answer, a pause, counters
-// that begin anew), there is no figure, rather than a wrong one.
+// Counters only grow. A rate is the difference of two answers, divided by the time between them. Both come from the
+// server: `time` is the time of the answer. After the first answer, a pause or a restart of the counters there is no
+// previous answer, so there is no figure rather than a wrong one.
 
-/** The status as JSON, as far as it is used. */
+import type { Account } from "./counters.ts";
+
+export type { Account } from "./counters.ts";
+
+/** The members of the status document that the page uses. */
 export interface Status {
   version: string;
   nginx_version: string;
@@ -19,7 +23,7 @@ export interface WorkerBooks {
   pid: number;
   thread_cpu_ns: number;
   charged_ns: number;
-  /** a server that was upgraded just now may not tell it */
+  /** missing just after an upgrade from an older module */
   uncounted_ns?: number;
   no_request_ns: number;
   loop_ns: number;
@@ -37,35 +41,14 @@ export interface ZoneStatus {
   keys: Record<string, Account>;
 }
 
-export interface Account {
-  requests: number;
-  responses: Record<string, number>;
-  cpu_ns: number;
-  wakeups: number;
-  sent_bytes: number;
-  received_bytes: number;
+/** Averages over a window, for autoscalers. */
+export interface Signal {
   in_flight: number;
-  cores: Record<string, number>;
-  by_cache_status?: Record<string, Tally>;
-  by_connection_order?: Record<string, Tally>;
-  by_response_size?: Record<string, Tally>;
-  by_request_cpu?: { le_ns: number; requests: number }[];
-  tls_handshakes?: Record<string, { handshakes: number; cpu_ns: number }>;
-  /** where a request was checked against one */
-  limit?: Limit;
-  // what other ways to charge need; older modules say nothing of it
-  duration_ms?: number;
-  active_ms?: number;
-  active_seconds?: number;
-  billable_cpu_ns?: number;
-  waived_cpu_ns?: number;
-  memory_byte_ms?: number;
-  gb_seconds?: number;
-  peak_cores?: number;
-  windows?: Record<string, { in_flight: number; requests_per_second: number; cores: number }>;
+  requests_per_second: number;
+  cores: number;
 }
 
-/** As of the last check, and what all limits on the account have refused. */
+/** The limit at the latest check, and the requests refused by all limits of the account. */
 export interface Limit {
   cores: number;
   burst_ns: number;
@@ -74,6 +57,7 @@ export interface Limit {
   refused_dry_run: number;
   refused_cpu_ns: number;
   refused_dry_run_cpu_ns: number;
+  max_debt_ns?: number;
 }
 
 export interface Tally {
@@ -81,40 +65,40 @@ export interface Tally {
   cpu_ns: number;
 }
 
-/** The key of the account that has what found no room. */
+/** The key of the overflow account. */
 export const OVERFLOW = "*";
 
-/** Where a worker's CPU goes, in the order in which it is drawn, from below. */
+/** Owners of a worker's CPU, in drawing order from below. */
 export const OWNERS = ["charged", "no_request", "loop", "other"] as const;
 export type Owner = (typeof OWNERS)[number];
 
-/** Of one worker, between two answers; in cores. */
+/** One worker between two answers; in cores. */
 export interface WorkerRate {
   worker: number;
   pid: number;
   cores: Record<Owner, number>;
   all: number;
-  /** the part of what was charged that is in no account */
+  /** the part of charged CPU that is in no account */
   uncounted: number;
   poolThreads: number;
 }
 
-/** How many keys of each moment are remembered by name; what is below them is drawn as others. */
+/** Number of keys kept by name for each time. All smaller keys are drawn as one. */
 const REMEMBERED_KEYS = 32;
-/** How much is remembered, in moments. */
+/** Number of times kept. */
 const REMEMBERED_MOMENTS = 900;
-/** Answers that come sooner after each other are not compared: so little time is measured badly. */
+/** Answers closer together are not compared: the rate of such a short time is inaccurate. */
 const LEAST_MS = 250;
-/** Two clocks, of the server and of the browser, may go so differently before one of them was set. */
+/** A larger difference between the server's and the browser's clock means that one of them was set. */
 const CLOCKS_MAY_DIFFER_MS = 5000;
 
-/** Limits of all accounts of a zone, one column for each figure; NaN where an account has none. */
+/** Limits of all accounts of a zone, one column per figure; NaN for an account without a limit. */
 export class Limits {
   readonly cores: Float64Array;
   readonly debtNs: Float64Array;
   readonly refused: Float64Array;
   readonly dryRun: Float64Array;
-  /** CPU that limits do not count: that of refused requests */
+  /** CPU of refused requests, which limits do not count */
   readonly apartNs: Float64Array;
 
   constructor(n: number) {
@@ -135,13 +119,13 @@ export class Limits {
   }
 }
 
-/** Counters of all accounts of a zone, one column for each. */
+/** Counters of all accounts of a zone, one column per counter. */
 export class Columns {
   readonly cpuNs: Float64Array;
   readonly requests: Float64Array;
   readonly sentBytes: Float64Array;
   readonly inFlight: Float64Array;
-  /** null: no account has one */
+  /** null: no account has a limit */
   limits: Limits | null = null;
 
   constructor(readonly keys: string[]) {
@@ -152,7 +136,7 @@ export class Columns {
     this.inFlight = new Float64Array(n);
   }
 
-  /** Where the keys are those that were there before, they are the same array. */
+  /** The same array as before if the keys have not changed. */
   static of(accounts: Record<string, Account>, before: Columns): Columns {
     const keys = Object.keys(accounts);
     const same = keys.length === before.keys.length && keys.every((key, i) => key === before.keys[i]);
@@ -168,12 +152,12 @@ export class Columns {
     return columns;
   }
 
-  /** Where each key of this was before: its place there, or -1. */
+  /** For each key its index in the previous answer, or -1. */
   placesIn(before: Columns): Int32Array {
     const places = new Int32Array(this.keys.length);
     let index: Map<string, number> | undefined;
     for (let i = 0; i < places.length; i++) {
-      // accounts are told in the order of their slots, which they keep
+      // accounts come in the order of their slots, which do not change
       if (!index && this.keys[i] !== before.keys[i]) {
         index = new Map(before.keys.map((key, place) => [key, place]));
       }
@@ -183,7 +167,7 @@ export class Columns {
   }
 }
 
-/** What one account has used per second. */
+/** Rates of all accounts, per second. */
 export interface Rates {
   seconds: number;
   cores: Float64Array;
@@ -193,9 +177,9 @@ export interface Rates {
   limits: LimitRates | null;
 }
 
-/** What limits have done per second; NaN where an account has none, or had none before. */
+/** Rates of limits, per second; NaN for an account that has no limit, or had none in the previous answer. */
 export interface LimitRates {
-  /** cores that limits count */
+  /** cores counted by limits */
   used: Float64Array;
   refused: Float64Array;
   dryRun: Float64Array;
@@ -204,9 +188,9 @@ export interface LimitRates {
 export interface Moment {
   /** in seconds since 1970 */
   time: number;
-  /** cores of the largest keys; null: there was no answer, or nothing to compare it with */
+  /** cores of the largest keys; null without an answer, or without a previous answer */
   cores: Map<string, number> | null;
-  /** of all keys */
+  /** sum of all keys */
   all: number;
 }
 
@@ -214,12 +198,12 @@ export interface Moment {
 export class Zone {
   status!: Omit<ZoneStatus, "keys">;
   totals = new Columns([]);
-  /** null while there is nothing to compare with */
+  /** null until there are two answers */
   rates: Rates | null = null;
   history: Moment[] = [];
   private timeMs = NaN;
 
-  /** Takes an answer; whether the counters have begun anew. */
+  /** Adds an answer. Returns whether the counters have restarted. */
   feed(status: ZoneStatus, timeMs: number, isContinued: boolean, watched: string | null): boolean {
     const { keys, ...rest } = status;
     const before = this.totals;
@@ -248,7 +232,7 @@ export class Zone {
     let all = 0;
     for (let i = 0; i < n; i++) {
       const place = places[i]!;
-      // an account that was not there began with zero
+      // a new account starts at zero
       const had = (column: Float64Array) => (place < 0 ? 0 : column[place]!);
       rates.cores[i] = (now.cpuNs[i]! - had(before.cpuNs)) / ns;
       rates.requests[i] = (now.requests[i]! - had(before.requests)) / rates.seconds;
@@ -260,13 +244,13 @@ export class Zone {
     return false;
   }
 
-  /** Nothing is known for a while; the last rates stay until there are others. */
+  /** Marks a gap. The last rates stay until there are new ones. */
   interrupt(): void {
     const last = this.history.at(-1);
     if (last?.cores) this.remember({ time: last.time + 0.001, cores: null, all: NaN });
   }
 
-  /** The keys that used most over all that is remembered. */
+  /** The keys with the most CPU over all kept times. */
   top(n: number): string[] {
     const sums = new Map<string, number>();
     for (const { cores } of this.history) {
@@ -286,7 +270,7 @@ function limitRates(now: Columns, before: Columns, places: Int32Array, ns: numbe
   if (!limits) return null;
   const rate = (of: (columns: Columns, place: number) => number, scale: number) =>
     Float64Array.from(places, (place, i) => {
-      // an account that was not there began with zero; what one without a limit has been refused is not known
+      // a new account starts at zero; refusals of an account without a limit are not known
       const had = place < 0 ? 0 : before.limits ? of(before, place) : NaN;
       return ((of(now, i) - had) * scale) / ns;
     });
@@ -297,7 +281,7 @@ function limitRates(now: Columns, before: Columns, places: Int32Array, ns: numbe
   };
 }
 
-/** Whether a counter is less than it was, or an account is gone: accounts stay as long as their zone. */
+/** Whether a counter fell or an account is gone. Both mean a new zone, since accounts live as long as their zone. */
 function hasFallen(now: Columns, before: Columns, places: Int32Array): boolean {
   let known = 0;
   for (let i = 0; i < places.length; i++) {
@@ -315,7 +299,7 @@ function hasFallen(now: Columns, before: Columns, places: Int32Array): boolean {
   return known < before.keys.length;
 }
 
-/** The keys with the largest values that are not zero, and the one that somebody watches. */
+/** The keys with the largest values above zero, and the selected key. */
 function largest(keys: string[], values: Float64Array, watched: string | null): Map<string, number> {
   const best: number[] = [];
   for (let i = 0; i < values.length; i++) {
@@ -334,13 +318,13 @@ function largest(keys: string[], values: Float64Array, watched: string | null): 
   return found;
 }
 
-/** What an answer was, compared with the one before. */
+/** The difference between an answer and the previous one. */
 export interface News {
-  /** a counter fell: all begins anew */
+  /** a counter fell: all figures restart */
   restarted: boolean;
-  /** other workers than before, and counters that went on */
+  /** other workers than before, and the counters continue */
   reloaded: boolean;
-  /** the server's clock was set, or the browser's */
+  /** the server's or the browser's clock was set */
   clockSet: boolean;
 }
 
@@ -349,11 +333,11 @@ export interface BooksMoment {
   cores: Record<Owner, number> | null;
 }
 
-/** All that was answered. */
+/** All answers. */
 export class Model {
   zones = new Map<string, Zone>();
   workers: WorkerRate[] | null = null;
-  /** how many workers there are, with rates or without */
+  /** number of workers, with or without rates */
   workerCount = 0;
   history: BooksMoment[] = [];
   last: { timeMs: number; version: string; nginxVersion: string; clock: string } | null = null;
@@ -362,8 +346,8 @@ export class Model {
   private interrupted = true;
 
   /**
-   * Takes an answer that was asked for at a time of the browser's monotonic clock and took some time. `isWhole`: it has all
-   * zones, and those that are missing are gone. `watched`: a key that is remembered even if it uses little.
+   * Adds an answer. `askedMs` is the time of the request on the browser's monotonic clock, `tookMs` its duration. `isWhole`:
+   * the answer has all zones, so that missing zones are gone. `watched`: a key that is kept even if it uses little.
    */
   feed(status: Status, askedMs: number, tookMs: number, isWhole: boolean, watched: string | null): News {
     const timeMs = Date.parse(status.time);
@@ -393,7 +377,7 @@ export class Model {
     return news;
   }
 
-  /** Answers stop, or are not asked for: what comes next is not compared with what was. */
+  /** Answers stop, or the page is paused: the next answer is not compared with the last one. */
   interrupt(): void {
     if (this.interrupted) return;
     this.interrupted = true;
@@ -407,7 +391,7 @@ export class Model {
     const isOther = before.size > 0 && workers.some(({ pid }) => !before.has(pid));
     this.books = new Map(workers.map((worker) => [worker.pid, worker]));
     this.workerCount = workers.length;
-    // a process number that came again
+    // the process id was used again
     const fell = workers.some((w) => w.thread_cpu_ns < (before.get(w.pid)?.thread_cpu_ns ?? 0));
     const time = timeMs / 1000;
     if (!isContinued || fell) {
@@ -447,13 +431,13 @@ function zeros(): Record<Owner, number> {
   return { charged: 0, no_request: 0, loop: 0, other: 0 };
 }
 
-/** One bar of a histogram: requests that took up to so many nanoseconds; Infinity: more than all bounds. */
+/** One bar of the histogram: requests with at most `le` nanoseconds; Infinity: above all bounds. */
 export interface Bucket {
   le: number;
   requests: number;
 }
 
-/** The bars of `by_request_cpu`, which is cumulative; see accounting/src/render/json.rs for what it leaves out. */
+/** The bars of `by_request_cpu`, which is cumulative. accounting/src/render/json.rs leaves some bounds out. */
 export function buckets(account: Account): Bucket[] {
   const bars: Bucket[] = [];
   let below = 0;

@@ -1,28 +1,28 @@
-// Asking the endpoint: one answer at a time, at an interval, more and more rarely while there is none.
+// Polls the status endpoint: one request at a time, at an interval. The interval grows while requests fail.
 
 import type { Status } from "./model.ts";
 import { keyArgument } from "./format.ts";
 
-/** An answer that takes longer is given up. */
+/** A request is aborted after this time. */
 const PATIENCE_MS = 30_000;
 const LONGEST_WAIT_MS = 30_000;
 const SOON_MS = 1000;
 
-/** The endpoint answered, but not with the status. */
+/** The endpoint sent an answer that is not the status document. */
 export class Refused extends Error {
   constructor(readonly code: number, message: string) {
     super(message);
   }
 }
 
-/** Which accounts are asked for. */
+/** The accounts to request. */
 export interface Query {
   zone?: string;
   key?: string;
   detail: "low" | "full";
 }
 
-/** Arguments that the page was called with and that are not the endpoint's own (a token, maybe) go along. */
+/** Passes on the arguments of the page's own address that the endpoint does not use, for example a token. */
 function address({ zone, key, detail }: Query): string {
   const own = ["format", "detail", "zone", "key", "asset"];
   const others = location.search.slice(1).split("&").filter((argument) => {
@@ -60,13 +60,13 @@ export function reason(error: unknown): string {
   return "the server cannot be reached";
 }
 
-/** Runs a task again and again; never twice at once. */
+/** Runs a task repeatedly. Two runs never overlap. */
 export class Poller {
-  /** how many tasks in a row have failed */
+  /** consecutive failures */
   failures = 0;
-  /** when the next one begins, by performance.now() */
+  /** start of the next run, in milliseconds of performance.now() */
   next = 0;
-  /** the next one is wanted soon, whatever the interval */
+  /** start the next run as soon as possible, whatever the interval */
   isUrgent = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private running: AbortController | null = null;
@@ -79,7 +79,7 @@ export class Poller {
     public intervalMs: number,
   ) {}
 
-  /** Begins at once, or as soon as what is under way has ended. */
+  /** Starts a run at once, or as soon as the current run ends. */
   start(): void {
     this.stopped = false;
     clearTimeout(this.timer);
@@ -87,7 +87,7 @@ export class Poller {
     else void this.run();
   }
 
-  /** Ends, and gives up what is under way. */
+  /** Stops, and aborts the current run. */
   stop(): void {
     this.stopped = true;
     this.again = false;
@@ -114,7 +114,7 @@ export class Poller {
     this.wait(
       this.again ? 0
       : this.failures ? Math.min(LONGEST_WAIT_MS, 1000 * 2 ** Math.min(this.failures - 1, 10))
-      // answers that take long are asked for more rarely: half of the time the server has rest
+      // a slow answer lengthens the interval: the server is idle for at least half of the time
       : Math.max(interval - took, took, 50),
     );
     this.again = this.isUrgent = false;

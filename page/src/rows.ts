@@ -1,34 +1,34 @@
-// Which rows the table has, and in which order.
+// The rows of the table, and their order.
 
 import type { Zone } from "./model.ts";
 
-/** Columns of the table after the key, by their names in the page's address. */
+/** The columns after the key, by their names in the page's address. */
 export const COLUMNS = ["cpu", "share", "lim", "use", "ref", "dry", "req", "cpr", "mb", "spg", "fly"] as const;
 export type Column = (typeof COLUMNS)[number];
-/** Those that are there only where an account has a limit; the last one only where `dry_run` has found something. */
+/** Columns shown only if an account has a limit. The last one is shown only if `dry_run` has counted a request. */
 const OF_LIMITS: readonly Column[] = ["lim", "use", "ref", "dry"];
 export type SortBy = Column | "key";
 
 /** `now`: between the last two answers; `total`: since the counters began. */
 export type Span = "now" | "total";
 
-/** The figures of a zone's accounts: one value for each key, NaN where there is none. */
+/** The figures of a zone's accounts: one value per key, NaN if there is none. */
 export type Figures = Record<Column, Float64Array>;
 
-/** The columns that say something of a zone. */
+/** The columns to show for a zone. */
 export function columnsOf({ totals: { limits } }: Zone): Column[] {
   const isDry = limits !== null && limits.dryRun.some((n) => n > 0);
   return COLUMNS.filter((column) => !OF_LIMITS.includes(column) || (limits !== null && (column !== "dry" || isDry)));
 }
 
-/** Figures in the columns' own units: cores or seconds, parts of 1, requests per second or requests, nanoseconds, MB/s or MB. */
+/** Figures in the columns' units: cores or seconds, fractions of 1, requests per second or requests, ns, MB/s or MB. */
 export function figures(zone: Zone, span: Span): Figures {
   const { totals, rates } = zone;
   const n = totals.keys.length;
   const none = () => new Float64Array(n).fill(NaN);
   const { limits } = totals;
   const lim = limits?.cores ?? none();
-  // also beside totals: over all time, it says nothing
+  // the current use, also beside totals: over all time it has no meaning
   const use = rates?.limits?.used.map((used, i) => used / lim[i]!) ?? none();
   if (span === "now" && !rates) {
     return {
@@ -52,20 +52,20 @@ export function figures(zone: Zone, span: Span): Figures {
   return { cpu, share, lim, use, ref, dry, req, cpr, mb, spg, fly: totals.inFlight };
 }
 
-/** What is to be told of a key that is beyond its limit. */
+/** A key that exceeds its limit. */
 export interface Debtor {
   key: string;
-  /** nanoseconds of CPU */
+  /** in nanoseconds of CPU */
   debtNs: number;
-  /** cores */
+  /** in cores */
   limit: number;
-  /** requests per second */
+  /** in requests per second */
   refused: number;
-  /** requests per second that `dry_run` would have refused */
+  /** requests that `dry_run` would have refused, per second */
   dryRun: number;
 }
 
-/** How many keys have a limit, and those that are in debt or had requests refused since the last answer, the worst first. */
+/** The number of keys with a limit; the keys in debt or with refused requests since the last answer, the worst first. */
 export function debtors({ totals, rates }: Zone): { limited: number; debtors: Debtor[] } {
   const { limits, keys } = totals;
   const found = { limited: 0, debtors: [] as Debtor[] };
@@ -74,7 +74,7 @@ export function debtors({ totals, rates }: Zone): { limited: number; debtors: De
     found.limited++;
     const debtNs = limits.debtNs[i]!;
     const refused = rates?.limits?.refused[i] || 0, dryRun = rates?.limits?.dryRun[i] || 0;
-    // who keeps asking is in debt now and again only, and would come and go
+    // a key that keeps sending requests is in debt only at times: without refusals it would appear and disappear
     if (debtNs > 0 || refused > 0 || dryRun > 0) found.debtors.push({ key: keys[i]!, debtNs, limit, refused, dryRun });
   });
   found.debtors.sort((a, b) => b.refused - a.refused || b.debtNs / b.limit - a.debtNs / a.limit || (a.key < b.key ? -1 : 1));
@@ -84,7 +84,7 @@ export function debtors({ totals, rates }: Zone): { limited: number; debtors: De
 const collator = new Intl.Collator("en", { numeric: true });
 const ranks = new WeakMap<string[], Int32Array>();
 
-/** For each key, how many come before it by name. Comparing names takes long, so it is done once for the same keys. */
+/** The rank of each key by name. Comparing names is slow, so it is done once for the same keys. */
 function rank(keys: string[]): Int32Array {
   let found = ranks.get(keys);
   if (!found) {
@@ -96,7 +96,7 @@ function rank(keys: string[]): Int32Array {
   return found;
 }
 
-/** Places of the keys that contain a text, in order; keys without a figure come last, and equals in the order of their names. */
+/** Indices of the keys that contain a text, sorted. Keys without a figure come last; equal ones are sorted by name. */
 export function order(keys: string[], figures: Figures, by: SortBy, descending: boolean, search: string): Int32Array {
   const wanted = search.toLowerCase();
   const places = new Int32Array(keys.length);

@@ -1,4 +1,4 @@
-// What somebody has chosen: in the page's address, so that it can be sent to somebody else, or kept by the browser.
+// The viewer's choices. Those in the page's address can be sent to others; the browser keeps the rest.
 
 import { COLUMNS, type SortBy, type Span } from "./rows.ts";
 
@@ -11,7 +11,7 @@ export interface Choice {
   span: Span;
 }
 
-/** From the fragment of the page's address; what is missing may come from the arguments zone and key of the address itself. */
+/** Reads the fragment of the page's address. The arguments `zone` and `key` of the address are the default. */
 export function readChoice(hash: string, query: string): Choice {
   const chosen = new URLSearchParams(hash.replace(/^#/, ""));
   const asked = new URLSearchParams(query);
@@ -38,7 +38,7 @@ export function writeChoice(choice: Choice): string {
   return `#${hash}`;
 }
 
-/** Small wishes of a person. Browsers can be told to keep nothing, so nothing relies on it. */
+/** Preferences kept by the browser. A browser may refuse to keep them, so nothing depends on them. */
 export function remembered(name: string): string | null {
   try {
     return localStorage.getItem(`request-cpu-${name}`);
@@ -51,6 +51,6 @@ export function remember(name: string, value: string): void {
   try {
     localStorage.setItem(`request-cpu-${name}`, value);
   } catch {
-    // then not
+    // not kept
   }
 }

@@ -1,13 +1,13 @@
-// The table of domains. Of a hundred thousand rows, those are in the document that can be seen.
+// The table of domains. It is virtualised: only visible rows are in the DOM.
 
 import { element, setText } from "./dom.ts";
 import { NONE, count, duration, figure, percent, visible } from "./format.ts";
 import { type Column, type Figures, type SortBy, type Span } from "./rows.ts";
 
 const ROW_PX = 36;
-/** Rows beyond the edges, so that scrolling shows no holes. */
+/** Rows rendered above and below the visible part, so that scrolling shows no gaps. */
 const MARGIN = 8;
-/** Browsers end at some height; what comes after this many rows can be searched for. */
+/** Browsers limit an element's height. Rows beyond this number can only be found by search. */
 const MOST_ROWS = 400_000;
 
 interface Heading {
@@ -52,9 +52,9 @@ export interface TableData {
   keys: string[];
   figures: Figures;
   order: Int32Array;
-  /** which columns there are */
+  /** the columns */
   columns: Column[];
-  /** keys beyond their limits */
+  /** keys that exceed their limits */
   debtors: Set<string>;
   span: Span;
   sort: SortBy;
@@ -70,7 +70,7 @@ interface Row {
   name: HTMLElement;
   cells: Map<Column, Text>;
   bar: HTMLElement;
-  /** of the use of a limit */
+  /** state of a limit's use */
   use: HTMLElement;
   key: string | null;
 }
@@ -80,7 +80,7 @@ export class Table {
   private columns: Column[] = [];
   private rows: Row[] = [];
   private first = 0;
-  /** the row that the keyboard is on */
+  /** the row with the keyboard focus */
   private active: string | null = null;
   private largest = 0;
   private readonly body: HTMLTableSectionElement;
@@ -110,7 +110,7 @@ export class Table {
   }
 
   show(data: TableData): void {
-    // the keyboard's row may have moved away by itself: then it is followed
+    // new figures may have moved the focused row: scroll to it
     const row = this.focused();
     this.data = data;
     if (data.columns.join() !== this.columns.join()) this.setColumns(data.columns);
@@ -132,7 +132,7 @@ export class Table {
     if (row !== null && this.focused() === null) this.reveal(row);
   }
 
-  /** Puts the keyboard on the row that it was on, or on the first one. */
+  /** Restores the keyboard focus to its row, or sets it to the first row. */
   focus(): void {
     const first = this.data?.keys[this.data.order[0] ?? -1];
     const key = this.active ?? first;
@@ -165,7 +165,7 @@ export class Table {
     this.buttons.set(column, button);
   }
 
-  /** Begins anew with these: a zone without limits has fewer, and the first request that is checked adds some. */
+  /** Replaces the columns. A zone without limits has fewer; the first checked request adds those of limits. */
   private setColumns(columns: Column[]): void {
     const now = document.activeElement;
     const focused = [...this.buttons].find(([, button]) => button === now)?.[0];
@@ -234,7 +234,7 @@ export class Table {
     pad(this.after, (n - this.first - wanted) * ROW_PX);
     this.rows.forEach((row, i) => this.fill(row, data, this.first + i));
     if (focused === null) return;
-    // focus stays on its key, not on its place
+    // the focus follows the key, not the position
     const now = this.rows.find((row) => row.key === focused);
     if (now) now.button.focus({ preventScroll: true });
     else this.table.focus({ preventScroll: true });
@@ -271,7 +271,7 @@ export class Table {
     if (cell) cell.title = isDebtor ? "beyond its limit" : "";
   }
 
-  /** The key of the row that has the keyboard's focus. */
+  /** The key of the row with the keyboard focus. */
   private focused(): string | null {
     const now = document.activeElement;
     return this.rows.find((row) => row.button === now)?.key ?? null;

@@ -1,81 +1,16 @@
-//! The layout of help texts, completions for shells, and man pages.
+//! The layout of help texts.
 //!
-//! Notes below the options have indented lines. clap would go on at the left edge where it breaks one, so they are
-//! broken here.
+//! Notes below the options have indented lines. clap would continue a broken line at the left edge, so lines
+//! are broken here.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-use std::process::ExitCode;
-
-use anyhow::Context;
 use clap::Command;
-use clap_complete::Shell;
-use clap_mangen::Man;
 use textwrap::{Options, WordSplitter};
 use unicode_width::UnicodeWidthStr;
 
-use crate::output::{self, style};
+use crate::output::style;
 
-/// A column that is broken has room for so many characters.
+/// The least width of a column that is broken.
 const LEAST_COLUMN: usize = 16;
-
-/// Man pages are for terminals of this width.
-const MAN_WIDTH: usize = 72;
-
-/// The arguments of `cpu-report completions`.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  cpu-report completions bash >/etc/bash_completion.d/cpu-report
-  cpu-report completions zsh >/usr/local/share/zsh/site-functions/_cpu-report
-  cpu-report completions fish >~/.config/fish/completions/cpu-report.fish")]
-pub struct CompletionsArgs {
-    /// The shell
-    shell: Shell,
-}
-
-/// The arguments of `cpu-report man`.
-#[derive(clap::Args)]
-#[command(after_help = "Example:
-  cpu-report man /usr/local/share/man/man1")]
-pub struct ManArgs {
-    /// The folder that the pages are written to; it is made if it is not there
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
-}
-
-/// Runs `cpu-report completions`.
-pub fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<ExitCode> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, "cpu-report", &mut script);
-    // clap_complete 4.6 takes the hyphen of the program's name for a border of commands, in one of two places
-    let script = String::from_utf8_lossy(&script).replace("cpu__subcmd__report", "cpu__report");
-    let mut out = output::stdout();
-    io::Write::write_all(&mut out, script.as_bytes())?;
-    io::Write::flush(&mut out)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Runs `cpu-report man`: a page for the program, and one for each command.
-pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(&args.folder).with_context(|| args.folder.display().to_string())?;
-    let mut command = with_notes(command, MAN_WIDTH).disable_help_subcommand(true);
-    command.build();
-    let commands =
-        command.get_subcommands().map(|one| (format!("cpu-report-{}", one.get_name()), one.clone()));
-    let all: Vec<(String, Command)> =
-        [("cpu-report".to_owned(), command.clone())].into_iter().chain(commands).collect();
-    for (name, command) in all {
-        let file = args.folder.join(format!("{name}.1"));
-        let mut page = Vec::new();
-        let usage = name.replacen('-', " ", 2).replacen(' ', "-", 1);
-        // clap keeps names for as long as the program runs, and there are a few
-        let name: &'static str = Box::leak(name.into_boxed_str());
-        Man::new(command.name(name).bin_name(usage)).render(&mut page)?;
-        fs::write(&file, page).with_context(|| file.display().to_string())?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
 
 /// The command with help texts that fit the terminal, in characters that it can show.
 pub fn formatted(command: Command) -> Command {
@@ -84,7 +19,7 @@ pub fn formatted(command: Command) -> Command {
 }
 
 /// With notes in lines of this width.
-fn with_notes(command: Command, width: usize) -> Command {
+pub fn with_notes(command: Command, width: usize) -> Command {
     command.mut_subcommands(|command| {
         let notes = command.get_after_long_help().map(|notes| lines(&notes.to_string(), width));
         let short = command.get_after_help().map(|notes| lines(&notes.to_string(), width));
@@ -134,9 +69,9 @@ fn in_plain_characters(command: Command) -> Command {
     })
 }
 
-/// Breaks each line so that it goes on where it began: below its text, or below its last column.
+/// Breaks each line. It continues below its text, or below its last column.
 ///
-/// A line that ends with a backslash goes on in the next one.
+/// A backslash at the end of a line joins it with the next line.
 fn lines(text: &str, width: usize) -> String {
     let text = text.replace("\\\n", "");
     let broken: Vec<String> = text.lines().map(|line| broken(line, width)).collect();
@@ -166,7 +101,21 @@ fn broken(line: &str, width: usize) -> String {
     let indents = [least(indent), least(hang) + mark];
     let [first, next] = &indents;
     let wrap = Options::new(width).initial_indent(first).subsequent_indent(next);
-    textwrap::fill(text, wrap.word_splitter(WordSplitter::NoHyphenation))
+    let room = width.saturating_sub(next.width());
+    let whole = if text.starts_with("cpu-report ") { quotes_whole(text, room) } else { text.to_owned() };
+    textwrap::fill(&whole, wrap.word_splitter(WordSplitter::NoHyphenation)).replace(HELD, " ")
+}
+
+/// Stands for a blank at which a line is not broken.
+const HELD: char = '\u{A0}';
+
+/// A command with its texts in single quotes held together, if they fit this width.
+fn quotes_whole(command: &str, width: usize) -> String {
+    let parts = command.split('\'').enumerate().map(|(at, part)| match at % 2 {
+        1 if part.width() + 2 <= width => part.replace(' ', &HELD.to_string()),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("'")
 }
 
 #[cfg(test)]
@@ -184,5 +133,12 @@ mod tests {
             "  a = 1   # one two three\n          # four"
         );
         assert_eq!(lines("  cpu-report domains one two", 20), "  cpu-report domains\n      one two");
+    }
+
+    #[test]
+    fn a_text_in_quotes_is_not_broken_where_it_fits() {
+        let command = "  cpu-report a --format 'b c d' e";
+        assert_eq!(lines(command, 26), "  cpu-report a --format\n      'b c d' e");
+        assert_eq!(lines(command, 12), "  cpu-report\n      a\n      --form\n      at 'b\n      c d' e");
     }
 }

@@ -1,7 +1,20 @@
 //! `cpu-report`: tables and figures from the logs that NGINX writes with the request CPU module.
 //!
-//! Each sub-command is a module of its own, with its arguments (`Args`) and a function `run`. `input` reads log files, `output`
-//! writes tables, CSV and JSON, `range` and `zone` are the time that a report is of.
+//! Each command is a folder of its own, with its arguments (`Args`) and a function `run`. No command imports
+//! another. What commands share lies beneath them, in layers. A folder imports only folders of lower layers:
+//!
+//! | layer | folders | contents |
+//! | --- | --- | --- |
+//! | 6 | `domains`, `bill`, `compare`, `factors`, `completions`, `man` | the commands |
+//! | 5 | `billing` | price plans, accounts and prices, for `bill` and `compare` |
+//! | 4 | `prometheus` | the counters of a fleet, from Prometheus' HTTP API |
+//! | 3 | `traffic` | lines of the traffic log, and sums of them |
+//! | 2 | `input`, `select`, `time`, `help` | log files; domains, zones and servers that are chosen; times; help texts |
+//! | 1 | `output` | tables, CSV, JSON, and messages |
+//!
+//! Folders of one layer do not import each other. Within a folder, no files form a circle. The file beside a
+//! folder (`input.rs` beside `input/`) says which names of the folder others may use. `traffic/line.rs`
+//! imports nothing of this program, so that it can become a crate. `tests/layers.rs` checks the table.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use std::io;
@@ -10,16 +23,19 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bill;
+mod billing;
+mod compare;
+mod completions;
 mod domains;
 mod factors;
 mod help;
-mod hosts;
 mod input;
+mod man;
 mod output;
-mod progress;
-mod range;
-mod twice;
-mod zone;
+mod prometheus;
+mod select;
+mod time;
+mod traffic;
 
 #[derive(Parser)]
 #[command(
@@ -36,13 +52,12 @@ struct Cli {
 enum Command {
     Domains(domains::Args),
     Bill(bill::Args),
-    Compare(bill::CompareArgs),
-    /// What makes requests dear, from access logs
+    Compare(compare::Args),
     Factors(factors::Args),
     /// Write a script that completes arguments in a shell
-    Completions(help::CompletionsArgs),
+    Completions(completions::Args),
     /// Write man pages, one for each command
-    Man(help::ManArgs),
+    Man(man::Args),
 }
 
 /// Status 0 if all is well, 1 if something could not be read or written, 2 if the arguments are wrong.
@@ -53,10 +68,10 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Domains(args) => domains::run(args),
         Command::Bill(args) => bill::run(args),
-        Command::Compare(args) => bill::run_compare(args),
+        Command::Compare(args) => compare::run(args),
         Command::Factors(args) => factors::run(args),
-        Command::Completions(args) => help::completions(args, Cli::command()),
-        Command::Man(args) => help::man(args, Cli::command()),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     };
     match result {
         Ok(status) => status,

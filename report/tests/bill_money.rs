@@ -11,7 +11,17 @@ use common::Folder;
 /// A line of the domain `key`. `more` are members that older modules do not log.
 fn line(end: &str, interval_ms: u64, key: &str, [requests, cpu_ns]: [u64; 2], more: &str) -> String {
     format!(
-        r#"{{"time":"{end}Z","interval_ms":{interval_ms},"host":"vm","zone":"domains","key":"{key}","requests":{requests},"cpu_ns":{cpu_ns},"wakeups":1,"sent_bytes":0,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0{more}}}"#
+        concat!(
+            r#"{{"time":"{end}Z","interval_ms":{interval_ms},"host":"vm","zone":"domains","key":"{key}""#,
+            r#","requests":{requests},"cpu_ns":{cpu_ns},"wakeups":1,"sent_bytes":0,"received_bytes":0,"2xx":0"#,
+            r#","4xx":0,"5xx":0{more}}}"#,
+        ),
+        end = end,
+        interval_ms = interval_ms,
+        more = more,
+        key = key,
+        requests = requests,
+        cpu_ns = cpu_ns
     ) + "\n"
 }
 
@@ -39,7 +49,7 @@ fn cents(amounts: &[&str]) -> u64 {
     amounts.iter().map(|amount| amount.replace('.', "").parse::<u64>().unwrap()).sum()
 }
 
-// ---- accounts -----------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_account_of_many_small_domains_pays_as_one_large_domain() {
@@ -96,7 +106,7 @@ fn the_parts_of_an_allowance_add_up_to_it() {
     assert_eq!((cells(&rows, "item", "free"), cells(&rows, "item", "amount")), (vec!["3"], vec!["0.00"]));
 }
 
-// ---- base fee and minimum -----------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------
 
 /// The month or hour, the base fees and what is missing to the minimum, of each period.
 fn fees(files: &Folder, more: &[&str]) -> Vec<String> {
@@ -204,7 +214,7 @@ fn a_line_that_covers_a_period_pays_its_fee() {
     );
 }
 
-// ---- rounding up --------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_statement_says_what_was_rounded_up() {
@@ -233,7 +243,7 @@ fn a_statement_says_what_was_rounded_up() {
     assert_eq!(row(&table, "a "), "a r 1 request 0 1 1 per request 1.00");
 }
 
-// ---- rows of programs ---------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------
 
 #[test]
 fn every_rate_has_a_row_of_its_own() {

@@ -25,7 +25,19 @@ fn line(
     let (interval, cpu, sent) = ((seconds * 1e3) as u64, cpu_ms * 1_000_000, sent_mb * 1_000_000);
     let key = serde_json::to_string(key).unwrap();
     format!(
-        r#"{{"time":"2026-01-31T{end}.000Z","interval_ms":{interval},"host":"{host}","zone":"{zone}","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":1,"sent_bytes":{sent},"received_bytes":0,"2xx":0,"4xx":1,"5xx":2}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T{end}.000Z","interval_ms":{interval},"host":"{host}","zone":"{zone}""#,
+            r#","key":{key},"requests":{requests},"cpu_ns":{cpu},"wakeups":1,"sent_bytes":{sent}"#,
+            r#","received_bytes":0,"2xx":0,"4xx":1,"5xx":2}}"#,
+        ),
+        end = end,
+        interval = interval,
+        host = host,
+        zone = zone,
+        key = key,
+        requests = requests,
+        cpu = cpu,
+        sent = sent
     ) + "\n"
 }
 
@@ -61,7 +73,8 @@ fn with<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn the_table_is_as_computed_by_hand() {
-    // api: 2460 s in 12,000 s; slots of 5, 2, 1 and 0.2 cores, so the third highest of 40, which is the 95th percentile, is of 1
+    // api: 2460 s in 12,000 s; slots of 5, 2, 1 and 0.2 cores, so the third highest of 40, which is the 95th
+    // percentile, is of 1
     assert_eq!(
         logs().run(&with(&[])).fine(),
         "\
@@ -243,7 +256,7 @@ fn where_lines_do_not_tell_the_highest_second_it_is_not_shown_or_said() {
     let ran = logs.run(&["old", "edge-1", "--format", "csv"]);
     assert_eq!(
         (ran.status, ran.err.as_str()),
-        (Some(0), "cpu-report: 1 of 5 lines have no \"peak_cpu_ns\": peak 1s is that of the others\n")
+        (Some(0), "cpu-report: 1 of 5 lines have no \"peak_cpu_ns\": peak 1s is taken from the others\n")
     );
     let shown = columns(&ran.out, &["domain", "peak_second_cores"]);
     assert_eq!(shown, ["old.example ", "b.example 2", "a.example 4", "c.example 0.03", " 4"]);
@@ -320,7 +333,8 @@ fn numbers_for_programs_are_in_base_units() {
     assert_eq!(
         out,
         "\
-zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused,from,to
+zone,row,domain,requests,sent_gb,cpu_seconds,cores,peak_cores,p95_cores,peak_second_cores,\
+         cpu_seconds_per_request,cpu_seconds_per_gb,responses_4xx,responses_5xx,refused,from,to
 domains,domain,api.example,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
 domains,all,,1000,5,2460,0.205,5,1,,2.46,492,5,10,0,2026-01-31T12:00:00Z,2026-01-31T15:20:00Z
 "
@@ -345,8 +359,10 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         rows,
         [
-            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0,2026-01-31T12:00:00Z,2026-01-31T13:00:00Z",
-            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0,2026-01-31T13:00:00Z,2026-01-31T14:00:00Z",
+            "domains,domain,www.example,2026-01-31T12:00:00Z,1250,8,36,0.0288,4.5,1,3,0,2026-01-31T12:00:\
+             00Z,2026-01-31T13:00:00Z",
+            "domains,domain,www.example,2026-01-31T13:00:00Z,250,2,6,0.024,3,1,1,0,2026-01-31T13:00:00Z,\
+             2026-01-31T14:00:00Z",
         ]
     );
     let half = [
@@ -363,7 +379,8 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
     assert_eq!(
         out.lines().nth(1),
         Some(
-            "domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0,2026-01-31T13:00:00Z,2026-01-31T13:00:30Z"
+            "domains,domain,www.example,125,1,3,0.1,0.1,0.1,,0.024,3,0,0,0,2026-01-31T13:00:00Z,\
+             2026-01-31T13:00:30Z"
         )
     );
 }
@@ -377,7 +394,8 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
     assert_eq!(
         out.lines().nth(1),
         Some(
-            "domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0,2026-01-31T12:05:00Z,2026-01-31T12:10:00Z"
+            "domains,domain,api.example,100,0.5,600,2,2,2,,6,1200,1,2,0,2026-01-31T12:05:00Z,2026-01-31T12:\
+             10:00Z"
         ),
         "what ended at 12:05 is not in it, what ended at 12:10 is"
     );
@@ -385,8 +403,8 @@ fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_sai
     let ran = logs.run(&with(&["--from", "2026-01-31", "--to", "2026-02-01", "--format", "csv"]));
     assert_eq!(ran.status, Some(0));
     assert!(ran.out.contains("api.example,1000,5,2460,0.02847222222222222,5,0,"), "{}", ran.out);
-    assert!(ran.err.contains("nothing is known of the time before 2026-01-31T12:00:00Z"), "{}", ran.err);
-    assert!(ran.err.contains("nothing is known of the time after 2026-01-31T15:20:00Z"), "{}", ran.err);
+    assert!(ran.err.contains("there are no data for the time before 2026-01-31T12:00:00Z"), "{}", ran.err);
+    assert!(ran.err.contains("there are no data for the time after 2026-01-31T15:20:00Z"), "{}", ran.err);
 }
 
 #[test]
@@ -459,7 +477,7 @@ fn broken_lines_are_counted_shown_and_skipped() {
         "log:2: ",
         "log:3: \"interval_ms\" is missing",
         "log:4: ",
-        "log:7: the line breaks off",
+        "log:7: the line is incomplete",
         "4 of 6 lines are broken",
     ]) {
         assert!(message.starts_with(&format!("cpu-report: {begin}")), "{message}");
@@ -468,7 +486,7 @@ fn broken_lines_are_counted_shown_and_skipped() {
     logs.file("bad", bad);
     let ran = logs.run(&["bad"]);
     assert_eq!(ran.status, Some(1), "nothing but broken lines");
-    assert!(ran.err.ends_with("there is nothing in the logs\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("the logs contain no lines of this time\n"), "{}", ran.err);
 }
 
 #[test]
@@ -540,7 +558,10 @@ fn nothing_in_the_logs_is_no_failure() {
     let logs = logs();
     logs.file("empty", "");
     let ran = logs.run(&["empty"]);
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), "cpu-report: there is nothing in the logs\n"));
+    assert_eq!(
+        (ran.status, ran.err.as_str()),
+        (Some(0), "cpu-report: the logs contain no lines of this time\n")
+    );
     let ran = logs.run(&with(&["--domain", "nobody.example"]));
     let said = "cpu-report: no domain matches --domain \"nobody.example\"\n";
     assert_eq!((ran.status, ran.err.as_str()), (Some(0), said));

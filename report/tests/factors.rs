@@ -99,7 +99,7 @@ cache status  requests  CPU time  CPU/request    ± 95 %       p50      p95     
 HIT                  1   1.00 ms      1.00 ms         -   1.00 ms  1.00 ms  1.00 ms  few
 MISS                 1   4.00 ms      4.00 ms         -   4.01 ms  4.01 ms  4.01 ms  few
 NONE                 6   4.80 ms     800.0 µs  563.5 µs  700.4 µs  2.01 ms  2.01 ms
-  few: less than 3 requests, which says little
+  few: fewer than 3 requests, so the value is uncertain
 
 CPU seconds per GB, by domain
 
@@ -108,7 +108,7 @@ domain         requests     GB  CPU time  CPU/request  CPU s/GB   ± 95 %
 rsa.example           3  0.000   3.10 ms      1.03 ms   1148.15  1195.00
 ec.example            3  0.000   1.70 ms     566.7 µs    629.63   523.46
 files.example         2  0.010   5.00 ms      2.50 ms      0.50     0.59  few
-  few: less than 3 requests, which says little
+  few: fewer than 3 requests, so the value is uncertain
 ";
     assert_eq!(out, expected);
 }
@@ -120,8 +120,9 @@ fn csv_has_all_figures_in_one_table() {
     assert_eq!(
         lines.next(),
         Some(
-            "figure,group,name,requests,bytes,cpu_seconds,cpu_seconds_per_request,cpu_seconds_per_request_margin,\
-             cpu_seconds_p50,cpu_seconds_p95,cpu_seconds_p99,cpu_seconds_per_gb,cpu_seconds_per_gb_margin,is_few"
+            "figure,group,name,requests,bytes,cpu_seconds,cpu_seconds_per_request,\
+             cpu_seconds_per_request_margin,cpu_seconds_p50,cpu_seconds_p95,cpu_seconds_p99,\
+             cpu_seconds_per_gb,cpu_seconds_per_gb_margin,is_few,row"
         )
     );
     assert_eq!(lines.clone().count(), 15);
@@ -136,10 +137,11 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     assert_eq!(ran.status, Some(1), "{}", ran.err);
     for message in [
         "1 line is without $request_cpu_ns or $request_cpu_time, and was left out",
-        "no figure \"CPU per request, by its order in the connection\": the log does not tell $connection_requests, which",
-        "the log does not tell $upstream_cache_status, which log_format needs to have",
-        "the log does not tell $bytes_sent or $body_bytes_sent, which log_format needs to have",
-        "the log does not tell $server_name or $host and $bytes_sent or $body_bytes_sent, which",
+        "no figure \"CPU per request, by its order in the connection\": the log has no \
+         $connection_requests; add it to the log_format",
+        "the log has no $upstream_cache_status; add it to the log_format",
+        "the log has no $bytes_sent or $body_bytes_sent; add it",
+        "the log has no $server_name or $host and $bytes_sent or $body_bytes_sent; add",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
     }
@@ -149,7 +151,7 @@ fn a_figure_that_the_log_does_not_tell_is_left_out_and_why_is_said() {
     let ran = logs.run(&["--figure", "order", "access.log"]);
     assert_eq!(ran.status, Some(0));
     assert!(
-        ran.err.contains("1 of 2 requests are not in \"CPU per request, by its order in the connection\""),
+        ran.err.contains("1 of 2 requests is not in \"CPU per request, by its order in the connection\""),
         "{}",
         ran.err
     );
@@ -163,7 +165,7 @@ fn broken_lines_are_counted_and_shown_and_are_no_failure() {
     let ran = logs.run(&["--figure", "cache", "access.log"]);
     assert_eq!(ran.status, Some(0));
     for message in [
-        "access.log:9: no \" \" follows on $host",
+        "access.log:9: \" \" is missing after $host",
         "access.log:11: the line ends before its JSON object does",
         "3 of 11 lines are broken",
     ] {
@@ -186,7 +188,7 @@ fn files_of_all_kinds_add_up() {
     assert_eq!(ran.status, Some(0));
     assert!(
         ran.err
-            .contains("access.log.1.gz begins with the same lines as access.log, and so does one file more"),
+            .contains("access.log.1.gz begins with the same lines as access.log, and so does one more file"),
         "{}",
         ran.err
     );
@@ -256,18 +258,30 @@ fn only_the_time_that_is_asked_for_is_taken() {
     assert_eq!(of(&["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T12:00:01Z"]), ["2"]);
     let ran = logs.run(&["--log-format", COMBINED_FORMAT, "--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
-    assert!(ran.err.contains("none of the requests is of those that were asked for"), "{}", ran.err);
+    assert!(ran.err.contains("no request matches --domain, --from and --to"), "{}", ran.err);
     // the demonstration's log has no time
     let ran = logs_of(LOG).run(&["--from", "2026-02-01", "access.log"]);
     assert_eq!(ran.status, Some(1));
-    assert!(ran.err.contains("it has no time that --from and --to could go by"), "{}", ran.err);
+    let message = "8 lines are without $msec or $time_iso8601 or $time_local, which --from and --to need, \
+                   and were left out";
+    assert!(ran.err.contains(message) && !ran.err.contains("broken"), "{}", ran.err);
+    assert_eq!(logs_of(LOG).run(&["--strict", "--from", "2026-02-01", "access.log"]).status, Some(1));
+    let ran =
+        logs_of("{\"request_cpu_ns\":5,\"msec\":\"noon\"}\n").run(&["--from", "2026-02-01", "access.log"]);
+    assert!(ran.err.contains("it has no time for --from and --to"), "{}", ran.err);
 }
 
 #[test]
 fn json_logs_are_read_with_names_of_the_users_own() {
     let lines = [
-        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"a.example","cpu":"0.001","n":1,"out":2000,"cache":"HIT","pop":"fra"}"#,
-        r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"b.example","cpu":"0.003","n":2,"out":2000,"cache":null,"pop":"\u0041\"<&"}"#,
+        concat!(
+            r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"a.example","cpu":"0.001","n":1,"out":2000"#,
+            r#","cache":"HIT","pop":"fra"}"#,
+        ),
+        concat!(
+            r#"{"ts":"2026-01-31T12:00:00+01:00","vhost":"b.example","cpu":"0.003","n":2,"#,
+            r#""out":2000,"cache":null,"pop":"\u0041\"<&"}"#
+        ),
     ];
     let fields = ["domain=vhost", "cpu=cpu", "order=n", "bytes=out", "cache=cache", "time=ts"];
     let mut arguments: Vec<&str> = fields.iter().flat_map(|field| ["--field", field]).collect();
@@ -364,8 +378,8 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
     assert_eq!(rows(&ran.out), [row("order", "", "1", 2, 167e-6, 0.0)]);
     assert_eq!(
         ran.err,
-        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: \
-         the line of the main request has the CPU of all\n"
+        "cpu-report: 2 lines are of subrequests ($request_cpu_subrequest is 1), and were left out: the line \
+         of the main request includes their CPU\n"
     );
     let line = "a.example / 200 900 0.001 0.002000000 1 - TLSv1.3 RSA . ";
     let logs = logs_of(format!("{line}0\n{line}1\n{line}- more\n"));
@@ -377,20 +391,20 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
 #[test]
 fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
     let logs = logs_of(
-        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\
-         \x20{\"request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n\
-         {\"request_cpu_ns\":-,\"connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n\
-         [\n{\"request_cpu_ns\":9000,\"connection_requests\":1},\n]\n",
+        "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\x20{\"\
+         request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n{\"request_cpu_ns\":-,\"\
+         connection_requests\":1}\n{\"request_cpu_ns\":,\"connection_requests\":1}\n[\n{\"request_cpu_ns\":\
+         9000,\"connection_requests\":1},\n]\n",
     );
     let ran = logs.run(&["--figure", "order", "--format", "json", "access.log"]);
     assert_eq!(rows(&ran.out), [row("order", "", "1", 3, 7e-6, 0.0)], "{}", ran.err);
     for message in [
-        "1 line is no valid JSON, and was read all the same: values with \\x22",
+        "1 line is not valid JSON, but was read: values with \\x22",
         "escape=json",
-        "3 lines are no valid JSON, and were read all the same: values without quotes",
-        "1 line is no valid JSON, and was read all the same: a comma at the end",
+        "3 lines are not valid JSON, but were read: values without quotes",
+        "1 line is not valid JSON, but was read: a comma at the end",
         "2 lines are without $request_cpu_ns or $request_cpu_time, and were left out",
-        "access.log:5: a JSON array is no log line; jq -c '.[]' FILE",
+        "access.log:5: a JSON array is not a log line; jq -c '.[]' FILE",
         "2 of 7 lines are broken, and were skipped",
     ] {
         assert!(ran.err.contains(message), "{message}\n{}", ran.err);
@@ -417,8 +431,30 @@ fn lines_of_other_logs_are_named_with_what_helps() {
     }
     let traffic =
         r#"{"time":"2026-01-31T12:00:00Z","interval_ms":1000,"zone":"z","key":"a","requests":1,"cpu_ns":5}"#;
-    let ran = logs_of(traffic).run(&["access.log"]);
-    assert!(ran.err.contains("1 line of a traffic log: cpu-report domains reads"), "{}", ran.err);
+    for options in [
+        &[][..],
+        &["--field", "cpu=nope"],
+        &["--field", "cpu_ns=cpu_ns", "--field", "order=requests"],
+        &["--field", "order=key"],
+        &["--from", "2026-01-31"],
+        &["--log-format", "$host $request_cpu_time"],
+    ] {
+        let ran = logs_of(traffic).run(&[options, &["access.log"]].concat());
+        assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{options:?} {}", ran.err);
+        assert!(
+            ran.err.contains("1 line of a traffic log; cpu-report domains reads"),
+            "{options:?} {}",
+            ran.err
+        );
+        assert!(!ran.err.contains("broken"), "{}", ran.err);
+    }
+    let ran = logs_of(format!("a.example:443 {combined}\n")).run(&["access.log"]);
+    assert!(ran.err.contains("log format after a host and port") && !ran.err.contains("cpu '$remote_addr"));
+    assert!(
+        ran.err.contains("log_format cpu '$host:$server_port $remote_addr - $remote_user ["),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -569,9 +605,14 @@ fn a_value_that_is_called_as_the_sum_of_others_is_told_from_it() {
     let names = ["all others", "a", "b", "c"];
     let lines: String = names.map(|name| format!("{{\"u\":\"{name}\",\"request_cpu_ns\":5}}\n")).concat();
     let logs = logs_of(lines);
-    let out =
-        logs.run(&["--by", "u", "--top", "2", "--format", "csv", "--columns", "name", "access.log"]).fine();
-    assert_eq!(out, "name\na\n\"\"\"all others\"\"\"\nall others\n");
+    let arguments = ["--by", "u", "--top", "2", "--columns", "name,row", "--svg", ".", "access.log"];
+    let csv = logs.run(&[&arguments[..], &["--format", "csv"]].concat());
+    assert_eq!(csv.out, "name,row\na,value\nall others,value\nall others,rest\n");
+    let table = logs.run(&["--by", "u", "--top", "2", "access.log"]).fine();
+    assert!(table.contains("\n\"all others\" ") && table.contains("\nall others "), "{table}");
+    assert!(!table.contains("rest"), "{table}");
+    let svg = std::fs::read_to_string(logs.path().join("by.svg")).unwrap().replace("&quot;", "\"");
+    assert!(svg.contains("\n\"all others\"\n") && svg.contains("\nall others\n"), "{svg}");
     // any of the three forms of a time may be in a variable of the user's own
     for time in ["1769860800.123", "2026-01-31T12:00:00+00:00", "31/Jan/2026:12:00:00 +0000"] {
         let logs = logs_of(format!("{{\"ts\":\"{time}\",\"u\":\"a\",\"request_cpu_ns\":5}}\n"));
@@ -579,4 +620,136 @@ fn a_value_that_is_called_as_the_sum_of_others_is_told_from_it() {
             ["--by", "u", "--field", "time=ts", "--from", "2026-01-31", "--to", "2026-02-01", "access.log"];
         assert_eq!(rows_of(&logs, &arguments).len(), 1, "{time}");
     }
+}
+
+#[test]
+fn there_is_one_sum_of_groups_and_of_statuses_and_the_bound_is_said() {
+    let line = |name: &str| {
+        format!(
+            "{{\"u\":\"{name}\",\"request_cpu_ns\":5,\"connection_requests\":1,\"upstream_cache_status\":\"\
+             {name}\"}}\n"
+        )
+    };
+    let early: String = (0..64).map(|n| line(&format!("g{n:02}"))).collect();
+    let logs = logs_of(early + &line("late").repeat(100) + &line("others"));
+    let ran = logs.run(&["--split", "u", "--format", "json", "--figure", "order,cache,order", "access.log"]);
+    let rows = rows(&ran.out);
+    let count = |figure: &str| rows.iter().filter(|row| row.0 == figure).count();
+    assert_eq!((count("order"), count("cache")), (6, 65));
+    for row in
+        [row("order", "all others", "1", 160, 5e-9, 0.0), row("cache", "", "all others", 101, 5e-9, 0.0)]
+    {
+        assert!(rows.contains(&row), "{rows:?}");
+    }
+    for message in [
+        "59 groups with fewer requests are among \"all others\"",
+        "no more than 64 groups are told apart while reading",
+        "no more than 64 cache statuses are told apart while reading",
+    ] {
+        assert_eq!(ran.err.matches(message).count(), 1, "{message}\n{}", ran.err);
+    }
+}
+
+#[test]
+fn parts_of_a_request_are_taken_from_what_the_log_has() {
+    let logs = logs_of("{\"request_cpu_ns\":5,\"request_uri\":\"/a?b\",\"connection_requests\":0}\n");
+    let ran = logs.run(&["--by", "URI", "--format", "csv", "--columns", "name,requests", "access.log"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "name,requests\n/a,1\n"), "{}", ran.err);
+    assert_eq!(ran.err.lines().filter(|line| line.ends_with("$URI is taken from $request_uri")).count(), 1);
+    let ran = logs.run(&["--by", "request_method", "access.log"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.contains("no line has $request_method or $request, which --by asks for"), "{}", ran.err);
+    let ran = logs.run(&["--figure", "order", "access.log"]);
+    assert!(ran.err.contains("1 request has 0 as $connection_requests, which counts from 1"), "{}", ran.err);
+    assert!(!ran.err.contains("does not tell"), "{}", ran.err);
+}
+
+#[test]
+fn only_variables_that_lines_have_are_named_and_not_too_many() {
+    let ran = logs_of("a.example / 200 900 0.001 0.002 1\n").run(&["--split", "tls_key", "access.log"]);
+    assert_eq!(ran.status, Some(2));
+    assert!(ran.err.contains("request_cpu_time, connection_requests\n"), "{}", ran.err);
+    let many: String = (0..30).map(|n| format!(",\"m{n}\":1")).collect();
+    let ran = logs_of(format!("{{\"request_cpu_ns\":5{many}}}\n")).run(&["--split", "nope", "access.log"]);
+    assert!(ran.err.contains("m18 and 11 more\n"), "{}", ran.err);
+}
+
+#[test]
+fn a_cpu_time_of_more_than_31_years_is_none() {
+    let logs = logs_of("{\"request_cpu_ns\":1000000000000000001,\"connection_requests\":1}\n");
+    let ran = logs.run(&["--figure", "order", "access.log"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(
+        ran.err.contains("\"1000000000000000001\" is not a valid CPU time in nanoseconds"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_last_of_members_with_the_same_name_counts() {
+    let logs = logs_of("{\"request_cpu_ns\":5,\"connection_requests\":1,\"request_cpu_ns\":7}\n".repeat(2));
+    assert_eq!(rows_of(&logs, &["--figure", "order", "access.log"]), [row("order", "", "1", 2, 7e-9, 0.0)]);
+}
+
+#[test]
+fn what_is_json_but_no_log_line_is_named_with_what_helps() {
+    for (line, message) in [
+        ("[{\"a\":1},", "jq -c '.[]' FILE"),
+        ("{\"a\":1}]", "jq -c '.[]' FILE"),
+        ("[1]", "jq -c '.[]' FILE"),
+        (" [ {", "jq -c '.[]' FILE"),
+        ("[\"a\", 1]", "jq -c '.[]' FILE"),
+        ("null", "the line is a JSON value, but not an object"),
+        ("\"x\"", "the line is a JSON value, but not an object"),
+        ("5,", "the line is a JSON value, but not an object"),
+    ] {
+        let ran = logs_of(line).run(&["access.log"]);
+        assert_eq!(ran.status, Some(1));
+        assert!(ran.err.contains(message), "{line} {}", ran.err);
+    }
+    // a host in brackets is none
+    let ran = logs_of("[2001:db8::1] / 200 900 0.001 0.002 1\n").run(&["--figure", "domain", "access.log"]);
+    assert!(ran.out.contains("[2001:db8::1]"), "{}", ran.err);
+    let object = |more: &str| format!("{{\"request_cpu_ns\":5,\"connection_requests\":1{more}\n");
+    let ran = logs_of(object(",\"a\":\"x\ty\"}") + &object(",}")).run(&["--figure", "order", "access.log"]);
+    for message in ["1 line is not valid JSON, but was read: tabs or other", "a comma before the last \"}\""]
+    {
+        assert!(ran.err.contains(message) && !ran.err.contains("x22"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn wrong_numbers_and_missing_files_are_told_in_plain_words() {
+    let logs = logs_of(LOG);
+    for option in ["--min-requests", "--top", "--max-values", "--max-domains"] {
+        for value in ["x", "1.5", "", "99999999999999999999"] {
+            let ran = logs.run(&[option, value, "access.log"]);
+            assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""));
+            let message = format!("invalid value '{value}' for '{option} <N>': it must be a whole number");
+            assert!(ran.err.contains(&message) && !ran.err.contains("digit"), "{}", ran.err);
+        }
+    }
+    for arguments in [&["missing.log"][..], &["--log-format-from", "missing.conf", "access.log"]] {
+        let ran = logs.run(arguments);
+        assert!(
+            ran.err.contains("No such file or directory\n") && !ran.err.contains("os error"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_configuration_may_come_through_a_pipe() {
+    let logs = logs_of(COMBINED);
+    let conf = format!("log_format cpu {COMBINED_FORMAT};");
+    for place in ["/dev/stdin", "/dev/stdin:cpu"] {
+        let ran =
+            logs.run_with(&["--log-format-from", place, "--figure", "order", "access.log"], conf.as_bytes());
+        assert_eq!(ran.status, Some(0), "{place}: {}", ran.err);
+    }
+    let ran = logs.run(&["--log-format-from", ".:cpu", "access.log"]);
+    assert!(ran.err.contains("it is a folder") && ran.status == Some(2), "{}", ran.err);
 }

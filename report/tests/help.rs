@@ -94,6 +94,34 @@ fn there_is_a_man_page_for_each_command() {
 }
 
 #[test]
+fn notes_of_man_pages_keep_their_lines_and_columns() {
+    let files = Folder::of(&[]);
+    files.run(&["man", "."]).fine();
+    for name in ["domains", "bill", "compare", "factors"] {
+        let page = std::fs::read_to_string(files.path().join(format!("cpu-report-{name}.1"))).unwrap();
+        let notes = page.split_once(".SH EXTRA\n.nf\n").unwrap().1;
+        let (notes, _) = notes.split_once("\n.fi\n").unwrap();
+        assert!(notes.contains("Examples:") && !notes.contains(".SH"), "{name}: {notes}");
+    }
+    let bill = std::fs::read_to_string(files.path().join("cpu-report-bill.1")).unwrap();
+    let table =
+        bill.lines().skip_while(|line| !line.starts_with("  measure ")).take_while(|line| !line.is_empty());
+    for line in table {
+        // each row is one line, and its columns begin below the titles
+        let is_row =
+            line.get(23..25).is_some_and(|cell| cell.starts_with(|c: char| c.is_alphanumeric() || c == ' '));
+        assert!(line.chars().count() <= 80 && is_row && line.get(21..23) == Some("  "), "{line}");
+    }
+}
+
+#[test]
+fn examples_are_not_broken_within_quotes() {
+    let text = help(&["factors"], "--help", 80, "C.UTF-8");
+    let format = "'$host [$time_local] \"$request\" $bytes_sent $request_cpu_time'";
+    assert!(text.contains(format), "{text}");
+}
+
+#[test]
 fn one_default_of_top_holds_for_all_commands() {
     for command in ["domains", "bill", "compare", "factors"] {
         let text = help(&[command], "--help", 100, "C.UTF-8");
@@ -108,8 +136,8 @@ fn bash_completes_the_options_of_a_command() {
     let files = Folder::of(&[]);
     let script = files.run(&["completions", "bash"]).fine();
     files.file("script", script);
-    let ask = "source ./script; COMP_WORDS=(cpu-report domains --ti); COMP_CWORD=2; \
-               _cpu__report cpu-report --ti domains; echo \"${COMPREPLY[@]}\"";
+    let ask = "source ./script; COMP_WORDS=(cpu-report domains --ti); COMP_CWORD=2; _cpu__report cpu-report \
+               --ti domains; echo \"${COMPREPLY[@]}\"";
     let output =
         std::process::Command::new("bash").args(["-c", ask]).current_dir(files.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "--time-zone\n");

@@ -16,7 +16,13 @@ const BILL: [&str; 5] = ["bill", "--plan", "plan.toml", "--format", "csv"];
 
 fn line(minute: u64, requests: u64) -> String {
     format!(
-        r#"{{"time":"2026-01-31T12:{minute:02}:00.000Z","interval_ms":60000,"host":"vm","zone":"domains","key":"a.test","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T12:{minute:02}:00.000Z","interval_ms":60000,"host":"vm","zone":"domains""#,
+            r#","key":"a.test","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000"#,
+            r#","received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#,
+        ),
+        minute = minute,
+        requests = requests
     ) + "\n"
 }
 
@@ -100,12 +106,10 @@ fn no_bill_is_made_of_compressed_data_that_break_off_or_are_followed_by_others()
     let files = folder();
     for (name, content) in packed() {
         files.file("cut.log", &content[..content.len() - 3]);
-        files.run(&[&BILL[..], &["cut.log"]].concat()).fails(&format!("the {name} data break off"));
+        files.run(&[&BILL[..], &["cut.log"]].concat()).fails(&format!("the {name} data are incomplete"));
         files.file("more.log", [&content[..], b"other"].concat());
         let ran = files.run(&[&BILL[..], &["more.log"]].concat());
-        ran.fails(&format!(
-            "after the {name} data are other data, which are not read; use: {name} -dc more.log |"
-        ));
+        ran.fails(&format!("other data follow the {name} data and are not read; use: {name} -dc more.log |"));
     }
     let mut sum = gzip(log().as_bytes());
     let at = sum.len() - 5;
@@ -158,10 +162,13 @@ fn files_that_are_no_logs_are_named_with_what_helps() {
         ),
         (
             gzip(&tar),
-            "this is a tar archive that is compressed by gzip; use: gzip -dc a.log | tar -xOf - | cpu-report",
+            "this is a tar archive compressed by gzip; use: gzip -dc a.log | tar -xOf - | cpu-report",
         ),
         (b"\x7fELF\x02\x01\x01\0".to_vec(), "a.log: this is a program; name the log itself"),
-        ((0..200_u8).cycle().take(5000).map(|n| n.wrapping_mul(77)).collect(), "a.log: this is no text"),
+        (
+            (0..200_u8).cycle().take(5000).map(|n| n.wrapping_mul(77)).collect(),
+            "a.log: this is neither text nor a format",
+        ),
     ];
     for (content, message) in cases {
         files.file("a.log", content);

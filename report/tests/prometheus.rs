@@ -1,4 +1,5 @@
-//! `cpu-report domains --prometheus` and `cpu-report bill --prometheus` with a real Prometheus, whose numbers are known.
+//! `cpu-report domains --prometheus` and `cpu-report bill --prometheus` with a real Prometheus, whose numbers
+//! are known.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -141,7 +142,12 @@ impl Server {
 fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: \
+         close\r\n\r\n{body}"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
@@ -215,9 +221,19 @@ fn samples() -> String {
         }
     });
     family("nginx_request_cpu_zone_accounts", "gauge", &|out, time, at| {
-        writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 {time}").unwrap();
+        writeln!(
+            out,
+            "nginx_request_cpu_zone_accounts{{instance=\"edge-1:80\",job=\"nginx\",zone=\"domains\"}} 2 \
+             {time}"
+        )
+        .unwrap();
         if second_from(at) {
-            writeln!(out, "nginx_request_cpu_zone_accounts{{instance=\"edge-2:80\",job=\"nginx\",zone=\"domains\"}} 1 {time}").unwrap();
+            writeln!(
+                out,
+                "nginx_request_cpu_zone_accounts{{instance=\"edge-2:80\",job=\"nginx\",zone=\"domains\"}} 1 \
+                 {time}"
+            )
+            .unwrap();
         }
     });
     families + "# EOF\n"
@@ -246,8 +262,8 @@ fn sums_are_right(url: &str) {
         text(&output.stdout).to_owned()
     };
 
-    // edge-1: 3600 s of half a core, and 450 s more. edge-2: 900 s of a tenth from 12:30 to 12:45, which is the last that is
-    // known of it, then 840 s from 12:46 on. Its past is not counted.
+    // edge-1: 3600 s of half a core, and 450 s more. edge-2: 900 s of a tenth from 12:30 to 12:45, which is
+    // the last that is known of it, then 840 s from 12:46 on. Its past is not counted.
     // The slot from 12:20 is the highest of twelve, and the 95 % of twelve are twelve.
     // b.example: 3 s that it had when it was seen first, and 3180 / 90 s.
     let rows: Vec<Vec<String>> = csv::Reader::from_reader(run(&[]).as_bytes())
@@ -300,7 +316,7 @@ fn sums_are_right(url: &str) {
     let output = report(url, &[&HOUR[..], &["--host", "edge-2:*"]].concat());
     assert_eq!(output.status.code(), Some(0));
     let said = text(&output.stderr);
-    assert!(said.contains("nothing is known of the time before 2026-01-31T12:30:00Z"), "{said}");
+    assert!(said.contains("there are no data for the time before 2026-01-31T12:30:00Z"), "{said}");
     let second = text(&output.stdout);
     assert!(
         second.lines().nth(1).is_some_and(|row| row.starts_with("domains,domain,a.example,0,0,174,")),
@@ -339,10 +355,13 @@ fn a_bill_is_of_what_counters_grew_by() {
     // as above: 2424 s, and 3 + 3180 / 90 s = 38.333333333 s
     let cpu = "{ name = \"c\", measure = \"cpu\", rate = 1 }";
     assert_eq!(amounts(cpu, &[]), ["a.example 2424.00", "b.example 38.33"]);
-    let all = "{ name = \"c\", measure = \"cpu\", rate = 1 }, { name = \"r\", measure = \"requests\", rate = 1 },
-        { name = \"s\", measure = \"sent\", rate = 1 }, { name = \"p\", measure = \"percentile_cores\", rate = 1 },
+    let all = "{ name = \"c\", measure = \"cpu\", rate = 1 }, { name = \"r\", measure = \"requests\", rate \
+               = 1 },
+        { name = \"s\", measure = \"sent\", rate = 1 }, { name = \"p\", measure = \"percentile_cores\", rate \
+               = 1 },
         { name = \"t\", measure = \"percentile_cores\", rate = 1, rule = \"discard-up\" }";
-    // half a core for an hour and 450 s more; the highest of twelve slots is of 2 cores, the next of half a core
+    // half a core for an hour and 450 s more; the highest of twelve slots is of 2 cores, the next of half a
+    // core
     let wanted = ["2250.00", "7230.00", "18.00", "2.00", "0.50"].map(|amount| format!("a.example {amount}"));
     assert_eq!(amounts(all, &["--domain", "a.example", "--host", "edge-1:*"]), wanted);
 
@@ -402,9 +421,9 @@ fn what_is_not_known_is_said() {
     let output =
         report(&url, &["--from", "2026-01-31T11:01:00Z", "--to", "2026-01-31T11:59:59Z", "--format", "csv"]);
     let said = text(&output.stderr);
-    assert!(said.contains("--from is taken for 2026-01-31T11:00:00Z"), "{said}");
-    assert!(said.contains("--to is taken for 2026-01-31T12:00:00Z"), "{said}");
-    assert!(said.contains("nothing is known of the time before 2026-01-31T11:50:00Z"), "{said}");
+    assert!(said.contains("--from is rounded to 2026-01-31T11:00:00Z"), "{said}");
+    assert!(said.contains("--to is rounded to 2026-01-31T12:00:00Z"), "{said}");
+    assert!(said.contains("there are no data for the time before 2026-01-31T11:50:00Z"), "{said}");
 
     // an error of the API's own
     let output = report(&format!("{}/nothing-here", url), &HOUR);
@@ -452,12 +471,12 @@ fn answer_once(status: &str, body: &str) -> (String, thread::JoinHandle<String>)
 
 #[test]
 fn errors_of_the_api_are_shown_and_headers_are_sent() {
-    let body = r#"{"status":"error","errorType":"bad_data","error":"it is too much"}"#;
+    let body = r#"{"status":"error","errorType":"bad_data","error":"it is too large"}"#;
     let (url, asked) = answer_once("422 Unprocessable Entity", body);
     let output = report(&url, &["--header", "X-Scope-OrgID: tenant"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(said.contains("422") && said.contains("it is too much (bad_data)"), "{said}");
+    assert!(said.contains("422") && said.contains("it is too large (bad_data)"), "{said}");
     let asked = asked.join().unwrap().to_ascii_lowercase();
     assert!(asked.starts_with("post /api/v1/query_range "), "{asked}");
     assert!(asked.contains("x-scope-orgid: tenant"), "{asked}");
@@ -469,7 +488,7 @@ fn errors_of_the_api_are_shown_and_headers_are_sent() {
     let output = report(&url, &[]);
     asked.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no answer of Prometheus"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("not from Prometheus"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -67,7 +67,15 @@ fn shown(folder: &Folder, arguments: &[&str], columns: u16, locale: &str) -> Str
 
 fn line(end: &str, key: &str, requests: u64, cpu_ns: u64) -> String {
     format!(
-        r#"{{"time":"{end}","interval_ms":60000,"host":"e","zone":"domains","key":"{key}","requests":{requests},"cpu_ns":{cpu_ns},"wakeups":1,"sent_bytes":{cpu_ns},"received_bytes":7,"2xx":0,"4xx":1,"5xx":2}}"#
+        concat!(
+            r#"{{"time":"{end}","interval_ms":60000,"host":"e","zone":"domains","key":"{key}""#,
+            r#","requests":{requests},"cpu_ns":{cpu_ns},"wakeups":1,"sent_bytes":{cpu_ns},"received_bytes":7"#,
+            r#","2xx":0,"4xx":1,"5xx":2}}"#,
+        ),
+        end = end,
+        key = key,
+        requests = requests,
+        cpu_ns = cpu_ns
     ) + "\n"
 }
 
@@ -89,8 +97,9 @@ fn logs() -> Folder {
         [("a", "Traffic only", "0.02"), ("b", "Traffic and CPU time", "0.01"), ("c", "例え", "0.5")]
     {
         let plan = format!(
-            "name = \"{title}\"\ncurrency = \"EUR\"\n[[item]]\nname = \"Traffic\"\nmeasure = \"sent\"\nrate = {rate}\n\
-             [[item]]\nname = \"CPU time\"\nmeasure = \"cpu\"\nunit = \"h\"\nfree = 0.001\nrate = {rate}\n"
+            "name = \"{title}\"\ncurrency = \"EUR\"\n[[item]]\nname = \"Traffic\"\nmeasure = \"sent\"\nrate \
+             = {rate}\n[[item]]\nname = \"CPU time\"\nmeasure = \"cpu\"\nunit = \"h\"\nfree = 0.001\nrate = \
+             {rate}\n"
         );
         logs.file(&format!("{name}.toml"), plan);
     }
@@ -227,8 +236,8 @@ fn reading(logs: &Folder, columns: u16, locale: &str) -> (Child, Terminal) {
     (child, terminal)
 }
 
-/// What is on the screen after this was written, as far as a progress bar needs it; the most columns that a line
-/// had, too.
+/// What is on the screen after this was written, as far as a progress bar needs it; the most columns that a
+/// line had, too.
 fn screen(text: &str) -> (Vec<String>, usize) {
     let (mut lines, mut most) = (vec![String::new()], 0);
     let mut rest = text.chars().peekable();

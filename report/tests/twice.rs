@@ -1,4 +1,4 @@
-//! Lines that stand twice, lines that are broken or missing, and patterns that match nothing.
+//! Duplicate lines, lines that are broken or missing, and patterns that match nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
@@ -15,7 +15,17 @@ const PLAN: &str =
 fn line(minute: u64, host: &str, zone: &str, key: &str, requests: u64) -> String {
     let (hour, minute) = (minute / 60, minute % 60);
     format!(
-        r#"{{"time":"2026-01-31T{hour:02}:{minute:02}:00.000Z","interval_ms":60000,"host":"{host}","zone":"{zone}","key":"{key}","requests":{requests},"cpu_ns":1000000,"wakeups":1,"sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#
+        concat!(
+            r#"{{"time":"2026-01-31T{hour:02}:{minute:02}:00.000Z","interval_ms":60000,"host":"{host}""#,
+            r#","zone":"{zone}","key":"{key}","requests":{requests},"cpu_ns":1000000,"wakeups":1"#,
+            r#","sent_bytes":1000,"received_bytes":0,"2xx":0,"4xx":0,"5xx":0}}"#,
+        ),
+        hour = hour,
+        minute = minute,
+        host = host,
+        zone = zone,
+        key = key,
+        requests = requests
     ) + "\n"
 }
 
@@ -49,7 +59,7 @@ fn no_bill_is_made_of_a_log_and_its_copy() {
         let ran = files.run(&[&command[..], &["copy.log", "copy.log.gz"]].concat());
         assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
         assert!(ran.err.contains("copy.log:1 and copy.log.gz:1 are equal"), "{}", ran.err);
-        assert!(ran.err.contains("20 lines stand twice"), "{}", ran.err);
+        assert!(ran.err.contains("20 lines are duplicates"), "{}", ran.err);
         assert!(ran.err.contains("--duplicates once"), "{}", ran.err);
     }
 }
@@ -63,15 +73,15 @@ fn equal_lines_are_counted_once_or_each_where_that_is_asked_for() {
     };
     let once = both("once");
     assert_eq!((once.status, once.out), (Some(0), alone));
-    assert!(once.err.contains("20 lines stand twice: equal lines are counted once"), "{}", once.err);
+    assert!(once.err.contains("20 lines are duplicates: equal lines are counted once"), "{}", once.err);
     let each = both("count");
     assert_eq!(each.status, Some(0));
     assert!(each.out.contains(",400.00,"), "{}", each.out);
-    assert!(each.err.contains("20 lines stand twice, and each is counted"), "{}", each.err);
+    assert!(each.err.contains("20 lines are duplicates, and each is counted"), "{}", each.err);
 }
 
 #[test]
-fn a_line_stands_twice_within_a_file_and_on_standard_input_too() {
+fn a_line_is_a_duplicate_within_a_file_and_on_standard_input_too() {
     let files = folder();
     files.file("both", log().repeat(2));
     files.run(&[&BILL[..], &["both"]].concat()).fails("both:1 and both:21 are equal");
@@ -95,14 +105,14 @@ fn two_servers_of_one_name_are_an_error_also_where_equal_lines_are_counted_once(
         let ran = files.run(&[&BILL[..], &["copy.log", "other"], more].concat());
         assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""));
         assert!(ran.err.contains("copy.log:7 and other:1 differ: they are of two series"), "{}", ran.err);
-        assert!(ran.err.contains("1 line stands twice"), "{}", ran.err);
+        assert!(ran.err.contains("1 line is a duplicate"), "{}", ran.err);
     }
     let ran = files.run(&[&BILL[..], &["copy.log", "other", "--duplicates", "count"]].concat());
     assert!(ran.status == Some(0) && ran.out.contains(",211.00,"), "{ran:?}");
 }
 
 #[test]
-fn lines_of_other_hosts_zones_keys_and_times_do_not_stand_twice() {
+fn lines_of_other_hosts_zones_keys_and_times_are_no_duplicates() {
     let files = folder();
     let others = [
         line(1, "vm2", "domains", "a.test", 10),
@@ -112,17 +122,17 @@ fn lines_of_other_hosts_zones_keys_and_times_do_not_stand_twice() {
     ];
     files.file("others", others.concat());
     let ran = files.run(&["domains", "copy.log", "others"]);
-    assert!(ran.status == Some(0) && !ran.err.contains("twice"), "{}", ran.err);
+    assert!(ran.status == Some(0) && !ran.err.contains("duplicate"), "{}", ran.err);
     // of what is not asked for, nothing is compared
     for more in [&["--domain", "b.test"][..], &["--host", "vm2"], &["--from", "2026-01-31T01:00:00Z"]] {
         let ran = files
             .run(&[&BILL[..], &["copy.log", "copy.log.gz", "others", "--zone", "domains"], more].concat());
-        assert!(ran.status == Some(0) && !ran.err.contains("twice"), "{more:?}: {}", ran.err);
+        assert!(ran.status == Some(0) && !ran.err.contains("duplicate"), "{more:?}: {}", ran.err);
     }
 }
 
 #[test]
-fn a_table_says_in_one_line_that_lines_stand_twice() {
+fn a_table_says_in_one_line_that_lines_are_duplicates() {
     let files = folder();
     let ran = files.run(&["domains", "copy.log", "copy.log.gz", "--format", "csv"]);
     assert_eq!(ran.status, Some(0));
@@ -130,13 +140,15 @@ fn a_table_says_in_one_line_that_lines_stand_twice() {
     let said: Vec<&str> = ran.err.lines().collect();
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
-        said[0].contains("20 lines stand twice") && said[0].contains("copy.log:1 and copy.log.gz:1"),
+        said[0].contains("20 lines are duplicates") && said[0].contains("copy.log:1 and copy.log.gz:1"),
         "{said:?}"
     );
     let alone = files.run(&["domains", "copy.log", "--format", "csv"]).fine();
     let once = files.run(&["domains", "copy.log", "copy.log.gz", "--format", "csv", "--duplicates", "once"]);
     assert_eq!(once.out, alone);
-    files.run(&["domains", "copy.log", "copy.log.gz", "--duplicates", "error"]).fails("20 lines stand twice");
+    files
+        .run(&["domains", "copy.log", "copy.log.gz", "--duplicates", "error"])
+        .fails("20 lines are duplicates");
     let ran = files.run(&["domains", "copy.log", "copy.log.gz", "--max-domains", "0"]);
     assert!(ran.err.contains("were not compared"), "{}", ran.err);
 }
@@ -257,7 +269,9 @@ proptest! {
     fn what_stands_twice_is_what_an_oracle_finds(
         lines in prop::collection::btree_set((1u64..30, 0usize..3, 0usize..4), 1..60),
         copies in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3), 0..20),
-        files_of in prop::collection::vec(0usize..3, 60), is_turned: bool, blank_lines in prop_oneof![Just(0usize), Just(1_200_000)],
+        files_of in prop::collection::vec(0usize..3, 60),
+        is_turned: bool,
+        blank_lines in prop_oneof![Just(0usize), Just(1_200_000)],
     ) {
         let text = |(minute, host, key): &(u64, usize, usize)| {
             line(*minute, ["", "h1", "h2"][*host], "domains", ["a", "b", "c", "[d]"][*key], 1 + minute % 7)
@@ -292,7 +306,8 @@ proptest! {
         match copies.len() {
             0 => prop_assert_eq!(ran.status, Some(0)),
             n => {
-                let said = if n == 1 { "1 line stands twice".to_owned() } else { format!("{n} lines stand twice") };
+                let many = format!("{n} lines are duplicates");
+                let said = if n == 1 { "1 line is a duplicate".to_owned() } else { many };
                 prop_assert!(ran.status == Some(1) && ran.err.contains(&format!("{said}, so")), "{}", ran.err);
             }
         }

@@ -1,118 +1,26 @@
 //! The accounts of requests, as one worker uses them.
 
-use core::mem::MaybeUninit;
-
 use accounting::account::{Handshake, Usage};
-use accounting::books::{Books, CountedCpu};
+use accounting::account_set::{AccountId, AccountSet};
+use accounting::billing::{Held, Memory, Span};
 use accounting::in_flight::InFlight;
 use accounting::key::MAX_KEY_BYTES;
 use accounting::limit::{Limit, LimitId, Share};
-use accounting::measures::{Held, Memory, Span};
+use accounting::pending_charges::{Ended, PendingCharges};
 use accounting::process::ProcessId;
 use accounting::table::{Checked, Slot, Spare, Table};
-use accounting::unsettled::{Ended, Unsettled};
+use accounting::worker_totals::{CountedCpu, WorkerTotals};
 
-use crate::config::conf::MAX_ZONES_PER_REQUEST;
 use crate::nginx::time::now_ms;
 
 /// A full zone is warned of once in so many milliseconds.
 const WARN_MS: u64 = 60_000;
 
-/// An account, and what is charged to it.
-#[derive(Debug, Clone, Copy)]
-pub struct AccountId {
-    /// by its place in the configuration
-    zone: u16,
-    share: Share,
-    /// of the zone's table
-    slot: Slot,
-}
-
-impl AccountId {
-    /// The zone, by its place in the configuration.
-    #[inline]
-    pub fn zone(&self) -> usize {
-        self.zone.into()
-    }
-
-    /// Whether both are the same account.
-    #[inline]
-    pub fn is_same(&self, other: &AccountId) -> bool {
-        (self.zone, self.slot) == (other.zone, other.slot)
-    }
-}
-
-/// The accounts of one request. Most have one or none, so only as many are ever copied.
-#[derive(Debug)]
-#[repr(C)]
-pub struct AccountSet {
-    count: usize,
-    /// as many as `count` are initialised
-    ids: [MaybeUninit<AccountId>; MAX_ZONES_PER_REQUEST],
-}
-
-impl AccountSet {
-    pub const EMPTY: AccountSet =
-        AccountSet { count: 0, ids: [const { MaybeUninit::uninit() }; MAX_ZONES_PER_REQUEST] };
-
-    /// Adds an account; the ninth is left out, but `request_cpu` allows no ninth zone.
-    #[inline]
-    pub fn push(&mut self, id: AccountId) {
-        if let Some(free) = self.ids.get_mut(self.count) {
-            free.write(id);
-            self.count += 1;
-        }
-    }
-
-    #[inline]
-    pub fn ids(&self) -> &[AccountId] {
-        // SAFETY: `push` has written that many, one after the other.
-        unsafe { core::slice::from_raw_parts(self.ids.as_ptr().cast(), self.count) }
-    }
-
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Whether what is charged to the accounts counts for all their limits, and there are any.
-    pub fn is_used(&self) -> bool {
-        !self.is_empty() && self.ids().iter().all(|id| matches!(id.share, Share::Used | Share::Checked(_)))
-    }
-
-    /// Says what is charged to each account.
-    pub fn set_shares(&mut self, share: impl Fn(&AccountId) -> Share) {
-        // SAFETY: as in `ids`.
-        let ids =
-            unsafe { core::slice::from_raw_parts_mut(self.ids.as_mut_ptr().cast::<AccountId>(), self.count) };
-        ids.iter_mut().for_each(|id| id.share = share(id));
-    }
-
-    #[inline]
-    pub fn copy_from(&mut self, other: &AccountSet) {
-        self.count = 0;
-        match other.ids() {
-            [] => {}
-            &[id] => self.push(id),
-            ids => ids.iter().for_each(|&id| self.push(id)),
-        }
-    }
-}
-
-impl Clone for AccountSet {
-    #[inline]
-    fn clone(&self) -> Self {
-        let mut copy = Self::EMPTY;
-        copy.copy_from(self);
-        copy
-    }
-}
-
 /// A zone, as this worker uses it.
 struct Zone {
     table: Table,
     spare: Spare,
-    pending: Unsettled,
+    pending: PendingCharges,
     in_flight: InFlight,
     /// monotonic milliseconds before which no further warning of a full zone is logged
     quiet_until_ms: u64,
@@ -132,7 +40,7 @@ impl Zones {
         let zone = |table: Table| Zone {
             table,
             spare: Spare::default(),
-            pending: Unsettled::default(),
+            pending: PendingCharges::default(),
             in_flight: InFlight::new(process),
             quiet_until_ms: 0,
         };
@@ -149,9 +57,9 @@ impl Zones {
 
     #[inline]
     fn each(&mut self, accounts: &AccountSet, mut f: impl FnMut(&mut Zone, Slot, Share)) {
-        for &AccountId { zone, share, slot } in accounts.ids() {
-            if let Some(zone) = self.zones.get_mut(usize::from(zone)) {
-                f(zone, slot, share);
+        for id in accounts.ids() {
+            if let Some(zone) = self.zones.get_mut(id.zone()) {
+                f(zone, id.slot(), id.share());
             }
         }
     }
@@ -190,20 +98,20 @@ impl Zones {
 
     /// Writes the CPU that is in no account.
     #[inline]
-    pub fn show_uncounted(&self, books: &mut Books) {
-        self.cpu.show(books);
+    pub fn show_uncounted(&self, totals: &mut WorkerTotals) {
+        self.cpu.show(totals);
     }
 
     /// The process ends: CPU of requests that are open and have no account is in none.
-    pub fn close_uncounted(&mut self, books: &Books) {
-        self.cpu.close(books);
+    pub fn close_uncounted(&mut self, totals: &WorkerTotals) {
+        self.cpu.close(totals);
     }
 
     /// What has been added becomes visible to others.
     #[inline]
     pub fn flush(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
-            zone.pending.settle(&zone.table, now_ns);
+            zone.pending.flush(&zone.table, now_ns);
         }
     }
 
@@ -292,19 +200,19 @@ impl Zones {
         is_configured: impl Fn(LimitId) -> bool,
         dry_run: bool,
     ) -> Option<Checked> {
-        let Zone { table, spare, pending, .. } = self.zones.get_mut(usize::from(id.zone))?;
-        let ahead_ns = |bucket| pending.ahead_ns(id.slot, bucket);
-        let checked = table.check(id.slot, now_ms, limit, ahead_ns, is_configured, spare);
+        let Zone { table, spare, pending, .. } = self.zones.get_mut(id.zone())?;
+        let pending_ns = |bucket| pending.pending_ns(id.slot(), bucket);
+        let checked = table.check(id.slot(), now_ms, limit, pending_ns, is_configured, spare);
         if checked.result.is_err() {
-            table.account(id.slot).count_refused(dry_run);
+            table.account(id.slot()).count_refused(dry_run);
         }
         Some(checked)
     }
 
     /// What was charged before to the bucket of an account's limit is charged as use now, or was not used.
     pub fn give_back(&mut self, now_ns: u64, id: AccountId, bucket: u8, ns: u64) {
-        if let Some(zone) = self.zones.get_mut(usize::from(id.zone)) {
-            zone.pending.give_back(&zone.table, now_ns, id.slot, bucket, ns);
+        if let Some(zone) = self.zones.get_mut(id.zone()) {
+            zone.pending.give_back(&zone.table, now_ns, id.slot(), bucket, ns);
         }
     }
 
@@ -321,14 +229,10 @@ impl Zones {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         accounts.set_shares(|id| {
             let is_in_debt = |zone: &Zone| {
-                let ahead_ns = |bucket| zone.pending.ahead_ns(id.slot, bucket).saturating_add(ns);
-                zone.table.is_in_debt(id.slot, now_ms, ahead_ns)
+                let pending_ns = |bucket| zone.pending.pending_ns(id.slot(), bucket).saturating_add(ns);
+                zone.table.is_in_debt(id.slot(), now_ms, pending_ns)
             };
-            if self.zones.get(usize::from(id.zone)).is_some_and(is_in_debt) {
-                beyond(id.zone())
-            } else {
-                id.share
-            }
+            if self.zones.get(id.zone()).is_some_and(is_in_debt) { beyond(id.zone()) } else { id.share() }
         });
     }
 
@@ -348,7 +252,7 @@ impl Zones {
         if warn {
             zone.quiet_until_ms = now_ms() + WARN_MS;
         }
-        let id = AccountId { zone: zone_id, share: Share::Used, slot: found.slot };
+        let id = AccountId::new(zone_id, Share::Used, found.slot);
         Some(Found { id, warn, lasting: !found.overflowed && !is_cut })
     }
 }

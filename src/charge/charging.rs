@@ -47,21 +47,21 @@ impl Charge for Worker {
     #[inline]
     fn lap(&mut self, owner: Owner, lap_ns: u64) {
         match owner {
-            Owner::Loop | Owner::Listener => self.laps.books.loop_ns += lap_ns,
-            Owner::Nobody => self.laps.books.other_ns += lap_ns,
-            Owner::NoRequest => self.laps.books.no_request_ns += lap_ns,
-            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.laps.books),
-            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.laps.books),
+            Owner::Loop | Owner::Listener => self.laps.totals.loop_ns += lap_ns,
+            Owner::Nobody => self.laps.totals.other_ns += lap_ns,
+            Owner::NoRequest => self.laps.totals.no_request_ns += lap_ns,
+            Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.laps.totals),
+            Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.laps.totals),
             Owner::Apart => {
-                self.laps.books.charged_ns += lap_ns;
+                self.laps.totals.charged_ns += lap_ns;
                 self.laps.keep_apart(lap_ns);
             }
             Owner::Sending(at) => {
-                self.laps.books.charged_ns += lap_ns;
+                self.laps.totals.charged_ns += lap_ns;
                 self.charge_sending(at, lap_ns);
             }
             Owner::Request(context) => {
-                self.laps.books.charged_ns += lap_ns;
+                self.laps.totals.charged_ns += lap_ns;
                 #[cfg(feature = "audit")]
                 if !self.context(context).stopped {
                     let audited = self.laps.audited;
@@ -70,7 +70,7 @@ impl Charge for Worker {
                 self.charge_request(context, lap_ns);
             }
             Owner::Accounts => {
-                self.laps.books.charged_ns += lap_ns;
+                self.laps.totals.charged_ns += lap_ns;
                 self.zones.charge(self.laps.meter.recent_ns(), &self.last, lap_ns);
             }
         }

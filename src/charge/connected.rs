@@ -2,12 +2,12 @@
 
 use accounting::account::Handshake;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::connections::{Entry, Number, State, VACANT};
 use crate::charge::share::share_beyond_all;
 use crate::charge::worker::{Owner, Worker};
 use crate::measure::charge::Charge;
 use crate::measure::tls::watch;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     /// A connection was accepted, or handed to another listening socket: then it brings along what it has used so far.
@@ -45,7 +45,7 @@ impl Worker {
         }
         if entry.state == State::Fresh {
             entry.state = State::Served;
-            self.laps.books.pending_to_charged(ns);
+            self.laps.totals.pending_to_charged(ns);
         }
         let entry = &mut self.connections.entries[at];
         if !core::mem::take(&mut entry.handshake_due) {
@@ -86,7 +86,7 @@ impl Worker {
         self.zones.charge(now_ns, &accounts, ns);
     }
 
-    /// A handler call of a connection is over, and is attributed to no request.
+    /// A handler call of a connection is over, and it was not attributed to a request.
     #[inline]
     pub fn end_connection_call(&mut self, at: usize) {
         if self.connections.reads_header(at) {
@@ -121,7 +121,7 @@ impl Worker {
         let entry = &mut self.connections.entries[at];
         entry.state = State::Other;
         let ns = core::mem::take(&mut entry.pending_ns);
-        self.laps.books.pending_to_no_request(ns);
+        self.laps.totals.pending_to_no_request(ns);
     }
 
     /// The process is about to exit with connections open.
@@ -147,7 +147,7 @@ impl Worker {
         (entry.number, entry.multiplex) = (VACANT, None);
         match state {
             State::Served => self.charge_connection(at, pending_ns),
-            State::Fresh | State::Other => self.laps.books.pending_to_no_request(pending_ns),
+            State::Fresh | State::Other => self.laps.totals.pending_to_no_request(pending_ns),
             State::Upstream => {}
         }
         if matches!(self.owner(), Owner::Connection(of) | Owner::Header(of) | Owner::Sending(of) if of == at)

@@ -2,17 +2,17 @@
 
 use core::ptr::NonNull;
 
-use accounting::books::Books;
+use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
 use nginx_sys::{ngx_atomic_uint_t, ngx_cycle_t};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::stream::Multiplex;
 use crate::measure::owner::Owner;
 use crate::nginx::connection::Connection;
 use crate::nginx::http_log;
 use crate::nginx::places::Places;
+use accounting::account_set::AccountSet;
 
 /// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A
 /// connection that nobody has numbered has the number 0, and is not that one.
@@ -189,13 +189,13 @@ impl Connections {
 
     /// What no request is known to have caused.
     #[inline]
-    pub fn charge(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         match entry.state {
-            State::Fresh => books.pending_ns += ns,
-            State::Served => books.charged_ns += ns,
+            State::Fresh => totals.pending_ns += ns,
+            State::Served => totals.charged_ns += ns,
             State::Other => {
-                books.no_request_ns += ns;
+                totals.no_request_ns += ns;
                 return;
             }
             // never an owner
@@ -205,17 +205,17 @@ impl Connections {
     }
 
     /// The header of a request that is not there yet.
-    pub fn charge_header(&mut self, at: usize, ns: u64, books: &mut Books) {
+    pub fn charge_header(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         if entry.state == State::Served {
-            books.charged_ns += ns;
+            totals.charged_ns += ns;
             entry.header_ns += ns;
         } else {
-            self.charge(at, ns, books);
+            self.charge(at, ns, totals);
         }
     }
 
-    /// Time that is in the books already.
+    /// Time that is in the worker totals already.
     #[inline]
     pub fn keep(&mut self, at: usize, ns: u64) {
         let entry = &mut self.entries[at];
@@ -225,7 +225,7 @@ impl Connections {
         }
     }
 
-    /// Time that is in the books already, for the header of a request that is not there yet.
+    /// Time that is in the worker totals already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }

@@ -4,20 +4,20 @@ use core::mem::offset_of;
 use core::ptr::{NonNull, null, null_mut};
 
 use accounting::account::{CacheStatus, Handshake, Usage};
-use accounting::measures::Span;
+use accounting::billing::Span;
 use accounting::request::RequestMeter;
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_t};
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::counted_by::CountedBy;
 use crate::charge::stream::Stream;
 use crate::charge::verdict::{LimitedRef, Verdict};
-use crate::config::conf::ZoneUse;
-use crate::context_index;
+use crate::config::zone_use::ZoneUse;
 use crate::measure::received::Received;
 use crate::nginx::hook::Hook;
+use crate::nginx::module::context_index;
 use crate::nginx::pool::Cleanup;
 use crate::nginx::request::Request;
+use accounting::account_set::AccountSet;
 
 /// What we know of a main request; in its pool.
 pub struct Context {
@@ -31,11 +31,11 @@ pub struct Context {
     /// the log phase has begun: the total is final
     pub(super) stopped: bool,
     /// what came after that and before the accounts were known, in nanoseconds
-    pub(super) late_ns: u64,
+    pub late_ns: u64,
     /// the request is finished: its accounts pay from here
-    pub(super) logged: bool,
-    /// the accounts that it is in flight in, then those that its use was added to
-    pub(super) accounts: AccountSet,
+    pub logged: bool,
+    /// the accounts that it is in flight in, then those that its usage was added to
+    pub accounts: AccountSet,
     /// the location that the request is counted by
     pub(super) counted_by: CountedBy,
     /// what was answered, if `post_action` came after that
@@ -49,8 +49,8 @@ pub struct Context {
     /// neighbours among the requests in flight
     pub(super) previous_in_flight: Option<NonNull<Context>>,
     pub(super) next_in_flight: Option<NonNull<Context>>,
-    /// In nanoseconds of the shared clock: when it began; while it is in flight, when its use was last added or its
-    /// memory looked at; afterwards, when it has left flight.
+    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its memory looked at;
+    /// afterwards, when it left flight.
     pub(super) since_ns: u64,
     /// its memory in bytes, while it is in flight
     pub(super) bytes: u64,
@@ -63,7 +63,7 @@ pub struct Context {
     /// its place among the requests of a connection that carries several
     pub(super) stream: Stream<Context>,
     #[cfg(feature = "audit")]
-    pub(super) audited: crate::audit::Audited,
+    pub audited: crate::measure::audit::Audited,
 }
 
 impl Context {
@@ -106,9 +106,9 @@ impl Context {
     pub(super) fn new_use(&mut self) -> Usage {
         let (sent, received) = self.traffic();
         if self.accounts.is_empty() {
-            self.meter.settle_own(sent, received)
+            self.meter.take_own_usage(sent, received)
         } else {
-            self.meter.settle(sent, received)
+            self.meter.take_usage(sent, received)
         }
     }
 }
@@ -148,8 +148,8 @@ pub fn find(main: Request<'_>) -> Option<NonNull<Context>> {
 }
 
 impl Context {
-    /// Makes a context for a main request that has none, which `freed` is called for when the request is freed.
-    /// `None` if there is no memory.
+    /// Makes a context for a main request that has none, which `freed` is called for when the request is freed. `None` if there is no
+    /// memory.
     pub(super) fn create(
         main: Request<'_>,
         connection: Option<usize>,

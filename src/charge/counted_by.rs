@@ -2,7 +2,7 @@
 
 use core::ptr::null;
 
-use crate::config::conf::{LocConf, loc_conf};
+use crate::config::location::{LocConf, loc_conf};
 use crate::nginx::request::Request;
 
 /// The location that a request is in.

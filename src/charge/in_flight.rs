@@ -2,10 +2,10 @@
 
 use core::ptr::NonNull;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::worker::Worker;
-use crate::config::conf::ZoneUse;
+use crate::config::zone_use::ZoneUse;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     pub(super) fn enter_flight(
@@ -66,7 +66,7 @@ impl Worker {
         self.put_in_front(pointer);
     }
 
-    /// Adds the use of requests in flight that were active since the last call to their accounts.
+    /// Flushes the usage of requests in flight that were owners since the last call.
     pub fn add_active_use(&mut self) {
         let mut next = self.first_in_flight;
         while let Some(pointer) = next {

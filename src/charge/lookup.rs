@@ -4,10 +4,13 @@ use accounting::key::OVERFLOW_KEY;
 use nginx_sys::NGX_LOG_WARN;
 use ngx::ngx_log_error;
 
-use crate::charge::accounts::{AccountId, AccountSet};
 use crate::charge::worker::with;
-use crate::config::conf::{Key, LocConf, Zone, ZoneUse};
+use crate::config::key::Key;
+use crate::config::location::LocConf;
+use crate::config::zone::Zone;
+use crate::config::zone_use::ZoneUse;
 use crate::nginx::request::Request;
+use accounting::account_set::{AccountId, AccountSet};
 
 /// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
 #[inline]

@@ -18,7 +18,6 @@ use core::ptr::NonNull;
 
 use accounting::pool::Pool;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::stream::{
     Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, http2_of, id_of, outstanding_bytes,
@@ -31,6 +30,7 @@ use crate::nginx::connection::Connection;
 use crate::nginx::event::Event;
 use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
+use accounting::account_set::AccountSet;
 
 /// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to
 /// the next division, which is due within a second.

@@ -8,14 +8,15 @@ use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t};
 use ngx::ngx_log_error;
 
-#[cfg(feature = "audit")]
-use crate::audit::Audit;
-use crate::charge::accounts::{AccountId, AccountSet, Zones};
+use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
 use crate::charge::worker::{FlushTimer, Owner, Worker, begin, with};
-use crate::config::conf::{MainConf, Zone};
+use crate::config::main::MainConf;
+use crate::config::zone::Zone;
+#[cfg(feature = "audit")]
+use crate::measure::audit::Audit;
 use crate::measure::charge::Charge;
 use crate::measure::clock::{self, Fault, ThreadClocks, process_cpu_ns, shared_ms, thread_cpu_ns};
 #[cfg(ngx_feature = "http_v2")]
@@ -28,11 +29,12 @@ use crate::nginx::listening::accept_first;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::time::now_ms;
 use crate::nginx::timer::{Task, Timer};
+use accounting::account_set::{AccountId, AccountSet};
 
 /// How often slow values are brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its
-/// end, so that little of it gets into the next second.
+/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its end, so that little
+/// of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
 /// Ends what this process does for the module.
@@ -57,11 +59,11 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         return false;
     };
     let shown = begin_in_shared_memory(workers, &mut zones, own, log);
-    report_once(main.clock, log);
-    let clocks = ThreadClocks::of_this_thread(main.clock == Mode::Thread);
+    report_once(main.clock(), log);
+    let clocks = ThreadClocks::of_this_thread(main.clock() == Mode::Thread);
     #[cfg(feature = "audit")]
-    let audit = Audit::start(&clocks, thread_cpu_ns);
-    let meter = Meter::start(clocks, main.clock);
+    let audit = Audit::start(&clocks);
+    let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
         cycle,
@@ -81,7 +83,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         waiting: Vec::new(),
         exit,
         first_verdict: Verdict::first(main),
-        exact_connection: main.connection_variable,
+        exact_connection: main.has_connection_variable(),
         process: own,
         shown,
         watch: Watch::new(own),
@@ -156,8 +158,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
     }
 }
 
-/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a
-/// place in each table, and one in the shared books.
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
+/// and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -209,7 +211,7 @@ impl Worker {
         self.read_clock();
         self.leave_all_flights();
         self.close_connections();
-        self.zones.close_uncounted(&self.laps.books);
+        self.zones.close_uncounted(&self.laps.totals);
         #[cfg(feature = "audit")]
         // SAFETY: NGINX's cycle, which lives as long as the process.
         self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
@@ -240,16 +242,16 @@ impl Worker {
     #[inline(never)]
     fn tick(&mut self) {
         self.next_tick_ms = now_ms() + TICK_MS;
-        let ahead_ns = self.laps.meter.clocks().calibrate();
-        self.laps.meter.set_ahead(ahead_ns);
+        let raw_offset_ns = self.laps.meter.clocks().calibrate();
+        self.laps.meter.set_raw_offset(raw_offset_ns);
         self.update_other_threads();
         self.look_for_dead();
         let now_ns = self.laps.meter.now_ns();
         self.zones.follow(now_ns);
     }
 
-    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that
-    /// was told to finish. In each second one worker does so, for each piece of shared memory.
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
+    /// finish. In each second one worker does so, for each piece of shared memory.
     fn look_for_dead(&mut self) {
         let now_ms = shared_ms();
         let (watch, second) = (&mut self.watch, now_ms / 1000);
@@ -269,8 +271,8 @@ impl Worker {
         }
     }
 
-    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they
-    /// have used before.
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
+    /// before.
     fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
         // the timers are a little apart
@@ -288,18 +290,18 @@ impl Worker {
     fn update_other_threads(&mut self) {
         let others_ns =
             process_cpu_ns().saturating_sub(thread_cpu_ns()).saturating_sub(self.other_threads_ns);
-        self.laps.books.pool_threads_cpu_ns = self.laps.books.pool_threads_cpu_ns.max(others_ns);
+        self.laps.totals.pool_threads_cpu_ns = self.laps.totals.pool_threads_cpu_ns.max(others_ns);
     }
 
     pub(super) fn show(&mut self) {
-        self.laps.books.clock_readings = self.laps.meter.readings();
-        self.zones.show_uncounted(&mut self.laps.books);
+        self.laps.totals.clock_readings = self.laps.meter.readings();
+        self.zones.show_uncounted(&mut self.laps.totals);
         if let Some((workers, slot)) = &self.shown {
-            workers.publish(*slot, &self.laps.books);
+            workers.publish(*slot, &self.laps.totals);
         }
     }
 
-    /// Brings the shared books up to date with the running lap.
+    /// Brings the shared worker totals up to date with the running lap.
     pub fn show_now(&mut self) {
         self.read_clock();
         self.update_other_threads();

@@ -3,16 +3,16 @@
 use core::ptr::NonNull;
 
 use accounting::account::Outcome;
-use accounting::unsettled::Ended;
+use accounting::pending_charges::Ended;
 
-use crate::charge::accounts::AccountSet;
 use crate::charge::context::Context;
 use crate::charge::counted_by::location;
 use crate::charge::share::Beyond;
 use crate::charge::verdict::Charge;
 use crate::charge::worker::{Owner, Worker};
-use crate::config::conf::LocConf;
+use crate::config::location::LocConf;
 use crate::measure::charge::Charge as _;
+use accounting::account_set::AccountSet;
 
 impl Worker {
     /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
@@ -36,7 +36,7 @@ impl Worker {
         self.touch(pointer);
     }
 
-    /// The first lap of a request: the request takes over the use of its connection.
+    /// The request is attributed for the first time: it takes over what its connection has used.
     pub(super) fn attribute_first(&mut self, pointer: NonNull<Context>) {
         let connection = self.context(pointer).connection;
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
@@ -210,12 +210,12 @@ impl Worker {
             self.connections.end_request(at, pointer);
         }
         if !self.context(pointer).logged {
-            // never logged: the accounts that it was in flight in pay for the rest
+            // never logged: the accounts that it was in flight in pay for the pending charges
             let context = self.context(pointer);
-            let rest_ns = context.meter.settle(0, 0).cpu_ns + context.late_ns;
+            let pending_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
             let handshake = context.handshake.take();
             let accounts = context.accounts.clone();
-            self.zones.charge(self.laps.meter.recent_ns(), &accounts, rest_ns);
+            self.zones.charge(self.laps.meter.recent_ns(), &accounts, pending_ns);
             self.give_back(pointer, u64::MAX);
             if let Some(handshake) = handshake {
                 self.zones.count_handshake(&accounts, &handshake);

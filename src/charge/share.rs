@@ -2,8 +2,9 @@
 
 use accounting::limit::{LimitId, Share};
 
-use crate::config::conf::{self, LocConf, MAX_ZONES_PER_REQUEST};
-use crate::nginx::array::Array;
+use crate::config::location::LocConf;
+use crate::config::main::{MainConf, with_running};
+use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
 /// What CPU beyond a limit is where the limit could not refuse it, by the limits of a location.
 #[derive(Clone, Copy)]
@@ -30,8 +31,8 @@ impl Beyond {
 /// As [`Beyond::share`], for work of a connection, which is in no location: by all limits of the zone.
 #[cold]
 pub fn share_beyond_all(zone: usize) -> Share {
-    conf::with_running(|main| {
-        let limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
+    with_running(|main| {
+        let limits = main.into_iter().flat_map(MainConf::limits);
         let mut refusing = limits.filter(|limit| limit.used.index() == zone && !limit.dry_run);
         if refusing.next().is_some() { Share::Refused } else { Share::RefusedDryRun }
     })
@@ -40,8 +41,8 @@ pub fn share_beyond_all(zone: usize) -> Share {
 /// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
 #[cold]
 pub fn is_configured(zone: usize, id: LimitId) -> bool {
-    conf::with_running(|main| {
-        let mut limits = main.into_iter().flat_map(|main| main.limits.as_slice()).flat_map(Array::as_slice);
+    with_running(|main| {
+        let mut limits = main.into_iter().flat_map(MainConf::limits);
         limits.any(|limit| limit.used.index() == zone && limit.id == id)
     })
 }

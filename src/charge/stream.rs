@@ -2,8 +2,8 @@
 
 use core::ptr::NonNull;
 
-use crate::charge::accounts::AccountSet;
 use crate::nginx::request::Request;
+use accounting::account_set::AccountSet;
 
 #[cfg(ngx_feature = "http_v2")]
 pub type Http2 = nginx_sys::ngx_http_v2_connection_t;

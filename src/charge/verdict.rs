@@ -6,11 +6,11 @@ use core::ptr::NonNull;
 
 use accounting::limit::Share;
 
-use crate::charge::accounts::{AccountId, AccountSet};
-use crate::config::conf::{self, MAX_ZONES_PER_REQUEST, MainConf};
-use crate::nginx::array::Array;
+use crate::config::main::{MainConf, with_running};
 use crate::nginx::connection::Receive;
 use crate::nginx::request::Request;
+use accounting::account_set::MAX_ZONES_PER_REQUEST;
+use accounting::account_set::{AccountId, AccountSet};
 
 /// The values of `$request_cpu_limit_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Verdict {
 
     /// The verdict of a request that has not reached the preaccess phase.
     pub fn first(main: &MainConf) -> Verdict {
-        Verdict { apart: !main.limits.is_empty(), ..Verdict::NONE }
+        Verdict { apart: main.has_limits(), ..Verdict::NONE }
     }
 
     /// Whether what the request uses may not be the same to all limits of its accounts.
@@ -67,9 +67,8 @@ impl Verdict {
     #[inline(never)]
     fn set_shares(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
         // the cycle that this worker serves
-        conf::with_running(|main| {
-            let limits = main.and_then(|main| main.limits.as_slice().get(usize::from(self.limits)));
-            let limits = limits.map_or(&[][..], Array::as_slice);
+        with_running(|main| {
+            let limits = main.map_or(&[][..], |main| main.limits_of(self.limits));
             let would_refuse = |zone| {
                 limits
                     .iter()

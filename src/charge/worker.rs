@@ -7,7 +7,7 @@ use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{ngx_cycle_t, ngx_http_variable_value_t};
 
-use crate::charge::accounts::{AccountSet, Zones};
+use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
 use crate::charge::context::Context;
 use crate::charge::verdict::Verdict;
@@ -18,6 +18,7 @@ use crate::measure::laps::Laps;
 use crate::nginx::event::Event;
 use crate::nginx::process::Watch;
 use crate::nginx::timer::Timer;
+use accounting::account_set::AccountSet;
 
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;
@@ -119,7 +120,7 @@ impl Worker {
     /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the worker totals.
     #[cfg(ngx_feature = "threads")]
     pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
-        self.laps.books.charge_pool_thread(ns);
+        self.laps.totals.charge_pool_thread(ns);
         self.charge_request(context, ns);
     }
 

@@ -1,14 +1,17 @@
-//! The page for browsers: the same for everyone, built into the module (see page/). It reads the accounts as JSON from the
-//! address that it came from, and loads its script, style and icon from there too, with the argument `asset`.
+//! The page for browsers: the same for everyone, built into the module (see page/). It reads the accounts as
+//! JSON from the address that it came from, and loads its script, style and icon from there too, with the
+//! argument `asset`.
 //!
 //! They are not in the page itself: where a server adds a `Content-Security-Policy` to all its answers
-//! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and most allow
-//! `'self'` but nothing inline.
+//! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and
+//! most allow `'self'` but nothing inline.
 
 use accounting::arguments;
-use nginx_sys::ngx_http_request_t;
 
-use crate::export::status::{ARGUMENTS, add_header};
+use crate::nginx::content::Request;
+
+/// The arguments of a request for the status: they are not handed on to what the page loads.
+const ARGUMENTS: [&str; 5] = ["format", "detail", "zone", "key", "asset"];
 
 /// build.rs has put the tags of the assets into it.
 const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/page.html"));
@@ -48,8 +51,8 @@ static ASSETS: [Asset; 3] = [
 ];
 
 impl Asset {
-    /// The asset of an argument `NAME` or `NAME@TAG`; none if the tag is that of another version of the module: a page
-    /// never gets a script that was not made for it.
+    /// The asset of an argument `NAME` or `NAME@TAG`; none if the tag is that of another version of the module:
+    /// a page never gets a script that was not made for it.
     pub fn find(argument: &[u8]) -> Option<&'static Asset> {
         let mut parts = argument.splitn(2, |&byte| byte == b'@');
         let (name, tag) = (parts.next()?, parts.next());
@@ -60,16 +63,17 @@ impl Asset {
 
     /// Sets the headers of the asset, and appends it. `None` if there is no memory.
     ///
-    /// As the page it is kept by browsers, which ask each time whether it is still the same: what a filter of the server has
-    /// spoiled is not kept for longer than the filter is there.
-    pub fn answer(&self, r: &mut ngx_http_request_t, gzip: bool, text: &mut Vec<u8>) -> Option<()> {
-        r.headers_out.etag = add_header(r, "ETag", if gzip { self.etag_gzip } else { self.etag })?;
-        add_header(r, "Cache-Control", "no-cache")?;
-        add_header(r, "Vary", "Accept-Encoding")?;
-        add_header(r, "X-Content-Type-Options", "nosniff")?;
+    /// As the page it is kept by browsers, which ask each time whether it is still the same: what a filter of
+    /// the server has spoiled is not kept for longer than the filter is there.
+    pub fn answer(&self, r: &mut Request, gzip: bool, text: &mut Vec<u8>) -> Option<()> {
+        let etag = r.add_header("ETag", if gzip { self.etag_gzip } else { self.etag })?;
+        r.set_etag(etag);
+        r.add_header("Cache-Control", "no-cache")?;
+        r.add_header("Vary", "Accept-Encoding")?;
+        r.add_header("X-Content-Type-Options", "nosniff")?;
         if gzip {
-            // where this is set, NGINX's own filter does not compress once more (`ngx_http_gzip_header_filter`)
-            r.headers_out.content_encoding = add_header(r, "Content-Encoding", "gzip")?;
+            let encoding = r.add_header("Content-Encoding", "gzip")?;
+            r.set_content_encoding(encoding);
         }
         text.extend_from_slice(if gzip { self.gzip } else { self.plain });
         Some(())
@@ -78,20 +82,22 @@ impl Asset {
 
 /// Sets the headers of the page, and appends it. `None` if there is no memory.
 ///
-/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same, which NGINX
-/// answers by itself (`ngx_http_not_modified_header_filter`). It is small, and not compressed: filters that are set for
-/// `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any other page.
-pub fn answer(r: &mut ngx_http_request_t, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
-    r.headers_out.etag = add_header(r, "ETag", concat!("\"", env!("TAG_PAGE_HTML"), "\""))?;
-    add_header(r, "Cache-Control", "no-cache")?;
+/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same,
+/// which NGINX answers by itself (`ngx_http_not_modified_header_filter`). It is small, and not compressed:
+/// filters that are set for `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any
+/// other page.
+pub fn answer(r: &mut Request, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
+    let etag = r.add_header("ETag", concat!("\"", env!("TAG_PAGE_HTML"), "\""))?;
+    r.set_etag(etag);
+    r.add_header("Cache-Control", "no-cache")?;
     if by_accept {
-        add_header(r, "Vary", "Accept")?;
+        r.add_header("Vary", "Accept")?;
     }
-    add_header(r, "Content-Security-Policy", env!("PAGE_POLICY"))?;
-    add_header(r, "X-Content-Type-Options", "nosniff")?;
-    add_header(r, "Referrer-Policy", "no-referrer")?;
+    r.add_header("Content-Security-Policy", env!("PAGE_POLICY"))?;
+    r.add_header("X-Content-Type-Options", "nosniff")?;
+    r.add_header("Referrer-Policy", "no-referrer")?;
     // a token, maybe: as the client has sent them, not as NGINX may have rewritten them
-    let arguments = arguments::others_as_html(r.unparsed_uri.as_bytes(), &ARGUMENTS);
+    let arguments = arguments::others_as_html(r.unparsed_uri(), &ARGUMENTS);
     for (n, part) in PAGE.split(OTHER_ARGUMENTS).enumerate() {
         if n > 0 {
             text.extend_from_slice(&arguments);

@@ -1,10 +1,10 @@
 //! The running lap, its owner, and the sums of laps by owner.
 
-use accounting::books::Books;
 use accounting::meter::Meter;
+use accounting::worker_totals::WorkerTotals;
 
 #[cfg(feature = "audit")]
-use crate::audit::{Audit, Audited};
+use crate::measure::audit::{Audit, Audited};
 use crate::measure::clock::ThreadClocks;
 use crate::measure::owner::Owner;
 
@@ -17,7 +17,7 @@ pub struct Laps<R> {
     #[cfg(feature = "audit")]
     pub audited: Audited,
     /// the worker's totals
-    pub books: Books,
+    pub totals: WorkerTotals,
     owner: Owner<R>,
     /// the owner with which the handler call began
     woken: Owner<R>,
@@ -34,7 +34,7 @@ impl<R: Copy + Eq> Laps<R> {
             audit,
             #[cfg(feature = "audit")]
             audited: Audited::default(),
-            books: Books::default(),
+            totals: WorkerTotals::default(),
             owner: Owner::Loop,
             woken: Owner::Loop,
             apart_ns: 0,
@@ -62,7 +62,7 @@ impl<R: Copy + Eq> Laps<R> {
     /// A handler call begins; the running lap is its owner's.
     #[inline]
     pub fn begin_handler_call(&mut self, owner: Owner<R>) {
-        self.books.wakeups += 1;
+        self.totals.wakeups += 1;
         self.owner = owner;
         self.woken = owner;
     }

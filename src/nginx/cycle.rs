@@ -1,19 +1,25 @@
 //! A cycle: one configuration that NGINX has read, and the processes that serve it.
 
-use core::slice;
+use core::ffi::CStr;
+use core::ptr;
 
-use nginx_sys::{ngx_cycle, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t};
+use nginx_sys::{ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t};
+
+use crate::nginx::log;
+use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
 
 /// A cycle that is complete, or that is being made after its configuration was read.
 ///
-/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`, or with another
-/// copy of the module. Then its arrays have no place for the module. So a module's configuration is only reached through
-/// [`Cycle::http_main_conf`], which looks at the modules of the cycle first.
+/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`,
+/// or with another copy of the module. Then its arrays have no place for the module. So a module's
+/// configuration is only reached through [`Cycle::http_main_conf`], which looks at the modules of the cycle
+/// first: the cycle itself is private.
 #[derive(Clone, Copy)]
 pub struct Cycle<'a>(&'a ngx_cycle_t);
 
 impl<'a> Cycle<'a> {
-    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration (`ngx_is_init_cycle`).
+    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration
+    /// (`ngx_is_init_cycle`).
     ///
     /// # Safety
     /// A cycle must live for `'a`, and its configuration must have been read.
@@ -27,9 +33,11 @@ impl<'a> Cycle<'a> {
     ///
     /// While NGINX reads a configuration (`ngx_init_cycle`), the cycle in use is the one before.
     pub fn with_running<R>(f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
-        // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after `ngx_init_cycle`
-        // has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which `f` does not call.
-        f(unsafe { Cycle::new(ngx_cycle) })
+        let running = global!(ngx_cycle);
+        // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after
+        // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which
+        // `f` does not call.
+        f(unsafe { Cycle::new(running) })
     }
 
     /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).
@@ -39,62 +47,90 @@ impl<'a> Cycle<'a> {
     }
 
     /// The modules of this cycle, dynamic ones included.
-    fn modules(self) -> &'a [*mut ngx_module_t] {
-        if self.0.modules.is_null() {
-            return &[];
+    fn modules(self) -> impl ExactSizeIterator<Item = &'a ngx_module_t> {
+        let ours = if self.0.modules.is_null() { 0 } else { self.0.modules_n };
+        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as
+        // long as a cycle that has them, and change only while a configuration is read, in this thread.
+        (0..ours).map(move |at| unsafe { &**self.0.modules.add(at) })
+    }
+
+    /// Whether this copy of this module is part of the cycle.
+    pub fn has_module(self) -> bool {
+        self.modules().any(|its| ptr::eq(its, Module::descriptor()))
+    }
+
+    /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from
+    /// another path.
+    pub fn has_other_copy(self) -> bool {
+        // SAFETY: `ngx_add_module` and `ngx_preinit_modules` set the names of modules, and NGINX knows this one.
+        unsafe {
+            let name = |module: *const ngx_module_t| {
+                let name = (*module).name;
+                (!name.is_null()).then(|| CStr::from_ptr(name))
+            };
+            let own = Module::descriptor();
+            self.modules().any(|its| !ptr::eq(its, own) && name(its) == name(own))
         }
-        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts.
-        unsafe { slice::from_raw_parts(self.0.modules, self.0.modules_n) }
     }
 
-    /// Whether this copy of a module is part of the cycle.
-    pub fn has_module(self, module: *const ngx_module_t) -> bool {
-        self.modules().iter().any(|&its| core::ptr::eq(its, module))
+    /// Gives this module a place among the HTTP modules, if `http` has not done that.
+    ///
+    /// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this
+    /// module, `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns
+    /// 0: the master dies at the reload. This holds for each dynamic HTTP module; this one is in nobody's way.
+    pub fn set_context_index(self) {
+        module::set_context_index(|| self.free_context_index());
     }
 
-    /// Whether another copy of a module is part of the cycle: a library of the same name, loaded from another path.
-    pub fn has_other_copy_of(self, module: *const ngx_module_t) -> bool {
-        // SAFETY: modules live as long as a cycle that has them; `ngx_add_module` and `ngx_preinit_modules` set their names.
-        let name = |module: *const ngx_module_t| unsafe {
-            let name = (*module).name;
-            (!name.is_null()).then(|| core::ffi::CStr::from_ptr(name))
-        };
-        self.modules().iter().any(|&its| !core::ptr::eq(its, module) && name(its) == name(module))
-    }
-
-    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will be given first.
+    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will
+    /// be given first.
     ///
     /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
-    pub fn free_context_index(self) -> usize {
-        // SAFETY: modules live as long as a cycle that has them.
-        let is_taken = |index| self.modules().iter().any(|&module| unsafe { (*module).ctx_index } == index);
-        (self.modules().len()..).find(|&index| !is_taken(index)).unwrap_or(usize::MAX)
+    fn free_context_index(self) -> usize {
+        let is_taken = |&index: &usize| self.modules().any(|its| module::has_index(its, index));
+        (self.modules().len()..).find(|index| !is_taken(index)).unwrap_or(usize::MAX)
     }
 
-    /// The main configuration of an HTTP module; `None` if this cycle does not have the module, or no `http`.
-    ///
-    /// # Safety
-    /// `T` must be the type of the module's main configuration, in the state in which shared references to it are allowed.
-    pub unsafe fn http_main_conf<T>(self, module: *const ngx_module_t) -> Option<&'a T> {
-        if !self.has_module(module) {
+    /// This module's configuration in `http`; `None` if this cycle does not have this copy of the module, or no
+    /// `http`.
+    pub fn http_main_conf<T: MainConfiguration>(self) -> Option<&'a T> {
+        if !self.has_module() {
             return None;
         }
-        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`). `ngx_http_block` has put an
-        // array there that has a place for each HTTP module of this cycle, the module included.
+        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`).
+        // `ngx_http_block` has put an array there that has a place for each HTTP module of this cycle, the
+        // module included.
         unsafe {
-            let http =
-                (*self.0.conf_ctx.add(ngx_http_module.index)).cast::<ngx_http_conf_ctx_t>().as_ref()?;
-            (*http.main_conf.add((*module).ctx_index)).cast::<T>().as_ref()
+            let http = *self.0.conf_ctx.add(ngx_http_module.index);
+            module::element(http.cast::<ngx_http_conf_ctx_t>().as_ref()?.main_conf)
         }
+    }
+
+    /// Calls `f` with a log that writes where the cycle's log did, though NGINX may have closed its files: see
+    /// [`log::reopened`].
+    pub fn with_reopened_log(self, f: impl FnOnce(*mut ngx_log_t)) {
+        // SAFETY: a cycle has a log, which lives as long as the cycle.
+        unsafe { log::reopened(self.0.log, f) };
+    }
+
+    /// The name of this machine.
+    pub fn hostname(self) -> ngx_str_t {
+        self.0.hostname
     }
 
     /// Its error log.
     pub fn log(self) -> *mut ngx_log_t {
         self.0.log
     }
+}
 
-    /// What NGINX knows it by.
-    pub fn as_ref(self) -> &'a ngx_cycle_t {
-        self.0
+/// What tells one cycle from another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CycleId(*const ngx_cycle_t);
+
+impl CycleId {
+    /// That of the cycle in use.
+    pub fn running() -> CycleId {
+        CycleId(global!(ngx_cycle))
     }
 }

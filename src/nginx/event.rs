@@ -63,7 +63,7 @@ impl<'a> Event<'a> {
     }
 
     /// Whether the timer is set.
-    #[cfg(ngx_feature = "http_v3")]
+    #[inline]
     pub fn has_timer(&self) -> bool {
         bits::event::TIMER_SET.is_on(self.0)
     }

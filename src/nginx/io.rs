@@ -70,5 +70,5 @@ pub fn reports_once() -> bool {
 /// The number of this worker: 0, 1, and so on.
 pub fn worker_number() -> u32 {
     // NGINX sets it before the worker starts
-    of_static!(ngx_worker).read() as u32
+    global!(ngx_worker) as u32
 }

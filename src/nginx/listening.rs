@@ -107,8 +107,7 @@ pub enum Arrival {
     Connections,
     /// Datagrams of a known UDP session are handled in the event of the socket (`ngx_event_recvmsg`).
     Datagrams,
-    /// Datagrams of QUIC.
-    #[cfg(ngx_feature = "http_v3")]
+    /// Datagrams of QUIC
     Quic,
 }
 

@@ -6,6 +6,62 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use accounting::process::ProcessId;
+use nginx_sys::{NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER};
+use rustix::process::{Pid, test_kill_process};
+
+/// What this process is to NGINX, but for cache manager and loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Worker,
+    /// both, with `master_process off`
+    Single,
+    Other,
+}
+
+/// What this process is to NGINX.
+pub fn role() -> Role {
+    match global!(ngx_process) as u32 {
+        NGX_PROCESS_MASTER => Role::Master,
+        NGX_PROCESS_WORKER => Role::Worker,
+        NGX_PROCESS_SINGLE => Role::Single,
+        _ => Role::Other,
+    }
+}
+
+/// Whether this is `nginx -t`, which must change nothing.
+pub fn is_test() -> bool {
+    global!(ngx_test_config) != 0
+}
+
+/// Whether this worker was told to finish.
+pub fn is_finishing() -> bool {
+    // set by `ngx_worker_process_cycle`
+    global!(ngx_exiting) != 0
+}
+
+/// Whether this process has inherited sockets: from the NGINX that has executed it, or from a supervisor.
+pub fn has_inherited() -> bool {
+    // `ngx_add_inherited_sockets` sets it before the configuration is read
+    global!(ngx_inherited) != 0
+}
+
+/// The parent's process ID, 0 if there is none.
+pub fn parent() -> i32 {
+    rustix::process::getppid().map_or(0, Pid::as_raw_pid)
+}
+
+/// Whether the parent is the one that this process had when NGINX started.
+pub fn has_first_parent() -> bool {
+    // `main` sets it when NGINX starts
+    global!(ngx_parent) == parent()
+}
+
+/// Whether this master has executed a new binary, which is there still.
+pub fn has_new_binary() -> bool {
+    // set by the master's signal handler, in this process
+    global!(ngx_new_binary) > 0
+}
 
 /// The process that calls, as shared memory knows it.
 pub fn own() -> Option<ProcessId> {
@@ -17,12 +73,15 @@ pub fn own() -> Option<ProcessId> {
 
 /// Whether there is a process of this number.
 pub fn is_used(pid: u32) -> bool {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: signal 0 is not sent. A process of another user is alive too (EPERM).
-    unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    // 0 would be this process's group
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    // signal 0 is not sent; a process of another user is alive too (EPERM)
+    test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
-/// Whether it is this process, which was started when `process` says, and can still do something. `own` is the one that calls.
+/// Whether it is this process, which was started when `process` says, and can still do something. `own` is the
+/// one that calls.
 pub fn is_alive(process: ProcessId, own: Option<ProcessId>) -> bool {
     if !is_used(process.pid()) {
         return false;
@@ -42,7 +101,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are served.
+    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are
+    /// served.
     fn of(process: Option<u32>) -> Option<Stat> {
         let (mut path, mut text) = ([0; 32], [0; 1024]);
         let mut rest = &mut path[..];
@@ -72,8 +132,8 @@ impl Stat {
 /// So many processes are looked at closely each second: that takes some 20 µs for each of them.
 const CLOSELY: u32 = 4;
 
-/// Looks for processes that were killed, each second: for those whose number is gone at once, and for those whose number was given
-/// to another process by turns.
+/// Looks for processes that were killed, each second: for those whose number is gone at once, and for those
+/// whose number was given to another process by turns.
 pub struct Watch {
     own: Option<ProcessId>,
     /// as many were looked at the last time

@@ -13,6 +13,7 @@ use nginx_sys::{
 
 use super::bits;
 use super::connection::Connection;
+use super::content::ContentHandler;
 use super::live::{Live, get, member, set};
 use super::pool::Pool;
 use super::time::{cached_wall, now_ms};
@@ -73,6 +74,12 @@ impl<'a> Request<'a> {
             return c;
         }
         self.connection().client()
+    }
+
+    /// The content handler of the location that it is in.
+    #[inline]
+    pub fn content_handler(self) -> Option<ContentHandler> {
+        get!(self.0, content_handler)
     }
 
     /// Its stream of HTTP/2.

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// For so long a process that ends waits for work that does not get on.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What is said of a disk that is not waited for.
+pub const NO_ANSWER: &str = "its disk does not answer";
+
 /// When some work got on last; shared by the thread that does it and by who waits for it.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -40,8 +43,9 @@ impl Progress {
 
 /// Work in a thread of its own.
 ///
-/// Not one of the standard library's: its destructors of thread-local values, once registered by the thread that starts another
-/// one, keep this library in memory after NGINX has unloaded it, and NGINX would get the old code when it loads it again.
+/// Not one of the standard library's: its destructors of thread-local values, once registered by the thread
+/// that starts another one, keep this library in memory after NGINX has unloaded it, and NGINX would get the
+/// old code when it loads it again.
 pub struct Work<T> {
     /// none if it was done without one
     thread: Option<libc::pthread_t>,
@@ -61,8 +65,8 @@ type Task = Box<dyn FnOnce() + Send>;
 const STACK_BYTES: usize = 256 * 1024;
 
 impl<T: Send + 'static> Work<T> {
-    /// Starts it, in a thread that gets no signals, as `ngx_thread_pool_cycle` does: NGINX's handlers must interrupt the event
-    /// loop, and `SIGXFSZ` becomes an error of `write`.
+    /// Starts it, in a thread that gets no signals, as `ngx_thread_pool_cycle` does: NGINX's handlers must
+    /// interrupt the event loop, and `SIGXFSZ` becomes an error of `write`.
     ///
     /// # Errors
     /// If there can be no more threads.
@@ -72,8 +76,8 @@ impl<T: Send + 'static> Work<T> {
         Ok(work)
     }
 
-    /// As [`Work::start`]. Where there can be no more threads, the work is done at once, in this one: for what must not be left
-    /// undone, in a process that may wait.
+    /// As [`Work::start`]. Where there can be no more threads, the work is done at once, in this one: for what
+    /// must not be left undone, in a process that may wait.
     pub fn start_or_run(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> Work<T> {
         let (mut work, task) = Work::prepare(progress, f);
         match start(task) {
@@ -106,8 +110,8 @@ impl<T: Send + 'static> Work<T> {
     /// If there can be no more threads.
     pub fn start_nice(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
         Work::start(progress, move || {
-            // SAFETY: sets how this thread is scheduled.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            // of this thread; without it the work is done all the same
+            let _ = rustix::process::setpriority_process(None, 19);
             f()
         })
     }
@@ -116,8 +120,9 @@ impl<T: Send + 'static> Work<T> {
         self.shared.is_finished.load(Acquire)
     }
 
-    /// Its result. `None` if it does not get on for so long: it may be waiting for a disk, and go on at any time. Then it is left
-    /// alone, and this library stays in memory as long as the process, since the thread runs in it.
+    /// Its result. `None` if it does not get on for so long: it may be waiting for a disk, and go on at any
+    /// time. Then it is left alone, and this library stays in memory as long as the process, since the thread
+    /// runs in it.
     pub fn wait(self, patience: Duration) -> Option<T> {
         while !self.is_finished() {
             if self.progress.silent() > patience {
@@ -128,8 +133,7 @@ impl<T: Send + 'static> Work<T> {
                 }
                 return None;
             }
-            // SAFETY: waits for two milliseconds, or until a signal.
-            unsafe { libc::usleep(2000) };
+            std::thread::sleep(Duration::from_millis(2));
         }
         if let Some(thread) = self.thread {
             // SAFETY: a thread that was not joined or detached: `self` is used up.
@@ -139,9 +143,9 @@ impl<T: Send + 'static> Work<T> {
     }
 }
 
-/// The result of `f`, which may have to wait for a disk. `None` if that takes longer: then it goes on by itself, and what it
-/// returns is dropped. So `f` must not use what only the caller's thread may. Where there can be no more threads, `f` is called in
-/// this one.
+/// The result of `f`, which may have to wait for a disk. `None` if that takes longer: then it goes on by
+/// itself, and what it returns is dropped. So `f` must not use what only the caller's thread may. Where there
+/// can be no more threads, `f` is called in this one.
 pub fn within<T: Send + 'static>(patience: Duration, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     Work::start_or_run(&Progress::new(), f).wait(patience)
 }
@@ -157,8 +161,8 @@ fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
     let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let (mut attributes, mut thread) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let task = Box::into_raw(task);
-    // SAFETY: each value is initialised before it is used. A thread starts with the mask of the one that makes it, which gets its
-    // own back. The task belongs to the new thread if there is one.
+    // SAFETY: each value is initialised before it is used. A thread starts with the mask of the one that makes
+    // it, which gets its own back. The task belongs to the new thread if there is one.
     unsafe {
         libc::sigfillset(blocked.as_mut_ptr());
         for signal in [libc::SIGILL, libc::SIGFPE, libc::SIGSEGV, libc::SIGBUS] {
@@ -179,11 +183,12 @@ fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
     }
 }
 
-/// Keeps this library in memory, whatever NGINX closes: `ngx_unload_module` would take away code that is still called.
+/// Keeps this library in memory, whatever NGINX closes: `ngx_unload_module` would take away code that is still
+/// called.
 pub fn keep_library() {
     let mut found = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: `dladdr` fills `found` if it returns other than 0; the address is one of this library, whose name it then has. The
-    // library is loaded, so that `dlopen` only changes how it is treated.
+    // SAFETY: `dladdr` fills `found` if it returns other than 0; the address is one of this library, whose name
+    // it then has. The library is loaded, so that `dlopen` only changes how it is treated.
     unsafe {
         let address = keep_library as fn() as *const c_void;
         if libc::dladdr(address, found.as_mut_ptr()) != 0 {

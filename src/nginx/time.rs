@@ -1,20 +1,61 @@
-//! NGINX's cached time.
+//! Times as NGINX and the kernel tell them.
 
-use nginx_sys::{ngx_cached_time, ngx_current_msec, ngx_msec_t, time_t};
+use nginx_sys::{ngx_gmtime, ngx_msec_t, ngx_tm_t, time_t};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Milliseconds of a clock that is always there.
+fn read_ms(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.max(0) as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The time of day, in milliseconds since 1970.
+pub fn wall_ms() -> u64 {
+    read_ms(ClockId::Realtime)
+}
+
+/// Time that nobody sets, in milliseconds.
+pub fn monotonic_ms() -> u64 {
+    read_ms(ClockId::Monotonic)
+}
 
 /// NGINX's cached monotonic time in milliseconds, the same for all workers.
 #[inline]
 pub fn now_ms() -> u64 {
-    // SAFETY: written by `ngx_time_update`, in this thread or its signal handler, in one store.
-    unsafe { (&raw const ngx_current_msec).read_volatile() as u64 }
+    // written by `ngx_time_update`, in this thread or its signal handler
+    global!(ngx_current_msec) as u64
+}
+
+/// NGINX's cached time of day, in milliseconds since 1970.
+pub fn cached_wall_ms() -> u64 {
+    let (sec, msec) = cached_wall();
+    sec.max(0) as u64 * 1000 + msec as u64
+}
+
+/// As `2026-01-31T12:00:00.000Z`.
+pub fn utc(wall_ms: u64) -> String {
+    // SAFETY: all zero is valid for numbers; `ngx_gmtime` fills them, and touches nothing else.
+    let tm = unsafe {
+        let mut tm: ngx_tm_t = core::mem::zeroed();
+        ngx_gmtime((wall_ms / 1000) as libc::time_t, &mut tm);
+        tm
+    };
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        tm.tm_year,
+        tm.tm_mon,
+        tm.tm_mday,
+        tm.tm_hour,
+        tm.tm_min,
+        tm.tm_sec,
+        wall_ms % 1000
+    )
 }
 
 /// NGINX's cached time of day: seconds since 1970, and milliseconds.
 #[inline]
 pub fn cached_wall() -> (time_t, ngx_msec_t) {
+    let time = global!(ngx_cached_time);
     // SAFETY: `ngx_time_update` replaces the cached time as a whole.
-    unsafe {
-        let time = (&raw const ngx_cached_time).read_volatile();
-        ((*time).sec, (*time).msec)
-    }
+    unsafe { ((*time).sec, (*time).msec) }
 }

@@ -91,7 +91,7 @@ struct Lap {
     sum_ns: u64,
     sum_cpu_ns: u64,
     /// the CPU clock was read at its end
-    settled: bool,
+    reconciled: bool,
 }
 
 impl Lap {
@@ -118,7 +118,7 @@ fn laps(machine: Machine, mode: Mode, steps: &[Step]) -> Vec<Lap> {
                 time_ns: meter.clocks.time_ns - time_ns,
                 sum_ns,
                 sum_cpu_ns: meter.clocks.cpu_ns - start_cpu_ns,
-                settled: meter.readings() != readings,
+                reconciled: meter.readings() != readings,
             });
             (cpu_ns, time_ns) = (meter.clocks.cpu_ns, meter.clocks.time_ns);
             readings = meter.readings();
@@ -168,20 +168,21 @@ proptest! {
             prop_assert!(lap.error_ns() <= MAX_ERROR_NS, "{:?}", lap);
             prop_assert!(lap.measured_ns <= lap.time_ns, "{:?}", lap);
             // only a lap that had too little to give leaves something open, and never more than a lap's error
-            if lap.settled && lap.measured_ns > 0 {
+            if lap.reconciled && lap.measured_ns > 0 {
                 prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns);
             }
             prop_assert!((lap.sum_cpu_ns..=lap.sum_cpu_ns + MAX_ERROR_NS).contains(&lap.sum_ns), "{:?}", lap);
         }
     }
 
-    /// A short lap is wrong by what was stolen in it, and the next settled one by what was stolen since the one before.
+    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one
+    /// before.
     #[test]
     fn stolen_time_stays_within_the_laps_between_two_readings(steps in steps(true), pauses_ns in pauses()) {
         let (mut open_ns, mut last) = (0, 0);
         for lap in laps(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps) {
             prop_assert!(lap.measured_ns <= lap.time_ns);
-            if lap.settled {
+            if lap.reconciled {
                 prop_assert!(lap.error_ns() <= open_ns);
                 if lap.measured_ns > 0 {
                     prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns);
@@ -197,8 +198,8 @@ proptest! {
         }
     }
 
-    /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside its bound,
-    /// and the sum, however many laps there were, as well.
+    /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside
+    /// its bound, and the sum, however many laps there were, as well.
     #[test]
     fn coarse_clocks_make_no_error_that_grows(
         steps in steps(false), pauses_ns in pauses(), sees_switches: bool,
@@ -257,7 +258,7 @@ fn a_max_error_has_a_unit_and_bounds() {
 #[test]
 fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     let readings = |sees_switches, steps: &[Step]| {
-        laps(Machine::exact(sees_switches), HYBRID, steps).iter().filter(|lap| lap.settled).count()
+        laps(Machine::exact(sees_switches), HYBRID, steps).iter().filter(|lap| lap.reconciled).count()
     };
     let short = [Step::Run(MAX_ERROR_NS / 5 - 1), Step::Lap];
     assert_eq!(readings(true, &short.repeat(100)), 0);

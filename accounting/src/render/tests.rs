@@ -7,14 +7,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::negotiate::Format;
 use super::*;
 use crate::account::{CLASSES, CPU_BOUNDS_NS, CacheStatus, Handshake, Outcome, Usage};
+use crate::billing::{Signal, Span, WINDOWS};
 use crate::in_flight::InFlight;
 use crate::key;
+use crate::key::Cut;
 use crate::limit::{Limit, LimitId, parse_cores};
-use crate::measures::{Signal, Span};
 use crate::table::Spare;
+use crate::table::{Slot, Table};
 use crate::testing::{Region, cases, process};
+use crate::worker_totals::WorkerTotals;
+use crate::workers::Worker;
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -33,7 +38,7 @@ fn usage() -> Usage {
 }
 
 fn status(zones: Vec<Zone>) -> Status {
-    let books = Books {
+    let totals = WorkerTotals {
         wakeups: 10,
         charged_ns: 1_000_000_000,
         no_request_ns: 200,
@@ -51,8 +56,8 @@ fn status(zones: Vec<Zone>) -> Status {
         time: "2026-01-31T12:00:00.000Z".to_owned(),
         clock: "thread",
         max_error_ns: 0,
-        workers: vec![Worker { worker: 0, pid: 4711, books }],
-        worker_totals: vec![(0, books), (1, Books::default())],
+        workers: vec![Worker { worker: 0, pid: 4711, totals }],
+        worker_totals: vec![(0, totals), (1, WorkerTotals::default())],
         zones,
         detail: Detail::Full,
     }
@@ -85,14 +90,14 @@ fn one_request(region: &Region) -> Table {
     table.account(slot).add(NOW_MS, &usage());
     table.account(slot).finish(&outcome());
     table.account(slot).count_handshake(&Handshake { resumed: true, cpu_ns: 14_000 });
-    let measures = table.account(slot).measures();
-    let [duration_ns, active_ms, .., memory_byte_ms] = measures.counters();
+    let billing = table.account(slot).billing();
+    let [duration_ns, active_ms, .., memory_byte_ms] = billing.counters();
     for (counter, n) in [(duration_ns, 1_234_999_999), (active_ms, 987), (memory_byte_ms, 2_500_000_001)] {
         counter.store(n, Relaxed);
     }
     // a second of the CPU above is over, since no thread uses more than one core
-    measures.judge(400_000_000, 10_000_000);
-    measures.judge(99, 10_000_000);
+    billing.judge(400_000_000, 10_000_000);
+    billing.judge(99, 10_000_000);
     table
 }
 
@@ -165,7 +170,8 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
             .to_owned(),
         r#"nginx_request_cpu_peak_cores{zone="domains",key="example.com"} 1.000000000"#.to_owned(),
     ];
-    let windows = |shows: fn(&Signal) -> f64| WINDOW_NAMES.into_iter().zip(signals.each_ref().map(shows));
+    let windows =
+        |shows: fn(&Signal) -> f64| formats::classes::WINDOWS.into_iter().zip(signals.each_ref().map(shows));
     for (name, windows) in [
         ("in_flight", windows(|signal| signal.in_flight)),
         ("requests_per_second", windows(|signal| signal.requests_per_second)),
@@ -733,7 +739,7 @@ fn names_of_details_are_those_of_the_directive() {
 
 #[test]
 fn names_of_windows_are_their_lengths() {
-    assert_eq!(WINDOW_NAMES.map(str::to_owned), WINDOWS.map(|seconds| format!("{seconds}s")));
+    assert_eq!(formats::classes::WINDOWS.map(str::to_owned), WINDOWS.map(|seconds| format!("{seconds}s")));
 }
 
 #[test]

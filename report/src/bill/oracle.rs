@@ -1,5 +1,5 @@
-//! Bills against an oracle: what the documentation says, computed a second time in another way, with fractions of
-//! whole numbers.
+//! Bills against an oracle: what the documentation says, computed a second time in another way, with
+//! fractions of whole numbers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use num_bigint::BigUint;
 use proptest::prelude::*;
 
-use super::book::{Book, Needs, Period, Used};
-use super::plan::Plan;
-use super::statement::{self, Sort, Wanted};
-use crate::domains::line::Member;
+use super::statement::{self, Sort, StatementOptions};
+use crate::billing::book::{Book, Needs, Period, Used};
+use crate::billing::parse_plan;
 use crate::output::{Format, Layout};
+use crate::traffic::Member;
 
 /// A measure with all that the oracle needs to know of it.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ struct Usage {
     active_seconds: u64,
 }
 
-/// An item as it is drawn by lot. Rates are in 10^-4 of the currency; quantities are in thousandths of a unit, of
-/// requests whole.
+/// An item as it is drawn by lot. Rates are in 10^-4 of the currency; quantities are in thousandths of a
+/// unit, of requests whole.
 #[derive(Clone, Debug)]
 struct Item {
     what: What,
@@ -247,8 +247,8 @@ impl Case {
         };
         let items: String = self.items.iter().enumerate().map(|(at, item)| item.toml(at)).collect();
         format!(
-            "name = \"drawn\"\ncurrency = \"EUR\"\ndecimals = {}\nrounding = \"{rounding}\"\n\
-             base_fee = {}\nminimum = {}\n{items}",
+            "name = \"drawn\"\ncurrency = \"EUR\"\ndecimals = {}\nrounding = \"{rounding}\"\nbase_fee = \
+             {}\nminimum = {}\n{items}",
             self.decimals,
             money(self.base_fee),
             money(self.minimum),
@@ -373,7 +373,7 @@ fn without_point(amount: &str) -> BigUint {
 type Row = HashMap<String, String>;
 
 fn bill(case: &Case, top: usize) -> Vec<Row> {
-    let plan = Plan::parse(&case.toml(), "drawn").unwrap();
+    let plan = parse_plan(&case.toml(), "drawn").unwrap();
     let book = Book::new(Needs::of(std::slice::from_ref(&plan)), Period::Total, (None, None), 1000);
     // the order of lines is not that of names
     for (at, usage) in case.usages.iter().enumerate().rev() {
@@ -387,7 +387,7 @@ fn bill(case: &Case, top: usize) -> Vec<Row> {
         book.add(&format!("{at:02}"), (0, 1000), &used, true);
     }
     let accounts = book.into_accounts((0, 1000)).unwrap();
-    let wanted = Wanted { top, sort: Sort::Domain, format: Format::Csv };
+    let wanted = StatementOptions { top, sort: Sort::Domain, format: Format::Csv };
     let mut csv = Vec::new();
     statement::write(&wanted, &plan, &accounts, &mut csv, &Layout::default()).unwrap();
     csv::Reader::from_reader(csv.as_slice()).deserialize().map(Result::unwrap).collect()
@@ -433,7 +433,8 @@ fn check(case: &Case) {
     assert_eq!(sum(&short, &["total", "rest"]), all);
 }
 
-/// The rows of tiers add up to the item's row, and have its rates; where there are none, the item has the only rate.
+/// The rows of tiers add up to the item's row, and have its rates; where there are none, the item has the
+/// only rate.
 fn tiers(case: &Case, rows: &[&Row]) {
     for (at, item) in case.items.iter().enumerate() {
         let name = format!("item {at}");

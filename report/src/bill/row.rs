@@ -1,19 +1,19 @@
-//! The rows of a statement, as a person reads them in a table, and as programs read them in CSV and JSON.
+//! The rows of a statement, in tables for a person, and in CSV and JSON for programs.
 
 use num_bigint::BigUint;
 
-use super::book::Accounts;
-use super::charge::Quantity;
-use super::decimal::{Decimal, grouped, in_unit, shown, with_point};
-use super::plan::{Item, Plan, Scope, Tiering};
-use super::tiers::Slice;
-use crate::domains::time;
-use crate::output::{Cell, Column, Format, Place, Value};
+use crate::billing::book::Accounts;
+use crate::billing::charge::Quantity;
+use crate::billing::decimal::{Decimal, grouped, in_unit, shown, with_point};
+use crate::billing::plan::{Item, Plan, Scope, Tiering};
+use crate::billing::tiers::Slice;
+use crate::output::{Cell, Column, Format, Value, Visibility};
+use crate::time;
 
 /// A row without its amount.
 #[derive(Default)]
 pub struct Row<'a> {
-    /// in CSV and JSON, what the row is of
+    /// the kind of row, in CSV and JSON
     pub kind: &'static str,
     /// none in rows that are of no domain, or of several
     pub domain: Option<&'a str>,
@@ -21,7 +21,7 @@ pub struct Row<'a> {
     pub title: &'a str,
     /// of its domain, this row is the first one
     pub is_first: bool,
-    /// its name, or what else the amount is for
+    /// the item's name, or the name of the fee, the minimum or the total
     pub item: Option<&'a str>,
     /// the item
     pub of: Option<&'a Item>,
@@ -37,7 +37,7 @@ pub struct Row<'a> {
     pub waived: Option<BigUint>,
 }
 
-/// In smallest units; what is not there is empty.
+/// Quantities in smallest units. Each may be missing.
 #[derive(Clone, Copy, Default)]
 pub struct Quantities {
     /// as measured
@@ -78,43 +78,46 @@ const fn number(name: &'static str) -> Column<'static> {
     Column::number(name, name)
 }
 
-/// The columns of CSV and JSON: the same for every plan. New ones stand at the end.
+/// The columns of CSV and JSON, which are the same for every plan. New columns go at the end.
 pub const COLUMNS: [Column<'static>; 25] = [
-    text("from").at(Place::Data),
-    text("to").at(Place::Data),
-    text("row").at(Place::Data),
+    text("from").at(Visibility::Data),
+    text("to").at(Visibility::Data),
+    text("row").at(Visibility::Data),
     Column::name("domain", "domain"),
     Column::name("item", "item"),
-    text("measure").at(Place::Data),
-    text("unit").at(Place::Data),
+    text("measure").at(Visibility::Data),
+    text("unit").at(Visibility::Data),
     number("used").rank(2),
     number("free").rank(4),
     number("charged").rank(3),
     number("rate").rank(6),
     number("amount").rank(1),
-    number("waived").at(Place::Data),
-    text("currency").at(Place::Data),
-    text("smallest_unit").at(Place::Data),
-    number("used_exact").at(Place::Data),
-    number("free_exact").at(Place::Data),
-    number("charged_exact").at(Place::Data),
-    text("zone").at(Place::Data),
-    text("plan").at(Place::Data),
+    number("waived").at(Visibility::Data),
+    text("currency").at(Visibility::Data),
+    text("smallest_unit").at(Visibility::Data),
+    number("used_exact").at(Visibility::Data),
+    number("free_exact").at(Visibility::Data),
+    number("charged_exact").at(Visibility::Data),
+    text("zone").at(Visibility::Data),
+    text("plan").at(Visibility::Data),
     number("rounded").rank(5),
-    number("rounded_exact").at(Place::Data),
-    number("per").at(Place::Data),
-    number("tier_from").at(Place::Data),
-    number("tier_up_to").at(Place::Data),
+    number("rounded_exact").at(Visibility::Data),
+    number("per").at(Visibility::Data),
+    number("tier_from").at(Visibility::Data),
+    number("tier_up_to").at(Visibility::Data),
 ];
 
 /// The place of the quantities that were used, and of those rounded up.
 const USED: usize = 7;
 const ROUNDED: usize = 20;
 
-/// The columns of a format. A table has what was rounded up beside what was used; where a plan rounds nothing up,
-/// there is nothing to be seen of that.
+/// The columns of a format. A table shows rounded usage only if the plan rounds usage up.
 pub fn columns(plan: &Plan, format: Format) -> Vec<Column<'static>> {
-    let place = if plan.items.iter().any(|item| item.round_up > 1) { Place::Everywhere } else { Place::Data };
+    let place = if plan.items.iter().any(|item| item.round_up > 1) {
+        Visibility::Everywhere
+    } else {
+        Visibility::Data
+    };
     let columns = COLUMNS.iter().map(|column| match column.name {
         "rounded" => column.at(place),
         // in a table, it is a text

@@ -1,23 +1,23 @@
-//! From statements to rows.
+//! Writes statements as rows.
 
 use std::io::{self, Write};
 
 use num_bigint::BigUint;
 use serde_json::json;
 
-use super::book::Accounts;
-use super::charge::{Charged, Kind, Line, Quantity, Statement};
-use super::decimal::with_point;
-use super::plan::{Item, Plan};
 use super::row::{self, Quantities, Row, money};
-use super::tiers;
-use crate::domains::time;
+use crate::billing::book::Accounts;
+use crate::billing::charge::{Charged, Kind, Quantity, Statement, StatementLine};
+use crate::billing::decimal::with_point;
+use crate::billing::plan::{Item, Plan};
+use crate::billing::tiers;
 use crate::output::{Format, Layout, Rows};
+use crate::time;
 
-/// What the statements are sorted by.
+/// The order of statements.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// what is to be paid, most first
+    /// amount, largest first
     #[default]
     Amount,
     /// name
@@ -26,7 +26,7 @@ pub enum Sort {
 
 /// Which rows are wanted, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct StatementOptions {
     /// so many domains have statements, the others a total together
     pub top: usize,
     /// which are first
@@ -37,7 +37,7 @@ pub struct Wanted {
 
 /// Writes the statements of all domains.
 pub fn write<W: Write>(
-    wanted: &Wanted,
+    wanted: &StatementOptions,
     plan: &Plan,
     accounts: &Accounts,
     mut out: W,
@@ -77,7 +77,8 @@ pub fn write<W: Write>(
     if wanted.format == Format::Json {
         let (from, to) = accounts.range;
         let head = json!({
-            "version": 2, "plan": plan.name, "currency": plan.currency, "decimals": plan.decimals, "rounding": plan.rounding.name(),
+            "version": 2, "plan": plan.name, "currency": plan.currency, "decimals": plan.decimals,
+             "rounding": plan.rounding.name(),
             "zone": accounts.zone, "from": time::format(from), "to": time::format(to), "by": accounts.period.name(),
         });
         write!(out, "{},\"rows\":", head.to_string().trim_end_matches('}'))?;
@@ -94,14 +95,14 @@ pub fn write<W: Write>(
 }
 
 struct Writer<'a> {
-    wanted: &'a Wanted,
+    wanted: &'a StatementOptions,
     plan: &'a Plan,
     accounts: &'a Accounts,
     period: u32,
 }
 
 impl<'a> Writer<'a> {
-    /// The rows of a period, and what they come to.
+    /// The rows of a period, and their sum.
     fn period<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<BigUint> {
         let charged = Charged::new(self.plan, self.accounts, self.period);
         let mut order: Vec<(BigUint, usize)> = (0..self.accounts.domains.len())
@@ -109,7 +110,7 @@ impl<'a> Writer<'a> {
             .collect();
         let total: BigUint = order.iter().map(|(total, _)| total).sum();
         if self.wanted.sort == Sort::Amount {
-            // the order within the same is that of the names
+            // equal amounts are sorted by name
             order.sort_by(|(a, _), (b, _)| b.cmp(a));
         }
         let (listed, others) = order.split_at(order.len().min(self.wanted.top));
@@ -163,8 +164,13 @@ impl<'a> Writer<'a> {
         self.row(rows, row, &statement.total)
     }
 
-    /// What an item is charged for at each of several rates. In a table, the item's row says it.
-    fn tiers<W: Write>(&self, rows: &mut Rows<'_, W>, name: &str, line: &Line<'_>) -> io::Result<()> {
+    /// The rows of an item for several rates. In a table, the item's row shows the rates.
+    fn tiers<W: Write>(
+        &self,
+        rows: &mut Rows<'_, W>,
+        name: &str,
+        line: &StatementLine<'_>,
+    ) -> io::Result<()> {
         let Kind::Item(item, quantity) = &line.kind else { return Ok(()) };
         if self.wanted.format == Format::Table {
             return Ok(());
@@ -185,7 +191,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn line<'l>(&self, line: &'l Line<'_>) -> Row<'l> {
+    fn line<'l>(&self, line: &'l StatementLine<'_>) -> Row<'l> {
         match &line.kind {
             Kind::Item(item, quantity) => Row {
                 kind: "item",
@@ -230,13 +236,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What all domains come to, by item.
+    /// The sums of all domains, by item.
     fn all<W: Write>(&self, rows: &mut Rows<'_, W>, sums: &Sums<'_>, total: &BigUint) -> io::Result<()> {
         let mut title = "all";
         for sum in sums.0.iter().filter(|sum| sum.is_there) {
             let quantities = match sum.of.is_none_or(|item| item.measure.is_sum()) {
                 true => sum.quantities,
-                // what is the highest of each is not that of all
+                // the peak of all domains is not the sum of their peaks
                 false => Quantities::default(),
             };
             let row = Row {
@@ -261,7 +267,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What statements come to, by what their lines are for.
+/// The sums of statements, by kind of line.
 struct Sums<'a>(Vec<Sum<'a>>);
 
 struct Sum<'a> {

@@ -1,17 +1,18 @@
-//! From what was added up to rows.
+//! Writes sums as rows.
 
 use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::store::{Domain, Metric, Peak, Usage};
-use super::time::{self, By, Millis, slot};
-use crate::output::{Cell, Column, Format, Layout, Place, Rows, Value};
+use super::domain::Domain;
+use crate::output::{Cell, Column, Format, Layout, Rows, Value, Visibility};
+use crate::time::{self, By, Millis, slot};
+use crate::traffic::{Metric, Peak, Usage};
 
-/// What the rows are sorted by. Largest first, names in their order.
+/// The order of rows: largest first, or by name.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// CPU time, which is the order of average cores too
+    /// CPU time, which also is the order of average cores
     #[default]
     Cpu,
     /// number of requests
@@ -22,7 +23,7 @@ pub enum Sort {
     Peak,
     /// 95th percentile of the cores of five minutes
     P95,
-    /// highest cores of one second on one server, from traffic logs that tell it
+    /// highest cores of one second on one server, from traffic logs with `peak_cpu_ns`
     PeakSecond,
     /// CPU time per request
     PerRequest,
@@ -34,9 +35,9 @@ pub enum Sort {
     Domain,
 }
 
-/// What the rows are about, and which are shown.
+/// The choice of rows and columns.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct TableOptions {
     /// the time that averages and percentiles are of
     pub range: (Millis, Millis),
     /// a row for each of these; otherwise one for the whole time
@@ -59,7 +60,7 @@ pub struct Wanted {
 
 /// Writes the rows of all zones.
 pub fn write<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     zones: &[(String, Vec<Domain>)],
     mut out: W,
     layout: &Layout,
@@ -86,7 +87,8 @@ pub fn write<W: Write>(
         Format::Csv | Format::Json => {
             if wanted.format == Format::Json {
                 let by = wanted.by.map(By::name);
-                let head = json!({ "from": time::format(from), "to": time::format(to), "by": by, "slot_seconds": time::SLOT_MS / 1000 });
+                let (from, to) = (time::format(from), time::format(to));
+                let head = json!({ "from": from, "to": to, "by": by, "slot_seconds": time::SLOT_MS / 1000 });
                 let head = head.to_string();
                 write!(out, "{},\"rows\":", head.trim_end_matches('}'))?;
             }
@@ -104,7 +106,7 @@ pub fn write<W: Write>(
 }
 
 fn zone<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     plan: &Columns,
     zone: &str,
     domains: &[Domain],
@@ -171,7 +173,7 @@ struct Label<'a> {
 
 /// The rows of a domain, a rest or all; whether there were any.
 fn account<W: Write>(
-    wanted: &Wanted,
+    wanted: &TableOptions,
     plan: &Columns,
     label: Label<'_>,
     domain: &Domain,
@@ -238,9 +240,9 @@ impl Figures {
     }
 }
 
-/// Cores of the highest slot, and of the slot that 95 % of all slots do not exceed (nearest rank: of N slots in order, that at
-/// ⌈0.95 N⌉). All slots of `range` count, those in which nothing was used as 0. Of a slot that `whole` begins or ends in, the
-/// part within counts.
+/// The cores of the highest slot, and of the slot that 95 % of all slots do not exceed (nearest rank: the
+/// slot at ⌈0.95 N⌉ of N sorted slots). All slots of `range` count; slots without usage count as 0. Of a slot
+/// that is cut by an end of `whole`, the part within counts.
 fn peak_and_p95(
     used: impl Iterator<Item = (u32, u128)>,
     range: (Millis, Millis),
@@ -267,8 +269,8 @@ fn peak_and_p95(
     (peak, p95)
 }
 
-/// What a domain is sorted by; names, where it is the same.
-fn key(wanted: &Wanted, domain: &Domain) -> f64 {
+/// The sort key of a domain. Equal domains are sorted by name.
+fn key(wanted: &TableOptions, domain: &Domain) -> f64 {
     let of = |metric: Metric| domain.total[metric] as f64;
     let per = |number: f64, by: f64| if by > 0.0 { number / by } else { -1.0 };
     let peak_and_p95 = || peak_and_p95(domain.slots(), wanted.range, wanted.range);
@@ -288,8 +290,8 @@ fn key(wanted: &Wanted, domain: &Domain) -> f64 {
 
 /// All columns, in the order of [`Columns::cells`].
 const ALL: [Column<'static>; 18] = [
-    Column::text("zone", "zone").at(Place::Data),
-    Column::text("row", "row").at(Place::Data),
+    Column::text("zone", "zone").at(Visibility::Data),
+    Column::text("row", "row").at(Visibility::Data),
     Column::name("domain", "domain"),
     Column::text("time", "time").rank(0),
     Column::number("requests", "requests").rank(2),
@@ -304,8 +306,8 @@ const ALL: [Column<'static>; 18] = [
     Column::number("responses_4xx", "4xx").rank(12),
     Column::number("responses_5xx", "5xx").rank(8),
     Column::number("refused", "refused").rank(11),
-    Column::text("from", "from").at(Place::Data),
-    Column::text("to", "to").at(Place::Data),
+    Column::text("from", "from").at(Visibility::Data),
+    Column::text("to", "to").at(Visibility::Data),
 ];
 
 /// The columns that can be asked for.
@@ -319,17 +321,18 @@ struct Columns {
 }
 
 impl Columns {
-    /// Those of CSV and JSON depend on the arguments alone, so that files of several months can be put together.
-    fn new(wanted: &Wanted) -> Self {
+    /// The columns of CSV and JSON depend only on the arguments, so files of several months can be
+    /// concatenated.
+    fn new(wanted: &TableOptions) -> Self {
         // a slot has no peak
         let has_peaks = wanted.cores && !wanted.by.is_some_and(By::is_slots);
         let if_asked = |is_asked: bool, column: Column<'static>| match is_asked {
             true => column,
-            false => column.at(Place::Nowhere),
+            false => column.at(Visibility::Nowhere),
         };
         let if_known = |is_known: bool, column: Column<'static>| match is_known {
             true => column,
-            false => column.at(Place::Data),
+            false => column.at(Visibility::Data),
         };
         let place = |column: Column<'static>| match column.name {
             "time" => if_asked(wanted.by.is_some(), column),
@@ -401,7 +404,9 @@ mod tests {
     proptest! {
         #[test]
         fn peak_and_percentile_are_those_of_all_slots_in_order(
-            first in 0u32..1000, cores in prop::collection::vec(prop_oneof![Just(0u32), 0u32..5], 1..200), begin in 0i64..300_000,
+            first in 0u32..1000,
+            cores in prop::collection::vec(prop_oneof![Just(0u32), 0u32..5], 1..200),
+            begin in 0i64..300_000,
             end in 0i64..300_000,
         ) {
             // the first and the last slot are cut

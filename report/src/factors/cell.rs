@@ -1,4 +1,4 @@
-//! What is known of a number of requests: how many, their CPU, its mean and how sure that is, and percentiles.
+//! Statistics of some requests: their number, their CPU, the mean with its margin, and percentiles.
 
 use hdrhistogram::Histogram;
 
@@ -13,7 +13,7 @@ const DIGITS: u8 = 2;
 /// The 97.5th percentile of the normal distribution: a mean is within so many standard errors with 95 %.
 const NORMAL_95: f64 = 1.959_964;
 
-/// The CPU of some requests. All is whole numbers, so that the order in which requests are added makes no difference.
+/// The CPU of some requests. All sums are whole numbers, so the order of additions does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
     /// how many
@@ -67,8 +67,8 @@ impl Cell {
         (self.requests > 0).then(|| self.cpu_ns as f64 / self.requests as f64)
     }
 
-    /// Half the width of the interval that the mean of such requests is in with 95 %; none of less than two. Requests are taken
-    /// for independent of each other.
+    /// Half the width of the 95 % confidence interval of the mean. None for less than two requests. Requests
+    /// count as independent.
     pub fn margin_ns(&self) -> Option<f64> {
         let n = self.requests as f64;
         let mean = self.mean_ns().filter(|_| self.requests > 1)?;
@@ -148,7 +148,8 @@ impl Ratio {
         (self.bytes > 0).then(|| self.cpu_ns as f64 / self.bytes as f64)
     }
 
-    /// Half the width of its 95 % interval, by the usual estimate for a ratio of two sums; none of less than two requests.
+    /// Half the width of its 95 % interval, by the usual estimate for a ratio of two sums; none of less than
+    /// two requests.
     pub fn margin(&self) -> Option<f64> {
         let ratio = self.seconds_per_gb().filter(|_| self.requests > 1)?;
         let n = self.requests as f64;
@@ -219,7 +220,10 @@ mod tests {
             let at = if values.is_empty() { 0 } else { at.index(values.len()) };
             let mut parts = cell(&values[at..]);
             parts.add(&cell(&values[..at]));
-            prop_assert_eq!((whole.requests, whole.cpu_ns, whole.squares), (parts.requests, parts.cpu_ns, parts.squares));
+            prop_assert_eq!(
+                (whole.requests, whole.cpu_ns, whole.squares),
+                (parts.requests, parts.cpu_ns, parts.squares),
+            );
             prop_assert_eq!(whole.percentiles_ns(), parts.percentiles_ns());
             prop_assert!(whole.margin_ns().is_none_or(f64::is_finite));
         }

@@ -8,42 +8,53 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 use glob::MatchOptions;
 
-use super::format::{End, LogFormat, Tokens};
-use crate::output::counted;
+use super::format::{COMBINED, Error, LogFormat};
+use super::words::{End, Tokens};
+use crate::output::{counted, list};
 
-/// Includes may be in each other so deep.
+/// The deepest nesting of includes.
 const MAX_DEPTH: usize = 32;
-/// So many files are read.
+/// The most files that are read.
 const MAX_FILES: usize = 10_000;
-/// Larger files are no configuration.
+/// The largest configuration file.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// NGINX's own format, in words of `log_format`.
-pub const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
 /// The format of `CONF:NAME`, or the only one of `CONF`.
 pub fn format_at(place: &str) -> anyhow::Result<LogFormat> {
-    let whole = Path::new(place);
-    let (file, name) = match place.rsplit_once(':') {
-        Some((file, name)) if !whole.is_file() => (Path::new(file), Some(name)),
-        _ => (whole, None),
-    };
+    let (file, name) = file_and_name(place);
     if let Some("") = name {
         bail!("the name of a log_format is missing after \":\"");
     }
     let mut search =
         Search { prefix: file.parent().map(Path::to_owned).unwrap_or_default(), ..Search::default() };
-    let text = read(file).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    let text = read_any(file).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     search.file(file, &text, false, 0);
     search.choose(file, name)
 }
 
-/// What was found in a configuration.
+/// Names of files and formats may contain colons. The longest existing file wins.
+fn file_and_name(place: &str) -> (&Path, Option<&str>) {
+    let is_file = |place: &str| fs::metadata(place).is_ok_and(|found| !found.is_dir());
+    if is_file(place) {
+        return (Path::new(place), None);
+    }
+    let mut colons = place.rmatch_indices(':').map(|(at, _)| place.split_at(at));
+    let found = colons.find(|(file, _)| is_file(file));
+    match found.or_else(|| place.rfind(':').map(|at| place.split_at(at))) {
+        Some((file, name)) => (Path::new(file), Some(name.strip_prefix(':').unwrap_or(name))),
+        None => (Path::new(place), None),
+    }
+}
+
+/// The formats found in a configuration.
 #[derive(Default)]
 struct Search {
     /// NGINX's conf_prefix: includes are relative to the folder of the main file (`ngx_conf_full_name`)
     prefix: PathBuf,
     /// names and arguments of `log_format`, in order
     formats: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
+    /// the same, to find those that were found before
+    known: HashSet<(Vec<u8>, Vec<Vec<u8>>)>,
     /// files that are being read, by which a cycle is known
     open: Vec<PathBuf>,
     files: usize,
@@ -62,15 +73,19 @@ impl Search {
             let (words, end) = match tokens.directive() {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(error) => {
-                    self.problems.push(format!("{}: {error}", path.display()));
+                Err(quotes) => {
+                    self.problems.push(format!("{}: {}", path.display(), Error::from(quotes)));
                     break;
                 }
             };
             let in_stream = is_in_stream || blocks.contains(&true);
             match words.as_slice() {
                 [directive, name, pieces @ ..] if directive == b"log_format" && !in_stream => {
-                    self.formats.push((name.clone(), pieces.to_vec()));
+                    // a file may be included several times
+                    let format = (name.clone(), pieces.to_vec());
+                    if self.known.insert(format.clone()) {
+                        self.formats.push(format);
+                    }
                 }
                 [directive, pattern] if directive == b"include" => self.include(pattern, in_stream, depth),
                 _ => {}
@@ -172,14 +187,14 @@ impl Search {
         let mut message = match (name, known.is_empty()) {
             (Some(name), true) => format!("there is no log_format \"{name}\" in {within}, and no other"),
             (Some(name), false) => {
-                format!("there is no log_format \"{name}\" in {within}; there are: {}", known.join(", "))
+                format!("there is no log_format \"{name}\" in {within}; there are: {}", list(known))
             }
             (None, true) => format!("there is no log_format in {within}"),
             (None, false) => format!(
                 "there are several in {within}; name one of them, as in {}:{}: {}",
                 file.display(),
-                known.first().map_or("NAME", String::as_str),
-                known.join(", ")
+                known.first().cloned().unwrap_or_else(|| "NAME".to_owned()),
+                list(known)
             ),
         };
         for problem in self.problems.iter().take(10) {
@@ -193,9 +208,18 @@ fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
+/// Reads a regular file. Reading a pipe could wait forever.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no file"));
+    }
+    read_any(path)
+}
+
+/// A file, or a pipe.
+fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_dir() {
+        return Err(std::io::Error::other("it is a folder"));
     }
     let mut text = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
@@ -296,6 +320,32 @@ mod tests {
             error.contains("more than 32 files include each other") || error.contains("only the first"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_format_that_is_included_twice_is_one() {
+        let folder = folder(&[("a", "include b; include b;"), ("b", "log_format x '$x';")]);
+        assert_eq!(of(&folder, "a"), Ok(LogFormat::parse("$x").unwrap()));
+        let other =
+            [("a", "include b; include c;"), ("b", "log_format x '$x';"), ("c", "log_format x '$y';")];
+        assert!(of(&self::folder(&other), "a").unwrap_err().contains("there are several"));
+    }
+
+    #[test]
+    fn files_and_formats_may_have_colons_in_their_names() {
+        let folder =
+            folder(&[("a", "log_format x:y '$a'; log_format z '$z';"), ("b:c", "log_format y '$b';")]);
+        assert_eq!(of(&folder, "a:x:y"), Ok(LogFormat::parse("$a").unwrap()));
+        assert_eq!(of(&folder, "b:c"), Ok(LogFormat::parse("$b").unwrap()));
+        assert_eq!(of(&folder, "b:c:y"), Ok(LogFormat::parse("$b").unwrap()));
+        assert!(of(&folder, "missing:x").unwrap_err().starts_with("./missing: No such file"));
+    }
+
+    #[test]
+    fn of_many_formats_some_are_named() {
+        let many: String = (0..50).map(|n| format!("log_format f{n} '$x';")).collect();
+        let error = of(&folder(&[("a", &many)]), "a").unwrap_err();
+        assert!(error.ends_with("f18, f19 and 30 more"), "{error}");
     }
 
     proptest! {

@@ -1,10 +1,13 @@
-//! The four figures: what moves CPU per request.
+//! The figures: CPU per request by its factors.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Names};
-use super::tally::{self, ORDERS, Orders, SIZES, Tally};
+use super::fields::Field;
+use super::names::FieldNames;
+use super::shared::{MAX_GROUPS, MAX_STATUSES};
+use super::tally::{ORDERS, Orders, SIZES, Tally};
 use crate::output::counted;
 
 /// A figure.
@@ -39,7 +42,7 @@ impl Kind {
     }
 
     /// What stands above it.
-    pub fn title(self, names: &Names) -> String {
+    pub fn title(self, names: &FieldNames) -> String {
         match self {
             Self::Order => "CPU per request, by its order in the connection".to_owned(),
             Self::Cache => "CPU per request, by cache status".to_owned(),
@@ -49,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The fields that it is made of, besides CPU: of each list, one at least.
+    /// The fields that a figure needs besides CPU: one of each list.
     fn needs(self) -> &'static [&'static [Field]] {
         match self {
             Self::Order => &[&[Field::Order]],
@@ -61,7 +64,7 @@ impl Kind {
     }
 
     /// The variables that it is made of.
-    pub fn variables(self, names: &Names) -> String {
+    pub fn variables(self, names: &FieldNames) -> String {
         self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
     }
 }
@@ -76,7 +79,7 @@ pub struct Figure {
     pub bars: Vec<Bar>,
     /// requests of all bars
     pub requests: u64,
-    /// what a reader has to know
+    /// notes for the reader
     pub notes: Vec<String>,
 }
 
@@ -100,10 +103,33 @@ pub struct Bar {
     pub percentiles: Option<[u64; 3]>,
     /// whether there are too few requests to rely on it
     pub is_few: bool,
+    /// whether it is the sum of all others
+    pub is_rest: bool,
+}
+
+impl Bar {
+    fn rest(self) -> Self {
+        Self { is_rest: true, ..self }
+    }
+
+    /// Its name in tables and drawings, where a value with the name of the sum is quoted.
+    pub fn shown_name(&self) -> Cow<'_, str> {
+        self.shown(&self.name)
+    }
+
+    /// The same of its group.
+    pub fn shown_group(&self) -> Option<Cow<'_, str>> {
+        self.group.as_deref().map(|group| self.shown(group))
+    }
+
+    fn shown<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let is_quoted = name.trim() == OTHERS || name.trim() != name || name.starts_with('"');
+        if is_quoted && !self.is_rest { format!("\"{name}\"").into() } else { name.into() }
+    }
 }
 
 /// What is wanted of the figures.
-pub struct Wanted {
+pub struct FigureOptions {
     /// bars of fewer requests are marked
     pub min_requests: u64,
     /// so many domains have bars of their own
@@ -113,26 +139,16 @@ pub struct Wanted {
 /// The title of the row of all that have none of their own.
 const OTHERS: &str = "all others";
 
-/// A name as it is shown: one that is the title of the row of all others is in quotation marks.
-fn quoted(name: String) -> String {
-    if name == OTHERS || name.starts_with('"') { format!("\"{name}\"") } else { name }
-}
-
-/// A number with its noun.
-fn told(count: usize, one: &str, many: &str) -> String {
-    counted(count as u64, one, many)
-}
-
 /// So many groups have bars of their own.
-const MAX_GROUPS: usize = 6;
+const SHOWN_GROUPS: usize = 6;
 
-impl Wanted {
-    /// A figure; none where no line tells what it needs.
-    pub fn figure(&self, kind: Kind, tally: &Tally, names: &Names) -> Option<Figure> {
+impl FigureOptions {
+    /// A figure. None if no line has its fields.
+    pub fn figure(&self, kind: Kind, tally: &Tally, names: &FieldNames) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
             Kind::Order => self.orders(tally, &mut notes),
-            Kind::Cache => self.statuses(tally),
+            Kind::Cache => self.statuses(tally, &mut notes),
             Kind::Size => self.sizes(tally, &mut notes),
             Kind::Domain => self.domains(tally, &mut notes),
             Kind::By => self.values(tally, names, &mut notes),
@@ -145,30 +161,35 @@ impl Wanted {
         let requests = |row: &Orders| row.cells.iter().map(|cell| cell.requests).sum::<u64>();
         let mut rows: Vec<&Orders> = tally.orders.iter().collect();
         rows.sort_by_key(|row| (Reverse(requests(row)), &row.group, row.is_resumed));
-        let (shown, rest) = rows.split_at(if rows.len() > MAX_GROUPS { MAX_GROUPS - 1 } else { rows.len() });
+        let has_late = tally.other_orders.iter().any(|cell| cell.requests > 0);
+        let is_much = rows.len() + usize::from(has_late) > SHOWN_GROUPS;
+        let (shown, rest) = rows.split_at(if is_much { SHOWN_GROUPS - 1 } else { rows.len() });
         let mut groups: Vec<(String, Vec<Cell>)> =
             shown.iter().map(|row| (self.group(row), row.cells.to_vec())).collect();
         groups.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if !rest.is_empty() {
-            let mut cells = vec![Cell::default(); ORDERS.len()];
-            for row in rest {
-                cells.iter_mut().zip(&row.cells).for_each(|(sum, cell)| sum.add(cell));
-            }
-            notes.push(format!("{} groups with fewer requests are together", rest.len()));
-            groups.push((OTHERS.to_owned(), cells));
+        let mut others = tally.other_orders.to_vec();
+        for row in rest {
+            others.iter_mut().zip(&row.cells).for_each(|(sum, cell)| sum.add(cell));
         }
-        if rows.iter().any(|row| *row.group == *tally::OTHERS) {
+        if !rest.is_empty() {
+            let groups =
+                counted(rest.len() as u64, "group with fewer requests is", "groups with fewer requests are");
+            notes.push(format!("{groups} among \"{OTHERS}\""));
+        }
+        if has_late {
             notes.push(format!(
-                "{} groups were told apart; those that came later are in \"others\"",
-                tally::MAX_GROUPS
+                "no more than {MAX_GROUPS} groups are told apart while reading; those that came later are \
+                 among \"{OTHERS}\", also if they are large"
             ));
         }
-        let bars = groups.iter().flat_map(|(group, cells)| {
-            let bar =
-                |(name, cell)| self.bar(Some(group.clone()).filter(|group| !group.is_empty()), name, cell);
-            ORDERS.into_iter().zip(cells).filter_map(bar)
-        });
-        bars.collect()
+        let bars = |group: &str, cells: &[Cell]| -> Vec<Bar> {
+            let group = Some(group.to_owned()).filter(|group| !group.is_empty());
+            let bar = |(name, cell)| self.bar(group.clone(), name, cell);
+            ORDERS.into_iter().zip(cells).filter_map(bar).collect()
+        };
+        let mut all: Vec<Bar> = groups.iter().flat_map(|(group, cells)| bars(group, cells)).collect();
+        all.extend(bars(OTHERS, &others).into_iter().map(Bar::rest));
+        all
     }
 
     fn group(&self, row: &Orders) -> String {
@@ -180,9 +201,9 @@ impl Wanted {
         }
     }
 
-    fn statuses(&self, tally: &Tally) -> Vec<Bar> {
+    fn statuses(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut statuses: Vec<_> = tally.statuses.iter().collect();
-        // hits first, then what had to be fetched; others by their names
+        // hits first, then misses; other statuses by name
         let place = |name: &[u8]| {
             [&b"HIT"[..], b"STALE", b"UPDATING", b"REVALIDATED", b"EXPIRED", b"MISS", b"BYPASS"]
                 .iter()
@@ -190,7 +211,15 @@ impl Wanted {
                 .unwrap_or(usize::MAX)
         };
         statuses.sort_by_key(|(name, _)| (place(name), name));
-        statuses.iter().filter_map(|(name, cell)| self.bar(None, &self.text(name), cell)).collect()
+        let bars = statuses.iter().filter_map(|(name, cell)| self.bar(None, &self.text(name), cell));
+        let others = self.bar(None, OTHERS, &tally.other_statuses).map(Bar::rest);
+        if others.is_some() {
+            notes.push(format!(
+                "no more than {MAX_STATUSES} cache statuses are told apart while reading; those that came \
+                 later are among \"{OTHERS}\""
+            ));
+        }
+        bars.chain(others).collect()
     }
 
     fn sizes(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
@@ -206,7 +235,7 @@ impl Wanted {
         domains.sort_by_key(|(name, ratio)| (Reverse(ratio.cpu_ns), *name));
         let (shown, rest) = domains.split_at(self.top.min(domains.len()));
         let mut bars: Vec<Bar> =
-            shown.iter().filter_map(|(name, ratio)| self.ratio(&quoted(self.text(name)), ratio)).collect();
+            shown.iter().filter_map(|(name, ratio)| self.ratio(&self.text(name), ratio)).collect();
         // those without bytes last
         let value = |bar: &Bar| if bar.value.is_nan() { -1.0 } else { bar.value };
         bars.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| a.name.cmp(&b.name)));
@@ -214,18 +243,18 @@ impl Wanted {
         rest.iter().for_each(|(_, ratio)| others.add(ratio));
         if tally.other_domains.requests > 0 {
             notes.push(format!(
-                "{} told apart; those that came later are among \"{OTHERS}\" (--max-domains)",
-                told(domains.len(), "domain was", "domains were")
+                "{} told apart; the others are among \"{OTHERS}\" (--max-domains)",
+                counted(domains.len() as u64, "domain was", "domains were")
             ));
         }
-        bars.extend(self.ratio(OTHERS, &others));
+        bars.extend(self.ratio(OTHERS, &others).map(Bar::rest));
         if tally.has_body_sizes {
             notes.push("bytes are those of bodies, without headers".to_owned());
         }
         bars
     }
 
-    fn values(&self, tally: &Tally, names: &Names, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn values(&self, tally: &Tally, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
         values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
         let (shown, rest) = values.split_at(self.top.min(values.len()));
@@ -235,19 +264,20 @@ impl Wanted {
             Some(Bar { percentiles: cell.spread.percentiles_ns(), ..bar })
         };
         let mut bars: Vec<Bar> =
-            shown.iter().filter_map(|(value, cell)| bar(&quoted(self.text(value)), cell)).collect();
+            shown.iter().filter_map(|(value, cell)| bar(&self.text(value), cell)).collect();
         let mut others = tally.other_values.clone();
         rest.iter().for_each(|(_, cell)| others.add(cell));
-        bars.extend(bar(OTHERS, &others));
+        bars.extend(bar(OTHERS, &others).map(Bar::rest));
         if tally.other_values.sums.requests > 0 {
             notes.push(format!(
-                "{} told apart; those that came later are among \"{OTHERS}\" (--max-values)",
-                told(values.len(), "value was", "values were")
+                "{} told apart; the others are among \"{OTHERS}\" (--max-values)",
+                counted(values.len() as u64, "value was", "values were")
             ));
         }
-        if tally.is_derived {
-            let uri = if variable.eq_ignore_ascii_case("uri") { " or $request_uri" } else { "" };
-            notes.push(format!("${variable} is taken from ${}{uri}", names.name(Field::Request)));
+        let sources: Vec<String> =
+            tally.derived.iter().map(|field| format!("${}", names.name(field))).collect();
+        if !sources.is_empty() {
+            notes.push(format!("${variable} is taken from {}", sources.join(" and ")));
         }
         bars
     }
@@ -263,6 +293,7 @@ impl Wanted {
             margin: cell.margin_ns(),
             percentiles: cell.percentiles_ns(),
             is_few: cell.requests < self.min_requests,
+            is_rest: false,
         })
     }
 
@@ -278,6 +309,7 @@ impl Wanted {
             margin: ratio.margin(),
             percentiles: None,
             is_few: ratio.requests < self.min_requests,
+            is_rest: false,
         })
     }
 

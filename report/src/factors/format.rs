@@ -1,10 +1,14 @@
-//! NGINX's `log_format`: what it is made of, as `ngx_http_log_compile_format` reads it.
+//! NGINX's `log_format`, read as `ngx_http_log_compile_format` reads it.
 
 use std::fmt;
-use std::iter::Peekable;
-use std::slice::Iter;
 
-use super::conf::COMBINED;
+use super::words::{Quotes, Tokens, unescape};
+
+/// NGINX's own format, in words of `log_format`.
+pub const COMBINED: &str = concat!(
+    r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "#,
+    r#""$http_referer" "$http_user_agent""#,
+);
 
 /// How the values of variables are written; the `escape=` of `log_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum Piece {
     Variable(String),
 }
 
-/// A log format, which no text follows on another text in.
+/// A log format. Two texts never follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFormat {
     /// how values are written
@@ -36,7 +40,7 @@ pub struct LogFormat {
     pub pieces: Vec<Piece>,
 }
 
-/// Why a text is no log format.
+/// Why a text is not a log format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// a word after `escape=` that NGINX does not know
@@ -47,7 +51,7 @@ pub enum Error {
     NoName(String),
     /// no variable at all
     NoVariable,
-    /// a quote that does not end, or something that follows on a quote
+    /// an unclosed quote, or text right after a quote
     Quotes,
 }
 
@@ -61,18 +65,24 @@ impl fmt::Display for Error {
             Self::NoName(text) => write!(f, "invalid parameter \"{text}\": a name must follow \"$\""),
             Self::NoVariable => write!(
                 f,
-                "there is no variable in it; a format by its name is taken from nginx.conf: --log-format-from CONF:NAME"
+                "the format has no variable; for a format by its name, use --log-format-from CONF:NAME"
             ),
             Self::Quotes => write!(f, "its quotes do not match"),
         }
     }
 }
 
+impl From<Quotes> for Error {
+    fn from(Quotes: Quotes) -> Self {
+        Self::Quotes
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl LogFormat {
-    /// A format as it stands in nginx.conf: the whole directive; what follows its name, which are pieces in single quotes, with
-    /// `escape=` before them or not; or only what stands between the quotes.
+    /// Reads a format as in nginx.conf: the whole directive; its arguments after the name, which are quoted
+    /// pieces, perhaps after `escape=`; or only the text within the quotes.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text == "combined" {
@@ -84,7 +94,33 @@ impl LogFormat {
             let (words, _) = tokens.directive()?.unwrap_or_default();
             return Self::compile(words.get(if is_directive { 2 } else { 0 }..).unwrap_or_default());
         }
+        if let Some(format) = text.starts_with('"').then(|| Self::of_quoted(text)).flatten() {
+            return Ok(format);
+        }
+        // a ";" at the end is that of the directive, unless the format has others
+        let text = text.strip_suffix(';').filter(|rest| !rest.contains(';')).unwrap_or(text);
         Self::compile(&[unescape(text.as_bytes())])
+    }
+
+    /// Reads pieces in double quotes. None if the quotes seem to belong to the log line, around each value.
+    fn of_quoted(text: &str) -> Option<Self> {
+        let mut tokens = Tokens::new(text.as_bytes());
+        let mut words = Vec::new();
+        while let Some(&&byte) = tokens.rest.peek() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => drop(tokens.rest.next()),
+                b'"' | b'\'' => {
+                    tokens.rest.next();
+                    words.push(tokens.quoted(byte).ok()?);
+                }
+                b';' if tokens.rest.clone().skip(1).all(u8::is_ascii_whitespace) => break,
+                _ => return None,
+            }
+        }
+        let format = Self::compile(&words).ok()?;
+        let is_variable = |piece: &Piece| matches!(piece, Piece::Variable(_));
+        let is_glued = |words: &[Piece]| words.iter().all(is_variable);
+        (words.len() == 1 || !format.pieces.windows(2).any(is_glued)).then_some(format)
     }
 
     /// The arguments of `log_format` without the name.
@@ -126,7 +162,7 @@ fn escape(word: &[u8]) -> Result<Escape, Error> {
     }
 }
 
-/// `name…` or `{name}…`, what follows on a `$`.
+/// Reads `name…` or `{name}…`, after a `$`.
 fn variable<'a>(after: &'a [u8], pieces: &mut Vec<Piece>) -> Result<&'a [u8], Error> {
     let bracketed = after.strip_prefix(b"{");
     let named = bracketed.unwrap_or(after);
@@ -149,169 +185,6 @@ fn lossy(bytes: &[u8]) -> String {
 
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
-}
-
-// ---- words of a configuration -------------------------------------------------------------------------------------
-
-/// Where a directive ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum End {
-    /// with `;`, or with the text
-    #[default]
-    Other,
-    /// where its block begins
-    Open,
-    /// where the block that it is in ends
-    Close,
-}
-
-/// The words of a directive, and how it ends.
-pub type Directive = (Vec<Vec<u8>>, End);
-
-/// The directives of a configuration, as `ngx_conf_read_token` reads them.
-pub struct Tokens<'a> {
-    rest: Peekable<Iter<'a, u8>>,
-}
-
-impl<'a> Tokens<'a> {
-    /// Of this text.
-    pub fn new(conf: &'a [u8]) -> Self {
-        Self { rest: conf.iter().peekable() }
-    }
-
-    /// The words of the next directive, without quotes, and how it ends; nothing at the end. A last one without `;` is one as well.
-    pub fn directive(&mut self) -> Result<Option<Directive>, Error> {
-        let mut words: Vec<Vec<u8>> = Vec::new();
-        while let Some(&byte) = self.rest.next() {
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => {}
-                b'#' => while self.rest.next().is_some_and(|byte| *byte != b'\n') {},
-                b';' => return Ok(Some((words, End::Other))),
-                b'}' => return Ok(Some((words, End::Close))),
-                b'{' => {
-                    if words.first().is_some_and(|word| word.ends_with(b"_by_lua_block")) {
-                        self.skip_block();
-                        return Ok(Some((words, End::Other)));
-                    }
-                    return Ok(Some((words, End::Open)));
-                }
-                b'"' | b'\'' => words.push(self.quoted(byte)?),
-                _ => words.push(self.plain(byte)),
-            }
-        }
-        Ok((!words.is_empty()).then_some((words, End::Other)))
-    }
-
-    fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, Error> {
-        let mut word = Vec::new();
-        loop {
-            match self.rest.next() {
-                None => return Err(Error::Quotes),
-                Some(b'\\') => word.extend([b'\\'].into_iter().chain(self.rest.next().copied())),
-                Some(&byte) if byte == quote => break,
-                Some(&byte) => word.push(byte),
-            }
-        }
-        match self.rest.peek() {
-            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(unescape(&word)),
-            Some(_) => Err(Error::Quotes),
-        }
-    }
-
-    fn plain(&mut self, first: u8) -> Vec<u8> {
-        let mut word = vec![first];
-        let mut is_escaped = first == b'\\';
-        while let Some(&&byte) = self.rest.peek() {
-            let is_variable = byte == b'{' && word.last() == Some(&b'$');
-            if !is_escaped && !is_variable && matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{') {
-                break;
-            }
-            is_escaped = !is_escaped && byte == b'\\';
-            word.push(byte);
-            self.rest.next();
-        }
-        unescape(&word)
-    }
-
-    /// Up to the bracket that belongs to one that was read already. What stands between them is Lua.
-    fn skip_block(&mut self) {
-        let mut depth = 1;
-        while depth > 0 {
-            match self.rest.next() {
-                None => return,
-                Some(b'{') => depth += 1,
-                Some(b'}') => depth -= 1,
-                Some(&quote @ (b'"' | b'\'')) => self.skip_lua_string(quote),
-                Some(b'[') => {
-                    self.skip_lua_brackets();
-                }
-                Some(b'-') if self.rest.peek() == Some(&&b'-') => {
-                    self.rest.next();
-                    let is_long =
-                        self.rest.next_if(|byte| **byte == b'[').is_some() && self.skip_lua_brackets();
-                    if !is_long {
-                        while self.rest.next().is_some_and(|byte| *byte != b'\n') {}
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn skip_lua_string(&mut self, quote: u8) {
-        while let Some(&byte) = self.rest.next() {
-            match byte {
-                b'\\' => drop(self.rest.next()),
-                byte if byte == quote => return,
-                _ => {}
-            }
-        }
-    }
-
-    /// What follows on a bracket: `[…]]`, or with as many `=` on both sides. False, and little is read, if it is no such text.
-    fn skip_lua_brackets(&mut self) -> bool {
-        let mut level = 0;
-        while self.rest.next_if(|byte| **byte == b'=').is_some() {
-            level += 1;
-        }
-        if self.rest.next_if(|byte| **byte == b'[').is_none() {
-            return false;
-        }
-        // the number of "=" since a bracket
-        let mut since = None;
-        for &byte in self.rest.by_ref() {
-            since = match (byte, since) {
-                (b']', Some(found)) if found == level => return true,
-                (b']', _) => Some(0),
-                (b'=', Some(found)) => Some(found + 1),
-                _ => None,
-            };
-        }
-        true
-    }
-}
-
-/// The backslashes that `ngx_conf_read_token` takes away; others stay.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(word.len());
-    let mut bytes = word.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        let escaped = match (byte, bytes.peek()) {
-            (b'\\', Some(b'"' | b'\'' | b'\\')) => bytes.peek().copied(),
-            (b'\\', Some(b't')) => Some(b'\t'),
-            (b'\\', Some(b'r')) => Some(b'\r'),
-            (b'\\', Some(b'n')) => Some(b'\n'),
-            _ => None,
-        };
-        match escaped {
-            Some(escaped) => {
-                bytes.next();
-                out.push(escaped);
-            }
-            None => out.push(byte),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -381,7 +254,7 @@ mod tests {
         assert!(message("main").ends_with("--log-format-from CONF:NAME"));
         assert_eq!(message("'$host"), "its quotes do not match");
         assert_eq!(message("'$host'x"), "its quotes do not match");
-        assert!(message("").starts_with("there is no variable in it"));
+        assert!(message("").starts_with("the format has no variable"));
     }
 
     proptest! {
@@ -392,6 +265,32 @@ mod tests {
             let _ = LogFormat::parse(&format!("log_format {text}"));
             let mut tokens = Tokens::new(&bytes);
             while let Ok(Some(_)) = tokens.directive() {}
+        }
+    }
+
+    #[test]
+    fn pieces_may_be_in_double_quotes_and_end_as_the_directive_does() {
+        let expected = LogFormat::parse("$host $request_cpu_time").unwrap();
+        for text in [
+            r#""$host $request_cpu_time""#,
+            r#""$host " "$request_cpu_time";"#,
+            r#""$host "
+               '$request_cpu_time' ; "#,
+            "'$host $request_cpu_time';",
+            "$host $request_cpu_time;",
+            r#"escape=default "$host $request_cpu_time";"#,
+            r#"log_format cpu "$host $request_cpu_time";"#,
+        ] {
+            assert_eq!(LogFormat::parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+        // these are quotes and borders of values
+        for text in [r#""$host" "$request_cpu_time""#, r#""$host" $status"#, "$host;$status;"] {
+            let format = LogFormat::parse(text).unwrap();
+            let written = format.pieces.iter().map(|piece| match piece {
+                Piece::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                Piece::Variable(name) => format!("${name}"),
+            });
+            assert_eq!(written.collect::<String>(), text);
         }
     }
 
@@ -407,7 +306,8 @@ mod tests {
             "-- [ {",
         ] {
             let conf = format!(
-                "http {{ server {{ content_by_lua_block {{\n{lua}\n}} }} log_format a '$host $request_cpu_time'; }}"
+                "http {{ server {{ content_by_lua_block {{\n{lua}\n}} }} log_format a '$host \
+                 $request_cpu_time'; }}"
             );
             let mut tokens = Tokens::new(conf.as_bytes());
             let mut is_there = false;

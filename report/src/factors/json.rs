@@ -1,7 +1,7 @@
 //! Takes the fields out of a log line that is a JSON object.
 //!
-//! serde_json reads it. Only a line that it refuses is read by [`tolerant`], which takes what NGINX writes without `escape=json`,
-//! and with a variable that stands without quotes and has no value.
+//! serde_json reads the line first. If it refuses the line, [`tolerant`] reads it. That reader accepts the
+//! output of NGINX without `escape=json`, and of variables without quotes and without a value.
 
 use std::fmt;
 
@@ -9,16 +9,22 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, Names, Set, unescape};
+use super::escape::unescape;
+use super::fields::{Fields, Set};
+use super::names::FieldNames;
 
-/// What makes a line no valid JSON, though it can be read.
+/// Faults of a line that is not valid JSON, but can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// `\x22` and other escapes that JSON does not have
     pub escapes: bool,
     /// a value that has no quotes, and is no number: `-`, nothing, or a text
     pub values: bool,
-    /// a comma after the last member, or after the object
+    /// a tab or another control character that is not escaped
+    pub controls: bool,
+    /// a comma after the last member
+    pub last_commas: bool,
+    /// a comma after the object
     pub commas: bool,
 }
 
@@ -27,13 +33,15 @@ pub struct Faults {
 pub enum Unreadable<'n> {
     /// it is an array, or part of one
     Array,
+    /// it is a value, but no object
+    NoObject,
     /// it is part of an object over several lines
     Lines,
     /// it ends before the object does
     Cut,
     /// more follows on the object
     Follows,
-    /// no name in quotes stands where one must
+    /// a name in quotes is missing
     Name,
     /// a value that is followed by something else than a comma or the end
     Value,
@@ -45,20 +53,30 @@ impl fmt::Display for Unreadable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Array => f.write_str(
-                "a JSON array is no log line; jq -c '.[]' FILE writes each of its objects as a line of its own",
+                "a JSON array is not a log line; jq -c '.[]' FILE writes each of its objects as a line",
             ),
+            Self::NoObject => {
+                f.write_str("the line is a JSON value, but not an object with members named like variables")
+            }
             Self::Lines => f.write_str(
-                "the line is part of a JSON object of several lines; jq -c . FILE writes each object as one line",
+                "the line is part of a JSON object of several lines; jq -c . FILE writes each object as one \
+                 line",
             ),
             Self::Cut => f.write_str(
-                "the line ends before its JSON object does; if objects have several lines, jq -c . FILE writes each as one line",
+                "the line ends before its JSON object does; if objects have several lines, jq -c . FILE \
+                 writes each as one line",
             ),
-            Self::Follows => f.write_str("more than one JSON object is in the line; jq -c . FILE writes each as a line of its own"),
-            Self::Name => f.write_str("the JSON object has a member whose name is not in quotes, or has no \":\" after it"),
+            Self::Follows => f.write_str(
+                "more than one JSON object is in the line; jq -c . FILE writes each as a line of its own",
+            ),
+            Self::Name => f.write_str(
+                "the JSON object has a member whose name is not in quotes, or has no \":\" after it",
+            ),
             Self::Value => f.write_str(
-                "a value in the JSON object has a quote or a bracket in it that is not escaped; add escape=json to the log_format",
+                "a value in the JSON object has a quote or a bracket in it that is not escaped; add \
+                 escape=json to the log_format",
             ),
-            Self::Nested(name) => write!(f, "${name} is no text and no number"),
+            Self::Nested(name) => write!(f, "${name} is neither a text nor a number"),
         }
     }
 }
@@ -66,7 +84,7 @@ impl fmt::Display for Unreadable<'_> {
 /// Reads a line that [`strict`] refuses.
 pub fn tolerant<'n, 'a>(
     line: &'a [u8],
-    names: &'n Names,
+    names: &'n FieldNames,
     fields: &mut Fields<'a>,
 ) -> Result<Faults, Unreadable<'n>> {
     let mut faults = Faults::default();
@@ -87,7 +105,7 @@ pub fn tolerant<'n, 'a>(
         match rest {
             [] => return Err(Unreadable::Cut),
             [b'}', after @ ..] => {
-                faults.commas |= !is_first;
+                faults.last_commas |= !is_first;
                 return end(after).map(|()| faults);
             }
             _ => {}
@@ -108,7 +126,7 @@ pub fn tolerant<'n, 'a>(
             None => return Err(Unreadable::Cut),
             Some(b'"') => {
                 let (value, after) = text(after.get(1..).unwrap_or_default()).ok_or(Unreadable::Cut)?;
-                faults.escapes |= !is_json_text(value);
+                faults.look(value);
                 (value, after)
             }
             Some(b'{' | b'[') => {
@@ -125,7 +143,7 @@ pub fn tolerant<'n, 'a>(
             }
         };
         for field in wanted.iter() {
-            fields.set(field, value);
+            fields.replace(field, value);
         }
         match trimmed(after) {
             [] => return Err(Unreadable::Cut),
@@ -163,10 +181,15 @@ pub fn is_member(line: &[u8]) -> bool {
 }
 
 fn end<'n>(after: &[u8]) -> Result<(), Unreadable<'n>> {
-    if trimmed(after).is_empty() { Ok(()) } else { Err(Unreadable::Follows) }
+    match trimmed(after) {
+        [] => Ok(()),
+        // objects with commas between them, and the end of an array
+        [b',' | b']', ..] => Err(Unreadable::Array),
+        _ => Err(Unreadable::Follows),
+    }
 }
 
-/// The text without the blanks of JSON before and after it.
+/// The text without blanks before and after it.
 pub fn trimmed(text: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let begin = text.iter().position(|byte| !is_blank(byte)).unwrap_or(text.len());
@@ -174,7 +197,7 @@ pub fn trimmed(text: &[u8]) -> &[u8] {
     text.get(begin..end).unwrap_or_default()
 }
 
-/// What stands before the next quote that no backslash stands before, and what follows on that quote.
+/// The text up to the next unescaped quote, and the text after that quote.
 fn text(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
@@ -186,8 +209,8 @@ fn text(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A value without quotes: up to the bracket at the end of the object, or to a comma that the next member follows on. So a list of
-/// NGINX, such as `0.001, 0.002`, is one value.
+/// A value without quotes, up to the bracket at the end of the object, or up to a comma before the next
+/// member. So a list of NGINX, such as `0.001, 0.002`, is one value.
 fn bare<'n>(text: &[u8]) -> Result<(&[u8], &[u8]), Unreadable<'n>> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
@@ -209,7 +232,7 @@ fn is_before_member(text: &[u8]) -> bool {
     matches!(next, Some(b'"' | b'}') | None)
 }
 
-/// What follows on an object or an array.
+/// The text after an object or an array.
 fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
     let mut depth = 0_usize;
     let mut rest = value;
@@ -220,7 +243,7 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
         match byte {
             b'"' => {
                 let (inside, after) = text(after)?;
-                faults.escapes |= !is_json_text(inside);
+                faults.look(inside);
                 rest = after;
             }
             b'{' | b'[' => depth += 1,
@@ -232,11 +255,17 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
     }
 }
 
-/// Whether all that stands between two quotes is as in JSON. Bytes that are not UTF-8 are no fault: NGINX leaves them as they are.
-fn is_json_text(text: &[u8]) -> bool {
-    if text.iter().any(|byte| *byte < 0x20) {
-        return false;
+impl Faults {
+    /// Checks a text between quotes. Bytes that are not UTF-8 are no fault, since NGINX writes them
+    /// unchanged.
+    fn look(&mut self, text: &[u8]) {
+        self.controls |= text.iter().any(|byte| *byte < 0x20);
+        self.escapes |= !has_json_escapes(text);
     }
+}
+
+/// Whether all backslashes in a text begin what they may in JSON.
+fn has_json_escapes(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let escaped = rest.get(at + 1..).unwrap_or_default();
@@ -250,22 +279,33 @@ fn is_json_text(text: &[u8]) -> bool {
     true
 }
 
+/// Whether a line is valid JSON, with or without a comma after it.
+pub fn is_value(line: &[u8]) -> bool {
+    let line = trimmed(line);
+    let line = line.strip_suffix(b",").unwrap_or(line);
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
 fn is_json_literal(value: &[u8]) -> bool {
     matches!(value, b"true" | b"false" | b"null")
         || serde_json::from_slice::<serde_json::Number>(value).is_ok()
 }
 
-// ---- valid JSON ---------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------
 
 /// Reads a line that is one valid JSON object.
-pub fn strict<'a>(line: &'a [u8], names: &Names, fields: &mut Fields<'a>) -> Result<(), serde_json::Error> {
+pub fn strict<'a>(
+    line: &'a [u8],
+    names: &FieldNames,
+    fields: &mut Fields<'a>,
+) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(line);
     json.deserialize_map(Members { names, fields })?;
     json.end()
 }
 
 struct Members<'n, 'f, 'de> {
-    names: &'n Names,
+    names: &'n FieldNames,
     fields: &'f mut Fields<'de>,
 }
 
@@ -277,7 +317,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
     }
 
     fn visit_map<Map: MapAccess<'de>>(self, mut map: Map) -> Result<(), Map::Error> {
-        while let Some(wanted) = map.next_key_seed(Name(self.names))? {
+        while let Some(wanted) = map.next_key_seed(MemberName(self.names))? {
             if wanted.is_empty() {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -292,7 +332,7 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
                 None => value,
             };
             for field in wanted.iter() {
-                self.fields.set(field, value.as_bytes());
+                self.fields.replace(field, value.as_bytes());
             }
         }
         Ok(())
@@ -300,9 +340,9 @@ impl<'de> Visitor<'de> for Members<'_, '_, 'de> {
 }
 
 /// The name of a member, as the fields that it tells.
-struct Name<'n>(&'n Names);
+struct MemberName<'n>(&'n FieldNames);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for MemberName<'_> {
     type Value = Set;
 
     fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Set, D::Error> {
@@ -310,7 +350,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for MemberName<'_> {
     type Value = Set;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -338,7 +378,7 @@ mod tests {
     const CPU: Field = Field::CpuNs;
 
     fn read(line: &[u8]) -> Result<(Fields<'_>, Faults), String> {
-        let names = Names::default();
+        let names = FieldNames::default();
         let mut fields = Fields::default();
         let faults = tolerant(line, &names, &mut fields).map_err(|error| error.to_string())?;
         Ok((fields, faults))
@@ -354,7 +394,7 @@ mod tests {
             read(br#"{"ua":"\x22bot\x22","host":"a\x5C","request_cpu_ns":5,"urt":0.001, 0.002 : -,"bytes_sent":-}"#)
                 .unwrap();
         assert_eq!([value(&fields, Field::Host), value(&fields, CPU)], [r"a\x5C", "5"]);
-        assert_eq!(faults, Faults { escapes: true, values: true, commas: false });
+        assert_eq!(faults, Faults { escapes: true, values: true, ..Faults::default() });
         assert!(fields.has(Field::Bytes) && fields.get(Field::Bytes).is_none());
     }
 
@@ -390,9 +430,12 @@ mod tests {
             (r#"{"a":1}{"b":2}"#, "more than one JSON object"),
             (r#"{"a":"b" c","d":1}"#, "escape=json"),
             (r#"{"a":b"c"}"#, "escape=json"),
+            (r#"{"a":1}]"#, "jq -c '.[]' FILE"),
+            (r#"{"a":1},{"a":2}"#, "jq -c '.[]' FILE"),
+            (r#"[{"a":1},"#, "jq -c '.[]' FILE"),
             (r#"{a:1}"#, "not in quotes"),
             (r#"{"a" 1}"#, "not in quotes"),
-            (r#"{"host":{"a":1}}"#, "$host is no text and no number"),
+            (r#"{"host":{"a":1}}"#, "$host is neither a text nor a number"),
         ] {
             let found = read(line.as_bytes()).unwrap_err();
             assert!(found.contains(message), "{line}: {found}");
@@ -426,7 +469,7 @@ mod tests {
     }
 
     fn same(line: &[u8]) {
-        let names = Names::default();
+        let names = FieldNames::default();
         let (mut one, mut two) = (Fields::default(), Fields::default());
         if strict(line, &names, &mut one).is_ok() {
             let faults = tolerant(line, &names, &mut two);
@@ -439,17 +482,20 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_serde_reads_is_read_alike(
-            members in prop::collection::vec((prop::sample::select(&["host", "request_cpu_ns", "status", "h\"x"][..]), json()), 0..6),
+            members in prop::collection::vec(
+                (prop::sample::select(&["host", "request_cpu_ns", "status", "h\"x"][..]), json()), 0..6),
             is_pretty in any::<bool>(),
         ) {
-            let object = serde_json::Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+            let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+            let object = serde_json::Value::Object(members.collect());
             let line = if is_pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
             same(line.unwrap().as_bytes());
         }
 
         #[test]
         fn also_where_it_was_changed(
-            cuts in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(&b"\"\\{}[]:, -x0.\t"[..])), 0..4),
+            cuts in prop::collection::vec((any::<prop::sample::Index>(),
+                    prop::sample::select(&b"\"\\{}[]:, -x0.\t"[..])), 0..4),
         ) {
             let mut line = br#" {"host":"a\"\u00e9","request_cpu_ns":1e3,"x":[{},"]"],"bytes_sent":null} "#.to_vec();
             for (at, byte) in cuts {

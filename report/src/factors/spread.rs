@@ -1,4 +1,4 @@
-//! Percentiles of a value that few or many requests have, in little memory: as much as the values differ.
+//! Percentiles in little memory. The memory grows with the spread of the values, not with their number.
 
 /// Bits that are kept of a number below its first one: a percentile is right to 1 %.
 const BITS: u32 = 7;
@@ -67,7 +67,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_percentile_is_right_to_a_hundredth(values in prop::collection::vec(any::<u64>(), 1..200), shift in 0..64_u32) {
+        fn a_percentile_is_right_to_a_hundredth(
+            values in prop::collection::vec(any::<u64>(), 1..200),
+            shift in 0..64_u32,
+        ) {
             let mut values: Vec<u64> = values.into_iter().map(|value| value >> shift).collect();
             let (mut one, mut two) = (Spread::default(), Spread::default());
             for (at, value) in values.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::figures::{Bar, Figure, Kind};
-use crate::output::{Cell, Column, Format, Layout, Place, Rows};
+use crate::output::{Cell, Column, Format, Layout, Rows, Visibility, printable};
 
 /// A column, and what it shows of a bar.
 #[derive(Clone, Copy)]
@@ -58,11 +58,12 @@ fn few(bar: &Bar) -> Cell<'_> {
 }
 
 fn name(bar: &Bar) -> Cell<'_> {
-    Cell::text(bar.name.as_str())
+    Cell { shown: printable(bar.shown_name()), ..Cell::text(bar.name.as_str()) }
 }
 
 fn group(bar: &Bar) -> Cell<'_> {
-    bar.group.as_deref().map_or_else(Cell::nothing, Cell::text)
+    let shown = bar.shown_group().map(printable).unwrap_or_default();
+    bar.group.as_deref().map_or_else(Cell::nothing, |group| Cell { shown, ..Cell::text(group) })
 }
 
 /// What is known besides the figures.
@@ -91,8 +92,9 @@ pub fn write(
                 writeln!(out, "{plain}")?;
                 out = table(figure, out, layout)?;
                 let few = figure.bars.iter().any(|bar| bar.is_few);
-                let few =
-                    few.then(|| format!("few: less than {} requests, which says little", head.min_requests));
+                let few = few.then(|| {
+                    format!("few: fewer than {} requests, so the value is uncertain", head.min_requests)
+                });
                 for note in figure.notes.iter().chain(&few) {
                     layout.write_text(&mut out, &format!("  {note}"))?;
                 }
@@ -118,16 +120,16 @@ pub fn columns() -> Vec<Column<'static>> {
 }
 
 /// Of the CPU of all bars. It is shown where these are the values of a variable.
-const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Place::Nowhere).rank(2);
+const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Visibility::Nowhere).rank(2);
 
 /// The place after CPU time.
 const SHARE_AT: usize = 6;
 
 /// Names the figure of a row.
-const FIGURE: Column<'static> = Column::text("figure", "figure").at(Place::Data);
+const FIGURE: Column<'static> = Column::text("figure", "figure").at(Visibility::Data);
 
 /// All other columns, in their order.
-const ALL: [Shown; 13] = [
+const ALL: [Shown; 14] = [
     text("group", "group", group),
     text("name", "name", name),
     REQUESTS.rank(2),
@@ -141,9 +143,15 @@ const ALL: [Shown; 13] = [
     PER_GB.rank(1),
     PER_GB_MARGIN.rank(6),
     shown("is_few", "few", few).rank(9),
+    text("row", "row", |bar| Cell::text(if bar.is_rest { "rest" } else { "value" })).nowhere(),
 ];
 
 impl Shown {
+    /// Not in tables, unless it is asked for.
+    const fn nowhere(self) -> Self {
+        Self { column: self.column.at(Visibility::Data), ..self }
+    }
+
     const fn rank(self, rank: u8) -> Self {
         Self { column: self.column.rank(rank), ..self }
     }
@@ -162,7 +170,7 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
     let is_by = figure.kind == Kind::By;
     let column = |column: Column<'static>| -> Column<'_> {
         if column.name == SHARE.name && is_by {
-            return column.at(Place::Everywhere);
+            return column.at(Visibility::Everywhere);
         }
         let is_there = match column.name {
             "group" => !is_by && figure.bars.iter().any(|bar| bar.group.is_some()),
@@ -171,10 +179,10 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
                 !is_domain
             }
             "is_few" => figure.bars.iter().any(|bar| bar.is_few),
-            "figure" | "cpu_share" => false,
+            "figure" | "cpu_share" | "row" => false,
             _ => true,
         };
-        let column = if is_there { column } else { column.at(Place::Nowhere) };
+        let column = if is_there { column } else { column.at(Visibility::Nowhere) };
         match column.name {
             "name" => Column { title, ..column },
             // the mark says itself what it means

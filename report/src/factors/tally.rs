@@ -1,16 +1,15 @@
-//! Adds up requests by what moves their CPU, in several threads at once.
-
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+//! Adds up requests by the factors of their CPU, in several threads at once.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::cell::{Cell, Ratio, SmallCell};
-use super::fields::{Field, Part, Record, unescape};
+use super::fields::{Field, Set};
+use super::group::group;
 use super::json::Faults;
+use super::record::Record;
+use super::repeated::Repeated;
+use super::shared::Shared;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -18,127 +17,10 @@ pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16
 /// The orders in a connection that are told apart.
 pub const ORDERS: [&str; 4] = ["1", "2", "3", "4+"];
 
-/// So many values of the variable that the first figure is split by are told apart.
-pub const MAX_GROUPS: usize = 64;
-
-/// NGINX has nine cache statuses, and a variable of the user's own may have others.
-const MAX_STATUSES: usize = 64;
-
-/// Longer names are cut there, as in the module's zones.
-const MAX_NAME_BYTES: usize = 255;
-
-/// The first names that come, up to a number. Names are admitted for all threads at once, so that each name's requests are
-/// all under it, or all among the others.
-pub struct Names {
-    admitted: Mutex<HashSet<Box<[u8]>>>,
-    most: usize,
-}
-
-impl Names {
-    /// Room for so many.
-    pub fn new(most: usize) -> Self {
-        Self { admitted: Mutex::default(), most }
-    }
-
-    fn admit(&self, name: &[u8]) -> bool {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        if admitted.contains(name) {
-            return true;
-        }
-        if admitted.len() < self.most {
-            return admitted.insert(name.into());
-        }
-        false
-    }
-}
-
-/// What all threads share.
-pub struct Shared {
-    /// of domains
-    pub domains: Names,
-    /// of the groups of the first figure
-    pub groups: Names,
-    /// of cache statuses
-    pub statuses: Names,
-    /// of values of `--by`
-    pub values: Names,
-    /// whether requests are added up by a variable
-    pub is_by: bool,
-    /// the part of `$request` that the variable is
-    pub part: Option<Part>,
-    /// whether values are to be turned back to what they were before they were written
-    pub is_escaped: bool,
-}
-
-impl Shared {
-    /// A name as it was before NGINX wrote it, and its beginning if it is long: so the same name is the same row,
-    /// however it was written.
-    pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
-            return Cow::Owned(cut(&unescape(written)).to_vec());
-        }
-        Cow::Borrowed(cut(written))
-    }
-
-    /// Room for so many domains, and so many values of the variable that requests are added up by.
-    pub fn new(max_domains: usize, max_values: usize, by: Option<&str>, is_escaped: bool) -> Self {
-        Self {
-            is_escaped,
-            values: Names::new(max_values),
-            is_by: by.is_some(),
-            part: by.and_then(Part::of),
-            domains: Names::new(max_domains),
-            groups: Names::new(MAX_GROUPS),
-            statuses: Names::new(MAX_STATUSES),
-        }
-    }
-}
-
-/// The group of connections without TLS.
-const PLAIN: &[u8] = b"no TLS";
-
-/// The group of connections with TLS, where the log does not tell the key.
-const TLS: &[u8] = b"TLS";
-
-/// What came when there were too many names.
-pub const OTHERS: &[u8] = b"others";
-
 /// The requests without a cache, as in the module's status.
 const NO_CACHE: &[u8] = b"NONE";
 
-/// The group of the first figure that a request belongs to; empty if the log knows no groups.
-fn group<'a>(record: &Record<'a>) -> &'a [u8] {
-    let fields = &record.fields;
-    if let Some(name) = fields.get(Field::Split).or_else(|| fields.get(Field::TlsKey)) {
-        return name;
-    }
-    if fields.has(Field::Split) {
-        return b"-";
-    }
-    let protocol = fields.get(Field::Protocol);
-    match fields.get(Field::Cipher) {
-        Some(cipher) => key_of_cipher(cipher).unwrap_or(TLS),
-        None if protocol.is_some() => TLS,
-        None if fields.has(Field::Protocol) || fields.has(Field::Cipher) => PLAIN,
-        None if fields.has(Field::TlsKey) => b"-",
-        None => b"",
-    }
-}
-
-/// The key that a cipher suite of TLS up to 1.2 has the server sign with. Later ones say nothing of it.
-fn key_of_cipher(cipher: &[u8]) -> Option<&'static [u8]> {
-    let has = |word: &[u8]| cipher.windows(word.len()).any(|part| part == word);
-    if has(b"ECDSA") {
-        Some(b"ECDSA")
-    } else if cipher.starts_with(b"TLS_") || has(b"PSK") || has(b"ADH") || has(b"AECDH") || has(b"DSS") {
-        None
-    } else {
-        // also those that do not name it, such as AES128-SHA
-        Some(b"RSA")
-    }
-}
-
-/// What a thread has added up, and in the end all.
+/// The sums of a thread, and in the end of all threads.
 #[derive(Default)]
 pub struct Tally {
     /// requests that were taken into the figures, as far as their lines tell what a figure needs
@@ -151,16 +33,26 @@ pub struct Tally {
     pub traffic_log: u64,
     /// whether there were lines of NGINX's own format
     pub has_combined: bool,
+    /// whether there were such lines with a host before them
+    pub has_host: bool,
+    /// lines without a time, where one is needed
+    pub without_time: u64,
     /// lines of subrequests
     pub subrequests: u64,
-    /// lines that are no valid JSON, and were read all the same
+    /// lines that are not valid JSON, but were read all the same
     pub faults: FaultCounts,
     /// lines of domains or times that were not asked for
     pub left_out: u64,
     /// by group, and in it by order
     pub orders: Vec<Orders>,
+    /// by order, of groups that came when there were too many
+    pub other_orders: [Cell; ORDERS.len()],
+    /// requests whose order is 0, which NGINX does not write
+    pub zero_orders: u64,
     /// by cache status
     pub statuses: Vec<(Box<[u8]>, Cell)>,
+    /// of statuses that came when there were too many
+    pub other_statuses: Cell,
     /// by size
     pub sizes: [Cell; SIZES.len()],
     /// whether a size is that of the body, since the line did not have more
@@ -173,8 +65,8 @@ pub struct Tally {
     pub values: HashMap<Vec<u8>, SmallCell>,
     /// of values that came when there were too many
     pub other_values: SmallCell,
-    /// whether values were taken from `$request` or `$request_uri`
-    pub is_derived: bool,
+    /// which of `$request` and `$request_uri` values were taken from
+    pub derived: Set,
     /// lines whose `$request_id` a line shortly before has as well
     pub repeated: Repeated,
 }
@@ -186,6 +78,10 @@ pub struct FaultCounts {
     pub escapes: u64,
     /// values without quotes
     pub values: u64,
+    /// tabs and the like in values
+    pub controls: u64,
+    /// commas after the last member
+    pub last_commas: u64,
     /// commas at the end
     pub commas: u64,
 }
@@ -195,6 +91,8 @@ impl FaultCounts {
     pub fn add(&mut self, faults: Faults) {
         self.escapes += u64::from(faults.escapes);
         self.values += u64::from(faults.values);
+        self.controls += u64::from(faults.controls);
+        self.last_commas += u64::from(faults.last_commas);
         self.commas += u64::from(faults.commas);
     }
 }
@@ -216,16 +114,19 @@ impl Tally {
         self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
         self.repeated.look(record);
         if shared.is_by
-            && let Some((value, is_derived)) = record.by(shared.part)
+            && let Some((value, source)) = record.by(shared.part)
         {
-            self.is_derived |= is_derived;
+            source.into_iter().for_each(|source| self.derived.insert(source));
             self.value(&shared.name(value), shared).record(cpu_ns);
         }
         if let Some(order) = record.order {
             let is_resumed = record.fields.get(Field::Session) == Some(b"r");
-            let cells = &mut self.orders(group(record), is_resumed, shared).cells;
-            if let Some(cell) = order.checked_sub(1).and_then(|at| cells.get_mut(at.min(3) as usize)) {
-                cell.record(cpu_ns);
+            let cells = self.orders(group(record), is_resumed, shared);
+            match order.checked_sub(1) {
+                Some(at) => {
+                    cells.get_mut(at.min(3) as usize).into_iter().for_each(|cell| cell.record(cpu_ns))
+                }
+                None => self.zero_orders += 1,
             }
         }
         if record.fields.has(Field::Cache) {
@@ -241,33 +142,34 @@ impl Tally {
         }
     }
 
-    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut Orders {
+    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut [Cell; ORDERS.len()] {
         let group = &*shared.name(group);
-        let find = |rows: &[Orders], group: &[u8]| {
-            rows.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed)
-        };
-        let at = find(&self.orders, group).unwrap_or_else(|| {
-            let group = if shared.groups.admit(group) { group } else { OTHERS };
-            find(&self.orders, group).unwrap_or_else(|| {
-                self.orders.push(Orders { group: group.into(), is_resumed, cells: Default::default() });
-                self.orders.len() - 1
-            })
-        });
-        &mut self.orders[at]
+        let found = self.orders.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed);
+        if found.is_none() && shared.groups.admit(group) {
+            self.orders.push(Orders { group: group.into(), is_resumed, cells: Default::default() });
+        } else if found.is_none() {
+            return &mut self.other_orders;
+        }
+        let last = self.orders.len().saturating_sub(1);
+        match self.orders.get_mut(found.unwrap_or(last)) {
+            Some(row) => &mut row.cells,
+            None => &mut self.other_orders,
+        }
     }
 
     fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
         let status = &*shared.name(status);
-        let find =
-            |rows: &[(Box<[u8]>, Cell)], status: &[u8]| rows.iter().position(|(name, _)| **name == *status);
-        let at = find(&self.statuses, status).unwrap_or_else(|| {
-            let status = if shared.statuses.admit(status) { status } else { OTHERS };
-            find(&self.statuses, status).unwrap_or_else(|| {
-                self.statuses.push((status.into(), Cell::default()));
-                self.statuses.len() - 1
-            })
-        });
-        &mut self.statuses[at].1
+        let found = self.statuses.iter().position(|(name, _)| **name == *status);
+        if found.is_none() && shared.statuses.admit(status) {
+            self.statuses.push((status.into(), Cell::default()));
+        } else if found.is_none() {
+            return &mut self.other_statuses;
+        }
+        let last = self.statuses.len().saturating_sub(1);
+        match self.statuses.get_mut(found.unwrap_or(last)) {
+            Some((_, cell)) => cell,
+            None => &mut self.other_statuses,
+        }
     }
 
     fn domain(&mut self, domain: &[u8], shared: &Shared) -> &mut Ratio {
@@ -294,15 +196,22 @@ impl Tally {
         self.left_out += other.left_out;
         self.traffic_log += other.traffic_log;
         self.has_combined |= other.has_combined;
+        self.has_host |= other.has_host;
+        self.without_time += other.without_time;
         self.subrequests += other.subrequests;
         self.faults.escapes += other.faults.escapes;
         self.faults.values += other.faults.values;
+        self.faults.controls += other.faults.controls;
+        self.faults.last_commas += other.faults.last_commas;
         self.faults.commas += other.faults.commas;
         self.has_body_sizes |= other.has_body_sizes;
         for row in other.orders {
             let mine = self.orders(&row.group, row.is_resumed, shared);
-            mine.cells.iter_mut().zip(&row.cells).for_each(|(mine, cell)| mine.add(cell));
+            mine.iter_mut().zip(&row.cells).for_each(|(mine, cell)| mine.add(cell));
         }
+        self.other_orders.iter_mut().zip(&other.other_orders).for_each(|(mine, cell)| mine.add(cell));
+        self.zero_orders += other.zero_orders;
+        self.other_statuses.add(&other.other_statuses);
         for (status, cell) in other.statuses {
             self.status(&status, shared).add(&cell);
         }
@@ -315,56 +224,9 @@ impl Tally {
             self.value(&value, shared).add(&cell);
         }
         self.other_values.add(&other.other_values);
-        self.is_derived |= other.is_derived;
+        other.derived.iter().for_each(|field| self.derived.insert(field));
         self.repeated.count += other.repeated.count;
     }
-}
-
-/// So many requests are remembered to find lines of the same one: subrequests are logged shortly before their main request.
-const REMEMBERED: usize = 64;
-
-/// Finds lines that seem to be of one request, in logs that do not tell subrequests.
-#[derive(Default)]
-pub struct Repeated {
-    /// how many
-    pub count: u64,
-    last: Vec<u64>,
-    next: usize,
-}
-
-impl Repeated {
-    fn look(&mut self, record: &Record<'_>) {
-        let fields = &record.fields;
-        if fields.has(Field::Subrequest) {
-            return;
-        }
-        let Some(id) = fields.get(Field::RequestId) else { return };
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let id = hasher.finish();
-        if self.last.contains(&id) {
-            self.count += 1;
-        } else if let Some(last) = self.last.get_mut(self.next) {
-            *last = id;
-            self.next = (self.next + 1) % REMEMBERED;
-        } else {
-            self.last.push(id);
-            self.next = self.last.len() % REMEMBERED;
-        }
-    }
-}
-
-/// The beginning of a name, up to the end of a character.
-fn cut(name: &[u8]) -> &[u8] {
-    let is_within = |byte: &u8| byte & 0xc0 == 0x80;
-    let Some(rest) = name.get(MAX_NAME_BYTES..).filter(|rest| !rest.is_empty()) else { return name };
-    let begin = name.get(..MAX_NAME_BYTES).unwrap_or(name);
-    if !rest.first().is_some_and(is_within) {
-        return begin;
-    }
-    // a character has three bytes after its first one at most; other bytes are no UTF-8
-    let tail = begin.iter().rev().take(3).take_while(|byte| is_within(byte)).count();
-    begin.get(..begin.len() - tail - 1).unwrap_or(begin)
 }
 
 /// The place in [`SIZES`] of a response. A bound belongs to what is below it.
@@ -375,6 +237,7 @@ fn size_class(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shared::{MAX_GROUPS, MAX_STATUSES};
     use super::*;
 
     fn record<'a>(fields: &[(Field, &'a str)]) -> Record<'a> {
@@ -445,9 +308,9 @@ mod tests {
             let line = [(Field::Split, value.as_str()), (Field::Order, "2"), (Field::Cache, &value)];
             tally.record(&record(&line), 1, &shared);
         }
-        assert_eq!((tally.orders.len(), tally.statuses.len()), (MAX_GROUPS + 1, MAX_STATUSES + 1));
-        let others = tally.orders.iter().find(|row| *row.group == *OTHERS).unwrap();
-        assert_eq!(others.cells[1].requests, 1000 - MAX_GROUPS as u64);
+        assert_eq!((tally.orders.len(), tally.statuses.len()), (MAX_GROUPS, MAX_STATUSES));
+        assert_eq!(tally.other_orders[1].requests, 1000 - MAX_GROUPS as u64);
+        assert_eq!(tally.other_statuses.requests, 1000 - MAX_STATUSES as u64);
     }
 
     #[test]

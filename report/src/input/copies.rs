@@ -1,12 +1,14 @@
-//! Files that begin with the same bytes: copies of each other, such as a log and what gzip has made of it.
+//! Files that begin with the same bytes, such as a log and its compressed copy.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// So many bytes after decompression are compared. Lines of requests differ in their times, at the least.
+use super::files::{identity, name};
+
+/// The decompressed bytes that are compared. Lines of different requests differ at least in their times.
 const COMPARED: usize = 4096;
 
-/// How files begin.
+/// The first bytes of files.
 #[derive(Debug, Default)]
 pub struct Copies {
     first: HashMap<Box<[u8]>, usize>,
@@ -14,7 +16,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Notes how a file begins, by its place in the list of files.
+    /// Notes the first bytes of a file, by its place in the list of files.
     pub fn note(&mut self, file: usize, content: &[u8]) {
         let begin = content.get(..COMPARED).unwrap_or(content);
         if begin.is_empty() {
@@ -28,22 +30,22 @@ impl Copies {
         }
     }
 
-    /// What is to be said of it, but for files that are named twice.
+    /// The message about copies, without files that are named twice.
     pub fn report(&self, files: &[PathBuf]) -> Option<String> {
-        let identity = |at: usize| super::identity(files.get(at)?);
-        let are_two = |(a, b): &&(usize, usize)| identity(*a).is_none() || identity(*a) != identity(*b);
+        let of = |at: usize| identity(files.get(at)?);
+        let are_two = |(a, b): &&(usize, usize)| of(*a).is_none() || of(*a) != of(*b);
         let mut pairs = self.pairs.iter().filter(are_two);
         let (a, b) = pairs.next()?;
-        let name = |at: &usize| files.get(*at).map(|file| super::name(file)).unwrap_or_default();
+        let shown = |at: &usize| files.get(*at).map(|file| name(file)).unwrap_or_default();
         let more = match pairs.count() {
             0 => String::new(),
-            1 => ", and so does one file more".to_owned(),
-            more => format!(", and so do {more} files more"),
+            1 => ", and so does one more file".to_owned(),
+            more => format!(", and so do {more} more files"),
         };
         Some(format!(
             "{} begins with the same lines as {}{more}: if it is a copy, its requests count twice",
-            name(b),
-            name(a)
+            shown(b),
+            shown(a)
         ))
     }
 }
@@ -63,7 +65,7 @@ mod tests {
         assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);
         let said = told(&["x\n", "y\n", "x\n"]).unwrap();
         assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
-        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 files more"));
+        assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 more files"));
         // one of them goes on, as while it is copied
         let long = "x".repeat(COMPARED);
         assert!(told(&[&long, &format!("{long}y")]).is_some());

@@ -1,13 +1,13 @@
-//! Knows from its first bytes in which format a file is, and the command that makes lines of it.
+//! Recognises the format of a file by its first bytes, and names the command that makes lines of it.
 
 use std::path::Path;
 
-use super::is_stdin;
+use super::files::is_stdin;
 
-/// So many bytes of a file's beginning are enough to know it.
+/// The first bytes of a file that are enough to recognise its format.
 pub const KNOWN_AFTER: usize = 512;
 
-/// A compression that is read.
+/// A supported compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     Gzip,
@@ -16,7 +16,7 @@ pub enum Packing {
     Bzip2,
 }
 
-/// So many bytes of a packed part's beginning are enough to know it.
+/// The first bytes of a compressed part that are enough to recognise its format.
 pub const PACKING_KNOWN_AFTER: usize = 10;
 
 impl Packing {
@@ -53,7 +53,7 @@ impl Packing {
     }
 }
 
-/// A format that is not read.
+/// An unsupported format.
 #[derive(Debug)]
 pub struct Foreign {
     at: usize,
@@ -63,7 +63,7 @@ pub struct Foreign {
     help: Help,
 }
 
-/// How lines are made of a format.
+/// The way to make lines of a format.
 #[derive(Clone, Copy, Debug)]
 enum Help {
     /// by a command that takes a file, or standard input if it has none
@@ -126,7 +126,7 @@ const HTML: Foreign = known(0, b"", "an HTML page", LOG);
 const BINARY: Foreign = known(
     0,
     b"",
-    "no text, and no format that cpu-report knows",
+    "neither text nor a format that cpu-report knows",
     Help::Say("if it is compressed or encrypted, pipe its text to: cpu-report … -"),
 );
 
@@ -145,14 +145,14 @@ impl Foreign {
             .or_else(|| is_binary(begin).then_some(&BINARY))
     }
 
-    /// What the file is, and what helps. `outer` is the compression in which the data are.
+    /// The message about the file, with a command that helps. `outer` is the compression around the data.
     pub fn message(&self, file: &Path, outer: Option<Packing>) -> String {
         let is = match outer {
             None => format!("this is {}", self.name),
             // two compressions are told in their order
             Some(outer) => match self.name.strip_prefix("compressed by ") {
                 Some(inner) => format!("this is compressed twice, by {inner} and then by {}", outer.name()),
-                None => format!("this is {} that is compressed by {}", self.name, outer.name()),
+                None => format!("this is {} compressed by {}", self.name, outer.name()),
             },
         };
         let help = match (self.help, outer) {
@@ -207,7 +207,8 @@ fn is_html(begin: &[u8]) -> bool {
         .any(|tag| begin.get(..tag.len()).is_some_and(|there| there.eq_ignore_ascii_case(tag.as_bytes())))
 }
 
-/// Text has no control characters, except a few. NUL does not count: a crash of the machine can leave it in text.
+/// Text has no control characters, except a few. NUL does not count: a crash of the machine can leave it in
+/// text.
 fn is_binary(begin: &[u8]) -> bool {
     let is_control = |byte: &&u8| matches!(**byte, 1..=8 | 14..=26 | 28..=31 | 127);
     let others = begin.iter().filter(|byte| **byte != 0).count();

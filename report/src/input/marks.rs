@@ -1,11 +1,11 @@
-//! Bytes that stand before a line and are no part of it: byte order marks, and NULs.
+//! Bytes before a line that are not part of it: byte order marks and NULs.
 //!
-//! A run of NULs is left by a crash of the machine, or where a log is emptied under a writer that keeps its place.
+//! A crash of the machine leaves NULs. So does a writer that keeps its position in a log that is emptied.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::name;
+use super::files::name;
 use crate::output::{complain, counted, grouped};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -15,7 +15,8 @@ pub fn may_begin(line: &[u8]) -> bool {
     line.first().is_some_and(|first| *first <= b' ' || *first == 0xef)
 }
 
-/// The line without marks before it; a line of blanks alone is empty. `note` is told how many NULs there were.
+/// The line without marks before it; a line of blanks alone is empty. `note` is told how many NULs there
+/// were.
 #[cold]
 #[inline(never)]
 pub fn strip(line: &[u8], note: impl FnOnce(u64)) -> &[u8] {
@@ -55,7 +56,7 @@ struct NulsOfFile {
 }
 
 impl Nuls {
-    /// There were so many before this line.
+    /// Notes that so many NULs precede this line.
     pub fn note(&mut self, file: usize, line: u64, bytes: u64) {
         self.join(file, &NulsOfFile { bytes, first_line: line, last_line: line });
     }

@@ -1,8 +1,8 @@
-//! Bytes that can be looked at before they are read.
+//! A reader that can show the next bytes before they are read.
 
 use std::io::{self, BufRead, Read};
 
-/// Reads from files are so large.
+/// The size of reads from files.
 const BUFFER_BYTES: usize = 1 << 18;
 
 /// A buffered reader whose next bytes can be looked at.

@@ -1,7 +1,7 @@
 //! Finds the line of a log behind the prefix that a log collector wrote before it.
 //!
-//! Known are docker's json-file, CRI (containerd, CRI-O), syslog, the journal, `kubectl logs` and `docker compose
-//! logs`. A text behind a prefix is taken as it is: a prefix never mends a broken line.
+//! The known prefixes are those of docker's json-file, CRI (containerd, CRI-O), syslog, the journal, `kubectl
+//! logs` and `docker compose logs`. The text after a prefix is not changed, so a broken line stays broken.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ struct Record {
     _attributes: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The line without the prefix, or as it is if there is none.
+/// The line without its prefix. A line without a prefix is returned unchanged.
 pub fn strip(line: &[u8]) -> Cow<'_, [u8]> {
     match line.first() {
         Some(b'{') if may_be_record(line) => match record(line) {
@@ -87,8 +87,8 @@ fn is_kubectl(prefix: &[u8]) -> bool {
     }
 }
 
-/// `<190>Jan 31 12:00:00 host nginx:`, `2026-01-31T12:00:00Z host nginx[1]:`, each with or without the number, and
-/// `<190>1 2026-01-31T12:00:00Z host nginx 1 - -`
+/// `<190>Jan 31 12:00:00 host nginx:`, `2026-01-31T12:00:00Z host nginx[1]:`, each with or without the
+/// number, and `<190>1 2026-01-31T12:00:00Z host nginx 1 - -`
 fn is_syslog(prefix: &[u8]) -> bool {
     let rest = match prefix.strip_prefix(b"<") {
         Some(rest) => {

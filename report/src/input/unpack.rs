@@ -66,9 +66,7 @@ impl Unpack {
             None => {
                 let name = self.packing.name();
                 let help = use_pipe(&with_file(self.packing.command(), &self.path));
-                Err(io::Error::other(format!(
-                    "after the {name} data are other data, which are not read; {help}"
-                )))
+                Err(io::Error::other(format!("other data follow the {name} data and are not read; {help}")))
             }
         }
     }
@@ -78,7 +76,7 @@ impl Unpack {
         let name = self.packing.name();
         match cause(&error) {
             Cause::Reading(code) => io::Error::from_raw_os_error(code),
-            Cause::End => io::Error::other(format!("the {name} data break off")),
+            Cause::End => io::Error::other(format!("the {name} data are incomplete")),
             Cause::Damage => io::Error::other(format!("the {name} data are damaged")),
             Cause::Memory => {
                 let command = match self.packing {
@@ -315,12 +313,16 @@ mod tests {
         }
 
         #[test]
-        fn data_that_break_off_are_refused(packing in packings(), text in text(), place in any::<prop::sample::Index>()) {
+        fn data_that_break_off_are_refused(
+            packing in packings(),
+            text in text(),
+            place in any::<prop::sample::Index>(),
+        ) {
             let mut stored = pack(packing, &text);
             stored.truncate(place.index(stored.len() - 10) + 10);
             let error = unpack(packing, stored, 1000).unwrap_err();
             let name = packing.name();
-            prop_assert_eq!(error.to_string(), format!("the {name} data break off"));
+            prop_assert_eq!(error.to_string(), format!("the {name} data are incomplete"));
         }
 
         #[test]

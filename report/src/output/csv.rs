@@ -1,10 +1,11 @@
 //! Texts in CSV that a spreadsheet does not take for formulas.
 //!
-//! Names come from clients, and a spreadsheet computes a cell that begins with `=`, `+`, `-` or `@`. So a text like
-//! that gets an apostrophe in front. OWASP's page on CSV injection asks for that, for the full-width forms of these
-//! characters, for tabs and for line ends. Two more places are covered. Blanks may stand before the character. And
-//! a spreadsheet may split at semicolons, so a new cell may begin behind any separator within a text. An apostrophe
-//! that is there already gets another one, so different texts stay different.
+//! Names come from clients, and a spreadsheet computes a cell that begins with `=`, `+`, `-` or `@`. So a
+//! text like that gets an apostrophe in front. OWASP's page on CSV injection asks for that, for the
+//! full-width forms of these characters, for tabs and for line ends. Two more places are covered. Blanks may
+//! stand before the character. And a spreadsheet may split at semicolons, so a new cell may begin behind any
+//! separator within a text. An apostrophe that is there already gets another one, so different texts stay
+//! different.
 
 use std::borrow::Cow;
 

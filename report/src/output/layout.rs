@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use super::{Column, Format, Place, Wrong, csv, printable, style};
+use super::column::{Column, Format, Visibility};
+use super::message::Wrong;
+use super::text::printable;
+use super::{csv, style};
 
 /// The arguments that say how rows are written, of all commands.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -27,8 +30,8 @@ pub struct Options {
     #[arg(long, help_heading = "Output")]
     pub wide: bool,
 
-    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text that a
-    /// spreadsheet would compute, such as "=1", gets no apostrophe
+    /// Write texts in CSV and JSON as they are in the log: hidden characters are not escaped, and a text
+    /// that a spreadsheet would compute, such as "=1", gets no apostrophe
     #[arg(long, help_heading = "Output")]
     pub raw: bool,
 }
@@ -92,10 +95,10 @@ impl Layout {
             return self.columns.iter().filter_map(place).collect();
         }
         let is_written = |column: &Column<'_>| match (column.place, format) {
-            (Place::Everywhere, _) => true,
-            (Place::Wide, Format::Table) => self.is_wide,
-            (Place::Nowhere, _) | (Place::Data, Format::Table) => false,
-            (Place::Wide | Place::Data, _) => true,
+            (Visibility::Everywhere, _) => true,
+            (Visibility::Wide, Format::Table) => self.is_wide,
+            (Visibility::Nowhere, _) | (Visibility::Data, Format::Table) => false,
+            (Visibility::Wide | Visibility::Data, _) => true,
         };
         (0..columns.len()).filter(|at| columns.get(*at).is_some_and(is_written)).collect()
     }

@@ -4,8 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
+use super::cell::{Cell, Value, json};
+use super::column::{Column, Format};
+use super::layout::Layout;
+use super::style;
 use super::table::{self, Fitted};
-use super::{Cell, Column, Format, Layout, Value, json, printable, style};
+use super::text::printable;
 
 /// Writes rows in a format.
 pub struct Rows<'c, W: Write> {

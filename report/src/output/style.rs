@@ -29,8 +29,8 @@ pub fn is_styled() -> bool {
     io::stdout().is_terminal() && !no_color && !is_dumb
 }
 
-/// Columns of a terminal: those of `COLUMNS`, or else those that the terminal tells. None where neither is known,
-/// or where this is no terminal.
+/// Columns of a terminal: those of `COLUMNS`, or else those that the terminal tells. None where neither is
+/// known, or where this is no terminal.
 pub fn width(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if stream.is_terminal() { columns_variable().or_else(|| told_width(stream)) } else { None }
 }
@@ -49,8 +49,8 @@ fn told_width(stream: &impl AsFd) -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Whether UTF-8 can be written. Files and pipes get it always, so that they do not depend on the locale. On a terminal
-/// the first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says it, as for other programs.
+/// Whether UTF-8 can be written. Files and pipes get it always, so that they do not depend on the locale. On
+/// a terminal the first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set says it, as for other programs.
 pub fn is_utf8() -> bool {
     static IS_UTF8: OnceLock<bool> = OnceLock::new();
     *IS_UTF8.get_or_init(|| {

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::column::Column;
+use super::layout::Layout;
 use super::style::{plain, write_text};
-use super::{Column, Layout};
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -40,11 +41,11 @@ impl Fitted {
         Self { shown: natural.iter().copied().enumerate().collect(), ..Self::default() }
     }
 
-    /// The most important columns that fit. `natural` are the widths that they need, and `cells` those without
-    /// their titles.
+    /// The most important columns that fit. `natural` are the widths that they need, and `cells` those
+    /// without their titles.
     ///
-    /// The first columns of rank 0 and 1 are always there. Others follow by rank, until one does not fit. If there
-    /// is not enough room, names are shortened, then titles above numbers.
+    /// The first columns of rank 0 and 1 are always there. Others follow by rank, until one does not fit. If
+    /// there is not enough room, names are shortened, then titles above numbers.
     pub fn new(columns: &[Column<'_>], natural: &[usize], cells: &[usize], limit: usize) -> Self {
         let width_of = |at: usize| natural.get(at).copied().unwrap_or(0);
         let is_name = |at: usize| columns.get(at).is_some_and(|column| column.is_name);
@@ -225,7 +226,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_table_fits_its_width_or_has_the_two_most_important_columns_alone(
-            sizes in prop::collection::vec((1usize..40, 0usize..20, 0u8..8, any::<bool>()), 2..14), limit in 10usize..150,
+            sizes in prop::collection::vec((1usize..40, 0usize..20, 0u8..8, any::<bool>()), 2..14),
+            limit in 10usize..150,
         ) {
             let mut columns: Vec<Column<'_>> = sizes.iter().map(|(_, _, rank, is_name)| {
                 let column = Column::number("n", "n").rank(*rank);

@@ -5,48 +5,38 @@
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::OnceLock;
 
 use accounting::key;
 use accounting::limit::{Limit, parse_cores};
 use accounting::table::Checked;
 use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, ngx_http_complex_value_t,
-    ngx_http_core_main_conf_t, ngx_http_request_t, ngx_int_t, ngx_uint_t,
+    ngx_http_core_main_conf_t, ngx_int_t, ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
-use super::{Cores, LimitAccounts, LimitConf, body};
 use crate::charge::context::{dropped_body, find};
 use crate::charge::counted_by::location;
+use crate::charge::limit::body;
 use crate::charge::lookup::{find_account, key_of};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::{Charge, LimitedRef, Status, Verdict};
 use crate::charge::worker::{is_measuring, with};
-use crate::config::conf::{LocConf, MAX_ZONES_PER_REQUEST};
+use crate::config::limit::{Cores, LimitAccounts, LimitConf};
+use crate::config::location::LocConf;
 use crate::nginx::phase::{self, Phase, PhaseHandler};
 use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
+use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
 const NAME: &str = "request_cpu_limit";
 const NS_PER_MS: u64 = 1_000_000;
 /// An unusable value of `cores` is logged once in so many milliseconds.
 const COMPLAIN_MS: u64 = 60_000;
 
-/// Whether a request is answered with the status.
-pub type IsStatus = unsafe fn(*mut ngx_http_request_t) -> bool;
-
-static IS_STATUS: OnceLock<IsStatus> = OnceLock::new();
-
 /// Adds the phase handler. `None` if there is no memory.
-pub fn register(core: &mut ngx_http_core_main_conf_t, is_status: IsStatus) -> Option<()> {
-    IS_STATUS.get_or_init(|| is_status);
+pub fn register(core: &mut ngx_http_core_main_conf_t) -> Option<()> {
     phase::add_handler::<Check>(core, Phase::Preaccess)
-}
-
-fn is_status(r: Request<'_>) -> bool {
-    // SAFETY: a request that has not been freed.
-    IS_STATUS.get().is_some_and(|is_status| unsafe { is_status(r.as_ptr()) })
 }
 
 struct Check;
@@ -67,7 +57,9 @@ fn check(r: Request<'_>) -> Option<ngx_int_t> {
     }
     // without memory for a context, it is not measured either
     let context = find(r)?;
-    if conf.limits.is_empty() || conf.limits_spare_status && is_status(r) {
+    if conf.limits().is_empty()
+        || conf.limits_spare_status() && conf.status.get().is_answered_by(r.content_handler())
+    {
         with(|worker| {
             let verdict = &mut worker.context(context).verdict;
             verdict.apart &= verdict.status.is_some();
@@ -123,7 +115,7 @@ fn made(r: Request<'_>, limited: &mut Option<LimitedRef>) -> Option<LimitedRef> 
 
 /// Asks all limits of a location: each counts what it refuses.
 fn judge(r: Request<'_>, conf: &LocConf) -> Judgement {
-    let mut verdict = Verdict { limits: conf.limits_place, ..Verdict::NONE };
+    let mut verdict = Verdict { limits: conf.limits_place(), ..Verdict::NONE };
     let mut limited: Option<LimitedRef> = None;
     let mut refusing: Option<Refusing> = None;
     let found;
@@ -218,7 +210,7 @@ fn complain(r: Request<'_>, value: &[u8]) {
 
 #[cold]
 fn log_refusal(r: Request<'_>, conf: &LocConf, limit: &LimitConf, debt_ns: NonZeroU64) {
-    let level = conf.limit_log_level.unwrap_or(NGX_LOG_ERR as ngx_uint_t);
+    let level = conf.limit_log_level().unwrap_or(NGX_LOG_ERR as ngx_uint_t);
     if !r.logs_at(level) {
         return;
     }

@@ -9,46 +9,23 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use accounting::state::{self, Refused, Saved};
+use accounting::table::Table;
+use accounting::traffic;
 
 use crate::nginx::process::is_used;
 use crate::nginx::thread::Progress;
-use crate::persist::memory::{self, Kept};
+use crate::persist::descriptors::{self, Kept};
 
 /// How many files are set aside before somebody has to look.
 const MAX_SET_ASIDE: usize = 100;
-/// How much longer than the file's own the names beside it are at most (`.tmp-PID`).
-const MAX_SUFFIX: usize = ".tmp-4294967295".len();
-/// As the kernel follows (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
-
-/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The file need not
-/// be there.
-///
-/// # Errors
-/// A link that cannot be read, or too many.
-pub fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_path_buf();
-    for _ in 0..MAX_LINKS {
-        if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
-            && let Ok(folder) = fs::canonicalize(folder)
-        {
-            path = folder.join(name);
-        }
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_symlink() => {
-                let target = fs::read_link(&path)?;
-                path = path.parent().map_or(target.clone(), |folder| folder.join(target));
-            }
-            // what others may do there, who start and run NGINX, is not known yet
-            _ => return Ok(path),
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::ELOOP))
+/// What a table knows a file by, whoever has written it last.
+pub fn name_of(path: &Path) -> u64 {
+    traffic::name_of(b"", path.as_os_str().as_bytes())
 }
 
-/// Whether the names that the file needs beside it have room.
-pub fn has_room_for_names(path: &Path) -> bool {
-    path.file_name().is_none_or(|name| name.len() + MAX_SUFFIX <= libc::NAME_MAX as usize)
+/// Whether the accounts of a table are kept in this file.
+pub fn is_of(path: &Path, table: &Table) -> bool {
+    table.saved_as()[1] == name_of(path)
 }
 
 /// What is in a state file.
@@ -72,7 +49,8 @@ pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
     };
     if bytes.is_empty() {
         // a new log is as empty as a new state file, and would be replaced by one
-        let is_other = File::open(path).is_ok_and(|file| memory::is_open_elsewhere(Kept::new(file).file()));
+        let is_other =
+            File::open(path).is_ok_and(|file| descriptors::is_open_elsewhere(Kept::new(file).file()));
         return if is_other {
             Err("NGINX has it open for something else".into())
         } else {

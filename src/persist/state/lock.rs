@@ -1,19 +1,23 @@
 //! One server at a time: a lock beside each state file.
 //!
-//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the same name with
-//! `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of the same opening: so an old and a
-//! new configuration, and an old and a new binary, share it.
+//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the
+//! same name with `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of
+//! the same opening: so an old and a new configuration, and an old and a new binary, share it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::with_suffix;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
 use crate::nginx::thread::PATIENCE;
-use crate::persist::memory::{self, Kept};
+use crate::persist::descriptors::{self, Kept};
+use crate::persist::state::file::with_suffix;
 
 /// The lock of a state file, as long as this, or a copy in another process, is there.
 pub struct Lock {
@@ -36,8 +40,9 @@ impl From<io::Error> for Refused {
 }
 
 impl Lock {
-    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a little for a worker
-    /// that writes the file and ends. `old_master` is that of the binary before, if this one goes on with what it has.
+    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a
+    /// little for a worker that writes the file and ends. `old_master` is that of the binary before, if this
+    /// one goes on with what it has.
     ///
     /// # Errors
     /// [`Refused`].
@@ -64,7 +69,8 @@ impl Lock {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after a binary upgrade.
+    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after
+    /// a binary upgrade.
     pub fn release(self) {
         let Lock { kept, path } = self;
         drop(kept);
@@ -82,7 +88,7 @@ impl Lock {
 
     /// Whether another copy of this module, in the same process, shares it.
     pub fn is_taken_over(&self) -> bool {
-        memory::is_open_elsewhere(self.kept.file())
+        descriptors::is_open_elsewhere(self.kept.file())
     }
 }
 
@@ -93,7 +99,7 @@ fn take(state: &Path, patience: Duration, shared: impl Fn(&File) -> Option<File>
         let opened = open(&path)?;
         if let Some(file) = if lock(&opened)? { Some(opened) } else { shared(&opened) } {
             if is_at(&file, &path) {
-                return Ok(Lock { kept: Kept::new(memory::keep(&file)?), path });
+                return Ok(Lock { kept: Kept::new(descriptors::keep(&file)?), path });
             }
         } else if begin.elapsed() > patience {
             return Err(Refused::Busy);
@@ -118,12 +124,11 @@ fn options() -> OpenOptions {
 
 /// Whether this opening of the file has the lock now.
 fn lock(file: &File) -> io::Result<bool> {
-    // SAFETY: an open descriptor.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(true);
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
-    let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
 /// Whether the file is the one that has this name; its last holder removes it.
@@ -146,19 +151,19 @@ fn find(pid: u32, wanted: &fs::Metadata) -> Option<RawFd> {
 /// The descriptor of this process, but for one, that leads to a file.
 fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
     let is_it = |&descriptor: &RawFd| {
-        memory::id_of(descriptor) == Some((wanted.dev(), wanted.ino())) && descriptor != but
+        descriptors::id_of(descriptor) == Some((wanted.dev(), wanted.ino())) && descriptor != but
     };
-    memory::own_descriptors().into_iter().find(is_it)
+    descriptors::own().into_iter().find(is_it)
 }
 
-/// The opening by which this server has the lock already: one of this process, or of the master that has executed it.
+/// The opening by which this server has the lock already: one of this process, or of the master that has
+/// executed it.
 fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     let wanted = opened.metadata().ok()?;
     if let Some(descriptor) = find_own(&wanted, opened.as_raw_fd()) {
-        // SAFETY: duplicates a descriptor that was found open; the new one is nobody else's.
-        let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
-        // SAFETY: checked to be a descriptor.
-        let file = (copy >= 0).then(|| unsafe { File::from_raw_fd(copy) })?;
+        let copied =
+            descriptors::with(descriptor, |descriptor| fcntl_dupfd_cloexec(descriptor, descriptors::FIRST));
+        let file = copied?.ok()?.into();
         // what was shared without the lock may get it now
         let _ = lock(&file);
         return Some(file);
@@ -166,17 +171,13 @@ fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     // only the first configuration of a new binary goes on with what the old master has
     let parent = old_master?;
     let descriptor = find(parent, &wanted)?;
-    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as long as it lives
+    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as
+    // long as it lives
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
 }
 
 /// A duplicate of another process's descriptor.
 fn of_process(pid: u32, descriptor: RawFd) -> Option<File> {
-    // SAFETY: system calls that only take numbers; what they return is a new descriptor, or -1.
-    unsafe {
-        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        let process = (process >= 0).then(|| File::from_raw_fd(process as RawFd))?;
-        let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0);
-        (copy >= 0).then(|| File::from_raw_fd(copy as RawFd))
-    }
+    let process = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+    pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()).ok().map(File::from)
 }

@@ -66,8 +66,8 @@ sub settings { return frame('settings', 0, 0, '') }
 sub unknown { my ($self, $stream) = @_; return substr(pack('N', 8), 1) . pack('CCN', 0x40, 0, $stream || 0) . 'x' x 8 }
 sub send { my ($self, @frames) = @_; return $self->{connection}->send(join '', @frames) }
 
-# Sends so many bytes of a body, as fast as the server lets it. With end => 1 the body ends there. False when the stream was reset or
-# answered meanwhile, or the connection is gone.
+# Sends so many bytes of a body, as fast as the server lets it. With end => 1 the body ends there. False when the
+# stream was reset or answered meanwhile, or the connection is gone.
 sub upload {
     my ($self, $number, $bytes, %option) = @_;
     my $stream = $self->{streams}{$number};

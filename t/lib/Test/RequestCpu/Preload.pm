@@ -10,7 +10,8 @@ use Test::RequestCpu;
 
 our @EXPORT = qw(preload hanging_fsync);
 
-# preload($t, $name, $source, ENVIRONMENT => VALUE …): what start() takes as `before`; undef where nothing can be compiled.
+# preload($t, $name, $source, ENVIRONMENT => VALUE …): what start() takes as `before`; undef where nothing can be
+# compiled.
 sub preload {
     my ($t, $name, $source, @environment) = @_;
     my $base = $t->dir . "/$name";

@@ -1,7 +1,7 @@
 package Test::RequestCpu::Prometheus;
 
-# A real Prometheus, or VictoriaMetrics, on a free loopback port with its data in the test's folder; what nginx-conf/prometheus
-# holds, with time running faster; and PromQL questions to either. Core Perl only.
+# A real Prometheus, or VictoriaMetrics, on a free loopback port with its data in the test's folder; what
+# nginx-conf/prometheus holds, with time running faster; and PromQL questions to either. Core Perl only.
 
 use strict;
 use warnings;
@@ -34,7 +34,8 @@ sub shipped {
     return scalar <$file>;
 }
 
-# The same with every duration divided by a number: 15s is 1s, and [5m] is [20s], where it is 15. Names keep their "rate5m".
+# The same with every duration divided by a number: 15s is 1s, and [5m] is [20s], where it is 15. Names keep their
+# "rate5m".
 sub faster {
     my ($text, $times) = @_;
     my %seconds = (s => 1, m => 60, h => 3600, d => 86_400);

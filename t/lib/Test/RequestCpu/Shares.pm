@@ -8,14 +8,15 @@ use warnings;
 use Test::More;
 use Test::RequestCpu;
 
-# new(TEST, zone => NAME, rounds => N): a scenario that does not hold is repeated, since what else a machine does makes some figures
-# wrong, but not those of all rounds.
+# new(TEST, zone => NAME, rounds => N): a scenario that does not hold is repeated, since what else a machine does
+# makes some figures wrong, but not those of all rounds.
 sub new {
     my ($class, $t, %option) = @_;
     return bless { t => $t, zone => $option{zone} || 'hosts', rounds => $option{rounds} || 3, prefix => '' }, $class;
 }
 
-# What uploads are sent to is another NGINX: what it costs is not the worker's. The server, which goes with the result, and its address.
+# What uploads are sent to is another NGINX: what it costs is not the worker's. The server, which goes with the
+# result, and its address.
 sub sink {
     my $back = Test::RequestCpu->new(module => 0);
     $back->start(log => 0, http => <<'EOC');
@@ -40,8 +41,9 @@ sub refused {
     return { map { $_ => $limit->{$_} || 0 } qw(refused refused_cpu_ns debt_ns) };
 }
 
-# CPU of the worker during a function, and what the accounts got of it while connections stay open: as soon as they have most of it,
-# and at the latest when the module has had the time that it takes. The function returns what is to be closed then.
+# CPU of the worker during a function, and what the accounts got of it while connections stay open: as soon as they
+# have most of it, and at the latest when the module has had the time that it takes. The function returns what is to
+# be closed then.
 sub accounted {
     my ($self, $code) = @_;
     my $before = $self->used;
@@ -57,7 +59,8 @@ sub accounted {
     return { used => $used, work => $work, grown => $grown, of => sub { $grown->{ $_[0] } || 0 } };
 }
 
-# What one of so many small requests costs that a function sends: the least of some rounds. For hosts that have no other figure.
+# What one of so many small requests costs that a function sends: the least of some rounds. For hosts that have no
+# other figure.
 sub alone {
     my ($self, $host, $requests, $code) = @_;
     my $least = $self->least_cost($host, $requests, $code);
@@ -85,9 +88,8 @@ sub least_cost {
     return $least;
 }
 
-# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE)
-# The owners cause all the work, in these shares; the small requests are not part of it, nor is what first.test and the hosts of
-# `aside` are charged.
+# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE) The owners cause all the work,
+# in these shares; the small requests are not part of it, nor is what first.test and the hosts of `aside` are charged.
 sub scenario {
     my ($self, $name, %what) = @_;
     $name = "$self->{prefix}$name";
@@ -117,8 +119,8 @@ sub scenario {
     return $figures;
 }
 
-# A host whose requests for a location with a limit are refused from now on, for as long as a test takes. `get` sends a request and
-# returns nothing; that for "burn" is to cost much.
+# A host whose requests for a location with a limit are refused from now on, for as long as a test takes. `get` sends
+# a request and returns nothing; that for "burn" is to cost much.
 sub indebted {
     my ($self, $host, $get) = @_;
     return wait_until(30, sub {

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Torture;
 
-# What the parts of scripts/torture share: figures for its table, a status that is read fast, clients that count exactly.
+# What the parts of tools/torture share: figures for its table, a status that is read fast, clients that count exactly.
 
 use strict;
 use warnings;
@@ -20,8 +20,8 @@ sub figure {
     close $file;
 }
 
-# { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the text
-# of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
+# { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the
+# text of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
 sub accounts {
     my ($t, $zone, %option) = @_;
     my $answer = $t->get("/low?format=json&zone=$zone", port => 'low', timeout => $option{timeout} || 20);

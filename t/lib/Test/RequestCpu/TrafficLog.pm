@@ -73,8 +73,8 @@ sub peaks_of {
     return \%peak;
 }
 
-# The highest peak of each key's lines is the peak of its account, if all that it has counted is in these files: maybe in a line
-# that is still to come, if the second has just ended.
+# The highest peak of each key's lines is the peak of its account, if all that it has counted is in these files: maybe
+# in a line that is still to come, if the second has just ended.
 sub peaks_are_peaks {
     my ($t, $zone, $name, @files) = @_;
     my @wrong;

@@ -1,6 +1,7 @@
 package Test::RequestCpu::Upstream;
 
-# A small HTTP/1.1 server behind NGINX: a process of its own that forks for every connection, with a function that answers.
+# A small HTTP/1.1 server behind NGINX: a process of its own that forks for every connection, with a function that
+# answers.
 
 use strict;
 use warnings;
@@ -12,9 +13,9 @@ use Time::HiRes qw(sleep);
 
 use Test::RequestCpu::Connection;
 
-# start($test, port name, sub { my ($upstream connection, $request) = @_; ... })
-# The request is { method, uri, headers, body }; the function writes with answer(), or with send() if it wants it in its own way.
-# A connection is kept open as long as the function returns true.
+# start($test, port name, sub { my ($upstream connection, $request) = @_; ... }) The request is { method, uri,
+# headers, body }; the function writes with answer(), or with send() if it wants it in its own way. A connection is
+# kept open as long as the function returns true.
 sub start {
     my ($class, $test, $port, $answer) = @_;
     my $listen = IO::Socket::INET->new(

@@ -1,0 +1,115 @@
+//! The memory of counters.
+
+use core::sync::atomic::AtomicU64;
+
+use formats::classes::SESSIONS;
+use formats::counters::LEN;
+
+use super::classes::{CLASSES, CPU_BUCKETS};
+use super::count::Tally;
+use crate::billing::{self, Signals};
+use crate::gauge::Gauge;
+use crate::limit::{Bucket, DRY_RUN};
+use crate::window::{Second, Windows};
+
+/// Counters that are next to each other in an account's memory.
+trait Cells {
+    fn cells(&self) -> &[AtomicU64];
+}
+
+impl Cells for AtomicU64 {
+    fn cells(&self) -> &[AtomicU64] {
+        core::slice::from_ref(self)
+    }
+}
+
+impl<const N: usize> Cells for [AtomicU64; N] {
+    fn cells(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl<const N: usize> Cells for [Tally; N] {
+    fn cells(&self) -> &[AtomicU64] {
+        self.as_flattened()
+    }
+}
+
+/// The cells of a counter that has a place of its own in [`Account`], or in [`Added`], or has none.
+macro_rules! cells {
+    ($account:ident, $name:ident,) => {
+        &[]
+    };
+    ($account:ident, $name:ident, added) => {
+        $account.added.$name.cells()
+    };
+    ($account:ident, $name:ident, $($field:ident).+) => {
+        $account.$($field).+.cells()
+    };
+}
+
+/// The memory of a counter in [`Added`].
+macro_rules! added {
+    (added) => {
+        AtomicU64
+    };
+    ($($other:tt)*) => {
+        [AtomicU64; 0]
+    };
+}
+
+macro_rules! declare {
+    ($($name:ident [$($at:tt)*] = $counter:expr;)*) => {
+        /// Counters that the table has added since the first release, in its order.
+        #[repr(C)]
+        #[derive(Debug)]
+        pub(super) struct Added {
+            $($name: added!($($at)*),)*
+        }
+
+        impl Account {
+            /// The cells of each counter, in the order of the table.
+            #[inline]
+            pub(super) fn rows(&self) -> [&[AtomicU64]; LEN] {
+                [$(cells!(self, $name, $($at)*)),*]
+            }
+        }
+    };
+}
+
+formats::each_counter!(declare);
+
+/// Counters of one account. All zero is a valid empty account.
+///
+/// A sum that follows from others is not stored: requests are the sum over the order in the connection. A difference
+/// would not do: its parts are read one after the other while workers count, so it could fall from one reading to the
+/// next, which a reader of counters takes for a restart.
+///
+/// What each request changes comes first: it is on two cache lines.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Account {
+    pub(super) cpu_ns: AtomicU64,
+    pub(super) second: Second,
+    pub(super) wakeups: AtomicU64,
+    pub(super) sent_bytes: AtomicU64,
+    pub(super) received_bytes: AtomicU64,
+    pub(super) in_flight: Gauge,
+    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it
+    /// where there is no limit.
+    pub(super) bucket: Bucket,
+    pub(super) billing: billing::Sums,
+    /// the last one: no class
+    pub(super) responses: [AtomicU64; CLASSES.len() + 1],
+    pub(super) by_order: [Tally; 4],
+    pub(super) by_cache: [Tally; 8],
+    pub(super) by_size: [Tally; 10],
+    pub(super) by_cpu: [AtomicU64; CPU_BUCKETS],
+    /// requests that limits have refused, as [`DRY_RUN`]; those of `dry_run` were served
+    pub(super) refused: [Tally; DRY_RUN.len()],
+    /// handshakes, where the others count requests
+    pub(super) by_session: [Tally; SESSIONS.len()],
+    pub(super) windows: Windows,
+    pub(crate) signals: Signals,
+    pub(super) added: Added,
+}

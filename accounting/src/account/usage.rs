@@ -1,0 +1,47 @@
+//! Usage that is added to an account over time.
+
+/// Usage that is added to an account over time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// nanoseconds of CPU
+    pub cpu_ns: u64,
+    /// number of wakeups
+    pub wakeups: u64,
+    /// bytes sent to the client
+    pub sent_bytes: u64,
+    /// bytes received from the client
+    pub received_bytes: u64,
+}
+
+impl Usage {
+    /// The difference to `earlier`, field by field. A field that fell counts as zero.
+    pub fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+            sent_bytes: self.sent_bytes.saturating_sub(earlier.sent_bytes),
+            received_bytes: self.received_bytes.saturating_sub(earlier.received_bytes),
+        }
+    }
+
+    /// The sum, field by field.
+    pub fn plus(&self, other: &Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            wakeups: self.wakeups + other.wakeups,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_bytes: self.received_bytes + other.received_bytes,
+        }
+    }
+}
+
+/// Charges of requests that are to be added to their account.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Charges {
+    /// what was used
+    pub usage: Usage,
+    /// nanoseconds in flight, each request for itself
+    pub duration_ns: u64,
+    /// memory times time, in bytes times milliseconds
+    pub memory_byte_ms: u64,
+}

@@ -1,0 +1,88 @@
+//! A status that is being written, in small steps.
+
+use super::negotiate::Format;
+use super::shown::Shown;
+use super::status::Status;
+use super::{json, prometheus};
+
+/// A status that is being written.
+pub struct Answer {
+    pub(super) status: Status,
+    pub(super) shown: Vec<Shown>,
+    /// how many zones have been looked through
+    pub(super) searched: usize,
+    /// why there is no status, if no zone has an account that is asked for
+    pub(super) error: String,
+    pub(super) is_missing: bool,
+    pub(super) format: Format,
+    pub(super) place: Place,
+}
+
+/// What comes next, in either format.
+pub(super) enum Place {
+    Json(json::Place),
+    Prometheus(prometheus::Place),
+}
+
+impl Answer {
+    /// Begins an answer.
+    pub fn new(status: Status, format: Format) -> Answer {
+        let shown = status.zones.iter().map(Shown::new).collect();
+        let place = match format {
+            Format::Json => Place::Json(json::Place::default()),
+            Format::Prometheus => Place::Prometheus(prometheus::Place::default()),
+        };
+        Answer { status, shown, searched: 0, error: String::new(), is_missing: false, format, place }
+    }
+
+    /// What the answer tells instead, if no zone has the account that is asked for.
+    pub fn or_error(self, error: String) -> Answer {
+        Answer { error, ..self }
+    }
+
+    /// Whether the answer was this error.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
+    }
+
+    /// Appends what comes next, which takes some microseconds: one account (in Prometheus' format, one family of
+    /// it), or nothing yet while the accounts are being found. Whether there is more to come. `now_ms` is the
+    /// monotonic time that the accounts' windows know.
+    pub fn write_some(&mut self, now_ms: u64, out: &mut Vec<u8>) -> bool {
+        if let Some(shown) = self.shown.get_mut(self.searched) {
+            if !shown.search() {
+                self.searched += 1;
+            }
+            return self.searched < self.shown.len() || self.drop_zones() || {
+                error(self.format, &self.error, out);
+                false
+            };
+        }
+        match &mut self.place {
+            Place::Json(place) => place.write(&self.status, &self.shown, now_ms, out),
+            Place::Prometheus(place) => place.write(&self.status, &self.shown, now_ms, out),
+        }
+    }
+}
+
+impl Answer {
+    /// Leaves out the zones that do not have the account that is asked for. Whether the answer is a status.
+    pub(super) fn drop_zones(&mut self) -> bool {
+        let had = self.shown.len();
+        let mut has_account = self.shown.iter().map(Shown::has_account).collect::<Vec<_>>().into_iter();
+        self.status.zones.retain(|_| has_account.next().unwrap_or(true));
+        self.shown.retain(Shown::has_account);
+        self.searched = self.shown.len();
+        self.is_missing = had > 0 && self.shown.is_empty();
+        !self.is_missing
+    }
+}
+
+/// Appends why there is no status: a JSON object with the member `error`, or a line of text.
+pub fn error(format: Format, message: &str, out: &mut Vec<u8>) {
+    match format {
+        Format::Json => json::error(message, out),
+        Format::Prometheus => out.extend_from_slice(message.as_bytes()),
+    }
+    out.push(b'\n');
+}

@@ -1,0 +1,101 @@
+//! The accounts of a table, found piece by piece; and how full it is.
+
+#[cfg(test)]
+use crate::testing::AtomicU64;
+use core::mem::size_of;
+#[cfg(not(test))]
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::layout::{Header, Record};
+use super::region::Table;
+use super::slot::Slot;
+
+/// How full a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes taken by accounts and by what is there from the start.
+    pub used_bytes: u64,
+    /// Accounts that fit, the overflow account not counted.
+    pub capacity: u32,
+    /// Accounts that are there, the overflow account not counted.
+    pub accounts: u32,
+    /// Requests that were counted in the overflow account because the zone was full.
+    pub overflowed: u64,
+    /// Requests whose key was cut.
+    pub cut: u64,
+}
+
+impl Table {
+    /// How full the table is. Looks through all buckets.
+    pub fn fill(&self) -> Fill {
+        // counted, so that a worker that is killed leaves no wrong count behind
+        self.fill_with(self.published().count() as u32)
+    }
+
+    /// How full the table is, by a number of accounts that [`Listing`] has found.
+    pub fn fill_with(&self, accounts: u32) -> Fill {
+        let counters = &self.header().counters;
+        let words = self.processes as usize + (1 << self.buckets_log2);
+        let fixed = size_of::<Header>() + words * size_of::<AtomicU64>() + size_of::<Record>();
+        Fill {
+            used_bytes: (fixed + accounts as usize * size_of::<Record>()).min(self.bytes) as u64,
+            capacity: self.records - 1,
+            accounts,
+            overflowed: counters.overflowed.load(Relaxed),
+            cut: counters.cut.load(Relaxed),
+        }
+    }
+}
+
+/// The accounts of a table, found piece by piece: looking through the buckets of a large one takes milliseconds. It
+/// has a bit for each slot, so they come in the order in which they were made without having to be sorted.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub(super) bits: Vec<u64>,
+    pub(super) buckets: usize,
+    pub(super) accounts: u32,
+}
+
+impl Listing {
+    /// How many buckets [`Listing::search`] looks through: some microseconds.
+    pub(super) const BUCKETS_AT_ONCE: usize = 4096;
+
+    /// Looks through the next buckets of the table, which is the same at every call; whether there are more of
+    /// them. An account that is made meanwhile is found or not.
+    pub fn search(&mut self, table: &Table) -> bool {
+        let buckets = table.buckets();
+        if self.bits.is_empty() {
+            self.bits = vec![0; table.records.div_ceil(u64::BITS) as usize];
+        }
+        let end = buckets.len().min(self.buckets + Self::BUCKETS_AT_ONCE);
+        for bucket in &buckets[self.buckets..end] {
+            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third
+            // time
+            let value = bucket.load(Acquire);
+            let (slot, taken) = (Slot(value as u32), value != 0);
+            if let Some(word) = self.bits.get_mut(slot.index() / 64) {
+                *word |= u64::from(taken) << (slot.index() % 64);
+            }
+            self.accounts += u32::from(taken);
+        }
+        self.buckets = end;
+        end < buckets.len()
+    }
+
+    /// Accounts that were found; the overflow account is none of them.
+    pub fn accounts(&self) -> u32 {
+        self.accounts
+    }
+
+    /// The first account that was found and whose slot is not below `index`.
+    pub fn first_from(&self, index: usize) -> Option<Slot> {
+        let mut word = index / 64;
+        let mut bits = self.bits.get(word)? & (u64::MAX << (index % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.bits.get(word)?;
+        }
+        u32::try_from(word * 64 + bits.trailing_zeros() as usize).ok().map(Slot)
+    }
+}

@@ -1,0 +1,45 @@
+# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo is called when one
+# of its sources is newer than the result, and so not by a `make install` that follows `make`.
+
+request_cpu_source=$(cd "$ngx_addon_dir" && pwd)
+request_cpu_objs=$(cd "$NGX_OBJS" && pwd)
+request_cpu_library=ngx_http_request_cpu_module.so
+request_cpu_deps=$(cd "$request_cpu_source" \
+    && find Cargo.toml Cargo.lock build.rs build src accounting formats page/dist -type f 2>/dev/null \
+    | sed "s,^,	$request_cpu_source/,; s,\$, \\\\,")
+
+# configure makes this path absolute later
+case "$NGX_MODULES_PATH" in
+    /*) request_cpu_path=$NGX_MODULES_PATH ;;
+    *)  request_cpu_path=$NGX_PREFIX/$NGX_MODULES_PATH ;;
+esac
+
+cat << END                                                    >> $NGX_MAKEFILE
+
+modules:	$NGX_OBJS/$request_cpu_library
+
+$NGX_OBJS/$request_cpu_library: \\
+$request_cpu_deps
+	$NGX_OBJS/ngx_auto_config.h
+	cd '$request_cpu_source' && \\
+	NGINX_SOURCE_DIR='$(pwd)' \\
+	NGINX_BUILD_DIR='$request_cpu_objs' \\
+	CARGO_TARGET_DIR='$request_cpu_objs/request_cpu' \\
+	${CARGO:-cargo} build --release --locked --no-default-features
+	cp '$request_cpu_objs/request_cpu/release/lib$request_cpu_library' \\
+		$NGX_OBJS/$request_cpu_library.new
+	mv $NGX_OBJS/$request_cpu_library.new $NGX_OBJS/$request_cpu_library
+
+install:	request_cpu_install
+
+request_cpu_install:	$NGX_OBJS/$request_cpu_library
+	test -d '\$(DESTDIR)$request_cpu_path' \\
+		|| mkdir -p '\$(DESTDIR)$request_cpu_path'
+	test ! -f '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
+		|| mv '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
+			'\$(DESTDIR)$request_cpu_path/$request_cpu_library.old'
+	cp $NGX_OBJS/$request_cpu_library '\$(DESTDIR)$request_cpu_path/$request_cpu_library'
+
+.PHONY:	request_cpu_install
+
+END

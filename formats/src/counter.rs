@@ -1,0 +1,408 @@
+//! The description of a counter.
+
+use crate::classes;
+
+/// What a counter is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Unit {
+    Requests,
+    Calls,
+    Bytes,
+    Nanoseconds,
+    Milliseconds,
+    Seconds,
+    ByteMilliseconds,
+    GigabyteSeconds,
+    SecondsPerGigabyte,
+    Cores,
+    /// several members with units of their own
+    Limits,
+    /// as above
+    Averages,
+    /// a number of requests or handshakes, and their CPU in nanoseconds
+    Tallies,
+}
+
+impl Unit {
+    /// As the documentation calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unit::Requests => "requests",
+            Unit::Calls => "calls",
+            Unit::Bytes => "bytes",
+            Unit::Nanoseconds => "ns",
+            Unit::Milliseconds => "ms",
+            Unit::Seconds => "s",
+            Unit::ByteMilliseconds => "bytes × ms",
+            Unit::GigabyteSeconds => "GB × s",
+            Unit::SecondsPerGigabyte => "s / GB",
+            Unit::Cores => "cores",
+            Unit::Limits => "cores and ns",
+            Unit::Averages => "averages",
+            Unit::Tallies => "requests and ns",
+        }
+    }
+}
+
+/// How a counter changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It is the value of this moment.
+    Gauge,
+    /// It is the highest value so far.
+    Peak,
+}
+
+/// From which level of detail on a counter is shown in the status.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Always: no histograms and no breakdowns.
+    Low,
+    /// Only in the full status.
+    #[default]
+    Full,
+}
+
+impl Detail {
+    /// From the name in a directive or in an argument.
+    pub fn from_name(name: &[u8]) -> Option<Detail> {
+        match name {
+            b"full" => Some(Detail::Full),
+            b"low" => Some(Detail::Low),
+            _ => None,
+        }
+    }
+}
+
+/// A figure that is computed or read elsewhere: it has no cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// the sum of requests by their order in the connection
+    Requests,
+    /// requests in flight
+    InFlight,
+    /// cores over the last time
+    Cores,
+    /// CPU per gigabyte sent
+    CpuPerGigabyte,
+    /// CPU per request
+    CpuPerRequest,
+    /// memory times time
+    GigabyteSeconds,
+    /// the most CPU of one second
+    Peak,
+    /// all limits
+    Limits,
+    /// averages over windows
+    Windows,
+}
+
+/// The cells of a counter, each a number of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One number.
+    One,
+    /// A number for each class.
+    Classes(&'static [&'static str]),
+    /// For each class a number of what is counted (`requests` or `handshakes`), and its CPU.
+    Tallies {
+        /// the classes
+        classes: &'static [&'static str],
+        /// what is counted
+        counted: &'static str,
+    },
+    /// As tallies of requests, shown with the limit of the account.
+    Refusals(&'static [&'static str]),
+    /// A number of requests for each of [`classes::CPU_BOUNDS_NS`], and one of those above.
+    Histogram,
+    /// None.
+    Figure(Figure),
+}
+
+impl Shape {
+    /// How many cells there are.
+    pub const fn cells(self) -> usize {
+        match self {
+            Shape::One => 1,
+            Shape::Classes(classes) => classes.len(),
+            Shape::Tallies { classes, .. } | Shape::Refusals(classes) => 2 * classes.len(),
+            Shape::Histogram => classes::CPU_BOUNDS_NS.len() + 1,
+            Shape::Figure(_) => 0,
+        }
+    }
+}
+
+/// Which part of a tally.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Of {
+    Requests,
+    Cpu,
+}
+
+/// Which of the signals for autoscalers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Signal {
+    InFlight,
+    Requests,
+    Cores,
+}
+
+/// How the samples of a family are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sample {
+    /// The counter itself.
+    Value,
+    /// A sample for each class that is not zero, with this label.
+    Class(&'static str),
+    /// A part of the tally of each class that has requests, with this label.
+    Tally(&'static str, Of),
+    /// A part of what limits have refused.
+    Refused(Of),
+    /// The rate of the limit.
+    LimitRate,
+    /// The debt of the limit.
+    LimitDebt,
+    /// A signal over each window.
+    Window(Signal),
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+/// A family of Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// without the prefix [`PREFIX`]
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`
+    pub kind: &'static str,
+    /// what it says
+    pub help: &'static str,
+    /// how its samples are made
+    pub sample: Sample,
+}
+
+impl Family {
+    /// One that is not in the table: of a worker or of a zone.
+    pub const fn new(kind: &'static str, name: &'static str, help: &'static str) -> Family {
+        Family { name, kind, help, sample: Sample::Value }
+    }
+}
+
+/// The prefix of the names of all families.
+pub const PREFIX: &str = "nginx_request_cpu_";
+
+/// What the traffic log tells of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// Nothing.
+    No,
+    /// The number of the interval, under the counter's name.
+    Always,
+    /// The same at the end of the line, if it is not zero.
+    IfNotZero,
+    /// The first cell at the end of the line, under this name, if it is not zero.
+    First(&'static str),
+    /// The number of each class; those that are not named here at the end of the line, if they are not zero.
+    Classes(&'static [&'static str]),
+    /// The highest value of the interval, under this name.
+    Peak(&'static str),
+}
+
+/// A counter of an account, as the table declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    /// the member of the status, and of the traffic log
+    pub name: &'static str,
+    /// what it is counted in
+    pub unit: Unit,
+    /// what it says
+    pub help: &'static str,
+    /// how it changes
+    pub kind: Kind,
+    /// where it is shown
+    pub detail: Detail,
+    /// its cells
+    pub shape: Shape,
+    /// its name in the state file
+    pub stored_name: &'static str,
+    /// what is stored is this many times what is shown
+    pub divisor: u64,
+    /// its families in Prometheus
+    pub families: [Option<Family>; 4],
+    /// what the traffic log has of it
+    pub log: Log,
+}
+
+impl Counter {
+    const fn new(name: &'static str, unit: Unit, kind: Kind, shape: Shape, help: &'static str) -> Counter {
+        Counter {
+            name,
+            unit,
+            help,
+            kind,
+            detail: Detail::Low,
+            shape,
+            stored_name: name,
+            divisor: 1,
+            families: [None; 4],
+            log: Log::No,
+        }
+    }
+
+    /// A number that only grows.
+    pub const fn number(name: &'static str, unit: Unit, help: &'static str) -> Counter {
+        Counter::new(name, unit, Kind::Counter, Shape::One, help)
+    }
+
+    /// A figure without cells.
+    pub const fn figure(name: &'static str, unit: Unit, figure: Figure, help: &'static str) -> Counter {
+        let kind = match figure {
+            Figure::Requests => Kind::Counter,
+            Figure::GigabyteSeconds => Kind::Counter,
+            Figure::Peak => Kind::Peak,
+            _ => Kind::Gauge,
+        };
+        Counter::new(name, unit, kind, Shape::Figure(figure), help)
+    }
+
+    /// A number for each class.
+    pub const fn classes(
+        name: &'static str,
+        unit: Unit,
+        classes: &'static [&'static str],
+        help: &'static str,
+    ) -> Counter {
+        Counter::new(name, unit, Kind::Counter, Shape::Classes(classes), help)
+    }
+
+    /// A number and CPU for each class.
+    pub const fn tallies(
+        name: &'static str,
+        counted: &'static str,
+        classes: &'static [&'static str],
+        help: &'static str,
+    ) -> Counter {
+        Counter::new(name, Unit::Tallies, Kind::Counter, Shape::Tallies { classes, counted }, help).full()
+    }
+
+    /// What limits have refused.
+    pub const fn refusals(
+        name: &'static str,
+        classes: &'static [&'static str],
+        help: &'static str,
+    ) -> Counter {
+        Counter::new(name, Unit::Limits, Kind::Counter, Shape::Refusals(classes), help)
+    }
+
+    /// The histogram of CPU per request.
+    pub const fn histogram(name: &'static str, help: &'static str) -> Counter {
+        Counter::new(name, Unit::Requests, Kind::Counter, Shape::Histogram, help).full()
+    }
+
+    /// Shown in the full status only.
+    #[must_use]
+    pub const fn full(mut self) -> Counter {
+        self.detail = Detail::Full;
+        self
+    }
+
+    /// Stored finer than it is shown, under another name.
+    #[must_use]
+    pub const fn stored_as(mut self, name: &'static str, divisor: u64) -> Counter {
+        self.stored_name = name;
+        self.divisor = divisor;
+        self
+    }
+
+    const fn with(
+        mut self,
+        kind: &'static str,
+        name: &'static str,
+        sample: Sample,
+        help: &'static str,
+    ) -> Counter {
+        let mut at = 0;
+        while self.families[at].is_some() {
+            at += 1;
+        }
+        self.families[at] = Some(Family { name, kind, help, sample });
+        self
+    }
+
+    /// With a family of counters of its own help text.
+    #[must_use]
+    pub const fn family(self, name: &'static str) -> Counter {
+        self.with("counter", name, Sample::Value, self.help)
+    }
+
+    /// With a family of counters by class.
+    #[must_use]
+    pub const fn family_by(self, name: &'static str, label: &'static str) -> Counter {
+        self.with("counter", name, Sample::Class(label), self.help)
+    }
+
+    /// With a family of counters.
+    #[must_use]
+    pub const fn family_of(self, name: &'static str, sample: Sample, help: &'static str) -> Counter {
+        self.with("counter", name, sample, help)
+    }
+
+    /// With a gauge of its own help text.
+    #[must_use]
+    pub const fn gauge(self, name: &'static str) -> Counter {
+        self.with("gauge", name, Sample::Value, self.help)
+    }
+
+    /// With a gauge.
+    #[must_use]
+    pub const fn gauge_of(self, name: &'static str, sample: Sample, help: &'static str) -> Counter {
+        self.with("gauge", name, sample, help)
+    }
+
+    /// With a histogram.
+    #[must_use]
+    pub const fn histogram_family(self, name: &'static str) -> Counter {
+        self.with("histogram", name, Sample::Histogram, self.help)
+    }
+
+    const fn logged(mut self, log: Log) -> Counter {
+        self.log = log;
+        self
+    }
+
+    /// In every line of the traffic log. New counters take [`Counter::log_if_not_zero`]: new members are at the
+    /// line's end.
+    #[must_use]
+    pub const fn log(self) -> Counter {
+        self.logged(Log::Always)
+    }
+
+    /// At the end of a line of the traffic log, if it is not zero.
+    #[must_use]
+    pub const fn log_if_not_zero(self) -> Counter {
+        self.logged(Log::IfNotZero)
+    }
+
+    /// As [`Log::First`].
+    #[must_use]
+    pub const fn log_first(self, name: &'static str) -> Counter {
+        self.logged(Log::First(name))
+    }
+
+    /// As [`Log::Classes`].
+    #[must_use]
+    pub const fn log_classes(self, always: &'static [&'static str]) -> Counter {
+        self.logged(Log::Classes(always))
+    }
+
+    /// As [`Log::Peak`].
+    #[must_use]
+    pub const fn log_peak(self, name: &'static str) -> Counter {
+        self.logged(Log::Peak(name))
+    }
+}

@@ -1,0 +1,219 @@
+//! Keys of accounts.
+//!
+//! Clients choose keys, and other programs and people read them. So a key has one shown form, [`display`], in the
+//! status, the traffic log and the error log: without hidden characters, of bounded length if anything in it must
+//! be escaped, and different from that of every other key.
+
+use std::borrow::Cow;
+
+mod hidden;
+
+use hidden::push_hex;
+pub use hidden::{is_hidden, visible};
+
+/// Longest key in bytes; a longer one is cut there.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// The key of the overflow account.
+pub const OVERFLOW_KEY: &[u8] = b"*";
+
+/// Most bytes of the shown form of a key that has something to be escaped, as JSON and Prometheus' format write it:
+/// there, backslashes and quotation marks take two bytes.
+const MOST_BYTES: usize = 80;
+/// Between the start of a key that is shown cut, and its hash.
+const CUT_MARK: &str = "\\...";
+/// Of a key that is shown cut, BLAKE2b of this many bytes follows in hexadecimal digits: `b2sum -l 128` says the
+/// same. The hash is a cryptographic one, since clients would make keys that look alike otherwise.
+const HASH_BYTES: usize = 16;
+/// What is left for the start of a key that is shown cut.
+const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
+
+/// A key as it is shown; different for different keys.
+///
+/// Most keys stay as they are. Where a key has invalid UTF-8 or hidden characters ([`is_hidden`]), these and its
+/// backslashes are written as `\xHH` byte by byte, the form of NGINX's access log; so are the backslashes of a key
+/// that already looks like that.
+///
+/// A key that has such characters, backslashes or quotation marks, and would be longer than `MOST_BYTES` where it
+/// is shown, is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is
+/// full of such keys makes no longer an answer than one with ordinary keys.
+pub fn display(key: &[u8]) -> Cow<'_, str> {
+    if is_simple(key)
+        && let Ok(text) = std::str::from_utf8(key)
+    {
+        return Cow::Borrowed(text);
+    }
+    let plain = plain(key).filter(|_| !is_cut(key));
+    if let Some(text) = plain
+        && !text.contains(['\\', '"'])
+    {
+        return Cow::Borrowed(text);
+    }
+    match (escape(key, plain.is_none(), MOST_BYTES), plain) {
+        (Escaped::Whole(_), Some(text)) => Cow::Borrowed(text),
+        (Escaped::Whole(text), None) => Cow::Owned(text),
+        (Escaped::Cut(mut text), _) => {
+            text.push_str(CUT_MARK);
+            let hash = blake2b_simd::Params::new().hash_length(HASH_BYTES).hash(key);
+            text.push_str(&hash.to_hex());
+            Cow::Owned(text)
+        }
+    }
+}
+
+/// A key as text from which [`decode`] makes the key again, however long that is.
+pub fn encode(key: &[u8]) -> Cow<'_, str> {
+    match plain(key) {
+        Some(text) => Cow::Borrowed(text),
+        None => match escape(key, true, usize::MAX) {
+            Escaped::Whole(text) | Escaped::Cut(text) => Cow::Owned(text),
+        },
+    }
+}
+
+/// The key that [`encode`] has made this text of, or [`display`], unless it was cut there.
+pub fn decode(text: &str) -> Vec<u8> {
+    decode_bytes(text.as_bytes())
+}
+
+fn decode_bytes(mut rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        match rest {
+            [b'\\', b'x', high, low, after @ ..] if has_hex_escape(&rest[..4]) => {
+                key.push(hex(*high) << 4 | hex(*low));
+                rest = after;
+            }
+            _ => {
+                key.push(byte);
+                rest = after;
+            }
+        }
+    }
+    key
+}
+
+/// The shown form of a key, from a text that shows it: that may be written by an earlier version, which left more
+/// characters as they are, and cut nothing.
+pub fn shown_again(text: &str) -> Cow<'_, str> {
+    if is_simple(text.as_bytes()) || is_cut(text.as_bytes()) {
+        return Cow::Borrowed(text);
+    }
+    let key = decode(text);
+    let shown = display(&key);
+    if shown == text { Cow::Borrowed(text) } else { Cow::Owned(shown.into_owned()) }
+}
+
+/// The shown form of a key that is cut there, by which the key is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    shown: Vec<u8>,
+    /// of the key, which begins so
+    start: Vec<u8>,
+}
+
+impl Cut {
+    /// `None` if this is no such form.
+    pub fn new(shown: &[u8]) -> Option<Cut> {
+        let start = shown.get(..shown.len().checked_sub(CUT_MARK.len() + 2 * HASH_BYTES)?)?;
+        is_cut(shown).then(|| Cut { shown: shown.to_vec(), start: decode_bytes(start) })
+    }
+
+    /// Whether this is the shown form of the key.
+    pub fn is_of(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.start) && display(key).as_bytes() == self.shown
+    }
+}
+
+/// Whether a text ends as [`display`] ends what it cuts.
+fn is_cut(text: &[u8]) -> bool {
+    let hash = text.len().checked_sub(2 * HASH_BYTES).map(|at| text.split_at(at));
+    hash.is_some_and(|(start, hash)| {
+        start.ends_with(CUT_MARK.as_bytes())
+            && hash.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Whether a key consists of printable characters of ASCII without backslashes and quotation marks.
+fn is_simple(key: &[u8]) -> bool {
+    // without an early end, so that many bytes are compared at once
+    key.iter()
+        .fold(true, |simple, byte| simple & matches!(byte, b' '..=b'~') & (*byte != b'\\') & (*byte != b'"'))
+}
+
+/// The key as text, if nothing in it must be escaped.
+fn plain(key: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(key).ok()?;
+    let is_printable = key.iter().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'));
+    let is_plain =
+        (is_printable || !text.contains(is_hidden)) && !(key.contains(&b'\\') && has_hex_escape(key));
+    is_plain.then_some(text)
+}
+
+fn hex(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or(0) as u8
+}
+
+enum Escaped {
+    Whole(String),
+    /// as much of the start as leaves room for mark and hash
+    Cut(String),
+}
+
+/// `escapes`: whether anything is written as `\xHH`. `most`: how many bytes it may be where backslashes and
+/// quotation marks take two.
+fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
+    let mut out = String::with_capacity(key.len().min(most) + 16);
+    let (mut bytes, mut start) = (0, 0);
+    // what each character takes, or each byte that is none
+    let mut push = |text: Result<char, u8>| {
+        bytes += match text {
+            Err(byte) => {
+                push_hex(&mut out, &[byte]);
+                5
+            }
+            Ok(char) if escapes && (char == '\\' || is_hidden(char)) => {
+                push_hex(&mut out, char.encode_utf8(&mut [0; 4]).as_bytes());
+                5 * char.len_utf8()
+            }
+            Ok(char) => {
+                out.push(char);
+                if matches!(char, '\\' | '"') { 2 } else { char.len_utf8() }
+            }
+        };
+        if bytes <= START_BYTES {
+            start = out.len();
+        }
+        bytes <= most
+    };
+    // A character that begins within what fits ends within that and three bytes more. No byte takes less than itself.
+    let looked_at = key.get(..most.saturating_add(4)).unwrap_or(key);
+    let fits = looked_at.utf8_chunks().all(|chunk| {
+        chunk.valid().chars().all(|char| push(Ok(char)))
+            && chunk.invalid().iter().all(|&byte| push(Err(byte)))
+    });
+    if fits {
+        return Escaped::Whole(out);
+    }
+    out.truncate(start);
+    Escaped::Cut(out)
+}
+
+fn has_hex_escape(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|window| {
+        matches!(window, [b'\\', b'x', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    })
+}
+
+/// Whether the text of a key in the configuration has the variable, as `$name` or `${name}`; in any case, as NGINX
+/// takes it.
+pub fn has_variable(text: &[u8], name: &[u8]) -> bool {
+    text.split(|&byte| byte == b'$').skip(1).any(|rest| {
+        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+        let found = rest.split(|&byte| !byte.is_ascii_alphanumeric() && byte != b'_').next();
+        found.is_some_and(|found| found.eq_ignore_ascii_case(name))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Reads what domains used from the counters of a fleet in Prometheus.
+
+use std::process::ExitCode;
+
+use super::args::Args;
+use super::report;
+use super::store::{Kept, Store};
+use super::table::Sort;
+use crate::input::{self};
+use crate::output::{Wrong, complain};
+use crate::prometheus::{self, Counter};
+use crate::time::Millis;
+use crate::traffic::{Metric, Peak, Usage};
+
+const COUNTERS: [(Metric, Counter); 6] = [
+    (Metric::Cpu, prometheus::CPU),
+    (Metric::Sent, prometheus::SENT),
+    (Metric::Requests, prometheus::REQUESTS),
+    (Metric::Responses4xx, Counter { query: "nginx_request_cpu_requests_total{class=\"4xx\",}", scale: 1.0 }),
+    (Metric::Responses5xx, Counter { query: "nginx_request_cpu_requests_total{class=\"5xx\",}", scale: 1.0 }),
+    (
+        Metric::Refused,
+        Counter {
+            // labels are those of the other counters
+            query: "sum without (dry_run) (nginx_request_cpu_limit_refused_requests_total{dry_run=\"no\",})",
+            scale: 1.0,
+        },
+    ),
+];
+
+pub fn read(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
+    if args.sort == Sort::PeakSecond {
+        let why = "the gauge in Prometheus is the peak since the account began. Use traffic logs";
+        return Err(Wrong(format!("--sort peak-second: {why}")).into());
+    }
+    let (prometheus, (from, to)) = args.scrape.open(url, &args.range, args.duplicates)?;
+    let store = Store::new(Kept {
+        from: Some(from),
+        to: Some(to),
+        by: args.by,
+        max_domains: args.max_domains,
+        peaks: false,
+    });
+    let progress = input::progress::bar((to - from) as u64 / 1000, &args.input);
+    let add = |at: usize, zone: &str, key: &str, time: (Millis, Millis), value: u128| {
+        let (metric, _) = COUNTERS.get(at)?;
+        let mut usage = Usage::default();
+        usage[*metric] = value;
+        store.add(store.zone(zone)?, key, time, &usage, Peak::default())
+    };
+    let counters = COUNTERS.map(|(_, counter)| counter);
+    let done = |until| progress.set_position((until - from) as u64 / 1000);
+    let found = prometheus.read(&counters, &add, &args.filter, (from, to), done);
+    progress.finish_and_clear();
+    let found = found?;
+    if !prometheus.check(&args.filter, (from, to))? {
+        return Ok(ExitCode::from(2));
+    }
+    found.report_twice(args.duplicates)?;
+    found.report_gaps();
+    found.doubt.iter().for_each(|doubt| complain(doubt));
+    found.report_span((from, to));
+    report::write(args, store, (from, to))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! The file of `state=FILE`: which file it is, and whether it can be one.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use accounting::parameters::Text;
+
+use crate::config::main::MainConf;
+use crate::config::zone::Zone;
+use crate::nginx::conf::Conf;
+use crate::nginx::directive::Refusal;
+use crate::nginx::thread::{NO_ANSWER, PATIENCE, within};
+
+/// How much longer than the file's own the names beside it are at most (`.tmp-PID`).
+const MAX_SUFFIX: usize = ".tmp-4294967295".len();
+/// As the kernel follows (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// The path that `value` names, relative to NGINX's prefix as other paths.
+///
+/// # Errors
+/// Why the file cannot be a state file.
+pub fn parse(cf: &Conf<'_>, value: &[u8], main: &MainConf, directive: &str) -> Result<PathBuf, Refusal> {
+    let refuse = |what: &str| {
+        Refusal::from(format!("invalid state file \"{}\" in \"{directive}\": {what}", Text(value)))
+    };
+    if value.is_empty() {
+        return Err(refuse("it has no name"));
+    }
+    let name = cf.full_name(value)?;
+    // a worker may have another working directory
+    let path = std::path::absolute(OsStr::from_bytes(name.as_bytes()))
+        .map_err(|error| refuse(&error.to_string()))?;
+    let folder = path.parent().filter(|_| path.file_name().is_some() && !value.ends_with(b"/"));
+    if folder.is_none() {
+        return Err(refuse("it is a folder"));
+    }
+    let path = match within(PATIENCE, move || find(&path)) {
+        Some(Ok(path)) => path,
+        Some(Err(what)) => return Err(refuse(&what)),
+        None => return Err(refuse(NO_ANSWER)),
+    };
+    if !has_room_for_names(&path) {
+        return Err(refuse("its name is too long"));
+    }
+    let has_it = |other: &&std::rc::Rc<Zone>| other.state_path() == Some(&path);
+    match main.zones.look(|zones| zones.iter().find(has_it).map(|other| other.name)) {
+        Some(other) => Err(refuse(&format!("zone \"{other}\" has it"))),
+        None => Ok(path),
+    }
+}
+
+/// Where the file of a `state` is, or why there can be none. It may have to wait for a disk.
+fn find(path: &Path) -> Result<PathBuf, String> {
+    match path.parent().map(fs::metadata) {
+        Some(Ok(found)) if !found.is_dir() => return Err("its folder is a file".to_string()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Err("its folder does not exist".to_string());
+        }
+        // what others may do there, who start and run NGINX, is not known yet
+        _ => {}
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err("it is a folder".to_string()),
+        Ok(found) if !found.is_file() => return Err("it is not a regular file".to_string()),
+        _ => {}
+    }
+    follow_links(path).map_err(|error| error.to_string())
+}
+
+/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The
+/// file need not be there.
+///
+/// # Errors
+/// A link that cannot be read, or too many.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        if let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(folder) = fs::canonicalize(folder)
+        {
+            path = folder.join(name);
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let target = fs::read_link(&path)?;
+                path = path.parent().map_or(target.clone(), |folder| folder.join(target));
+            }
+            // what others may do there, who start and run NGINX, is not known yet
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// Whether the names that the file needs beside it have room.
+fn has_room_for_names(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.len() + MAX_SUFFIX <= libc::NAME_MAX as usize)
+}

@@ -1,0 +1,65 @@
+//! Finds the zones that directives name, when the whole configuration has been read: a zone may be defined
+//! after its use.
+
+use std::rc::Rc;
+
+use crate::config::limit::LimitConf;
+use crate::config::main::MainConf;
+use crate::config::zone::Zone;
+use crate::config::zone_use::ZoneUse;
+use crate::nginx::conf::{Conf, Failed};
+
+/// Fixes the lists of the configuration, and finds the zones.
+///
+/// # Errors
+/// There is no such zone, which has been logged.
+pub fn resolve(cf: &Conf<'_>, main: &MainConf) -> Result<(), Failed> {
+    main.zones.fix();
+    main.logs.fix();
+    main.places.fix();
+    main.uses.fix();
+    main.limits.fix();
+    main.uses.as_slice().iter().for_each(|uses| uses.fix());
+    main.limits.as_slice().iter().for_each(|limits| limits.fix());
+
+    let mut counted = vec![false; main.zones().len()];
+    for used in main.uses.as_slice().iter().flat_map(|uses| uses.as_slice()) {
+        if let Some(counted) = counted.get_mut(resolve_use(cf, main, used, "request_cpu")?) {
+            *counted = true;
+        }
+    }
+    for LimitConf { used, .. } in main.limits() {
+        let index = resolve_use(cf, main, used, "request_cpu_limit")?;
+        if counted.get(index) != Some(&true) {
+            cf.warn(format_args!(
+                "zone \"{}\" in \"request_cpu_limit\" is in no \"request_cpu\", so nothing is used of the limit in {}",
+                used.name, used.place
+            ));
+        }
+    }
+    for log in main.logs() {
+        let is_its = |zone: &&Rc<Zone>| zone.name == log.zone_name;
+        let Some(zone) = main.zones.as_slice().iter().find(is_its) else {
+            cf.refuse_all(format_args!(
+                "unknown zone \"{}\" in \"request_cpu_log\" in {}",
+                log.zone_name, log.place
+            ));
+            return Err(Failed);
+        };
+        // called once
+        let _ = log.zone.set(zone.clone());
+    }
+    Ok(())
+}
+
+/// Returns the place of the zone that is named.
+fn resolve_use(cf: &Conf<'_>, main: &MainConf, used: &ZoneUse, directive: &str) -> Result<usize, Failed> {
+    let zones = main.zones.as_slice().iter().enumerate();
+    let Some((index, zone)) = { zones }.find(|(_, zone)| zone.name == used.name) else {
+        // `cf` stands at the end of `http` by now: the place is the one that was kept
+        cf.refuse_all(format_args!("unknown zone \"{}\" in \"{directive}\" in {}", used.name, used.place));
+        return Err(Failed);
+    };
+    used.set(index, zone);
+    Ok(index)
+}

@@ -1,0 +1,26 @@
+//! The status of a location.
+
+use accounting::render::Detail;
+use accounting::render::negotiate::Content;
+
+use crate::nginx::content::ContentHandler;
+
+/// What `request_cpu_status` sets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StatusConf {
+    pub(in crate::config) is_set: bool,
+    /// none: the client's choice
+    pub content: Option<Content>,
+    /// unless the client names another
+    pub detail: Detail,
+    /// what answers here
+    pub(in crate::config) handler: Option<ContentHandler>,
+}
+
+impl StatusConf {
+    /// Whether a request with this content handler is in a location with `request_cpu_status`: after the
+    /// rewrite phase.
+    pub fn is_answered_by(&self, handler: Option<ContentHandler>) -> bool {
+        matches!((self.handler, handler), (Some(ours), Some(its)) if core::ptr::fn_addr_eq(ours, its))
+    }
+}

@@ -1,0 +1,112 @@
+//! The file of a log, as this process has it open.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use accounting::traffic::{About, Append, Ledger};
+
+use crate::nginx::thread::Progress;
+
+/// The log's file, as this process has it open. NGINX replaces the descriptor when it reopens its files
+/// (`ngx_reopen_files`), so what a thread writes to is a duplicate.
+#[derive(Clone)]
+pub struct Held {
+    file: Arc<File>,
+    id: [u64; 2],
+}
+
+impl Held {
+    /// The file of this name, as NGINX opens it (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn reopened(path: &Path) -> io::Result<Held> {
+        Held::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?)
+    }
+
+    /// # Errors
+    /// Those of the system.
+    pub fn new(file: File) -> io::Result<Held> {
+        let id = Descriptor::new(&file).about()?.id;
+        Ok(Held { file: Arc::new(file), id })
+    }
+}
+
+/// An open file, to be written to.
+pub struct Descriptor<'a> {
+    file: &'a File,
+    progress: Option<&'a Progress>,
+    /// NGINX opens its files to be written only
+    readable: Option<File>,
+}
+
+impl<'a> Descriptor<'a> {
+    fn new(file: &'a File) -> Self {
+        Descriptor { file, progress: None, readable: None }
+    }
+
+    /// Of a file, to be written to with progress.
+    pub fn of(held: &'a Held, progress: &'a Progress) -> Self {
+        Descriptor { progress: Some(progress), ..Descriptor::new(&held.file) }
+    }
+}
+
+impl Append for Descriptor<'_> {
+    fn about(&mut self) -> io::Result<About> {
+        let found = self.file.metadata()?;
+        Ok(About { id: [found.dev(), found.ino()], size: found.len(), is_regular: found.is_file() })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        if let Some(progress) = self.progress {
+            progress.note();
+        }
+        Ok(count)
+    }
+
+    fn cut(&mut self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
+    fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.readable.is_none() {
+            // the same file, whatever its name is now
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            self.readable = Some(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?);
+        }
+        self.readable.as_ref().ok_or(io::ErrorKind::Unsupported)?.read_at(bytes, at)
+    }
+}
+
+/// What is written to.
+#[derive(Clone, Default)]
+pub struct Files {
+    held: Option<Held>,
+    /// the file before it was reopened, as long as something in it may not have been brought to its end
+    before: Option<Held>,
+}
+
+impl Files {
+    /// Takes the file that NGINX has open now; `file` is a duplicate of it. It may have to wait for a disk.
+    pub fn follow(&mut self, ledger: &Ledger, file: io::Result<File>) {
+        if !ledger.is_open() {
+            self.before = None;
+        }
+        // should it not be possible, the file of before is written to
+        let Ok(new) = file.and_then(Held::new) else { return };
+        if self.held.as_ref().is_none_or(|held| held.id != new.id) {
+            let old = self.held.replace(new);
+            self.before = self.before.take().or(old.filter(|_| ledger.is_open()));
+        }
+    }
+
+    /// The files, the one to write to last.
+    pub fn all(&self) -> Vec<Held> {
+        self.before.iter().chain(&self.held).cloned().collect()
+    }
+}

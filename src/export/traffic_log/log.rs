@@ -1,0 +1,54 @@
+//! What is kept of a log while its configuration is there.
+
+use core::cell::{Cell, OnceCell};
+
+use accounting::table::Table;
+use accounting::traffic::{self, Ledger};
+
+use crate::config::log::Log;
+use crate::config::main::MainConf;
+use crate::persist::memory::Memory;
+
+/// Attached to a log.
+#[derive(Default)]
+pub struct Kept {
+    /// set when the shared memory is there
+    pub ledger: OnceCell<Ledger>,
+    pub table: OnceCell<Table>,
+    /// none if it is in NGINX's zone
+    pub memory: OnceCell<Memory>,
+    /// its ledger continues no other one's
+    pub is_new: Cell<bool>,
+}
+
+/// What is kept of a log.
+pub fn kept(log: &Log) -> Option<&Kept> {
+    log.attached.get()
+}
+
+/// What a log is known by in all processes.
+pub fn name(log: &Log) -> u64 {
+    traffic::name_of(log.zone_name.as_bytes(), log.path().as_bytes())
+}
+
+pub fn ledger(log: &Log) -> Option<Ledger> {
+    kept(log)?.ledger.get().copied()
+}
+
+pub fn table(log: &Log) -> Option<Table> {
+    kept(log)?.table.get().copied()
+}
+
+/// The memory of a log; none if it is in NGINX's zone.
+pub fn memory(log: &Log) -> Option<&Memory> {
+    kept(log)?.memory.get()
+}
+
+pub fn has_table(log: &Log, table: &Table) -> bool {
+    self::table(log).is_some_and(|its| its.id() == table.id())
+}
+
+/// In a process that the master has forked: it does not hand on what the master keeps.
+pub fn close_descriptors(main: &MainConf) {
+    main.logs().filter_map(memory).for_each(Memory::close);
+}

@@ -1,0 +1,44 @@
+//! Files that NGINX opens with all others, and reopens on USR1.
+
+use core::ptr::NonNull;
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nginx_sys::{ngx_open_file_t, ngx_str_t};
+
+/// A file of a configuration; to be kept in that configuration.
+pub struct OpenFile(NonNull<ngx_open_file_t>);
+
+impl OpenFile {
+    /// `None` for null.
+    ///
+    /// # Safety
+    /// The file must live as long as what this is kept in.
+    pub(super) unsafe fn new(file: *mut ngx_open_file_t) -> Option<OpenFile> {
+        NonNull::new(file).map(OpenFile)
+    }
+
+    fn get(&self) -> &ngx_open_file_t {
+        // SAFETY: as the caller of `new` says. NGINX changes it in this thread, and not while this is borrowed.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The full name.
+    pub fn name(&self) -> ngx_str_t {
+        self.get().name
+    }
+
+    /// A duplicate of the descriptor that NGINX has open. Nothing here waits for a disk.
+    ///
+    /// # Errors
+    /// Those of the system, and that NGINX has not opened the file.
+    pub fn duplicate(&self) -> io::Result<File> {
+        let descriptor = self.get().fd;
+        if descriptor < 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // SAFETY: the descriptor is open while the configuration is in use, and is borrowed for this call only.
+        unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map(File::from)
+    }
+}

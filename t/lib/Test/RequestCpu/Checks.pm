@@ -1,0 +1,67 @@
+package Test::RequestCpu::Checks;
+
+# What holds at the end of every test: the worker totals add up, and the error log is clean. A part of Test::RequestCpu.
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use Test::More;
+
+our @EXPORT_OK = qw(books_faults);
+
+# The books are exact; and they are about the thread's real time.
+sub check_books {
+    my ($self, %option) = @_;
+    my $name = $option{name} || 'books';
+    $self->quiet;
+    my %before = map { $_ => $self->sched_ns($_) } $self->workers;
+    my $workers = $self->status($option{query})->{workers};
+    # the kernel's figure of a thread that runs may be as old as its last tick
+    $self->quiet;
+    my %after = map { $_ => $self->sched_ns($_) } keys %before;
+    my @wrong = books_faults($workers);
+    # CPU before the hook went in is not the module's: what a worker had used when it was first seen, which is when it
+    # has begun (ngx_worker_process_cycle gives it its title then), and some milliseconds.
+    my $start_ns = ($option{start_ms} || 5) * 1e6;
+    my %seen;
+    for my $worker (@$workers) {
+        my $pid = $worker->{pid};
+        next unless defined $before{$pid} && defined $after{$pid};
+        $seen{$pid} = 1;
+        my $counted = $worker->{thread_cpu_ns};
+        push @wrong, "worker $pid counted $counted ns, its thread had $after{$pid} ns" if $counted > $after{$pid} * 1.001 + 2e5;
+        push @wrong, "worker $pid counted $counted ns of its thread's $before{$pid} ns"
+            if $counted < $before{$pid} * 0.97 - $start_ns - ($self->{begun}{$pid} || 0);
+    }
+    push @wrong, "worker $_ is missing in the status" for grep { !$seen{$_} } keys %before;
+    ok(!@wrong, "$name: every worker's thread CPU is charged to requests, connections without one, the loop, or other")
+        or diag(join "\n", @wrong);
+    return $workers;
+}
+
+sub books_faults {
+    my ($workers) = @_;
+    my @wrong;
+    for my $worker (@$workers) {
+        my $all = $worker->{charged_ns} + $worker->{no_request_ns} + $worker->{loop_ns} + $worker->{other_ns};
+        push @wrong, "worker $worker->{worker}: thread_cpu_ns is $worker->{thread_cpu_ns}, its parts are $all in sum"
+            if $all != $worker->{thread_cpu_ns};
+    }
+    return @wrong;
+}
+
+# Messages of the error log that this test provokes on purpose.
+sub expect_log { my ($self, @patterns) = @_; push @{ $self->{expected} }, @patterns }
+
+sub error_log { my ($self) = @_; return $self->slurp("$self->{dir}/error.log") }
+
+sub log_faults {
+    my ($self) = @_;
+    my @bad = grep { /\[(?:alert|emerg|crit)\]/ } split /\n/, $self->error_log;
+    for my $pattern (@{ $self->{expected} }) { @bad = grep { $_ !~ $pattern } @bad }
+    push @bad, grep { /panicked|SUMMARY|free\(\)|malloc|corrupt/ } split /\n/, $self->slurp("$self->{dir}/stderr.log");
+    return @bad;
+}
+
+1;

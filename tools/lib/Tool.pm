@@ -1,0 +1,161 @@
+# What the programs in tools/, and scripts/bench, share: the repository's folder, help, messages, files, and an NGINX
+# with the module.
+package Tool;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use Exporter qw(import);
+use File::Basename qw(basename dirname);
+use IO::Socket::INET;
+
+our @EXPORT_OK = qw($root build cpu_model fail free_port grouped has_program kernel lines machine median need progress
+    slurp spew temp_paths test_with usage words);
+
+our $root = abs_path(dirname(__FILE__) . '/../..');
+
+# ---- messages -----------------------------------------------------------------------------------------------------
+
+# The comment block at the head of a program is its help. It goes to stdout with status 0, or to stderr with another
+# status.
+sub usage {
+    my ($status) = @_;
+    $status //= 0;
+    my $out = $status ? *STDERR : *STDOUT;
+    for my $line ((lines($0))[ 1 .. 200 ]) {
+        last unless defined $line && $line =~ s/^# ?//;
+        print {$out} $line;
+    }
+    exit $status;
+}
+
+# Ends the program with a message and with status 2.
+sub fail {
+    my ($message) = @_;
+    $message =~ s/\n*\z/\n/;
+    print STDERR basename($0), ": $message";
+    exit 2;
+}
+
+# One line on a terminal, in place of the one before.
+sub progress {
+    my ($text) = @_;
+    print STDERR "\r\e[K$text" if -t STDERR;
+    return;
+}
+
+# 1,234,567
+sub grouped {
+    my ($number) = @_;
+    $number = sprintf '%.0f', $number;
+    1 while $number =~ s/^(\d+)(\d{3})/$1,$2/;
+    return $number;
+}
+
+# ---- programs and files -------------------------------------------------------------------------------------------
+
+sub has_program {
+    my ($name) = @_;
+    return scalar grep { -f -x "$_/$name" } split /:/, $ENV{PATH};
+}
+
+# need(program => package, …) fails where one of them is missing.
+sub need {
+    my (%package) = @_;
+    for my $name (sort keys %package) { has_program($name) or fail("$name is needed (package $package{$name})") }
+    return;
+}
+
+sub slurp {
+    my ($path) = @_;
+    open my $file, '<', $path or die basename($0) . ": $path: $!\n";
+    local $/;
+    return scalar <$file>;
+}
+
+sub spew {
+    my ($path, $text) = @_;
+    open my $file, '>', $path or die basename($0) . ": $path: $!\n";
+    print {$file} $text;
+    close $file or die basename($0) . ": $path: $!\n";
+    return;
+}
+
+# The lines of a file; none where it is missing, as in /proc when a process has ended.
+sub lines {
+    my ($path) = @_;
+    open my $file, '<', $path or return;
+    return <$file>;
+}
+
+# ---- this machine -------------------------------------------------------------------------------------------------
+
+sub cpu_model {
+    my ($model) = map { /^model name\s*:\s*(.*\S)/ ? $1 : () } lines('/proc/cpuinfo');
+    return $model // 'unknown processor';
+}
+
+sub kernel {
+    chomp(my $kernel = `uname -sr`);
+    return $kernel;
+}
+
+sub machine {
+    my $processors = grep { /^processor/ } lines('/proc/cpuinfo');
+    return sprintf '%s, %d processors; %s', cpu_model(), $processors, kernel();
+}
+
+sub median {
+    my @sorted = sort { $a <=> $b } @_;
+    return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
+}
+
+# A port outside of the range from which the kernel takes those of clients. No port is given out twice. No random
+# numbers are drawn, so that a program that begins with srand 1 draws the same ones each time.
+my %given;
+my $last_port = $$ * 7919;
+sub free_port {
+    for (1 .. 5000) {
+        my $port = 10_000 + ++$last_port % 20_000;
+        next if $given{$port}++;
+        return $port if IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1);
+    }
+    fail('no port is free');
+}
+
+# So many words of a small vocabulary, with the frequencies of a text. They are always the same ones.
+sub words {
+    my ($count) = @_;
+    srand 1;
+    my @words = map { join '', map { ('a' .. 'z')[rand 26] } 1 .. 2 + rand 8 } 1 .. 2000;
+    return join ' ', map { $words[ @words * rand() ** 2 ] } 1 .. $count;
+}
+
+# ---- NGINX --------------------------------------------------------------------------------------------------------
+
+# Builds the module for an NGINX of scripts/build (vendored, system). Returns the paths of the module and of NGINX.
+sub build {
+    my ($variant) = @_;
+    $variant //= 'vendored';
+    chomp(my $module = (split /^/, `'$root/scripts/build' --$variant`)[-1] // '');
+    $module = "$root/$module" if $module =~ m{^[^/]};
+    -f $module or fail('the module was not built');
+    my ($nginx) = $variant eq 'vendored' ? $module =~ s{[^/]+$}{nginx}r : grep { -x } '/usr/sbin/nginx';
+    return ($module, $nginx // fail("there is no NGINX for \"$variant\""));
+}
+
+# Builds the module for Test::RequestCpu, which is to be loaded afterwards. It ends the program after so many seconds.
+sub test_with {
+    my ($seconds) = @_;
+    @ENV{qw(TEST_NGINX_MODULE TEST_NGINX_BINARY)} = build();
+    @ENV{qw(TEST_NGINX_VARIANT TEST_TIME_LIMIT)} = ('vendored', $seconds);
+    return;
+}
+
+# The directives that keep NGINX's temporary files below a folder.
+sub temp_paths {
+    my ($prefix) = @_;
+    return join ' ', map { "${_}_temp_path $prefix/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
+}
+
+1;
