@@ -1,7 +1,7 @@
 //! Laps are added to requests, accounts and limits here.
 //!
-//! [`worker`] holds the state of a worker process; the files above it add what one kind of event does to it. [`charging`]
-//! implements the traits of the layer below.
+//! [`worker`] holds the state of a worker process; the files above it add what one kind of event does to it.
+//! [`charging`] implements the traits of the layer below.
 
 pub mod accounts;
 pub mod charging;

@@ -34,8 +34,8 @@ pub struct Zones {
 }
 
 impl Zones {
-    /// For `process`, which calls. Tables are those of all zones, in the order of the configuration; if one is missing, none can be
-    /// told from another one by its place.
+    /// For `process`, which calls. Tables are those of all zones, in the order of the configuration; if one is
+    /// missing, none can be told from another one by its place.
     pub fn new(tables: impl Iterator<Item = Option<Table>>, process: Option<ProcessId>) -> Option<Self> {
         let zone = |table: Table| Zone {
             table,
@@ -131,8 +131,8 @@ impl Zones {
         });
     }
 
-    /// A request in flight holds another number of bytes from now on; `since_ns`: when the one before was known. Where it has
-    /// grown, it is taken to have done so evenly.
+    /// A request in flight holds another number of bytes from now on; `since_ns`: when the one before was known.
+    /// Where it has grown, it is taken to have done so evenly.
     pub fn resize(
         &mut self,
         now_ns: u64,
@@ -216,9 +216,9 @@ impl Zones {
         }
     }
 
-    /// Marks accounts for work of `ns` nanoseconds that no limit could refuse: of a request that was not checked, or of a connection
-    /// beside its requests. Where that would be beyond a limit, it is as that of a refused request, by `beyond` for each zone. So such
-    /// work uses up a burst at most, and makes no debt.
+    /// Marks accounts for work of `ns` nanoseconds that no limit could refuse: of a request that was not checked, or
+    /// of a connection beside its requests. Where that would be beyond a limit, it is as that of a refused request,
+    /// by `beyond` for each zone. So such work uses up a burst at most, and makes no debt.
     pub fn mark_unchecked(
         &self,
         now_ms: u64,

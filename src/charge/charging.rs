@@ -251,15 +251,16 @@ impl Frames for Worker {
 }
 
 impl EventLoop for Worker {
-    /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`): the hooks
-    /// belong to the old one, and measuring stops.
+    /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`):
+    /// the hooks belong to the old one, and measuring stops.
     #[inline]
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
             if !core::ptr::eq(worker.cycle, cycle) {
                 return Some(worker.exit);
             }
-            // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them itself
+            // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them
+            // itself
             if worker.owner() != Owner::Loop {
                 worker.switch(Owner::Loop);
             }
@@ -268,7 +269,8 @@ impl EventLoop for Worker {
         if let Some(Some(exit)) = entered {
             // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
             keep_library();
-            // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any more.
+            // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any
+            // more.
             unsafe { exit(core::ptr::null_mut()) };
         }
         entered == Some(None)

@@ -34,8 +34,8 @@ impl Worker {
         };
     }
 
-    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; `all`: also what no request is
-    /// known to have caused; and the count of the handshake, if nobody has it yet.
+    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; `all`: also
+    /// what no request is known to have caused; and the count of the handshake, if nobody has it yet.
     #[inline]
     pub fn take_over(&mut self, at: usize, all: bool) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
@@ -72,7 +72,8 @@ impl Worker {
         !self.connections.accounts(at).is_empty()
     }
 
-    /// What a connection has used beside its requests goes to the accounts of the last one that was counted. No limit could refuse it.
+    /// What a connection has used beside its requests goes to the accounts of the last one that was counted. No limit
+    /// could refuse it.
     pub fn charge_connection(&mut self, at: usize, ns: u64) {
         if ns == 0 {
             return;

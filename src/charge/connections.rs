@@ -14,8 +14,8 @@ use crate::nginx::http_log;
 use crate::nginx::places::Places;
 use accounting::account_set::AccountSet;
 
-/// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A connection that nobody has
-/// numbered has the number 0, and is not that one.
+/// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A
+/// connection that nobody has numbered has the number 0, and is not that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Number {
@@ -69,7 +69,8 @@ pub(super) struct Entry {
     /// no request has taken the handshake over
     pub(super) handshake_due: bool,
     pub(super) listed: Listed,
-    /// the accounts that pay for what no request has caused: those of its last request that was counted, and not refused
+    /// the accounts that pay for what no request has caused: those of its last request that was counted, and not
+    /// refused
     pub(super) accounts: AccountSet,
     /// what of it came before the end of the TLS handshake; 0 before that, and where there is none
     pub(super) handshake_ns: u64,
@@ -77,7 +78,8 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 128);
 
-/// Whether an entry is in the list of those with CPU that has to be given to accounts, and the place of the next one there.
+/// Whether an entry is in the list of those with CPU that has to be given to accounts, and the place of the next one
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Listed(u32);
@@ -97,8 +99,8 @@ impl Listed {
 }
 
 impl Entry {
-    /// As many vacant ones; none if there is no memory. Pages of the system's are not there before they are written, while the
-    /// allocator zeroes what has to be aligned. They go with the process, as the worker does.
+    /// As many vacant ones; none if there is no memory. Pages of the system's are not there before they are written,
+    /// while the allocator zeroes what has to be aligned. They go with the process, as the worker does.
     fn vacant(count: usize) -> &'static mut [Entry] {
         const { assert!(align_of::<Entry>() <= 4096) }
         let bytes = count.checked_mul(size_of::<Entry>());
@@ -106,8 +108,8 @@ impl Entry {
             return &mut [];
         };
         let map = Box::leak(Box::new(map));
-        // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is `VACANT`,
-        // `State::Fresh`, no request, and an empty set of accounts.
+        // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is
+        // `VACANT`, `State::Fresh`, no request, and an empty set of accounts.
         unsafe { core::slice::from_raw_parts_mut(map.as_mut_ptr().cast::<Entry>(), count) }
     }
 }
@@ -288,7 +290,8 @@ impl Connections {
         &self.entries[at].accounts
     }
 
-    /// A request of a connection was counted: what no request causes is for its accounts from now on, unless it was refused.
+    /// A request of a connection was counted: what no request causes is for its accounts from now on, unless it was
+    /// refused.
     pub fn set_accounts(&mut self, at: usize, accounts: &AccountSet) {
         let kept = &mut self.entries[at].accounts;
         if !accounts.is_empty() && (accounts.is_used() || !kept.is_used()) {
@@ -301,7 +304,8 @@ impl Connections {
         self.entries.get(at).is_some_and(|entry| entry.number == number)
     }
 
-    /// Whether NGINX reads a header on this connection of HTTP/1: then its log has a request, which is not known to us yet.
+    /// Whether NGINX reads a header on this connection of HTTP/1: then its log has a request, which is not known to
+    /// us yet.
     pub(super) fn reads_header(&self, at: usize) -> bool {
         let entry = &self.entries[at];
         entry.state == State::Served
@@ -312,8 +316,8 @@ impl Connections {
     /// The client's connection at this place, if there is one: then it is open.
     #[inline]
     pub fn open_client(&self, at: usize) -> Option<Connection<'_>> {
-        // SAFETY: numbers are given once. An entry of a client's connection has the connection's number only while that is open:
-        // `close` is called when its pool is destroyed, and takes the number away.
+        // SAFETY: numbers are given once. An entry of a client's connection has the connection's number only while
+        // that is open: `close` is called when its pool is destroyed, and takes the number away.
         self.is_client(at).then(|| unsafe { self.places.connection(at) })
     }
 

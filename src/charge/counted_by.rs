@@ -35,7 +35,8 @@ impl CountedBy {
     /// The location, for the request that this is of.
     #[inline]
     pub fn of(self, r: Request<'_>) -> &LocConf {
-        // SAFETY: null, or a location of the configuration that serves the request; that lives as long as its requests.
+        // SAFETY: null, or a location of the configuration that serves the request; that lives as long as its
+        // requests.
         unsafe { self.0.as_ref() }.unwrap_or_else(|| location(r))
     }
 }

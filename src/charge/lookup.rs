@@ -35,8 +35,8 @@ fn find_accounts(r: Request<'_>, conf: &LocConf, counts: bool) -> AccountSet {
     accounts
 }
 
-/// Calls `f` with the account of a request in a zone, if it has a key there; whether that is the same for all requests of its
-/// server. The request must be one of the configuration that names the zone.
+/// Calls `f` with the account of a request in a zone, if it has a key there; whether that is the same for all
+/// requests of its server. The request must be one of the configuration that names the zone.
 pub fn find_account(r: Request<'_>, used: &ZoneUse, counts: bool, f: impl FnOnce(AccountId)) -> bool {
     let Some(zone) = used.zone() else { return false };
     let lasting = matches!(zone.key, Key::ServerName(_));
@@ -53,7 +53,8 @@ pub fn find_account(r: Request<'_>, used: &ZoneUse, counts: bool, f: impl FnOnce
     lasting && found.lasting
 }
 
-/// The key of a request in a zone; empty if it has none. The request must be one of the configuration that has the zone.
+/// The key of a request in a zone; empty if it has none. The request must be one of the configuration that has the
+/// zone.
 pub fn key_of<'a>(r: Request<'a>, zone: &Zone) -> &'a [u8] {
     let value = match &zone.key {
         Key::ServerName(index) | Key::Variable(index) | Key::Host(index) => r.variable(*index),

@@ -2,16 +2,17 @@
 //!
 //! An event of such a connection does not tell whose it is. Work in it belongs to the streams that it was done for:
 //!
-//! - HTTP/2, receiving: `ngx_http_v2_read_handler` calls `h2c->state.handler` for each frame. We stand in its place, and look at the
-//!   frame's header: so each frame is its stream's, and what the system and TLS have used to receive a buffer is divided by the bytes
-//!   of the frames in it.
-//! - HTTP/2, sending: `ngx_http_v2_write_handler` sends for all streams. It is divided by the bytes that each has got out.
-//! - HTTP/3: datagrams are encrypted, and a packet is made for all streams that have something to send. What was received
-//!   (`ngx_quic_input_handler`) and sent (`ngx_quic_push_handler`) is kept, and divided by the bytes of each stream that got further.
-//!   That is done when a stream ends, and each second.
+//! - HTTP/2, receiving: `ngx_http_v2_read_handler` calls `h2c->state.handler` for each frame. We stand in its place,
+//!   and look at the frame's header: so each frame is its stream's, and what the system and TLS have used to receive
+//!   a buffer is divided by the bytes of the frames in it.
+//! - HTTP/2, sending: `ngx_http_v2_write_handler` sends for all streams. It is divided by the bytes that each has got
+//!   out.
+//! - HTTP/3: datagrams are encrypted, and a packet is made for all streams that have something to send. What was
+//!   received (`ngx_quic_input_handler`) and sent (`ngx_quic_push_handler`) is kept, and divided by the bytes of each
+//!   stream that got further. That is done when a stream ends, and each second.
 //!
-//! What no stream has caused goes to the counted requests that are open, in equal parts, or, if there is none, to the accounts of the
-//! last one that was counted and not refused.
+//! What no stream has caused goes to the counted requests that are open, in equal parts, or, if there is none, to the
+//! accounts of the last one that was counted and not refused.
 
 use core::ptr::NonNull;
 
@@ -31,13 +32,13 @@ use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
 use accounting::account_set::AccountSet;
 
-/// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to the next
-/// division, which is due within a second.
+/// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to
+/// the next division, which is due within a second.
 const DIVIDE_NS: u64 = 10_000;
 /// The client acknowledges what was sent within so many milliseconds, or it is gone.
 const TAIL_MS: u64 = 2000;
-/// What sending the rest of an answer may cost, and handling its acknowledgements, in nanoseconds: in all, and for each byte.
-/// Measured are 2 to 4 for a byte.
+/// What sending the rest of an answer may cost, and handling its acknowledgements, in nanoseconds: in all, and for
+/// each byte. Measured are 2 to 4 for a byte.
 const TAIL_NS: u64 = 20_000;
 const TAIL_NS_PER_BYTE: u64 = 10;
 
@@ -45,8 +46,8 @@ impl Worker {
     /// What a connection has that carries several requests.
     #[inline]
     pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<Context>> {
-        // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference borrows the worker, of
-        // which `with` gives out only one.
+        // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference
+        // borrows the worker, of which `with` gives out only one.
         self.connections.multiplex(at).map(|multiplex| unsafe { multiplex.as_ref() })
     }
 
@@ -72,7 +73,8 @@ impl Worker {
         self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_none())
     }
 
-    /// A request of a connection that carries several is there: `r` is the context's, and `c` the connection at the place.
+    /// A request of a connection that carries several is there: `r` is the context's, and `c` the connection at the
+    /// place.
     pub fn join(&mut self, pointer: NonNull<Context>, at: usize, r: Request<'_>, c: Connection<'_>) {
         if self.connections.multiplex(at).is_none() {
             self.begin_multiplex(at, r, c);
@@ -88,7 +90,8 @@ impl Worker {
         self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
     }
 
-    /// The first request of a connection that carries several. If there is no memory, the connection goes on as one that does not.
+    /// The first request of a connection that carries several. If there is no memory, the connection goes on as one
+    /// that does not.
     #[cold]
     fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
         let Some(pool) = c.pool() else { return };

@@ -1,8 +1,8 @@
 //! The phases and filters by which a request makes itself known.
 //!
-//! A request makes itself known in the post-read phase, in the header and body filters, and in the log phase (some never
-//! reach another phase: a 400, for instance). Its total is final when the log phase starts; what runs after that is charged
-//! to its accounts.
+//! A request makes itself known in the post-read phase, in the header and body filters, and in the log phase (some
+//! never reach another phase: a 400, for instance). Its total is final when the log phase starts; what runs after
+//! that is charged to its accounts.
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, null};
@@ -23,10 +23,12 @@ use crate::nginx::http_log;
 use crate::nginx::phase::{self, Filters, Phase, PhaseHandler};
 use crate::nginx::request::Request;
 
-/// The use of a running request is added to its accounts when so much time has passed since the last time, in nanoseconds.
+/// The use of a running request is added to its accounts when so much time has passed since the last time, in
+/// nanoseconds.
 const ADD_NS: u64 = 1_000_000_000;
 
-/// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes through.
+/// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes
+/// through.
 pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Option<()> {
     phase::add_handler::<PostRead>(core, Phase::PostRead)?;
     if ways_differ {
@@ -34,8 +36,8 @@ pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Opti
     }
     phase::add_handler::<Logged>(core, Phase::Log)?;
     phase::add_handler::<Stop>(core, Phase::Log)?;
-    // A request's total is final before the access log is written, and so the same in all its lines. Accounts are looked up after it,
-    // so that a key with patterns changes no capture that the access log shows.
+    // A request's total is final before the access log is written, and so the same in all its lines. Accounts are
+    // looked up after it, so that a key with patterns changes no capture that the access log shows.
     phase::move_last_log_handler_to_front(core);
     phase::add_filters::<Passing>();
     Some(())
@@ -85,8 +87,8 @@ pub fn charge_pool_thread(r: Request<'_>, ns: u64) {
 /// The pool of a main request is being destroyed.
 unsafe extern "C" fn freed(data: *mut c_void) {
     let Some(pointer) = NonNull::new(data.cast::<Context>()) else { return };
-    // SAFETY: `Context::create` has put the context into the pool of its request, and both are there until that is destroyed. `with` is
-    // not running.
+    // SAFETY: `Context::create` has put the context into the pool of its request, and both are there until that is
+    // destroyed. `with` is not running.
     let (received, logged, limited, r) = unsafe {
         let context = pointer.as_ref();
         (context.received, context.logged, context.limited, Request::new(context.request().as_ptr()))
@@ -110,8 +112,8 @@ impl PhaseHandler for PostRead {
     }
 }
 
-/// A location with `request_cpu` handles the request from here on: it is counted there, wherever it ends. Otherwise an upstream's
-/// answer (`X-Accel-Redirect`) could lead all that was done before out of the accounts.
+/// A location with `request_cpu` handles the request from here on: it is counted there, wherever it ends. Otherwise
+/// an upstream's answer (`X-Accel-Redirect`) could lead all that was done before out of the accounts.
 ///
 /// The work of `post_action` comes after the answer, and changes nothing (`ngx_http_post_action`).
 struct Preaccess;
@@ -171,8 +173,8 @@ impl Filters for Passing {
 
 /// First handler of the log phase: from here on the request's total stands still.
 ///
-/// `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a subrequest, if `log_subrequest` is
-/// on: there, all variables of a line show the same values.
+/// `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a subrequest, if
+/// `log_subrequest` is on: there, all variables of a line show the same values.
 struct Stop;
 
 impl PhaseHandler for Stop {
@@ -235,8 +237,8 @@ fn outcome_of(r: Request<'_>, known: Option<Answered>) -> Outcome {
     Outcome { status, cache, connection_order: c.requests(), response_bytes: c.sent_bytes(), cpu_ns: 0 }
 }
 
-/// A handler call in which a request was an owner is over. If the request is still there, it is in flight, and its use is added to its
-/// accounts if that was not done for a second.
+/// A handler call in which a request was an owner is over. If the request is still there, it is in flight, and its
+/// use is added to its accounts if that was not done for a second.
 pub fn after_handler_call(pointer: NonNull<Context>) {
     let Some((r, counted_by, chosen, is_due, limited)) = with(|worker| {
         let now_ns = worker.laps.meter.recent_ns();

@@ -5,7 +5,7 @@ use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t, ngx_worker};
+use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t};
 use ngx::ngx_log_error;
 
 use crate::charge::accounts::Zones;
@@ -24,6 +24,7 @@ use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
+use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
 use crate::nginx::process::{self, Watch};
 use crate::nginx::time::now_ms;
@@ -109,8 +110,7 @@ pub fn hook() {
 fn report_once(mode: Mode, log: *mut ngx_log_t) {
     let sizes_known = allocator::look();
     let fault = clock::fault_of_thread_clock();
-    // SAFETY: NGINX sets it before it calls.
-    if unsafe { ngx_worker } != 0 {
+    if worker_number() != 0 {
         return;
     }
     if !sizes_known {
@@ -181,8 +181,7 @@ fn begin_in_shared_memory(
     }
     let (workers, own) = (workers?, own?);
     workers.reap(own, is_alive);
-    // SAFETY: NGINX sets it before it calls.
-    let slot = workers.acquire(unsafe { ngx_worker } as u32, own);
+    let slot = workers.acquire(worker_number(), own);
     if slot.is_none() {
         ngx_log_error!(
             NGX_LOG_WARN,

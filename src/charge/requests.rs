@@ -57,8 +57,8 @@ impl Worker {
         context.since_ns = now_ns.saturating_sub(context.request().age_ns());
         if let Some(at) = connection {
             let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(pointer));
-            // What came before this request is for those that were open, or were counted before. The first one that is counted
-            // takes over the rest, unless others are open: they have the connection already.
+            // What came before this request is for those that were open, or were counted before. The first one that
+            // is counted takes over the rest, unless others are open: they have the connection already.
             let is_first = !self.has_counted(at);
             let divides = if is_first { !is_alone } else { !is_quic };
             if divides && self.connections.pending_ns(at) != 0 {
@@ -78,7 +78,8 @@ impl Worker {
         }
     }
 
-    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used before.
+    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used
+    /// before.
     #[inline]
     pub(super) fn stop(&mut self, pointer: NonNull<Context>, is_main: bool, counts: bool) {
         self.context(pointer).stopped |= is_main;

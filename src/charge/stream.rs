@@ -70,9 +70,10 @@ impl<C> Multiplex<C> {
 }
 
 impl Progress {
-    /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those are for several that
-    /// were sent. What is received has to be acknowledged. Only bytes that have come count (`ngx_quic_write_buffer`), and not those that
-    /// are left out before them (`recv_last`): a client could leave out as many as it likes.
+    /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those
+    /// are for several that were sent. What is received has to be acknowledged. Only bytes that have come count
+    /// (`ngx_quic_write_buffer`), and not those that are left out before them (`recv_last`): a client could leave out
+    /// as many as it likes.
     pub fn of(r: Request<'_>, is_quic: bool) -> Progress {
         let c = r.connection();
         if !is_quic {

@@ -3,9 +3,9 @@
 use crate::charge::worker::{Worker, with};
 use crate::nginx::request::Request;
 
-/// Runs `f` so that the request does not notice: variables and captures are then what they were before. A variable that is
-/// looked up before its time (a `map` of something that the upstream has not said yet) would keep that value for the rest of
-/// the request, and a `map` with patterns would leave its captures behind.
+/// Runs `f` so that the request does not notice: variables and captures are then what they were before. A variable
+/// that is looked up before its time (a `map` of something that the upstream has not said yet) would keep that value
+/// for the rest of the request, and a `map` with patterns would leave its captures behind.
 pub fn unnoticed<R>(r: Request<'_>, f: impl FnOnce() -> R) -> R {
     let kept = r.keep_variables(with(Worker::take_scratch).unwrap_or_default());
     let result = f();

@@ -23,7 +23,8 @@ use accounting::account_set::AccountSet;
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;
 
-/// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`] only.
+/// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`]
+/// only.
 pub struct Worker {
     pub(super) cycle: *const ngx_cycle_t,
     pub(super) laps: Laps<NonNull<Context>>,
@@ -123,8 +124,8 @@ impl Worker {
         self.charge_request(context, ns);
     }
 
-    /// A stream of a connection is gone. In the connection's first handler call frames are not seen yet (`ngx_http_v2_init`), and the
-    /// next one may open another stream.
+    /// A stream of a connection is gone. In the connection's first handler call frames are not seen yet
+    /// (`ngx_http_v2_init`), and the next one may open another stream.
     #[inline]
     pub fn free_stream(&mut self, at: usize) {
         if self.laps.woken() == Owner::Connection(at)
@@ -142,8 +143,9 @@ impl Worker {
     /// The context of a request that has not been freed.
     #[inline]
     pub fn context(&mut self, mut context: NonNull<Context>) -> &mut Context {
-        // SAFETY: contexts live in their request's pool, and `phases::freed` takes them out of the worker before the pool is
-        // destroyed. There is no other reference: each borrows the worker, of which `with` gives out only one.
+        // SAFETY: contexts live in their request's pool, and `phases::freed` takes them out of the worker before the
+        // pool is destroyed. There is no other reference: each borrows the worker, of which `with` gives out only
+        // one.
         unsafe { context.as_mut() }
     }
 

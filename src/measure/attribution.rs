@@ -1,7 +1,7 @@
 //! The owner of an event.
 //!
-//! NGINX itself knows for which request it runs: see [`http_log`]. An event may not tell its owner. Then the work in its handler call
-//! may: see [`io`](crate::measure::io).
+//! NGINX itself knows for which request it runs: see [`http_log`]. An event may not tell its owner. Then the work in
+//! its handler call may: see [`io`](crate::measure::io).
 
 use crate::measure::charge::Charge;
 use crate::measure::owner::Owner;
@@ -71,8 +71,8 @@ pub fn owner_of<W: Attribute>(worker: &mut W, event: &Event<'_>) -> Owner<W::Req
         }
         Some(owner) => owner,
         None if worker.is_client(at) => Owner::Connection(at),
-        // `ngx_http_upstream_free_keepalive_peer` and lua's `setkeepalive` have taken its log away: it is idle now, and closed
-        // by its other end or by a timer. It was kept for the request that had it last.
+        // `ngx_http_upstream_free_keepalive_peer` and lua's `setkeepalive` have taken its log away: it is idle now,
+        // and closed by its other end or by a timer. It was kept for the request that had it last.
         None => worker.owner_of_upstream(at).unwrap_or(Owner::Nobody),
     }
 }

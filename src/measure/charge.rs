@@ -3,14 +3,16 @@
 use crate::measure::laps::Laps;
 use crate::measure::owner::Owner;
 
-/// Charges laps to their owners. One type implements it, and all hooks are compiled for that type: no call is indirect.
+/// Charges laps to their owners. One type implements it, and all hooks are compiled for that type: no call is
+/// indirect.
 ///
 /// Each file of this layer that finds something out has a trait of its own for it, which has this one as its base.
 pub trait Charge: Sized + 'static {
     /// A main request, as an identity.
     type Request: Copy + Eq;
 
-    /// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back here.
+    /// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back
+    /// here.
     fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T>;
 
     /// The running lap and the sums of all laps.
@@ -24,7 +26,8 @@ pub trait Charge: Sized + 'static {
 
     /// Ends the running lap and charges it to its owner, who also owns the next one.
     ///
-    /// It is one function, and not inlined: then the clock and the charge are inlined in it, since nobody else uses them.
+    /// It is one function, and not inlined: then the clock and the charge are inlined in it, since nobody else uses
+    /// them.
     #[inline(never)]
     fn read_clock(&mut self) {
         let laps = self.laps();

@@ -67,8 +67,8 @@ pub enum Fault {
 
 /// Laps are some microseconds long, so a clock is good enough that advances at least so often, in nanoseconds.
 const FINE_NS: u64 = 50_000;
-/// A clock that stands while the thread uses so much CPU is not waited for, in nanoseconds: kernels count CPU each 10 ms or more
-/// often.
+/// A clock that stands while the thread uses so much CPU is not waited for, in nanoseconds: kernels count CPU each 10
+/// ms or more often.
 const WAIT_NS: u64 = 50_000_000;
 
 /// As often clocks are read at most until they advance: that takes some seconds where the thread gets no processor.
@@ -87,9 +87,9 @@ pub fn fault_of_thread_clock() -> Option<Fault> {
     if is_known && said_ns > FINE_NS {
         return Some(Fault::Coarse(said_ns));
     }
-    // A reading takes less than a microsecond, so a step that is small is seen at once. Where one is not, it is the smallest of a
-    // few: the first one had begun before, and the thread may have been switched out.
-    // How long that may take is told by the CPU that `getrusage` sees: on a busy machine, the thread may wait for a long time.
+    // A reading takes less than a microsecond, so a step that is small is seen at once. Where one is not, it is the
+    // smallest of a few: the first one had begun before, and the thread may have been switched out. How long that may
+    // take is told by the CPU that `getrusage` sees: on a busy machine, the thread may wait for a long time.
     let used = || usage_ns(libc::RUSAGE_THREAD);
     let (start_ns, mut used_ns, mut steps, mut step_ns) = (used(), 0, 0, u64::MAX);
     for _ in 0..MOST_READINGS {
@@ -129,16 +129,17 @@ pub struct ThreadClocks {
 }
 
 impl ThreadClocks {
-    /// Those that this machine has, for the calling thread. `dear`: no other clock than that of CPU time will be asked.
-    pub fn of_this_thread(dear: bool) -> Self {
-        if dear {
+    /// Those that this machine has, for the calling thread. `cpu_only`: no other clock than that of CPU
+    /// time will be asked.
+    pub fn of_this_thread(cpu_only: bool) -> Self {
+        if cpu_only {
             return Self { tsc: None, switches: None };
         }
         Self { tsc: Tsc::calibrate(), switches: Switches::of_this_thread() }
     }
 
-    /// Compares the time stamp counter with the kernel's clock, about once a second. Returns by how much `time_ns` is behind the
-    /// clock of [`shared_ms`], wrapping.
+    /// Compares the time stamp counter with the kernel's clock, about once a second. Returns by how much `time_ns` is
+    /// behind the clock of [`shared_ms`], wrapping.
     pub fn calibrate(&mut self) -> u64 {
         self.tsc = self.tsc.take().and_then(Tsc::recalibrate);
         self.tsc.as_ref().map_or(0, |tsc| tsc.behind_ns)
@@ -182,11 +183,13 @@ struct Tsc {
     behind_ns: u64,
 }
 
-/// How long the first calibration takes: one reading is off by some 20 ns, so the rate by some 20 ppm, for the first second.
+/// How long the first calibration takes: one reading is off by some 20 ns, so the rate by some 20 ppm, for the first
+/// second.
 const CALIBRATION_NS: u64 = 1_000_000;
 
 impl Tsc {
-    /// Where the kernel itself keeps time by the counter, it has found that it ticks steadily, and alike on all processors.
+    /// Where the kernel itself keeps time by the counter, it has found that it ticks steadily, and alike on all
+    /// processors.
     fn calibrate() -> Option<Tsc> {
         let source =
             std::fs::read("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
@@ -237,8 +240,8 @@ fn ticks() -> u64 {
     0
 }
 
-/// The counter and the kernel's clock at the same instant: the closest pair of a few, since the thread may be switched out
-/// between the two readings.
+/// The counter and the kernel's clock at the same instant: the closest pair of a few, since the thread may be
+/// switched out between the two readings.
 fn instant() -> (u64, u64) {
     let pair = || {
         let before = ticks();
@@ -252,9 +255,9 @@ fn instant() -> (u64, u64) {
 
 /// Sees whether the thread was switched out, without asking the kernel.
 ///
-/// A thread that has registered a `struct rseq` (glibc does so since 2.35) can name a critical section in it, and the kernel
-/// takes the name away when it switches the thread out, or sends it a signal, outside of that section (linux/rseq.h). So an
-/// empty section, in which the thread never is, serves as a mark that is gone after a switch.
+/// A thread that has registered a `struct rseq` (glibc does so since 2.35) can name a critical section in it, and the
+/// kernel takes the name away when it switches the thread out, or sends it a signal, outside of that section
+/// (linux/rseq.h). So an empty section, in which the thread never is, serves as a mark that is gone after a switch.
 #[derive(Debug)]
 struct Switches {
     /// `rseq_cs` of the thread that made this
@@ -284,14 +287,15 @@ const RSEQ_CS: usize = 8;
 const LAST_CPU_ID: u32 = i32::MAX as u32;
 
 impl Switches {
-    /// None where there is no registration, or where the kernel leaves the mark alone: some may when the thread was switched
-    /// out in a system call, since there can be no critical section around one.
+    /// None where there is no registration, or where the kernel leaves the mark alone: some may when the thread was
+    /// switched out in a system call, since there can be no critical section around one.
     fn of_this_thread() -> Option<Switches> {
         let rseq = registration()?;
         // SAFETY: glibc's registration of this thread, which lives as long as the thread, and holds these fields.
         let (cpu_id, mark) =
             unsafe { (rseq.add(CPU_ID).cast::<u32>().read_volatile(), rseq.add(RSEQ_CS).cast()) };
-        // Leaked: the kernel reads it until the thread ends, when the module may not be mapped any more (ngx_unload_module).
+        // Leaked: the kernel reads it until the thread ends, when the module may not be mapped any more
+        // (ngx_unload_module).
         let section = Box::leak(Box::new(Section {
             version: 0,
             flags: 0,
@@ -316,8 +320,8 @@ impl Switches {
     }
 
     fn mark(&self) -> &AtomicU64 {
-        // SAFETY: it is in the registration, which lives as long as the thread, is aligned for it, and is only used by the
-        // thread itself and by the kernel on its behalf.
+        // SAFETY: it is in the registration, which lives as long as the thread, is aligned for it, and is only used
+        // by the thread itself and by the kernel on its behalf.
         unsafe { self.mark.as_ref() }
     }
 
@@ -342,7 +346,8 @@ impl Switches {
 /// The calling thread's `struct rseq`, if glibc has registered one.
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 fn registration() -> Option<NonNull<u8>> {
-    // SAFETY: symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`; null in a glibc without them.
+    // SAFETY: symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`; null in a glibc
+    // without them.
     let (size, offset) = unsafe {
         let find = |name: &core::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
         let size = find(c"__rseq_size").cast::<u32>().as_ref().copied()?;

@@ -1,13 +1,13 @@
 //! The event-loop hook, which every handler call passes.
 //!
-//! NGINX has no hook around an event's handler. But its loop calls `ngx_event_actions.process_events` through a pointer,
-//! and with `NGX_POST_EVENTS` that function only queues what is ready. So we stand in its place, add that flag, and run the
-//! queues ourselves, one event at a time, with a lap around each handler. What `ngx_process_events_and_timers` does
-//! afterwards finds its queues empty.
+//! NGINX has no hook around an event's handler. But its loop calls `ngx_event_actions.process_events` through a
+//! pointer, and with `NGX_POST_EVENTS` that function only queues what is ready. So we stand in its place, add that
+//! flag, and run the queues ourselves, one event at a time, with a lap around each handler. What
+//! `ngx_process_events_and_timers` does afterwards finds its queues empty.
 //!
-//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in which the
-//! method reports it, before timers, and before what was posted already (an answer must not lose against its own timeout).
-//! With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
+//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in
+//! which the method reports it, before timers, and before what was posted already (an answer must not lose against
+//! its own timeout). With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
 
 use nginx_sys::{NGX_ERROR, NGX_POST_EVENTS, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t};
 
@@ -46,7 +46,8 @@ pub trait EventLoop: Attribute {
     fn waiting(&mut self) -> &mut Vec<Event<'static>>;
 }
 
-/// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen one.
+/// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen
+/// one.
 pub fn hook<W: EventLoop>() {
     queue::find_queues();
     listening::accept_first(io::uses_accept_mutex());
@@ -145,10 +146,10 @@ fn call_handler<W: EventLoop>(event: Event<'_>) {
     W::after_handler_call();
 }
 
-/// If a handler call that is not attributed has posted exactly one event, the call is attributed to the owner of that event: so lua
-/// hands on a certificate that it has waited for. A call that has posted several is a part of the event method:
-/// `ngx_epoll_eventfd_handler` goes through all that kernel AIO has completed. Timers do not count: what a server does by itself is
-/// no request's, even if requests wait for it.
+/// If a handler call that is not attributed has posted exactly one event, the call is attributed to the owner of that
+/// event: so lua hands on a certificate that it has waited for. A call that has posted several is a part of the event
+/// method: `ngx_epoll_eventfd_handler` goes through all that kernel AIO has completed. Timers do not count: what a
+/// server does by itself is no request's, even if requests wait for it.
 fn follow<W: EventLoop>(worker: &mut W, last: Last) {
     match queue::posted().added_since(last) {
         Added::Nothing => {}

@@ -1,9 +1,10 @@
 //! The work in a handler call tells its owner.
 //!
-//! Several requests can wait for one event that is not theirs: the answer of a name server, or the completions of thread pools,
-//! which `ngx_thread_pool_handler` goes through in one handler call. Once it is their turn, they open a connection or read from an
-//! upstream, and NGINX does both through pointers that it keeps for its event method and system: `ngx_event_actions`, `ngx_io`.
-//! So we stand in the place of these two functions, and let the connection's log tell whose turn it is.
+//! Several requests can wait for one event that is not theirs: the answer of a name server, or the completions of
+//! thread pools, which `ngx_thread_pool_handler` goes through in one handler call. Once it is their turn, they open a
+//! connection or read from an upstream, and NGINX does both through pointers that it keeps for its event method and
+//! system: `ngx_event_actions`, `ngx_io`. So we stand in the place of these two functions, and let the connection's
+//! log tell whose turn it is.
 
 use nginx_sys::{NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_int_t, off_t};
 
@@ -21,7 +22,8 @@ pub fn hook<W: Attribute>() {
     RECEIVE_CHAIN.replace(io::receive_chain(), receive_chain::<W>);
 }
 
-/// `ngx_event_connect_peer` has opened a connection, whose log it has set: `ngx_http_upstream_resolve_handler` gets there.
+/// `ngx_event_connect_peer` has opened a connection, whose log it has set: `ngx_http_upstream_resolve_handler` gets
+/// there.
 unsafe extern "C" fn add_connection<W: Attribute>(c: *mut ngx_connection_t) -> ngx_int_t {
     let Some(real) = ADD_CONNECTION.real() else { return NGX_ERROR as ngx_int_t };
     // SAFETY: as NGINX called us: with a connection that is open.

@@ -14,7 +14,8 @@ use crate::nginx::pool::AtEnd;
 
 /// What is told to the layer above.
 pub trait Clients: Datagrams + Handshakes {
-    /// A connection was accepted, or handed to another listening socket. In the latter case it keeps the CPU it has used so far.
+    /// A connection was accepted, or handed to another listening socket. In the latter case it keeps the CPU it has
+    /// used so far.
     fn open_connection(&mut self, at: usize);
 
     /// The connection is not HTTP: it has no requests.

@@ -18,8 +18,8 @@ pub trait Datagrams: Attribute {
 /// `ngx_quic_input_handler`, a static function of ngx_event_quic.c.
 static QUIC_INPUT: Hook<EventHandler> = Hook::new();
 
-/// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls the
-/// connection's read handler: so the handler of the connection tells the owner.
+/// Datagrams of a known QUIC connection arrive in the event of the listening socket, where `ngx_quic_recvmsg` calls
+/// the connection's read handler: so the handler of the connection tells the owner.
 pub fn watch<W: Datagrams>(c: Connection<'_>) {
     if let Some(event) = quic_input(c) {
         QUIC_INPUT.replace(event.handler(), handle::<Input<W>>);

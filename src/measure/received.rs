@@ -1,11 +1,12 @@
 //! Bytes that a request has received from its client.
 //!
-//! NGINX counts the header, and the part of a body that it reads to use it (`$request_length`). It does not count bodies that it reads
-//! and drops (`ngx_http_discard_request_body`, `ngx_http_lingering_close_handler`), nor what comes after a 101 answer
-//! (`ngx_http_upstream_process_upgraded`).
+//! NGINX counts the header, and the part of a body that it reads to use it (`$request_length`). It does not count
+//! bodies that it reads and drops (`ngx_http_discard_request_body`, `ngx_http_lingering_close_handler`), nor what
+//! comes after a 101 answer (`ngx_http_upstream_process_upgraded`).
 //!
-//! With HTTP/1, all of that comes out of the connection's `recv`. We stand in its place while a request with a body or an
-//! upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has received.
+//! With HTTP/1, all of that comes out of the connection's `recv`. We stand in its place while a request with a body
+//! or an upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has
+//! received.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -136,8 +137,8 @@ pub fn count_reads<W: Receivers>(r: Request<'_>) {
     }
 }
 
-/// A main request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one follows;
-/// `ngx_http_set_keepalive` takes that flag away later.
+/// A main request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one
+/// follows; `ngx_http_set_keepalive` takes that flag away later.
 #[cold]
 pub fn answer<W: Receivers>(r: Request<'_>) {
     if r.is_upgraded() {
@@ -153,7 +154,8 @@ pub fn answer<W: Receivers>(r: Request<'_>) {
     }
 }
 
-/// Reads of a connection are not counted any more. If another module stands before us by now, we stay where we are, and do nothing.
+/// Reads of a connection are not counted any more. If another module stands before us by now, we stay where we are,
+/// and do nothing.
 #[cold]
 fn leave<W: Receivers>(c: Connection<'_>) {
     REAL.restore(c.recv(), &ours::<W>());
@@ -175,8 +177,8 @@ static COUNTED: AtomicUsize = AtomicUsize::new(0);
 /// `ngx_io.recv` as the system has it.
 static PLAIN: Hook<Receive> = Hook::new();
 
-/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later, and once more
-/// in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
+/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later,
+/// and once more in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
 pub fn hook<W: Receivers>() {
     PLAIN.replace(io::receive(), receive_plain::<W>);
 }

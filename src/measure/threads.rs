@@ -1,13 +1,14 @@
 //! CPU time of a pool's thread while it sends a file for a request.
 //!
-//! With `sendfile` and `aio threads` it is a thread of the pool that sends (`ngx_linux_sendfile_thread`), and nearly all of a large
-//! answer's CPU is there. The way to it leads through fields that are public: a connection's `send_chain`, which NGINX takes from
-//! `ngx_io`; its `sendfile_task`; and the `thread_handler` of the file, which posts that. So we measure around the task's handler,
-//! in the pool's thread, and charge it when the task completes, in the worker's own.
+//! With `sendfile` and `aio threads` it is a thread of the pool that sends (`ngx_linux_sendfile_thread`), and nearly
+//! all of a large answer's CPU is there. The way to it leads through fields that are public: a connection's
+//! `send_chain`, which NGINX takes from `ngx_io`; its `sendfile_task`; and the `thread_handler` of the file, which
+//! posts that. So we measure around the task's handler, in the pool's thread, and charge it when the task completes,
+//! in the worker's own.
 //!
-//! Files that are read into buffers, the cache's headers and temporary files pass no such place before their first task is
-//! posted: static functions of NGINX choose their handlers (`ngx_http_copy_filter`, `ngx_http_file_cache_aio_read`,
-//! `ngx_http_upstream_send_response`) and post in the same breath.
+//! Files that are read into buffers, the cache's headers and temporary files pass no such place before their first
+//! task is posted: static functions of NGINX choose their handlers (`ngx_http_copy_filter`,
+//! `ngx_http_file_cache_aio_read`, `ngx_http_upstream_send_response`) and post in the same breath.
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -57,8 +58,8 @@ unsafe extern "C" fn send_chain<W: PoolThreads>(
     limit: off_t,
 ) -> *mut ngx_chain_t {
     let Some(real) = SEND_CHAIN.real() else { return NGX_CHAIN_ERROR };
-    // SAFETY: as NGINX called us: with a connection that is open. Buffers and their file outlive the call, and a thread that is at work
-    // on the file reads no more of it than its descriptor.
+    // SAFETY: as NGINX called us: with a connection that is open. Buffers and their file outlive the call, and a
+    // thread that is at work on the file reads no more of it than its descriptor.
     unsafe {
         let Some(place) = post_of_next_file(chain).filter(|_| W::is_measuring()) else {
             return real(c, chain, limit);
@@ -99,16 +100,16 @@ fn watch_run(task: Task<'_>) {
 unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
     let start_ns = thread_cpu_ns();
     let Some(real) = SEND_FILE.real(0) else { return };
-    // SAFETY: as the pool's thread called us. `watch_run` has seen to it that the task stands before its context. The task is this
-    // thread's until it is done; NGINX's locks are between that and any other thread's use of it.
+    // SAFETY: as the pool's thread called us. `watch_run` has seen to it that the task stands before its context. The
+    // task is this thread's until it is done; NGINX's locks are between that and any other thread's use of it.
     unsafe {
         real(context, log);
         Task::of_context(context).note_ns(thread_cpu_ns().saturating_sub(start_ns));
     }
 }
 
-/// A task of a connection was posted just now, if there is one: it tells us when it completes. The thread that may be at work on it
-/// does not touch its event's handler.
+/// A task of a connection was posted just now, if there is one: it tells us when it completes. The thread that may be
+/// at work on it does not touch its event's handler.
 fn watch_completion<W: PoolThreads>(c: Connection<'_>) {
     if let Some(task) = Task::of_sending(c).filter(|task| task.is_active()) {
         COMPLETE.replace(task.completion(), &[handle::<Completed<W, 0>>, handle::<Completed<W, 1>>]);

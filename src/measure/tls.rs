@@ -1,8 +1,8 @@
 //! TLS handshakes of clients' connections: where they end.
 //!
-//! NGINX calls `c->ssl->handler` when a handshake is over (`ngx_ssl_handshake_handler`), and that one goes on to the request at
-//! once, in the same handler call. We stand before it, so that the cost of the handshake is known by itself. The connection's first
-//! request pays it, like all else that came before that request.
+//! NGINX calls `c->ssl->handler` when a handshake is over (`ngx_ssl_handshake_handler`), and that one goes on to the
+//! request at once, in the same handler call. We stand before it, so that the cost of the handshake is known by
+//! itself. The connection's first request pays it, like all else that came before that request.
 
 #[cfg(ngx_feature = "ssl")]
 use nginx_sys::ngx_connection_t;
@@ -27,7 +27,8 @@ pub trait Handshakes: Attribute {
     fn end_handshake(&mut self, at: usize);
 }
 
-/// A handler call of a connection of HTTP is over. If it has had no request and its handshake goes on, we will know when that ends.
+/// A handler call of a connection of HTTP is over. If it has had no request and its handshake goes on, we will know
+/// when that ends.
 #[inline]
 pub fn watch<W: Handshakes>(worker: &W, at: usize) {
     if let Some(c) = worker.fresh(at) {

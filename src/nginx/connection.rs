@@ -97,7 +97,8 @@ impl<'a> Connection<'a> {
         member!(self.0, send_chain)
     }
 
-    /// The listening socket that it is the connection of. A connection that was accepted has the socket that it came from.
+    /// The listening socket that it is the connection of. A connection that was accepted has the socket that it came
+    /// from.
     #[inline]
     pub(super) fn listening(self) -> Option<Live<'a, ngx_listening_t>> {
         self.0.listening()

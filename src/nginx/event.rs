@@ -99,7 +99,8 @@ impl<'a> Event<'a> {
     #[inline]
     fn pass_to(self, handler: Option<EventHandler>) {
         if let Some(handler) = handler {
-            // SAFETY: NGINX would call it just like this. Nothing is left here that refers to the event: it is not copied.
+            // SAFETY: NGINX would call it just like this. Nothing is left here that refers to the event: it is not
+            // copied.
             unsafe { handler(self.0.as_ptr()) };
         }
     }
@@ -149,8 +150,8 @@ impl<const N: usize> Hooks<EventHandler, N> {
 /// Takes the event whose timer comes first out of the timers, if its time has come, as `ngx_event_expire_timers` does.
 #[inline]
 pub fn next_expired() -> Option<Event<'static>> {
-    // SAFETY: NGINX's own tree, which only the event loop's thread uses; its nodes are timers of events that are in use. A handler may
-    // change it, so its least node is looked up anew each time.
+    // SAFETY: NGINX's own tree, which only the event loop's thread uses; its nodes are timers of events that are in
+    // use. A handler may change it, so its least node is looked up anew each time.
     let event = unsafe {
         let tree = &raw mut ngx_event_timer_rbtree;
         if (*tree).root == (*tree).sentinel {

@@ -44,7 +44,8 @@ impl<F: FnPointer> Hook<F> {
         Hook { real: AtomicUsize::new(0), of: PhantomData }
     }
 
-    /// Puts `ours` in the place of the function at `place`, if there is one. NGINX calls `ours` as it would have called that one.
+    /// Puts `ours` in the place of the function at `place`, if there is one. NGINX calls `ours` as it would have
+    /// called that one.
     pub fn replace(&self, place: Live<'_, Option<F>>, ours: F) {
         if let Some(real) = place.function() {
             self.remember(Some(real));
@@ -91,13 +92,14 @@ impl<F: FnPointer> Hook<F> {
 #[inline]
 fn function<F: FnPointer>(address: usize) -> Option<F> {
     const { assert!(size_of::<F>() == size_of::<usize>()) }
-    // SAFETY: not 0, and so the address of a function of this type: `remember` and `number_of` store no other, and `look_up`'s
-    // caller has seen to it.
+    // SAFETY: not 0, and so the address of a function of this type: `remember` and `number_of` store no other, and
+    // `look_up`'s caller has seen to it.
     (address != 0).then(|| unsafe { core::mem::transmute_copy::<usize, F>(&address) })
 }
 
-/// Up to `N` functions that stand at the same kind of place in different connections. Each keeps its number for good: so one of
-/// ours, of which there is one for each number, knows the function that it stands in for, whatever becomes of the place.
+/// Up to `N` functions that stand at the same kind of place in different connections. Each keeps its number for good:
+/// so one of ours, of which there is one for each number, knows the function that it stands in for, whatever becomes
+/// of the place.
 pub struct Hooks<F, const N: usize> {
     real: [AtomicUsize; N],
     of: PhantomData<F>,
@@ -109,7 +111,8 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         Hooks { real: [const { AtomicUsize::new(0) }; N], of: PhantomData }
     }
 
-    /// The number of a function; `None` if as many others are known already. Only the thread of the event loop calls it.
+    /// The number of a function; `None` if as many others are known already. Only the thread of the event loop calls
+    /// it.
     pub fn number_of(&self, function: F) -> Option<usize> {
         let address = function.address();
         self.real.iter().position(|known| match known.load(Relaxed) {
@@ -143,7 +146,8 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         }
     }
 
-    /// Puts the function back that the one of `ours` at `place` stands in for. If another module's function is there by now, it stays.
+    /// Puts the function back that the one of `ours` at `place` stands in for. If another module's function is there
+    /// by now, it stays.
     pub fn restore(&self, place: Live<'_, Option<F>>, ours: &[F; N]) {
         if let Some(number) = place.function().and_then(|function| position(ours, function)) {
             place.set_function(self.real(number));

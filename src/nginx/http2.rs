@@ -43,10 +43,11 @@ impl<'a> Http2<'a> {
         member!(self.0, state.handler)
     }
 
-    /// Whether it is certain that it is between two frames, and in no block of header fields (`ngx_http_v2_state_complete`).
+    /// Whether it is certain that it is between two frames, and in no block of header fields
+    /// (`ngx_http_v2_state_complete`).
     ///
-    /// A connection that NGINX has given up in the middle of a frame (`ngx_http_v2_finalize_connection`) seems to be so too: it waits
-    /// for its streams, or reads what still comes.
+    /// A connection that NGINX has given up in the middle of a frame (`ngx_http_v2_finalize_connection`) seems to be
+    /// so too: it waits for its streams, or reads what still comes.
     pub fn is_between_frames(self) -> bool {
         let state = member!(self.0, state);
         let handler = self.connection().and_then(|c| c.read_event()?.handler().function());

@@ -1,7 +1,8 @@
 //! Logs of connections tell for which connection or request NGINX runs.
 //!
-//! NGINX prints that in the error log. An event of a connection has that connection's log, and an upstream connection, a
-//! subrequest, or a timer of another module carries the client's log: event, log, `ngx_http_log_ctx_t`, request.
+//! NGINX prints that in the error log. An event of a connection has that connection's log, and an upstream
+//! connection, a subrequest, or a timer of another module carries the client's log: event, log, `ngx_http_log_ctx_t`,
+//! request.
 
 use nginx_sys::{ngx_http_log_ctx_t, ngx_log_t, u_char};
 
@@ -37,7 +38,8 @@ pub fn learn_http(c: Connection<'_>) {
     HTTP_LOG_ERROR.remember(c.live().log().and_then(handler_of));
 }
 
-/// A connection was set up by another handler. Returns whether it is not HTTP's; then its log's handler is known from now on.
+/// A connection was set up by another handler. Returns whether it is not HTTP's; then its log's handler is known from
+/// now on.
 pub fn learn_foreign(c: Connection<'_>) -> bool {
     let Some(handler) = c.live().log().and_then(handler_of) else { return true };
     if HTTP_LOG_ERROR.is(handler) {
@@ -47,8 +49,8 @@ pub fn learn_foreign(c: Connection<'_>) -> bool {
     true
 }
 
-/// The log of a request's connection has the handler that all logs of HTTP have. So it is known even if another module's function
-/// stands before the listening sockets.
+/// The log of a request's connection has the handler that all logs of HTTP have. So it is known even if another
+/// module's function stands before the listening sockets.
 #[inline]
 pub fn learn_by_request(r: Request<'_>) {
     if !HTTP_LOG_ERROR.is_known() {

@@ -47,7 +47,8 @@ pub fn uses_accept_mutex() -> bool {
     of_static!(ngx_use_accept_mutex).read() != 0
 }
 
-/// It is another worker's turn to accept. The event loop unlocks the mutex again, which does nothing then: it compares the holder's pid.
+/// It is another worker's turn to accept. The event loop unlocks the mutex again, which does nothing then: it
+/// compares the holder's pid.
 pub fn release_accept_mutex() {
     if of_static!(ngx_accept_mutex_held).read() != 0 {
         // SAFETY: this worker has it.
@@ -64,4 +65,10 @@ pub fn is_exiting() -> bool {
 /// Whether the event method reports once what is there to be read, and not again and again.
 pub fn reports_once() -> bool {
     of_static!(ngx_event_flags).read() & NGX_USE_CLEAR_EVENT as ngx_uint_t != 0
+}
+
+/// The number of this worker: 0, 1, and so on.
+pub fn worker_number() -> u32 {
+    // NGINX sets it before the worker starts
+    global!(ngx_worker) as u32
 }

@@ -1,6 +1,7 @@
 //! The pointers in NGINX's structures that may be followed.
 //!
-//! The table says for each of them why: it is null, or leads to a structure that is there at least as long as the one that it is in.
+//! The table says for each of them why: it is null, or leads to a structure that is there at least as long as the one
+//! that it is in.
 
 use nginx_sys::*;
 
@@ -63,7 +64,8 @@ links! {
     ngx_connection_t, read => read_event: ngx_event_t;
     /// An open connection has its pool.
     ngx_connection_t, pool => pool: ngx_pool_t;
-    /// The log of an open connection is valid; `ngx_http_upstream_free_keepalive_peer` and its like take it away for a time.
+    /// The log of an open connection is valid; `ngx_http_upstream_free_keepalive_peer` and its like take it away for
+    /// a time.
     ngx_connection_t, log => log: ngx_log_t;
     /// One of the cycle's, which are there as long as the cycle.
     ngx_connection_t, listening => listening: ngx_listening_t;

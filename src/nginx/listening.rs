@@ -81,13 +81,14 @@ pub unsafe fn replace_handlers<A: Accept>(cycle: &mut ngx_cycle_t) {
 
 /// Whether the event method queues listening sockets apart from all others, as `ngx_event_process_init` has told it.
 ///
-/// With the accept mutex, accepting has the right of way. Without, NGINX does it in the order in which the method reports,
-/// and so it has to be queued in that order too.
+/// With the accept mutex, accepting has the right of way. Without, NGINX does it in the order in which the method
+/// reports, and so it has to be queued in that order too.
 pub fn accept_first(first: bool) {
     let Some(handlers) = handlers() else { return };
     for at in 0..handlers.handlers.len() {
-        // SAFETY: the array stays as long as the cycle. A socket that this process serves has a connection, with its events.
-        // `ngx_close_listening_sockets` leaves a pointer to it, and then it may be another's, which has another listening socket or none.
+        // SAFETY: the array stays as long as the cycle. A socket that this process serves has a connection, with its
+        // events. `ngx_close_listening_sockets` leaves a pointer to it, and then it may be another's, which has
+        // another listening socket or none.
         unsafe {
             let socket = handlers.first.add(at);
             if let Some(c) = Live::new((*socket).connection).map(Connection::of)
@@ -127,13 +128,14 @@ pub fn arrival(c: Connection<'_>) -> Option<Arrival> {
     Some(if is_datagram { Arrival::Datagrams } else { Arrival::Connections })
 }
 
-/// The event in which datagrams of a connection of QUIC arrive; `None` if it is another connection, or if QUIC has given it up.
+/// The event in which datagrams of a connection of QUIC arrive; `None` if it is another connection, or if QUIC has
+/// given it up.
 #[cfg(ngx_feature = "http_v3")]
 pub fn quic_input(c: Connection<'_>) -> Option<Event<'_>> {
     let is_quic = bits::listening::QUIC.is_on(c.listening()?);
     let read = c.read_event()?;
-    // `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where it has given the connection
-    // up, and waits for streams with early data, there is another handler, and no timer.
+    // `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where it has given
+    // the connection up, and waits for streams with early data, there is another handler, and no timer.
     (is_quic && read.has_timer()).then_some(read)
 }
 

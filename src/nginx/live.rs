@@ -5,7 +5,8 @@ use core::ptr::NonNull;
 
 /// A structure of NGINX that is there for `'a`, and that only the thread of the event loop uses.
 ///
-/// NGINX changes it whenever it is called. So no Rust reference to it is made: members are read and written one by one.
+/// NGINX changes it whenever it is called. So no Rust reference to it is made: members are read and written one by
+/// one.
 pub struct Live<'a, T> {
     pointer: NonNull<T>,
     of: PhantomData<&'a T>,
@@ -75,7 +76,8 @@ impl<T: Copy> Live<'_, T> {
 /// A static of NGINX's.
 macro_rules! of_static {
     ($name:ident) => {
-        // SAFETY: it is there as long as the process. Only the event loop's thread uses those that are named in this folder.
+        // SAFETY: it is there as long as the process. Only the event loop's thread uses those that are named in this
+        // folder.
         unsafe { $crate::nginx::live::Live::at(&raw mut nginx_sys::$name) }
     };
 }
@@ -85,7 +87,8 @@ macro_rules! get {
     ($live:expr, $($member:ident).+) => {{
         let pointer = $crate::nginx::live::Live::as_ptr($live);
         #[allow(unused_unsafe)] // it may be used in an `unsafe` block
-        // SAFETY: the structure is in use, as `Live` says. No pointer is followed: `.` does not do that for raw pointers.
+        // SAFETY: the structure is in use, as `Live` says. No pointer is followed: `.` does not do that for raw
+        // pointers.
         let value = unsafe { (*pointer).$($member).+ };
         value
     }};

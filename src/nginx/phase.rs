@@ -85,7 +85,8 @@ pub trait Filters {
 
 /// Adds filters. The module calls it once for each configuration.
 pub fn add_filters<F: Filters>() {
-    // `ngx_http_header_filter_module` and its like have put their functions there before; each module chains its filters like this
+    // `ngx_http_header_filter_module` and its like have put their functions there before; each module chains its
+    // filters like this
     let header = of_static!(ngx_http_top_header_filter);
     NEXT_HEADER_FILTER.replace(header, header_filter::<F>);
     let request_body = of_static!(ngx_http_top_request_body_filter);

@@ -14,8 +14,8 @@ use super::live::{Live, get, of_static, set};
 #[derive(Clone, Copy)]
 pub struct Queue<'a>(Live<'a, ngx_queue_t>);
 
-/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of posted events; null
-/// in any other NGINX.
+/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of
+/// posted events; null in any other NGINX.
 static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
 
 /// Looks up queues that not every NGINX has.
@@ -64,13 +64,15 @@ impl<'a> Queue<'a> {
     #[inline]
     fn event_of(self, node: Live<'a, ngx_queue_t>) -> Event<'a> {
         debug_assert!(node != self.0);
-        // SAFETY: all nodes but the head are in events, which are in use: NGINX takes an event that it gives up out of its queue.
+        // SAFETY: all nodes but the head are in events, which are in use: NGINX takes an event that it gives up out
+        // of its queue.
         unsafe { Event::new(node.as_ptr().byte_sub(offset_of!(ngx_event_t, queue)).cast()) }
     }
 
     /// Takes the first event out of the queue. `what` is for a debug log.
     ///
-    /// `ngx_close_connection` and its like take an event out of whatever queue it is in, so the head is read anew each time.
+    /// `ngx_close_connection` and its like take an event out of whatever queue it is in, so the head is read anew
+    /// each time.
     #[inline]
     pub fn pop(self, what: &str) -> Option<Event<'a>> {
         self.pop_if(what, |_| true)
@@ -141,12 +143,14 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Calls `f` with a queue of its own that has all events of this one, which is empty then. What `f` leaves there goes back.
+    /// Calls `f` with a queue of its own that has all events of this one, which is empty then. What `f` leaves there
+    /// goes back.
     #[inline]
     pub fn apart<R>(self, f: impl FnOnce(Queue<'_>) -> R) -> R {
         let mut room = MaybeUninit::<ngx_queue_t>::uninit();
         let (from, to) = (self.head(), room.as_mut_ptr());
-        // SAFETY: neighbours of a queue's head are linked to it. `room` stays where it is as long as events are linked to it.
+        // SAFETY: neighbours of a queue's head are linked to it. `room` stays where it is as long as events are
+        // linked to it.
         let apart = unsafe {
             if (*from).next == from {
                 (*to).prev = to;

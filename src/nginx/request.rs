@@ -148,7 +148,8 @@ impl<'a> Request<'a> {
         bits::request::POST_ACTION.is_on(self.0)
     }
 
-    /// Whether NGINX may have cleared its contexts, as `ngx_http_internal_redirect` and `ngx_http_filter_finalize_request` do.
+    /// Whether NGINX may have cleared its contexts, as `ngx_http_internal_redirect` and
+    /// `ngx_http_filter_finalize_request` do.
     #[inline]
     pub fn may_have_lost_contexts(self) -> bool {
         bits::request::INTERNAL.is_on(self.0) || bits::request::FILTER_FINALIZE.is_on(self.0)
@@ -192,7 +193,8 @@ impl<'a> Request<'a> {
         get!(buffer, last).addr().saturating_sub(get!(buffer, pos).addr()) as u64
     }
 
-    /// Memory that it holds, in bytes: all of its pool, and the buffer that its header was read into. `None` if it is being freed.
+    /// Memory that it holds, in bytes: all of its pool, and the buffer that its header was read into. `None` if it is
+    /// being freed.
     #[inline]
     pub fn held_bytes(self) -> Option<u64> {
         let mut bytes = self.pool()?.held_bytes();
@@ -205,7 +207,8 @@ impl<'a> Request<'a> {
         Some(bytes as u64)
     }
 
-    /// How long before the running handler call it began, in nanoseconds. If its header came in parts, that was in another one.
+    /// How long before the running handler call it began, in nanoseconds. If its header came in parts, that was in
+    /// another one.
     #[inline]
     pub fn age_ns(self) -> u64 {
         let (sec, msec) = cached_wall();
@@ -241,8 +244,8 @@ impl<'a> Request<'a> {
     /// The value of a variable, by its index; `None` if it has none.
     #[inline]
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
-        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request. NGINX's variables have
-        // their text in memory of the request or of the configuration, which outlive it.
+        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request. NGINX's
+        // variables have their text in memory of the request or of the configuration, which outlive it.
         unsafe {
             let value = Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index))?;
             let is_there = !bits::variable_value::NOT_FOUND.is_on(value);
@@ -265,8 +268,8 @@ impl<'a> Request<'a> {
     pub fn add_header(self, name: ngx_str_t, value: &[u8]) -> Option<()> {
         let value = self.pool()?.join(&[value])?;
         let headers = member!(self.0, headers_out.headers);
-        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one. All zero is valid; newer
-        // versions have a link to the next one of its name in it.
+        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one. All
+        // zero is valid; newer versions have a link to the next one of its name in it.
         let header = unsafe {
             let header = Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>())?;
             header.as_ptr().write(core::mem::zeroed());

@@ -17,7 +17,8 @@ pub type Post = unsafe extern "C" fn(*mut ngx_thread_task_t, *mut ngx_file_t) ->
 /// The type of a task's handler.
 pub type Run = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 
-/// The place of the function that posts a task for the file that is sent next; `None` if no pool's thread is to send it.
+/// The place of the function that posts a task for the file that is sent next; `None` if no pool's thread is to send
+/// it.
 ///
 /// # Safety
 /// `chain` must be a chain of NGINX's, which is there for `'a`.
@@ -35,7 +36,8 @@ pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, 
     None
 }
 
-/// A task. A thread of a pool may be at work on it; then it is that thread's, but for its event, which the worker's own thread uses.
+/// A task. A thread of a pool may be at work on it; then it is that thread's, but for its event, which the worker's
+/// own thread uses.
 #[derive(Clone, Copy)]
 pub struct Task<'a>(Live<'a, ngx_thread_task_t>);
 

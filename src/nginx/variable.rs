@@ -62,8 +62,8 @@ impl Value<'_> {
     }
 }
 
-/// A variable of ours. It is computed when it is read, since a request's values change all the time. A subrequest has the array of
-/// variables of its parent (`ngx_http_subrequest`), so no value may be kept.
+/// A variable of ours. It is computed when it is read, since a request's values change all the time. A subrequest has
+/// the array of variables of its parent (`ngx_http_subrequest`), so no value may be kept.
 pub trait Variable {
     /// Sets the value. `data` is what was said when it was added.
     ///
@@ -125,8 +125,8 @@ struct Captures {
 impl<'a> Request<'a> {
     /// Its variables, by their index.
     fn values(self) -> &'a [ngx_http_variable_value_t] {
-        // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed. `ngx_http_variables_init_vars`
-        // has indexed all of them before the first request.
+        // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
+        // `ngx_http_variables_init_vars` has indexed all of them before the first request.
         unsafe {
             let main_conf = get!(self.live(), main_conf);
             let core = (*main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
@@ -136,7 +136,8 @@ impl<'a> Request<'a> {
 
     /// Keeps variables and captures, in `room`.
     ///
-    /// With `realloc_captures`, `ngx_http_regex_exec` makes itself a new array of captures, as it does for a subrequest.
+    /// With `realloc_captures`, `ngx_http_regex_exec` makes itself a new array of captures, as it does for a
+    /// subrequest.
     #[inline]
     pub fn keep_variables(self, mut room: Vec<ngx_http_variable_value_t>) -> Kept<'a> {
         room.clear();

@@ -1,12 +1,14 @@
 //! Bodies of refused requests: as little as possible of them is read.
 //!
-//! NGINX discards the body of a request that it has refused (`ngx_http_discard_request_body`), for as long as `lingering_time`, and
-//! reads it for the page of an `error_page` that comes from another server. Either costs as much as the client likes. So a refused request
-//! with a large body, or with one of unknown length, goes on as a request without a body. Its connection is closed after the
-//! answer as NGINX closes others whose body was not read (`ngx_http_set_lingering_close`): what the client still sends is read
-//! up to a bound, and is left in the kernel's buffer from there on, until the client has closed or `lingering_timeout` is over.
+//! NGINX discards the body of a request that it has refused (`ngx_http_discard_request_body`), for as long as
+//! `lingering_time`, and reads it for the page of an `error_page` that comes from another server. Either costs as
+//! much as the client likes. So a refused request with a large body, or with one of unknown length, goes on as a
+//! request without a body. Its connection is closed after the answer as NGINX closes others whose body was not read
+//! (`ngx_http_set_lingering_close`): what the client still sends is read up to a bound, and is left in the kernel's
+//! buffer from there on, until the client has closed or `lingering_timeout` is over.
 //!
-//! In HTTP/2 and HTTP/3, flow control lets a client send no more than a first window for a stream that nobody reads from.
+//! In HTTP/2 and HTTP/3, flow control lets a client send no more than a first window for a stream that nobody reads
+//! from.
 
 use nginx_sys::{NGX_AGAIN, ngx_connection_t, u_char};
 
@@ -20,8 +22,8 @@ use crate::nginx::request::Request;
 /// As many bytes of a refused request's body are read at most.
 pub const MAX_READ: usize = 64 * 1024;
 
-/// Takes the body from a refused request in its preaccess phase if it may be large. Whether the connection is to be watched, by
-/// [`watch`].
+/// Takes the body from a refused request in its preaccess phase if it may be large. Whether the connection is to be
+/// watched, by [`watch`].
 pub fn drop_large(r: Request<'_>) -> bool {
     if r.has_small_body(MAX_READ as i64) {
         return false;
@@ -44,8 +46,8 @@ pub fn drop_large(r: Request<'_>) -> bool {
     true
 }
 
-/// From now on, reading from the connection of this main request of HTTP/1 ends at the bound. To be called again when NGINX may have
-/// given the connection another `recv`, as `ngx_ssl_shutdown` does.
+/// From now on, reading from the connection of this main request of HTTP/1 ends at the bound. To be called again when
+/// NGINX may have given the connection another `recv`, as `ngx_ssl_shutdown` does.
 pub fn watch(r: Request<'_>, dropped: &Dropped) {
     let recv = r.connection().recv();
     if !is_ours(recv.function()) {
@@ -81,7 +83,8 @@ unsafe extern "C" fn receive(c: *mut ngx_connection_t, buffer: *mut u_char, size
             dropped.left.set(left - usize::try_from(count).unwrap_or(0).min(left));
             return count;
         }
-        // An event method that goes on reporting what is not read would keep the worker busy; the connection is closed at once then.
+        // An event method that goes on reporting what is not read would keep the worker busy; the connection is
+        // closed at once then.
         let Some(event) = c.read_event() else { return CLOSED };
         if !reports_once() || event.is_eof_pending() {
             return CLOSED;

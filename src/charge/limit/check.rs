@@ -1,7 +1,7 @@
 //! Limits: requests of a key that uses too much CPU are refused.
 //!
-//! As `ngx_http_limit_req_handler`, in the preaccess phase, and once per request: the target of an internal redirect is not
-//! checked again. The bucket is in the key's account, see [`accounting::limit`].
+//! As `ngx_http_limit_req_handler`, in the preaccess phase, and once per request: the target of an internal redirect
+//! is not checked again. The bucket is in the key's account, see [`accounting::limit`].
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -102,7 +102,8 @@ pub fn unset<W: Frames>(worker: &mut W) {
     }
 }
 
-/// In the place of the handler of a state of HTTP/2: goes through the frames of a buffer, as `ngx_http_v2_read_handler` does.
+/// In the place of the handler of a state of HTTP/2: goes through the frames of a buffer, as
+/// `ngx_http_v2_read_handler` does.
 unsafe extern "C" fn frames<W: Frames>(
     h2c: *mut ngx_http_v2_connection_t,
     mut pos: *mut u_char,
@@ -113,8 +114,8 @@ unsafe extern "C" fn frames<W: Frames>(
     let mut is_inside = false;
     let mut is_header = false;
     loop {
-        // SAFETY: NGINX has called us with an open connection and with its buffer. A handler that does not return null has left the
-        // connection open, and returns how far it has read.
+        // SAFETY: NGINX has called us with an open connection and with its buffer. A handler that does not return
+        // null has left the connection open, and returns how far it has read.
         let (connection, left) =
             unsafe { (Http2::new(h2c), slice::from_raw_parts(pos, end.addr() - pos.addr())) };
         if !is_inside {
@@ -143,7 +144,8 @@ unsafe extern "C" fn frames<W: Frames>(
             STATE.remember(state);
             connection.state_handler().set_function(Some(frames::<W>));
             if connection.connection().is_some_and(|c| c.read_event().is_some_and(|event| event.is_ready())) {
-                // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the next one
+                // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the
+                // next one
                 W::with(W::read_clock);
             }
             return pos;
@@ -205,8 +207,8 @@ fn begin_frame<W: Frames>(worker: &mut W, frame: FrameOwner, bytes: usize, left:
     worker.share(owner, share_ns);
 }
 
-/// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some streams, and reads
-/// their fields all the same), its cost is not the next request's.
+/// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some
+/// streams, and reads their fields all the same), its cost is not the next request's.
 fn end_header<W: Frames>(worker: &mut W) {
     let at = worker.frame_hook().at;
     if worker.owner() == Owner::Header(at) {

@@ -1,9 +1,9 @@
 //! Frames that a stream of HTTP/2 sends for others.
 //!
-//! `ngx_http_v2_send_output_queue` sends all frames that are queued. Most often these are the caller's own. But where the socket
-//! had no room before, frames of other streams wait there too, and whoever comes first when there is room sends them: that may be a
-//! small answer. So we stand in the place of the connection's `send_chain`. Where frames have waited, the CPU
-//! time of sending is kept, and divided by the bytes that each stream has got out.
+//! `ngx_http_v2_send_output_queue` sends all frames that are queued. Most often these are the caller's own. But where
+//! the socket had no room before, frames of other streams wait there too, and whoever comes first when there is room
+//! sends them: that may be a small answer. So we stand in the place of the connection's `send_chain`. Where frames
+//! have waited, the CPU time of sending is kept, and divided by the bytes that each stream has got out.
 
 use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
 

@@ -1,8 +1,9 @@
 //! Bytes of HTTP/2: each DATA frame takes its length off the windows of its stream and of its connection
 //! (`ngx_http_v2_state_data`).
 //!
-//! Most bodies that nobody reads come when their stream has ended: the server answers as soon as it has the header. Such frames are in the
-//! window of the connection only. The last request of the connection is taken to have received the bytes that are in no stream's window.
+//! Most bodies that nobody reads come when their stream has ended: the server answers as soon as it has the header.
+//! Such frames are in the window of the connection only. The last request of the connection is taken to have received
+//! the bytes that are in no stream's window.
 
 use core::cell::Cell;
 use core::marker::PhantomData;
