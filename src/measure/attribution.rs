@@ -59,10 +59,10 @@ pub fn owner_of<W: Attribute>(worker: &mut W, event: &Event<'_>) -> Owner<W::Req
     }
     let c = worker.places().connection_of(at, event);
     match listening::arrival(c) {
+        None => {}
         // datagrams of a known UDP session are never HTTP's unless they are QUIC's
         Some(Arrival::Datagrams) => return Owner::NoRequest,
-        Some(Arrival::Connections | Arrival::Quic) => return Owner::Listener,
-        None => {}
+        Some(_) => return Owner::Listener,
     }
     match owner_by_speaker(worker, http_log::speaker(c)) {
         Some(Owner::Request(request)) if !worker.is_client(at) => {

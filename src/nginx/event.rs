@@ -63,7 +63,7 @@ impl<'a> Event<'a> {
     }
 
     /// Whether the timer is set.
-    #[inline]
+    #[cfg(ngx_feature = "http_v3")]
     pub fn has_timer(&self) -> bool {
         bits::event::TIMER_SET.is_on(self.0)
     }

@@ -107,7 +107,8 @@ pub enum Arrival {
     Connections,
     /// Datagrams of a known UDP session are handled in the event of the socket (`ngx_event_recvmsg`).
     Datagrams,
-    /// Datagrams of QUIC
+    /// Datagrams of QUIC.
+    #[cfg(ngx_feature = "http_v3")]
     Quic,
 }
 
