@@ -325,13 +325,13 @@ fetch_debian_suite() {
 
 # Makes a program use the dynamic linker and the libraries that are below a folder, and not the system's.
 run_beside_system() {
-    local tree=$1 program=$2 interpreter libraries
+    local tree=$1 binary=$2 interpreter libraries
     libraries=$(dirname "$(find "$tree" -name libc.so.6 -print -quit)")
-    interpreter=$tree$(patchelf --print-interpreter "$program")
+    interpreter=$tree$(patchelf --print-interpreter "$binary")
     # on a whole system, its folder is a link
     [[ -e $interpreter ]] || interpreter=$libraries/${interpreter##*/}
     # an rpath, and not a runpath: it is for the libraries of libraries too, and for those of modules
-    patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$program"
+    patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$binary"
 }
 
 # use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
