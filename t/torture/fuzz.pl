@@ -154,6 +154,7 @@ my %valid = (
     request_cpu_log => [ http => [ '{{dir}}/traffic' ], [ 'zone=a', 'zone=nope' ], [ '', map { "interval=$_" } qw(1s 60s 0 500ms 99999999999999999999d 1m30s s) ] ],
     request_cpu_limit => [ server => [ 'zone=a', 'zone=nope' ], [ map { "cores=$_" } qw(1 0.5 0 -1 1e9 .5 99999999999999999999 0.0000000001 nan) ],
         [ '', map { "burst=$_" } qw(1s 0 10ms 99999999999999999999d) ], [ '', map { "status=$_" } qw(503 429 200 600 0 -1 99999999999) ], [ '', 'dry_run' ] ],
+    request_cpu_limit_log_level => [ server => [ 'info', 'notice', 'warn', 'error', 'debug', '' ] ],
 );
 
 sub quoted {
