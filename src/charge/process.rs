@@ -186,7 +186,7 @@ fn begin_in_shared_memory(
         ngx_log_error!(
             NGX_LOG_WARN,
             log,
-            "request_cpu: too many workers, the books of this one are not shown"
+            "request_cpu: too many workers, the totals of this one are not shown"
         );
     }
     slot.map(|slot| (workers, slot))

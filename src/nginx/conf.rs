@@ -125,29 +125,6 @@ impl<'a> Conf<'a> {
         ngx_log_error!(NGX_LOG_WARN, self.log(), "{message}");
     }
 
-    /// Keeps a value in the configuration's pool, to be dropped with it. Values that were kept later are
-    /// dropped first.
-    ///
-    /// # Errors
-    /// There is no memory.
-    fn keep<T>(&self, value: T) -> Result<NonNull<T>, Failed> {
-        // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once,
-        // before it frees the memory.
-        unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
-            // SAFETY: as above.
-            unsafe { data.cast::<T>().drop_in_place() }
-        }
-        const { assert!(align_of::<T>() <= align_of::<usize>()) }
-        // SAFETY: the pool is valid, and what it gives out is aligned to a word (`NGX_ALIGNMENT`).
-        unsafe {
-            let cleanup = ngx_pool_cleanup_add(self.parts().pool, size_of::<T>()).as_mut().ok_or(Failed)?;
-            let place = NonNull::new(cleanup.data.cast::<T>()).ok_or(Failed)?;
-            place.write(value);
-            cleanup.handler = Some(drop_value::<T>);
-            Ok(place)
-        }
-    }
-
     /// Calls `f` when NGINX gives this configuration up, with its cycle: before anything that was kept until
     /// now is dropped.
     ///
@@ -167,7 +144,9 @@ impl<'a> Conf<'a> {
                 }
             }
         }
-        self.keep(End { cycle: self.parts().cycle, f }).map(drop)
+        let Parts { cycle, pool, .. } = self.parts();
+        // SAFETY: the pool of the configuration that is being read.
+        unsafe { keep(pool, End { cycle, f }) }.map(drop)
     }
 
     /// Adds shared memory of this module's, by a name that is copied, and keeps a value for it. `None` if there
@@ -193,7 +172,8 @@ impl<'a> Conf<'a> {
             return Ok(None);
         }
         zone.init = Some(init);
-        zone.data = self.keep(value)?.as_ptr().cast();
+        // SAFETY: the pool of the configuration that is being read.
+        zone.data = unsafe { keep(self.parts().pool, value) }?.as_ptr().cast();
         Ok(Some(()))
     }
 
@@ -281,6 +261,31 @@ impl<'a> Conf<'a> {
     }
 }
 
+/// Keeps a value in a configuration's pool, to be dropped with it. Values that were kept later are dropped first.
+///
+/// # Errors
+/// There is no memory.
+///
+/// # Safety
+/// The pool must be a configuration's.
+unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> Result<NonNull<T>, Failed> {
+    // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once, before it frees
+    // the memory.
+    unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
+        // SAFETY: as above.
+        unsafe { data.cast::<T>().drop_in_place() }
+    }
+    const { assert!(align_of::<T>() <= align_of::<usize>()) }
+    // SAFETY: as the caller says; what the pool gives out is aligned to a word (`NGX_ALIGNMENT`).
+    unsafe {
+        let cleanup = ngx_pool_cleanup_add(pool, size_of::<T>()).as_mut().ok_or(Failed)?;
+        let place = NonNull::new(cleanup.data.cast::<T>()).ok_or(Failed)?;
+        place.write(value);
+        cleanup.handler = Some(drop_value::<T>);
+        Ok(place)
+    }
+}
+
 /// A configuration of a location, as it inherits.
 pub trait Inherit: LocationConfiguration {
     /// Inherits what is not set here from the level above.
@@ -292,8 +297,9 @@ pub trait Inherit: LocationConfiguration {
 
 /// `create_main_conf` and `create_loc_conf` of a module.
 pub unsafe extern "C" fn create<T: Configuration + Default>(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
-    let made = unsafe { Conf::new(cf) }.ok_or(Failed).and_then(|cf| cf.keep(T::default()));
+    // SAFETY: NGINX calls with the configuration that is being read, which has a pool. No `Conf` is made of it: `ngx_http_block`
+    // sets the context, which `Conf::parts` relies on, only after it has called `create_main_conf` and its like.
+    let made = unsafe { cf.as_ref().ok_or(Failed).and_then(|cf| keep(cf.pool, T::default())) };
     made.map_or(null_mut(), |made| made.as_ptr().cast())
 }
 
