@@ -15,7 +15,7 @@ use crate::limit::{Limit, LimitId, parse_cores};
 use crate::render::negotiate::Format;
 use crate::render::{Answer, Detail, Status, Zone};
 use crate::table::{Spare, Table};
-use crate::testing::{Region, process};
+use crate::testing::{Region, process, totals};
 use crate::traffic::{About, Append, BATCH_BYTES, Ledger, Part, region_bytes};
 use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
@@ -96,18 +96,6 @@ impl Append for File {
 }
 
 fn status(table: Table, detail: Detail, format: Format) -> Vec<u8> {
-    let totals = WorkerTotals {
-        wakeups: 10,
-        charged_ns: 1_000_000_000,
-        no_request_ns: 200,
-        loop_ns: 30,
-        other_ns: 4,
-        pending_ns: 5,
-        clock_readings: 4,
-        pool_threads_cpu_ns: 6,
-        pool_threads_charged_ns: 3,
-        uncounted_ns: 70,
-    };
     let zone = Zone { name: "domains".to_owned(), size_bytes: 65_536, table, only: None };
     let status = Status {
         version: "0.1.0",
@@ -115,8 +103,8 @@ fn status(table: Table, detail: Detail, format: Format) -> Vec<u8> {
         time: "2026-01-31T12:00:00.000Z".to_owned(),
         clock: "thread",
         max_error_ns: 0,
-        workers: vec![Worker { worker: 0, pid: 4711, totals }],
-        worker_totals: vec![(0, totals), (1, WorkerTotals::default())],
+        workers: vec![Worker { worker: 0, pid: 4711, totals: totals() }],
+        worker_totals: vec![(0, totals()), (1, WorkerTotals::default())],
         zones: vec![zone],
         detail,
     };

@@ -14,6 +14,7 @@ use crate::limit::Bucket;
 use crate::process::ProcessId;
 use crate::table::{Error, Table};
 use crate::window::{Ring, Second, Windows};
+use crate::worker_totals::WorkerTotals;
 
 /// Memory as a shared zone has it: aligned, and full of what was there before.
 pub struct Region {
@@ -93,6 +94,22 @@ impl Account {
     pub fn finish(&self, outcome: &Outcome) {
         self.count(&outcome.classes(), &Count { requests: 1, cpu_ns: outcome.cpu_ns });
         self.count_cpu(cpu_bucket(outcome.cpu_ns), 1);
+    }
+}
+
+/// The totals of a worker in the example documents: each figure is another one.
+pub fn totals() -> WorkerTotals {
+    WorkerTotals {
+        wakeups: 10,
+        charged_ns: 1_000_000_000,
+        no_request_ns: 200,
+        loop_ns: 30,
+        other_ns: 4,
+        pending_ns: 5,
+        clock_readings: 4,
+        pool_threads_cpu_ns: 6,
+        pool_threads_charged_ns: 3,
+        uncounted_ns: 70,
     }
 }
 

@@ -131,6 +131,11 @@ struct Tracked {
 /// The cleanup by which a context is found.
 static FREED: Hook<Cleanup> = Hook::new();
 
+/// Contexts are found by this cleanup from now on. Called while a configuration is read, before the first request.
+pub(super) fn register(freed: Cleanup) {
+    FREED.remember(Some(freed));
+}
+
 /// The context of a main request, if it has one.
 #[inline]
 pub fn find(main: Request<'_>) -> Option<NonNull<Context>> {
@@ -157,7 +162,6 @@ impl Context {
         verdict: Verdict,
         freed: Cleanup,
     ) -> Option<NonNull<Context>> {
-        FREED.remember(Some(freed));
         let pool = main.pool()?;
         let tracked = pool.put(|| Tracked {
             cleanup: ngx_pool_cleanup_t { handler: None, data: null_mut(), next: null_mut() },

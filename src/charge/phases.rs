@@ -10,7 +10,7 @@ use core::ptr::{NonNull, null};
 use accounting::account::{CacheStatus, Outcome};
 use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_http_core_main_conf_t, ngx_int_t};
 
-use crate::charge::context::{Answered, Context, dropped_body, find};
+use crate::charge::context::{self, Answered, Context, dropped_body, find};
 use crate::charge::counted_by::{CountedBy, location};
 use crate::charge::limit::body;
 use crate::charge::lookup::with_accounts;
@@ -30,6 +30,7 @@ const ADD_NS: u64 = 1_000_000_000;
 /// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes
 /// through.
 pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Option<()> {
+    context::register(freed);
     phase::add_handler::<PostRead>(core, Phase::PostRead)?;
     if ways_differ {
         phase::add_handler::<Preaccess>(core, Phase::Preaccess)?;
@@ -145,18 +146,16 @@ impl Filters for Passing {
     #[inline]
     fn header(r: Request<'_>) {
         let Some(pointer) = attribute(r).filter(|_| r.is_main()) else { return };
-        let is_by_reads = with(|worker| worker.context(pointer).received.is_by_reads());
+        let is_by_reads = with(|worker| {
+            let context = worker.context(pointer);
+            if context.counted_by.is_current() && r.has_post_action() {
+                // what follows is in another location
+                context.counted_by = CountedBy::this(r);
+            }
+            context.received.is_by_reads()
+        });
         if is_by_reads == Some(true) || r.is_upgraded() {
             received::answer::<Worker>(r);
-        }
-        if r.has_post_action() {
-            // what follows is in another location
-            with(|worker| {
-                let context = worker.context(pointer);
-                if context.counted_by.is_current() {
-                    context.counted_by = CountedBy::this(r);
-                }
-            });
         }
     }
 

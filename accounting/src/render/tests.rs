@@ -17,7 +17,7 @@ use crate::key::Cut;
 use crate::limit::{Limit, LimitId, parse_cores};
 use crate::table::Spare;
 use crate::table::{Slot, Table};
-use crate::testing::{Region, cases, process};
+use crate::testing::{Region, cases, process, totals};
 use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
@@ -38,26 +38,14 @@ fn usage() -> Usage {
 }
 
 fn status(zones: Vec<Zone>) -> Status {
-    let totals = WorkerTotals {
-        wakeups: 10,
-        charged_ns: 1_000_000_000,
-        no_request_ns: 200,
-        loop_ns: 30,
-        other_ns: 4,
-        pending_ns: 5,
-        clock_readings: 4,
-        pool_threads_cpu_ns: 6,
-        pool_threads_charged_ns: 3,
-        uncounted_ns: 70,
-    };
     Status {
         version: "0.1.0",
         nginx_version: "1.28.3",
         time: "2026-01-31T12:00:00.000Z".to_owned(),
         clock: "thread",
         max_error_ns: 0,
-        workers: vec![Worker { worker: 0, pid: 4711, totals }],
-        worker_totals: vec![(0, totals), (1, WorkerTotals::default())],
+        workers: vec![Worker { worker: 0, pid: 4711, totals: totals() }],
+        worker_totals: vec![(0, totals()), (1, WorkerTotals::default())],
         zones,
         detail: Detail::Full,
     }
