@@ -50,7 +50,10 @@ sub measure {
         progress("$case->{name}: block $block of $option{blocks}");
         my $origin = start_origin();
         my %server = map { $_->[0] => start($case, $_, $origin) } shuffle @kinds;
-        my $turn = sub { push @turns, { block => $block, name => $_[0], %{ load($case, $server{ $_[0] }, $requests) } } };
+        my $turn = sub {
+            my ($name) = @_;
+            push @turns, { block => $block, name => $name, %{ load($case, $server{$name}, $requests) } };
+        };
         $requests //= calibrate($case, $server{$reference});
         # caches are warm from here on, and there are accounts of nearly all keys
         load($case->{keys} ? { %$case, turn => 10 } : $case, $_, $requests) for values %server;
@@ -69,6 +72,7 @@ sub measure {
 sub summary {
     my ($measured) = @_;
     my @turns = @{ $measured->{turns} };
+    my @of_reference = grep { $_->{name} eq $reference } @turns;
     my %ns;
     push @{ $ns{ $_->{name} } }, $_->{ns} for @turns;
     my %status;
@@ -77,7 +81,7 @@ sub summary {
     }
     return (
         ns => { map { $_ => median(@{ $ns{$_} }) } keys %ns }, status => \%status,
-        (map { my $what = $_; $what => median(map { $_->{$what} } grep { $_->{name} eq $reference } @turns) } qw(busy waited)),
+        (map { my $what = $_; $what => median(map { $_->{$what} } @of_reference) } qw(busy waited)),
         ratios($reference, \@turns, sub { $_[0]{ns} }),
     );
 }
@@ -86,8 +90,12 @@ sub summary {
 sub how {
     my ($others, @results) = @_;
     my @measured = grep { $results[0]{status}{$_} } @$others;
-    print "\nbusy, waits: time that the worker without the module runs, or waits for its processor; left out: turns, since the machine\n",
-        "changed around them; spread: half the distance of the quartiles of the rounds' ratios; readings: of the thread clock\n\n";
+    print <<"TEXT";
+
+busy, waits: time that the worker without the module runs, or waits for its processor; left out: turns, since the
+machine changed around them; spread: half the distance of the quartiles of the rounds' ratios; readings: of the thread clock
+
+TEXT
     printf "%-16s%5s%6s%13s" . '%8s' x @$others . '%18s' x @measured . "\n", 'case', 'busy', 'waits', 'left out',
         'spread:', ('') x $#$others, ('readings per') x @measured;
     printf "%40s" . '%8s' x @$others . '%18s' x @measured . "\n", '', @$others, map { "request/wakeup" } @measured;
@@ -101,8 +109,11 @@ sub how {
     for my $name (@measured) {
         my %sum;
         for my $status (map { $_->{status}{$name} } @results) { $sum{$_} += $status->{$_} for keys %$status }
-        printf "\nbooks of \"%s\": charged %.3f %% of the CPU outside of the event loop, which has %.2f %% of all; the owners' sum is"
-            . " %d ns\noff thread_cpu_ns, which is %.3f %% below the kernel's count for the processes; thread clock read %s\n", $name,
+        printf <<"TEXT", $name,
+
+books of "%s": charged %.3f %% of the CPU outside of the event loop, which has %.2f %% of all; the owners' sum is %d ns
+off thread_cpu_ns, which is %.3f %% below the kernel's count for the processes; thread clock read %s
+TEXT
             100 * $sum{charged_ns} / ($sum{thread_cpu_ns} - $sum{loop_ns}), 100 * $sum{loop_ns} / $sum{thread_cpu_ns},
             $sum{charged_ns} + $sum{no_request_ns} + $sum{loop_ns} + $sum{other_ns} - $sum{thread_cpu_ns},
             100 * (1 - $sum{thread_cpu_ns} / $sum{kernel_ns}), readings(\%sum);
@@ -119,7 +130,8 @@ sub readings {
 # The books of a server's worker, its requests, and what the kernel has counted for it.
 sub status {
     my ($server) = @_;
-    my $answer = HTTP::Tiny->new(timeout => 10)->get("http://127.0.0.1:$server->{port}{plain}/cpu?zone=domains&format=json");
+    my $address = "http://127.0.0.1:$server->{port}{plain}/cpu?zone=domains&format=json";
+    my $answer = HTTP::Tiny->new(timeout => 10)->get($address);
     my ($kernel_ns) = cpu_ns($server->{worker});
     $answer->{success} or die "bench: no status: $answer->{status} $answer->{reason}\n";
     my $status = JSON::PP->new->decode($answer->{content});

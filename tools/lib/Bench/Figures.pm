@@ -68,7 +68,7 @@ sub middle {
 # Ratios as columns of a table.
 sub row {
     my ($ratio, @names) = @_;
-    return join '', map { defined $_ ? sprintf ' %5.3f ±%.3f', @$_{qw(median half)} : sprintf '%13s', '-' } @$ratio{@names};
+    return join '', map { $_ ? sprintf ' %5.3f ±%.3f', @$_{qw(median half)} : sprintf '%13s', '-' } @$ratio{@names};
 }
 
 sub us { my $us = $_[0] / 1000; return sprintf $us < 100 ? '%.2f' : '%.0f', $us }

@@ -10,9 +10,22 @@ use IO::Socket::UNIX;
 use List::Util qw(sum0);
 use POSIX ();
 use Time::HiRes qw(sleep);
-use Tool qw(free_port lines slurp spew);
+use Tool qw($root fail free_port has_program lines slurp spew);
 
-our @EXPORT_OK = qw(haproxy_version owned start_haproxy);
+our @EXPORT_OK = qw(haproxy_version need_haproxy owned start_haproxy);
+
+# Installs HAProxy, or says how. Where systemd runs, the package would start it as a service, so that is left to the
+# user.
+sub need_haproxy {
+    # where Debian has it, and the PATH of users does not look
+    $ENV{PATH} .= ':/usr/sbin' unless has_program('haproxy');
+    return if has_program('haproxy');
+    my $how = 'haproxy is needed (package haproxy), and need not run as a service';
+    fail("$how: apt-get install haproxy; systemctl disable --now haproxy") if -d '/run/systemd/system' || $> != 0;
+    system('bash', '-c', '. "$1/scripts/lib.sh" && need_packages haproxy >&2', 'bash', $root) == 0
+        && has_program('haproxy') or fail($how);
+    return;
+}
 
 # Starts one, with profiling of tasks "on" or "off", in front of an origin. It answers small requests itself with the
 # same body, and passes on those below /proxy/. With $logs, it writes the CPU time of each request.
@@ -38,8 +51,8 @@ sub output { return "$_[0]{prefix}/output" }
 sub configuration {
     my ($server, $profiling, $origin, $logs) = @_;
     my ($prefix, $port) = @$server{qw(prefix port)};
-    my ($log_to, $log_format) = $logs ? ('log stdout format raw local0', 'log global; log-format "cpu_ns_tot=%[cpu_ns_tot]"') : ('', '');
-    $log_format =~ s/; /\n    /;
+    my $log_to = $logs ? 'log stdout format raw local0' : '';
+    my $log_format = $logs ? "log global\n    log-format cpu_ns_tot=%[cpu_ns_tot]" : '';
     return <<"CONF";
 global
     nbthread 1
@@ -66,7 +79,8 @@ backend origin
 CONF
 }
 
-# Nanoseconds of CPU that have an owner so far: by request (cpu_ns_tot in its log), and by function (show profiling).
+# Nanoseconds that have an owner so far: by request (cpu_ns_tot in its log), and by function (show profiling). HAProxy
+# reads elapsed time (now_mono_time in run_tasks_from_lists), so time in which another process ran is in it.
 sub owned {
     my ($server) = @_;
     my $requests = sum0(map { /cpu_ns_tot=(\d+)/ ? $1 : () } lines(output($server)));
@@ -83,7 +97,8 @@ sub cpu_ns_of {
 
 sub ask {
     my ($server, $command) = @_;
-    my $socket = IO::Socket::UNIX->new(Peer => "$server->{prefix}/stats", Timeout => 10) or die "bench: HAProxy does not answer: $!\n";
+    my $socket = IO::Socket::UNIX->new(Peer => "$server->{prefix}/stats", Timeout => 10)
+        or die "bench: HAProxy does not answer: $!\n";
     print {$socket} "$command\n";
     return <$socket>;
 }

@@ -32,10 +32,12 @@ sub instructions {
         my %each;
         for my $kind (@kinds) {
             my ($less, $more) = map { count({ %$case, connections => 1 }, $kind, $_) } @runs;
-            $each{ $kind->[0] } = { map { $_ => ($more->{$_} - ($less->{$_} // 0)) / ($runs[1] - $runs[0]) } keys %$more };
+            my $requests = $runs[1] - $runs[0];
+            $each{ $kind->[0] } = { map { $_ => ($more->{$_} - ($less->{$_} // 0)) / $requests } keys %$more };
         }
         my ($without, @others) = map { sum(values %{ $each{$_} }) } @names;
-        printf "%-16s%-35s%11.0f" . '%+11.0f' x @others . "\n", @$case{qw(name about)}, $without, map { $_ - $without } @others;
+        printf "%-16s%-35s%11.0f" . '%+11.0f' x @others . "\n",
+            @$case{qw(name about)}, $without, map { $_ - $without } @others;
         functions(\@names, \%each) if $option{functions};
     }
     return;
@@ -67,9 +69,12 @@ sub count {
     my $server = server(@$kind);
     my $conf = configuration($case, $server, $origin, ($server->{clock} // '') eq 'hybrid' ? ' max_error=10ms' : '');
     my $counts = "$server->{prefix}/callgrind.out";
-    nginx($server, "$conf\ndaemon off; master_process off;", '-t') == 0 or die "bench: $server->{name}: ", lines("$server->{prefix}/error.log");
-    my $pid = run(undef, "$server->{prefix}/valgrind.log", 'valgrind', '--tool=callgrind', "--callgrind-out-file=$counts", $nginx,
-        '-p', $server->{prefix}, '-e', "$server->{prefix}/error.log", '-c', "$server->{prefix}/nginx.conf");
+    nginx($server, "$conf\ndaemon off; master_process off;", '-t') == 0
+        or die "bench: $server->{name}: ", lines("$server->{prefix}/error.log");
+    my $prefix = $server->{prefix};
+    my @nginx = ($nginx, '-p', $prefix, '-e', "$prefix/error.log", '-c', "$prefix/nginx.conf");
+    my @valgrind = ('valgrind', '--tool=callgrind', "--callgrind-out-file=$counts");
+    my $pid = run(undef, "$server->{prefix}/valgrind.log", @valgrind, @nginx);
     for (1 .. 3000) {
         last if IO::Socket::INET->new(PeerAddr => "127.0.0.1:$server->{port}{plain}");
         waitpid($pid, POSIX::WNOHANG()) and die "bench: valgrind failed:\n", lines("$server->{prefix}/valgrind.log");

@@ -32,7 +32,8 @@ sub latency_cases {
     my @wanted = @_ ? @_ : @case{@usual};
     for my $case (@wanted) {
         grep { $_ eq $case->{name} } @fit or fail("\"$case->{name}\" is no case of \"latency\"; it takes @fit");
-        $case->{name} ne 'proxy' || @processors > 2 or fail('"proxy" needs a third processor: the client of "latency" uses all of its own');
+        $case->{name} ne 'proxy' || @processors > 2
+            or fail('"proxy" needs a third processor: the client of "latency" uses all of its own');
     }
     return @wanted;
 }
@@ -43,8 +44,8 @@ sub latency {
     @kinds = grep { $_->[0] !~ /^(?:unused|thread|logged)$/ } kinds();
     $reference = $kinds[0][0];
     my @others = map { $_->[0] } @kinds[1 .. $#kinds];
-    printf "%d rounds of %s s in %d blocks; microseconds from the time at which a request was due to the end of its answer,\n"
-        . "and ratios to \"$reference\"\n\n", @option{qw(rounds seconds blocks)};
+    printf "%d rounds of %s s in %d blocks; microseconds from the time at which a request was due to the end of its\n"
+        . "answer, and ratios to \"$reference\"\n\n", @option{qw(rounds seconds blocks)};
     printf "%-12s%5s%12s%8s%10s" . '%13s' x @others . "\n", 'case', 'load', 'requests/s', '', $reference, @others;
     my (%raw, @results);
     for my $case (@cases) {
@@ -56,7 +57,9 @@ sub latency {
             my @about = ($case->{name}, "$load %", grouped($measured->{rate}{$load}));
             for my $quantile (@quantiles) {
                 my $values = $result->{values}{$quantile};
-                printf "%-12s%5s%12s%8s%10s%s\n", @about, $quantile, us($values->{median}), row($values->{ratio}, @others);
+                my $ratios = row($values->{ratio}, @others);
+                my $median = defined $values->{median} ? us($values->{median}) : '-';
+                printf "%-12s%5s%12s%8s%10s%s\n", @about, $quantile, $median, $ratios;
                 @about = ('', '', '');
             }
         }
@@ -82,9 +85,12 @@ sub measure {
             # caches are warm from here on
             at_rate($case, $_, $rate{$load}, 0.2) for values %server;
             my $turn = sub {
-                push @{ $turns{$load} }, { block => $block, name => $_[0], %{ at_rate($case, $server{ $_[0] }, $rate{$load}, $option{seconds}) } };
+                my ($name) = @_;
+                my $measured = at_rate($case, $server{$name}, $rate{$load}, $option{seconds});
+                push @{ $turns{$load} }, { block => $block, name => $name, %$measured };
             };
-            in_turns(POSIX::ceil($option{rounds} / $option{blocks}), $reference, [grep { $_ ne $reference } keys %server], $turn);
+            my $rounds = POSIX::ceil($option{rounds} / $option{blocks});
+            in_turns($rounds, $reference, [grep { $_ ne $reference } keys %server], $turn);
         }
         stop(map { $_->{pid} } values %server, $origin);
         remove_tree(map { $_->{prefix} } values %server, $origin);
@@ -105,13 +111,16 @@ sub capacity {
 sub at_rate {
     my ($case, $server, $rate, $seconds) = @_;
     my $answer;
+    my @arguments = ("127.0.0.1:$server->{port}{plain}", $case->{path}, '--rate', $rate);
+    push @arguments, '--seconds', max($seconds, 2 / $rate);
     my $turn = cpu_of($server, sub {
-        $answer = open_loop("127.0.0.1:$server->{port}{plain}", $case->{path}, '--rate', $rate, '--seconds', max($seconds, 2 / $rate));
+        $answer = open_loop(@arguments);
         return @$answer{qw(requests seconds)};
     });
     return {
         %$turn, (map { $_ => $answer->{latency_ns}{$_} } @quantiles), lag => $answer->{lag_ns},
-        late => $answer->{lag_ns}{'p99.9'} > $late_ns ? 1 : 0, late_share => $answer->{late_seconds} / $answer->{seconds},
+        late => $answer->{lag_ns}{'p99.9'} > $late_ns ? 1 : 0,
+        late_share => $answer->{late_seconds} / $answer->{seconds},
     };
 }
 
@@ -127,27 +136,25 @@ sub open_loop {
 
 sub build_open_loop {
     local $ENV{CARGO_TARGET_DIR} = "$root/target/open-loop";
-    system(qw(cargo build --release --locked --quiet --package request-cpu-open-loop --manifest-path), "$root/Cargo.toml") == 0
-        or die "bench: open-loop was not built\n";
+    my @build = qw(cargo build --release --locked --quiet --package request-cpu-open-loop);
+    system(@build, '--manifest-path', "$root/Cargo.toml") == 0 or die "bench: open-loop was not built\n";
     return "$ENV{CARGO_TARGET_DIR}/release/open-loop";
 }
 
 sub summary {
     my ($measured, $load) = @_;
     my $turns = $measured->{turns}{$load};
-    my @counted = grep { !$_->{late} } @$turns;
-    my @of_reference = grep { $_->{name} eq $reference } @counted ? @counted : @$turns;
-    my %values;
-    my %summary;
+    my @of_reference = grep { $_->{name} eq $reference } @$turns;
+    my (%values, %summary);
     for my $quantile (@quantiles) {
         my %ratios = ratios($reference, $turns, sub { $_[0]{$quantile} });
-        $values{$quantile} = { median => median(map { $_->{$quantile} } @of_reference), ratio => $ratios{ratio} };
+        my @counted = map { $_->{late} ? () : $_->{$quantile} } @of_reference;
+        $values{$quantile} = { ratio => $ratios{ratio}, @counted ? (median => median(@counted)) : () };
         @summary{qw(turns left_out late)} = @ratios{qw(turns left_out late)};
     }
     return (
         %summary, values => \%values,
         (map { my $what = $_; $what => median(map { $_->{$what} } @of_reference) } qw(busy waited)),
-        late_turns => scalar(grep { $_->{late} } @$turns), all_turns => scalar @$turns,
         late_share => sum(map { $_->{late_share} } @$turns) / @$turns,
         lag => median(map { $_->{lag}{'p99.9'} } @$turns),
     );
@@ -156,14 +163,21 @@ sub summary {
 # What stands behind the ratios.
 sub how {
     my @results = @_;
-    print "\nbusy, waits: time that the worker of \"$reference\" runs, or waits for its processor; left out: comparisons, since the\n",
-        "machine changed around them, and since the client was late in one of their turns; client: turns in which it was late,\n",
-        "share of its time in which a request was due and not sent, and by how much it sent late at the 99.9th percentile\n\n";
-    printf "%-12s%5s%7s%7s%20s%20s%14s%12s%12s\n", 'case', 'load', 'busy', 'waits', 'left out', 'for the client', 'client', 'time late', 'p99.9';
+    print <<"TEXT";
+
+busy, waits: time that the worker of "$reference" runs, or waits for its processor
+changed: comparisons that were left out, since the machine changed around them
+client: comparisons that were left out, since the client was late in one of their turns
+late: time of the client in which a request was due and not sent, and how late it sent at the 99.9th percentile, over
+    all turns
+
+TEXT
+    printf "%-12s%5s%7s%7s%14s%14s%10s%12s\n", qw(case load busy waits changed client late p99.9);
     for my $result (@results) {
-        printf "%-12s%5s%6.0f%%%6.0f%%%20s%20s%14s%11.2f%%%9s us\n", $result->{case}{name}, "$result->{load} %", 100 * $result->{busy},
-            100 * $result->{waited}, "$result->{left_out} of $result->{turns}", "$result->{late} of $result->{turns}",
-            "$result->{late_turns} of $result->{all_turns}", 100 * $result->{late_share}, us($result->{lag});
+        printf "%-12s%5s%6.0f%%%6.0f%%%14s%14s%9.2f%%%9s us\n", $result->{case}{name}, "$result->{load} %",
+            (map { 100 * $result->{$_} } qw(busy waited)),
+            (map { "$result->{$_} of $result->{turns}" } qw(left_out late)),
+            100 * $result->{late_share}, us($result->{lag});
     }
     return;
 }

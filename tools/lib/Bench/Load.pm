@@ -18,7 +18,8 @@ sub calibrate {
     my $requests = 2 * $case->{connections};
     for (1 .. 4) {
         my $ns = load($case, $server, $requests)->{ns};
-        $requests = max($case->{connections}, int(min(50 * $requests, 1e9 * $option{seconds} * $case->{turn} / max($ns, 1))));
+        my $wanted = int(1e9 * $option{seconds} * $case->{turn} / max($ns, 1));
+        $requests = max($case->{connections}, min(50 * $requests, $wanted));
     }
     return $requests;
 }
@@ -38,7 +39,11 @@ sub cpu_of {
     my ($done, $seconds) = $load->();
     # connections are closed after the last answer
     my ($cpu_then, $waited_then) = cpu_ns($worker);
-    for (my $last = 0; $last != $cpu_then;) { $last = $cpu_then; sleep 0.002; ($cpu_then, $waited_then) = cpu_ns($worker) }
+    for (my $last = 0; $last != $cpu_then;) {
+        $last = $cpu_then;
+        sleep 0.002;
+        ($cpu_then, $waited_then) = cpu_ns($worker);
+    }
     my $wall = time - $begin;
     $server->{asked} += $done;
     return {
@@ -52,7 +57,8 @@ sub h2load {
     my ($case, $server, $requests) = @_;
     my @arguments = (
         "-t1 -c$case->{connections} -n$requests", $case->{streams} ? "-m$case->{streams}" : '--h1',
-        $case->{close} ? "-H 'Connection: close'" : (), $case->{gzip} ? "-H 'Accept-Encoding: gzip'" : (), url($case, $server),
+        $case->{close} ? "-H 'Connection: close'" : (), $case->{gzip} ? "-H 'Accept-Encoding: gzip'" : (),
+        url($case, $server),
     );
     my $out = `taskset -c $processors[1] h2load @arguments 2>&1`;
     my ($ok) = $out =~ /status codes: (\d+) 2xx/;
@@ -74,7 +80,8 @@ end
 function request() return requests[math.random($case->{keys})] end
 LUA
     my ($idle) = cpu_ns($server->{worker});
-    my $pid = run($processors[1], "$dir/wrk.out", 'wrk', '-t1', "-c$case->{connections}", '-d1h', '-s', "$dir/keys.lua", url($case, $server));
+    my @wrk = ('wrk', '-t1', "-c$case->{connections}", '-d1h', '-s', "$dir/keys.lua", url($case, $server));
+    my $pid = run($processors[1], "$dir/wrk.out", @wrk);
     # it makes its requests first, and heeds no signal before it has begun
     for (1 .. 1000) { last if (cpu_ns($server->{worker}))[0] > $idle + 1e6; sleep 0.002 }
     sleep $option{seconds} * $case->{turn};

@@ -27,7 +27,10 @@ my @compared = @case{qw(static proxy)};
 # Loads after which is asked who the owner of the CPU time is. HAProxy serves no files.
 my @owned = (
     { %{ $case{'10m'} }, about => '10 MB from a file' },
-    { %{ $case{'10m'} }, name => '10m-proxy', about => '10 MB from an upstream', path => '/pass/10m', haproxy => '/proxy/10m' },
+    {
+        %{ $case{'10m'} }, name => '10m-proxy', about => '10 MB from an upstream',
+        path => '/pass/10m', haproxy => '/proxy/10m',
+    },
     { %{ $case{tls} }, haproxy => '/1k' },
     { %{ $case{'handshake-ecdsa'} }, haproxy => '/1k' },
 );
@@ -49,8 +52,10 @@ sub peers {
     my @families = families();
     my %raw;
     my $save = sub { spew($option{json}, JSON::PP->new->canonical->encode(\%raw)) if defined $option{json} };
-    printf "HAProxy %s, one thread; %d rounds of %s s in %d blocks; microseconds of CPU per request, and ratios to the\n"
-        . "first column of each line, which is the same server without measuring\n", haproxy_version(), @option{qw(rounds seconds blocks)};
+    printf <<"TEXT", haproxy_version(), @option{qw(rounds seconds blocks)};
+HAProxy %s, one thread; %d rounds of %s s in %d blocks; microseconds of CPU per request, and ratios to the
+first column, which is the same server without measuring
+TEXT
     my @results;
     for my $case (@compared) {
         my $turns = $raw{ratios}{ $case->{name} } = measure($case, @families);
@@ -81,7 +86,10 @@ sub measure {
             my $load = sub { return load($case, $server{ $_[0] }, $requests{ $family->{name} }) };
             # caches are warm from here on
             $load->($_) for keys %server;
-            my $turn = sub { push @{ $turns{ $family->{name} } }, { block => $block, name => $_[0], %{ $load->($_[0]) } } };
+            my $turn = sub {
+                my ($name) = @_;
+                push @{ $turns{ $family->{name} } }, { block => $block, name => $name, %{ $load->($name) } };
+            };
             in_turns(POSIX::ceil($option{rounds} / $option{blocks}), $reference, \@others, $turn);
             stop(map { $_->{pid} } values %server);
             remove_tree(map { $_->{prefix} } values %server);
@@ -117,7 +125,8 @@ sub owners {
             my $origin = start_origin();
             for my $name (shuffle 'hybrid', $case->{haproxy} ? 'haproxy' : ()) {
                 my $haproxy = $name eq 'haproxy';
-                my $server = $haproxy ? start_haproxy($name, 'on', $origin, 1) : start($case, [$name, 'hybrid'], $origin);
+                my $server = $haproxy
+                    ? start_haproxy($name, 'on', $origin, 1) : start($case, [$name, 'hybrid'], $origin);
                 my $asked = $haproxy ? { %$case, path => $case->{haproxy} } : $case;
                 my $requests = calibrate($asked, $server);
                 my $known = $haproxy ? \&haproxy_knows : \&module_knows;
@@ -156,11 +165,17 @@ sub haproxy_knows {
 sub show_owners {
     my ($owners) = @_;
     my @parts = (
-        { title => 'this module, clock "hybrid"; charged: to requests and connections', server => 'hybrid', columns => [qw(charged no_request loop other)] },
-        { title => 'HAProxy with profiling.tasks on; requests: cpu_ns_tot of each; functions: show profiling tasks', server => 'haproxy',
-            columns => [qw(requests functions)] },
+        {
+            server => 'hybrid', columns => [qw(charged no_request loop other)],
+            title => 'this module, clock "hybrid"; charged: to requests and connections',
+        },
+        {
+            server => 'haproxy', columns => [qw(requests functions)],
+            title => "HAProxy with profiling.tasks on; requests: cpu_ns_tot of each; functions: show profiling tasks.\n"
+                . 'It reads elapsed time: where other processes use the processor, its shares are too large',
+        },
     );
-    print "\nshare of the CPU time of the process that has an owner afterwards: median of the blocks, and half their range\n";
+    print "\nshare of the CPU time of the process that has an owner afterwards; median and half the range of the blocks\n";
     for my $part (@parts) {
         my @columns = @{ $part->{columns} };
         printf "\n%s\n%-16s%-35s%8s" . '%18s' x @columns . "\n", $part->{title}, 'load', '', 'CPU s', @columns;
@@ -174,7 +189,8 @@ sub show_owners {
             print "\n";
         }
     }
-    print "\nNGINX without the module", defined $option{vts} ? ', nginx-module-vts' : '', ": none; CPU time has no owner there\n";
+    my @none = ('NGINX without the module', defined $option{vts} ? 'nginx-module-vts' : ());
+    print "\n", join(', ', @none), ": CPU time has no owner\n";
     return;
 }
 

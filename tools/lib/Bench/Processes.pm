@@ -21,10 +21,12 @@ our @processors = map { /^processor\s*:\s*(\d+)/ ? $1 : () } lines('/proc/cpuinf
 our @running;
 my $main = $$;
 END { local $?; stop(@running) if $$ == $main }
-$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+# A second signal does not interrupt what the first one has begun.
+my @signals = qw(INT TERM HUP);
+$SIG{$_} = sub { @SIG{@signals} = ('IGNORE') x @signals; exit 1 } for @signals;
 
-# Starts a program, on this processor if one is given, with its output in a file. Not through a pipe, since perl waits for its other end
-# before END can stop the program.
+# Starts a program, on this processor if one is given, with its output in a file. Not through a pipe, since perl waits
+# for its other end before END can stop the program.
 sub run {
     my ($processor, $output, @command) = @_;
     my $pid = fork // die "bench: fork: $!\n";

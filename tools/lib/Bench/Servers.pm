@@ -8,7 +8,7 @@ use Exporter qw(import);
 use Time::HiRes qw(sleep);
 use Tool qw(build free_port lines spew temp_paths words);
 
-our @EXPORT_OK = qw($nginx build_nginx configuration kinds launch nginx prepare_files server start start_origin version);
+our @EXPORT_OK = qw($nginx build_nginx configuration kinds nginx prepare_files server start start_origin version);
 
 our ($module, $nginx);
 sub build_nginx { ($module, $nginx) = build(); return }
@@ -17,7 +17,9 @@ sub build_nginx { ($module, $nginx) = build(); return }
 # module; more directives. The first one is the reference.
 sub kinds {
     my @kinds = (['without'], ['again'], ['unused', ''], ['thread', 'thread'], ['hybrid', 'hybrid']);
-    if (defined(my $before = $option{against})) { @kinds = (['before', 'hybrid', $before], ['again', 'hybrid', $before], ['hybrid', 'hybrid']) }
+    if (defined(my $before = $option{against})) {
+        @kinds = (['before', 'hybrid', $before], ['again', 'hybrid', $before], ['hybrid', 'hybrid']);
+    }
     push @kinds, ['logged', 'hybrid'] if $option{logged};
     return @kinds;
 }
@@ -32,8 +34,8 @@ sub prepare_files {
     spew("$dir/html/gzip/text", substr words(30_000), 0, 102_400);
     my %key = (rsa => 'rsa:2048', ecdsa => 'ec -pkeyopt ec_paramgen_curve:P-256');
     for my $kind (keys %key) {
-        system("openssl req -x509 -newkey $key{$kind} -nodes -days 2 -subj /CN=bench -keyout '$dir/$kind.key' -out '$dir/$kind.crt'"
-            . " 2>/dev/null") == 0 or die "bench: openssl failed\n";
+        system("openssl req -x509 -newkey $key{$kind} -nodes -days 2 -subj /CN=bench -keyout '$dir/$kind.key'"
+            . " -out '$dir/$kind.crt' 2>/dev/null") == 0 or die "bench: openssl failed\n";
     }
 }
 
@@ -48,8 +50,8 @@ sub start {
 sub server {
     my ($name, $clock, $other, $directives) = @_;
     return {
-        name => $name, clock => $clock, module => $other // $module, directives => $directives // '', prefix => "$dir/$name",
-        port => { map { $_ => free_port() } qw(plain ecdsa rsa h2) },
+        name => $name, clock => $clock, module => $other // $module, directives => $directives // '',
+        prefix => "$dir/$name", port => { map { $_ => free_port() } qw(plain ecdsa rsa h2) },
     };
 }
 
@@ -80,7 +82,9 @@ sub configuration {
         $zones = "request_cpu_clock $clock" . ($clock_parameters // '') . ";\n    request_cpu zone=domains;\n"
             . "    request_cpu_zone \$server_name zone=domains:8m; request_cpu_zone \$arg_k zone=keys:16m;\n"
             . join '', map { "    request_cpu_zone $zones[$_] zone=zone-$_:1m;\n" } 0 .. $#zones;
-        $zones .= join '', map { "    request_cpu_log $prefix/traffic-$_.log zone=$_ interval=1s;\n" } qw(domains keys) if $server->{name} eq 'logged';
+        if ($server->{name} eq 'logged') {
+            $zones .= "    request_cpu_log $prefix/traffic-$_.log zone=$_ interval=1s;\n" for qw(domains keys);
+        }
         $variable = ' $request_cpu_time';
         $locations = 'location = /cpu { request_cpu_status; request_cpu off; access_log off; }';
         $counted{$_} = 'request_cpu' . join('', map { " zone=zone-$_" } 0 .. $_ - 1) . ';' for 3, 8;
@@ -88,7 +92,12 @@ sub configuration {
         # a limit anywhere adds a phase to all requests
         $limit = 'request_cpu_limit zone=domains cores=1000;' if $case->{name} eq 'limit';
     }
-    my $http = join '', map { <<"CONF" } ["listen 127.0.0.1:$port->{plain}; listen 127.0.0.1:$port->{ecdsa} ssl;", 'ecdsa'],
+    my @listen = (
+        ["listen 127.0.0.1:$port->{plain}; listen 127.0.0.1:$port->{ecdsa} ssl;", 'ecdsa'],
+        ["listen 127.0.0.1:$port->{rsa} ssl;", 'rsa'],
+        ["listen 127.0.0.1:$port->{h2} ssl; http2 on;", 'ecdsa'],
+    );
+    my $http = join '', map { <<"CONF" } @listen;
     server {
         server_name bench; $_->[0]
         ssl_certificate $dir/$_->[1].crt; ssl_certificate_key $dir/$_->[1].key;
@@ -104,7 +113,6 @@ sub configuration {
         $locations
     }
 CONF
-        ["listen 127.0.0.1:$port->{rsa} ssl;", 'rsa'], ["listen 127.0.0.1:$port->{h2} ssl; http2 on;", 'ecdsa'];
     return <<"CONF";
 $load
 worker_cpu_affinity ${\ mask($processors[0])};
@@ -129,7 +137,8 @@ CONF
 sub launch {
     my ($server, $conf) = @_;
     my ($name, $prefix) = @$server{qw(name prefix)};
-    nginx($server, "$conf\nworker_processes 1; daemon on;") == 0 or die "bench: $name did not start:\n", lines("$prefix/error.log");
+    nginx($server, "$conf\nworker_processes 1; daemon on;") == 0
+        or die "bench: $name did not start:\n", lines("$prefix/error.log");
     for (1 .. 500) {
         if (-s "$prefix/pid") {
             chomp(($server->{pid}) = lines("$prefix/pid"));

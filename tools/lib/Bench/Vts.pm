@@ -19,7 +19,8 @@ exec >"$4" 2>&1
 set -euo pipefail
 . "$1/scripts/lib.sh"
 cd "$root"
-source=$(cargo metadata --format-version 1 --locked | grep -o '"manifest_path":"[^"]*/nginx-src-[^"]*/Cargo.toml"' | cut -d '"' -f 4)
+source=$(cargo metadata --format-version 1 --locked |
+    grep -o '"manifest_path":"[^"]*/nginx-src-[^"]*/Cargo.toml"' | cut -d '"' -f 4)
 mapfile -t arguments < <("$2" -V 2>&1 | sed -n 's/^configure arguments: //p' | xargs -n1 | grep -v '^--builddir=')
 use_configured vts "${source%/Cargo.toml}/nginx" "${arguments[@]}" "--add-dynamic-module=$3"
 make -C "$NGINX_SOURCE_DIR" -f "$NGINX_BUILD_DIR/Makefile" modules
