@@ -56,7 +56,7 @@ sub configuration {
     return <<"CONF";
 global
     nbthread 1
-    maxconn 4096
+    maxconn 256
     profiling.tasks $profiling
     stats socket unix\@$prefix/stats mode 600 level admin
     tune.ssl.cachesize 0

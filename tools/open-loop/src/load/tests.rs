@@ -56,17 +56,17 @@ fn latency_counts_from_the_time_at_which_a_request_was_due() {
 
 #[test]
 fn a_slow_answer_does_not_hold_back_later_requests() {
-    // the second answer of the first connection takes 150 ms; the other connections go on meanwhile
+    // the second answer of the first connection takes a second; the other connections go on meanwhile
     let address = serve(4, |connection, number, stream| {
-        sleep(Duration::from_millis(if connection == 0 && number == 1 { 150 } else { 0 }));
+        sleep(Duration::from_millis(if connection == 0 && number == 1 { 1000 } else { 0 }));
         stream.write_all(ANSWER).unwrap();
     });
     let outcome = load(address, 5, 40, 4).run().unwrap();
     assert_eq!(outcome.latency.len(), 40);
-    assert!(milliseconds(outcome.latency.max()) >= 149);
-    // had the requests behind it waited, half of them would have taken longer than 50 ms
+    assert!(milliseconds(outcome.latency.max()) >= 999);
+    // had the requests behind it waited, they would have taken longer than 800 ms
     let median = milliseconds(outcome.latency.value_at_quantile(0.5));
-    assert!(median < 50, "{median} ms");
+    assert!(median < 500, "{median} ms");
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn a_wait_for_a_free_connection_is_no_lag_of_the_program() {
     });
     let outcome = load(address, 1, 4, 1).run().unwrap();
     assert!(milliseconds(outcome.latency.max()) >= 397);
-    assert!(milliseconds(outcome.lag.max()) < 100, "{} ms", milliseconds(outcome.lag.max()));
-    assert!(outcome.late.as_millis() < 100, "{:?}", outcome.late);
+    assert!(milliseconds(outcome.lag.max()) < 250, "{} ms", milliseconds(outcome.lag.max()));
+    assert!(outcome.late.as_millis() < 250, "{:?}", outcome.late);
 }
 
 #[test]
