@@ -36,6 +36,7 @@ pub mod queue;
 pub mod request;
 pub mod server;
 pub mod shared_memory;
+pub mod stand_in;
 pub mod text;
 pub mod thread;
 #[cfg(ngx_feature = "threads")]

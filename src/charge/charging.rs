@@ -27,6 +27,8 @@ use crate::measure::threads::PoolThreads;
 use crate::measure::tls::Handshakes;
 use crate::nginx::connection::Connection;
 use crate::nginx::event::Event;
+#[cfg(ngx_feature = "http_v2")]
+use crate::nginx::http2::Http2;
 use crate::nginx::places::Places;
 use crate::nginx::request::Request;
 use crate::nginx::thread::keep_library;
@@ -231,6 +233,10 @@ impl Frames for Worker {
     #[inline]
     fn frame_hook(&mut self) -> &mut FrameHook {
         &mut self.frame_hook
+    }
+
+    fn http2(&self, at: usize) -> Option<Http2<'_>> {
+        self.multiplex(at)?.http2()
     }
 
     fn stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {

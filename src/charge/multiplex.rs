@@ -324,13 +324,7 @@ impl Worker {
             };
         }
         #[cfg(ngx_feature = "http_v2")]
-        if let Some(multiplex) = self.connections.multiplex(at) {
-            // SAFETY: as in `multiplex`. `frames::set` uses no such value.
-            let multiplex = unsafe { multiplex.as_ref() };
-            if let Some(h2c) = multiplex.http2() {
-                frames::set(self, at, h2c);
-            }
-        }
+        frames::set(self, at);
         Owner::Connection(at)
     }
 
