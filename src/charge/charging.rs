@@ -262,7 +262,7 @@ impl EventLoop for Worker {
     #[inline]
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
-            if !core::ptr::eq(worker.cycle, cycle) {
+            if !worker.cycle.is(cycle) {
                 return Some(worker.exit);
             }
             // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them
@@ -275,9 +275,7 @@ impl EventLoop for Worker {
         if let Some(Some(exit)) = entered {
             // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
             keep_library();
-            // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any
-            // more.
-            unsafe { exit(core::ptr::null_mut()) };
+            exit(false);
         }
         entered == Some(None)
     }

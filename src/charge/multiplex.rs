@@ -46,15 +46,12 @@ impl Worker {
     /// What a connection has that carries several requests.
     #[inline]
     pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<Context>> {
-        // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference
-        // borrows the worker, of which `with` gives out only one.
-        self.connections.multiplex(at).map(|multiplex| unsafe { multiplex.as_ref() })
+        self.connections.multiplex(at)
     }
 
     #[inline]
     pub(super) fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<Context>> {
-        // SAFETY: as in `multiplex`.
-        self.connections.multiplex(at).map(|mut multiplex| unsafe { multiplex.as_mut() })
+        self.connections.multiplex_mut(at)
     }
 
     /// Calls `f` with each open request of a connection, and with how far it is.
@@ -94,8 +91,7 @@ impl Worker {
     /// that does not.
     #[cold]
     fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
-        let Some(pool) = c.pool() else { return };
-        let multiplex = pool.put(|| Multiplex {
+        let multiplex = Multiplex {
             h2c: http2_of(r),
             streams: None,
             recent: None,
@@ -103,11 +99,10 @@ impl Worker {
             #[cfg(ngx_feature = "http_v2")]
             has_waiting: false,
             tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
-        });
-        let Some(multiplex) = multiplex else { return };
+        };
         self.connections.set_multiplex(at, multiplex);
         #[cfg(ngx_feature = "http_v2")]
-        if http2_of(r).is_some() {
+        if http2_of(r).is_some() && self.multiplex(at).is_some() {
             sending::watch::<Worker>(c);
         }
     }

@@ -15,7 +15,7 @@ const RECEIVING: u64 = 8;
 /// The least size that each path must carry, RFC 9000, section 14.
 const BYTES_OF_PACKET: u64 = 1200;
 
-/// What a connection that carries several requests has. In its pool.
+/// What a connection that carries several requests has, until it is closed.
 pub struct Multiplex<C> {
     /// of HTTP/2; none for QUIC
     pub h2c: Option<NonNull<Http2>>,
@@ -64,7 +64,8 @@ pub struct Progress {
 impl<C> Multiplex<C> {
     /// The connection, if it is one of HTTP/2.
     pub fn http2(&self) -> Option<crate::nginx::http2::Http2<'_>> {
-        // SAFETY: `ngx_http_v2_init` has made it in the connection's pool, which this is in too.
+        // SAFETY: `ngx_http_v2_init` has made it in the pool of the connection, whose entry has this only until the
+        // pool is destroyed.
         self.h2c.map(|h2c| unsafe { crate::nginx::http2::Http2::new(h2c.as_ptr()) })
     }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{ngx_cycle_t, ngx_http_variable_value_t};
+use nginx_sys::ngx_http_variable_value_t;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
@@ -16,17 +16,21 @@ use crate::measure::charge::Charge;
 use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::nginx::event::Event;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::Watch;
-use crate::nginx::timer::Timer;
+use crate::nginx::served::ServedCycle;
 use accounting::account_set::AccountSet;
 
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;
 
+/// Ends what this process does for the module. `true`: it has served the cycle that it began with until now.
+pub type Exit = fn(bool);
+
 /// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`]
 /// only.
 pub struct Worker {
-    pub(super) cycle: *const ngx_cycle_t,
+    pub(super) cycle: ServedCycle,
     pub(super) laps: Laps<NonNull<Context>>,
     /// whose laps [`Owner::Accounts`] are
     pub(super) last: AccountSet,
@@ -42,8 +46,8 @@ pub struct Worker {
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
     pub(super) waiting: Vec<Event<'static>>,
-    /// called with null when another cycle begins in this process
-    pub(super) exit: unsafe extern "C" fn(*mut ngx_cycle_t),
+    /// called with `false` when another cycle begins in this process
+    pub(super) exit: Exit,
     /// what limits have said to a request that they have not seen yet
     pub(super) first_verdict: Verdict,
     /// whether what a connection brings is cut off exactly where its request begins
@@ -52,7 +56,8 @@ pub struct Worker {
     pub(super) shown: Option<(Workers, WorkerSlot)>,
     pub(super) watch: Watch,
     pub(super) next_tick_ms: u64,
-    pub(super) flush_timer: Timer<FlushTimer>,
+    /// none once the process does not measure any more
+    pub(super) flush_timer: Option<OwnTimer<FlushTimer>>,
     /// what the process had used in other threads when the hook went in
     pub(super) other_threads_ns: u64,
 }
