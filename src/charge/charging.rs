@@ -1,14 +1,12 @@
 //! What the layer below tells of events, as one worker takes it.
 
-use core::ptr::NonNull;
-
 #[cfg(ngx_feature = "http_v2")]
 use nginx_sys::ngx_atomic_uint_t;
 use nginx_sys::ngx_cycle_t;
 
 use accounting::account::Usage;
 
-use crate::charge::context::{Context, find};
+use crate::charge::context::{RequestId, find};
 use crate::charge::phases;
 use crate::charge::worker::{self, Owner, Worker};
 use crate::measure::attribution::Attribute;
@@ -34,7 +32,7 @@ use crate::nginx::request::Request;
 use crate::nginx::thread::keep_library;
 
 impl Charge for Worker {
-    type Request = NonNull<Context>;
+    type Request = RequestId;
 
     #[inline]
     fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T> {
@@ -42,7 +40,7 @@ impl Charge for Worker {
     }
 
     #[inline]
-    fn laps(&mut self) -> &mut Laps<NonNull<Context>> {
+    fn laps(&mut self) -> &mut Laps<RequestId> {
         &mut self.laps
     }
 
@@ -100,12 +98,12 @@ impl Attribute for Worker {
     }
 
     #[inline]
-    fn find_request(main: Request<'_>) -> Option<NonNull<Context>> {
+    fn find_request(main: Request<'_>) -> Option<RequestId> {
         find(main)
     }
 
     #[inline]
-    fn attribute(&mut self, request: NonNull<Context>) {
+    fn attribute(&mut self, request: RequestId) {
         self.attribute_to(request);
     }
 
@@ -132,9 +130,8 @@ impl Attribute for Worker {
         self.is_quic_connection(at)
     }
 
-    fn set_upstream(&mut self, at: usize, request: NonNull<Context>) {
-        let accounts = self.context(request).accounts.clone();
-        self.connections.set_upstream(at, &accounts);
+    fn set_upstream(&mut self, at: usize, request: RequestId) {
+        self.connections.set_upstream(at, &self.contexts.get(request).accounts);
     }
 
     fn owner_of_upstream(&mut self, at: usize) -> Option<Owner> {
@@ -190,7 +187,7 @@ impl Late for Worker {
 }
 
 impl Receivers for Worker {
-    fn receiver(&mut self, c: Connection<'_>) -> Option<(NonNull<Context>, &mut Received)> {
+    fn receiver(&mut self, c: Connection<'_>) -> Option<(RequestId, &mut Received)> {
         let request = self.connections.request_of(c)?;
         Some((request, &mut self.context(request).received))
     }
@@ -211,14 +208,14 @@ impl PoolThreads for Worker {
 #[cfg(ngx_feature = "http_v2")]
 impl Sending for Worker {
     #[inline]
-    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<NonNull<Context>>> {
+    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<RequestId>> {
         let at = self.connections.client(c)?;
         let waited = if self.multiplex(at)?.has_waiting { self.begin_sending_for_all(at) } else { None };
         Some(Sent { at, waited })
     }
 
     #[inline]
-    fn end_sending(&mut self, sent: Sent<NonNull<Context>>, is_waiting: bool) {
+    fn end_sending(&mut self, sent: Sent<RequestId>, is_waiting: bool) {
         if let Some(multiplex) = self.multiplex_mut(sent.at) {
             multiplex.has_waiting = is_waiting;
         }
@@ -239,7 +236,7 @@ impl Frames for Worker {
         self.multiplex(at)?.http2()
     }
 
-    fn stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
+    fn stream(&mut self, at: usize, id: usize) -> Option<RequestId> {
         self.find_stream(at, id)
     }
 

@@ -1,12 +1,10 @@
 //! Clients' connections: CPU that no request has paid for yet, and the accounts that pay for the rest.
 
-use core::ptr::NonNull;
-
 use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
 use nginx_sys::ngx_atomic_uint_t;
 
-use crate::charge::context::Context;
+use crate::charge::context::RequestId;
 use crate::charge::stream::Multiplex;
 use crate::measure::owner::Owner;
 use crate::nginx::connection::Connection;
@@ -63,9 +61,9 @@ pub(super) struct Entry {
     /// what was used to read the header of a request that is not there yet
     pub(super) header_ns: u64,
     /// the request that has the connection for itself, as it is in HTTP/1
-    pub(super) request: Option<NonNull<Context>>,
+    pub(super) request: Option<RequestId>,
     /// only a connection that carries several requests at a time has one
-    pub(super) multiplex: Option<Box<[Multiplex<Context>; 1]>>,
+    pub(super) multiplex: Option<Box<[Multiplex<RequestId>; 1]>>,
     pub(super) state: State,
     /// no request has taken the handshake over
     pub(super) handshake_due: bool,
@@ -137,12 +135,12 @@ impl Connections {
     }
 
     /// A request begins that has the connection for itself.
-    pub fn set_request(&mut self, at: usize, request: NonNull<Context>) {
+    pub fn set_request(&mut self, at: usize, request: RequestId) {
         self.entries[at].request = Some(request);
     }
 
     /// A request is being freed.
-    pub fn end_request(&mut self, at: usize, request: NonNull<Context>) {
+    pub fn end_request(&mut self, at: usize, request: RequestId) {
         let current = &mut self.entries[at].request;
         if *current == Some(request) {
             *current = None;
@@ -151,7 +149,7 @@ impl Connections {
 
     /// Whose the connection at this place is, if it is a client's of HTTP.
     #[inline]
-    pub(super) fn client_owner(&self, at: usize) -> Option<Owner<NonNull<Context>>> {
+    pub(super) fn client_owner(&self, at: usize) -> Option<Owner<RequestId>> {
         let entry = &self.entries[at];
         let is_http = matches!(entry.state, State::Fresh | State::Served);
         (is_http && entry.number == self.places.number(at))
@@ -159,7 +157,7 @@ impl Connections {
     }
 
     /// The request that has a client's connection for itself.
-    pub fn request_of(&self, connection: Connection<'_>) -> Option<NonNull<Context>> {
+    pub fn request_of(&self, connection: Connection<'_>) -> Option<RequestId> {
         self.client(connection).and_then(|at| self.entries[at].request)
     }
 
@@ -262,17 +260,17 @@ impl Connections {
 
     /// What the connection at this place has if it carries several requests at a time.
     #[inline]
-    pub fn multiplex(&self, at: usize) -> Option<&Multiplex<Context>> {
+    pub fn multiplex(&self, at: usize) -> Option<&Multiplex<RequestId>> {
         self.entries[at].multiplex.as_deref().map(|[multiplex]| multiplex)
     }
 
     #[inline]
-    pub fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<Context>> {
+    pub fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<RequestId>> {
         self.entries[at].multiplex.as_deref_mut().map(|[multiplex]| multiplex)
     }
 
     /// The connection carries several requests at a time. If there is no memory, it goes on as one that does not.
-    pub fn set_multiplex(&mut self, at: usize, multiplex: Multiplex<Context>) {
+    pub fn set_multiplex(&mut self, at: usize, multiplex: Multiplex<RequestId>) {
         // not `Box::new`, which ends the process if there is no memory
         let mut room = Vec::new();
         if room.try_reserve_exact(1).is_ok() {

@@ -10,6 +10,7 @@ use ngx::ngx_log_error;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
+use crate::charge::context::Contexts;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Exit, FlushTimer, Owner, Worker, begin, with};
@@ -58,8 +59,10 @@ pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit
     let audit = Audit::start(&clocks);
     let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
+    let Some(contexts) = Contexts::take() else { return false };
     let worker = Box::new(Worker {
         cycle,
+        contexts,
         laps: Laps::start(
             meter,
             #[cfg(feature = "audit")]

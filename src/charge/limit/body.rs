@@ -12,8 +12,9 @@
 
 use nginx_sys::NGX_AGAIN;
 
-use crate::charge::context::dropped_body;
-use crate::charge::verdict::Dropped;
+use crate::charge::context::find;
+use crate::charge::verdict::{Dropped, LimitedRef};
+use crate::charge::worker::with_context;
 use crate::nginx::connection::Receive;
 use crate::nginx::hook::FnPointer;
 use crate::nginx::io::reports_once;
@@ -45,6 +46,12 @@ pub fn drop_large(r: Request<'_>) -> bool {
         event.set_not_ready();
     }
     true
+}
+
+/// What limits have to know of a main request besides, if its body was dropped. The worker must not be in use.
+pub fn dropped_body(main: Request<'_>) -> Option<LimitedRef> {
+    let limited = with_context(find(main)?, |context| context.limited).flatten()?;
+    limited.dropped.is_dropped.get().then_some(limited)
 }
 
 /// From now on, reading from the connection of this main request of HTTP/1 ends at the bound. To be called again when
