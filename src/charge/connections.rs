@@ -4,12 +4,13 @@ use core::ptr::NonNull;
 
 use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
-use nginx_sys::{ngx_atomic_uint_t, ngx_cycle_t};
+use nginx_sys::ngx_atomic_uint_t;
 
 use crate::charge::context::Context;
 use crate::charge::stream::Multiplex;
 use crate::measure::owner::Owner;
 use crate::nginx::connection::Connection;
+use crate::nginx::cycle::Cycle;
 use crate::nginx::http_log;
 use crate::nginx::places::Places;
 use accounting::account_set::AccountSet;
@@ -125,8 +126,8 @@ pub struct Connections {
 impl Connections {
     /// # Safety
     /// `ngx_event_process_init` must have run for the cycle.
-    pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
-        let entries = Entry::vacant(cycle.connection_n);
+    pub unsafe fn of(cycle: Cycle<'_>) -> Self {
+        let entries = Entry::vacant(cycle.connections());
         // SAFETY: as the caller says.
         let places = unsafe { Places::of(cycle, entries.len()) };
         Self { places, entries, uncharged: None }

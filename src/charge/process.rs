@@ -24,6 +24,7 @@ use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
+use crate::nginx::cycle::Cycle;
 use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
 use crate::nginx::process::{self, Watch};
@@ -45,12 +46,11 @@ pub type Exit = unsafe extern "C" fn(*mut ngx_cycle_t);
 ///
 /// # Safety
 /// The cycle must be the one that the process serves; `ngx_event_process_init` must have run for it.
-pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Workers>, exit: Exit) -> bool {
+pub unsafe fn start(main: &MainConf, cycle: Cycle<'_>, workers: Option<Workers>, exit: Exit) -> bool {
     // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    let (connections, log) = unsafe {
-        listeners::hook::<Worker>(&mut *cycle);
-        (Connections::of(&*cycle), (*cycle).log)
-    };
+    let connections = unsafe { Connections::of(cycle) };
+    listeners::hook::<Worker>(cycle);
+    let log = cycle.log();
     // `init_zone` has run for each
     let tables = main.zones().map(Zone::table);
     let own = process::own();
@@ -66,7 +66,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
     let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
     let worker = Box::new(Worker {
-        cycle,
+        cycle: cycle.as_ptr(),
         laps: Laps::start(
             meter,
             #[cfg(feature = "audit")]

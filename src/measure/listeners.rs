@@ -2,12 +2,11 @@
 
 use core::marker::PhantomData;
 
-use nginx_sys::ngx_cycle_t;
-
 use crate::measure::owner::Owner;
 use crate::measure::quic::{self, Datagrams};
 use crate::measure::tls::{self, Handshakes};
 use crate::nginx::connection::Connection;
+use crate::nginx::cycle::Cycle;
 use crate::nginx::http_log;
 use crate::nginx::listening::{Accept, SetUp, replace_handlers};
 use crate::nginx::pool::AtEnd;
@@ -28,13 +27,10 @@ pub trait Clients: Datagrams + Handshakes {
 /// Our part of setting a connection up and of closing it.
 struct Client<W>(PhantomData<W>);
 
-/// Puts us before every listening socket's handler, in this process only.
-///
-/// # Safety
-/// The cycle must be the one that the process is about to serve.
-pub unsafe fn hook<W: Clients>(cycle: &mut ngx_cycle_t) {
-    // SAFETY: as the caller says.
-    unsafe { replace_handlers::<Client<W>>(cycle) };
+/// Puts us before every listening socket's handler, in this process only. The cycle is
+/// the one that the process is about to serve.
+pub fn hook<W: Clients>(cycle: Cycle<'_>) {
+    replace_handlers::<Client<W>>(cycle);
 }
 
 impl<W: Clients> Accept for Client<W> {

@@ -3,11 +3,11 @@
 //! A worker has one thread that uses them. Connections get theirs when they are made.
 
 use nginx_sys::{
-    NGX_USE_CLEAR_EVENT, ngx_accept_mutex, ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_int_t, ngx_msec_t,
-    ngx_shmtx_unlock, ngx_uint_t, off_t,
+    NGX_USE_CLEAR_EVENT, ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t, off_t,
 };
 
 use super::connection::{Receive, SendChain};
+use super::functions;
 use super::live::{Live, member, of_static};
 
 /// The type of `ngx_event_actions.process_events`.
@@ -51,8 +51,7 @@ pub fn uses_accept_mutex() -> bool {
 /// compares the holder's pid.
 pub fn release_accept_mutex() {
     if of_static!(ngx_accept_mutex_held).read() != 0 {
-        // SAFETY: this worker has it.
-        unsafe { ngx_shmtx_unlock(&raw mut ngx_accept_mutex) };
+        functions::shmtx_unlock(of_static!(ngx_accept_mutex));
     }
 }
 
