@@ -23,6 +23,7 @@ use crate::nginx::connection::{Connection, SendChain};
 use crate::nginx::event::{Event, EventHandler, HandleEvent, handle};
 use crate::nginx::hook::{FnPointer, Hook, Hooks};
 use crate::nginx::io;
+use crate::nginx::live::Live;
 use crate::nginx::request::Request;
 use crate::nginx::thread_task::{Post, Run, Task, post_of_next_file, request_of, take_noted_ns};
 
@@ -61,7 +62,7 @@ unsafe extern "C" fn send_chain<W: PoolThreads>(
     // SAFETY: as NGINX called us: with a connection that is open. Buffers and their file outlive the call, and a
     // thread that is at work on the file reads no more of it than its descriptor.
     unsafe {
-        let Some(place) = post_of_next_file(chain).filter(|_| W::is_measuring()) else {
+        let Some(place) = post_of_next_file(Live::new(chain)).filter(|_| W::is_measuring()) else {
             return real(c, chain, limit);
         };
         let before = place.function();
@@ -78,7 +79,7 @@ unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -
     let Some(real) = POST.real() else { return NGX_ERROR as ngx_int_t };
     // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`.
     unsafe {
-        watch_run(Task::new(task));
+        watch_run(Task::of(Live::at(task)));
         real(task, file)
     }
 }

@@ -73,7 +73,7 @@ impl Argument for Option<Cycle<'_>> {
     #[inline(always)]
     unsafe fn of(c: *mut ngx_cycle_t) -> Self {
         // SAFETY: as for `Live`, or null. NGINX calls nothing of ours with a cycle whose configuration is being read.
-        unsafe { Cycle::new(c) }
+        unsafe { Live::new(c) }.and_then(Cycle::of)
     }
 }
 

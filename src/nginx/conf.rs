@@ -121,14 +121,14 @@ impl<'a> Conf<'a> {
     /// There is no memory.
     pub fn at_end(&self, f: fn(Cycle<'_>)) -> Result<(), Failed> {
         struct End {
-            cycle: *const ngx_cycle_t,
+            cycle: *mut ngx_cycle_t,
             f: fn(Cycle<'_>),
         }
         impl Drop for End {
             fn drop(&mut self) {
                 // SAFETY: the cycle is in the pool that is being destroyed, which frees its memory after all
                 // cleanups.
-                if let Some(cycle) = unsafe { Cycle::new(self.cycle) } {
+                if let Some(cycle) = unsafe { Live::new(self.cycle) }.and_then(Cycle::of) {
                     (self.f)(cycle);
                 }
             }

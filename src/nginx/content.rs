@@ -14,6 +14,7 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
+use super::callback::{Argument, callback};
 use super::event::Event;
 use super::live::{Live, get, member, of_static, set};
 use super::request;
@@ -33,16 +34,6 @@ const NO_MEMORY: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 pub struct Request(request::Request<'static>);
 
 impl Request {
-    /// `None` for null.
-    ///
-    /// # Safety
-    /// `r` must be what NGINX calls a content handler with. It is not used after the request is freed; a
-    /// [`Pending`] in its pool is dropped before that.
-    pub unsafe fn new(r: *mut ngx_http_request_t) -> Option<Request> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(r) }.map(request::Request::of).map(Request)
-    }
-
     fn live(self) -> Live<'static, ngx_http_request_t> {
         self.0.live()
     }
@@ -76,9 +67,8 @@ impl Request {
     }
 
     /// The URI as the client has sent it.
-    pub fn unparsed_uri(&self) -> &[u8] {
-        // SAFETY: a part of the buffer that its header was read into, or of its pool.
-        unsafe { (*member!(self.live(), unparsed_uri).as_ptr()).as_bytes() }
+    pub fn unparsed_uri(self) -> ngx_str_t {
+        get!(self.live(), unparsed_uri)
     }
 
     /// Reads the body and throws it away.
@@ -225,6 +215,16 @@ impl Request {
     }
 }
 
+impl Argument for Request {
+    type C = *mut ngx_http_request_t;
+
+    #[inline(always)]
+    unsafe fn of(c: *mut ngx_http_request_t) -> Self {
+        // SAFETY: NGINX calls with it. What keeps it is a [`Pending`], which is dropped before the request is freed.
+        Request(request::Request::of(unsafe { Live::at(c) }))
+    }
+}
+
 /// A header of an answer.
 pub struct Header(Live<'static, ngx_table_elt_t>);
 
@@ -287,9 +287,8 @@ impl Piece {
         bits::buf::LAST_IN_CHAIN.put(buffer, is_last.into());
         bits::buf::LAST_BUF.put(buffer, (is_last && request.is_main()).into());
         let mut link = ngx_chain_t { buf: buffer.as_ptr(), next: null_mut() };
-        // SAFETY: filters do not keep the link of a chain. The text stays as it is until it is taken, and the buffer
-        // as long as the request.
-        let rc = functions::output_filter(request.live(), Some(unsafe { Live::at(&raw mut link) }));
+        // the text stays as it is until it is taken, and the buffer as long as the request
+        let rc = functions::output_filter(request.live(), Some(Live::ours(&mut link)));
         // what is left of the last piece is `ngx_http_writer`'s
         if is_last || rc == ERROR { Err(rc) } else { Ok(()) }
     }
@@ -306,7 +305,7 @@ pub enum Turn {
 }
 
 /// An answer on its way to the client; in the request's pool.
-pub trait Pending {
+pub trait Pending: 'static {
     /// The request that it answers.
     fn request(&self) -> Request;
 
@@ -319,7 +318,7 @@ pub trait Pending {
 
 /// Begins with an answer, and finishes at once where the client takes it all. Returns what the content handler
 /// must return.
-pub fn begin<P: Pending + 'static>(request: Request, pending: P) -> ngx_int_t {
+pub fn begin<P: Pending>(request: Request, pending: P) -> ngx_int_t {
     let Some(pending) = request.0.pool().and_then(|pool| pool.keep(RefCell::new(pending))) else {
         return NO_MEMORY;
     };
@@ -337,18 +336,17 @@ pub fn begin<P: Pending + 'static>(request: Request, pending: P) -> ngx_int_t {
 
 type RequestHandler = unsafe extern "C" fn(*mut ngx_http_request_t);
 
-/// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
-unsafe extern "C" fn write_handler<P: Pending + 'static>(r: *mut ngx_http_request_t) {
-    // SAFETY: NGINX calls with a request that `begin` has set this handler for.
-    if let Some(request) = unsafe { Request::new(r) }
-        && let Turn::Done(rc) = go_on::<P>(request)
-    {
-        // SAFETY: it is not used after this.
-        unsafe { ngx_http_finalize_request(r, rc) };
+callback! {
+    /// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
+    fn write_handler<P: Pending>(request: Request) {
+        if let Turn::Done(rc) = go_on::<P>(request) {
+            // SAFETY: NGINX has called with it, and it is not used after this.
+            unsafe { ngx_http_finalize_request(request.as_ptr(), rc) };
+        }
     }
 }
 
-fn go_on<P: Pending + 'static>(request: Request) -> Turn {
+fn go_on<P: Pending>(request: Request) -> Turn {
     // subrequests have the pool in common
     let of_request =
         |pending: &RefCell<P>| pending.try_borrow().is_ok_and(|pending| pending.request() == request);

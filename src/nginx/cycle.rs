@@ -19,19 +19,9 @@ use crate::nginx::module::{self, MainConfiguration, Module};
 pub struct Cycle<'a>(Live<'a, ngx_cycle_t>);
 
 impl<'a> Cycle<'a> {
-    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration
-    /// (`ngx_is_init_cycle`).
-    ///
-    /// # Safety
-    /// A cycle must live for `'a`, and its configuration must have been read.
-    pub unsafe fn new(cycle: *const ngx_cycle_t) -> Option<Cycle<'a>> {
-        // SAFETY: as the caller says.
-        let cycle = unsafe { Live::new(cycle.cast_mut()) }?;
-        Cycle::of(cycle)
-    }
-
-    /// As [`Cycle::new`], for a cycle whose configuration was read.
-    fn of(cycle: Live<'a, ngx_cycle_t>) -> Option<Cycle<'a>> {
+    /// A cycle whose configuration was read. `None` for `init_cycle` of NGINX's main function, which has no
+    /// configuration (`ngx_is_init_cycle`).
+    pub(super) fn of(cycle: Live<'a, ngx_cycle_t>) -> Option<Cycle<'a>> {
         (!get!(cycle, conf_ctx).is_null()).then_some(Cycle(cycle))
     }
 
@@ -57,7 +47,7 @@ impl<'a> Cycle<'a> {
         // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after
         // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which
         // `f` does not call.
-        f(unsafe { Cycle::new(running) })
+        f(unsafe { Live::new(running) }.and_then(Cycle::of))
     }
 
     /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).

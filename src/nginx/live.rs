@@ -50,6 +50,11 @@ impl<'a, T> Live<'a, T> {
         Live { pointer: unsafe { NonNull::new_unchecked(pointer) }, of: PhantomData }
     }
 
+    /// One of ours, which nothing else uses for `'a`.
+    pub(super) fn ours(structure: &'a mut T) -> Live<'a, T> {
+        Live { pointer: NonNull::from(structure), of: PhantomData }
+    }
+
     /// The pointer, for functions of NGINX.
     #[inline]
     pub fn as_ptr(self) -> *mut T {

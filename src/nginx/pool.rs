@@ -23,7 +23,7 @@ pub type Cleanup = unsafe extern "C" fn(*mut c_void);
 pub struct Pool<'a>(Live<'a, ngx_pool_t>);
 
 /// A value in a pool that is told when the pool is destroyed. It changes through cells only.
-pub trait Pooled {
+pub trait Pooled: 'static {
     /// The pool is being destroyed. Its memory is there still.
     fn end(&self);
 }
@@ -44,13 +44,14 @@ impl<'a> Pool<'a> {
     /// Puts a value into the pool, which is never dropped. `None` if there is no memory.
     #[inline]
     pub fn put<T>(self, value: impl FnOnce() -> T) -> Option<NonNull<T>> {
+        const { assert!(!core::mem::needs_drop::<T>()) }
         NonNull::new(self.put_live(value)?.as_ptr())
     }
 
     /// As [`Pool::put`].
     #[inline]
     pub(super) fn put_live<T>(self, value: impl FnOnce() -> T) -> Option<Live<'a, T>> {
-        const { assert!(align_of::<T>() <= align_of::<usize>() && !core::mem::needs_drop::<T>()) }
+        const { assert!(align_of::<T>() <= align_of::<usize>()) }
         let place = functions::palloc(self.0, size_of::<T>());
         // SAFETY: memory for this value, aligned to a word, which is there as long as the pool; or null.
         let place = unsafe { Live::new(place.cast::<T>()) }?;
@@ -89,20 +90,8 @@ impl<'a> Pool<'a> {
 
     /// The value of this type in the pool, which is made if there is none. `None` if there is no memory.
     pub fn get_or_put<T: Pooled>(self, value: impl FnOnce() -> T) -> Option<&'a T> {
-        callback! {
-            fn end<T: Pooled>(value: Option<&T>) {
-                if let Some(value) = value {
-                    value.end();
-                }
-            }
-        }
-        const { assert!(!core::mem::needs_drop::<T>()) }
-        let data = match self.find(|handler| core::ptr::fn_addr_eq(handler, end::<T> as Cleanup)) {
-            Some(data) => data.cast::<T>(),
-            None => self.put_with(value(), end::<T>)?.as_ptr(),
-        };
-        // SAFETY: written by `put_with`, now or at an earlier call: no other value has this function.
-        unsafe { data.as_ref() }
+        let ended = self.find_kept(|_| true).or_else(|| self.keep(Ended(value())))?;
+        Some(&ended.0)
     }
 
     /// Keeps a value in the pool, to be dropped when the pool is destroyed. Values that were kept later are dropped
@@ -137,12 +126,9 @@ impl<'a> Pool<'a> {
 
     /// Puts a value into the pool, and has a function called with it when the pool is destroyed.
     fn put_with<T>(self, value: T, handler: Cleanup) -> Option<Live<'a, T>> {
-        const { assert!(align_of::<T>() <= align_of::<usize>()) }
-        let cleanup = functions::pool_cleanup_add(self.0, size_of::<T>())?;
-        let data: *mut c_void = get!(cleanup, data);
-        // SAFETY: memory for this value, aligned to a word, which is there as long as the pool; or null.
-        let place = unsafe { Live::new(data.cast::<T>()) }?;
-        place.write(value);
+        let cleanup = functions::pool_cleanup_add(self.0, 0)?;
+        let place = self.put_live(|| value)?;
+        set!(cleanup, data, place.as_ptr().cast());
         set!(cleanup, handler, Some(handler));
         Some(place)
     }
@@ -182,6 +168,15 @@ impl<'a> Pool<'a> {
             block = this.next_block();
         }
         self.0.first_large().map_or(bytes, |large| bytes + large_bytes(large))
+    }
+}
+
+/// A value that is told when its pool is destroyed.
+struct Ended<T: Pooled>(T);
+
+impl<T: Pooled> Drop for Ended<T> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

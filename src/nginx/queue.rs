@@ -141,8 +141,7 @@ impl<'a> Queue<'a> {
     #[inline]
     pub fn apart<R>(self, f: impl FnOnce(Queue<'_>) -> R) -> R {
         let mut room = ngx_queue_t { prev: ptr::null_mut(), next: ptr::null_mut() };
-        // SAFETY: `room` stays where it is, and is used through this only, as long as events are linked to it.
-        let apart = Queue(unsafe { Live::at(&raw mut room) });
+        let apart = Queue(Live::ours(&mut room));
         let (from, to) = (self.0.as_ptr(), apart.0.as_ptr());
         let (first, last) = (self.0.next(), self.0.previous());
         if first == self.0 {

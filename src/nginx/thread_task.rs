@@ -19,12 +19,8 @@ pub type Run = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 
 /// The place of the function that posts a task for the file that is sent next; `None` if no pool's thread is to send
 /// it.
-///
-/// # Safety
-/// `chain` must be a chain of NGINX's, which is there for `'a`.
-pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, Option<Post>>> {
-    // SAFETY: as the caller says.
-    let mut link = unsafe { Live::new(chain) };
+pub fn post_of_next_file<'a>(chain: Option<Live<'a, ngx_chain_t>>) -> Option<Live<'a, Option<Post>>> {
+    let mut link = chain;
     while let Some(this) = link {
         let buffer = this.buffer()?;
         if bits::buf::IN_FILE.is_on(buffer) {
@@ -42,11 +38,9 @@ pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, 
 pub struct Task<'a>(Live<'a, ngx_thread_task_t>);
 
 impl<'a> Task<'a> {
-    /// # Safety
-    /// The task must be there for `'a`.
-    pub unsafe fn new(task: *mut ngx_thread_task_t) -> Task<'a> {
-        // SAFETY: as the caller says.
-        Task(unsafe { Live::at(task) })
+    /// A task that is there.
+    pub fn of(task: Live<'a, ngx_thread_task_t>) -> Task<'a> {
+        Task(task)
     }
 
     /// The task by which a connection sends files.

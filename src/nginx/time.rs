@@ -1,6 +1,6 @@
 //! Times as NGINX and the kernel tell them.
 
-use nginx_sys::{ngx_msec_t, ngx_tm_t, time_t};
+use nginx_sys::{ngx_msec_t, ngx_timeofday, ngx_tm_t, time_t};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::functions;
@@ -54,7 +54,6 @@ pub fn utc(wall_ms: u64) -> String {
 /// NGINX's cached time of day: seconds since 1970, and milliseconds.
 #[inline]
 pub fn cached_wall() -> (time_t, ngx_msec_t) {
-    let time = global!(ngx_cached_time);
-    // SAFETY: `ngx_time_update` replaces the cached time as a whole.
-    unsafe { ((*time).sec, (*time).msec) }
+    let time = ngx_timeofday();
+    (time.sec, time.msec)
 }

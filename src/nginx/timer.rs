@@ -3,7 +3,6 @@
 //! They are cancelable: a worker that was told to finish does not wait for them (`ngx_event_no_timers_left`).
 
 use core::mem::offset_of;
-use core::ptr::NonNull;
 
 use nginx_sys::{ngx_connection_t, ngx_event_t, ngx_log_t, ngx_msec_t};
 
@@ -28,15 +27,15 @@ struct Inner<T> {
 }
 
 /// A timer that stays where it is until it is stopped, since NGINX's tree of timers leads there.
-pub struct Timer<T>(NonNull<Inner<T>>);
+pub struct Timer<T: 'static>(Live<'static, Inner<T>>);
 
-impl<T> Clone for Timer<T> {
+impl<T: 'static> Clone for Timer<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Timer<T> {}
+impl<T: 'static> Copy for Timer<T> {}
 
 impl<T: Task> Timer<T> {
     /// A timer that does not run yet.
@@ -44,7 +43,7 @@ impl<T: Task> Timer<T> {
         const { assert!(offset_of!(Inner<T>, connection) == 0) }
         let mut connection: ngx_connection_t = zeroed();
         connection.fd = -1;
-        let timer = Timer(NonNull::from(Box::leak(Box::new(Inner { connection, event: zeroed(), task }))));
+        let timer = Timer(Live::ours(Box::leak(Box::new(Inner { connection, event: zeroed(), task }))));
         let event = timer.event();
         set!(event.live(), handler, Some(expired::<T> as EventHandler));
         set!(event.live(), data, timer.0.as_ptr().cast());
@@ -55,9 +54,7 @@ impl<T: Task> Timer<T> {
 
     /// The event, which is NGINX's to use until the timer is stopped.
     pub(super) fn event(self) -> Event<'static> {
-        // SAFETY: made by `new`, and not freed: the caller of `stop` has seen to it that it is not used after that.
-        let inner: Live<'static, Inner<T>> = unsafe { Live::at(self.0.as_ptr()) };
-        Event::of(member!(inner, event))
+        Event::of(member!(self.0, event))
     }
 
     /// Lets it expire after so many milliseconds, instead of when it would have.
@@ -73,7 +70,7 @@ impl<T: Task> Timer<T> {
     /// Ends it.
     ///
     /// # Safety
-    /// No copy of it may be used after that.
+    /// No copy of it, and nothing that was got from one, may be used after that.
     pub unsafe fn stop(self) -> T {
         self.event().delete_timer();
         // SAFETY: made by `new`, and given up here: NGINX no longer knows of it.
