@@ -10,7 +10,7 @@ use nginx_sys::{
 use super::bits;
 use super::callback::callback;
 use super::cycle;
-use super::hook::{Hook, Hooks};
+use super::hook::Hook;
 use super::live::{Live, get, member, of_static, set};
 
 /// The type of an event's handler.
@@ -45,6 +45,7 @@ impl<'a> Event<'a> {
         bits::event::TIMEDOUT.is_on(self.0)
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether there is something to read or room to write, as far as NGINX knows.
     pub fn is_ready(&self) -> bool {
         bits::event::READY.is_on(self.0)
@@ -129,7 +130,8 @@ impl Hook<EventHandler> {
     }
 }
 
-impl<const N: usize> Hooks<EventHandler, N> {
+#[cfg(ngx_feature = "threads")]
+impl<const N: usize> super::hook::Hooks<EventHandler, N> {
     /// As [`Hook::call`], for the handler with this number.
     #[inline]
     pub fn call(&self, number: usize, event: Event<'_>) {

@@ -6,7 +6,7 @@ use nginx_sys::{
     NGX_USE_CLEAR_EVENT, ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t, off_t,
 };
 
-use super::connection::{Receive, SendChain};
+use super::connection::Receive;
 use super::functions;
 use super::live::{Live, member, of_static};
 
@@ -37,8 +37,9 @@ pub fn receive() -> Live<'static, Option<Receive>> {
     member!(of_static!(ngx_io), recv)
 }
 
+#[cfg(ngx_feature = "threads")]
 /// Where NGINX keeps the function that sends a chain of buffers.
-pub fn send_chain() -> Live<'static, Option<SendChain>> {
+pub fn send_chain() -> Live<'static, Option<super::connection::SendChain>> {
     member!(of_static!(ngx_io), send_chain)
 }
 

@@ -135,6 +135,7 @@ links! {
     ngx_http_request_t, pool => pool: ngx_pool_t;
     /// Of the connection, or in the request's pool.
     ngx_http_request_t, header_in => header_buffer: ngx_buf_t;
+    #[cfg(ngx_feature = "http_v2")]
     /// In the request's pool.
     ngx_http_request_t, request_body => body: ngx_http_request_body_t;
     /// In the request's pool.

@@ -22,6 +22,7 @@ pub type Cleanup = unsafe extern "C" fn(*mut c_void);
 #[derive(Clone, Copy)]
 pub struct Pool<'a>(Live<'a, ngx_pool_t>);
 
+#[cfg(ngx_feature = "http_v2")]
 /// A value in a pool that is told when the pool is destroyed. It changes through cells only.
 pub trait Pooled: 'static {
     /// The pool is being destroyed. Its memory is there still.
@@ -88,6 +89,7 @@ impl<'a> Pool<'a> {
         Some(())
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// The value of this type in the pool, which is made if there is none. `None` if there is no memory.
     pub fn get_or_put<T: Pooled>(self, value: impl FnOnce() -> T) -> Option<&'a T> {
         let ended = self.find_kept(|_| true).or_else(|| self.keep(Ended(value())))?;
@@ -171,9 +173,11 @@ impl<'a> Pool<'a> {
     }
 }
 
+#[cfg(ngx_feature = "http_v2")]
 /// A value that is told when its pool is destroyed.
 struct Ended<T: Pooled>(T);
 
+#[cfg(ngx_feature = "http_v2")]
 impl<T: Pooled> Drop for Ended<T> {
     fn drop(&mut self) {
         self.0.end();

@@ -293,12 +293,14 @@ unsafe fn text<'a>(data: *const u8, len: usize) -> &'a [u8] {
 
 /// What NGINX does about the body of a request.
 impl<'a> Request<'a> {
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether nobody has begun to read its body.
     #[inline]
     pub fn is_body_untouched(self) -> bool {
         get!(self.0, request_body).is_null()
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Bytes of its body that were read; `None` if nobody has begun to.
     #[inline]
     pub fn body_bytes(self) -> Option<usize> {
