@@ -8,6 +8,7 @@ mod global;
 
 pub mod allocator;
 pub mod bits;
+pub mod callback;
 pub mod conf;
 pub mod connection;
 pub mod content;
@@ -15,6 +16,7 @@ pub mod cycle;
 pub mod directive;
 pub mod event;
 pub mod file;
+mod functions;
 pub mod hook;
 #[cfg(ngx_feature = "http_v2")]
 pub mod http2;
@@ -23,7 +25,6 @@ pub mod io;
 mod links;
 pub mod listening;
 pub mod live;
-pub mod location;
 pub mod log;
 pub mod module;
 pub mod mutex;
@@ -48,3 +49,4 @@ pub mod timer;
 #[cfg(ngx_feature = "ssl")]
 pub mod tls;
 pub mod variable;
+mod zero;

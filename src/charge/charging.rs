@@ -4,6 +4,7 @@
 use nginx_sys::ngx_atomic_uint_t;
 use nginx_sys::ngx_cycle_t;
 
+#[cfg(ngx_feature = "http_v2")]
 use accounting::account::Usage;
 
 use crate::charge::context::{RequestId, find};
@@ -52,6 +53,7 @@ impl Charge for Worker {
             Owner::NoRequest => self.laps.totals.no_request_ns += lap_ns,
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.laps.totals),
             Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.laps.totals),
+            #[cfg(ngx_feature = "http_v2")]
             Owner::Apart => {
                 self.laps.totals.charged_ns += lap_ns;
                 self.laps.keep_apart(lap_ns);
@@ -76,6 +78,7 @@ impl Charge for Worker {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     #[inline]
     fn share(&mut self, owner: Owner, ns: u64) {
         match owner {
@@ -177,6 +180,7 @@ impl Clients for Worker {
 }
 
 impl Late for Worker {
+    #[cfg(ngx_feature = "http_v2")]
     fn add_received(&mut self, c: Connection<'_>, bytes: u64) {
         if let Some(at) = self.connections.client(c) {
             let accounts = self.connections.accounts(at).clone();

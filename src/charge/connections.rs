@@ -221,11 +221,13 @@ impl Connections {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Time that is in the worker totals already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// No request has come of the header.
     #[cold]
     pub fn drop_header(&mut self, at: usize) {
@@ -308,6 +310,7 @@ impl Connections {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether the place is still that of this connection.
     pub fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool {
         self.entries.get(at).is_some_and(|entry| entry.number == number)

@@ -21,6 +21,7 @@ use crate::charge::stream::{
     Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, http2_of, id_of, outstanding_bytes,
 };
 use crate::charge::worker::{Owner, Worker};
+#[cfg(ngx_feature = "http_v2")]
 use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::{frames, sending};

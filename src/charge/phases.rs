@@ -7,7 +7,7 @@
 use core::ptr::null;
 
 use accounting::account::{CacheStatus, Outcome};
-use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_http_core_main_conf_t, ngx_int_t};
+use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_int_t};
 
 use crate::charge::context::{self, Answered, Context, Freed, RequestId, find};
 use crate::charge::counted_by::{CountedBy, location};
@@ -18,6 +18,7 @@ use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Owner, Worker, is_measuring, with, with_context};
 use crate::measure::charge::Charge;
 use crate::measure::received::{self, Received};
+use crate::nginx::conf::Core;
 use crate::nginx::http_log;
 use crate::nginx::phase::{self, Filters, Phase, PhaseHandler};
 use crate::nginx::request::Request;
@@ -28,7 +29,7 @@ const ADD_NS: u64 = 1_000_000_000;
 
 /// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes
 /// through.
-pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Option<()> {
+pub fn register(core: Core<'_>, ways_differ: bool) -> Option<()> {
     context::register::<Gone>();
     phase::add_handler::<PostRead>(core, Phase::PostRead)?;
     if ways_differ {

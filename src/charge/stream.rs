@@ -42,6 +42,7 @@ pub struct Tail {
 
 /// A request's place among those of its connection.
 pub struct Stream<R> {
+    #[cfg_attr(not(ngx_feature = "http_v2"), allow(dead_code))]
     /// of HTTP/2
     pub id: usize,
     pub previous: Option<R>,

@@ -21,6 +21,7 @@ pub trait Charge: Sized + 'static {
     /// A lap of `ns` nanoseconds has ended.
     fn lap(&mut self, owner: Owner<Self::Request>, ns: u64);
 
+    #[cfg(ngx_feature = "http_v2")]
     /// `ns` nanoseconds of laps that were [`Owner::Apart`] are `owner`'s.
     fn share(&mut self, owner: Owner<Self::Request>, ns: u64);
 
@@ -54,6 +55,7 @@ pub trait Charge: Sized + 'static {
         self.laps().owner()
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Ends the running lap, which was for several requests, and tells its length in nanoseconds, to be divided.
     fn set_lap_apart(&mut self) -> u64 {
         self.take(Owner::Apart);

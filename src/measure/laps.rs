@@ -21,7 +21,8 @@ pub struct Laps<R> {
     owner: Owner<R>,
     /// the owner with which the handler call began
     woken: Owner<R>,
-    /// laps of [`Owner::Apart`], in nanoseconds
+    /// laps of `Owner::Apart`, in nanoseconds
+    #[cfg(ngx_feature = "http_v2")]
     apart_ns: u64,
 }
 
@@ -37,6 +38,7 @@ impl<R: Copy + Eq> Laps<R> {
             totals: WorkerTotals::default(),
             owner: Owner::Loop,
             woken: Owner::Loop,
+            #[cfg(ngx_feature = "http_v2")]
             apart_ns: 0,
         }
     }
@@ -83,11 +85,13 @@ impl<R: Copy + Eq> Laps<R> {
     }
 
     /// Nanoseconds for several requests, which are divided at once.
+    #[cfg(ngx_feature = "http_v2")]
     #[inline]
     pub fn keep_apart(&mut self, ns: u64) {
         self.apart_ns += ns;
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// The nanoseconds that are to be divided now.
     pub fn take_apart(&mut self) -> u64 {
         core::mem::take(&mut self.apart_ns)

@@ -37,61 +37,28 @@ macro_rules! units {
 
             /// The unit of a structure that the field is a part of.
             #[inline(always)]
-            const fn unit(self, of: *const S) -> *const $unit {
-                of.cast::<$unit>().wrapping_byte_add(self.offset)
-            }
-
-            /// The field's value.
-            ///
-            /// # Safety
-            /// `of` must point to a structure of this type.
-            #[inline(always)]
-            pub const unsafe fn get(self, of: *const S) -> $unit {
-                // SAFETY: as the caller says; `new` has seen to it that the unit is in the structure, and aligned as that is.
-                let unit = unsafe { self.unit(of).read() };
-                unit >> self.shift & self.mask
-            }
-
-            /// Whether the field is not zero.
-            ///
-            /// # Safety
-            /// As for `get`.
-            #[inline(always)]
-            pub const unsafe fn is_set(self, of: *const S) -> bool {
-                // SAFETY: as the caller says.
-                unsafe { self.unit(of).read() & self.mask << self.shift != 0 }
-            }
-
-            /// Gives the field a value; bits that it has no room for are lost, as in C.
-            ///
-            /// # Safety
-            /// As for `get`, and nothing else may use the structure meanwhile.
-            #[inline(always)]
-            pub const unsafe fn set(self, of: *mut S, value: $unit) {
-                let unit = self.unit(of).cast_mut();
-                // SAFETY: as in `get`.
-                unsafe { unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value)) }
+            fn unit(self, live: Live<'_, S>) -> Live<'_, $unit> {
+                // SAFETY: `new` has seen to it that the unit is in the structure, and aligned as that is.
+                unsafe { live.within(live.as_ptr().cast::<$unit>().wrapping_byte_add(self.offset)) }
             }
 
             /// The field's value.
             #[inline(always)]
             pub fn of(self, live: Live<'_, S>) -> $unit {
-                // SAFETY: the structure is in use, as `Live` says.
-                unsafe { self.get(live.as_ptr()) }
+                self.unit(live).read() >> self.shift & self.mask
             }
 
             /// Whether the field is not zero.
             #[inline(always)]
             pub fn is_on(self, live: Live<'_, S>) -> bool {
-                // SAFETY: as in `of`.
-                unsafe { self.is_set(live.as_ptr()) }
+                self.unit(live).read() & self.mask << self.shift != 0
             }
 
             /// Gives the field a value; bits that it has no room for are lost, as in C.
             #[inline(always)]
             pub fn put(self, live: Live<'_, S>, value: $unit) {
-                // SAFETY: as in `of`; no reference to it exists.
-                unsafe { self.set(live.as_ptr(), value) };
+                let unit = self.unit(live);
+                unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value));
             }
 
             /// A value where it stands in the unit.
@@ -101,16 +68,12 @@ macro_rules! units {
             }
 
             /// Writes the whole unit: fields that are given by `bits`, all others zero.
-            ///
-            /// # Safety
-            /// As for `set`.
             #[inline(always)]
-            pub const unsafe fn set_unit(self, of: *mut S, bits: $unit) {
-                // SAFETY: as in `get`.
-                unsafe { self.unit(of).cast_mut().write(bits) }
+            pub fn put_unit(self, live: Live<'_, S>, bits: $unit) {
+                self.unit(live).write(bits);
             }
 
-            /// Whether both are in one unit, so that `set_unit` can write them together.
+            /// Whether both are in one unit, so that `put_unit` can write them together.
             pub const fn is_beside(self, other: Self) -> bool {
                 self.offset == other.offset
             }

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_module_t};
 
-use super::live::get;
+use super::live::{Live, get, set};
 use super::request::Request;
 
 /// This module.
@@ -18,6 +18,14 @@ pub struct Module;
 pub trait Descriptor {
     /// A static of this library.
     fn descriptor() -> *mut ngx_module_t;
+}
+
+impl Module {
+    #[inline]
+    pub(super) fn live() -> Live<'static, ngx_module_t> {
+        // SAFETY: a static, which NGINX changes while a configuration is read, in the thread of the event loop.
+        unsafe { Live::at(Module::descriptor()) }
+    }
 }
 
 /// A configuration of this module's.
@@ -47,26 +55,22 @@ pub const IN_LOCATION: usize = NGX_HTTP_LOC_CONF_OFFSET;
 /// The module's place in the arrays of contexts and configurations of HTTP modules.
 #[inline]
 pub fn context_index() -> usize {
-    // SAFETY: `ngx_http_block` sets it while the configuration is read; after that it is only read.
-    unsafe { (*Module::descriptor()).ctx_index }
+    get!(Module::live(), ctx_index)
 }
 
 /// `NGX_MODULE_UNSET_INDEX`
 const UNSET_INDEX: usize = usize::MAX;
 
 /// Whether a module has this place.
-pub(super) fn has_index(module: &ngx_module_t, index: usize) -> bool {
-    module.ctx_index == index
+pub(super) fn has_index(module: Live<'_, ngx_module_t>, index: usize) -> bool {
+    get!(module, ctx_index) == index
 }
 
-/// Gives the module a place among the HTTP modules, if `http` has not done that.
+/// Gives the module a place among the HTTP modules, if `http` has not done that. A place that is set is kept by
+/// `ngx_count_modules`.
 pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
-    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is
-    // kept by `ngx_count_modules`.
-    unsafe {
-        if (*Module::descriptor()).ctx_index == UNSET_INDEX {
-            (*Module::descriptor()).ctx_index = free();
-        }
+    if get!(Module::live(), ctx_index) == UNSET_INDEX {
+        set!(Module::live(), ctx_index, free());
     }
 }
 
@@ -74,6 +78,7 @@ pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
 ///
 /// # Safety
 /// As there.
+#[inline]
 pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
     // SAFETY: as the caller says.
     unsafe { (*array.add(context_index())).cast_const() }
@@ -86,7 +91,7 @@ pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
 #[inline]
 pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
     // SAFETY: as the caller says.
-    unsafe { (*array.add(context_index())).cast::<T>().as_ref() }
+    unsafe { element_id(array).cast::<T>().as_ref() }
 }
 
 /// The module's configuration of the location that a request is in.

@@ -8,13 +8,13 @@ use nginx_sys::ngx_log_t;
 use super::timer::{Task, Timer};
 
 /// A timer of which there is no copy.
-pub struct OwnTimer<T> {
+pub struct OwnTimer<T: 'static> {
     timer: Timer<Watched<T>>,
     is_running: Rc<Cell<bool>>,
 }
 
 /// A task that tells whether it runs.
-struct Watched<T> {
+struct Watched<T: 'static> {
     task: T,
     is_running: Rc<Cell<bool>>,
 }

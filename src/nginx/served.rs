@@ -2,6 +2,7 @@
 
 use nginx_sys::{ngx_cycle_t, ngx_log_t};
 
+use super::cycle::Cycle;
 use super::listening::{Accept, replace_handlers};
 use super::live::{Live, get};
 use super::places::Places;
@@ -12,13 +13,15 @@ use super::places::Places;
 pub struct ServedCycle(Live<'static, ngx_cycle_t>);
 
 impl ServedCycle {
-    /// `None` for null.
-    ///
     /// # Safety
     /// It must be the cycle that the process is about to serve, and `ngx_event_process_init` must have run for it.
-    pub unsafe fn new(cycle: *mut ngx_cycle_t) -> Option<ServedCycle> {
-        // SAFETY: as the caller says.
-        unsafe { Live::new(cycle) }.map(ServedCycle)
+    pub unsafe fn new(cycle: Cycle<'_>) -> ServedCycle {
+        // SAFETY: as the caller says; it lives as long as the process.
+        ServedCycle(unsafe { Live::at(cycle.live().as_ptr()) })
+    }
+
+    pub(super) fn live(self) -> Live<'static, ngx_cycle_t> {
+        self.0
     }
 
     /// Whether it is this cycle.
@@ -39,13 +42,11 @@ impl ServedCycle {
 
     /// The arrays of its connections and events. If `count` is less than it has, the rest have no place.
     pub fn places(self, count: usize) -> Places {
-        // SAFETY: as the caller of `new` has said; NGINX changes nothing of it here.
-        unsafe { Places::of(&*self.0.as_ptr(), count) }
+        Places::of(self, count)
     }
 
     /// Puts `A` before every listening socket's handler, in this process only.
     pub fn replace_handlers<A: Accept>(self) {
-        // SAFETY: as the caller of `new` has said; nothing else uses it meanwhile.
-        unsafe { replace_handlers::<A>(&mut *self.0.as_ptr()) };
+        replace_handlers::<A>(self);
     }
 }
