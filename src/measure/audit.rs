@@ -105,6 +105,12 @@ impl Audit {
         (measured_ns, audited)
     }
 
+    /// Waits for events have used `ns` nanoseconds, in laps that have ended before.
+    pub fn add_waits(&mut self, ns: u64, loop_ns: &mut u64) {
+        self.all.measured_ns += ns;
+        *loop_ns += ns;
+    }
+
     pub fn end_wakeup(&mut self) {
         let wakeup = self.last.since(self.wakeup_start, core::mem::take(&mut self.wakeup_ns));
         self.wakeup_start = self.last;
