@@ -87,11 +87,21 @@ const NEAR_NS: u64 = 2_000;
 const SHORT_WAIT_NS: u64 = 1_000_000;
 
 /// At most so many waits are open at the same time.
-const MAX_OPEN: u64 = 64;
+const MAX_OPEN: u64 = 32;
 
-/// After a lap that had to be estimated, so many waits end with a reading. So one lap in a hundred is estimated at
-/// most.
-const CAREFUL_WAITS: u32 = 100;
+/// As long as no time was taken away from the processor unseen, a lap may be so many times longer without a reading.
+const LONG: u64 = 5;
+
+/// By the CPU clock, laps were shorter by so much than by the time clock if time was taken away from the processor, in
+/// nanoseconds. A reading of the CPU clock takes less.
+const TAKEN_NS: u64 = 2_000;
+
+/// The first readings tell how much CPU a wait uses. The meter is careful for so many.
+const FIRST_READINGS: u32 = 100;
+
+/// The meter is careful for so many readings after a lap that it had to estimate, and after time was taken away from
+/// the processor. A turn has two readings then at most, so one turn in a thousand has an estimated lap at most.
+const CAREFUL_READINGS: u32 = 2_000;
 
 /// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
 ///
@@ -111,6 +121,8 @@ pub struct Meter<C> {
     clocks: C,
     /// laps that are shorter are short; 0 in `thread` mode
     short_ns: u64,
+    /// laps that are shorter need no reading now
+    limit_ns: u64,
     /// how much doubt there may be before the CPU clock is read
     trust_ns: u64,
     /// by the time clock, the end of the last lap
@@ -126,7 +138,7 @@ pub struct Meter<C> {
     waits_ns: u64,
     /// what a wait uses, on average over the last ones
     mean_wait_ns: u64,
-    /// so many waits are still to end with a reading
+    /// for so many readings, waits are not left open and long laps are read
     careful: u32,
     /// what makes the time clock the one that all processes share
     raw_offset_ns: u64,
@@ -140,11 +152,11 @@ impl<C: Clocks> Meter<C> {
         clocks.switched();
         let charged_ns = clocks.cpu_ns();
         let last_ns = clocks.time_ns();
-        // the first waits tell what a wait uses
-        let careful = if short_ns != 0 && clocks.sees_switches() { CAREFUL_WAITS } else { u32::MAX };
+        let careful = FIRST_READINGS;
         Self {
             clocks,
             short_ns,
+            limit_ns: short_ns,
             trust_ns,
             last_ns,
             charged_ns,
@@ -196,7 +208,7 @@ impl<C: Clocks> Meter<C> {
     /// Whether the time that passed may stand for the CPU of a lap.
     #[inline]
     fn is_short(&self, lap_ns: u64) -> bool {
-        lap_ns < self.short_ns && self.doubt_ns + lap_ns < self.trust_ns
+        lap_ns < self.limit_ns && self.doubt_ns + lap_ns < self.trust_ns
     }
 
     #[inline]
@@ -230,11 +242,13 @@ impl<C: Clocks> Meter<C> {
     #[inline(never)]
     fn end_lap(&mut self, switched: bool) -> u64 {
         self.reconcile(|meter, due_ns, passed_ns| {
-            if meter.open == 0 {
-                due_ns.min(passed_ns)
-            } else {
-                meter.close_waits(due_ns, passed_ns, switched)
+            if meter.open != 0 {
+                return meter.close_waits(due_ns, passed_ns, switched);
             }
+            if !switched && due_ns.saturating_add(TAKEN_NS) < passed_ns {
+                meter.be_careful();
+            }
+            due_ns.min(passed_ns)
         })
     }
 
@@ -249,9 +263,6 @@ impl<C: Clocks> Meter<C> {
         );
         let waits = core::mem::take(&mut self.open) + 1;
         self.learn(waits_ns / waits);
-        if self.clocks.sees_switches() {
-            self.careful = self.careful.saturating_sub(1);
-        }
         waits_ns
     }
 
@@ -263,6 +274,10 @@ impl<C: Clocks> Meter<C> {
         // a clock that went back says nothing about the lap
         let passed_ns = now_ns.checked_sub(self.last_ns).unwrap_or(u64::MAX);
         let due_ns = cpu_ns.saturating_sub(self.charged_ns);
+        if self.clocks.sees_switches() {
+            self.careful = self.careful.saturating_sub(1);
+            self.limit_ns = if self.careful == 0 { self.short_ns * LONG } else { self.short_ns };
+        }
         let lap_ns = lap(self, due_ns, passed_ns);
         self.charged_ns += lap_ns;
         self.last_ns = now_ns;
@@ -270,20 +285,26 @@ impl<C: Clocks> Meter<C> {
         lap_ns
     }
 
+    /// From now on, waits are not left open and long laps are read.
+    fn be_careful(&mut self) {
+        self.careful = CAREFUL_READINGS;
+        self.limit_ns = self.short_ns;
+    }
+
     /// Divides `due_ns` of CPU between the running lap, in which `passed_ns` of time have passed, and the open waits
     /// before it. Returns the lap's part.
     fn close_waits(&mut self, due_ns: u64, passed_ns: u64, switched: bool) -> u64 {
         let waits = core::mem::take(&mut self.open);
         let expected_ns = waits * self.mean_wait_ns;
-        // If less than half of the expected CPU is left for the waits, time was taken away from the processor in the
+        // If less than an eighth of the expected CPU is left for the waits, time was taken away from the processor in the
         // lap, which nobody has seen.
-        let is_known = !switched && due_ns >= passed_ns.saturating_add(expected_ns / 2);
+        let is_known = !switched && due_ns >= passed_ns.saturating_add(expected_ns / 8);
         let lap_ns = if is_known { passed_ns } else { passed_ns.min(due_ns.saturating_sub(expected_ns)) };
         let waits_ns = due_ns - lap_ns;
         if is_known {
             self.learn(waits_ns / waits.max(1));
         } else {
-            self.careful = CAREFUL_WAITS;
+            self.be_careful();
         }
         self.waits_ns += waits_ns;
         self.charged_ns += waits_ns;
