@@ -290,7 +290,7 @@ proptest! {
     /// Two requests take turns. Their waits differ by a third, and one lap in twenty is switched out.
     #[test]
     fn two_owners_get_their_own_cpu(
-        calls in prop::collection::vec((2_000u64..60_000, 2_000u64..4_000, 0u32..20), 20_000),
+        calls in prop::collection::vec((2_000u64..60_000, 2_000u64..4_000, 0u32..20), 8_000),
     ) {
         let mut meter = Meter::start(Machine::exact(true), HYBRID);
         let (mut exact_ns, mut measured_ns, mut loop_ns, mut wrong) = ([0; 2], [0; 2], [0; 2], 0);
@@ -420,7 +420,7 @@ fn long_laps_read_the_cpu_clock_after_time_was_taken_away() {
     assert_eq!(readings(&long.repeat(first + 120)), first + 9, "each millisecond");
     let taken =
         [long.repeat(first + 12), vec![Step::Stolen(2 * TAKEN_NS), Step::Lap], long.repeat(careful)].concat();
-    assert_eq!(readings(&taken), first + 1 + careful);
+    assert_eq!(readings(&taken), first + careful);
 }
 
 /// A turn of an event loop that sleeps for 100 µs: 3 µs of CPU to wait, 10 µs to work.
