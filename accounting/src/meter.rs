@@ -90,7 +90,7 @@ const SHORT_WAIT_NS: u64 = 1_000_000;
 const MAX_OPEN: u64 = 32;
 
 /// As long as no time was taken away from the processor unseen, a lap may be so many times longer without a reading.
-const LONG: u64 = 5;
+const LONG: u64 = 2;
 
 /// By the CPU clock, laps were shorter by so much than by the time clock if time was taken away from the processor, in
 /// nanoseconds. A reading of the CPU clock takes less.
