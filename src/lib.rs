@@ -32,6 +32,7 @@ use nginx::conf::{self, Conf, Failed};
 use nginx::cycle::Cycle;
 use nginx::directive::{self, command};
 use nginx::module::{Descriptor, Module};
+use nginx::served::ServedCycle;
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
     ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
@@ -165,8 +166,10 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     if !serves || !main.is_measured() {
         return done;
     }
-    // SAFETY: NGINX's cycle; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    if unsafe { process::start(main, cycle, lifecycle::workers(main), exit_process) } {
+    // SAFETY: the cycle that this process serves; `ngx_event_process_init` has run, since its module comes before
+    // dynamic ones.
+    let Some(served) = (unsafe { ServedCycle::new(cycle) }) else { return done };
+    if process::start(main, served, lifecycle::workers(main), end_process) {
         saver::start(main, its.log());
         traffic_log::writer::start(main, its);
         process::hook();
@@ -174,11 +177,16 @@ unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     done
 }
 
-/// Called by `ngx_worker_process_exit` and its like, and with null when another cycle begins in this process.
-unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
+/// Called by `ngx_worker_process_exit` and its like.
+unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
+    end_process(true);
+}
+
+/// This process ends, or another cycle begins in it. `is_current`: it still serves the cycle that it began with.
+fn end_process(is_current: bool) {
     process::leave();
     saver::stop();
-    traffic_log::writer::stop(!cycle.is_null());
+    traffic_log::writer::stop(is_current);
     worker::stop();
 }
 

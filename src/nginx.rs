@@ -28,14 +28,17 @@ pub mod log;
 pub mod module;
 pub mod mutex;
 pub mod next_turn;
+pub mod own_timer;
 pub mod phase;
 pub mod places;
 pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod request;
+pub mod served;
 pub mod server;
 pub mod shared_memory;
+pub mod stand_in;
 pub mod text;
 pub mod thread;
 #[cfg(ngx_feature = "threads")]

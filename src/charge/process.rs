@@ -5,14 +5,15 @@ use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t};
+use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
+use crate::charge::context::Contexts;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
-use crate::charge::worker::{FlushTimer, Owner, Worker, begin, with};
+use crate::charge::worker::{Exit, FlushTimer, Owner, Worker, begin, with};
 use crate::config::main::MainConf;
 use crate::config::zone::Zone;
 #[cfg(feature = "audit")]
@@ -26,9 +27,11 @@ use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
 use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::{self, Watch};
+use crate::nginx::served::ServedCycle;
 use crate::nginx::time::now_ms;
-use crate::nginx::timer::{Task, Timer};
+use crate::nginx::timer::Task;
 use accounting::account_set::{AccountId, AccountSet};
 
 /// How often slow values are brought up to date, in milliseconds.
@@ -37,20 +40,11 @@ const TICK_MS: u64 = 1000;
 /// of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
-/// Ends what this process does for the module.
-pub type Exit = unsafe extern "C" fn(*mut ngx_cycle_t);
-
-/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called with null
-/// when another cycle begins in this process.
-///
-/// # Safety
-/// The cycle must be the one that the process serves; `ngx_event_process_init` must have run for it.
-pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Workers>, exit: Exit) -> bool {
-    // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    let (connections, log) = unsafe {
-        listeners::hook::<Worker>(&mut *cycle);
-        (Connections::of(&*cycle), (*cycle).log)
-    };
+/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called when
+/// another cycle begins in this process.
+pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit: Exit) -> bool {
+    listeners::hook::<Worker>(cycle);
+    let (connections, log) = (Connections::of(cycle), cycle.log());
     // `init_zone` has run for each
     let tables = main.zones().map(Zone::table);
     let own = process::own();
@@ -65,8 +59,10 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
     let audit = Audit::start(&clocks);
     let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
+    let Some(contexts) = Contexts::take() else { return false };
     let worker = Box::new(Worker {
         cycle,
+        contexts,
         laps: Laps::start(
             meter,
             #[cfg(feature = "audit")]
@@ -88,7 +84,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         shown,
         watch: Watch::new(own),
         next_tick_ms: 0,
-        flush_timer: Timer::new(FlushTimer, log),
+        flush_timer: Some(OwnTimer::new(FlushTimer, log)),
         other_threads_ns,
     });
     begin(worker);
@@ -199,9 +195,9 @@ pub fn leave() -> bool {
         // `ngx_worker_process_exit` tells by the flag which connections may be open still
         accept_first(true);
     }
-    if let Some(timer) = with(|worker| worker.flush_timer) {
-        // SAFETY: requests that end from here on are not measured any more: `worker::stop` follows.
-        unsafe { timer.stop() };
+    // requests that end from here on are not measured any more: `worker::stop` follows
+    if let Some(timer) = with(|worker| worker.flush_timer.take()).flatten() {
+        timer.stop();
     }
     has_measured
 }
@@ -213,8 +209,7 @@ impl Worker {
         self.close_connections();
         self.zones.close_uncounted(&self.laps.totals);
         #[cfg(feature = "audit")]
-        // SAFETY: NGINX's cycle, which lives as long as the process.
-        self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
+        self.laps.audit.publish(self.laps.meter.readings(), self.cycle.log());
         self.zones.flush(self.laps.meter.recent_ns());
         self.show();
         self.zones.release();
@@ -266,8 +261,10 @@ impl Worker {
 
     /// From now on requests are in flight.
     pub fn start_flush_timer(&mut self) {
-        if !self.flush_timer.is_set() {
-            self.flush_timer.set(wait_for_flush_ms(self.laps.meter.recent_ns()));
+        if let Some(timer) = &self.flush_timer
+            && !timer.is_set()
+        {
+            timer.set(wait_for_flush_ms(self.laps.meter.recent_ns()));
         }
     }
 

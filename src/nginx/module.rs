@@ -6,7 +6,10 @@
 
 use core::ffi::c_void;
 
-use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_http_request_t, ngx_module_t};
+use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_module_t};
+
+use super::live::get;
+use super::request::Request;
 
 /// This module.
 pub struct Module;
@@ -87,12 +90,9 @@ pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) ->
 }
 
 /// The module's configuration of the location that a request is in.
-///
-/// # Safety
-/// `r` must be a request that NGINX has created, and that is there for `'a`.
 #[inline]
-pub unsafe fn location<'a, T: LocationConfiguration>(r: *const ngx_http_request_t) -> &'a T {
-    // SAFETY: as the caller says. A cycle that has requests with a configuration of this module has the module,
+pub fn location<T: LocationConfiguration>(r: Request<'_>) -> &T {
+    // SAFETY: the request is there. A cycle that has requests with a configuration of this module has the module,
     // and NGINX makes a configuration for each location.
-    unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<T>() }
+    unsafe { &*(*get!(r.live(), loc_conf).add(context_index())).cast::<T>() }
 }

@@ -15,9 +15,9 @@ use nginx_sys::{
 };
 use ngx::{ngx_log_error, ngx_string};
 
-use crate::charge::context::{dropped_body, find};
+use crate::charge::context::find;
 use crate::charge::counted_by::location;
-use crate::charge::limit::body;
+use crate::charge::limit::body::{self, dropped_body};
 use crate::charge::lookup::{find_account, key_of};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::{Charge, LimitedRef, Status, Verdict};

@@ -18,6 +18,7 @@ use crate::export::page::{self, Asset};
 use crate::export::status::selection::select;
 use crate::export::status::sending::{self, PIECE_BYTES};
 use crate::nginx::content::{ContentHandler, Request};
+use crate::nginx::request;
 use crate::nginx::time::{cached_wall_ms, utc};
 use crate::persist::lifecycle::workers;
 
@@ -31,7 +32,7 @@ impl Answers for StatusAnswers {
 unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: NGINX calls with a request that is in a location. What is begun here is dropped with the
     // request's pool.
-    let (request, conf) = unsafe { (Request::new(r), loc_conf(r)) };
+    let (request, conf) = unsafe { (Request::new(r), loc_conf(request::Request::new(r))) };
     match request {
         Some(request) => answer(request, conf.status.get()),
         None => NGX_ERROR as ngx_int_t,
