@@ -14,7 +14,6 @@ use crate::charge::counted_by::{CountedBy, location};
 use crate::charge::limit::body::{self, dropped_body};
 use crate::charge::lookup::with_accounts;
 use crate::charge::unnoticed::unnoticed;
-use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Owner, Worker, is_measuring, with, with_context};
 use crate::measure::charge::Charge;
 use crate::measure::received::{self, Received};
@@ -43,21 +42,25 @@ pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Opti
     Some(())
 }
 
-/// Makes a context for a main request; `None` if there is no memory.
-fn create(main: Request<'_>) -> Option<RequestId> {
+/// Makes a context for a main request, to which the running lap is attributed; `None` if there is no memory.
+#[inline(never)]
+fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     http_log::learn_by_request(main);
     let connection = main.client_connection();
-    let (client, verdict) = with(|worker| (worker.connections.client(connection), worker.first_verdict))
-        .unwrap_or((None, Verdict::NONE));
-    let context = Context::create::<Gone>(main, client, Received::of::<Worker>(main), verdict)?;
+    let received = Received::of::<Worker>(main);
     with(|worker| {
-        if connection == main.connection() {
-            worker.set_request(context);
-        } else if let Some(at) = worker.context(context).connection {
-            worker.join(context, at, main, connection);
+        let at = worker.connections.client(connection);
+        let id = Context::create::<Gone>(main, at, received, worker.first_verdict)?;
+        if let Some(at) = at {
+            if connection == main.connection() {
+                worker.connections.set_request(at, id);
+            } else {
+                worker.join(id, at, main, connection);
+            }
         }
-    });
-    Some(context)
+        worker.attribute_first(id, at);
+        Some(id)
+    })?
 }
 
 /// The running lap is attributed to a request that NGINX has called us for.
@@ -67,13 +70,9 @@ fn attribute(r: Request<'_>) -> Option<RequestId> {
         return None;
     }
     let main = r.main();
-    if let Some(context) = find(main) {
-        with(|worker| worker.attribute_to(context));
-        return Some(context);
-    }
-    let context = create(main)?;
-    with(|worker| worker.attribute_first(context));
-    Some(context)
+    let Some(id) = find(main) else { return attribute_first(main) };
+    with(|worker| worker.attribute_to(id));
+    Some(id)
 }
 
 /// A thread of a pool is done with its work for a request, whose turn it is now.

@@ -16,10 +16,14 @@ impl Worker {
     /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
     #[inline]
     pub fn attribute_to(&mut self, id: RequestId) {
-        let request = Owner::Request(id);
-        if self.owner() == request {
-            return;
+        if self.owner() != Owner::Request(id) {
+            self.attribute_now(id);
         }
+    }
+
+    #[inline(never)]
+    fn attribute_now(&mut self, id: RequestId) {
+        let request = Owner::Request(id);
         match self.owner() {
             // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
@@ -35,8 +39,7 @@ impl Worker {
     }
 
     /// The request is attributed for the first time: it takes over what its connection has used.
-    pub(super) fn attribute_first(&mut self, id: RequestId) {
-        let connection = self.context(id).connection;
+    pub(super) fn attribute_first(&mut self, id: RequestId, connection: Option<usize>) {
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
@@ -66,13 +69,6 @@ impl Worker {
             let context = self.context(id);
             context.meter.take_over(ns);
             context.handshake = handshake;
-        }
-    }
-
-    /// The request has its connection for itself, until it is freed.
-    pub(super) fn set_request(&mut self, id: RequestId) {
-        if let Some(at) = self.context(id).connection {
-            self.connections.set_request(at, id);
         }
     }
 

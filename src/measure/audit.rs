@@ -17,6 +17,9 @@ pub struct Audited {
 }
 
 impl Audited {
+    /// No time.
+    pub const NONE: Audited = Audited { measured_ns: 0, least_ns: 0, most_ns: 0 };
+
     pub fn add(&mut self, other: Audited) {
         self.measured_ns += other.measured_ns;
         self.least_ns += other.least_ns;
