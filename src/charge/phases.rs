@@ -89,13 +89,29 @@ struct Gone;
 impl Freed for Gone {
     #[inline]
     fn freed(id: RequestId) {
-        let known = with_context(id, |context| (context.received, context.logged, context.limited));
-        let Some((received, logged, limited)) = known else { return };
-        id.with_request(|r| received.end::<Worker>(r, logged));
-        with(|worker| worker.free(id));
-        if let Some(limited) = limited {
-            id.with_request(|r| body::leave(r, &limited.dropped));
+        let is_simple = with(|worker| {
+            let context = worker.context(id);
+            let is_simple = context.received.ends_simply() && context.limited.is_none();
+            if is_simple {
+                worker.free(id);
+            }
+            is_simple
+        });
+        if is_simple != Some(true) {
+            leave(id);
         }
+    }
+}
+
+/// A request is gone that other connections or limits know.
+#[inline(never)]
+fn leave(id: RequestId) {
+    let known = with_context(id, |context| (context.received, context.logged, context.limited));
+    let Some((received, logged, limited)) = known else { return };
+    id.with_request(|r| received.end::<Worker>(r, logged));
+    with(|worker| worker.free(id));
+    if let Some(limited) = limited {
+        id.with_request(|r| body::leave(r, &limited.dropped));
     }
 }
 

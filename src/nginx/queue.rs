@@ -117,6 +117,12 @@ impl<'a> Queue<'a> {
         unsafe { event::post(event.as_ptr(), self.head()) };
     }
 
+    /// Whether there is no event.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0.next() == self.0
+    }
+
     /// The end of the queue.
     #[inline]
     pub fn last(self) -> Last {
