@@ -14,7 +14,6 @@ pub mod account;
 pub mod account_set;
 pub mod arguments;
 pub mod billing;
-pub mod flush_pace;
 pub mod gauge;
 pub mod in_flight;
 pub mod limit;

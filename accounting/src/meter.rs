@@ -355,12 +355,6 @@ impl<C: Clocks> Meter<C> {
         self.last_ns.wrapping_add(self.raw_offset_ns)
     }
 
-    /// Whether laps look at the time: in `hybrid` mode.
-    #[inline]
-    pub fn looks_at_time(&self) -> bool {
-        self.short_ns != 0
-    }
-
     /// What has to be added to the time clock, wrapping, to get the one that all processes share.
     pub fn set_raw_offset(&mut self, raw_offset_ns: u64) {
         self.raw_offset_ns = raw_offset_ns;

@@ -2,10 +2,9 @@
 
 #[cfg(ngx_feature = "http_v2")]
 use nginx_sys::ngx_atomic_uint_t;
-use nginx_sys::{ngx_cycle_t, ngx_msec_t};
+use nginx_sys::ngx_cycle_t;
 
 use accounting::account::Usage;
-use accounting::flush_pace::FlushPace;
 
 use crate::charge::context::{RequestId, find};
 use crate::charge::phases;
@@ -258,42 +257,37 @@ impl EventLoop for Worker {
     /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`):
     /// the hooks belong to the old one, and measuring stops.
     #[inline]
-    fn enter_loop(cycle: *const ngx_cycle_t) -> Option<ngx_msec_t> {
+    fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
             if !worker.cycle.is(cycle) {
-                return Err(worker.exit);
+                return Some(worker.exit);
             }
             // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them
             // itself
             if worker.owner() != Owner::Loop {
                 worker.switch(Owner::Loop);
             }
-            Ok(if worker.flush_pace.is_deferred() { FlushPace::PERIOD_MS } else { ngx_msec_t::MAX })
-        })?;
-        entered
-            .map_err(|exit| {
-                // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
-                keep_library();
-                exit(false);
-            })
-            .ok()
+            None
+        });
+        if let Some(Some(exit)) = entered {
+            // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
+            keep_library();
+            exit(false);
+        }
+        entered == Some(None)
     }
 
     #[inline]
     fn begin_turn(&mut self) {
-        let wait_ns = self.laps.end_wait();
-        self.flush_pace.begin_turn(wait_ns);
+        self.laps.end_wait();
         // before the first request: the thread may have slept for hours, with a clock that is not quite right
         self.tick_if_due();
     }
 
     #[inline]
     fn end_turn(&mut self) {
-        let now_ns = self.laps.meter.now_ns();
-        if self.flush_pace.end_turn(now_ns) {
-            self.zones.flush(now_ns);
-            self.show();
-        }
+        self.zones.flush(self.laps.meter.now_ns());
+        self.show();
     }
 
     #[inline]

@@ -1,6 +1,5 @@
 //! A worker process: start, what is done each second, end.
 
-use accounting::flush_pace::FlushPace;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
@@ -76,7 +75,6 @@ pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit
         #[cfg(ngx_feature = "http_v2")]
         frame_hook: FrameHook::default(),
         zones,
-        flush_pace: FlushPace::default(),
         scratch: Vec::new(),
         waiting: Vec::new(),
         exit,
@@ -305,10 +303,8 @@ impl Worker {
     pub fn show_now(&mut self) {
         self.read_clock_exactly();
         self.update_other_threads();
-        let now_ns = self.laps.meter.now_ns();
-        self.zones.flush(now_ns);
+        self.zones.flush(self.laps.meter.now_ns());
         self.show();
-        self.flush_pace.flushed(now_ns);
     }
 }
 

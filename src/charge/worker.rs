@@ -3,7 +3,6 @@
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use accounting::flush_pace::FlushPace;
 use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::ngx_http_variable_value_t;
@@ -44,7 +43,6 @@ pub struct Worker {
     #[cfg(ngx_feature = "http_v2")]
     pub(super) frame_hook: FrameHook,
     pub(super) zones: Zones,
-    pub(super) flush_pace: FlushPace,
     /// room for a request's variables, so that keeping them takes no memory each time
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is

@@ -11,7 +11,7 @@
 
 use core::marker::PhantomData;
 
-use nginx_sys::{NGX_ERROR, NGX_POST_EVENTS, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t};
+use nginx_sys::{NGX_ERROR, NGX_POST_EVENTS, ngx_cycle_t, ngx_int_t, ngx_uint_t};
 
 use crate::measure::attribution::{self, Attribute};
 use crate::measure::owner::Owner;
@@ -27,9 +27,8 @@ static PROCESS_EVENTS: Hook<ProcessEvents> = Hook::new();
 
 /// What is told to the layer above.
 pub trait EventLoop: Attribute {
-    /// The event loop of a cycle goes on. Returns for how long it may wait for events, in milliseconds; `None` if this
-    /// process does not measure it.
-    fn enter_loop(cycle: *const ngx_cycle_t) -> Option<ngx_msec_t>;
+    /// The event loop of a cycle goes on. Returns whether this process measures it.
+    fn enter_loop(cycle: *const ngx_cycle_t) -> bool;
 
     /// The event method has returned: one turn of the event loop begins.
     fn begin_turn(&mut self);
@@ -64,15 +63,10 @@ struct Turn<W>(PhantomData<W>);
 impl<W: EventLoop> StandIn<ProcessEvents> for Turn<W> {
     #[inline]
     fn call(call: Call<'_, ProcessEvents>) -> ngx_int_t {
-        let flags = call.flags();
-        let pass = |call| PROCESS_EVENTS.pass(call).unwrap_or(NGX_ERROR as ngx_int_t);
-        match W::enter_loop(call.cycle()) {
-            Some(wait_ms) => {
-                let call = call.waiting_at_most(wait_ms);
-                take_turn::<W>(flags, |flags| pass(call.with_flags(flags)))
-            }
-            None => pass(call),
-        }
+        let (cycle, flags) = (call.cycle(), call.flags());
+        let process_events =
+            |flags| PROCESS_EVENTS.pass(call.with_flags(flags)).unwrap_or(NGX_ERROR as ngx_int_t);
+        if W::enter_loop(cycle) { take_turn::<W>(flags, process_events) } else { process_events(flags) }
     }
 }
 

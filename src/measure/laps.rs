@@ -74,12 +74,9 @@ impl<R: Copy + Eq> Laps<R> {
     }
 
     /// Ends the running lap, in which the event loop has waited for events. What it has used may be known later.
-    /// Returns how long it was, in nanoseconds of time; the largest number where laps do not look at the time.
     #[inline]
-    pub fn end_wait(&mut self) -> u64 {
-        let start_ns = self.meter.recent_ns();
+    pub fn end_wait(&mut self) {
         self.totals.loop_ns += self.end_by(Meter::wait);
-        if self.meter.looks_at_time() { self.meter.recent_ns().wrapping_sub(start_ns) } else { u64::MAX }
     }
 
     /// As [`Laps::end`], and all that waits have used is known then.

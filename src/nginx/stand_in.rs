@@ -5,7 +5,7 @@
 
 use core::marker::PhantomData;
 
-use nginx_sys::{ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_msec_t, ngx_uint_t};
+use nginx_sys::{ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_uint_t};
 
 use super::connection::{Connection, Receive, SendChain};
 use super::hook::{FnPointer, Hook, Hooks};
@@ -197,14 +197,5 @@ impl Call<'_, ProcessEvents> {
     pub fn with_flags(self, flags: ngx_uint_t) -> Self {
         let (cycle, timer, _) = self.arguments;
         Call { arguments: (cycle, timer, flags), of: PhantomData }
-    }
-
-    /// The same call, which waits for events for at most so many milliseconds. The event method returns then without an
-    /// event, as it does when a timer expires.
-    #[inline]
-    pub fn waiting_at_most(self, wait_ms: ngx_msec_t) -> Self {
-        // `NGX_TIMER_INFINITE` is the largest number
-        let (cycle, timer, flags) = self.arguments;
-        Call { arguments: (cycle, timer.min(wait_ms), flags), of: PhantomData }
     }
 }
