@@ -12,7 +12,7 @@ use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_http_core_main_conf_t, ngx_int_t};
 use crate::charge::context::{self, Answered, Context, Freed, RequestId, find};
 use crate::charge::counted_by::{CountedBy, location};
 use crate::charge::limit::body::{self, dropped_body};
-use crate::charge::lookup::with_accounts;
+use crate::charge::lookup::{known_accounts, with_accounts};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::worker::{Owner, Worker, is_measuring, with, with_context};
 use crate::measure::charge::Charge;
@@ -193,16 +193,18 @@ struct Stop;
 impl PhaseHandler for Stop {
     #[inline]
     fn handle(r: Request<'_>) -> ngx_int_t {
-        if let Some(id) = attribute(r) {
-            let is_main = r.is_main();
+        if is_measuring()
+            && let Some(id) = find(r.main()).or_else(|| attribute_first(r.main()))
+        {
             with(|worker| {
+                worker.attribute_to(id);
                 worker.read_clock();
-                if is_main {
-                    worker.divide_for(id);
+                let context = worker.context(id);
+                context.logging = r.as_ptr();
+                if r.is_main() {
+                    let counts = !context.counted_by.of(r).zones().is_empty();
+                    worker.stop(id, counts);
                 }
-                let counts = !worker.context(id).counted_by.of(r).zones().is_empty();
-                worker.stop(id, is_main, counts);
-                worker.context(id).logging = r.as_ptr();
             });
         }
         NGX_OK as ngx_int_t
@@ -218,24 +220,43 @@ impl PhaseHandler for Logged {
         if is_measuring()
             && r.is_main()
             && let Some(id) = find(r)
-            && let Some((conf, answered)) = with(|worker| {
-                let context = worker.context(id);
-                (context.counted_by.of(r), context.answered)
-            })
         {
-            let outcome = outcome_of(r, answered);
-            with_accounts(r, conf, true, |accounts| {
-                with(|worker| {
-                    if !worker.context(id).verdict.sets_apart() {
-                        worker.finish(id, accounts, &outcome);
-                    } else {
-                        worker.finish_apart(id, accounts, &outcome, location(r));
-                    }
-                });
+            let is_finished = with(|worker| {
+                let context = worker.context(id);
+                let known = known_accounts(r, context.counted_by.of(r));
+                let accounts = known.filter(|_| !context.verdict.sets_apart());
+                if let Some(accounts) = accounts {
+                    let outcome = outcome_of(r, context.answered);
+                    worker.finish(id, accounts, &outcome);
+                }
+                accounts.is_some()
             });
+            if is_finished == Some(false) {
+                finish(r, id);
+            }
         }
         NGX_OK as ngx_int_t
     }
+}
+
+/// A main request is finished whose accounts have to be looked up, or whose limits have to know of it.
+#[inline(never)]
+fn finish(r: Request<'_>, id: RequestId) {
+    let known = with(|worker| {
+        let context = worker.context(id);
+        (context.counted_by.of(r), context.answered)
+    });
+    let Some((conf, answered)) = known else { return };
+    let outcome = outcome_of(r, answered);
+    with_accounts(r, conf, true, |accounts| {
+        with(|worker| {
+            if !worker.context(id).verdict.sets_apart() {
+                worker.finish(id, accounts, &outcome);
+            } else {
+                worker.finish_apart(id, accounts, &outcome, location(r));
+            }
+        });
+    });
 }
 
 /// How a request is answered.
