@@ -102,11 +102,10 @@ impl AccountSet {
     /// Becomes a copy of another set.
     #[inline]
     pub fn copy_from(&mut self, other: &AccountSet) {
-        self.count = 0;
-        match other.ids() {
-            [] => {}
-            &[id] => self.push(id),
-            ids => ids.iter().for_each(|&id| self.push(id)),
+        self.count = other.count;
+        self.ids[0] = other.ids[0];
+        if self.count > 1 {
+            self.ids = other.ids;
         }
     }
 }

@@ -12,6 +12,10 @@ pub struct RequestMeter {
 }
 
 impl RequestMeter {
+    /// Of a request that has used nothing yet.
+    pub const NEW: RequestMeter =
+        RequestMeter { total_ns: 0, connection_ns: 0, wakeups: 0, taken: Usage::NONE };
+
     /// Charges a lap of `ns` nanoseconds.
     #[inline]
     pub fn charge(&mut self, ns: u64) {

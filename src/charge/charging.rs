@@ -283,7 +283,7 @@ impl EventLoop for Worker {
 
     #[inline]
     fn begin_turn(&mut self) {
-        self.switch(Owner::Loop);
+        self.laps.end_wait();
         // before the first request: the thread may have slept for hours, with a clock that is not quite right
         self.tick_if_due();
     }

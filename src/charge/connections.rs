@@ -139,6 +139,18 @@ impl Connections {
         self.entries[at].request = Some(request);
     }
 
+    /// What the connection has used goes to a new request. `None` if it is not the usual case: a connection of HTTP/1
+    /// that has had a request, and where no other account has to pay.
+    #[inline]
+    pub(super) fn take_plain(&mut self, at: usize) -> Option<u64> {
+        let entry = self.entries.get_mut(at)?;
+        let is_plain = entry.state == State::Served
+            && !entry.handshake_due
+            && entry.multiplex.is_none()
+            && (entry.pending_ns == 0 || entry.accounts.is_empty());
+        is_plain.then(|| core::mem::take(&mut entry.header_ns) + core::mem::take(&mut entry.pending_ns))
+    }
+
     /// A request is being freed.
     pub fn end_request(&mut self, at: usize, request: RequestId) {
         let current = &mut self.entries[at].request;

@@ -163,6 +163,41 @@ struct Tracked {
     context: Context,
 }
 
+impl Tracked {
+    /// As it is at first: copied as a whole.
+    const NEW: Tracked = Tracked {
+        cleanup: ngx_pool_cleanup_t { handler: None, data: null_mut(), next: null_mut() },
+        context: Context {
+            request: null_mut(),
+            meter: RequestMeter::NEW,
+            connection: None,
+            received: Received::Length,
+            stopped: false,
+            handshake: None,
+            late_ns: 0,
+            logged: false,
+            accounts: AccountSet::EMPTY,
+            counted_by: CountedBy::CURRENT,
+            answered: None,
+            zones: null(),
+            in_flight: false,
+            verdict: Verdict::NONE,
+            limited: None,
+            previous_in_flight: None,
+            next_in_flight: None,
+            since_ns: 0,
+            bytes: 0,
+            active_since_flush: false,
+            logging: null(),
+            touched: false,
+            next_touched: None,
+            stream: Stream::NEW,
+            #[cfg(feature = "audit")]
+            audited: crate::measure::audit::Audited::NONE,
+        },
+    };
+}
+
 /// The cleanup by which a context is found.
 static FREED: Hook<Cleanup> = Hook::new();
 
@@ -192,12 +227,15 @@ pub fn find(main: Request<'_>) -> Option<RequestId> {
     if let Some(context) = NonNull::new(main.context(index).cast()) {
         return Some(RequestId(context));
     }
-    if !main.may_have_lost_contexts() {
-        return None;
-    }
-    // the cleanup is still there
+    if main.may_have_lost_contexts() { find_again(main) } else { None }
+}
+
+/// The context of a request that has lost its pointers to contexts: the cleanup is still there.
+#[cold]
+#[inline(never)]
+fn find_again(main: Request<'_>) -> Option<RequestId> {
     let context = main.pool()?.find(|handler| FREED.is(handler))?;
-    main.set_context(index, context);
+    main.set_context(context_index(), context);
     NonNull::new(context.cast()).map(RequestId)
 }
 
@@ -211,37 +249,13 @@ impl Context {
         verdict: Verdict,
     ) -> Option<RequestId> {
         let pool = main.pool()?;
-        let tracked = pool.put(|| Tracked {
-            cleanup: ngx_pool_cleanup_t { handler: None, data: null_mut(), next: null_mut() },
-            context: Context {
-                request: main.as_ptr(),
-                meter: RequestMeter::default(),
-                connection,
-                received,
-                stopped: false,
-                handshake: None,
-                late_ns: 0,
-                logged: false,
-                accounts: AccountSet::EMPTY,
-                counted_by: CountedBy::CURRENT,
-                answered: None,
-                zones: null(),
-                in_flight: false,
-                verdict,
-                limited: None,
-                previous_in_flight: None,
-                next_in_flight: None,
-                since_ns: 0,
-                bytes: 0,
-                active_since_flush: false,
-                logging: null(),
-                touched: false,
-                next_touched: None,
-                stream: Stream::default(),
-                #[cfg(feature = "audit")]
-                audited: Default::default(),
-            },
-        })?;
+        let mut tracked = pool.put(|| Tracked::NEW)?;
+        // SAFETY: nobody else knows it yet.
+        let context = unsafe { &mut tracked.as_mut().context };
+        context.request = main.as_ptr();
+        context.connection = connection;
+        context.received = received;
+        context.verdict = verdict;
         // SAFETY: a part of what was made just now in the pool.
         let context = unsafe {
             let context = tracked.cast::<Context>().byte_add(offset_of!(Tracked, context));

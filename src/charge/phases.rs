@@ -12,9 +12,8 @@ use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_int_t};
 use crate::charge::context::{self, Answered, Context, Freed, RequestId, find};
 use crate::charge::counted_by::{CountedBy, location};
 use crate::charge::limit::body::{self, dropped_body};
-use crate::charge::lookup::with_accounts;
+use crate::charge::lookup::{known_accounts, with_accounts};
 use crate::charge::unnoticed::unnoticed;
-use crate::charge::verdict::Verdict;
 use crate::charge::worker::{Owner, Worker, is_measuring, with, with_context};
 use crate::measure::charge::Charge;
 use crate::measure::received::{self, Received};
@@ -44,21 +43,25 @@ pub fn register(core: Core<'_>, ways_differ: bool) -> Option<()> {
     Some(())
 }
 
-/// Makes a context for a main request; `None` if there is no memory.
-fn create(main: Request<'_>) -> Option<RequestId> {
+/// Makes a context for a main request, to which the running lap is attributed; `None` if there is no memory.
+#[inline(never)]
+fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     http_log::learn_by_request(main);
     let connection = main.client_connection();
-    let (client, verdict) = with(|worker| (worker.connections.client(connection), worker.first_verdict))
-        .unwrap_or((None, Verdict::NONE));
-    let context = Context::create::<Gone>(main, client, Received::of::<Worker>(main), verdict)?;
+    let received = Received::of::<Worker>(main);
     with(|worker| {
-        if connection == main.connection() {
-            worker.set_request(context);
-        } else if let Some(at) = worker.context(context).connection {
-            worker.join(context, at, main, connection);
+        let at = worker.connections.client(connection);
+        let id = Context::create::<Gone>(main, at, received, worker.first_verdict)?;
+        if let Some(at) = at {
+            if connection == main.connection() {
+                worker.connections.set_request(at, id);
+            } else {
+                worker.join(id, at, main, connection);
+            }
         }
-    });
-    Some(context)
+        worker.attribute_first(id, at);
+        Some(id)
+    })?
 }
 
 /// The running lap is attributed to a request that NGINX has called us for.
@@ -68,13 +71,9 @@ fn attribute(r: Request<'_>) -> Option<RequestId> {
         return None;
     }
     let main = r.main();
-    if let Some(context) = find(main) {
-        with(|worker| worker.attribute_to(context));
-        return Some(context);
-    }
-    let context = create(main)?;
-    with(|worker| worker.attribute_first(context));
-    Some(context)
+    let Some(id) = find(main) else { return attribute_first(main) };
+    with(|worker| worker.attribute_to(id));
+    Some(id)
 }
 
 /// A thread of a pool is done with its work for a request, whose turn it is now.
@@ -91,13 +90,29 @@ struct Gone;
 impl Freed for Gone {
     #[inline]
     fn freed(id: RequestId) {
-        let known = with_context(id, |context| (context.received, context.logged, context.limited));
-        let Some((received, logged, limited)) = known else { return };
-        id.with_request(|r| received.end::<Worker>(r, logged));
-        with(|worker| worker.free(id));
-        if let Some(limited) = limited {
-            id.with_request(|r| body::leave(r, &limited.dropped));
+        let is_simple = with(|worker| {
+            let context = worker.context(id);
+            let is_simple = context.received.ends_simply() && context.limited.is_none();
+            if is_simple {
+                worker.free(id);
+            }
+            is_simple
+        });
+        if is_simple != Some(true) {
+            leave(id);
         }
+    }
+}
+
+/// A request is gone that other connections or limits know.
+#[inline(never)]
+fn leave(id: RequestId) {
+    let known = with_context(id, |context| (context.received, context.logged, context.limited));
+    let Some((received, logged, limited)) = known else { return };
+    id.with_request(|r| received.end::<Worker>(r, logged));
+    with(|worker| worker.free(id));
+    if let Some(limited) = limited {
+        id.with_request(|r| body::leave(r, &limited.dropped));
     }
 }
 
@@ -179,16 +194,18 @@ struct Stop;
 impl PhaseHandler for Stop {
     #[inline]
     fn handle(r: Request<'_>) -> ngx_int_t {
-        if let Some(id) = attribute(r) {
-            let is_main = r.is_main();
+        if is_measuring()
+            && let Some(id) = find(r.main()).or_else(|| attribute_first(r.main()))
+        {
             with(|worker| {
+                worker.attribute_to(id);
                 worker.read_clock();
-                if is_main {
-                    worker.divide_for(id);
+                let context = worker.context(id);
+                context.logging = r.as_ptr();
+                if r.is_main() {
+                    let counts = !context.counted_by.of(r).zones().is_empty();
+                    worker.stop(id, counts);
                 }
-                let counts = !worker.context(id).counted_by.of(r).zones().is_empty();
-                worker.stop(id, is_main, counts);
-                worker.context(id).logging = r.as_ptr();
             });
         }
         NGX_OK as ngx_int_t
@@ -204,24 +221,43 @@ impl PhaseHandler for Logged {
         if is_measuring()
             && r.is_main()
             && let Some(id) = find(r)
-            && let Some((conf, answered)) = with(|worker| {
-                let context = worker.context(id);
-                (context.counted_by.of(r), context.answered)
-            })
         {
-            let outcome = outcome_of(r, answered);
-            with_accounts(r, conf, true, |accounts| {
-                with(|worker| {
-                    if !worker.context(id).verdict.sets_apart() {
-                        worker.finish(id, accounts, &outcome);
-                    } else {
-                        worker.finish_apart(id, accounts, &outcome, location(r));
-                    }
-                });
+            let is_finished = with(|worker| {
+                let context = worker.context(id);
+                let known = known_accounts(r, context.counted_by.of(r));
+                let accounts = known.filter(|_| !context.verdict.sets_apart());
+                if let Some(accounts) = accounts {
+                    let outcome = outcome_of(r, context.answered);
+                    worker.finish(id, accounts, &outcome);
+                }
+                accounts.is_some()
             });
+            if is_finished == Some(false) {
+                finish(r, id);
+            }
         }
         NGX_OK as ngx_int_t
     }
+}
+
+/// A main request is finished whose accounts have to be looked up, or whose limits have to know of it.
+#[inline(never)]
+fn finish(r: Request<'_>, id: RequestId) {
+    let known = with(|worker| {
+        let context = worker.context(id);
+        (context.counted_by.of(r), context.answered)
+    });
+    let Some((conf, answered)) = known else { return };
+    let outcome = outcome_of(r, answered);
+    with_accounts(r, conf, true, |accounts| {
+        with(|worker| {
+            if !worker.context(id).verdict.sets_apart() {
+                worker.finish(id, accounts, &outcome);
+            } else {
+                worker.finish_apart(id, accounts, &outcome, location(r));
+            }
+        });
+    });
 }
 
 /// How a request is answered.

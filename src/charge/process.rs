@@ -204,7 +204,7 @@ pub fn leave() -> bool {
 
 impl Worker {
     fn leave(&mut self) {
-        self.read_clock();
+        self.read_clock_exactly();
         self.leave_all_flights();
         self.close_connections();
         self.zones.close_uncounted(&self.laps.totals);
@@ -229,7 +229,7 @@ impl Worker {
     pub(super) fn tick_if_due(&mut self) {
         if now_ms() >= self.next_tick_ms {
             self.tick();
-            self.switch(Owner::Loop);
+            self.read_clock_exactly();
         }
     }
 
@@ -291,6 +291,7 @@ impl Worker {
     }
 
     pub(super) fn show(&mut self) {
+        self.laps.add_waits();
         self.laps.totals.clock_readings = self.laps.meter.readings();
         self.zones.show_uncounted(&mut self.laps.totals);
         if let Some((workers, slot)) = &self.shown {
@@ -300,7 +301,7 @@ impl Worker {
 
     /// Brings the shared worker totals up to date with the running lap.
     pub fn show_now(&mut self) {
-        self.read_clock();
+        self.read_clock_exactly();
         self.update_other_threads();
         self.zones.flush(self.laps.meter.now_ns());
         self.show();

@@ -16,10 +16,14 @@ impl Worker {
     /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
     #[inline]
     pub fn attribute_to(&mut self, id: RequestId) {
-        let request = Owner::Request(id);
-        if self.owner() == request {
-            return;
+        if self.owner() != Owner::Request(id) {
+            self.attribute_now(id);
         }
+    }
+
+    #[inline(never)]
+    fn attribute_now(&mut self, id: RequestId) {
+        let request = Owner::Request(id);
         match self.owner() {
             // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
@@ -35,8 +39,7 @@ impl Worker {
     }
 
     /// The request is attributed for the first time: it takes over what its connection has used.
-    pub(super) fn attribute_first(&mut self, id: RequestId) {
-        let connection = self.context(id).connection;
+    pub(super) fn attribute_first(&mut self, id: RequestId, connection: Option<usize>) {
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
@@ -53,35 +56,38 @@ impl Worker {
         let now_ns = self.laps.meter.now_ns();
         let context = self.context(id);
         context.since_ns = now_ns.saturating_sub(context.request().age_ns());
-        if let Some(at) = connection {
-            let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(id));
-            // What came before this request is for those that were open, or were counted before. The first one that
-            // is counted takes over the rest, unless others are open: they have the connection already.
-            let is_first = !self.has_counted(at);
-            let divides = if is_first { !is_alone } else { !is_quic };
-            if divides && self.connections.pending_ns(at) != 0 {
-                self.divide(at, true);
-            }
-            let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
-            let context = self.context(id);
-            context.meter.take_over(ns);
-            context.handshake = handshake;
+        let Some(at) = connection else { return };
+        if let Some(ns) = self.connections.take_plain(at) {
+            self.context(id).meter.take_over(ns);
+        } else {
+            self.take_over_connection(id, at);
         }
     }
 
-    /// The request has its connection for itself, until it is freed.
-    pub(super) fn set_request(&mut self, id: RequestId) {
-        if let Some(at) = self.context(id).connection {
-            self.connections.set_request(at, id);
+    /// A new request takes over what its connection has used.
+    #[inline(never)]
+    fn take_over_connection(&mut self, id: RequestId, at: usize) {
+        let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(id));
+        // What came before this request is for those that were open, or were counted before. The first one that
+        // is counted takes over the rest, unless others are open: they have the connection already.
+        let is_first = !self.has_counted(at);
+        let divides = if is_first { !is_alone } else { !is_quic };
+        if divides && self.connections.pending_ns(at) != 0 {
+            self.divide(at, true);
         }
+        let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
+        let context = self.context(id);
+        context.meter.take_over(ns);
+        context.handshake = handshake;
     }
 
-    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used
+    /// The total of a main request is final. If it is not counted, it leaves to others what its connection has used
     /// before.
     #[inline]
-    pub(super) fn stop(&mut self, id: RequestId, is_main: bool, counts: bool) {
-        self.context(id).stopped |= is_main;
-        if is_main && !counts {
+    pub(super) fn stop(&mut self, id: RequestId, counts: bool) {
+        self.divide_for(id);
+        self.context(id).stopped = true;
+        if !counts {
             self.leave_connection(id);
         }
     }

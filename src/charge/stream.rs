@@ -72,6 +72,9 @@ impl<R> Multiplex<R> {
 }
 
 impl Progress {
+    /// None yet.
+    pub const NONE: Progress = Progress { receiving: 0, sending: 0 };
+
     /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those
     /// are for several that were sent. What is received has to be acknowledged. Only bytes that have come count
     /// (`ngx_quic_write_buffer`), and not those that are left out before them (`recv_last`): a client could leave out
@@ -110,11 +113,16 @@ pub fn outstanding_bytes(r: Request<'_>) -> u64 {
     stream.map_or(0, |stream| stream.sent_bytes.saturating_sub(stream.acknowledged_bytes))
 }
 
-impl<R> Default for Stream<R> {
-    fn default() -> Self {
-        let (seen, packets) = (Progress::default(), Progress::default());
-        Stream { id: 0, previous: None, next: None, seen, packets, joined: false }
-    }
+impl<R> Stream<R> {
+    /// Of a request that has its connection for itself.
+    pub const NEW: Stream<R> = Stream {
+        id: 0,
+        previous: None,
+        next: None,
+        seen: Progress::NONE,
+        packets: Progress::NONE,
+        joined: false,
+    };
 }
 
 /// `None` if the request is not one of HTTP/2.

@@ -36,6 +36,13 @@ pub trait Charge: Sized + 'static {
         self.lap(owner, ns);
     }
 
+    /// As [`Charge::read_clock`], by the clock of CPU time itself.
+    fn read_clock_exactly(&mut self) {
+        let laps = self.laps();
+        let (ns, owner) = (laps.end_exactly(), laps.owner());
+        self.lap(owner, ns);
+    }
+
     /// Ends the running lap; the next one belongs to `owner`.
     #[inline]
     fn switch(&mut self, owner: Owner<Self::Request>) {

@@ -90,21 +90,41 @@ fn take_turn<W: EventLoop>(
         end_turn::<W>();
         return rc;
     }
-    let mut waiting = W::with(|worker| core::mem::take(worker.waiting())).unwrap_or_default();
-    // not as a queue: one of them may become ready too, and then its turn is before the timers
-    while let Some(event) = posted.take_first() {
-        waiting.push(event);
+    if !posted.is_empty() {
+        set_aside::<W>(posted);
     }
     let rc = process_events(flags | post);
-    W::with(W::begin_turn);
+    let has_waiting = W::with(|worker| {
+        worker.begin_turn();
+        !worker.waiting().is_empty()
+    });
     posted.apart(|ready| {
-        waiting.drain(..).for_each(|event| posted.push(&event));
-        W::with(|worker| *worker.waiting() = waiting);
+        if has_waiting == Some(true) {
+            put_back::<W>(posted);
+        }
         run::<W>(queue::posted_accept());
         run::<W>(ready);
     });
     end_turn::<W>();
     rc
+}
+
+/// Takes the events out of a queue. They are not kept as a queue: one of them may become ready too, and then its turn
+/// is before the timers.
+#[inline(never)]
+fn set_aside<W: EventLoop>(posted: Queue<'static>) {
+    W::with(|worker| {
+        let waiting = worker.waiting();
+        while let Some(event) = posted.take_first() {
+            waiting.push(event);
+        }
+    });
+}
+
+/// Puts the events back that were set aside.
+#[inline(never)]
+fn put_back<W: EventLoop>(posted: Queue<'static>) {
+    W::with(|worker| worker.waiting().drain(..).for_each(|event| posted.push(&event)));
 }
 
 /// Timers, and what was posted.

@@ -74,6 +74,12 @@ impl Received {
         matches!(self, Received::Reads(_))
     }
 
+    /// Whether [`Received::end`] has nothing to do.
+    #[inline]
+    pub fn ends_simply(&self) -> bool {
+        matches!(self, Received::Length | Received::Quic)
+    }
+
     /// The request that this is of is being freed. `is_counted`: its bytes are in its accounts.
     #[inline]
     pub fn end<W: Receivers>(&self, r: Request<'_>, is_counted: bool) {

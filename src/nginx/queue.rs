@@ -110,6 +110,12 @@ impl<'a> Queue<'a> {
         event.post(self.0);
     }
 
+    /// Whether there is no event.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0.next() == self.0
+    }
+
     /// The end of the queue.
     #[inline]
     pub fn last(self) -> Last {

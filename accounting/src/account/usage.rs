@@ -14,6 +14,9 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Nothing.
+    pub const NONE: Usage = Usage { cpu_ns: 0, wakeups: 0, sent_bytes: 0, received_bytes: 0 };
+
     /// The difference to `earlier`, field by field. A field that fell counts as zero.
     pub fn since(&self, earlier: &Usage) -> Usage {
         Usage {

@@ -27,6 +27,8 @@ enum Step {
     Stolen(u64),
     /// the end of a lap
     Lap,
+    /// the end of a wait for events
+    Wait,
 }
 
 impl Machine {
@@ -47,7 +49,7 @@ impl Machine {
             }
             Step::Away(ns) => self.away(ns),
             Step::Stolen(ns) => self.time_ns += ns,
-            Step::Lap => {}
+            Step::Lap | Step::Wait => {}
         }
     }
 
@@ -92,6 +94,11 @@ struct Lap {
     sum_cpu_ns: u64,
     /// the CPU clock was read at its end
     reconciled: bool,
+    /// it is a wait
+    is_wait: bool,
+    /// of the waits that were open before it: CPU, and what the meter expected
+    open_ns: u64,
+    expected_ns: u64,
 }
 
 impl Lap {
@@ -102,27 +109,46 @@ impl Lap {
 
 /// Runs the steps, and a last lap.
 fn laps(machine: Machine, mode: Mode, steps: &[Step]) -> Vec<Lap> {
+    laps_with_care(machine, mode, steps, u32::MAX)
+}
+
+/// As [`laps`]. The meter leaves waits open after `careful` waits at most.
+fn laps_with_care(machine: Machine, mode: Mode, steps: &[Step], careful: u32) -> Vec<Lap> {
     let mut meter = Meter::start(machine, mode);
     let (start_cpu_ns, mut cpu_ns, mut time_ns) =
         (meter.clocks.cpu_ns, meter.clocks.cpu_ns, meter.clocks.time_ns);
-    let (mut sum_ns, mut readings) = (0, meter.readings());
+    let (mut sum_ns, mut readings, mut open_ns) = (0, meter.readings(), 0);
     let mut laps = Vec::new();
     for &step in steps.iter().chain([&Step::Lap]) {
         meter.clocks().step(step);
-        if let Step::Lap = step {
-            let measured_ns = meter.lap();
-            sum_ns += measured_ns;
-            laps.push(Lap {
-                measured_ns,
-                cpu_ns: meter.clocks.cpu_ns - cpu_ns,
-                time_ns: meter.clocks.time_ns - time_ns,
-                sum_ns,
-                sum_cpu_ns: meter.clocks.cpu_ns - start_cpu_ns,
-                reconciled: meter.readings() != readings,
-            });
-            (cpu_ns, time_ns) = (meter.clocks.cpu_ns, meter.clocks.time_ns);
-            readings = meter.readings();
-        }
+        meter.careful = meter.careful.min(careful);
+        let expected_ns = meter.open * meter.mean_wait_ns;
+        let measured_ns = match step {
+            Step::Lap => meter.lap(),
+            Step::Wait => meter.wait(),
+            _ => continue,
+        };
+        sum_ns += measured_ns + meter.take_waits();
+        let lap = Lap {
+            measured_ns,
+            cpu_ns: meter.clocks.cpu_ns - cpu_ns,
+            time_ns: meter.clocks.time_ns - time_ns,
+            sum_ns,
+            sum_cpu_ns: meter.clocks.cpu_ns - start_cpu_ns,
+            reconciled: meter.readings() != readings,
+            is_wait: matches!(step, Step::Wait),
+            open_ns,
+            expected_ns,
+        };
+        open_ns = match meter.open {
+            0 => 0,
+            // only waits stay open
+            _ if lap.is_wait && measured_ns == 0 && !lap.reconciled => open_ns + lap.cpu_ns,
+            _ => open_ns,
+        };
+        laps.push(lap);
+        (cpu_ns, time_ns) = (meter.clocks.cpu_ns, meter.clocks.time_ns);
+        readings = meter.readings();
     }
     laps
 }
@@ -138,6 +164,18 @@ fn steps(stolen: bool) -> impl Strategy<Value = Vec<Step>> {
         2 => length().prop_map(Step::Away),
         if stolen { 1 } else { 0 } => length().prop_map(Step::Stolen),
         6 => Just(Step::Lap),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+/// Turns of an event loop: a wait, and some laps.
+fn turns(stolen: bool) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => length().prop_map(Step::Run),
+        3 => length().prop_map(Step::Away),
+        if stolen { 1 } else { 0 } => length().prop_map(Step::Stolen),
+        6 => Just(Step::Lap),
+        6 => Just(Step::Wait),
     ];
     prop::collection::vec(step, 0..200)
 }
@@ -198,6 +236,88 @@ proptest! {
         }
     }
 
+    /// Whoever gets the CPU, a lap or a wait: after each reading nothing is missing.
+    #[test]
+    fn after_a_reading_laps_and_waits_are_what_the_cpu_clock_says(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            prop_assert!(lap.sum_ns <= lap.sum_cpu_ns);
+            if lap.reconciled {
+                prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns, "{:?}", lap);
+            }
+        }
+    }
+
+    /// A lap is wrong by no more than the waits have used that were open, or should have.
+    #[test]
+    fn open_waits_bound_the_error_of_a_lap(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            prop_assert!(lap.is_wait || lap.measured_ns <= lap.time_ns, "{:?}", lap);
+            if lap.is_wait {
+                prop_assert!(lap.measured_ns <= lap.cpu_ns + lap.open_ns, "{:?}", lap);
+            } else if !lap.reconciled {
+                prop_assert_eq!(lap.measured_ns, lap.cpu_ns);
+            } else {
+                prop_assert!(lap.error_ns() <= lap.open_ns.max(lap.expected_ns), "{:?}", lap);
+            }
+        }
+    }
+
+    /// The same where a hypervisor takes time away: its bound is added.
+    #[test]
+    fn stolen_time_and_open_waits_bound_the_error_of_a_lap(
+        steps in turns(true), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        let mut ahead_ns = 0;
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            if !lap.is_wait {
+                let most_ns = if lap.reconciled { lap.open_ns.max(lap.expected_ns) + ahead_ns } else { LONG * MAX_ERROR_NS };
+                prop_assert!(lap.error_ns() <= most_ns, "{:?}", lap);
+            }
+            // by how much the short laps since the last reading were too long
+            ahead_ns = match lap.reconciled {
+                true => lap.sum_ns.saturating_sub(lap.sum_cpu_ns),
+                false if lap.is_wait && lap.measured_ns == 0 => ahead_ns,
+                false => ahead_ns + lap.error_ns(),
+            };
+            prop_assert!(ahead_ns <= TRUST_NS);
+        }
+    }
+
+    /// Two requests take turns. Their waits differ by a third, and one lap in twenty is switched out.
+    #[test]
+    fn two_owners_get_their_own_cpu(
+        calls in prop::collection::vec((2_000u64..60_000, 2_000u64..4_000, 0u32..20), 8_000),
+    ) {
+        let mut meter = Meter::start(Machine::exact(true), HYBRID);
+        let (mut exact_ns, mut measured_ns, mut loop_ns, mut wrong) = ([0; 2], [0; 2], [0; 2], 0);
+        for (n, &(run_ns, wait_ns, switch)) in calls.iter().enumerate() {
+            for step in [Step::Run(wait_ns / 2), Step::Away(100_000), Step::Run(wait_ns / 2)] {
+                meter.clocks().step(step);
+            }
+            loop_ns[0] += wait_ns / 2 * 2;
+            loop_ns[1] += meter.wait() + meter.take_waits();
+            for step in [Step::Run(run_ns / 2), Step::Away(if switch == 0 { 50_000 } else { 0 }), Step::Run(run_ns / 2)] {
+                meter.clocks().step(step);
+            }
+            let lap_ns = meter.lap();
+            loop_ns[1] += meter.take_waits();
+            exact_ns[n % 2] += run_ns / 2 * 2;
+            measured_ns[n % 2] += lap_ns;
+            wrong += u32::from(lap_ns != run_ns / 2 * 2);
+        }
+        loop_ns[1] += meter.lap_exactly() + meter.take_waits();
+        prop_assert_eq!(exact_ns[0] + exact_ns[1] + loop_ns[0], measured_ns[0] + measured_ns[1] + loop_ns[1]);
+        for owner in 0..2 {
+            let off_ns = exact_ns[owner].abs_diff(measured_ns[owner]);
+            prop_assert!(off_ns * 1_000 <= exact_ns[owner], "{off_ns} of {}", exact_ns[owner]);
+        }
+        prop_assert!(wrong <= calls.len() as u32 / 1_000 + 1, "{wrong}");
+    }
+
     /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside
     /// its bound, and the sum, however many laps there were, as well.
     #[test]
@@ -211,6 +331,25 @@ proptest! {
             prop_assert!(lap.error_ns() <= MAX_ERROR_NS + grains_ns, "{:?}", lap);
             prop_assert!(lap.measured_ns <= lap.time_ns + time_grain_ns, "{:?}", lap);
             prop_assert!(lap.sum_ns.abs_diff(lap.sum_cpu_ns) <= MAX_ERROR_NS + grains_ns, "{:?}", lap);
+        }
+    }
+
+    /// The same with waits.
+    #[test]
+    fn coarse_clocks_and_open_waits_make_no_error_that_grows(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+        cpu_grain_ns in 1u64..100_000, time_grain_ns in 1u64..100_000,
+    ) {
+        let grains_ns = 2 * (cpu_grain_ns + time_grain_ns);
+        let machine = Machine { pauses_ns, cpu_grain_ns, time_grain_ns, ..Machine::exact(true) };
+        for lap in laps_with_care(machine, HYBRID, &steps, careful) {
+            if !lap.is_wait {
+                let most_ns = MAX_ERROR_NS + grains_ns + lap.open_ns.max(lap.expected_ns);
+                prop_assert!(lap.error_ns() <= most_ns, "{:?}", lap);
+            }
+            if lap.reconciled {
+                prop_assert!(lap.sum_ns.abs_diff(lap.sum_cpu_ns) <= MAX_ERROR_NS + grains_ns, "{:?}", lap);
+            }
         }
     }
 
@@ -266,6 +405,68 @@ fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     assert_eq!(readings(false, &short.repeat(100)), 16, "each sixth lap");
     assert_eq!(readings(true, &[short, [Step::Away(1), Step::Lap], short].concat()), 1);
     assert_eq!(readings(true, &[Step::Run(MAX_ERROR_NS), Step::Lap]), 1);
+}
+
+#[test]
+fn long_laps_read_the_cpu_clock_after_time_was_taken_away() {
+    let long = [Step::Run(4 * MAX_ERROR_NS), Step::Lap];
+    let readings = |steps: &[Step]| {
+        let laps = laps(Machine::exact(true), HYBRID, steps);
+        laps.iter().filter(|lap| lap.reconciled).count()
+    };
+    let (first, careful) = (FIRST_READINGS as usize, CAREFUL_READINGS as usize);
+    assert_eq!(readings(&long.repeat(first)), first);
+    assert_eq!(readings(&long.repeat(first + 12)), first);
+    assert_eq!(readings(&long.repeat(first + 120)), first + 9, "each millisecond");
+    let taken =
+        [long.repeat(first + 12), vec![Step::Stolen(2 * TAKEN_NS), Step::Lap], long.repeat(careful)].concat();
+    assert_eq!(readings(&taken), first + careful);
+}
+
+/// A turn of an event loop that sleeps for 100 µs: 3 µs of CPU to wait, 10 µs to work.
+const TURN: [Step; 5] =
+    [Step::Run(1_500), Step::Away(100_000), Step::Run(1_500), Step::Wait, Step::Run(10_000)];
+
+#[test]
+fn short_waits_read_the_cpu_clock_only_each_millisecond_of_cpu() {
+    let turns = |count, step: &[Step]| [[&TURN[..], step].concat(), vec![Step::Lap]].concat().repeat(count);
+    let readings = |steps: &[Step]| {
+        let laps = laps_with_care(Machine::exact(true), HYBRID, steps, u32::MAX);
+        laps.iter().filter(|lap| lap.reconciled).count()
+    };
+    let (learning, careful) = (FIRST_READINGS as usize, CAREFUL_READINGS as usize);
+    assert_eq!(readings(&turns(learning, &[])), learning, "each one");
+    // 32 turns are less than a millisecond, and so many waits are open at most
+    assert_eq!(readings(&turns(learning + 32, &[])), learning);
+    assert_eq!(readings(&turns(learning + 33, &[])), learning + 1);
+    assert_eq!(readings(&turns(learning + 330, &[])), learning + 10);
+    // a handler call that is switched out makes the meter careful again
+    let switched = [turns(learning + 2, &[]), turns(1, &[Step::Away(1)]), turns(careful + 32, &[])].concat();
+    assert_eq!(readings(&switched), learning + 1 + careful);
+}
+
+#[test]
+fn long_waits_and_waits_whose_switches_are_not_seen_read_the_cpu_clock() {
+    let long = [Step::Away(SHORT_WAIT_NS), Step::Wait, Step::Run(1), Step::Lap];
+    let seen = laps_with_care(Machine::exact(true), HYBRID, &long.repeat(10), 0);
+    assert_eq!(seen.iter().filter(|lap| lap.reconciled).count(), 10);
+    let short = [Step::Away(MAX_ERROR_NS), Step::Wait, Step::Run(1), Step::Lap];
+    let unseen = laps(Machine::exact(false), HYBRID, &short.repeat(200));
+    assert_eq!(unseen.iter().filter(|lap| lap.reconciled).count(), 200);
+}
+
+#[test]
+fn a_lap_that_ends_exactly_leaves_no_wait_open() {
+    let mut meter = Meter::start(Machine::exact(true), HYBRID);
+    (meter.careful, meter.mean_wait_ns) = (0, 3_000);
+    for step in TURN {
+        meter.clocks().step(step);
+        if let Step::Wait = step {
+            assert_eq!((meter.wait(), meter.take_waits()), (0, 0));
+        }
+    }
+    assert_eq!((meter.lap_exactly(), meter.take_waits(), meter.take_waits()), (10_000, 3_000, 0));
+    assert_eq!(meter.charged_ns(), 13_000);
 }
 
 /// As an interrupt does: it takes CPU time between the reading of one clock and that of the other.
