@@ -5,14 +5,7 @@
 
 use core::ffi::c_void;
 
-use nginx_sys::{ngx_conf_t, ngx_connection_t, ngx_cycle_t, ngx_event_t, ngx_http_request_t};
-
-use super::conf::Conf;
-use super::connection::Connection;
-use super::cycle::Cycle;
-use super::event::Event;
 use super::live::Live;
-use super::request::Request;
 
 /// An argument of a callback, as a typed value.
 pub trait Argument {
@@ -45,36 +38,19 @@ impl<T> Argument for Option<Live<'_, T>> {
     }
 }
 
-macro_rules! typed {
-    ($($name:ident: $c:ty;)*) => { $(
-        impl Argument for $name<'_> {
+/// The typed value that stands for a structure: it is made by `of`.
+macro_rules! argument {
+    ($name:ident: $c:ty) => {
+        impl $crate::nginx::callback::Argument for $name<'_> {
             type C = *mut $c;
 
             #[inline(always)]
             unsafe fn of(c: *mut $c) -> Self {
                 // SAFETY: as for `Live`.
-                $name::of(unsafe { Live::at(c) })
+                $name::of(unsafe { $crate::nginx::live::Live::at(c) })
             }
         }
-    )* };
-}
-
-typed! {
-    Conf: ngx_conf_t;
-    Connection: ngx_connection_t;
-    Event: ngx_event_t;
-    Request: ngx_http_request_t;
-}
-
-/// `None` is null, or a cycle without a configuration.
-impl Argument for Option<Cycle<'_>> {
-    type C = *mut ngx_cycle_t;
-
-    #[inline(always)]
-    unsafe fn of(c: *mut ngx_cycle_t) -> Self {
-        // SAFETY: as for `Live`, or null. NGINX calls nothing of ours with a cycle whose configuration is being read.
-        unsafe { Live::new(c) }.and_then(Cycle::of)
-    }
+    };
 }
 
 /// What was said when the callback was given to NGINX: a value of this type, which changes through cells only.
@@ -132,4 +108,5 @@ macro_rules! callback {
     };
 }
 
+pub(super) use argument;
 pub(crate) use callback;

@@ -12,7 +12,7 @@ use nginx_sys::{
 };
 use ngx::{ngx_conf_log_error, ngx_log_error};
 
-use super::callback::callback;
+use super::callback::{argument, callback};
 use super::content::ContentHandler;
 use super::cycle::Cycle;
 use super::file::OpenFile;
@@ -61,6 +61,8 @@ pub type Core<'a> = Live<'a, ngx_http_core_main_conf_t>;
 
 /// The configuration that is being read, within `http`, as a callback of NGINX gets it.
 pub struct Conf<'a>(Live<'a, ngx_conf_t>);
+
+argument!(Conf: ngx_conf_t);
 
 impl<'a> Conf<'a> {
     /// What NGINX calls back with, within `http`: the context is one of `http`, whose configurations are all created.

@@ -2,6 +2,7 @@
 
 use nginx_sys::{ngx_chain_t, ngx_connection_t, ngx_listening_t, ngx_log_t, off_t, u_char};
 
+use super::callback::argument;
 use super::event::Event;
 use super::live::{Live, get, member};
 use super::pool::Pool;
@@ -15,6 +16,8 @@ pub type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_
 /// A connection that is open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connection<'a>(Live<'a, ngx_connection_t>);
+
+argument!(Connection: ngx_connection_t);
 
 impl<'a> Connection<'a> {
     /// # Safety

@@ -18,12 +18,10 @@ use super::callback::{Argument, callback};
 use super::event::Event;
 use super::live::{Live, get, member, of_static, set};
 use super::request;
+pub use super::request::ContentHandler;
 use super::text::text;
 use super::zero::zeroed;
 use super::{bits, functions};
-
-/// What NGINX calls for the content of a location.
-pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;

@@ -5,6 +5,7 @@ use core::ptr::null_mut;
 
 use nginx_sys::{ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t};
 
+use crate::nginx::callback::Argument;
 use crate::nginx::live::{Live, get};
 use crate::nginx::log;
 use crate::nginx::module::{self, MainConfiguration, Module};
@@ -125,6 +126,17 @@ impl<'a> Cycle<'a> {
 /// The error log of the cycle in use, in a process that serves one.
 pub(super) fn running_log() -> *mut ngx_log_t {
     Cycle::with_running(|cycle| cycle.map_or(null_mut(), Cycle::log))
+}
+
+/// `None` is null, or a cycle without a configuration.
+impl Argument for Option<Cycle<'_>> {
+    type C = *mut ngx_cycle_t;
+
+    #[inline(always)]
+    unsafe fn of(c: *mut ngx_cycle_t) -> Self {
+        // SAFETY: as for `Live`, or null. NGINX calls nothing of ours with a cycle whose configuration is being read.
+        unsafe { Live::new(c) }.and_then(Cycle::of)
+    }
 }
 
 /// What tells one cycle from another one.

@@ -8,7 +8,7 @@ use nginx_sys::{
 };
 
 use super::bits;
-use super::callback::callback;
+use super::callback::{argument, callback};
 use super::cycle;
 use super::hook::Hook;
 use super::live::{Live, get, member, of_static, set};
@@ -20,6 +20,8 @@ pub type EventHandler = unsafe extern "C" fn(*mut ngx_event_t);
 /// to that.
 #[derive(PartialEq, Eq)]
 pub struct Event<'a>(Live<'a, ngx_event_t>);
+
+argument!(Event: ngx_event_t);
 
 impl<'a> Event<'a> {
     /// An event that is in use.

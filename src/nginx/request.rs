@@ -11,17 +11,22 @@ use nginx_sys::{
 };
 
 use super::bits;
+use super::callback::argument;
 use super::connection::Connection;
-use super::content::ContentHandler;
 use super::functions;
 use super::live::{Live, get, member, set};
 use super::pool::Pool;
 use super::time::{cached_wall, now_ms};
 use super::zero::zeroed;
 
+/// What NGINX calls for the content of a location.
+pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+
 /// A request that has not been freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a>(Live<'a, ngx_http_request_t>);
+
+argument!(Request: ngx_http_request_t);
 
 impl<'a> Request<'a> {
     /// # Safety
