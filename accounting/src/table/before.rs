@@ -13,7 +13,8 @@ use super::layout::{
 use super::region::Table;
 use super::slot::Slot;
 use crate::account::{Totals, account_bytes, read_totals};
-use crate::key::MAX_KEY_BYTES;
+
+const _: () = assert!(crate::key::MAX_KEY_BYTES == u8::MAX as usize);
 
 /// A table of another release, whose accounts can be read.
 #[derive(Clone, Copy)]
@@ -76,11 +77,11 @@ impl TableBefore {
     }
 
     fn key(&self, slot: Slot) -> &[u8] {
-        // SAFETY: the account is followed by the length of the key, and by room for the longest key, within the
-        // record. Both were written before the slot was published, and never again.
+        // SAFETY: the account is followed by the length of the key, and by room for 255 bytes, the longest key, within
+        // the record. Both were written before the slot was published, and never again.
         unsafe {
             let len_at = self.record_at(slot).add(account_bytes(self.appended));
-            slice::from_raw_parts(len_at.add(1).as_ptr(), usize::from(len_at.read()).min(MAX_KEY_BYTES))
+            slice::from_raw_parts(len_at.add(1).as_ptr(), len_at.read().into())
         }
     }
 

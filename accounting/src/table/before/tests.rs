@@ -66,7 +66,8 @@ fn remake(from: &Table, region: &Region, key_text: &[u8], magic: u64, appended: 
     let remade = TableBefore { table, appended };
     for slot in from.slots() {
         let key = from.key(slot);
-        let common = Account::APPENDED_AT + size_of::<AtomicU64>() * appended.min(Account::APPENDED);
+        let both = [appended, Account::APPENDED].into_iter().min().unwrap_or_default();
+        let common = Account::APPENDED_AT + both * size_of::<AtomicU64>();
         // SAFETY: both records are ours, and have room for what is written.
         unsafe {
             let record = remade.record_at(slot);
