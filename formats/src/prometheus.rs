@@ -10,6 +10,7 @@ mod text;
 use std::borrow::Cow;
 
 use crate::counter::Family;
+use crate::counters::{FAMILY_TABLE, is_equal};
 use crate::status::{Server, Worker, Zone};
 
 pub use crate::counters::{FAMILIES_IN_ORDER, PREFIX};
@@ -44,6 +45,22 @@ pub const SERVER_FAMILIES: [Family; 1] = [INFO];
 /// The families of workers and zones, after those of accounts.
 pub const OTHER_FAMILIES: [Family; 5] =
     [WORKER_SECONDS, WORKER_UNCOUNTED, ZONE_ACCOUNTS, ZONE_CAPACITY, ZONE_OVERFLOWED];
+
+/// The name of a family without its prefix, for readers. For constants: a name that is not there does not compile.
+pub const fn family(name: &'static str) -> &'static str {
+    let mut at = 0;
+    while at < FAMILY_TABLE.len() {
+        if is_equal(FAMILY_TABLE[at].1.name, name) {
+            return name;
+        }
+        at += 1;
+    }
+    at = 0;
+    while !is_equal(OTHER_FAMILIES[at].name, name) {
+        at += 1;
+    }
+    name
+}
 
 /// A value of a worker.
 type WorkerValue = fn(&Worker) -> u64;
