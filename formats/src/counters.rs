@@ -64,7 +64,7 @@ pub(crate) const fn ordered(first: &[&str]) -> [usize; LEN] {
     order
 }
 
-const fn is_equal(a: &str, b: &str) -> bool {
+pub(crate) const fn is_equal(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     if a.len() != b.len() {
         return false;
@@ -99,7 +99,8 @@ pub const FAMILIES: usize = {
 };
 
 /// The families of Prometheus in the order of the exposition, each with the place of its counter in the table.
-pub static FAMILIES_IN_ORDER: [(usize, Family); FAMILIES] = {
+pub static FAMILIES_IN_ORDER: [(usize, Family); FAMILIES] = FAMILY_TABLE;
+pub(crate) const FAMILY_TABLE: [(usize, Family); FAMILIES] = {
     let order = ordered(&["cpu_ns"]);
     let mut families = [(0, Family::new("", "", "")); FAMILIES];
     let (mut count, mut at) = (0, 0);

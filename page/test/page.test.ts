@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bytes, count, duration, figure, keyArgument, percent, visible } from "../src/format.ts";
-import { type Account, Model, type Status, type WorkerBooks, buckets } from "../src/model.ts";
+import { type Account, Model, type Status, type WorkerTotals, buckets } from "../src/model.ts";
 import { columnsOf, debtors, figures, order } from "../src/rows.ts";
 import { readChoice, writeChoice } from "../src/state.ts";
 
@@ -11,16 +11,17 @@ function account(cpu_ns: number, requests = 0, sent_bytes = 0): Account {
   return { cpu_ns, requests, sent_bytes, received_bytes: 0, wakeups: 0, in_flight: 0, responses: {}, cores: {} };
 }
 
-function books(pid: number, charged_ns: number, loop_ns = 0): WorkerBooks {
-  return { worker: 0, pid, thread_cpu_ns: charged_ns + loop_ns, charged_ns, no_request_ns: 0, loop_ns, other_ns: 0, pool_threads_cpu_ns: 0 };
+function books(pid: number, charged_ns: number, loop_ns = 0): WorkerTotals {
+  return { worker: 0, pid, wakeups: 0, thread_cpu_ns: charged_ns + loop_ns, charged_ns, no_request_ns: 0, loop_ns, other_ns: 0, pool_threads_cpu_ns: 0 };
 }
 
-function status(ms: number, zones: Record<string, Record<string, Account>>, workers: WorkerBooks[] = []): Status {
+function status(ms: number, zones: Record<string, Record<string, Account>>, workers: WorkerTotals[] = []): Status {
   const of = (keys: Record<string, Account>) => ({
     size_bytes: 1, used_bytes: 1, capacity: 10, accounts: Object.keys(keys).length, overflowed: 0, keys,
   });
   return {
-    version: "0.1.0", nginx_version: "1.28.3", clock: "hybrid", time: new Date(1_800_000_000_000 + ms).toISOString(), workers,
+    version: "0.1.0", nginx_version: "1.28.3", clock: "hybrid", max_error_ns: 0,
+    time: new Date(1_800_000_000_000 + ms).toISOString(), workers,
     zones: Object.fromEntries(Object.entries(zones).map(([name, keys]) => [name, of(keys)])),
   };
 }
