@@ -119,6 +119,7 @@ my $held = slow('other.test', '/held.txt');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'and goes');
 ok(wait_until(60, sub { (stat $third)[7] > 0 }), 'with what it had not written');
 is_deeply([ grep { !/other/ } keys %{ sums($third) } ], ['three.test'], 'since it was there');
+wait_until(60, sub { sums($third)->{'three.test'}{requests} >= 7 });
 is(sums($third)->{'three.test'}{requests}, 7, 'all of it');
 ask('three.test', 4);
 settles('and the first one goes on', $log, $other);
@@ -129,6 +130,7 @@ is(scalar($t->workers(old => 1)), 1, 'while there are old workers');
 $held->close;
 ok(wait_until(60, sub { !$t->workers(old => 1) }), 'until they are gone');
 settles('all is in the first one', $log, $other);
+wait_until(60, sub { sums($third)->{'three.test'}{requests} >= 12 });
 is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
