@@ -1,5 +1,5 @@
-//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, asks the C compiler how NGINX's
-//! structures are laid out, and prepares the page for browsers.
+//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, asks the C
+//! compiler how NGINX's structures are laid out, and prepares the page for browsers.
 
 use std::error::Error;
 use std::io::Write;
@@ -37,8 +37,8 @@ fn nginx() -> Result<(), Box<dyn Error>> {
     layout::generate(&features)
 }
 
-/// What tools/page has built, for src/export/page.rs: the assets compressed, for each a tag that changes with it, the page with
-/// these tags in it, and its policy.
+/// What tools/page has built, for src/export/page.rs: the assets compressed, for each a tag that changes with it,
+/// the page with these tags in it, and its policy.
 fn page() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=page/dist");

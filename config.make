@@ -1,5 +1,5 @@
-# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo is called when one
-# of its sources is newer than the result, and so not by a `make install` that follows `make`.
+# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo is called
+# when one of its sources is newer than the result, and so not by a `make install` that follows `make`.
 
 request_cpu_source=$(cd "$ngx_addon_dir" && pwd)
 request_cpu_objs=$(cd "$NGX_OBJS" && pwd)

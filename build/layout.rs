@@ -1,8 +1,9 @@
 //! Asks the C compiler where the members of NGINX's structures are, with the server's own headers and flags.
 //!
-//! The bindings of nginx-sys come from bindgen, which computes the places of bit fields by itself, and not always as C does: since
-//! NGINX 1.29.3 an `in_port_t` stands before those of `ngx_http_request_t`, and from there on bindgen 0.72 is wrong by two bits.
-//! So bit fields are read and written where the C compiler places them, and for all other members both must agree.
+//! The bindings of nginx-sys come from bindgen, which computes the places of bit fields by itself, and not always
+//! as C does: since NGINX 1.29.3 an `in_port_t` stands before those of `ngx_http_request_t`, and from there on
+//! bindgen 0.72 is wrong by two bits. So bit fields are read and written where the C compiler places them, and for
+//! all other members both must agree.
 //!
 //! The probe is compiled and read, but never run: this works in cross-compilation too.
 
@@ -149,7 +150,8 @@ fn compile(probe: &Path) -> Result<Vec<u8>, Failure> {
     Ok(fs::read(object)?)
 }
 
-/// The flags by which NGINX itself is compiled, as far as they can change what its headers say or how structures are laid out.
+/// The flags by which NGINX itself is compiled, as far as they can change what its headers say or how structures
+/// are laid out.
 fn flags_of(makefile: &str) -> Vec<String> {
     let line = makefile.lines().find_map(|line| line.strip_prefix("CFLAGS ="));
     let words = shlex::split(line.unwrap_or_default()).unwrap_or_default();

@@ -50,7 +50,8 @@ progress() {
 
 clear_progress() { if on_terminal; then printf '\r\e[K' >&2; fi; }
 
-# quietly LOG COMMAND…: what it prints goes to LOG, and the time and the current step are shown; all of LOG, if it fails.
+# quietly LOG COMMAND…: what it prints goes to LOG, and the time and the current step are shown; all of LOG, if it
+# fails.
 quietly() {
     local log=$1 status=0
     shift
@@ -110,8 +111,8 @@ readonly system_packages=(nginx nginx-dev)
 # parts of it that the vendored NGINX has built in, and a module of others that is tested next to this one
 readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mod-http-lua)
 readonly demo_packages=(openssl curl perl nghttp2-client)
-# promtool is in prometheus, vmalert in victoria-metrics; python3-venv is for the HTTP/3 client, which Debian 12 has no package of;
-# chromium is for t/page.t
+# promtool is in prometheus, vmalert in victoria-metrics; python3-venv is for the HTTP/3 client, which Debian 12 has
+# no package of; chromium is for t/page.t
 readonly test_packages=(openssl curl perl nghttp2-client prometheus victoria-metrics python3-venv chromium chromium-driver)
 
 on_debian() { has dpkg-query && has apt-get; }
@@ -142,8 +143,9 @@ need_packages() {
 apt_install() (
     policy=/usr/sbin/policy-rc.d
     status=0
-    # Debian's nginx, prometheus and victoria-metrics packages start a server as soon as they are installed. policy-rc.d is
-    # Debian's way to forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
+    # Debian's nginx, prometheus and victoria-metrics packages start a server as soon as they are installed.
+    # policy-rc.d is Debian's way to forbid that (invoke-rc.d(8)); one that is there already is the administrator's,
+    # and stays as it is.
     if [[ ! -e $policy ]]; then
         trap 'rm -f "$policy"; stop_watching' EXIT
         trap 'exit 130' INT TERM HUP
@@ -217,7 +219,8 @@ use_system() {
     use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
-# NGINX of another suite of Debian, beside the system's: its packages are unpacked below target/, and nothing is installed.
+# NGINX of another suite of Debian, beside the system's: its packages are unpacked below target/, and nothing is
+# installed.
 use_sid() { use_debian_suite sid; }
 use_trixie() { use_debian_suite trixie; }
 
@@ -334,7 +337,8 @@ run_beside_system() {
     patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$binary"
 }
 
-# use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
+# use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was,
+# or else sensibly.
 use_source() {
     local dir=$1 source name version binary arguments=()
     shift
@@ -386,8 +390,8 @@ use_configured() {
     local source=$2 dir=$root/target/$1/nginx configure fingerprint
     variant=$1
     shift 2
-    # --with-compat is what makes the result load into an NGINX that was configured with other modules; one that was configured
-    # without it loads no module that has it (`ngx_add_module` compares signatures)
+    # --with-compat is what makes the result load into an NGINX that was configured with other modules; one that was
+    # configured without it loads no module that has it (`ngx_add_module` compares signatures)
     [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
     fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
@@ -461,8 +465,8 @@ installed_binary() {
     done
 }
 
-# The `configure arguments` of a binary, one per line, less those that name what is only on the machine it was built on, or
-# modules that need libraries and play no part in what another module sees.
+# The `configure arguments` of a binary, one per line, less those that name what is only on the machine it was built
+# on, or modules that need libraries and play no part in what another module sees.
 installed_arguments() {
     local argument
     # -r: an NGINX that was configured without arguments has none, and not an empty one
@@ -484,9 +488,9 @@ installed_arguments() {
     return 0
 }
 
-# kept_flags --with-…=FLAGS WITH_VALUE ALONE: only the flags that match, and nothing at all if none does. What a distribution builds
-# with (-specs=…, -flto, -march=…, -l…, files of its build host) may not be there, and changes nothing that a module sees; macros,
-# folders of headers and what lays structures out do.
+# kept_flags --with-…=FLAGS WITH_VALUE ALONE: only the flags that match, and nothing at all if none does. What a
+# distribution builds with (-specs=…, -flto, -march=…, -l…, files of its build host) may not be there, and changes
+# nothing that a module sees; macros, folders of headers and what lays structures out do.
 kept_flags() {
     local option=${1%%=*} flag kept=() takes_next=''
     local words=()

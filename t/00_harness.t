@@ -48,7 +48,8 @@ ok($chunked->{complete} && length $chunked->{body} > 1000, 'and read to its end'
 
 my $connection = $t->connect('http');
 is($connection->get('/a.txt')->{body}, "plain\n", 'a first request on a connection');
-is($connection->get('/upstream/x', method => 'POST', body => 'abc')->{body}, 'upstream saw POST /upstream/x abc', 'a second, proxied');
+is($connection->get('/upstream/x', method => 'POST', body => 'abc')->{body}, 'upstream saw POST /upstream/x abc',
+    'a second, proxied');
 $connection->close;
 
 my @lines = $t->logged(5);
@@ -60,10 +61,12 @@ cmp_ok($busy, '>', 5_000_000, 'CPU of a worker is seen');
 cmp_ok($idle, '<', $busy / 10, 'and its absence');
 
 my ($rounds, @figures) = (0, [ 9, 5, 7, 4 ], [ 6, 8, 8, 8 ]);
-is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ], [ 5, 6 ],
+is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ],
+    [ 5, 6 ],
     'of several kinds of work the least figures are compared');
 is("$rounds @{ $figures[0] }", '1 4', 'after three rounds, until what is to be shown holds');
-ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')), 'a port that is in use is claimed');
+ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')),
+    'a port that is in use is claimed');
 
 $t->clear_log;
 $t->get('/a.txt');
@@ -71,7 +74,8 @@ is(scalar($t->logged(1)), 1, 'an access log that was emptied is read anew');
 
 if ($t->has('http_v2')) {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
-    $client->send($client->preface, $client->request('/a.txt', number => \my $one), $client->request('/none', number => \my $two));
+    $client->send($client->preface, $client->request('/a.txt', number => \my $one),
+        $client->request('/none', number => \my $two));
     ok($client->finish, 'HTTP/2 streams end');
     is($client->stream($one)->{body}, "plain\n", 'an HTTP/2 body is read');
     is($client->stream($two)->{status}, 404, 'an HTTP/2 status is read');

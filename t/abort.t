@@ -67,7 +67,8 @@ counted('where NGINX goes on nevertheless', 'ignored.test', 3, qr/^(?:200|499)$/
 my $burning = $t->connect('http');
 $burning->request('/burn?x=' . burn_text(20), host => 'burning.test');
 sleep 0.02;
-my @gone = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'gone.test', close => 1); $c->close; $c } 1 .. 10;
+my @gone = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'gone.test', close => 1); $c->close;
+    $c } 1 .. 10;
 $burning->close;
 counted('while the worker burns for it', 'burning.test', 1, qr/^499$/);
 counted('before the worker came to it', 'gone.test', 10, qr/^(?:200|400|499)$/);

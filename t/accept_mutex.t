@@ -44,17 +44,20 @@ my $used = $t->measured(sub {
 my @lines = $t->logged(400);
 my $account = $t->account_with('hosts', 'load.test', 400);
 is($account->{requests}, 400, 'and counted');
-is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400, 'each is charged, with what it cost to accept it');
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400,
+    'each is charged, with what it cost to accept it');
 ok($account->{cpu_ns} <= $used, 'no more than the workers used') or diag("$account->{cpu_ns} of $used");
 
 # Events that came together stay apart
 $t->clear_log;
-my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1); $c } 1 .. 3;
+my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1);
+    $c } 1 .. 3;
 my @cheap = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'cheap.test', close => 1); $c } 1 .. 20;
 is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'dear and cheap requests at the same time');
 @lines = $t->logged(23);
 my $least = (sort { $a <=> $b } map { $_->{ns} } grep { $_->{host} eq 'dear.test' } @lines)[0];
-is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20, 'the cheap ones do not pay for the dear ones');
+is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20,
+    'the cheap ones do not pay for the dear ones');
 
 # Timers
 (my $charged, $used) = $t->charged_and_used(1, sub {

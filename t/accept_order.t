@@ -1,5 +1,6 @@
-# What became ready first is handled first: a request on a kept connection that came before a new connection is read before that
-# one is accepted. Where connections run out, accepting takes the oldest kept one (ngx_drain_connections), request or not.
+# What became ready first is handled first: a request on a kept connection that came before a new connection is read
+# before that one is accepted. Where connections run out, accepting takes the oldest kept one
+# (ngx_drain_connections), request or not.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# NGINX in the foreground with sockets that a supervisor has opened (NGINX="3;"): nobody else counts in its accounts, so the last
-# second is billed or waived like all others.
+# NGINX in the foreground with sockets that a supervisor has opened (NGINX="3;"): nobody else counts in its
+# accounts, so the last second is billed or waived like all others.
 
 use strict;
 use warnings;

@@ -64,11 +64,13 @@ $used = $t->measured(sub {
     $t->logged(16);
 });
 my @lines = $t->logged(16);
-my ($heavy, $light) = map { my $server = $_; median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
+my ($heavy, $light) = map { my $server = $_;
+    median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
 cmp_ok($heavy, '>', 5 * $light, 'each domain pays for its own, although their completions arrive together');
 my $logged = sum(map { $_->{ns} } @lines);
 within($logged, $used, 0.85, 1.001, 'all together is what the main thread used');
-my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9), 'light.test' => $t->account_with('domains', 'light.test', 8));
+my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9),
+    'light.test' => $t->account_with('domains', 'light.test', 8));
 is("$account{'heavy.test'}{requests} $account{'light.test'}{requests}", '9 8', 'requests are counted');
 is($account{$_}{in_flight}, 0, "$_: nothing is in flight any more") for sort keys %account;
 
@@ -76,7 +78,8 @@ is($account{$_}{in_flight}, 0, "$_: nothing is in flight any more") for sort key
 my $before = $account{'light.test'}{requests};
 is(length $t->get('/sendfile/large.txt', host => 'light.test')->{body}, 4_000_000, 'sendfile by the pool');
 is(length $t->get('/temp', host => 'light.test')->{body}, 4_000_000, 'temporary files written by the pool');
-is($t->get('/write', method => 'POST', body => 'x' x 3_000_000, host => 'light.test')->{status}, 200, 'a body in a file');
+is($t->get('/write', method => 'POST', body => 'x' x 3_000_000, host => 'light.test')->{status}, 200,
+    'a body in a file');
 my $requests = 5;
 SKIP: {
     skip('no file-aio', 1) unless $file_aio;
@@ -102,6 +105,7 @@ for (1 .. 20) {
     $connection->fill(5);
     $connection->reset;
 }
-is($t->account_with('domains', 'light.test', $before + $requests + 20)->{in_flight}, 0, 'aborted ones do not stay in flight');
+is($t->account_with('domains', 'light.test', $before + $requests + 20)->{in_flight}, 0,
+    'aborted ones do not stay in flight');
 
 $t->done;

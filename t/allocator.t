@@ -1,4 +1,5 @@
-# An allocator in the place of libc's that has no malloc_usable_size(): NGINX serves, and what cannot be known is not counted.
+# An allocator in the place of libc's that has no malloc_usable_size(): NGINX serves, and what cannot be known is
+# not counted.
 
 use strict;
 use warnings;
@@ -81,7 +82,8 @@ plan skip_all => 'there is no compiler here' if !defined $before;
 my $body = 'x' x 300_000;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection) = @_;
-    $connection->send('HTTP/1.1 200 OK' . "\r\nConnection: close\r\nContent-Length: " . length($body) . "\r\n\r\n$body");
+    $connection->send('HTTP/1.1 200 OK' . "\r\nConnection: close\r\nContent-Length: " . length($body)
+        . "\r\n\r\n$body");
     return 0;
 });
 

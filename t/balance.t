@@ -1,4 +1,5 @@
-# Connections are spread over the workers as they are without the module: a worker that is busy leaves them to the other one.
+# Connections are spread over the workers as they are without the module: a worker that is busy leaves them to the
+# other one.
 
 use strict;
 use warnings;
@@ -45,7 +46,8 @@ for my $case (
         note("$name: $part{0} without the module, $part{1} with it");
         last if $part{1} >= $part{0} / 2;
     }
-    cmp_ok($part{1}, '>=', $part{0} / 2, "$name: the worker with less to do has at least half of the part that it has without the module");
+    cmp_ok($part{1}, '>=', $part{0} / 2,
+        "$name: the worker with less to do has at least half of the part that it has without the module");
 }
 
 done_testing();

@@ -54,9 +54,11 @@ sub requests { my ($key, $least) = @_; return $t->account_with('hosts', $key, $l
 sub fallen {
     my ($before) = @_;
     my ($now) = $t->prometheus;
-    my $id = sub { my ($sample) = @_; return join ' ', $sample->[0], map { "$_=$sample->[1]{$_}" } sort keys %{ $sample->[1] } };
+    my $id = sub { my ($sample) = @_; return join ' ', $sample->[0],
+        map { "$_=$sample->[1]{$_}" } sort keys %{ $sample->[1] } };
     my %now = map { $id->($_) => $_->[2] } @$now;
-    return [ map { $id->($_) . " was $_->[2]" } grep { $_->[0] =~ /_total$/ && !(($now{ $id->($_) } || 0) >= $_->[2]) } @$before ];
+    return [ map { $id->($_) . " was $_->[2]" }
+        grep { $_->[0] =~ /_total$/ && !(($now{ $id->($_) } || 0) >= $_->[2]) } @$before ];
 }
 
 $t->start(daemon => 1, main => 'worker_processes 2;', http => http());
@@ -77,7 +79,8 @@ isnt($t->master, $old, 'as another process');
 is_deeply([ memories($t->master) ], \@memories, 'with the same memory');
 is_deeply([ map { memories($_) } $t->workers ], [], 'which its workers have not open either');
 is_deeply(fallen($samples), [], 'no counter fell');
-ok((grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' && $_->[2] > 0 } @$samples), 'that of uncounted CPU is one of them');
+ok((grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' && $_->[2] > 0 } @$samples),
+    'that of uncounted CPU is one of them');
 is(scalar(@{ $t->status->{workers} }), 4, 'the books of old and new workers are shown');
 is($t->account('hosts', 'slow.test')->{in_flight}, 1, 'and the request that an old one serves');
 sleep 1;
@@ -121,7 +124,8 @@ my $running = $t->{part};
 $t->write_file($t->dir . '/html/b.txt', '');
 $t->_write_config(%$running, http => http(more => 'request_cpu zone=none;'));
 kill USR2 => $t->master;
-ok(wait_until(60, sub { $t->error_log =~ /\[alert\].*new binary|exited with code 1/ && !-e $t->dir . '/nginx.pid.oldbin' }), 'a new binary that cannot start');
+ok(wait_until(60, sub { $t->error_log =~ /\[alert\].*new binary|exited with code 1/
+    && !-e $t->dir . '/nginx.pid.oldbin' }), 'a new binary that cannot start');
 is(requests('load.test', $sent + 30), $sent + 30, 'changes nothing');
 $t->expect_log(qr/\[emerg\].*none|\[emerg\].*duplicate/, qr/\[alert\]/);
 

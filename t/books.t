@@ -40,11 +40,14 @@ sub load {
 }
 my ($before) = @{ $t->status->{workers} };
 my $sent;
-my $used = $t->measured(sub { my @clients = map { detached(sub { load(1.5) }) } 1 .. 2; $sent = sum(map { $_->result } @clients) });
+my $used = $t->measured(sub { my @clients = map { detached(sub { load(1.5) }) } 1 .. 2;
+    $sent = sum(map { $_->result } @clients) });
 my ($after) = @{ $t->status->{workers} };
-my %part = map { $_ => $after->{$_} - $before->{$_} } qw(thread_cpu_ns charged_ns no_request_ns loop_ns other_ns wakeups);
+my %part = map { $_ => $after->{$_}
+    - $before->{$_} } qw(thread_cpu_ns charged_ns no_request_ns loop_ns other_ns wakeups);
 cmp_ok($sent, '>', 500, 'a load of small requests');
-is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_ns} + $part{other_ns}, 'the books are exact');
+is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_ns} + $part{other_ns},
+    'the books are exact');
 within($part{thread_cpu_ns}, $used, 0.97, 1.03, 'and are those of the thread');
 my $work = $part{thread_cpu_ns} - $part{loop_ns};
 within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of what is not the event loop is charged')

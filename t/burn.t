@@ -87,7 +87,8 @@ is_charged($ratios, 0.95, 'so is CPU that is burnt within one wakeup');
 my @seconds = map { [ split ' ' ] } split /\n/, $t->slurp($t->dir . '/seconds.log');
 my $longest = (sort { $b <=> $a } map { $_->[2] } @seconds)[0];
 my ($burnt) = grep { $_->[2] == $longest } @seconds;
-cmp_ok($burnt->[1], '<', $burnt->[2], 'a request that burns in one wakeup has more CPU time than NGINX has $request_time');
+cmp_ok($burnt->[1], '<', $burnt->[2],
+    'a request that burns in one wakeup has more CPU time than NGINX has $request_time');
 
 $ratios = charged_and_used(3, sub {
     my $answer = $t->get('/up', method => 'POST', host => 'upload.test', body => 'x' x 20_000_000);

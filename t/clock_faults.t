@@ -1,5 +1,5 @@
-# A clock of CPU time that fails, or that advances in large steps: NGINX says so when it starts, and the sums are near what the
-# kernel counts nevertheless.
+# A clock of CPU time that fails, or that advances in large steps: NGINX says so when it starts, and the sums are
+# near what the kernel counts nevertheless.
 
 use strict;
 use warnings;
@@ -46,7 +46,8 @@ defined preload($t, 'clock', $source) or plan skip_all => 'there is no compiler 
 sub start {
     my ($clock, $fault) = @_;
     unlink $t->dir . '/error.log';
-    $t->start(main => 'worker_processes 2;', before => preload($t, 'clock', $source, FAULT => $fault), log => 0, http => <<"EOC");
+    $t->start(main => 'worker_processes 2;', before => preload($t, 'clock', $source, FAULT => $fault), log => 0,
+        http => <<"EOC");
     request_cpu_clock $clock;
     request_cpu_zone \$host zone=hosts:1m;
     request_cpu zone=hosts;
@@ -78,7 +79,8 @@ for my $clock ('hybrid', 'thread') {
     start($clock, 'fails');
     my @warnings = warnings();
     is(scalar @warnings, 1, "$clock: a clock that fails is warned of once, whatever the number of workers");
-    like($warnings[0], qr/CLOCK_THREAD_CPUTIME_ID\) failed: Invalid argument.*getrusage\(\).*single request/, 'in words');
+    like($warnings[0], qr/CLOCK_THREAD_CPUTIME_ID\) failed: Invalid argument.*getrusage\(\).*single request/,
+        'in words');
     my ($account_ns, $kernel_ns) = use_cpu(300);
     cmp_ok($account_ns, '>', 0.5 * $kernel_ns, 'the CPU of many requests is counted nevertheless')
         or diag("$account_ns of $kernel_ns");

@@ -29,5 +29,6 @@ EOC
 } 0, 1;
 
 # 128 bytes for each of them are 12,500 KB
-cmp_ok($kb[1] - $kb[0], '<', 5_000, "with 100,000 worker_connections the module takes little more: $kb[0] KB, $kb[1] KB");
+cmp_ok($kb[1] - $kb[0], '<', 5_000,
+    "with 100,000 worker_connections the module takes little more: $kb[0] KB, $kb[1] KB");
 done_testing();

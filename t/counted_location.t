@@ -85,7 +85,8 @@ sub counted_in {
     $t->logged(1, sub { $_[0]{host} eq $host });
     $t->quiet;
     my $status = $t->status;
-    my %account = map { my $found = $status->{zones}{$_}{keys}{$host}; $found && $found->{requests} ? ($_ => $found) : () } qw(z u);
+    my %account = map { my $found = $status->{zones}{$_}{keys}{$host}; $found && $found->{requests} ? ($_ => $found)
+        : () } qw(z u);
     is(join(' ', sort keys %account), $zones, "$name: it is counted in " . ($zones || 'no zone'));
     my $class = substr($option{status} || 200, 0, 1) . 'xx';
     is($_->{responses}{$class}, 1, "$name: as it was answered") for values %account;
@@ -116,7 +117,8 @@ SKIP: {
 
 # A limit sees what is done after the redirect
 my %status;
-$status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++ for 1 .. 6;
+$status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++
+    for 1 .. 6;
 cmp_ok($status{429} || 0, '>=', 3, 'a limit counts what is done in a location with "off"') or diag(explain(\%status));
 my $tenant = $t->account_with('z', 'tenant.test', 6);
 is($tenant->{requests}, 6, 'all requests are in the account');

@@ -63,7 +63,8 @@ my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'streams together are charged no more than the thread used');
 within($charged, $work, 0.9, 1.05, 'and most of what it did');
 
-my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ], [ 'light.test', 40 ];
+my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ],
+    [ 'light.test', 40 ];
 is($account{'heavy.test'}{requests}, 8, 'one domain has its requests');
 is($account{'light.test'}{requests}, 40, 'the other one has its own');
 cmp_ok($account{'heavy.test'}{cpu_ns}, '>=', sum(map { $_->{ns} } @heavy), 'and the CPU of them');
@@ -81,7 +82,8 @@ $client->send($client->preface,
 ok($client->finish, 'a dear stream among cheap ones');
 @lines = $t->logged(9);
 my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
-is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 10 < $dear->{ns} } @lines), 8, 'costs its neighbours nothing');
+is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 10 < $dear->{ns} } @lines), 8,
+    'costs its neighbours nothing');
 
 # The next requests on the same connection
 $client->send(map { $client->request("/a.txt?later$_", host => 'later.test') } 1 .. 10);
@@ -115,12 +117,14 @@ my (undef, $only_pings) = $t->worked(sub {
 });
 my $after;
 wait_until(60, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
-within($after - $before, $only_pings, 0.6, 1.2, 'a connection with pings and no request goes to connections without a request');
+within($after - $before, $only_pings, 0.6, 1.2,
+    'a connection with pings and no request goes to connections without a request');
 
 # Abandoned streams
 $t->clear_log;
 $client = client();
-$client->send($client->preface, map { $client->request("/large.txt?$_", host => 'reset.test', number => \my $stream) } 1 .. 5);
+$client->send($client->preface,
+    map { $client->request("/large.txt?$_", host => 'reset.test', number => \my $stream) } 1 .. 5);
 wait_until(60, sub { $client->read_frame; (grep { $_->{length} } values %{ $client->{streams} }) == 5 });
 $client->send(map { $client->rst_stream($_) } keys %{ $client->{streams} });
 @lines = $t->logged(5);
@@ -152,7 +156,8 @@ SKIP: {
     });
     is($t->account_with('hosts', 'load.test', 2000)->{requests}, 2000, 'and counted');
     my $logged = sum(map { $_->{ns} } $t->log_lines);
-    ok($logged <= $used && $logged > $work / 2, 'their charges are no more than the thread used, and most of what it did')
+    ok($logged <= $used && $logged > $work / 2,
+        'their charges are no more than the thread used, and most of what it did')
         or diag("$logged of $used, $work of it work");
 }
 

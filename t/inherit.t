@@ -90,7 +90,8 @@ for my $n (0 .. $#cases) {
 
 # Several zones get the same
 my @eight = map { $status->{zones}{"z$_"}{keys}{'/all/12'} } 1 .. 8;
-is(scalar(grep { $_->{requests} == 1 && $_->{sent_bytes} == $eight[0]{sent_bytes} && $_->{cpu_ns} >= $lines[11]{ns} } @eight), 8,
+is(scalar(grep { $_->{requests} == 1 && $_->{sent_bytes} == $eight[0]{sent_bytes}
+    && $_->{cpu_ns} >= $lines[11]{ns} } @eight), 8,
     'eight zones each have the whole request');
 
 $t->done;

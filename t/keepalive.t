@@ -44,8 +44,10 @@ for my $order (1 .. 3) {
         "and for order $order");
 }
 # of twenty, the least: a busy machine makes some dearer, but none cheaper than its work
-my %connection_ns = map { my $order = $_; $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
-cmp_ok($connection_ns{1}, '>', $connection_ns{$_}, "the first request takes over more from its connection than number $_") for 2 .. 6;
+my %connection_ns = map { my $order = $_;
+    $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
+cmp_ok($connection_ns{1}, '>', $connection_ns{$_},
+    "the first request takes over more from its connection than number $_") for 2 .. 6;
 is(scalar(grep { $_->{wakeups} < 1 } @lines), 0, 'every request was woken');
 
 # The connection's end belongs to the account of its last request.
@@ -89,18 +91,22 @@ $connection->response for 1 .. 5;
 $connection->close;
 @lines = $t->logged(5);
 my $dear = $lines[2]{ns};
-cmp_ok($_->{ns} * 10, '<', $dear, "a cheap request ($_->{uri}) in a pipeline does not pay for the dear one") for @lines[0, 1, 3, 4];
-cmp_ok($t->account_with('hosts', 'dear.test', 1)->{cpu_ns}, '>', 5 * $t->account_with('hosts', 'cheap.test', 4)->{cpu_ns},
+cmp_ok($_->{ns} * 10, '<', $dear, "a cheap request ($_->{uri}) in a pipeline does not pay for the dear one")
+    for @lines[0, 1, 3, 4];
+cmp_ok($t->account_with('hosts', 'dear.test', 1)->{cpu_ns}, '>',
+    5 * $t->account_with('hosts', 'cheap.test', 4)->{cpu_ns},
     'nor does its account');
 
 # A pipeline cut in the middle of a request, and one with a body between
 $t->clear_log;
 $connection = $t->connect('http');
-my $text = join '', map { Test::RequestCpu::Connection->request_text("/a.txt?cut$_", host => 'cut.test', $_ == 2 ? (method => 'POST', body => 'x' x 5000) : ()) } 1 .. 4;
+my $text = join '', map { Test::RequestCpu::Connection->request_text("/a.txt?cut$_", host => 'cut.test',
+    $_ == 2 ? (method => 'POST', body => 'x' x 5000) : ()) } 1 .. 4;
 my $middle = int(length($text) * 0.9);
 $connection->send(substr $text, 0, $middle);
 $connection->send(substr $text, $middle);
-is(join(' ', map { $connection->response->{status} } 1 .. 4), '200 405 200 200', 'a pipeline in two packets is answered');
+is(join(' ', map { $connection->response->{status} } 1 .. 4), '200 405 200 200',
+    'a pipeline in two packets is answered');
 $connection->close;
 $t->logged(4);
 my $cut = $t->account_with('hosts', 'cut.test', 4);

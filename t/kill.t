@@ -37,30 +37,36 @@ ok(wait_until(60, sub { $t->account('hosts', 'open.test')->{in_flight} == 6 }), 
 my ($samples) = $t->prometheus;
 my @old = $t->workers;
 kill KILL => @old;
-ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }),
+    'both workers are killed, and replaced');
 $_->close for @open;
 
 my $after = $t->account('hosts', 'kill.test');
 is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes)} ], [ @$before{qw(requests cpu_ns wakeups sent_bytes)} ],
     'what was settled is still there');
-is($t->account('hosts', 'open.test')->{in_flight}, 0, 'what was in flight in the dead workers is not in flight any more');
+is($t->account('hosts', 'open.test')->{in_flight}, 0,
+    'what was in flight in the dead workers is not in flight any more');
 
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
 is($t->account_with('hosts', 'kill.test', 60)->{requests}, 60, 'the new workers count on');
 $t->check_books(name => 'with new workers');
 
 my ($later) = $t->prometheus;
-my $id = sub { my ($sample) = @_; return join "\0", $sample->[0], map { "$_=$sample->[1]{$_}" } sort keys %{ $sample->[1] } };
+my $id = sub { my ($sample) = @_; return join "\0", $sample->[0],
+    map { "$_=$sample->[1]{$_}" } sort keys %{ $sample->[1] } };
 my %later = map { $id->($_) => $_->[2] } @$later;
-is_deeply([ map { $id->($_) . " $_->[2]" } grep { $_->[0] =~ /_total$/ && !(($later{ $id->($_) } || 0) >= $_->[2]) } @$samples ], [],
+is_deeply([ map { $id->($_) . " $_->[2]" }
+    grep { $_->[0] =~ /_total$/ && !(($later{ $id->($_) } || 0) >= $_->[2]) } @$samples ], [],
     'no counter of Prometheus shrinks when a worker dies');
 
 # A worker that lives has its open requests still, when another one has died
 my @waiting = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'waiting.test'); $c } 1 .. 12;
-ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }), 'twelve requests are in flight in two workers');
+ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }),
+    'twelve requests are in flight in two workers');
 my ($dead, $living) = $t->workers;
 kill KILL => $dead;
-ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead } @now }), 'one of the workers is killed');
+ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead } @now }),
+    'one of the workers is killed');
 my $select = IO::Select->new(map { $_->socket } @waiting);
 my $open = wait_until(60, sub {
     # connections to the dead worker are closed; the others go on
@@ -69,7 +75,8 @@ my $open = wait_until(60, sub {
     my $now = $t->account('hosts', 'waiting.test')->{in_flight};
     return $now == $select->count ? "$now open" : undef;
 });
-ok($open, 'the requests of the other one stay in flight, and only these') or diag($t->account('hosts', 'waiting.test')->{in_flight} . ' in flight, ' . $select->count . ' open');
+ok($open, 'the requests of the other one stay in flight, and only these')
+    or diag($t->account('hosts', 'waiting.test')->{in_flight} . ' in flight, ' . $select->count . ' open');
 $_->close for @waiting;
 ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
 
@@ -78,7 +85,8 @@ ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }
 ok(wait_until(60, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 'six requests are in flight again');
 @old = $t->workers;
 kill TERM => @old;
-ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers end, and are replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }),
+    'both workers end, and are replaced');
 my $ended = $t->account('hosts', 'ended.test');
 is($ended->{in_flight}, 0, 'nothing is in flight any more');
 cmp_ok($ended->{cpu_ns}, '>', 0, 'and what the open requests had used until then is in their account');
@@ -110,7 +118,8 @@ cmp_ok($counted, '>', 1000, 'most requests of the storm are answered');
 ok(wait_until(60, sub { $t->workers == 2 }), 'there are two workers in the end');
 
 my $storm = $t->account('hosts', 'storm.test');
-# A worker can be killed between the answer and the log phase, so a few that were answered are not counted; and the other way round.
+# A worker can be killed between the answer and the log phase, so a few that were answered are not counted; and the
+# other way round.
 within($storm->{requests}, $counted, 0.97, 1.03, 'what was answered is counted');
 is($storm->{in_flight}, 0, 'nothing stays in flight');
 my $many = $t->status('zone=many')->{zones}{many};

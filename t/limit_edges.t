@@ -38,14 +38,16 @@ sub used {
 
 sub burn { my ($host) = @_; return $t->get("/burn.txt?x=$x", host => $host) }
 
-# All that a refused request takes is set apart: its connection's accept, the rest of it, and what comes after the log line
+# All that a refused request takes is set apart: its connection's accept, the rest of it, and what comes after the
+# log line
 is(burn('debtor.test')->{status}, 200, 'a dear request');
 my ($before, $limit) = used('debtor.test');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'a debt') for 1 .. 3;
 my ($after) = used('debtor.test');
 is($after, $before, 'refused requests on connections of their own use nothing');
 my $c = $t->connect('http');
-is(join(' ', map { $c->get('/a.txt', host => 'debtor.test')->{status} } 1 .. 20), join(' ', (429) x 20), 'many on one connection');
+is(join(' ', map { $c->get('/a.txt', host => 'debtor.test')->{status} } 1 .. 20), join(' ', (429) x 20),
+    'many on one connection');
 $c->close;
 ($after) = used('debtor.test');
 is($after, $before, 'use nothing either');
@@ -91,7 +93,8 @@ is($t->stop, 0, 'NGINX stops');
 $t->start(http => $http);
 ok(!exists $t->account('domains', 'debtor.test')->{limit}, 'after a restart, no limit is known');
 my ($samples) = $t->prometheus;
-my ($counter) = grep { $_->[0] eq 'nginx_request_cpu_limit_refused_requests_total' && $_->[1]{key} eq 'debtor.test' && $_->[1]{dry_run} eq 'no' } @$samples;
+my ($counter) = grep { $_->[0] eq 'nginx_request_cpu_limit_refused_requests_total' && $_->[1]{key} eq 'debtor.test'
+    && $_->[1]{dry_run} eq 'no' } @$samples;
 is($counter->[2], $kept->{refused}, 'but the counters are');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 200, 'the debt is forgiven');
 my $now = $t->account_with('domains', 'debtor.test', 1)->{limit};

@@ -46,9 +46,21 @@ sub post {
     $c->send("POST / HTTP/1.1\r\nHost: $host\r\nAccept-Encoding: gzip\r\nContent-Length: 2\r\nConnection: close\r\n\r\nx");
     return $c;
 }
-sub dear { my ($host) = @_; my $c = post($host); $c->send('x'); my $status = $c->response->{status}; $t->quiet; return $status }
+sub dear {
+    my ($host) = @_;
+    my $c = post($host);
+    $c->send('x');
+    my $status = $c->response->{status};
+    $t->quiet;
+    return $status;
+}
 # How many of them wait for the rest of their bodies; others have been answered.
-sub waiting { my (@all) = @_; $t->quiet; my @waiting = grep { !IO::Select->new($_->socket)->can_read(0.05) } @all; return @waiting }
+sub waiting {
+    my (@all) = @_;
+    $t->quiet;
+    my @waiting = grep { !IO::Select->new($_->socket)->can_read(0.05) } @all;
+    return @waiting;
+}
 
 my $count = 30;
 for my $host (qw(free.test bounded.test)) {
@@ -62,7 +74,8 @@ for my $host (qw(free.test bounded.test)) {
     if ($host eq 'free.test') { is(scalar @waiting, $count, "$host: all are let in"); $_->close for @all; next }
     cmp_ok(scalar @waiting, '>=', 1, "$host: one is let in at least");
     cmp_ok(scalar @waiting, '<=', $most, "$host: of $count at once, no more than the burst and one");
-    is($_->response->{status}, 429, "$host: others are refused") for grep { my $c = $_; !grep { $_ == $c } @waiting } @all;
+    is($_->response->{status}, 429, "$host: others are refused")
+        for grep { my $c = $_; !grep { $_ == $c } @waiting } @all;
     $_->close for @all;
     wait_until(60, sub { $t->account('z', $host)->{in_flight} == 0 });
     is(get('/a.txt', $host), 200, "$host: when they are gone, what was expected of them is given back");
@@ -93,7 +106,8 @@ my @open = waiting(map { post('tight.test') } 1 .. 10);
 cmp_ok(scalar @open, '>=', 1, 'tight.test: some are open');
 my @old = $t->workers;
 kill KILL => @old;
-ok(wait_until(60, sub { my %now = map { $_ => 1 } $t->workers; %now == 2 && !grep { $now{$_} } @old }), 'workers are killed, and replaced');
+ok(wait_until(60, sub { my %now = map { $_ => 1 } $t->workers; %now == 2 && !grep { $now{$_} } @old }),
+    'workers are killed, and replaced');
 cmp_ok(limit('tight.test')->{debt_ns}, '<=', 80e6, 'tight.test: the debt is within its bound');
 ok(wait_until(30, sub { sleep 0.1; get('/a.txt', 'tight.test') == 200 }), 'tight.test: it is paid as any other');
 

@@ -1,4 +1,5 @@
-# The noisy neighbour: of two domains one asks for many times its limit. It gets its limit, and the other one what is left.
+# The noisy neighbour: of two domains one asks for many times its limit. It gets its limit, and the other one what
+# is left.
 
 use strict;
 use warnings;
@@ -14,7 +15,8 @@ use Time::Local qw(timegm);
 
 my $t = Test::RequestCpu->new->need('gzip');
 
-# Both are so dear that clients of a test keep a worker busy, and that a refusal, which is not free, costs little beside it.
+# Both are so dear that clients of a test keep a worker busy, and that a refusal, which is not free, costs little
+# beside it.
 $t->html('noisy.txt', words(30_000));
 $t->html('quiet.txt', words(15_000));
 
@@ -56,7 +58,8 @@ sub paced {
 sub noisy {
     my ($rate, $host) = @_;
     my $client = $t->connect('http');
-    paced($rate, sub { $client->get('/noisy.txt', host => $host || 'noisy.test', headers => { 'Accept-Encoding' => 'gzip' }) });
+    paced($rate, sub { $client->get('/noisy.txt', host => $host || 'noisy.test',
+        headers => { 'Accept-Encoding' => 'gzip' }) });
 }
 
 # Five streams in one packet
@@ -65,7 +68,8 @@ sub noisy_http2 {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     $client->send($client->preface);
     paced($rate / 5, sub {
-        $client->send(map { $client->request('/noisy.txt', host => 'noisy.test', headers => { 'Accept-Encoding' => 'gzip' }) } 1 .. 5);
+        $client->send(map { $client->request('/noisy.txt', host => 'noisy.test',
+            headers => { 'Accept-Encoding' => 'gzip' }) } 1 .. 5);
         $client->finish or die "no answer\n";
         $client->{streams} = {};
     });
@@ -75,17 +79,21 @@ sub noisy_http2 {
 sub reading {
     my $status = $t->status;
     my $keys = $status->{zones}{domains}{keys};
-    my ($quiet, $noisy) = map { $keys->{$_} || { requests => 0, cpu_ns => 0, in_flight => 0 } } qw(quiet.test noisy.test);
+    my ($quiet, $noisy) = map { $keys->{$_}
+        || { requests => 0, cpu_ns => 0, in_flight => 0 } } qw(quiet.test noisy.test);
     my $limit = $noisy->{limit} || { refused => 0, refused_cpu_ns => 0, debt_ns => 0 };
     return {
-        time => seconds_of($status->{time}), charged => sum(map { $_->{charged_ns} } @{ $status->{workers} }) / 1e9, quiet => $quiet->{cpu_ns} / 1e9,
-        noisy => $noisy->{requests}, in_flight => $noisy->{in_flight}, refused => $limit->{refused}, refused_cpu => $limit->{refused_cpu_ns} / 1e9,
+        time => seconds_of($status->{time}), charged => sum(map { $_->{charged_ns} } @{ $status->{workers} }) / 1e9,
+            quiet => $quiet->{cpu_ns} / 1e9,
+        noisy => $noisy->{requests}, in_flight => $noisy->{in_flight}, refused => $limit->{refused},
+        refused_cpu => $limit->{refused_cpu_ns} / 1e9,
         used => ($noisy->{cpu_ns} - $limit->{refused_cpu_ns}) / 1e9, debt => $limit->{debt_ns} / 1e9,
     };
 }
 
-# While the noisy one is in debt, for then all that its bucket has got by now has been used; and while none of its requests runs, so
-# that what they have used is what they are charged. Its clients are halted for that. Nothing if it does not get into debt.
+# While the noisy one is in debt, for then all that its bucket has got by now has been used; and while none of its
+# requests runs, so that what they have used is what they are charged. Its clients are halted for that. Nothing if
+# it does not get into debt.
 sub reading_in_debt {
     my (@noisy) = @_;
     return wait_until(20, sub {
@@ -102,12 +110,13 @@ sub reading_in_debt {
 
 sub seconds_of {
     my ($text) = @_;
-    my ($year, $month, $day, $hour, $minute, $second) = $text =~ /^(\d+)-(\d+)-(\d+)T(\d+):(\d+):([\d.]+)Z$/ or die "a time: $text\n";
+    my ($year, $month, $day, $hour, $minute, $second) = $text =~ /^(\d+)-(\d+)-(\d+)T(\d+):(\d+):([\d.]+)Z$/
+        or die "a time: $text\n";
     return timegm(0, $minute, $hour, $day, $month - 1, $year) + $second;
 }
 
-# CPU per second that the noisy one gets beside the other one while nothing limits it: on a machine that is busy with something else,
-# little.
+# CPU per second that the noisy one gets beside the other one while nothing limits it: on a machine that is busy
+# with something else, little.
 sub unlimited {
     my @running = map { $t->spawn($_) } (sub { noisy(1000, 'unlimited.test') }) x 4, (\&quiet) x 4;
     my @status;
@@ -124,7 +133,8 @@ sub unlimited {
 sub since { my ($before, $now) = @_; return { map { $_ => $now->{$_} - $before->{$_} } keys %$now } }
 
 my %gzip = (headers => { 'Accept-Encoding' => 'gzip' });
-for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http2 ? [ 'HTTP/2', 1, \&noisy_http2 ] : ()) {
+for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
+    $http2 ? [ 'HTTP/2', 1, \&noisy_http2 ] : ()) {
     my ($name, $workers, $noisy) = @$case;
     my ($first, $over, $before, $after, $seen, $cores);
     # a machine that has much less for it than it had at first must not decide
@@ -135,7 +145,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
         $t->reload(configuration($workers, $cores));
         wait_until(60, sub { !$t->workers(old => 1) });
         # asked of the other domain, so that the bucket is full and was never checked
-        my $dear = median(map { $t->measured(sub { $t->get('/noisy.txt', host => 'quiet.test', %gzip) }) } 1 .. 5) / 1e9;
+        my $dear = median(map {
+            $t->measured(sub { $t->get('/noisy.txt', host => 'quiet.test', %gzip) }) } 1 .. 5) / 1e9;
         # ten times the limit, by four clients
         my $rate = 10 * $cores / $dear / 4;
         my $start = reading();
@@ -168,8 +179,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
         next;
     }
 
-    # What was let in and is not paid yet is the debt: without it, figures do not depend on how many requests ended at that very
-    # moment, nor on how dear they are on a slow machine.
+    # What was let in and is not paid yet is the debt: without it, figures do not depend on how many requests ended
+    # at that very moment, nor on how dear they are on a slow machine.
     my $begin = $first->{used} - $first->{debt};
     my $should = $burst + $cores * $first->{time};
     cmp_ok($begin, '<', 1.03 * $should, "$name: at first it gets no more than its burst");
@@ -180,14 +191,15 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
     my $each = $over->{used} / ($served || 1);
     cmp_ok($after->{debt}, '<', 8 * $each, "$name: and is in debt for some requests at most");
     cmp_ok($over->{refused}, '>', 0, "$name: and asks for more");
-    # By CPU, since what a request takes depends on what else the machine does: tools/neighbour looks at requests, beside a
-    # server that is the same without the noise.
+    # By CPU, since what a request takes depends on what else the machine does: tools/neighbour looks at requests,
+    # beside a server that is the same without the noise.
     my $left = $over->{charged} - $over->{used} - $over->{refused_cpu};
     within($over->{quiet}, $left, 0.95, 1.05, "$name: the other has what is left");
     my $refusal = $over->{refused_cpu} / ($over->{refused} || 1);
     cmp_ok($refusal, '<', 0.1 * $each, "$name: a refusal takes little of what a request does");
     diag(sprintf '%s: %.2f cores charged, %.2f asked for, %.4f x limit used, burst %.3f x; refusals %.4f, %d us each, requests %.1f ms; the other has %.4f of the rest', $name,
-        (map { $_ / $over->{time} } $over->{charged}, $over->{noisy} * $each), $got / $cores / $over->{time}, $begin / $should, $over->{refused_cpu} / $over->{time},
+        (map { $_ / $over->{time} } $over->{charged}, $over->{noisy} * $each), $got / $cores / $over->{time},
+        $begin / $should, $over->{refused_cpu} / $over->{time},
         1e6 * $refusal, 1e3 * $each, $over->{quiet} / $left) if $ENV{TEST_VERBOSE};
     $t->check_books(name => $name);
     $t->stop;

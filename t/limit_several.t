@@ -10,7 +10,8 @@ use Test::RequestCpu;
 use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite');
-$t->html($_, "plain\n") for qw(a.txt fast/a.txt slow/a.txt burn/a.txt five/1/a.txt five/2/a.txt five/3/a.txt five/4/a.txt five/5/a.txt);
+$t->html($_, "plain\n")
+    for qw(a.txt fast/a.txt slow/a.txt burn/a.txt five/1/a.txt five/2/a.txt five/3/a.txt five/4/a.txt five/5/a.txt);
 my $burn = burn_rules(3);
 my $five = join ' ', map { "location /five/$_/ { request_cpu_limit zone=z cores=0.01$_ burst=1ms; $burn }" } 1 .. 5;
 sub configuration {
@@ -50,7 +51,10 @@ sub get {
     return $status;
 }
 sub limit { my ($host) = @_; return $t->account('z', $host // 'one.test')->{limit} }
-sub limits { my ($host) = @_; return { map { (0 + $_->{cores} => $_) } @{ $t->account('z', $host // 'one.test')->{limits} // [] } } }
+sub limits {
+    my ($host) = @_;
+    return { map { (0 + $_->{cores} => $_) } @{ $t->account('z', $host // 'one.test')->{limits} // [] } }
+}
 
 # What one limit has checked is its own
 is(get("/slow/a.txt?x=$x"), 200, 'slow: a dear request is let in');

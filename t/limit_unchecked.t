@@ -1,5 +1,5 @@
-# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: what they use is in no debt.
-# So is what a refused request takes over from its connection.
+# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: what they
+# use is in no debt. So is what a refused request takes over from its connection.
 
 use strict;
 use warnings;
@@ -100,10 +100,12 @@ apart('400', 20, sub {
 });
 sub over_tls {
     my ($request) = @_;
-    my ($status, $output) = run_command('openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet', '-ign_eof', { input => $request });
+    my ($status, $output) = run_command('openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet',
+        '-ign_eof', { input => $request });
     return $output =~ m{^HTTP/1.1 (\d+)}m ? $1 : diag($output);
 }
-apart('400 over TLS', 3, sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
+apart('400 over TLS', 3,
+    sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
 apart('413', 5, sub {
     for (1 .. 5) {
         my $c = $t->connect('http');
@@ -127,7 +129,8 @@ is($page->{count}, 1, 'error_page: refused once');
 cmp_ok($page->{debt}, '<=', 0, 'error_page: in no debt');
 
 # The CPU of a connection whose first request is refused
-my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"), 429, 'a request over TLS is refused') for 1 .. 3 });
+my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"), 429,
+    'a request over TLS is refused') for 1 .. 3 });
 is($tls->{count}, 3, 'the first requests of three connections');
 cmp_ok($tls->{debt}, '<=', 0, 'their handshakes are in no debt');
 is($tls->{refused}, $tls->{cpu}, 'but in the account, as what refused requests use');
@@ -137,14 +140,16 @@ cmp_ok(account()->{tls_handshakes}{new}{handshakes} // 0, '>=', 3, 'which has co
 my $free = added(sub { is($t->get("/free/a.txt?x=$x")->{status}, 200, 'a location without a limit') });
 cmp_ok($free->{debt}, '>', 0.5 * $free->{cpu}, 'without a limit: in the debt');
 is($free->{refused}, 0, 'without a limit: not as what refused requests use');
-apart('return without a limit', 1, sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
+apart('return without a limit', 1,
+    sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
 
 # They use up a burst, and make no debt
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'a key with a burst');
 is($t->get("/return?x=$x", port => 'calm', host => 'burst.test')->{status}, 204, 'return, over and over') for 1 .. 30;
 $t->quiet;
 my $burst = account('burst.test');
-cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
+cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns},
+    'what is beyond the burst is as what refused requests use');
 cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
 
@@ -153,11 +158,13 @@ is($t->get('/a.txt', port => 'calm', host => 'dry.test')->{status}, 200, 'dry_ru
 is($t->get("/return?x=$x", port => 'calm', host => 'dry.test')->{status}, 204, 'dry_run: return') for 1 .. 3;
 $t->quiet;
 my $dry = account('dry.test')->{limit};
-is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ], 'dry_run: makes no debt, and nothing is refused');
+is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ],
+    'dry_run: makes no debt, and nothing is refused');
 cmp_ok($dry->{refused_dry_run_cpu_ns}, '>', 10e6, 'dry_run: its CPU is that of dry_run');
 
 # A key that is not in debt, and one that no limit was ever checked for
-is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');
+is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204,
+    'return in a server that is in no debt');
 is($t->get("/return?x=$x", port => 'none', host => 'none.test')->{status}, 204, 'and where no limit applies');
 $t->quiet;
 is(account($_)->{limit}{refused_cpu_ns} // 0, 0, "$_: nothing is refused") for qw(calm.test none.test);

@@ -1,5 +1,5 @@
-# What no limit can refuse makes no debt, also while it goes on: requests that were answered before limits are checked, and whose
-# bodies are still discarded; and what a connection of HTTP/2 brings beside its requests.
+# What no limit can refuse makes no debt, also while it goes on: requests that were answered before limits are
+# checked, and whose bodies are still discarded; and what a connection of HTTP/2 brings beside its requests.
 
 use strict;
 use warnings;
@@ -41,9 +41,11 @@ my %flood = (
         while (time < $end) { for (@open) { $_->send($piece) or last } }
         return @open;
     },
-    'frames of a stream that is answered by "return" and does not end' => sub { return frames($_[0], '/old', 0, sub { $_[0]->unknown($_[1]) }) },
+    'frames of a stream that is answered by "return" and does not end' => sub {
+        return frames($_[0], '/old', 0, sub { $_[0]->unknown($_[1]) }) },
     'frames of no stream after "return"' => sub { return frames($_[0], '/old', 1 << 20, sub { $_[0]->unknown }) },
-    'frames of no stream after a request that was let in' => sub { return frames($_[0], '/a.txt', 1 << 20, sub { $_[0]->unknown }) },
+    'frames of no stream after a request that was let in' => sub {
+        return frames($_[0], '/a.txt', 1 << 20, sub { $_[0]->unknown }) },
 );
 
 # As many frames as NGINX takes before it calls that a flood (ngx_http_v2_read_handler)
@@ -78,6 +80,7 @@ for my $name (sort keys %flood) {
     sleep 1.2;
     $t->quiet;
     cmp_ok($t->account('z', $host)->{limit}{debt_ns}, '<', 2e7, "$name: nor when they end");
-    ok(wait_until(3, sub { $t->get('/a.txt', host => $host)->{status} == 200 }), "$name: requests are let in after them");
+    ok(wait_until(3, sub { $t->get('/a.txt', host => $host)->{status} == 200 }),
+        "$name: requests are let in after them");
 }
 $t->done;

@@ -1,5 +1,5 @@
-# Limits beside what other modules do with a request: subrequests of theirs, redirects, pages for errors, limits of their own; and
-# other limits after a reload.
+# Limits beside what other modules do with a request: subrequests of theirs, redirects, pages for errors, limits of
+# their own; and other limits after a reload.
 
 use strict;
 use warnings;
@@ -12,7 +12,8 @@ use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite', 'proxy', 'map', 'limit_req');
 my %has = map { $_ => $t->has($_) } qw(auth_request mirror);
-$t->html($_, "plain\n") for qw(a.txt redirected.txt auth/a.txt mirror/a.txt tried/a.txt req/a.txt delay/a.txt named/a.txt);
+$t->html($_, "plain\n")
+    for qw(a.txt redirected.txt auth/a.txt mirror/a.txt tried/a.txt req/a.txt delay/a.txt named/a.txt);
 $t->html('page.txt', "the page\n");
 
 my $burn = burn_rules(3);
@@ -76,7 +77,8 @@ sub limit { my ($host) = @_; $t->quiet; return $t->account('domains', $host || '
 sub indebted {
     my ($host) = @_;
     # a debt of seconds, wherever it is
-    my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200;
+        return $status == 200 });
     ok($done, 'in debt');
     $t->quiet;
 }
@@ -98,7 +100,8 @@ for my $module (sort keys %has) {
 # Beyond it: refused before all of that, once
 indebted();
 my $n = limit()->{refused};
-is(get($_)->{status}, 429, "$_ is refused") for '/accel', '/tried/a.txt', '/fallback/a.txt', ($has{auth_request} ? '/auth/a.txt' : ()), ($has{mirror} ? '/mirror/a.txt' : ());
+is(get($_)->{status}, 429, "$_ is refused") for '/accel', '/tried/a.txt', '/fallback/a.txt',
+    ($has{auth_request} ? '/auth/a.txt' : ()), ($has{mirror} ? '/mirror/a.txt' : ());
 is(limit()->{refused}, $n + 3 + $has{auth_request} + $has{mirror}, 'each of them once');
 indebted();
 my $named = get('/named/a.txt?n=named');
@@ -107,7 +110,8 @@ is(scalar(() = $named->{raw} =~ /^Retry-After: \d+\r$/mg), 1, 'has one Retry-Aft
 is(said('named'), 'with.test /page.txt 429 REJECTED', 'and what was said');
 my $hidden = get('/hidden/a.txt');
 is($hidden->{body}, "later\n", 'a page from a server that has a Retry-After of its own');
-like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/, 'which proxy_hide_header hides, and not this one');
+like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/,
+    'which proxy_hide_header hides, and not this one');
 my $ok = get('/ok/a.txt?n=ok');
 is("$ok->{status} $ok->{body}", "200 the page\n", 'a page with another status');
 is(said('ok'), 'with.test /page.txt 200 REJECTED', 'was refused nevertheless');

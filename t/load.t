@@ -1,5 +1,5 @@
-# The module is loaded, unused, used, replaced by a copy from another path and taken away, in any order, by reloads and by
-# binary upgrades. NGINX lives, nothing is lost, and nothing stays behind.
+# The module is loaded, unused, used, replaced by a copy from another path and taken away, in any order, by reloads
+# and by binary upgrades. NGINX lives, nothing is lost, and nothing stays behind.
 
 use strict;
 use warnings;
@@ -68,8 +68,8 @@ $status
 EOC
 }
 
-# Requests that were counted: those that a configuration with zones has answered. While a reload is waited for, that may be
-# the one before.
+# Requests that were counted: those that a configuration with zones has answered. While a reload is waited for, that
+# may be the one before.
 my (@what, $counted);
 
 sub ask {
@@ -107,13 +107,16 @@ sub faults {
         ask() for 1 .. 2;
     }
     if ($what =~ /[up]/) {
-        wait_until(60, sub { requests() == $counted }) or push @wrong, 'counted ' . requests() . " of $counted requests";
+        wait_until(60, sub { requests() == $counted })
+            or push @wrong, 'counted ' . requests() . " of $counted requests";
     } else {
-        wait_until(60, sub { logged() == $counted }) or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
+        wait_until(60, sub { logged() == $counted })
+            or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
         wait_until(60, sub { !kept($t->master) }) or push @wrong, join ' ', 'it keeps', kept($t->master);
     }
     my $copies = join ' ', @{ $copies{$what} };
-    wait_until(60, sub { join(' ', mapped($t->master)) eq $copies }) or push @wrong, join ' ', 'it maps', mapped($t->master);
+    wait_until(60, sub { join(' ', mapped($t->master)) eq $copies })
+        or push @wrong, join ' ', 'it maps', mapped($t->master);
     push @wrong, grep { /\[(?:alert|emerg|crit)\]|exited on signal/ } split /\n/, $t->error_log;
     return @wrong;
 }
@@ -226,7 +229,8 @@ for my $what (qw(n l h p)) {
     my @wrong = faults('u');
     my $slow = $t->connect('http');
     $slow->request('/large/large.bin', host => 'a.test', close => 1);
-    wait_until(60, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 }) or push @wrong, 'it is not in flight';
+    wait_until(60, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 })
+        or push @wrong, 'it is not in flight';
     $t->_write_config(next_config($what));
     kill HUP => $t->master;
     wait_until(60, sub { $t->workers(old => 1) }) or push @wrong, 'no worker finishes';
@@ -249,7 +253,8 @@ SKIP: {
     $t->start(fresh('u'), before => $before);
     is_deeply([ faults('u') ], [], 'a disk that hangs: the module is used');
     ok($t->reload(next_config('n')), 'it is taken away');
-    ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');
+    ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }),
+        'the log of before says that the file is not waited for');
     # the thread that was left alone goes on in code that NGINX has unloaded, if it could
     wait_until(60, sub { !grep { $t->slurp("$_/comm") =~ /request_cpu/ } glob '/proc/' . $t->master . '/task/*' })
         or fail('the thread stays');

@@ -77,8 +77,10 @@ sub kinds {
     ];
 }
 
-is($t->get('/two.html')->{body}, '0onetwo10', 'SSI: the variable is of the request that reads it, whoever read it before');
-is_deeply(kinds(4), [ '/echo.html 1', '/one 1', '/two 1', '/two.html 0' ], 'includes are subrequests, and the page is none');
+is($t->get('/two.html')->{body}, '0onetwo10',
+    'SSI: the variable is of the request that reads it, whoever read it before');
+is_deeply(kinds(4), [ '/echo.html 1', '/one 1', '/two 1', '/two.html 0' ],
+    'includes are subrequests, and the page is none');
 
 $t->get('/nested.html');
 is_deeply(kinds(3), [ '/nested.html 0', '/one 1', '/outer.html 1' ], 'so is an include of an include');

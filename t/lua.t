@@ -17,12 +17,14 @@ plan(skip_all => "nginx/@{[ $t->version ]} here has no lua") unless $ndk && $lua
 my ($tree) = $lua =~ m{^(.+)/usr/lib/nginx/modules/};
 my $libraries = $tree ? qq{lua_package_path "$tree/usr/share/lua/5.1/?.lua;;";} : '';
 my $dir = $t->dir;
-my ($failed, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-days', 2,
+my ($failed, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt',
+    'ec_paramgen_curve:P-256', '-days', 2,
     '-subj', '/CN=lua.test', '-keyout', "$dir/key.pem", '-out', "$dir/cert.pem");
 die $output if $failed;
 
 # A server that answers lines
-my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('lines'), Listen => 64, ReuseAddr => 1) or die "listen: $@\n";
+my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('lines'), Listen => 64,
+    ReuseAddr => 1) or die "listen: $@\n";
 $t->spawn(sub {
     my $select = IO::Select->new($listen);
     while (1) {
@@ -85,7 +87,8 @@ cmp_ok($share, '<', 0.03, sprintf 'certificates that are waited for: %.3f %%', 1
 # A socket that is kept, and closed when its time is over
 $t->get('/idle', host => 'idle.test');
 my $was = $t->account_with('hosts', 'idle.test', 1)->{cpu_ns};
-ok(wait_until(60, sub { $t->account('hosts', 'idle.test')->{cpu_ns} > $was }), 'closing an idle socket is charged to whom it was used for');
+ok(wait_until(60, sub { $t->account('hosts', 'idle.test')->{cpu_ns} > $was }),
+    'closing an idle socket is charged to whom it was used for');
 
 # What a request starts and leaves behind is not its own any more
 my $before = books()->{other_ns};

@@ -29,7 +29,8 @@ EOC
 my $connection = $t->connect('http');
 my $fine = 0;
 for (my $n = 1; $n <= $keys; $n += 100) {
-    $connection->send(join '', map { Test::RequestCpu::Connection->request_text("/?k=customer-$_.example.com") } $n .. $n + 99);
+    $connection->send(join '',
+        map { Test::RequestCpu::Connection->request_text("/?k=customer-$_.example.com") } $n .. $n + 99);
     for (1 .. 100) { $fine++ if $connection->response->{status} == 200 }
 }
 $connection->close;

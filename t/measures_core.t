@@ -71,12 +71,14 @@ cmp_ok($grown, '<=', $most, 'and no longer than it is there');
 cmp_ok($later->{active_ms}, '<=', now_ms() - $began + 2, 'from when it was opened');
 # durations are added each second
 $grown = $later->{duration_ms} - $first->{duration_ms};
-ok($grown >= $least - 1000 && $grown <= $most + 1000, 'its duration is the same, but for the running second') or diag($grown);
+ok($grown >= $least - 1000 && $grown <= $most + 1000, 'its duration is the same, but for the running second')
+    or diag($grown);
 
 my @more = map { open_socket('silent.test') } 1 .. 3;
 ($least, $most, $first, $later) = between('silent.test', sub { sleep 2.2 });
 $grown = $later->{active_ms} - $first->{active_ms};
-ok($grown >= $least && $grown <= $most, 'four are active no longer than one') or diag("$grown, not within $least and $most");
+ok($grown >= $least && $grown <= $most, 'four are active no longer than one')
+    or diag("$grown, not within $least and $most");
 $grown = $later->{duration_ms} - $first->{duration_ms};
 ok($grown >= 4 * ($least - 1200) && $grown <= 4 * ($most + 1200), 'but each has a duration') or diag($grown);
 cmp_ok($later->{memory_byte_ms}, '>', 1000 * $later->{duration_ms}, 'and holds memory');
@@ -107,7 +109,8 @@ my $took = now_ms() - $sent;
 my $parts = $t->account_with('hosts', 'parts.test', 1);
 ok($parts->{duration_ms} >= 1250 && $parts->{duration_ms} <= $took + 10, 'the request began with the first one')
     or diag("$parts->{duration_ms} of $took");
-ok($parts->{active_ms} >= 1250 && $parts->{active_ms} <= $took + 10, 'and was active since') or diag($parts->{active_ms});
+ok($parts->{active_ms} >= 1250 && $parts->{active_ms} <= $took + 10, 'and was active since')
+    or diag($parts->{active_ms});
 
 # --- short requests
 my $keep = $t->connect('http');
@@ -116,7 +119,8 @@ $keep->close;
 my $short = $t->account_with('hosts', 'short.test', 200);
 cmp_ok($short->{active_ms}, '>', 0, 'short requests are active');
 cmp_ok($short->{active_ms}, '<=', 400 + $short->{duration_ms}, 'for no more milliseconds than they are in');
-cmp_ok($short->{duration_ms} * 1e6, '>=', $short->{cpu_ns} * 0.3, 'and last about as long as they use CPU') or diag(explain($short));
+cmp_ok($short->{duration_ms} * 1e6, '>=', $short->{cpu_ns} * 0.3, 'and last about as long as they use CPU')
+    or diag(explain($short));
 
 # --- CPU that is known
 my $text = burn_text(20);
@@ -129,7 +133,8 @@ is($burnt->{billable_cpu_ns} + $burnt->{waived_cpu_ns}, $burnt->{cpu_ns}, 'all o
 cmp_ok($burnt->{billable_cpu_ns}, '>=', 0.9 * $burnt->{cpu_ns}, 'nearly all billable');
 cmp_ok($burnt->{active_seconds}, '>=', 1, 'in some active seconds');
 cmp_ok($burnt->{peak_cores}, '<=', 2, 'two workers have no more than two cores');
-cmp_ok($burnt->{peak_cores} * 1e9 * $burnt->{active_seconds}, '>=', $burnt->{billable_cpu_ns} * 0.999, 'and none of the seconds had more than the peak');
+cmp_ok($burnt->{peak_cores} * 1e9 * $burnt->{active_seconds}, '>=', $burnt->{billable_cpu_ns} * 0.999,
+    'and none of the seconds had more than the peak');
 
 # --- a worker that is killed, in each of many requests' flight
 my @open = map { open_socket('killed.test') } 1 .. 4;
@@ -137,7 +142,8 @@ sleep 1.1;
 my @old = $t->workers;
 kill KILL => @old;
 my $killed = now_ms();
-ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }),
+    'both workers are killed, and replaced');
 my $dead = account('killed.test');
 my $noticed = now_ms();
 is($dead->{in_flight}, 0, 'their requests are not in flight any more');
@@ -152,13 +158,15 @@ $_->close for @open;
 ($least, $most, $first, $later) = between('half.test', sub {
     my ($one) = $t->workers;
     kill KILL => $one;
-    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }), 'one of two workers is killed');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }),
+        'one of two workers is killed');
     sleep 2.5;
 });
 SKIP: {
     skip 'all connections were in one worker', 1 unless $later->{in_flight};
     $grown = $later->{active_ms} - $first->{active_ms};
-    ok($grown >= $least - 1000 && $grown <= $most, "what the other has stays active") or diag("$grown, not within $least and $most");
+    ok($grown >= $least - 1000 && $grown <= $most, "what the other has stays active")
+        or diag("$grown, not within $least and $most");
 }
 $_->close for @open;
 ok(wait_until(60, sub { account('half.test')->{in_flight} == 0 }), 'until it is closed');
@@ -169,14 +177,16 @@ my $long = open_socket('finish.test');
 $t->reload;
 ($least, $most, $first, $later) = between('finish.test', sub { sleep 2.2 });
 $grown = $later->{active_ms} - $first->{active_ms};
-ok($grown >= $least && $grown <= $most, 'a request of a worker of before is active') or diag("$grown, not within $least and $most");
+ok($grown >= $least && $grown <= $most, 'a request of a worker of before is active')
+    or diag("$grown, not within $least and $most");
 is($later->{in_flight}, 1, 'and in flight');
 my @finishing = grep { kill 0 => $_ } @old;
 cmp_ok(scalar @finishing, '>=', 1, 'its worker waits for it');
 
 # nobody takes its place: another worker has to find out
 kill KILL => @finishing;
-ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }), 'it is killed, and that is found out');
+ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }),
+    'it is killed, and that is found out');
 my $ended = account('finish.test');
 sleep 1.2;
 is(account('finish.test')->{active_ms}, $ended->{active_ms}, 'nothing is active any more');

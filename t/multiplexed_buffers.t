@@ -1,5 +1,6 @@
-# HTTP/2: frames that come in several buffers. Work that is done at the end of a buffer is not charged to the requests of the next
-# buffer, which is read in the same wakeup. And what one connection does wrong makes no difference to others.
+# HTTP/2: frames that come in several buffers. Work that is done at the end of a buffer is not charged to the
+# requests of the next buffer, which is read in the same wakeup. And what one connection does wrong makes no
+# difference to others.
 
 use strict;
 use warnings;
@@ -35,7 +36,8 @@ my $shares = Test::RequestCpu::Shares->new($t);
 sub client {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('http'), window => 0);
     $client->{window} = 0;
-    $client->send($client->preface, $client->request('/a.txt', host => 'first.test', method => 'HEAD', number => \my $first));
+    $client->send($client->preface,
+        $client->request('/a.txt', host => 'first.test', method => 'HEAD', number => \my $first));
     $client->finish($first) or die "connection is gone\n";
     $t->quiet;
     return $client;
@@ -73,13 +75,17 @@ my $run = sub {
         $client;
     } 1 .. 4;
 };
-$shares->scenario('a dear request at the end of a buffer', owners => { 'dear.test' => 1 }, small => { 'small.test' => 4 }, run => $run);
+$shares->scenario('a dear request at the end of a buffer', owners => { 'dear.test' => 1 },
+    small => { 'small.test' => 4 }, run => $run);
 
-# A connection that is given up in the middle of a frame, and goes on; meanwhile another one is in the middle of a frame, too.
-$shares->scenario('an error in a frame of another connection', owners => { 'up.test' => 1 }, small => { 'small.test' => 4 }, run => sub {
+# A connection that is given up in the middle of a frame, and goes on; meanwhile another one is in the middle of a
+# frame, too.
+$shares->scenario('an error in a frame of another connection', owners => { 'up.test' => 1 },
+    small => { 'small.test' => 4 }, run => sub {
     return map {
         my ($client, $bad) = (client(), client());
-        $client->send($client->request('/discarded', host => 'up.test', method => 'POST', open => 1, number => \my $up));
+        $client->send($client->request('/discarded', host => 'up.test', method => 'POST', open => 1,
+            number => \my $up));
         $t->quiet;
         my $data = $client->data($up, 'x' x 1000);
         $client->send(substr $data, 0, 500);
@@ -89,7 +95,8 @@ $shares->scenario('an error in a frame of another connection', owners => { 'up.t
         for (substr($settings, 0, 17), substr($settings, 17), 'x') { $bad->send($_); $t->quiet }
         my $worker = $t->worker;
         kill STOP => $worker;
-        $client->send(substr($data, 500) . $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream)
+        $client->send(substr($data, 500)
+            . $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream)
             . join '', map { $client->unknown($up) } 1 .. 800);
         sleep 0.05;
         kill CONT => $worker;

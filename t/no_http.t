@@ -39,7 +39,8 @@ my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 my %server = (
     'only loaded' => 'server { listen 127.0.0.1:{{port:http}}; location / { } }',
-    'with a zone that nobody uses' => 'request_cpu_zone $host zone=hosts:1m; request_cpu_clock thread; server { listen 127.0.0.1:{{port:http}}; location / { } }',
+    'with a zone that nobody uses' =>
+    'request_cpu_zone $host zone=hosts:1m; request_cpu_clock thread; server { listen 127.0.0.1:{{port:http}}; location / { } }',
 );
 for my $name (sort keys %server) {
     $t->start(log => 0, status => 0, http => $server{$name});
@@ -60,7 +61,8 @@ $t->get('/a.txt') for 1 .. 20;
 my $answer = $t->get('/status?format=json');
 is($answer->{status}, 200, 'the status page is there');
 my $status = JSON::PP->new->utf8->decode($answer->{body});
-is(sum(map { $_->{wakeups} + $_->{thread_cpu_ns} + $_->{charged_ns} } @{ $status->{workers} }), 0, 'nothing was measured');
+is(sum(map { $_->{wakeups} + $_->{thread_cpu_ns} + $_->{charged_ns} } @{ $status->{workers} }), 0,
+    'nothing was measured');
 is_deeply($status->{zones}{hosts}{keys}, {}, 'nothing was counted');
 is($t->get('/status?format=prometheus')->{status}, 200, 'in either format');
 is($t->stop, 0, 'the server ends');
@@ -74,7 +76,10 @@ EOC
 (my $unused = $used) =~ s/request_cpu zone=hosts;//;
 $t->start(log => 0, status => 0, http => $unused);
 $t->get('/a.txt', host => 'a.test');
-sub requests { return JSON::PP->new->utf8->decode($t->get('/status?format=json', host => 'status.test')->{body})->{zones}{hosts}{keys}{'a.test'}{requests} || 0 }
+sub requests {
+    return JSON::PP->new->utf8->decode($t->get('/status?format=json',
+        host => 'status.test')->{body})->{zones}{hosts}{keys}{'a.test'}{requests} || 0;
+}
 is(requests(), 0, 'not used: not counted');
 ok($t->reload(http => $used), 'a reload makes use of the module');
 $t->get('/a.txt', host => 'a.test');

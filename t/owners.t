@@ -39,7 +39,8 @@ sub books {
     return { other => $worker->{other_ns}, handlers => $worker->{thread_cpu_ns} - $worker->{loop_ns} };
 }
 
-for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ], [ 'kept upstream connections', '/alive' ],
+for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ],
+    [ 'kept upstream connections', '/alive' ],
     $file_aio ? [ 'kernel AIO', '/direct/large' ] : ()) {
     my ($name, $uri) = @$case;
     $t->clear_log;

@@ -24,13 +24,18 @@ my @works = (
     [ 'a policy of the site', policy("default-src 'self'") ],
     [ 'a policy with https', policy("default-src 'self' https:") ],
     [ 'script and style', policy("script-src 'self'; style-src 'self'") ],
-    [ 'a policy with all that it names', policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'") ],
-    [ 'two policies', policy("default-src 'self'") . policy("script-src 'self' https://cdn.example; object-src 'none'") ],
+    [ 'a policy with all that it names',
+        policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'") ],
+    [ 'two policies', policy("default-src 'self'")
+        . policy("script-src 'self' https://cdn.example; object-src 'none'") ],
     [ 'trusted types', policy("require-trusted-types-for 'script'; trusted-types default") ],
     [ 'insecure requests upgraded', policy('upgrade-insecure-requests') ],
-    [ 'other headers', join ' ', map { "add_header $_ always;" } 'X-Frame-Options SAMEORIGIN', 'Referrer-Policy same-origin', 'X-Content-Type-Options nosniff',
-        'X-XSS-Protection "1; mode=block"', 'Cross-Origin-Opener-Policy same-origin', 'Cross-Origin-Embedder-Policy require-corp', 'Cross-Origin-Resource-Policy same-origin',
-        'Permissions-Policy "accelerometer=(), camera=(), geolocation=(), interest-cohort=()"', 'Cache-Control "public, max-age=31536000, immutable"', 'Content-Language de',
+    [ 'other headers', join ' ', map { "add_header $_ always;" } 'X-Frame-Options SAMEORIGIN',
+        'Referrer-Policy same-origin', 'X-Content-Type-Options nosniff',
+        'X-XSS-Protection "1; mode=block"', 'Cross-Origin-Opener-Policy same-origin',
+        'Cross-Origin-Embedder-Policy require-corp', 'Cross-Origin-Resource-Policy same-origin',
+        'Permissions-Policy "accelerometer=(), camera=(), geolocation=(), interest-cohort=()"',
+        'Cache-Control "public, max-age=31536000, immutable"', 'Content-Language de',
         'Origin-Agent-Cluster ?1', 'Strict-Transport-Security max-age=600' ],
     [ 'expires', 'expires 30d;' ],
     [ 'gzip for everything', 'gzip on; gzip_types *; gzip_min_length 1; gzip_vary on;' ],
@@ -104,7 +109,8 @@ sub open_page { my ($uri) = @_; $page->go('about:blank'); $page->console; $page-
 sub works {
     my ($uri, $what) = @_;
     open_page($uri);
-    ok($page->wait_for(10, "document.body.dataset.state === 'live' && $rows >= 3"), "$what: the page has its rows") or diag($page->console);
+    ok($page->wait_for(10, "document.body.dataset.state === 'live' && $rows >= 3"), "$what: the page has its rows")
+        or diag($page->console);
     ok($page->js("!$notice"), "$what: nothing is missing");
     is($page->js('getComputedStyle(document.querySelector(".card")).borderRadius'), '12px', "$what: it has its style");
     picture($what);
@@ -121,7 +127,8 @@ for my $case (@works) {
     my ($name) = @$case;
     works("$path{$name}/cpu", $name);
     next if $name =~ /^(?:sub_filter|addition)$/;    # what they put in is blocked by the page's own policy
-    is_deeply([ grep { !/favicon|interest-cohort|Permissions-Policy|Cross-Origin-Opener-Policy/ } $page->console ], [], "$name: no word in the console");
+    is_deeply([ grep { !/favicon|interest-cohort|Permissions-Policy|Cross-Origin-Opener-Policy/ } $page->console ], [],
+        "$name: no word in the console");
 }
 is($page->js('document.title'), 'CPU by domain', 'a script that is put in does not run');
 works('/mended/cpu', 'an add_header in the location, as the notice says');
@@ -136,22 +143,26 @@ works('/token?token=a%20b', 'with an argument of others');
 for my $case (@blocked) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
-    ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"), "$name: the page says that it is blocked")
+    ok($page->wait_for(10,
+        "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"), "$name: the page says that it is blocked")
         or diag($page->console);
     my $text = $page->js("$notice.innerText");
-    like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s, "$name: why, and what mends it");
+    like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s,
+        "$name: why, and what mends it");
     is($page->js("$notice.querySelectorAll('a[href=\"?format=json\"]').length"), 1, "$name: and where the figures are");
     picture($name);
 }
 for my $case (@mute) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
-    ok($page->wait_for(10, 'document.getElementById("gone-text").textContent.includes("Content-Security-Policy")'), "$name: the page says that it may not ask")
+    ok($page->wait_for(10, 'document.getElementById("gone-text").textContent.includes("Content-Security-Policy")'),
+        "$name: the page says that it may not ask")
         or diag($page->text('#gone-text'), $page->console);
     picture($name);
 }
 open_page('/stripped');
-ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"), 'a proxy that takes the arguments away: the page says so');
+ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"),
+    'a proxy that takes the arguments away: the page says so');
 
 # A connection that a browser keeps for later would hold up the end of an older NGINX
 $page->end;

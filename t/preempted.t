@@ -25,7 +25,8 @@ $t->start(main => $t->affinity($processor), http => <<"EOC");
     }
 EOC
 
-# One request: what it was charged, what the worker's thread used in the same moment, and how long it took by the wall clock.
+# One request: what it was charged, what the worker's thread used in the same moment, and how long it took by the
+# wall clock.
 sub request {
     my ($uri, %option) = @_;
     my $took;

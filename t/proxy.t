@@ -21,7 +21,10 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         for (1 .. 5) { $connection->send("6\r\nchunk\n\r\n"); sleep 0.01 }
         return $connection->send("0\r\n\r\n");
     }
-    if ($request->{uri} =~ /broken/) { $connection->send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"); return 0 }
+    if ($request->{uri} =~ /broken/) {
+        $connection->send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
+        return 0;
+    }
     if ($request->{uri} =~ /never/) { sleep 20; return 0 }
     if ($request->{uri} =~ /refuse/) { return $connection->answer("no\n", status => '503 Busy') }
     return $connection->answer("answer\n", headers => { 'X-Nth' => $request->{nth} });
@@ -47,7 +50,8 @@ $t->start(http => <<"EOC");
 EOC
 
 # With and without connections that are kept to the upstream
-for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ], [ 'upstream keepalive', '/alive/x', 'alive.test' ],
+for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ],
+    [ 'upstream keepalive', '/alive/x', 'alive.test' ],
     [ 'no buffering', '/unbuffered/x', 'unbuffered.test' ])
 {
     my ($name, $uri, $host) = @$kind;
@@ -63,9 +67,11 @@ for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ], [ 'ups
         $t->logged(30);
     });
     my @lines = $t->log_lines;
-    $name =~ /keepalive/ ? cmp_ok($nth, '>', 20, "$name: upstream connections are kept") : is($nth, 1, "$name: they are not kept");
+    $name =~ /keepalive/ ? cmp_ok($nth, '>', 20, "$name: upstream connections are kept")
+        : is($nth, 1, "$name: they are not kept");
     is(scalar(grep { $_->{status} == 200 && $_->{ns} =~ /^[1-9]\d*$/ } @lines), 30, "$name: every request is charged");
-    is(scalar(grep { $_->{wakeups} >= 2 } @lines), 30, "$name: the client's wakeup and the upstream's are both counted");
+    is(scalar(grep { $_->{wakeups} >= 2 } @lines), 30,
+        "$name: the client's wakeup and the upstream's are both counted");
     my $account = $t->account_with('hosts', $host, 30);
     is($account->{requests}, 30, "$name: requests are counted");
     my $logged = sum(map { $_->{ns} } @lines);
@@ -84,7 +90,8 @@ for (1 .. 10) {
 }
 $connection->close;
 my @lines = $t->logged(20);
-my ($heavy, $light) = map { my $host = $_; median(map { $_->{ns} } grep { $_->{host} eq $host } @lines) } qw(heavy.test light.test);
+my ($heavy, $light) = map { my $host = $_;
+    median(map { $_->{ns} } grep { $_->{host} eq $host } @lines) } qw(heavy.test light.test);
 cmp_ok($heavy, '>', 10 * $light, 'on a kept upstream connection each domain pays for its own answers');
 my ($heavy_account, $light_account) = map { $t->account_with('hosts', $_, 10) } qw(heavy.test light.test);
 cmp_ok($heavy_account->{cpu_ns}, '>', 8 * $light_account->{cpu_ns}, 'and the accounts show it');
@@ -93,12 +100,14 @@ cmp_ok($heavy_account->{cpu_ns}, '>', 8 * $light_account->{cpu_ns}, 'and the acc
 $t->clear_log;
 $t->get('/self', host => 'outer.test') for 1 .. 10;
 @lines = $t->logged(20);
-is($t->account_with('hosts', $_, 10)->{requests}, 10, "a proxy to itself: $_ has its requests") for qw(outer.test inner.test);
+is($t->account_with('hosts', $_, 10)->{requests}, 10, "a proxy to itself: $_ has its requests")
+    for qw(outer.test inner.test);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 20, 'and both ends are charged');
 
 # Answers of several kinds
 $t->clear_log;
-is($t->get('/x', method => 'POST', body => 'x' x 1_000_000, host => 'kinds.test')->{status}, 200, 'a body is forwarded');
+is($t->get('/x', method => 'POST', body => 'x' x 1_000_000, host => 'kinds.test')->{status}, 200,
+    'a body is forwarded');
 is($t->get('/chunked', host => 'kinds.test')->{body}, "chunk\n" x 5, 'chunks are forwarded');
 is($t->get('/refuse', host => 'kinds.test')->{status}, 503, 'the upstream refuses');
 is($t->get('/dead', host => 'kinds.test')->{status}, 502, 'there is no upstream');
@@ -127,11 +136,13 @@ $cached->('1&bypass=1');
 @lines = $t->logged($answers);
 my %by_cache;
 push @{ $by_cache{ $_->{cache} } }, $_ for @lines;
-is_deeply({ map { $_ => scalar @{ $by_cache{$_} } } keys %by_cache }, { MISS => $asked, HIT => $asked, BYPASS => 1 }, 'misses, hits and a bypass');
+is_deeply({ map { $_ => scalar @{ $by_cache{$_} } } keys %by_cache }, { MISS => $asked, HIT => $asked, BYPASS => 1 },
+    'misses, hits and a bypass');
 my $cache = $t->account_with('hosts', 'cache.test', $answers);
 is_deeply(
     $cache->{by_cache_status},
-    { map { $_ => { requests => scalar @{ $by_cache{$_} }, cpu_ns => sum(map { $_->{ns} } @{ $by_cache{$_} }) } } keys %by_cache },
+    { map { $_ => { requests => scalar @{ $by_cache{$_} },
+        cpu_ns => sum(map { $_->{ns} } @{ $by_cache{$_} }) } } keys %by_cache },
     'the account has requests and CPU by cache status, as the log',
 );
 

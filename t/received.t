@@ -131,9 +131,11 @@ my $connection = $t->connect('http');
 $connection->send(join '', @texts);
 $connection->response for @texts;
 $connection->close;
-is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ], 'of requests in one packet each has its own bytes');
+is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ],
+    'of requests in one packet each has its own bytes');
 @hosts = map { host() } 1 .. 3;
-@texts = (chunked('/no', $hosts[0], 3_000, 4), chunked('/a.txt', $hosts[1], 10, 3), text('/proxy', method => 'POST', host => $hosts[2], body => $body));
+@texts = (chunked('/no', $hosts[0], 3_000, 4), chunked('/a.txt', $hosts[1], 10, 3),
+    text('/proxy', method => 'POST', host => $hosts[2], body => $body));
 $connection = $t->connect('http');
 $connection->send(join '', @texts);
 $connection->response for @texts;
@@ -141,9 +143,13 @@ $connection->close;
 is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ], 'where bodies are not wanted too');
 $connection = $t->connect('http');
 $host = host();
-for (1 .. 5) { $connection->get('/no', method => 'POST', host => $host, body => 'b' x 1000); $connection->get('/a.txt', host => $host) }
+for (1 .. 5) {
+    $connection->get('/no', method => 'POST', host => $host, body => 'b' x 1000);
+    $connection->get('/a.txt', host => $host);
+}
 $connection->close;
-is(received($host, 10), 5 * (length(text('/no', method => 'POST', host => $host, body => 'b' x 1000)) + length(text('/a.txt', host => $host))),
+is(received($host, 10), 5 * (length(text('/no', method => 'POST', host => $host, body => 'b' x 1000))
+    + length(text('/a.txt', host => $host))),
     'with and without a body in turn');
 
 # A body that is dropped when the answer is complete
@@ -187,7 +193,8 @@ for my $port ('http', 'front') {
         sleep 0.3;
     }
     cmp_ok($account->()->{received_bytes}, '>=', $before + 400_000, "$name: received bytes grow while it runs");
-    ok(wait_until(10, sub { $connection->send('.'); $connection->read_bytes(1); $sent++; $account->()->{received_bytes} >= 1_600_000 }), "$name: all are settled in time");
+    ok(wait_until(10, sub { $connection->send('.'); $connection->read_bytes(1); $sent++;
+        $account->()->{received_bytes} >= 1_600_000 }), "$name: all are settled in time");
     $connection->close;
     my ($line) = $t->logged(1, sub { $_[0]{host} eq $host });
     my $all = received($host, 1);
@@ -204,8 +211,9 @@ for my $uri ('/no', '/proxy', '/a.txt') {
     cmp_ok($all, '<', 50_500, 'once');
 }
 
-# A body that is dropped after the answer, when TLS is over already (ngx_ssl_shutdown): the bytes are then those of TLS. `openssl
-# s_client` sends nothing any more once it knows that. So what the server says is kept back while the body is on its way.
+# A body that is dropped after the answer, when TLS is over already (ngx_ssl_shutdown): the bytes are then those of
+# TLS. `openssl s_client` sends nothing any more once it knows that. So what the server says is kept back while the
+# body is on its way.
 sub keep_back {
     my ($port, $bytes) = @_;
     my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
@@ -230,8 +238,8 @@ sub keep_back {
             if (!$length) { $select->remove($server); next }
             if ($from == $client) {
                 $sent += $length;
-                # a client's second flight is shorter than this, and a record of what follows on it is longer: the server
-                # cannot answer before all of that record is there
+                # a client's second flight is shorter than this, and a record of what follows on it is longer: the
+                # server cannot answer before all of that record is there
                 $greeted += $length if $greeted;
                 $over = 1 if $greeted > 1500;
                 syswrite $server, $data;
@@ -247,7 +255,8 @@ sub keep_back {
     $host = host();
     my ($port, $pid) = keep_back($t->port('tls'), 1_500_000);
     my $client = Test::RequestCpu::TLS->new(port => $port);
-    $client->send(text('/dead', method => 'POST', host => $host, headers => { 'Content-Length' => 3_000_000 }) . 'b' x 2_000_000);
+    $client->send(text('/dead', method => 'POST', host => $host, headers => { 'Content-Length' => 3_000_000 })
+        . 'b' x 2_000_000);
     is($client->response->{status}, 502, 'TLS: an answer comes before the body');
     $client->close;
     waitpid $pid, 0;
@@ -261,7 +270,8 @@ sub frames {
     my ($client, $uri, $host, $size, %option) = @_;
     my $last = $option{last} ? 1 : 0;
     my $stream = $client->{next};
-    my $head = $client->request($uri, method => $uri eq '/proxy' || $uri eq '/unbuffered' ? 'POST' : 'GET', host => $host, body => '');
+    my $head = $client->request($uri, method => $uri eq '/proxy' || $uri eq '/unbuffered' ? 'POST' : 'GET',
+        host => $host, body => '');
     $head = substr $head, 0, length($head) - 9;
     my @data;
     for (my $left = $size; $left > 0; $left -= 16_000) {
@@ -270,7 +280,8 @@ sub frames {
     }
     return ($head, @data);
 }
-for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 100, last => 1 ], [ '/unbuffered', 60_000, last => 1 ]) {
+for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 100, last => 1 ],
+    [ '/unbuffered', 60_000, last => 1 ]) {
     my ($uri, $size, @option) = @$case;
     $host = host();
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));

@@ -35,11 +35,13 @@ EOC
 
 sub upload {
     my (@requests) = @_;
-    my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_upload.py", $t->port('h3'), (map { @$_ } @requests), { stdout_only => 1 });
+    my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_upload.py", $t->port('h3'),
+        (map { @$_ } @requests), { stdout_only => 1 });
     return $status == 0 ? @{ JSON::PP->new->decode($output) } : diag("HTTP/3 client failed: $output");
 }
 
-my @cases = ([ 'POST', 'a.test', '/proxy', 2_000_000 ], [ 'POST', 'b.test', '/proxy', 100 ], [ 'GET', 'c.test', '/slow', 40_000 ],
+my @cases = ([ 'POST', 'a.test', '/proxy', 2_000_000 ], [ 'POST', 'b.test', '/proxy', 100 ],
+    [ 'GET', 'c.test', '/slow', 40_000 ],
     [ 'GET', 'd.test', '/slow', 1000 ]);
 my @answers = upload(@cases);
 is_deeply([ map { $_->{status} } @answers ], [ (200) x @cases ], 'all are answered');

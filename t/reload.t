@@ -74,7 +74,8 @@ $t->check_books(name => 'after the reloads');
 my $before = $t->account('hosts', 'load.test');
 ok($t->reload, 'one more reload');
 my $after = $t->account('hosts', 'load.test');
-is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ], [ @$before{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
+is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
+    [ @$before{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
     'counters are as they were');
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 1)->{requests}, $sent + 1, 'and go on');
@@ -90,7 +91,8 @@ for my $workers (4, 1, 2) {
 }
 
 # Zones that come and go
-ok($t->reload(http => http(more => 'request_cpu_zone $server_port zone=ports:64k;', zones => 'zone=hosts zone=ports')), 'a zone is added');
+ok($t->reload(http => http(more => 'request_cpu_zone $server_port zone=ports:64k;', zones => 'zone=hosts zone=ports')),
+    'a zone is added');
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('ports', $t->port('http'), 1)->{requests}, 1, 'and counts');
 is($t->account_with('hosts', 'load.test', $sent + 2)->{requests}, $sent + 2, 'beside the old one');
@@ -129,7 +131,10 @@ ok($t->reload(http => http(size => '2m')), 'back again');
 my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1) or die;
 my $more = 'request_cpu_zone $server_port zone=ports:64k; server { listen 127.0.0.1:' . $taken->sockport . '; }';
 # what the master has open, in its order; sockets to workers that end come and go
-sub opened { return [ map { my $what = readlink; defined $what && $what !~ /^socket:/ ? $what : () } glob '/proc/' . $t->master . '/fd/*' ] }
+sub opened {
+    return [ map { my $what = readlink; defined $what && $what !~ /^socket:/ ? $what : () } glob '/proc/' . $t->master
+        . '/fd/*' ];
+}
 my $opened = opened();
 my $running = { %{ $t->{part} } };
 $t->_write_config(%$running, http => http(size => '4m', more => $more));

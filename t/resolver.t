@@ -15,7 +15,8 @@ my $t = Test::RequestCpu->new;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub { $_[0]->answer("answer\n") });
 
 # A name server that knows one address for everything, and takes its time
-my $dns = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp') or die "udp: $@\n";
+my $dns = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp')
+    or die "udp: $@\n";
 $t->spawn(sub {
     while (defined(my $from = $dns->recv(my $query, 1000))) {
         my ($id, undef, undef) = unpack 'nnn', $query;
@@ -23,7 +24,8 @@ $t->spawn(sub {
         next if $name =~ /silent/;
         sleep 0.1 unless $name =~ /quick/;
         my $found = unpack('n', $type) == 1 && $name !~ /unknown/;
-        my $answer = pack('nnnnnn', $id, $name =~ /unknown/ ? 0x8183 : 0x8180, 1, $found ? 1 : 0, 0, 0) . $name . $type . pack('n', 1);
+        my $answer = pack('nnnnnn', $id, $name =~ /unknown/ ? 0x8183 : 0x8180, 1, $found ? 1 : 0, 0, 0) . $name . $type
+            . pack('n', 1);
         $answer .= pack('nnnNnC4', 0xc00c, 1, 1, 1, 4, 127, 0, 0, 1) if $found;
         $dns->send($answer, 0, $from);
     }
@@ -48,7 +50,8 @@ my @clients = map {
     $connection;
 } 1 .. 6;
 is(scalar(grep { $_->response->{status} == 200 } @clients), 6, 'names are looked up');
-my @same = map { my $c = $t->connect('http'); $c->request('/?name=same.test', host => "same$_.test", close => 1); $c } 1 .. 4;
+my @same = map { my $c = $t->connect('http'); $c->request('/?name=same.test', host => "same$_.test", close => 1);
+    $c } 1 .. 4;
 is(scalar(grep { $_->response->{status} == 200 } @same), 4, 'one name for several requests at the same time');
 is($t->get('/?name=same.test', host => 'cached.test')->{status}, 200, 'and once more, from memory');
 is($t->get('/?name=unknown.test', host => 'unknown.test')->{status}, 502, 'a name that does not exist');
@@ -78,6 +81,7 @@ is($found, $many, 'many names that are looked up');
 $t->logged(14 + $many);
 my $after = $books->();
 my ($other, $loop, $all) = map { $after->{$_} - $before->{$_} } qw(other_ns loop_ns thread_cpu_ns);
-cmp_ok($other, '<', 0.01 * ($all - $loop), sprintf 'each is charged from there on: %.3f %% is nobody\'s', 100 * $other / ($all - $loop));
+cmp_ok($other, '<', 0.01 * ($all - $loop), sprintf 'each is charged from there on: %.3f %% is nobody\'s',
+    100 * $other / ($all - $loop));
 
 $t->done;

@@ -1,5 +1,5 @@
-# A worker that is to end does so as it would without the module: what is idle goes at once, what is served is served to its end
-# or to worker_shutdown_timeout, and then nothing holds the worker up.
+# A worker that is to end does so as it would without the module: what is idle goes at once, what is served is
+# served to its end or to worker_shutdown_timeout, and then nothing holds the worker up.
 
 use strict;
 use warnings;
@@ -45,7 +45,9 @@ sub order {
             next if $seen{$name};
             my $got = $c{$name}->fill(0);
             if (defined $got && $got == 0) { $seen{$name} = push @order, "$name closed" }
-            elsif ($name eq 'served' && !$seen{end} && ($c{served}{buffer} =~ tr/x//) >= 23_999) { $seen{end} = push @order, 'served to its end' }
+            elsif ($name eq 'served' && !$seen{end} && ($c{served}{buffer} =~ tr/x//) >= 23_999) {
+                $seen{end} = push @order, 'served to its end';
+            }
         }
         last if !$t->_is_nginx($worker) && $seen{kept} && $seen{served};
         sleep 0.002;
@@ -57,8 +59,10 @@ sub order {
 
 for my $case (
     [ 'QUIT', '', QUIT => '/half', 'kept closed, served to its end, served closed, the worker is gone' ],
-    [ 'QUIT and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', QUIT => '/endless', 'kept closed, served closed, the worker is gone' ],
-    [ 'a reload and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', HUP => '/endless', 'kept closed, served closed, the worker is gone' ],
+    [ 'QUIT and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', QUIT => '/endless',
+        'kept closed, served closed, the worker is gone' ],
+    [ 'a reload and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', HUP => '/endless',
+        'kept closed, served closed, the worker is gone' ],
 ) {
     my ($name, $main, $signal, $uri, $expected) = @$case;
     my %took;

@@ -33,7 +33,8 @@ is(scalar(@more), 0, 'and only those');
 # What it did before the hook went in is reading the configuration.
 $t->check_books(start_ms => 100);
 
-# NGINX itself accepts no connections after a reload in this mode, with the module or without. What is open is served on.
+# NGINX itself accepts no connections after a reload in this mode, with the module or without. What is open is
+# served on.
 my $connection = $t->connect('http');
 $connection->get('/a.txt', host => 'one.test');
 # With another size, so that the old zone is given up while the process has accounts of it at hand.

@@ -19,7 +19,8 @@ my $file = $t->dir . '/state/hosts';
 
 sub http {
     my (%change) = @_;
-    my ($key, $size, $state) = ($change{key} || '$host', $change{size} || '1m', defined $change{state} ? $change{state} : 'state=state/hosts');
+    my ($key, $size, $state) = ($change{key} || '$host', $change{size} || '1m',
+        defined $change{state} ? $change{state} : 'state=state/hosts');
     return <<"EOC";
     request_cpu_zone $key zone=hosts:$size $state;
     request_cpu_zone \$arg_k zone=keys:1m state={{dir}}/state/keys;
@@ -50,7 +51,10 @@ sub ask {
 
 sub requests { my ($key, $least) = @_; return $t->account_with('hosts', $key, $least || 0)->{requests} }
 
-sub files { my @names = map { s{.*/}{}r } glob $t->dir . '/state/* ' . $t->dir . '/state/.*[!.]*'; return [ sort @names ] }
+sub files {
+    my @names = map { s{.*/}{}r } glob $t->dir . '/state/* ' . $t->dir . '/state/.*[!.]*';
+    return [ sort @names ];
+}
 
 # Beside each file, a running server has its lock.
 sub unlocked { return [ grep { !/\.lock$/ } @{ files() } ] }
@@ -89,13 +93,15 @@ is(requests('one.test', 25), 25, 'takes nothing away, and counts nothing twice')
 # A configuration test
 $hosts = counters('hosts');
 my $before = contents();
-sub test_config { return run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf') }
+sub test_config {
+    return run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf');
+}
 is((test_config())[0], 0, 'a configuration test while it runs');
 is_deeply(contents(), $before, 'touches no file');
 is_deeply(counters('hosts'), $hosts, 'and no account');
 
-# Once a minute: a worker looks when it begins, so a reload shows it if the time is set back to when it was due. It is in the
-# header of the table (Table::claim_save).
+# Once a minute: a worker looks when it begins, so a reload shows it if the time is set back to when it was due. It
+# is in the header of the table (Table::claim_save).
 sub set_header {
     my ($at, $value) = @_;
     my ($fd) = grep { (readlink || '') =~ /^\/memfd:request_cpu:hosts / } glob '/proc/' . $t->master . '/fd/*';
@@ -131,7 +137,8 @@ $t->write_file("$file.tmp-$dead", 'half');
 $t->write_file("$file.tmp-$$", 'of one that lives');
 $t->write_file("$file.tmp-x", 'of somebody else');
 $t->start(%part);
-is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ], 'a half written file is removed, if its writer is dead');
+is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ],
+    'a half written file is removed, if its writer is dead');
 is($t->stop, 0, 'stop');
 unlink "$file.tmp-$$", "$file.tmp-x";
 
@@ -192,7 +199,8 @@ for my $what (sort keys %alien) {
     $t->write_file($t->dir . '/nginx.conf', $conf =~ s{state/hosts\b}{state/other}r);
     my ($status, $said) = test_config();
     isnt($status, 0, "a file that is $what: a configuration test fails");
-    like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/, 'and says why');
+    like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/,
+        'and says why');
     my $refused = lines(qr/\[emerg\].*\Q$other/);
     kill HUP => $t->master;
     ok(wait_until(60, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
@@ -221,12 +229,14 @@ error_log stderr;
 events { }
 http { access_log off; request_cpu_zone \$host zone=hosts:1m state=$file; }
 EOC
-    my ($status, $said) = run_command('setpriv', "--reuid=$nobody", '--clear-groups', $t->{binary}, '-t', '-e', 'stderr',
+    my ($status, $said) = run_command('setpriv', "--reuid=$nobody", '--clear-groups', $t->{binary}, '-t',
+        '-e', 'stderr',
         '-p', "$room/", '-c', "$room/nginx.conf");
     isnt($status, 0, 'a file that may not be read: the configuration is refused');
     like($said, qr/\[emerg\].*\Q$file\E.*it cannot be read: Permission denied/, 'and the message says why');
     is($t->slurp($file), $readable, 'the file is as it was');
-    is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ], 'and not set aside');
+    is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ],
+        'and not set aside');
 }
 
 # A log of this configuration is as empty as a new file
@@ -235,7 +245,8 @@ for my $log ('access.log', 'error.log') {
     rename $path, "$path.kept";
     my ($status, $said) = $t->try_config(%part, http => http(state => "state=$path"));
     isnt($status, 0, "a state file that is $log too is refused");
-    like($said, qr/\[emerg\].*invalid state file "\Q$path\E".*(?:NGINX has it open|not a state file)/, 'and the message says why');
+    like($said, qr/\[emerg\].*invalid state file "\Q$path\E".*(?:NGINX has it open|not a state file)/,
+        'and the message says why');
     rename "$path.kept", $path;
 }
 $t->_write_config(%part);
@@ -318,8 +329,10 @@ my $second = Test::RequestCpu->new;
 $second->html('a.txt', "plain\n");
 my %second = (%part, http => http() =~ s{state=state/hosts}{state=$file}r =~ s{\Qstate={{dir}}/state/keys\E}{}r);
 $second->expect_log(qr/is in use by another server/);
-ok(!eval { local $SIG{__WARN__} = sub { }; $second->start(%second, quiet => 1); 1 }, 'a second server with the same file does not start');
-like($second->error_log, qr/\[emerg\].*state file "\Q$file\E" in request_cpu_zone "hosts" is in use by another server/, 'and says why');
+ok(!eval { local $SIG{__WARN__} = sub { }; $second->start(%second, quiet => 1); 1 },
+    'a second server with the same file does not start');
+like($second->error_log, qr/\[emerg\].*state file "\Q$file\E" in request_cpu_zone "hosts" is in use by another server/,
+    'and says why');
 is(($second->try_config(%second))[0], 0, 'a configuration test does not mind');
 is($t->stop, 0, 'the first one stops');
 $second->start(%second);
@@ -484,7 +497,8 @@ SKIP: {
     requests('one.test', 3);
     set_due();
     ok($t->reload, 'a minute is over');
-    ok(wait_until(60, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }), 'workers that may not write say so');
+    ok(wait_until(60, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }),
+        'workers that may not write say so');
     sleep 1;
     is(lines(qr/only when NGINX ends/), 1, 'once');
     is($t->stop, 0, 'stop');

@@ -1,5 +1,5 @@
-# Who has a state file: its lock where `/proc` is not there, and where two masters share it; and accounts whose zone gets another name
-# by an upgrade, or together with another copy of the module.
+# Who has a state file: its lock where `/proc` is not there, and where two masters share it; and accounts whose zone
+# gets another name by an upgrade, or together with another copy of the module.
 
 use strict;
 use warnings;

@@ -53,10 +53,11 @@ sub text { return Test::RequestCpu::Connection->request_text(@_) }
 my $small = $t->get('/json?key=customer-5.example.com');
 is(JSON::PP::decode_json($small->{body})->{zones}{many}{accounts}, $keys, "$keys keys");
 is($small->{headers}{'content-length'}, length $small->{body}, 'one of them is picked out, and has a length');
-is_deeply([ keys %{ JSON::PP::decode_json($small->{body})->{zones}{many}{keys} } ], ['customer-5.example.com'], 'and is alone');
+is_deeply([ keys %{ JSON::PP::decode_json($small->{body})->{zones}{many}{keys} } ], ['customer-5.example.com'],
+    'and is alone');
 
-# Whether a text is a JSON document with all the keys. A parser in Perl would take a minute: every thousandth account is parsed,
-# of the others the braces are counted.
+# Whether a text is a JSON document with all the keys. A parser in Perl would take a minute: every thousandth
+# account is parsed, of the others the braces are counted.
 sub json_faults {
     my ($text) = @_;
     my ($n, %seen) = (0);
@@ -72,13 +73,15 @@ sub json_faults {
         $seen{$key} = 1;
     }
     my $end = substr $text, pos($text) || 0;
-    return 'no end: ' . substr $end, 0, 100 if $end !~ /^\}(?:,"windows":\{"6s":\{[^{}]+\},"60s":\{[^{}]+\}\})?\}\}\}\n\z/;
+    return 'no end: ' . substr $end, 0, 100
+        if $end !~ /^\}(?:,"windows":\{"6s":\{[^{}]+\},"60s":\{[^{}]+\}\})?\}\}\}\n\z/;
     return 'head' unless eval { JSON::PP::decode_json("$head}}}}") };
     return scalar(keys %seen) . ' keys' if keys %seen != $keys || $n != $keys;
     return '';
 }
 
-# Requests one after the other on a connection of their own, until there is a line to read: the times when they were answered.
+# Requests one after the other on a connection of their own, until there is a line to read: the times when they were
+# answered.
 sub pings {
     my ($done) = @_;
     my ($connection, $request) = ($t->connect('http'), text('/ping'));
@@ -91,7 +94,8 @@ sub pings {
     return \@times;
 }
 
-# What a function does while small requests are answered: its result, when it began and ended, and when those were answered.
+# What a function does while small requests are answered: its result, when it began and ended, and when those were
+# answered.
 my $round = 0;
 sub amid_pings {
     my ($code) = @_;
@@ -146,8 +150,8 @@ my ($lines, $tail);
     }
 });
 unlike($head, qr/^(?:content-length|transfer-encoding):/mi, 'HTTP/1.0 gets neither a length nor chunks');
-# 25 samples and a histogram of 22 for each key; five owners and what is in no account, three of the zone, the info; two lines for
-# each family
+# 25 samples and a histogram of 22 for each key; five owners and what is in no account, three of the zone, the info;
+# two lines for each family
 is($lines, 47 * $keys + 10 + 2 * 29, 'Prometheus\' format has a line for each sample');
 like($tail, qr/\nnginx_request_cpu_zone_overflowed_total\{zone="many"\} 0\n\z/, 'and ends where it should');
 shares('Prometheus', '/prometheus', @times);
@@ -188,7 +192,8 @@ is_deeply([ map { json_faults($_) } @part ], [ '', '' ], 'and has both in their 
         next if $client->stream($number[0])->{length} < 1_000_000 || $meanwhile;
         $client->send($client->request('/ping', number => \$meanwhile));
     }
-    is_deeply([ map { json_faults($client->stream($_)->{body}) } @number ], [ '', '' ], 'HTTP/2: two streams get all of it');
+    is_deeply([ map { json_faults($client->stream($_)->{body}) } @number ], [ '', '' ],
+        'HTTP/2: two streams get all of it');
     is($client->stream($meanwhile)->{status}, 204, 'and a third one what it asked for');
 
     my $stalled = Test::RequestCpu::HTTP2->new($t->connect('h2'), window => 100_000);
@@ -198,7 +203,8 @@ is_deeply([ map { json_faults($_) } @part ], [ '', '' ], 'and has both in their 
     $stalled->send($stalled->rst_stream($number), $stalled->ping);
     $stalled->read_frame until $stalled->{pongs};
     $stalled->send($stalled->request('/ping', number => \$number));
-    ok($stalled->finish($number) && $stalled->stream($number)->{status} == 204, 'a stream that is reset leaves the connection well');
+    ok($stalled->finish($number) && $stalled->stream($number)->{status} == 204,
+        'a stream that is reset leaves the connection well');
 }
 
 # Readers that hardly read

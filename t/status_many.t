@@ -1,4 +1,5 @@
-# Hundreds of clients that read the status of many keys: what they take in a turn of the event loop does not grow with their number.
+# Hundreds of clients that read the status of many keys: what they take in a turn of the event loop does not grow
+# with their number.
 
 use strict;
 use warnings;
@@ -77,13 +78,15 @@ sub readers {
                 $ask->($of->[0]);
             }
         }
-        return { answers => [ map { $_ || 0 } @answers[ 0 .. $clients - 1 ] ], bytes => [ map { $_->[2] } values %number ] };
+        return { answers => [ map { $_ || 0 } @answers[ 0 .. $clients - 1 ] ],
+            bytes => [ map { $_->[2] } values %number ] };
     });
     wait_until(60, sub { -e "$done.all" });
     return ($child, $done);
 }
 
-# CPU time of the worker for a small request that is asked beside so many readers: it comes once in a turn of the event loop.
+# CPU time of the worker for a small request that is asked beside so many readers: it comes once in a turn of the
+# event loop.
 sub cpu_per_ping {
     my ($clients) = @_;
     my ($child, $done) = readers($clients);
@@ -130,7 +133,8 @@ is($head->response->{status}, 204, 'and what comes after it');
     $client->read_frame until $client->stream($number[3])->{length} > 1000;
     $client->send($client->rst_stream($number[$_])) for 0 .. 9;
     for my $n (10 .. 19) { $client->finish($number[$n]) }
-    is(scalar(grep { $client->stream($_)->{ended} } @number[ 10 .. 19 ]), 10, 'streams end though others were reset while they waited');
+    is(scalar(grep { $client->stream($_)->{ended} } @number[ 10 .. 19 ]), 10,
+        'streams end though others were reset while they waited');
 }
 
 # While answers wait for their turn, the time for their clients does not run out.
@@ -144,6 +148,7 @@ is($head->response->{status}, 204, 'and what comes after it');
 $_->reset for @slow;
 
 # Nothing is under way any more: the worker sleeps.
-ok(wait_until(60, sub { my $before = $t->sched_ns($t->worker); sleep 0.3; return $t->sched_ns($t->worker) - $before < 50e6 }), 'a worker without readers rests');
+ok(wait_until(60, sub { my $before = $t->sched_ns($t->worker); sleep 0.3;
+    return $t->sched_ns($t->worker) - $before < 50e6 }), 'a worker without readers rests');
 
 $t->done(query => 'key=customer-1.example.com');

@@ -30,7 +30,8 @@ for (my $n = 0; $n < $keys; $n += 500) {
 }
 $connection->close;
 
-# A client that takes all at once, of an answer that is dearer to make than to send: the worker waits for nothing, and has no timer of its own.
+# A client that takes all at once, of an answer that is dearer to make than to send: the worker waits for nothing,
+# and has no timer of its own.
 for my $n (1 .. 5) {
     my $worker = $t->worker;
     my $client = $t->connect('http');

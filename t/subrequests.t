@@ -20,7 +20,8 @@ $t->html('ssi/dear.html', qq{before <!--#include virtual="$dear" --> after\n});
 $t->html('ssi/cheap.html', qq{before <!--#include virtual="/cheap" --> after\n});
 $t->html('ssi/many.html', join '', map { qq{<!--#include virtual="/upstream?$_" -->} } 1 .. 8);
 $t->html('ssi/nested.html', qq{outer <!--#include virtual="/ssi/dear.html" --> outer\n});
-$t->html('ssi/value.html', qq{<!--#echo var="request_cpu_ns" --> <!--#include virtual="$dear" --><!--#include virtual="/value.html" wait="yes" -->});
+$t->html('ssi/value.html',
+    qq{<!--#echo var="request_cpu_ns" --> <!--#include virtual="$dear" --><!--#include virtual="/value.html" wait="yes" -->});
 $t->html('value.html', qq{<!--#echo var="request_cpu_ns" -->\n});
 $t->html('a.txt', "plain\n");
 $t->html('large.txt', words(400_000));
@@ -32,7 +33,8 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
 });
 
 my $auth_conf = $auth ? 'location = /auth { auth_request /permit; } location = /denied { auth_request /deny; }' : '';
-my $addition_conf = $addition ? 'location = /added/a.txt { alias {{dir}}/html/a.txt; addition_types *; add_after_body /burn_added; }' : '';
+my $addition_conf = $addition
+    ? 'location = /added/a.txt { alias {{dir}}/html/a.txt; addition_types *; add_after_body /burn_added; }' : '';
 my $slice_conf = $slice ? <<'EOC' : '';
         location /sliced/ {
             slice 64k;
@@ -83,10 +85,12 @@ EOC
 # What a request has in the log, and what the worker's thread used in the same moment.
 sub cost {
     my ($uri) = @_;
-    return $t->charged_and_used(1, sub { my $answer = $t->get($uri); $answer->{status} == 200 or die "$uri: $answer->{status}\n" });
+    return $t->charged_and_used(1, sub { my $answer = $t->get($uri); $answer->{status} == 200
+        or die "$uri: $answer->{status}\n" });
 }
 
-# A page with a dear include: nearly all that the worker does is the include, and the request has to be charged nearly all of it.
+# A page with a dear include: nearly all that the worker does is the include, and the request has to be charged
+# nearly all of it.
 sub pays {
     my ($uri, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -107,7 +111,8 @@ $t->clear_log;
 my ($early, $late) = $t->get('/ssi/value.html')->{body} =~ /^(\d+) burnt(\d+)$/;
 my ($whole) = $t->logged(1);
 cmp_ok($early, '>', 0, 'an SSI variable shows the CPU so far');
-cmp_ok($late - $early, '>', $whole->{ns} / 2, 'a subrequest shows the value of its main request, with what other subrequests cost');
+cmp_ok($late - $early, '>', $whole->{ns} / 2,
+    'a subrequest shows the value of its main request, with what other subrequests cost');
 
 # Counting
 $t->clear_log;
@@ -115,11 +120,13 @@ my $before = $t->account_with('domains', 'sub.test', 1)->{requests};
 my $pages = 10;
 my ($used, $work) = $t->worked(sub {
     my @page = map { $t->get('/ssi/many.html')->{body} } 1 .. $pages;
-    is_deeply(\@page, [ (join '', map { "[/upstream?$_]" } 1 .. 8) x $pages ], 'eight includes, from an upstream at once');
+    is_deeply(\@page, [ (join '', map { "[/upstream?$_]" } 1 .. 8) x $pages ],
+        'eight includes, from an upstream at once');
     $t->logged($pages);
 });
 my @pages = $t->logged($pages);
-is($t->account_with('domains', 'sub.test', $before + $pages)->{requests}, $before + $pages, 'subrequests are no requests of their own');
+is($t->account_with('domains', 'sub.test', $before + $pages)->{requests}, $before + $pages,
+    'subrequests are no requests of their own');
 my $charged = sum(map { $_->{ns} } @pages);
 cmp_ok($charged, '<=', $used, 'pages are charged no more than the thread used');
 within($charged, $work, 0.6, 1.1, 'and what the includes cost is the page\'s');
@@ -162,7 +169,8 @@ SKIP: {
     my ($line) = $t->logged(1, sub { $_[0]{server} eq 'sub.test' });
     cmp_ok($line->{wakeups}, '>=', 7, 'slice: every slice\'s wakeups are the request\'s');
     my @origin = $t->logged(7, sub { $_[0]{server} eq 'origin.test' });
-    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @origin), scalar @origin, 'requests to the origin are charged for themselves');
+    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @origin), scalar @origin,
+        'requests to the origin are charged for themselves');
 }
 
 $before = $t->account('uris', '/mirrored.txt')->{requests};
@@ -171,7 +179,8 @@ my $connection = $t->connect('http');
 is($connection->get('/mirrored.txt')->{body}, "plain\n", 'a mirrored request') for 1 .. 3;
 $connection->close;
 @lines = $t->logged(3);
-is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{wakeups} >= 2 } @lines), 3, 'mirror: the copy is part of the request');
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{wakeups} >= 2 } @lines), 3,
+    'mirror: the copy is part of the request');
 is($t->account_with('uris', '/mirrored.txt', 3)->{requests}, 3, 'and no request of its own');
 is($t->account('uris', '/mirrored.txt')->{in_flight}, 0, 'nothing stays in flight');
 

@@ -63,7 +63,8 @@ my $used = used(sub {
 });
 my $sum = sum(map { $_->{ns} } $t->logged($requests));
 within($used->{charged}, $used->{pool}, 0.4, 1.001, 'of what the pool\'s threads use, nearly all is charged');
-within($sum, $used->{main} + $used->{charged}, 0.6, 1.001, 'and is in $request_cpu_ns, together with the worker\'s own thread');
+within($sum, $used->{main} + $used->{charged}, 0.6, 1.001,
+    'and is in $request_cpu_ns, together with the worker\'s own thread');
 my $account = $t->account_with('domains', 'sent.test', $requests);
 cmp_ok($account->{cpu_ns}, '>=', $sum, 'and in the account');
 
@@ -77,7 +78,8 @@ my @clients = map {
 } 1 .. 8;
 is(scalar(grep { $_->{complete} } map { $_->response } @clients), 16, 'sixteen at the same time');
 my @lines = $t->logged(16);
-my ($heavy, $light) = map { my $server = $_; median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
+my ($heavy, $light) = map { my $server = $_;
+    median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
 SKIP: {
     skip('a debug log makes small requests dear', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
     cmp_ok($heavy, '>', 3 * $light, 'each pays for its own');
@@ -85,10 +87,12 @@ SKIP: {
 
 # One connection, files one after the other, and parts of one
 my $connection = $t->connect('http');
-is(join(' ', map { length $connection->get($_, host => 'sent.test')->{body} } qw(/large /small /other /large)), "$size 1000 $size $size",
+is(join(' ', map { length $connection->get($_, host => 'sent.test')->{body} } qw(/large /small /other /large)),
+    "$size 1000 $size $size",
     'several files on one connection');
 my $parts = $connection->get('/large', host => 'sent.test', headers => { Range => 'bytes=0-999999,2000000-3999999' });
-is(join(' ', $parts->{status}, map { length } $parts->{body} =~ /(x{1000,})/g), '206 1000000 2000000', 'parts of a file');
+is(join(' ', $parts->{status}, map { length } $parts->{body} =~ /(x{1000,})/g), '206 1000000 2000000',
+    'parts of a file');
 $connection->close;
 
 SKIP: {
@@ -104,7 +108,8 @@ SKIP: {
 }
 
 # What is written to a file on the way, and sent from there
-is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary files that the pool writes and sends') for 1 .. 3;
+is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary files that the pool writes and sends')
+    for 1 .. 3;
 
 # Read into buffers: the tasks are posted where nothing can stand in between
 $used = used(sub { $t->get('/large', host => 'read.test') for 1 .. 5 });

@@ -1,5 +1,5 @@
-# NGINX handles I/O that is ready before timers that have run out: an answer that arrived while the worker was busy does not lose
-# against its own timeout. It must be so with the module as it is without.
+# NGINX handles I/O that is ready before timers that have run out: an answer that arrived while the worker was busy
+# does not lose against its own timeout. It must be so with the module as it is without.
 
 use strict;
 use warnings;
@@ -21,7 +21,8 @@ for my $module (0, 1) {
         sleep 0.15;
         return $connection->answer("in time\n");
     });
-    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5, ReuseAddr => 1)
+    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5,
+        ReuseAddr => 1)
         or die "listen: $@\n";
     my $cpu = $module ? "request_cpu_zone \$host zone=hosts:1m;\nrequest_cpu zone=hosts;" : '';
     $t->start(http => <<"EOC");
@@ -47,7 +48,8 @@ EOC
     SKIP: {
         skip("$name: this machine burns too fast for the test", 3) if $took < 1.5 * $timeout;
         my (@status, @body_status, @busy);
-        # On a machine that is busy itself, an answer may be later than the timeout in truth; an order that is wrong is wrong each time.
+        # On a machine that is busy itself, an answer may be later than the timeout in truth; an order that is wrong
+        # is wrong each time.
         for (1 .. 8) {
             my ($client, $burner) = ($t->connect('http'), $t->connect('http'));
             my $start = time;
@@ -70,9 +72,11 @@ EOC
             push @body_status, $client->response->{status};
             $burner->response;
             $_->close for $client, $burner;
-            last if @busy >= 2 && !grep({ $_ < 1.2 * $timeout } @busy[ -2, -1 ]) && !grep { $_ != 200 } @status[ -2, -1 ], @body_status[ -2, -1 ];
+            last if @busy >= 2 && !grep({ $_ < 1.2 * $timeout } @busy[ -2, -1 ])
+                && !grep { $_ != 200 } @status[ -2, -1 ], @body_status[ -2, -1 ];
         }
-        is_deeply([ @status[ -2, -1 ] ], [ (200) x 2 ], "$name: an upstream's answer that waited for the worker is an answer");
+        is_deeply([ @status[ -2, -1 ] ], [ (200) x 2 ],
+            "$name: an upstream's answer that waited for the worker is an answer");
         is_deeply([ @body_status[ -2, -1 ] ], [ (200) x 2 ], "$name: so is a client's body");
     }
 

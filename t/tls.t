@@ -11,7 +11,8 @@ use Test::RequestCpu;
 use Time::HiRes qw(sleep);
 
 my $t = Test::RequestCpu->new->need('http_ssl');
-plan(skip_all => 'curl and openssl are needed') if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
+plan(skip_all => 'curl and openssl are needed')
+    if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
 
 my $dir = $t->dir;
 $t->certificate($_, $_) for qw(rsa ecdsa);
@@ -51,7 +52,9 @@ sub curl {
 
 # Twelve connections with three requests each
 my ($used, $work) = $t->worked(sub {
-    for (1 .. 12) { is(curl('rsa', 'rsa.test', '/a.txt', '/a.txt', '/a.txt'), "plain\n" x 3, 'three requests over TLS') }
+    for (1 .. 12) {
+        is(curl('rsa', 'rsa.test', '/a.txt', '/a.txt', '/a.txt'), "plain\n" x 3, 'three requests over TLS');
+    }
     $t->logged(36);
 });
 my @lines = $t->logged(36);
@@ -61,7 +64,8 @@ is_deeply([ map { scalar @{ $by{$_} } } 1 .. 3 ], [ 12, 12, 12 ], 'share one con
 my ($first, $second, $third) = map { min(map { $_->{ns} } @{ $by{$_} }) } 1 .. 3;
 cmp_ok($first, '>', 3 * $second, 'the first request of a connection pays the handshake');
 cmp_ok($first, '>', 3 * $third, 'and later ones do not');
-within(sum(map { $_->{conn_ns} } @{ $by{1} }), sum(map { $_->{ns} } @{ $by{1} }), 0.6, 1, 'the handshake is in $request_cpu_connection_ns');
+within(sum(map { $_->{conn_ns} } @{ $by{1} }), sum(map { $_->{ns} } @{ $by{1} }), 0.6, 1,
+    'the handshake is in $request_cpu_connection_ns');
 cmp_ok(min(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', min(map { $_->{conn_ns} } @{ $by{1} }),
     'which is small for the second request');
 my $charged = sum(map { $_->{ns} } @lines);
@@ -70,7 +74,8 @@ within($charged, $work, 0.8, 1.1, 'and most of what it did');
 
 my $account = $t->account_with('hosts', 'rsa.test', 36);
 my $order = $account->{by_connection_order};
-cmp_ok($order->{1}{cpu_ns} / $order->{1}{requests}, '>', 3 * $order->{2}{cpu_ns} / $order->{2}{requests}, 'the account shows it by order');
+cmp_ok($order->{1}{cpu_ns} / $order->{1}{requests}, '>', 3 * $order->{2}{cpu_ns} / $order->{2}{requests},
+    'the account shows it by order');
 
 # What a request has in the log, which a function makes.
 sub cost {
@@ -81,7 +86,8 @@ sub cost {
 }
 
 # The key of the certificate makes a difference
-my ($ecdsa, $rsa) = least(sub { $_[0] < $_[1] }, map { my $kind = $_; sub { cost(sub { curl($kind, "$kind.test", '/a.txt') }) } } 'ecdsa', 'rsa');
+my ($ecdsa, $rsa) = least(sub { $_[0] < $_[1] },
+    map { my $kind = $_; sub { cost(sub { curl($kind, "$kind.test", '/a.txt') }) } } 'ecdsa', 'rsa');
 cmp_ok($ecdsa, '<', $rsa, 'a handshake with an ECDSA key costs less than one with an RSA key');
 
 # A reused session needs no signature
@@ -90,11 +96,14 @@ my $session = "$dir/session";
 sub s_client {
     my (@option) = @_;
     my $request = "GET /a.txt HTTP/1.1\\r\\nHost: reuse.test\\r\\nConnection: close\\r\\n\\r\\n";
-    my ($status, $output) = run_command('sh', '-c', "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof -tls1_2 @option");
+    my ($status, $output) = run_command('sh', '-c',
+        "printf '$request' | openssl s_client -connect 127.0.0.1:$port -quiet -ign_eof -tls1_2 @option");
     $output =~ /plain/ or die "no answer: $output\n";
 }
 s_client('-sess_out', $session);
-my ($reused, $new) = least(sub { $_[0] * 1.5 < $_[1] }, map { my @option = @$_; sub { cost(sub { s_client(@option) }) } } [ '-sess_in', $session ], [ '-sess_out', $session ]);
+my ($reused, $new) = least(sub { $_[0] * 1.5 < $_[1] },
+    map { my @option = @$_; sub { cost(sub { s_client(@option) }) } } [ '-sess_in', $session ],
+    [ '-sess_out', $session ]);
 cmp_ok($reused * 1.5, '<', $new, 'a reused session costs less than a new one');
 
 # TLS to an upstream is the request's that goes there
@@ -113,7 +122,12 @@ cmp_ok($behind, '>', 1.5 * $plain, 'a request pays for the handshake with its up
 sub no_request { $t->quiet; sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }) }
 
 my $before = no_request();
-for (1 .. 20) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(30); $connection->close }
+for (1 .. 20) {
+    my $connection = $t->connect('rsa');
+    $connection->send("\x16\x03\x01" . 'garbage' x 10);
+    $connection->closed_within(30);
+    $connection->close;
+}
 my $failed = no_request();
 cmp_ok($failed, '>', $before, 'failed handshakes go to connections without a request');
 

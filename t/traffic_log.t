@@ -69,7 +69,8 @@ my @lines = lines_of($log);
 my $host = lc((POSIX::uname())[1]);
 is_deeply([ grep { $_->{host} ne $host } @lines ], [], 'each line names the machine');
 is_deeply([ grep { $_->{zone} ne 'hosts' } @lines ], [], 'and the zone');
-is(scalar(grep { $_->{requests} != sum(map { $_ || 0 } @$_{qw(1xx 2xx 3xx 4xx 5xx other)}) } @lines), 0, 'classes add up to the requests');
+is(scalar(grep { $_->{requests} != sum(map { $_ || 0 } @$_{qw(1xx 2xx 3xx 4xx 5xx other)}) } @lines), 0,
+    'classes add up to the requests');
 # unless the machine is so busy that a worker is late
 my $on_time = wait_until(60, sub {
     return 1 if grep { $_->{time} =~ /:\d\d\.000Z$/ } lines_of($log);
@@ -80,7 +81,8 @@ my $on_time = wait_until(60, sub {
 ok($on_time, 'intervals end at whole seconds');
 settles('hosts', $log, 'all of this is in the log');
 @lines = lines_of($log);
-is(scalar(grep { $_->{interval_ms} < 1 || $_->{interval_ms} > 1000 * (time - $began) + 1000 } @lines), 0, 'and have a length');
+is(scalar(grep { $_->{interval_ms} < 1 || $_->{interval_ms} > 1000 * (time - $began) + 1000 } @lines), 0,
+    'and have a length');
 
 # Only who was active
 my $before = @lines;
@@ -94,7 +96,8 @@ is(scalar(lines_of($log)), $before + @new, 'if nothing is active, nothing is wri
 # A request that is not over
 my $long = $t->connect('http');
 $long->request('/large.txt', host => 'long.test');
-ok(wait_until(60, sub { my $long = sums($log)->{hosts}{'long.test'}; $long && $long->{sent_bytes} > 0 && $long->{requests} == 0 }),
+ok(wait_until(60, sub { my $long = sums($log)->{hosts}{'long.test'}; $long && $long->{sent_bytes} > 0
+    && $long->{requests} == 0 }),
     'a long request is seen while it is under way');
 ok(wait_until(60, sub { grep { $_->{key} eq 'long.test' && $_->{interval_ms} < 2000 } lines_of($log) }),
     'and its lines are of its last interval');
@@ -103,7 +106,8 @@ $long->close;
 settles('hosts', $log, 'to its end');
 
 # Keys of any bytes
-for my $key ('%22', '%5C', '%0A%09', '%FF%FE', '%00', '%E2%82%AC', '%C3%A4', 'a%20b', '%7B%22key%22%3A1%7D', 'x' x 300) {
+for my $key ('%22', '%5C', '%0A%09', '%FF%FE', '%00', '%E2%82%AC', '%C3%A4', 'a%20b', '%7B%22key%22%3A1%7D',
+    'x' x 300) {
     $t->get("/a.txt?k=$key", host => 'strange.test');
 }
 # raw, as the variable has it: an argument is not decoded
@@ -150,7 +154,8 @@ for my $signal (qw(TERM INT)) {
     $cut->close;
     my ($saved) = text_of($t->dir . "/logs/state.$signal") =~ /^\["cut.test",\[(.*?)\]\]$/m;
     my @saved = split /,/, $saved;
-    is_deeply([ @{ sums($_)->{hosts}{'cut.test'} }{qw(cpu_ns wakeups sent_bytes received_bytes)} ], [ @saved[ 0 .. 3 ] ],
+    is_deeply([ @{ sums($_)->{hosts}{'cut.test'} }{qw(cpu_ns wakeups sent_bytes received_bytes)} ],
+        [ @saved[ 0 .. 3 ] ],
         'is in the log as it is in the state') for $log, $slow;
     # what was loaded has been written before
     $t->start(%part, http => $part{http} =~ s/hosts:1m/hosts:1m state=logs\/state.$signal/r);
@@ -187,7 +192,8 @@ $t->get('/a.txt', host => 'one.test') for 1 .. 5;
 $t->account_with('hosts', 'one.test', 5);
 settles('hosts', $log, 'written');
 my $text = text_of($log, $slow, $small);
-is((run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf'))[0], 0, 'a configuration test');
+is((run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf'))[0], 0,
+    'a configuration test');
 is(text_of($log, $slow, $small), $text, 'writes nothing');
 
 $t->expect_log(qr/zone "small" is full/);

@@ -1,5 +1,5 @@
-# The traffic log on a disk that is full, and in files that are none: an error is logged once, and what could not be written is
-# written later.
+# The traffic log on a disk that is full, and in files that are none: an error is logged once, and what could not be
+# written is written later.
 
 use strict;
 use warnings;
@@ -37,8 +37,12 @@ sub ask {
     $connection->close;
 }
 
-sub errors   { return scalar grep { /\[error\].*request_cpu_log "\Q$log\E" of zone "keys" cannot be written/ } split /\n/, $t->error_log }
-sub recovery { return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of zone "keys" is written again/ } split /\n/, $t->error_log }
+sub errors   { return scalar grep {
+    /\[error\].*request_cpu_log "\Q$log\E" of zone "keys" cannot be written/ } split /\n/, $t->error_log }
+sub recovery {
+    return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of zone "keys" is written again/ } split /\n/,
+        $t->error_log;
+}
 
 sub settles {
     my ($name, @files) = @_;
@@ -78,7 +82,8 @@ sleep 0.1;
 ask('z', 1);
 $t->quiet;
 is($t->stop, 0, 'NGINX ends, while its last part cannot be written');
-like($t->error_log, qr/\[error\].*request_cpu_log "\Q$log\E" of zone "keys" lacks its last part: No space left/, 'which is an error as well');
+like($t->error_log, qr/\[error\].*request_cpu_log "\Q$log\E" of zone "keys" lacks its last part: No space left/,
+    'which is an error as well');
 unlink $log;
 
 # A disk that gets full in the middle of a line
@@ -94,7 +99,8 @@ SKIP: {
     ok(-e $there, 'a disk of 64 KB');
     # unshare makes no new process, so this is the same folder for all
     my $errors = errors();
-    my $resize = sub { return (run_command('nsenter', '-t', $t->master, '-m', 'mount', '-o', "remount,size=$_[0]", $folder))[0] };
+    my $resize = sub { return (run_command('nsenter', '-t', $t->master, '-m', 'mount', '-o', "remount,size=$_[0]",
+        $folder))[0] };
     my ($text, $size) = ('', 64);
     for my $n (1 .. 20) {
         ask("key$n.", 80);
@@ -154,7 +160,8 @@ SKIP: {
 unlink glob "$folder/*";
 $t->start(%part, before => [ 'sh', '-c', 'ulimit -f 64 && exec "$0" "$@"' ],
     main => "worker_processes 2;\nerror_log $t->{dir}/small.log error;");
-my $small = sub { my @errors = grep { /\[error\].*cannot be written: File too large/ } split /\n/, text_of("$t->{dir}/small.log"); scalar @errors };
+my $small = sub { my @errors = grep { /\[error\].*cannot be written: File too large/ } split /\n/,
+    text_of("$t->{dir}/small.log"); scalar @errors };
 my @size;
 for my $n (1 .. 12) {
     ask("key$n.", 60);
@@ -192,7 +199,8 @@ my $began = time;
 ask('while', 10);
 cmp_ok(time - $began, '<', 20, 'requests are served while the log waits');
 is(scalar($t->workers), 2, 'by all workers');
-ok(wait_until(60, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
+ok(wait_until(60, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums
+    && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
     or diag(join "\n", unwritten(eval { sums("$folder/read") } || {}, counters_of($t, 'keys')));
 
 # The writer waits for the pipe, and dies: another one goes on
@@ -201,7 +209,8 @@ sleep 1.5;
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 for my $pid ($t->workers) {
     kill KILL => $pid;
-    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }), 'a worker is killed, maybe in the middle of a write');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }),
+        'a worker is killed, maybe in the middle of a write');
 }
 drain();
 ask('then', 3);
@@ -218,7 +227,8 @@ sleep 1.5;
 $began = time;
 is($t->stop(within => 40), 0, 'NGINX ends, though nobody reads the pipe');
 cmp_ok(time - $began, '<', 30, 'soon');
-like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/, 'and says what is missing');
+like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/,
+    'and says what is missing');
 close $pipe;
 
 $t->done;

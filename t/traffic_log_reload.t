@@ -108,10 +108,13 @@ my $since = counters_of($t, 'hosts');
 
 peaks_are_peaks($t, 'hosts', 'peaks are in one or the other', $log, $other);
 
-# One more log, and one less. What a second's CPU is, is known when it is over: then there is no more to say of that domain
-ok(wait_until(60, sub { my $its = $t->account('hosts', 'two.test'); $its->{billable_cpu_ns} + $its->{waived_cpu_ns} == $its->{cpu_ns} }), 'the last second is over');
+# One more log, and one less. What a second's CPU is, is known when it is over: then there is no more to say of that
+# domain
+ok(wait_until(60, sub { my $its = $t->account('hosts', 'two.test');
+    $its->{billable_cpu_ns} + $its->{waived_cpu_ns} == $its->{cpu_ns} }), 'the last second is over');
 settles('with what is known of it', $log, $other);
-ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=3660d;')), 'a second log');
+ok($t->reload(http =>
+    http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=3660d;')), 'a second log');
 ask('three.test', 7);
 $t->account_with('hosts', 'three.test', 7);
 settles('leaves the first as it is', $log, $other);
@@ -122,7 +125,8 @@ is_deeply([ grep { !/other/ } keys %{ sums($third) } ], ['three.test'], 'since i
 is(sums($third)->{'three.test'}{requests}, 7, 'all of it');
 ask('three.test', 4);
 settles('and the first one goes on', $log, $other);
-ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=1s;')), 'it comes again');
+ok($t->reload(http =>
+    http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=1s;')), 'it comes again');
 ask('three.test', 5);
 ok(wait_until(60, sub { sums($third)->{'three.test'}{requests} > 7 }), 'and goes on');
 is(scalar($t->workers(old => 1)), 1, 'while there are old workers');
@@ -134,7 +138,8 @@ ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interva
 
 # Accounts keep the peaks of each log by its number, which one that stays keeps, and a new one does not share
 my $fourth = $t->dir . '/fourth.log';
-ok($t->reload(http => http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')), 'a log before another');
+ok($t->reload(http =>
+    http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')), 'a log before another');
 my @peak = map { "peak$_.test" } 1 .. 3;
 for my $host (@peak) { ask($host, 5); sleep 0.7 }
 final_counters_of($t, 'hosts');
@@ -143,7 +148,8 @@ my $keys = $t->status->{zones}{hosts}{keys};
 for my $file ($fourth, $other) {
     ok(wait_until(60, sub { sums($file)->{ $peak[2] }{waived_cpu_ns} }), 'to the end');
     my $peaks = peaks_of(lines_of($file))->{hosts};
-    is_deeply([ @$peaks{@peak} ], [ map { sprintf '%.0f', $keys->{$_}{peak_cores} * 1e9 } @peak ], 'and have all peaks');
+    is_deeply([ @$peaks{@peak} ], [ map { sprintf '%.0f', $keys->{$_}{peak_cores} * 1e9 } @peak ],
+        'and have all peaks');
 }
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
@@ -252,7 +258,8 @@ is($t->stop, 0, 'stop');
 # Upgrades to another file, at once and after a reload; nothing is written twice while old and new ones are there
 unlink $log, $other, $third;
 $t->start(%part, daemon => 1);
-my $to = sub { my ($file) = @_; return http(logs => "request_cpu_log $file zone=hosts interval=1s; request_cpu_log endless.log zone=hosts interval=3660d;") };
+my $to = sub { my ($file) = @_;
+    return http(logs => "request_cpu_log $file zone=hosts interval=1s; request_cpu_log endless.log zone=hosts interval=3660d;") };
 ok($t->reload(http => $to->('other.log')), 'a reload to another file');
 ask('one.test', 5);
 settles('changes nothing', $log, $other);
@@ -265,7 +272,8 @@ for my $n (4 .. 6) { ask("key$n.test", 3); sleep 0.7 }
 is($t->retire, 0, 'to its end');
 settles('neither', $log, $other, $third);
 peaks_are_peaks($t, 'hosts', 'nor is a peak lost', $log, $other, $third);
-my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cpu/ } map { readlink } glob "/proc/$pid/fd/*" };
+my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cpu/ }
+    map { readlink } glob "/proc/$pid/fd/*" };
 is($memories->($t->master), 4, 'memory of a zone, of the books, and of two logs');
 is($memories->($_), 0, 'which workers have not open') for $t->workers;
 $t->quiet;
@@ -280,7 +288,9 @@ SKIP: {
     mkdir $folder, 0700;
     my ($file, $rotated) = ("$folder/traffic.log", "$folder/traffic.log.1");
     my $group = getgrgid((getpwnam 'nobody')[3]);
-    my $raw = $t->_config(%part, http => http(logs => 'request_cpu_log private/traffic.log zone=hosts interval=1s;')) =~ s/user root;/user nobody $group;/r;
+    my $raw = $t->_config(%part,
+        http => http(logs =>
+            'request_cpu_log private/traffic.log zone=hosts interval=1s;')) =~ s/user root;/user nobody $group;/r;
     chmod 0777, glob $t->dir . '/temp';
     $t->start(raw => $raw);
     ask('one.test', 5);

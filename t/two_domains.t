@@ -23,7 +23,10 @@ EOC
 my ($heavy_requests, $light_requests) = (10, 200);
 my @domains = qw(heavy.test light.test);
 
-sub heavy { $t->get('/text.txt', host => 'heavy.test', headers => { 'Accept-Encoding' => 'gzip' }) for 1 .. $heavy_requests; 1 }
+sub heavy {
+    $t->get('/text.txt', host => 'heavy.test', headers => { 'Accept-Encoding' => 'gzip' }) for 1 .. $heavy_requests;
+    1;
+}
 
 sub light {
     my $connection = $t->connect('http');
@@ -38,17 +41,22 @@ sub light {
 # Both at the same time, in processes of their own.
 sub together { my @both = map { detached($_) } @_; $_->result for @both }
 
-# A request costs beside the other what it costs alone. A small request finds the processor's caches cold when a large one has just
-# run, or, alone, when its worker was woken from sleep; it is dearer by that, which is its own cost.
+# A request costs beside the other what it costs alone. A small request finds the processor's caches cold when a
+# large one has just run, or, alone, when its worker was woken from sleep; it is dearer by that, which is its own
+# cost.
 my %bound = ('heavy.test' => [ 0.67, 1.5 ], 'light.test' => [ 0.2, 4 ]);
-sub is_within { my ($value, $reference, $bound) = @_; return $value >= $bound->[0] * $reference && $value <= $bound->[1] * $reference }
+sub is_within {
+    my ($value, $reference, $bound) = @_;
+    return $value >= $bound->[0] * $reference && $value <= $bound->[1] * $reference;
+}
 my $rounds = 0;
 sub medians {
     my ($code) = @_;
     $t->clear_log;
     $code->();
     my @lines = $t->logged($heavy_requests + $light_requests);
-    return { map { my $server = $_; $server => median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } @domains };
+    return { map { my $server = $_;
+        $server => median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } @domains };
 }
 my (%alone, %beside);
 while ($rounds++ < 20) {
@@ -61,7 +69,8 @@ while ($rounds++ < 20) {
     last if $rounds >= 2 && !grep { !is_within($beside{$_}, $alone{$_}, $bound{$_}) } @domains;
 }
 for my $server (@domains) {
-    within($beside{$server}, $alone{$server}, @{ $bound{$server} }, "$server: a request costs beside the other what it costs alone");
+    within($beside{$server}, $alone{$server}, @{ $bound{$server} },
+        "$server: a request costs beside the other what it costs alone");
 }
 cmp_ok($alone{'heavy.test'}, '>', 20 * $alone{'light.test'}, 'one domain is dear, the other is not');
 
@@ -79,7 +88,8 @@ my %after = (
     'light.test' => $t->account_with('domains', 'light.test', $before{'light.test'}{requests} + 2 * $light_requests),
 );
 my ($cheapest) = sort { $a <=> $b } map { $_->{ns} } grep { $_->{server} eq 'heavy.test' } @lines;
-is(scalar(grep { $_->{server} eq 'light.test' && $_->{ns} * 2 > $cheapest } @lines), 0, 'no cheap request has paid for a dear one');
+is(scalar(grep { $_->{server} eq 'light.test' && $_->{ns} * 2 > $cheapest } @lines), 0,
+    'no cheap request has paid for a dear one');
 my ($worker_after) = @{ $t->status->{workers} };
 
 my $together = 0;
@@ -91,9 +101,12 @@ for my $server (@domains) {
     my $logged = sum(map { $_->{ns} } @mine);
     cmp_ok($cpu, '>=', $logged, "$server: the account has what its log lines have, and what came after them");
     within($cpu, $logged, 1, $server eq 'heavy.test' ? 1.1 : 2, "$server: and little more");
-    is($after{$server}{wakeups} - $before{$server}{wakeups} >= sum(map { $_->{wakeups} } @mine), 1, "$server: wakeups are counted");
-    is($after{$server}{sent_bytes} - $before{$server}{sent_bytes}, sum(map { $_->{sent} } @mine), "$server: sent bytes are those of the log");
-    is($after{$server}{received_bytes} - $before{$server}{received_bytes}, sum(map { $_->{received} } @mine), "$server: received bytes too");
+    is($after{$server}{wakeups} - $before{$server}{wakeups} >= sum(map { $_->{wakeups} } @mine), 1,
+        "$server: wakeups are counted");
+    is($after{$server}{sent_bytes} - $before{$server}{sent_bytes}, sum(map { $_->{sent} } @mine),
+        "$server: sent bytes are those of the log");
+    is($after{$server}{received_bytes} - $before{$server}{received_bytes}, sum(map { $_->{received} } @mine),
+        "$server: received bytes too");
     $together += $cpu;
 }
 

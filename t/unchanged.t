@@ -1,5 +1,5 @@
-# What NGINX does, it does with the module as well: I/O before timers, timeouts, limits of kept connections, rates, lingering.
-# Everything is done with the same NGINX without the module too, and the results have to be the same.
+# What NGINX does, it does with the module as well: I/O before timers, timeouts, limits of kept connections, rates,
+# lingering. Everything is done with the same NGINX without the module too, and the results have to be the same.
 
 use strict;
 use warnings;
@@ -20,10 +20,12 @@ my %expected = (
     'a header' => 200, 'a body' => 200, 'an answer of an upstream' => 200, 'a request on a kept connection' => 200,
     'a request behind a download in pieces' => "200 $large, 200 6",
     # when nothing comes
-    'half a header' => 'closed, 408', 'half a body' => 'closed', 'no answer of an upstream' => '504', 'an idle connection' => 'closed',
+    'half a header' => 'closed, 408', 'half a body' => 'closed', 'no answer of an upstream' => '504',
+    'an idle connection' => 'closed',
     'no name server' => '502', 'a reader that stopped' => 'cut',
     # limits
-    'keepalive_requests' => 'keep-alive keep-alive close', 'rates' => 'fast slow', 'a body that is refused' => '413, closed',
+    'keepalive_requests' => 'keep-alive keep-alive close', 'rates' => 'fast slow',
+    'a body that is refused' => '413, closed',
     'twenty connections at once' => 20,
 );
 
@@ -35,13 +37,16 @@ sub server {
     truncate $t->dir . '/html/large.txt', $large;
     $t->html('rate.txt', 'x' x 48_000);
     Test::RequestCpu::Upstream->start($t, 'upstream', sub { sleep 0.15; return $_[0]->answer("in time\n") });
-    $t->{silent} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5, ReuseAddr => 1) or die "listen: $@\n";
-    $t->{dns} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp') or die "udp: $@\n";
+    $t->{silent} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5,
+        ReuseAddr => 1) or die "listen: $@\n";
+    $t->{dns} = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp')
+        or die "udp: $@\n";
     my $cpu = $module ? "request_cpu_zone \$host zone=hosts:1m;\nrequest_cpu zone=hosts;" : '';
     my $ms = $timeout * 1000;
     # NGINX has no use for the mutex with one worker
     my $workers = $mutex eq 'on' ? 2 : 1;
-    return $t->start(main => "worker_processes $workers;", events => "accept_mutex $mutex; multi_accept on;", http => <<"EOC");
+    return $t->start(main => "worker_processes $workers;", events => "accept_mutex $mutex; multi_accept on;",
+        http => <<"EOC");
     $cpu
     server {
         listen 127.0.0.1:{{port:http}};
@@ -81,8 +86,8 @@ sub busy {
     my @head = ("GET /a.txt HTTP/1.1\r\nHost: busy.test\r\n", "\r\n");
     $c{kept}->get('/a.txt');
     $c{download}->request('/large.txt');
-    # NGINX had to wait for the reader once, and asks to be told since then; now it goes on with the next turn of its loop, for
-    # which the connection is queued
+    # NGINX had to wait for the reader once, and asks to be told since then; now it goes on with the next turn of
+    # its loop, for which the connection is queued
     sleep 0.1;
     $c{download}->fill while length $c{download}{buffer} < 8_000_000;
     $c{header}->send($head[0]);
@@ -104,7 +109,8 @@ sub busy {
         'a body' => $c{body}->response->{status},
         'an answer of an upstream' => $c{upstream}->response->{status},
         'a request on a kept connection' => $c{kept}->response->{status},
-        'a request behind a download in pieces' => join ', ', map { my $a = $c{download}->response; $a->{status} . ' ' . length $a->{body} } 1 .. 2,
+        'a request behind a download in pieces' => join ', ',
+        map { my $a = $c{download}->response; $a->{status} . ' ' . length $a->{body} } 1 .. 2,
     );
     $c{burner}->response;
     $_->close for values %c;
@@ -137,7 +143,8 @@ sub timeouts {
     $seen{rates} .= length $slow->{buffer} < 48_000 && length $slow->response->{body} == 48_000 ? ' slow' : ' none';
     sleep 0.05;
     $seen{'a reader that stopped'} = $reader->response->{complete} ? 'complete' : 'cut';
-    my ($line) = $t->logged(1, sub { $_[0]{host} eq 'late.test' && $_[0]{method} eq 'GET' || $_[0]{status} == 408 && $_[0]{uri} ne '/body' });
+    my ($line) = $t->logged(1,
+        sub { $_[0]{host} eq 'late.test' && $_[0]{method} eq 'GET' || $_[0]{status} == 408 && $_[0]{uri} ne '/body' });
     $seen{'half a header'} .= ", $line->{status}";
     $_->close for values %c, $fast, $slow, $reader;
     return \%seen;
@@ -153,7 +160,8 @@ sub limits {
     my $refused = $t->connect('few');
     $refused->send("POST /a.txt HTTP/1.1\r\nHost: few.test\r\nContent-Length: 100000\r\n\r\n");
     $refused->send_slowly('x' x 100_000, 10, 0.01);
-    $seen{'a body that is refused'} = $refused->response->{status} . ($refused->closed_within(30) ? ', closed' : ', open');
+    $seen{'a body that is refused'} = $refused->response->{status}
+        . ($refused->closed_within(30) ? ', closed' : ', open');
     my @many = map { $t->connect('http') } 1 .. 20;
     $_->request('/a.txt', close => 1) for @many;
     $seen{'twenty connections at once'} = grep { $_->response->{status} == 200 } @many;
@@ -161,8 +169,8 @@ sub limits {
     return \%seen;
 }
 
-# On a machine that is busy itself, a timeout may run out before all of a test is said, or an answer is there: then all is said
-# again. An order that is wrong is wrong each time.
+# On a machine that is busy itself, a timeout may run out before all of a test is said, or an answer is there: then
+# all is said again. An order that is wrong is wrong each time.
 sub tried {
     my ($test, @arguments) = @_;
     my $seen;
@@ -180,7 +188,8 @@ for my $mutex ('off', 'on') {
         my $name = "accept_mutex $mutex, " . ($module ? 'with the module' : 'without');
         my $t = server($module, $mutex);
         if ($mutex eq 'off') {
-            # long enough to reach beyond every timeout, also when the machine gets faster: letters are added until it is
+            # long enough to reach beyond every timeout, also when the machine gets faster: letters are added until
+            # it is
             for (15 .. 21) {
                 last if $letters;
                 my $start = time;

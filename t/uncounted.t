@@ -62,7 +62,8 @@ sub only {
     my ($going, $stopped) = @_;
     kill STOP => $stopped or die "no worker $stopped\n";
     # one that is about to stop can still take a connection
-    wait_until(10, sub { $t->slurp("/proc/$stopped/stat") =~ /^\d+ \(.*\) T/s }) or die "worker $stopped does not stop\n";
+    wait_until(10, sub { $t->slurp("/proc/$stopped/stat") =~ /^\d+ \(.*\) T/s })
+        or die "worker $stopped does not stop\n";
     kill CONT => $going or die "no worker $going\n";
 }
 only($busy, $reader);
@@ -91,7 +92,8 @@ sub adds_up {
     });
     is($accounts_ns + $books->{uncounted_ns}, $books->{charged_ns} + $books->{pool_threads_charged_ns},
         "$name: accounts and uncounted CPU are what was charged");
-    is($books->{thread_cpu_ns}, sum(map { $books->{"${_}_ns"} } qw(charged no_request loop other)), "$name: the books are exact");
+    is($books->{thread_cpu_ns}, sum(map { $books->{"${_}_ns"} } qw(charged no_request loop other)),
+        "$name: the books are exact");
     cmp_ok($books->{uncounted_ns}, '>=', $before_ns, "$name: uncounted CPU does not fall");
     my @more = ($accounts_ns - $accounts_before_ns, $books->{uncounted_ns} - $before_ns);
     ($before_ns, $accounts_before_ns) = ($books->{uncounted_ns}, $accounts_ns);
@@ -107,7 +109,8 @@ is($uncounted, 0, 'and none of them is uncounted');
 ($counted, $uncounted) = adds_up('off', requests(('/off/a.txt', '/moved') x 10));
 is($counted, 0, 'requests of locations with "off" are in no account');
 cmp_ok($uncounted, '>', 0, 'they are uncounted');
-($counted, $uncounted) = adds_up('empty keys', requests(('/a.txt?nobody=1', '/return?nobody=1', '/both/a.txt?nobody=1') x 5));
+($counted, $uncounted) = adds_up('empty keys',
+    requests(('/a.txt?nobody=1', '/return?nobody=1', '/both/a.txt?nobody=1') x 5));
 is($counted, 0, 'requests without a key are in no account');
 cmp_ok($uncounted, '>', 0, 'they are uncounted');
 
@@ -127,7 +130,8 @@ for my $last ('/a.txt', '/off/a.txt') {
     });
 }
 adds_up('bad requests', sub {
-    for my $text ("GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01 no request\r\n\r\n", "GET /off/a.txt HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /") {
+    for my $text ("GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01 no request\r\n\r\n",
+        "GET /off/a.txt HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /") {
         my $connection = $t->connect('http');
         $connection->send($text);
         $connection->response if $text =~ /\n/;
@@ -181,7 +185,8 @@ my $seconds = sub {
     my ($samples) = @_;
     return sum(map { $_->[2] } grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples);
 };
-is(scalar(grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples), 2, 'each worker has a sample');
+is(scalar(grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples), 2,
+    'each worker has a sample');
 cmp_ok($seconds->($samples), '>=', $before_ns / 1e9, 'with what is uncounted');
 undef $reader;
 $t->reload;

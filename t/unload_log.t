@@ -1,5 +1,5 @@
-# The module is taken away by a reload while NGINX logs to standard error, to syslog, or to a file that is gone: the last counts are
-# in the traffic log and in the state file nevertheless.
+# The module is taken away by a reload while NGINX logs to standard error, to syslog, or to a file that is gone: the
+# last counts are in the traffic log and in the state file nevertheless.
 
 use strict;
 use warnings;
@@ -44,7 +44,8 @@ EOC
 my %cases = (
     'standard error'            => 'error_log stderr notice;',
     'syslog'                    => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport . ' notice;',
-    'syslog and standard error' => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport . " notice;\nerror_log stderr;",
+    'syslog and standard error' => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport
+    . " notice;\nerror_log stderr;",
     'a file that is gone'       => "error_log $folder/error.log;",
 );
 for my $case (sort keys %cases) {

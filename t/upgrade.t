@@ -66,14 +66,16 @@ sub talk {
 
 my $said = talk(1.3);
 ok($said, 'messages go to and fro');
-ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > 0 }), 'its CPU is in the account while it is open');
+ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > 0 }),
+    'its CPU is in the account while it is open');
 my $first = $t->account('hosts', 'socket.test');
 is($first->{requests}, 0, 'which has no finished request yet');
 is($first->{in_flight}, 1, 'but one in flight');
 cmp_ok($first->{wakeups}, '>=', $said / 2, 'and its wakeups, but for those of the last second');
 
 ok(talk(1.3), 'more messages');
-ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > $first->{cpu_ns} }), 'and the account grows');
+ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > $first->{cpu_ns} }),
+    'and the account grows');
 my $second = $t->account('hosts', 'socket.test');
 cmp_ok($second->{sent_bytes}, '>', length('echo message 0') * $said, 'with its bytes') or diag(explain($second));
 is(scalar($t->log_lines), 0, 'nothing is in the log yet');
@@ -103,7 +105,8 @@ my $complete = wait_until(60, sub {
     $download->fill(0.05);
     for my $host (qw(events.test download.test)) {
         my $account = $t->account('hosts', $host);
-        $seen{$host} = $account if !$seen{$host} && $account->{cpu_ns} > 0 && $account->{requests} == 0 && $account->{sent_bytes} > 0;
+        $seen{$host} = $account if !$seen{$host} && $account->{cpu_ns} > 0 && $account->{requests} == 0
+            && $account->{sent_bytes} > 0;
     }
     return keys %seen == 2;
 });
@@ -123,6 +126,7 @@ for my $host (qw(events.test download.test)) {
         or diag("$account->{cpu_ns} in the account, $line{$host}{ns} in the log");
     is($account->{in_flight}, 0, "$host: nothing is in flight");
 }
-is($t->account('hosts', 'download.test')->{by_response_size}{'1m'}{requests}, 1, 'the download is in its class of size');
+is($t->account('hosts', 'download.test')->{by_response_size}{'1m'}{requests}, 1,
+    'the download is in its class of size');
 
 $t->done;

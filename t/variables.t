@@ -64,11 +64,13 @@ $twenty->get('/a.txt') for 1 .. 20;
 $twenty->close;
 
 my @lines = $t->logged(28);
-is_deeply([ map { $_->{status} } @lines[0 .. 7] ], [ 200, 200, 204, 404, 200, 206, 304, 200 ], 'every kind of request was answered');
+is_deeply([ map { $_->{status} } @lines[0 .. 7] ], [ 200, 200, 204, 404, 200, 206, 304, 200 ],
+    'every kind of request was answered');
 my $count = @lines;
 is(scalar(grep { $_->{time} =~ /^\d+\.\d{9}\z/ } @lines), $count, '$request_cpu_time is seconds with nine decimals');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*\z/ } @lines), $count, '$request_cpu_ns is an integer, and no request is free');
-is(scalar(grep { $_->{wakeups} =~ /^[1-9]\d*\z/ } @lines), $count, '$request_cpu_wakeups is an integer, and there is one at least');
+is(scalar(grep { $_->{wakeups} =~ /^[1-9]\d*\z/ } @lines), $count,
+    '$request_cpu_wakeups is an integer, and there is one at least');
 is(scalar(grep { $_->{conn_ns} =~ /^\d+\z/ && $_->{conn_ns} <= $_->{ns} } @lines), $count,
     '$request_cpu_connection_ns is an integer, and a part of $request_cpu_ns');
 is(scalar(grep { my ($s, $ns) = split /\./, $_->{time}; "$s$ns" + 0 == $_->{ns} } @lines), $count,
@@ -101,7 +103,8 @@ $t->get('/twice') for 1 .. 3;
 my @facts = $t->logged(3, sub { $_[0]{uri} eq '/twice' });
 my @expected = map { ("/twice $_->{ns} $_->{time} $_->{wakeups} $_->{conn_ns}") x 2 } @facts;
 wait_until(60, sub { $t->slurp($t->dir . '/twice.log') =~ tr/\n// >= 6 });
-is_deeply([ split /\n/, $t->slurp($t->dir . '/twice.log') ], \@expected, 'every log line of a request shows the same values');
+is_deeply([ split /\n/, $t->slurp($t->dir . '/twice.log') ], \@expected,
+    'every log line of a request shows the same values');
 is($t->slurp($t->dir . '/map.log'), "/twice yes\n" x 3, 'the variables work in a map');
 is($t->slurp($t->dir . '/if.log') =~ tr/\n//, 3, 'and in the condition of access_log');
 

@@ -47,8 +47,9 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# What a wait must not do: turn up in the charge. Many clients wait at the same time, so that what the worker does for them is worth
-# milliseconds, and what it does besides is little. Each sends the first part of its request; then all pause, and send the next.
+# What a wait must not do: turn up in the charge. Many clients wait at the same time, so that what the worker does
+# for them is worth milliseconds, and what it does besides is little. Each sends the first part of its request; then
+# all pause, and send the next.
 sub is_charged_without_wait {
     my ($name, $uri, $wakeups, %does) = @_;
     my $clients = $does{clients} || 30;
@@ -64,7 +65,8 @@ sub is_charged_without_wait {
             sleep 0.07 if @parts;
         }
         sleep $does{rest} if $does{rest};
-        $answered = grep { my $answer = $_->response; $answer->{status} == 200 && length $answer->{body} == $does{length} } @clients;
+        $answered = grep { my $answer = $_->response; $answer->{status} == 200
+            && length $answer->{body} == $does{length} } @clients;
         $_->close for @clients;
         $took = time - $start;
         $t->logged($clients);
@@ -74,7 +76,8 @@ sub is_charged_without_wait {
     is(scalar(@lines), $clients, "$name: and logged");
     cmp_ok($took, '>', 0.5, "$name: they take their time");
     my $logged = sum(map { $_->{ns} } @lines);
-    my $charged = $t->account_with('domains', 'wait.test', $before->{requests} + $clients)->{cpu_ns} - $before->{cpu_ns};
+    my $charged = $t->account_with('domains', 'wait.test', $before->{requests} + $clients)->{cpu_ns}
+        - $before->{cpu_ns};
     cmp_ok($charged, '<=', $used, "$name: they are charged no more than the thread used");
     within($charged, $work, 0.8, 1.1, "$name: they are charged for what the thread did");
     # what comes after the log line is the closing of connections

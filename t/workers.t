@@ -12,7 +12,8 @@ my %way = (
     'four workers' => [ 'worker_processes 4;', '', '' ],
     'multi_accept' => [ 'worker_processes 2;', 'multi_accept on;', '' ],
     'reuseport' => [ 'worker_processes 3;', '', ' reuseport' ],
-    'multi_accept, accept_mutex and deferred' => [ 'worker_processes 2;', 'multi_accept on; accept_mutex on;', ' deferred' ],
+    'multi_accept, accept_mutex and deferred' => [ 'worker_processes 2;', 'multi_accept on; accept_mutex on;',
+        ' deferred' ],
 );
 
 for my $name (sort keys %way) {
@@ -49,7 +50,8 @@ EOC
     my $account = $t->account_with('hosts', 'shared.test', $clients * $each);
     is($account->{requests}, $clients * $each, "$name: the account has them all");
     my $logged = sum(map { $_->{ns} } @lines);
-    ok($account->{cpu_ns} >= $logged && $account->{cpu_ns} <= $used, "$name: and CPU between what was logged and what was used")
+    ok($account->{cpu_ns} >= $logged && $account->{cpu_ns} <= $used,
+        "$name: and CPU between what was logged and what was used")
         or diag("$logged logged, $account->{cpu_ns} counted, $used used");
     my $keys = $t->status('zone=keys')->{zones}{keys}{keys};
     is_deeply({ map { $_ => $keys->{$_}{requests} } keys %$keys }, { map { $_ => $clients * $each / 20 } 0 .. 19 },
@@ -64,7 +66,8 @@ EOC
     is(scalar(grep { $_->response->{status} == 200 } $busy, @burst), 31, "$name: a burst of connections is answered");
     @lines = $t->logged(31);
     my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
-    is(scalar(grep { $_->{host} eq 'burst.test' && $_->{ns} * 5 < $dear->{ns} } @lines), 30, "$name: nobody pays for his neighbour");
+    is(scalar(grep { $_->{host} eq 'burst.test' && $_->{ns} * 5 < $dear->{ns} } @lines), 30,
+        "$name: nobody pays for his neighbour");
 
     my $workers = $t->check_books(name => $name);
     my %pid = map { $_->{pid} => 1 } @$workers;

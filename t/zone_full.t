@@ -39,7 +39,8 @@ sub low { return $t->status('detail=low') }
 sub requests {
     my ($zone, $key, $least) = @_;
     my $requests;
-    wait_until(60, sub { $requests = $t->status("zone=$zone&key=$key")->{zones}{$zone}{keys}{$key}{requests}; return $requests >= $least });
+    wait_until(60, sub { $requests = $t->status("zone=$zone&key=$key")->{zones}{$zone}{keys}{$key}{requests};
+        return $requests >= $least });
     return $requests;
 }
 
@@ -51,11 +52,13 @@ my $keys = 3000;
 is(ask(map { "k$_" } 1 .. $keys), $keys, 'no request fails in a flood of keys');
 
 my $status;
-wait_until(60, sub { $status = low(); sum(map { $_->{requests} } values %{ $status->{zones}{small}{keys} }) == $keys + 3 });
+wait_until(60, sub { $status = low(); sum(map { $_->{requests} } values %{ $status->{zones}{small}{keys} })
+    == $keys + 3 });
 my ($small, $large) = @{ $status->{zones} }{qw(small large)};
 cmp_ok($small->{accounts}, '<', $keys, 'the small zone has less accounts than there are keys');
 cmp_ok($small->{accounts}, '>', 10, 'but some');
-is($small->{accounts}, scalar(grep { $_ ne '*' } keys %{ $small->{keys} }), 'which are shown, the overflow account aside');
+is($small->{accounts}, scalar(grep { $_ ne '*' } keys %{ $small->{keys} }),
+    'which are shown, the overflow account aside');
 cmp_ok($small->{capacity}, '<', $keys, 'its capacity says so beforehand');
 cmp_ok($small->{accounts}, '<=', $small->{capacity}, 'and is kept');
 cmp_ok($small->{used_bytes}, '<=', $small->{size_bytes}, 'so is its size');
@@ -75,7 +78,8 @@ within($cpu[0], $cpu[1], 0.95, 1.05, 'both zones have the same CPU in sum');
 # Keys that have an account go on with it; the overflow account goes on as well.
 ask('early1', 'fresh1', 'fresh2');
 is(requests('small', 'early1', 2), 2, 'a key with an account is counted there, full or not');
-is(requests('small', '*', $small->{keys}{'*'}{requests} + 2), $small->{keys}{'*'}{requests} + 2, 'a new one in the overflow account');
+is(requests('small', '*', $small->{keys}{'*'}{requests} + 2), $small->{keys}{'*'}{requests} + 2,
+    'a new one in the overflow account');
 
 # A key that looks like the overflow account is counted there
 ask('*', '*');

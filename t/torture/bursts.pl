@@ -1,6 +1,7 @@
 #!/usr/bin/env perl
-# Keeps half of each processor busy: a process for each of them works for a second, rests for a second, and so on. They are not in
-# step. So the CPU time of the same piece of work changes from second to second, as it does on a machine that is shared.
+# Keeps half of each processor busy: a process for each of them works for a second, rests for a second, and so on.
+# They are not in step. So the CPU time of the same piece of work changes from second to second, as it does on a
+# machine that is shared.
 #
 #   t/torture/bursts.pl COMMAND…      runs the command beside this load, and ends with its status
 #   t/torture/bursts.pl SECONDS       only makes the load, for so many seconds

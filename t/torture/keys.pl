@@ -86,7 +86,8 @@ is(sum(map { $_->{requests} } values %$account), $sent, 'every request is counte
 is($zone->{accounts}, $zone->{capacity}, 'the zone is full');
 is($zone->{keys}{'*'}{requests}, $zone->{overflowed}, 'what overflowed is in the overflow account');
 my $each = 1 + $clients * (20 + $batches) / @ordinary;
-is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary ], 'ordinary keys are counted on, to the request');
+is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary ],
+    'ordinary keys are counted on, to the request');
 cmp_ok($zone->{used_bytes}, '<=', $zone->{size_bytes}, 'the zone keeps its size');
 cmp_ok($after{RssAnon} - $before{RssAnon}, '<=', 1024 * $workers, 'workers keep theirs');
 # each worker maps the zone and the books
@@ -96,7 +97,8 @@ cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024), '
 sub warned { my %warned; $warned{$_}++ for $t->error_log =~ /\[warn\] (\d+)#\d+: .*"hosts" is full/g; return \%warned }
 my $first = warned();
 cmp_ok(scalar keys %$first, '>=', 1, 'a full zone is warned of');
-is_deeply([ grep { $first->{$_} > 1 + (time - $began) / 60 } keys %$first ], [], 'not more often than once a minute by each worker');
+is_deeply([ grep { $first->{$_} > 1 + (time - $began) / 60 } keys %$first ], [],
+    'not more often than once a minute by each worker');
 sleep 0.1 while time < $began + 61;
 my @more = map { detached(sub { srand; flood(20) }) } 1 .. $clients;
 is(sum(map { $_->result } @more), $clients * $batch * 20, 'requests of the next minute do not fail either');
@@ -109,9 +111,11 @@ figure('requests with a random Host, seconds', "$keys, " . sprintf '%.0f', $took
 figure('failed', $sent - @ordinary - $fine);
 figure('accounts made, requests in the account *', "$zone->{accounts}, $zone->{keys}{'*'}{requests}");
 figure('requests lost, of all and of twenty ordinary keys',
-    ($sent - sum(map { $_->{requests} } values %$account)) . ', ' . ($each * @ordinary - sum(map { $account->{$_}{requests} } @ordinary)));
+    ($sent - sum(map { $_->{requests} } values %$account)) . ', '
+    . ($each * @ordinary - sum(map { $account->{$_}{requests} } @ordinary)));
 figure("memory of $workers workers before and after, private, KB", "$before{RssAnon}, $after{RssAnon}");
 figure("memory of $workers workers before and after, shared, KB", "$before{RssShmem}, $after{RssShmem}");
-figure("warnings by $workers workers in the first minute, in the second", sum(values %$first) . ', ' . (sum(values %$second) - sum(values %$first)));
+figure("warnings by $workers workers in the first minute, in the second",
+    sum(values %$first) . ', ' . (sum(values %$second) - sum(values %$first)));
 
 $t->done(query => 'zone=hosts&key=*');

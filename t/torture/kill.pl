@@ -1,5 +1,5 @@
-# Workers are killed at any instruction, again and again, while requests are served and accounts are made. Nothing that was
-# counted is lost, and nothing stays locked.
+# Workers are killed at any instruction, again and again, while requests are served and accounts are made. Nothing
+# that was counted is lost, and nothing stays locked.
 
 use strict;
 use warnings;
@@ -105,8 +105,8 @@ is_deeply([ @falls[0 .. ($#falls > 9 ? 9 : $#falls)] ], [], 'no counter falls, a
 is(sum(map { $_->{hung} } @results), 0, 'no request hangs');
 is(sum(map { $_->{wrong} } @results), 0, 'or is answered wrongly');
 
-# One worker does one thing at a time: it is killed with at most one request between its answer and its log line, or between
-# its log line and its account.
+# One worker does one thing at a time: it is killed with at most one request between its answer and its log line, or
+# between its log line and its account.
 $t->quiet;
 my (%lines, $lines_new, $lines);
 open my $log, '<', $t->dir . '/brief.log' or die;
@@ -118,10 +118,12 @@ while (<$log>) {
 }
 close $log;
 my %account = map { $_ => accounts($t, $_) } qw(hosts small storm);
-my $requests = sub { my ($zone, @keys) = @_; return sum(map { $_->{requests} } @{ $account{$zone} }{ @keys ? @keys : keys %{ $account{$zone} } }) };
+my $requests = sub { my ($zone, @keys) = @_;
+    return sum(map { $_->{requests} } @{ $account{$zone} }{ @keys ? @keys : keys %{ $account{$zone} } }) };
 my $counted = $requests->('hosts', @hosts);
 my $complete = sum(map { values %{ $_->{complete} } } @results);
-is(scalar(grep { $account{hosts}{$_}{requests} > ($lines{$_} || 0) } @hosts), 0, 'no request is counted that has no log line');
+is(scalar(grep { $account{hosts}{$_}{requests} > ($lines{$_} || 0) } @hosts), 0,
+    'no request is counted that has no log line');
 cmp_ok($lines - $counted, '<=', $killed, 'and at most one per kill has a line and is not counted');
 cmp_ok($complete - $counted, '<=', $killed, 'or was answered and is not counted');
 for my $zone (qw(small storm)) {
@@ -130,7 +132,8 @@ for my $zone (qw(small storm)) {
     cmp_ok($lines_new - $sum, '<=', $killed, "zone $zone: at most one per kill is lost");
     my $keys = grep { $_ ne '*' } keys %{ $account{$zone} };
     is(scalar(grep { $_ ne '*' && !/^\d\.\d+$/ } keys %{ $account{$zone} }), 0, "zone $zone: no key is broken");
-    is(scalar(grep { $_ ne '*' && $account{$zone}{$_}{requests} > 1 } keys %{ $account{$zone} }), 0, "zone $zone: nor has two requests");
+    is(scalar(grep { $_ ne '*' && $account{$zone}{$_}{requests} > 1 } keys %{ $account{$zone} }), 0,
+        "zone $zone: nor has two requests");
     my $shown = $t->status("zone=$zone&key=*")->{zones}{$zone};
     is($shown->{accounts}, $keys, "zone $zone: every account is shown");
     cmp_ok($shown->{overflowed}, '>', 0, "zone $zone: was filled up");
@@ -140,7 +143,8 @@ for my $zone (qw(small storm)) {
 }
 push @falls, falls($before{$_}, $account{$_}) for keys %before;
 is(scalar(@falls), 0, 'all accounts that were seen are there in the end');
-my @torn = grep { my $a = $account{hosts}{$_}; abs($a->{requests} - sum(@$a{qw(1xx 2xx 3xx 4xx 5xx)})) > $killed } @hosts;
+my @torn = grep { my $a = $account{hosts}{$_};
+    abs($a->{requests} - sum(@$a{qw(1xx 2xx 3xx 4xx 5xx)})) > $killed } @hosts;
 is_deeply(\@torn, [], 'responses by class are the requests');
 
 # Requests in flight
@@ -157,7 +161,8 @@ my $open = sub {
     return $open;
 };
 my ($still, $in_flight);
-ok(wait_until(10, sub { return unless $still = $open->(); $in_flight = accounts($t, 'hosts')->{'slow.test'}{in_flight}; return $in_flight == $still }),
+ok(wait_until(10, sub { return unless $still = $open->(); $in_flight = accounts($t, 'hosts')->{'slow.test'}{in_flight};
+    return $in_flight == $still }),
     'in flight is what living workers have open') or diag("$in_flight in flight, $still open");
 is(sum(map { accounts($t, 'hosts')->{$_}{in_flight} } @hosts), 0, 'nothing else is');
 $_->close for @slow;
@@ -168,7 +173,8 @@ is($t->account_with('hosts', 'after.test', 1)->{requests}, 1, 'a new account can
 
 figure('workers killed', $killed);
 figure('requests answered completely', $complete);
-figure('requests cut off, or closed without an answer', sum(map { ($_->{cut}) } @results) . ', ' . sum(map { $_->{unanswered} || 0 } @results));
+figure('requests cut off, or closed without an answer',
+    sum(map { ($_->{cut}) } @results) . ', ' . sum(map { $_->{unanswered} || 0 } @results));
 figure('log lines', $lines);
 figure('log lines without a count (at most one per kill)', $lines - $counted);
 figure('counters that fell, accounts that went', scalar @falls);

@@ -1,5 +1,6 @@
-# Several workers are killed at the same time while requests are in flight in several zones, and those that take their places are
-# killed while they begin, when they look for the dead. Afterwards nothing is in flight, and active time stands still.
+# Several workers are killed at the same time while requests are in flight in several zones, and those that take
+# their places are killed while they begin, when they look for the dead. Afterwards nothing is in flight, and active
+# time stands still.
 
 use strict;
 use warnings;
@@ -85,8 +86,8 @@ for my $round (1 .. $rounds) {
     # all of them, or all but one
     splice @victims, rand @victims, 1 if !$is_reload && $round % 3 == 0;
     $killed += kill KILL => @victims;
-    # those that come, as they come
-    # Mostly the first one only: if it has begun to put in order what the dead have left, no other death leads to that again.
+    # those that come, as they come Mostly the first one only: if it has begun to put in order what the dead have
+    # left, no other death leads to that again.
     my ($until, $left) = (time + 0.05, $round % 4 ? 1 : 2 + int rand 4);
     while ($left && time < $until) {
         for my $pid (grep { !exists $seen{$_} } all_of($t->master)) {
@@ -108,7 +109,10 @@ for my $round (1 .. $rounds) {
     });
     my $took = time - $begin;
     $longest = $took if $took > $longest;
-    if (!$is_over) { push @stay, "round $round: " . join ', ', map { "$_ $flights->{$_}[0]" } sort keys %$flights; next }
+    if (!$is_over) {
+        push @stay, "round $round: " . join ', ', map { "$_ $flights->{$_}[0]" } sort keys %$flights;
+        next;
+    }
     next if $round % 4;
     sleep 0.2;
     my $later = flights();
@@ -121,7 +125,8 @@ is_deeply(\@grow, [], 'and active time stands still');
 ok(wait_until(10, sub { $t->workers == $workers }), 'as many workers as ever are there in the end');
 $t->get('/a.txt', host => 'after.test');
 is($t->account_with('hosts', 'after.test', 1)->{requests}, 1, 'and they count');
-is_deeply([ sort { $a <=> $b } map { $_->{pid} } @{ $t->status('zone=hosts')->{workers} } ], [ $t->workers ], 'and each of them is shown');
+is_deeply([ sort { $a <=> $b } map { $_->{pid} } @{ $t->status('zone=hosts')->{workers} } ], [ $t->workers ],
+    'and each of them is shown');
 
 figure('workers killed at once, those of an older configuration', "$killed, $old");
 figure('workers killed while they began', $beginners);

@@ -1,5 +1,5 @@
-# Reloads and binary upgrades under load. No request fails that the same NGINX without the module would not fail as well, and
-# counters go on.
+# Reloads and binary upgrades under load. No request fails that the same NGINX without the module would not fail as
+# well, and counters go on.
 
 use strict;
 use warnings;
@@ -14,8 +14,10 @@ use Time::HiRes qw(sleep time);
 
 my ($reloads, $upgrades, $workers) = (50, 3, 2);
 
-# NGINX takes WINCH only as a daemon (ngx_signal_handler), which is an orphan. Orphans come to us: PR_SET_CHILD_SUBREAPER.
-my $prctl = { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] } or plan(skip_all => 'no binary upgrade on this machine');
+# NGINX takes WINCH only as a daemon (ngx_signal_handler), which is an orphan. Orphans come to us:
+# PR_SET_CHILD_SUBREAPER.
+my $prctl = { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] }
+    or plan(skip_all => 'no binary upgrade on this machine');
 syscall($prctl, 36, 1, 0, 0, 0) == 0 or plan(skip_all => "no binary upgrade here: $!");
 
 sub start {
@@ -110,7 +112,8 @@ EOC
     is($done, $upgrades, "$name: $upgrades binary upgrades");
     $t->quiet;
     if ($module) {
-        cmp_ok($reload{failed}, '<=', $seen{failed}[0], 'reloads: no request fails that would not fail without the module');
+        cmp_ok($reload{failed}, '<=', $seen{failed}[0],
+            'reloads: no request fails that would not fail without the module');
         cmp_ok($upgrade{failed}, '<=', $seen{failed}[1], 'upgrades: none either');
         my $after = $t->account('hosts', 'load.test');
         my $sum = $reload{complete} + $upgrade{complete};
@@ -118,12 +121,15 @@ EOC
             local $TODO = 'accounts are not handed over to a new binary yet' if $after->{requests} < $reload{complete};
             is($after->{requests}, $sum, 'counters go on over an upgrade');
         }
-        figure('counters over a reload, over an upgrade', 'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start anew (pending)'));
+        figure('counters over a reload, over an upgrade',
+            'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start anew (pending)'));
     } else {
         $seen{failed} = [ $reload{failed}, $upgrade{failed} ];
     }
-    figure("$name: $reloads reloads: requests, failed, sent again", "$reload{complete}, $reload{failed}, $reload{again}");
-    figure("$name: $upgrades upgrades: requests, failed, sent again", "$upgrade{complete}, $upgrade{failed}, $upgrade{again}");
+    figure("$name: $reloads reloads: requests, failed, sent again",
+        "$reload{complete}, $reload{failed}, $reload{again}");
+    figure("$name: $upgrades upgrades: requests, failed, sent again",
+        "$upgrade{complete}, $upgrade{failed}, $upgrade{again}");
     $t->done(more => 1);
 }
 

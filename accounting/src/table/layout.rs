@@ -14,7 +14,8 @@ use crate::process::{Look, MAX_PROCESSES};
 /// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"reqcpu06");
 
-/// Of versions before, whose counters are alike: see [`Table::open_before`](super::Table::open_before). Their limits are not.
+/// Of versions before, whose counters are alike: see [`Table::open_before`](super::Table::open_before). Their
+/// limits are not.
 pub(super) const MAGIC_BEFORE: u64 = u64::from_le_bytes(*b"reqcpu05");
 
 /// Of the version before that one, which had no places for processes.

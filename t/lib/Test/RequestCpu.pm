@@ -49,7 +49,8 @@ sub new {
     my $about = `$binary -V 2>&1`;
     $self->{about} = $about;
     # a fork names itself in a line before, or in this one: "nginx version: openresty/1.27.1.2"
-    ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m or BAIL_OUT("$binary is no NGINX: $about");
+    ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m
+    or BAIL_OUT("$binary is no NGINX: $about");
     $class->remember($self);
     return $self;
 }
@@ -64,7 +65,8 @@ sub done {
     }
     $_->_clean for splice @{ $self->{children} };
     my @bad = $self->log_faults;
-    ok(!@bad, 'nothing at alert, emerg or crit in the error log') or diag(join "\n", @bad[0 .. ($#bad > 20 ? 20 : $#bad)]);
+    ok(!@bad, 'nothing at alert, emerg or crit in the error log')
+        or diag(join "\n", @bad[0 .. ($#bad > 20 ? 20 : $#bad)]);
     $self->_clean;
     unless ($option{more}) { done_testing() }
 }

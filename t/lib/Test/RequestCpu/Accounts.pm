@@ -23,7 +23,8 @@ sub account {
     my ($self, $zone, $key) = @_;
     my $zones = $self->status->{zones};
     my $found = $zones->{$zone}{keys}{$key};
-    return $found || { requests => 0, cpu_ns => 0, wakeups => 0, sent_bytes => 0, received_bytes => 0, in_flight => 0, responses => {} };
+    return $found || { requests => 0, cpu_ns => 0, wakeups => 0, sent_bytes => 0, received_bytes => 0, in_flight => 0,
+        responses => {} };
 }
 
 # The account once it has so many requests: counting is the last thing that happens to a request.

@@ -38,7 +38,8 @@ sub new {
     $self->{http} = HTTP::Tiny->new(timeout => 60, proxy => undef, http_proxy => undef, https_proxy => undef);
     local $ENV{HOME} = $option{dir};
     $self->{driver} = Test::RequestCpu::Child->new(_find('chromedriver'), "--port=$port", '--log-level=SEVERE');
-    my $ready = Test::RequestCpu::wait_until(20, sub { sleep 0.05; my $s = eval { $self->call(GET => '/status') }; return $s && $s->{ready} });
+    my $ready = Test::RequestCpu::wait_until(20,
+        sub { sleep 0.05; my $s = eval { $self->call(GET => '/status') }; return $s && $s->{ready} });
     die "chromedriver does not answer\n" unless $ready;
     my $answer = $self->call(POST => '/session', { capabilities => { alwaysMatch => {
         browserName => 'chrome',
@@ -46,8 +47,10 @@ sub new {
         'goog:chromeOptions' => {
             binary => _find('chromium', 'chromium-browser', 'google-chrome'),
             args => [
-                '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage',
-                '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-extensions',
+                '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+                    '--disable-dev-shm-usage',
+                '--disable-background-networking', '--disable-component-update', '--disable-sync',
+                '--disable-extensions',
                 '--disable-default-apps', '--metrics-recording-only', '--no-default-browser-check', '--no-proxy-server',
                 "--user-data-dir=$option{dir}/chromium",
             ],
@@ -71,7 +74,8 @@ sub call {
         $method eq 'POST' ? (content => $json->encode($body || {})) : (),
     });
     my $value = eval { $json->decode($answer->{content})->{value} };
-    die "WebDriver, $method $path: " . (ref $value && $value->{message} || "$answer->{status} $answer->{content}") . "\n"
+    die "WebDriver, $method $path: " . (ref $value && $value->{message} || "$answer->{status} $answer->{content}")
+        . "\n"
         if !$answer->{success};
     return $value;
 }
@@ -91,7 +95,8 @@ sub js {
 # The first value of an expression that is true.
 sub wait_for {
     my ($self, $seconds, $script, @arguments) = @_;
-    return Test::RequestCpu::wait_until($seconds, sub { my $value = $self->js($script, @arguments); sleep 0.05 unless $value; return $value });
+    return Test::RequestCpu::wait_until($seconds,
+        sub { my $value = $self->js($script, @arguments); sleep 0.05 unless $value; return $value });
 }
 
 sub find {
@@ -146,7 +151,8 @@ sub size {
 
 sub prefer {
     my ($self, $scheme) = @_;
-    return $self->cdp('Emulation.setEmulatedMedia', features => [ { name => 'prefers-color-scheme', value => $scheme } ]);
+    return $self->cdp('Emulation.setEmulatedMedia',
+        features => [ { name => 'prefers-color-scheme', value => $scheme } ]);
 }
 
 sub screenshot {
@@ -158,12 +164,16 @@ sub screenshot {
 }
 
 # What the page has said, and what the browser has said of it, since the last call.
-sub console { my ($self) = @_; return map { "$_->{level}: $_->{message}" } @{ $self->_do(POST => '/se/log', { type => 'browser' }) } }
+sub console {
+    my ($self) = @_;
+    return map { "$_->{level}: $_->{message}" } @{ $self->_do(POST => '/se/log', { type => 'browser' }) }
+}
 
 # Addresses of all requests since the last call.
 sub requests {
     my ($self) = @_;
-    my @events = map { JSON::PP->new->decode($_->{message})->{message} } @{ $self->_do(POST => '/se/log', { type => 'performance' }) };
+    my @events = map { JSON::PP->new->decode($_->{message})->{message} } @{
+        $self->_do(POST => '/se/log', { type => 'performance' }) };
     return map { $_->{params}{request}{url} } grep { $_->{method} eq 'Network.requestWillBeSent' } @events;
 }
 

@@ -30,7 +30,8 @@ sub check_books {
         next unless defined $before{$pid} && defined $after{$pid};
         $seen{$pid} = 1;
         my $counted = $worker->{thread_cpu_ns};
-        push @wrong, "worker $pid counted $counted ns, its thread had $after{$pid} ns" if $counted > $after{$pid} * 1.001 + 2e5;
+        push @wrong, "worker $pid counted $counted ns, its thread had $after{$pid} ns"
+            if $counted > $after{$pid} * 1.001 + 2e5;
         push @wrong, "worker $pid counted $counted ns of its thread's $before{$pid} ns"
             if $counted < $before{$pid} * 0.97 - $start_ns - ($self->{begun}{$pid} || 0);
     }

@@ -136,7 +136,8 @@ sub slurp {
 sub try_config {
     my ($self, %part) = @_;
     $self->_write_config(%part);
-    my ($status, $output) = run_command($self->{binary}, '-t', '-e', 'stderr', '-p', "$self->{dir}/", '-c', "$self->{dir}/nginx.conf");
+    my ($status, $output) = run_command($self->{binary}, '-t', '-e', 'stderr', '-p', "$self->{dir}/", '-c',
+        "$self->{dir}/nginx.conf");
     return ($status, $output . $self->slurp("$self->{dir}/error.log"));
 }
 

@@ -52,7 +52,8 @@ sub request {
     ${ $option{number} } = $stream if $option{number};
     my %header = %{ $option{headers} || {} };
     my $block = field(':method', $option{method} || 'GET') . field(':scheme', 'http') . field(':path', $uri)
-        . field(':authority', $option{host} || 'localhost') . join '', map { field(lc $_, $header{$_}) } sort keys %header;
+        . field(':authority', $option{host} || 'localhost') . join '',
+        map { field(lc $_, $header{$_}) } sort keys %header;
     my $frames = frame('headers', defined $option{body} || $option{open} ? 0x4 : 0x5, $stream, $block);
     $frames .= frame('data', 0x1, $stream, $option{body}) if defined $option{body};
     return $frames;
@@ -78,7 +79,8 @@ sub upload {
             my ($length) = sort { $a <=> $b } 16_384, $bytes, $self->{may_send}, $stream->{may_send};
             $bytes -= $length;
             $_ -= $length for $self->{may_send}, $stream->{may_send};
-            $frames .= $self->data($number, $length == 16_384 ? $payload : substr($payload, 0, $length), end => $option{end} && !$bytes);
+            $frames .= $self->data($number, $length == 16_384 ? $payload : substr($payload, 0, $length),
+                end => $option{end} && !$bytes);
         }
         if (length $frames) { $self->send($frames) or return 0 }
         else { $self->read_frame or return 0 }
@@ -92,7 +94,9 @@ sub upload {
 sub read_pending {
     my ($self) = @_;
     my $connection = $self->{connection};
-    while (length $connection->{buffer} || IO::Select->new($connection->socket)->can_read(0)) { $self->read_frame or return 0 }
+    while (length $connection->{buffer} || IO::Select->new($connection->socket)->can_read(0)) {
+        $self->read_frame or return 0;
+    }
     return 1;
 }
 

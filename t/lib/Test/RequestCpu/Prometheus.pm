@@ -52,7 +52,8 @@ sub uncommented {
 
 # { name => 1 }
 sub recorded_names {
-    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg } grep { /^(?:rules-|scale|limits)/ } shipped_files();
+    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg }
+        grep { /^(?:rules-|scale|limits)/ } shipped_files();
 }
 
 sub dashboard { return JSON::PP->new->utf8->decode(shipped('grafana-dashboard.json')) }
@@ -64,7 +65,8 @@ sub dashboard_expressions {
     my @panels = @{ dashboard()->{panels} };
     while (my $panel = shift @panels) {
         push @panels, @{ $panel->{panels} || [] };
-        push @found, map { [ "$panel->{title}", $_->{refId}, filled($_->{expr}, %variable) ] } @{ $panel->{targets} || [] };
+        push @found, map { [ "$panel->{title}", $_->{refId}, filled($_->{expr}, %variable) ] } @{ $panel->{targets}
+            || [] };
     }
     return @found;
 }
@@ -78,7 +80,9 @@ sub dashboard_variables {
         my ($regex) = $each->{regex} =~ m{^/(.*)/$};
         if    ($query =~ /^label_values\((.*), (\w+)\)$/) { push @found, [ $each->{name}, 'label_values', $1, $2 ] }
         elsif ($query =~ /^query_result\((.*)\)$/)        { push @found, [ $each->{name}, 'query_result', $1, $regex ] }
-        else                                              { die "variable $each->{name} asks in an unknown way: $query\n" }
+        else                                              {
+            die "variable $each->{name} asks in an unknown way: $query\n";
+        }
     }
     return @found;
 }
@@ -111,7 +115,8 @@ sub _start {
         exec { $command[0] } @command or POSIX::_exit(127);
     });
     my $self = bless {
-        child => $child, port => $part{port}, log => $log, http => HTTP::Tiny->new(timeout => 30), nocache => $part{nocache},
+        child => $child, port => $part{port}, log => $log, http => HTTP::Tiny->new(timeout => 30),
+            nocache => $part{nocache},
     }, $class;
     Test::RequestCpu::wait_until(20, sub { $self->{http}->get($self->url($part{ready}))->{success} })
         or die "$command[0] did not start: " . $self->log;
@@ -180,7 +185,8 @@ sub api {
     $argument{nocache} = 1 if $self->{nocache};
     my $answer = $self->{http}->post_form($self->url("/api/v1/$path"), \%argument);
     my $data = eval { JSON::PP->new->utf8->decode($answer->{content}) };
-    die "$path: $answer->{status} $answer->{content}\n" unless $answer->{success} && $data && $data->{status} eq 'success';
+    die "$path: $answer->{status} $answer->{content}\n"
+        unless $answer->{success} && $data && $data->{status} eq 'success';
     return $data->{data};
 }
 
@@ -194,7 +200,8 @@ sub get {
 # Series of an instant query: [ { label => value }, number, time ]; of one for a range: [ { … }, [ time, number ], … ].
 sub query {
     my ($self, $expression, $time) = @_;
-    my $data = $self->api('query', query => $expression, time => sprintf('%.3f', defined $time ? $time : Time::HiRes::time()));
+    my $data = $self->api('query', query => $expression,
+        time => sprintf('%.3f', defined $time ? $time : Time::HiRes::time()));
     return [ map { [ $_->{metric}, @{ $_->{values} } ] } @{ $data->{result} } ] if $data->{resultType} eq 'matrix';
     return [ [ {}, $data->{result}[1], $data->{result}[0] ] ] if $data->{resultType} eq 'scalar';
     return [ map { [ $_->{metric}, $_->{value}[1], $_->{value}[0] ] } @{ $data->{result} } ];

@@ -47,7 +47,8 @@ sub log_lines {
     my $path = "$self->{dir}/access.log";
     my $read = $self->{log_read};
     # lines that were decoded before are kept, unless it is another file, or it was emptied
-    $read = $self->{log_read} = { offset => 0, lines => [], file => '' } if !$read || $read->{offset} > (-s $path || 0) || $read->{file} ne _identity($path);
+    $read = $self->{log_read} = { offset => 0, lines => [], file => '' }
+        if !$read || $read->{offset} > (-s $path || 0) || $read->{file} ne _identity($path);
     open my $file, '<', $path or return;
     $read->{file} = _identity($path);
     binmode $file;

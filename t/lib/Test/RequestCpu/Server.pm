@@ -82,7 +82,8 @@ sub workers {
     return $self->{pid} if $self->{single};
     my $title = $self->processes;
     my @pids = grep {
-        $title->{$_} =~ /worker process/ && ($which{all} || (($title->{$_} =~ /shutting down/ ? 1 : 0) == ($which{old} ? 1 : 0)))
+        $title->{$_} =~ /worker process/
+            && ($which{all} || (($title->{$_} =~ /shutting down/ ? 1 : 0) == ($which{old} ? 1 : 0)))
     } keys %$title;
     for my $pid (@pids) { $self->{begun}{$pid} = $self->sched_ns($pid) unless defined $self->{begun}{$pid} }
     return @pids = sort { $a <=> $b } @pids;

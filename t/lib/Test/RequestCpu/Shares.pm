@@ -33,7 +33,11 @@ EOC
 # What a small request may cost, if it costs so much alone.
 sub bound { my ($self, $ns) = @_; return 1.2 * $ns + 50_000 }
 
-sub used { my ($self) = @_; my $keys = $self->{t}->status->{zones}{ $self->{zone} }{keys}; return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys } }
+sub used {
+    my ($self) = @_;
+    my $keys = $self->{t}->status->{zones}{ $self->{zone} }{keys};
+    return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys }
+}
 
 sub refused {
     my ($self, $key) = @_;
@@ -106,15 +110,19 @@ sub scenario {
     for (1 .. $self->{rounds}) {
         $figures = $self->accounted($what{run});
         $of = $figures->{of};
-        my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] }) - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
+        my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] })
+            - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
         %expected = map { $_ => $rest * $owners{$_} / $whole } keys %owners;
         last if !(grep { $of->($_) > $most{$_} } keys %small)
-            && !(grep { $of->($_) < $least{$_} * $expected{$_} || $of->($_) > $greatest{$_} * $expected{$_} } keys %owners);
+            && !(grep { $of->($_) < $least{$_} * $expected{$_}
+                || $of->($_) > $greatest{$_} * $expected{$_} } keys %owners);
         # A busy machine does not halve a share.
         last if grep { $of->($_) < 0.5 * $expected{$_} } keys %owners;
     }
-    within($of->($_), $expected{$_}, $least{$_}, $greatest{$_}, "$name: $_ is charged what it has caused") for sort keys %owners;
-    cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02, "$name: and no more than the worker has used");
+    within($of->($_), $expected{$_}, $least{$_}, $greatest{$_}, "$name: $_ is charged what it has caused")
+        for sort keys %owners;
+    cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02,
+        "$name: and no more than the worker has used");
     cmp_ok($of->($_), '<=', $most{$_}, "$name: $_ is charged what its requests cost alone") for sort keys %small;
     return $figures;
 }

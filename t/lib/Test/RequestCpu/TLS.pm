@@ -25,12 +25,14 @@ sub new {
         open STDOUT, '>&', $theirs;
         open STDERR, '>', '/dev/null';
         close $mine;
-        exec 'openssl', 's_client', '-quiet', '-connect', "127.0.0.1:$option{port}", '-servername', $option{name} || 'localhost',
+        exec 'openssl', 's_client', '-quiet', '-connect', "127.0.0.1:$option{port}", '-servername',
+            $option{name} || 'localhost',
             '-alpn', $option{alpn} || 'http/1.1' or POSIX::_exit(127);
     }
     close $theirs;
     binmode $mine;
-    my $self = bless { socket => $mine, buffer => '', timeout => $option{timeout} || 60, child => $pid, owner => $$ }, $class;
+    my $self = bless { socket => $mine, buffer => '', timeout => $option{timeout} || 60, child => $pid, owner => $$ },
+        $class;
     Test::RequestCpu->remember($self) if Test::RequestCpu->can('remember');
     return $self;
 }

@@ -42,7 +42,8 @@ sub falls {
         my ($old, $new) = ($before->{$key}, $after->{$key});
         if (!$new) { push @falls, "$key is gone"; next }
         push @falls, map { "$_ of $key was $old->{$_} and is $new->{$_}" }
-            grep { /^(?:\dxx|requests|cpu_ns|wakeups|sent_bytes|received_bytes)$/ && $new->{$_} < $old->{$_} } keys %$old;
+            grep { /^(?:\dxx|requests|cpu_ns|wakeups|sent_bytes|received_bytes)$/
+                && $new->{$_} < $old->{$_} } keys %$old;
     }
     return @falls;
 }

@@ -31,7 +31,8 @@ sub start {
             if ($pid == 0) {
                 close $listen;
                 setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
-                my $connection = bless { socket => $socket, buffer => '', timeout => 60 }, 'Test::RequestCpu::Upstream::Connection';
+                my $connection = bless { socket => $socket, buffer => '', timeout => 60 },
+                    'Test::RequestCpu::Upstream::Connection';
                 eval { $connection->serve($answer) };
                 POSIX::_exit(0);
             }
@@ -57,7 +58,8 @@ sub serve {
         $header{ lc $1 } = $2 while $head =~ /^([^:\r\n]+):[ \t]*([^\r\n]*)\r$/mg;
         my $body = $header{'content-length'} ? $self->read_bytes($header{'content-length'}) : '';
         $self->{served}++;
-        my $more = $answer->($self, { method => $method, uri => $uri, headers => \%header, body => $body, nth => $self->{served} });
+        my $more = $answer->($self,
+            { method => $method, uri => $uri, headers => \%header, body => $body, nth => $self->{served} });
         return unless $more && lc($header{connection} || '') ne 'close';
     }
 }
