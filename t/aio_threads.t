@@ -32,10 +32,12 @@ $t->start(main => 'thread_pool small threads=2 max_queue=4096;', http => <<"EOC"
         server_name light.test;
         location / { }
         location /sendfile/ { alias {{dir}}/html/; sendfile on; }
-        location = /write { proxy_pass http://127.0.0.1:{{port:http}}/sink; proxy_set_header Host light.test; client_body_in_file_only on; }
+        location = /write { proxy_pass http://127.0.0.1:{{port:http}}/sink; proxy_set_header Host light.test;
+            client_body_in_file_only on; }
         location = /sink { return 200 "sunk\\n"; }
         @{[ $file_aio ? 'location /direct/ { alias {{dir}}/html/; aio on; directio 512; }' : '' ]}
-        location = /temp { proxy_pass http://127.0.0.1:{{port:http}}/large.txt; proxy_set_header Host light.test; aio_write on; proxy_buffers 4 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 4k; }
+        location = /temp { proxy_pass http://127.0.0.1:{{port:http}}/large.txt; proxy_set_header Host light.test;
+            aio_write on; proxy_buffers 4 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 4k; }
     }
 EOC
 

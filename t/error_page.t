@@ -62,7 +62,8 @@ $t->start(http => <<"EOC");
         location = /rewritten { $burn rewrite ^ /page.txt last; }
         location = /try { $burn try_files /none \@named; }
         location = /accel { $burn proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /intercept { $burn set \$gone /gone; proxy_pass http://127.0.0.1:{{port:upstream}}\$gone; proxy_intercept_errors on; error_page 404 \@named; }
+        location = /intercept { $burn set \$gone /gone; proxy_pass http://127.0.0.1:{{port:upstream}}\$gone;
+            proxy_intercept_errors on; error_page 404 \@named; }
         location = /closed { return 444; }
         location = /loop { rewrite ^ /loop last; }
         location /internal/ { internal; }

@@ -53,7 +53,8 @@ EOC
             auth_request_set \$tenant \$upstream_http_x_tenant;
             proxy_pass http://127.0.0.1:{{port:upstream}}/quick/\$1/\$2;
         }
-        location = /check { internal; proxy_pass http://127.0.0.1:{{port:upstream}}/check/\$number; proxy_pass_request_body off; }
+        location = /check { internal; proxy_pass http://127.0.0.1:{{port:upstream}}/check/\$number;
+            proxy_pass_request_body off; }
         location ~ ^/delayed/(\\d+)/(.*)\$ {
             limit_req zone=slow burst=20;
             proxy_pass http://127.0.0.1:{{port:upstream}}/quick/\$1/\$2;

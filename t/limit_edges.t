@@ -21,10 +21,13 @@ my $http = <<"EOC";
     request_cpu_zone \$server_name zone=domains:1m state={{dir}}/state;
     request_cpu zone=domains;
     request_cpu_limit_log_level info;
-    server { listen 127.0.0.1:{{port:http}}; server_name debtor.test; $http2 $burn request_cpu_limit zone=domains cores=0.01 burst=10ms; }
-    server { listen 127.0.0.1:{{port:http}}; server_name closed.test; $burn request_cpu_limit zone=domains cores=0.01 burst=10ms status=444; }
+    server { listen 127.0.0.1:{{port:http}}; server_name debtor.test;
+        $http2 $burn request_cpu_limit zone=domains cores=0.01 burst=10ms; }
+    server { listen 127.0.0.1:{{port:http}}; server_name closed.test;
+        $burn request_cpu_limit zone=domains cores=0.01 burst=10ms status=444; }
     server {
-        listen 127.0.0.1:{{port:http}}; listen 127.0.0.1:{{port:slow}} sndbuf=16k; server_name long.test; gzip on; gzip_types *; gzip_comp_level 9; request_cpu_limit zone=domains cores=0.01 burst=10ms;
+        listen 127.0.0.1:{{port:http}}; listen 127.0.0.1:{{port:slow}} sndbuf=16k; server_name long.test; gzip on;
+            gzip_types *; gzip_comp_level 9; request_cpu_limit zone=domains cores=0.01 burst=10ms;
     }
 EOC
 $t->start(http => $http);

@@ -33,7 +33,8 @@ sub configuration {
     keepalive_requests 1000000;
     gzip on; gzip_types *; gzip_comp_level 9;
     server { listen 127.0.0.1:{{port:http}}; server_name quiet.test unlimited.test; }
-    server { listen 127.0.0.1:{{port:http}}; server_name noisy.test; $http2 request_cpu_limit zone=domains cores=$cores burst=@{[ 1000 * $burst ]}ms; }
+    server { listen 127.0.0.1:{{port:http}}; server_name noisy.test;
+        $http2 request_cpu_limit zone=domains cores=$cores burst=@{[ 1000 * $burst ]}ms; }
 EOC
 }
 

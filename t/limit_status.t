@@ -25,7 +25,8 @@ $t->start(http => <<"EOC");
         location = /if { request_cpu_status format=html detail=low; if (\$http_host) { add_header X-If yes; } }
         location /outer { request_cpu_status; location /outer/inner { root html; try_files /text.txt =404; } }
         location = /own { request_cpu_limit zone=z cores=0.001 burst=0 status=503; request_cpu_status; }
-        location = /own_if { request_cpu_limit zone=z cores=0.001 burst=0 status=503; request_cpu_status; if (\$http_host) { add_header X-If yes; } }
+        location = /own_if { request_cpu_limit zone=z cores=0.001 burst=0 status=503; request_cpu_status;
+            if (\$http_host) { add_header X-If yes; } }
         location = /off { request_cpu_limit off; request_cpu_status; }
         location = /rewritten { rewrite ^ /inherited last; }
         location = /away { rewrite ^ /text.txt last; request_cpu_status; }

@@ -59,8 +59,10 @@ $t->start(http => <<"EOC");
         server_name late.test;
         access_log {{dir}}/ids.log ids;
 $locations
-        location /tenant { request_cpu_limit zone=tenant cores=100; add_header X-Seen "[\$tenant]"; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location /named { request_cpu_limit zone=named cores=100; add_header X-Seen "[\$named]"; proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location /tenant { request_cpu_limit zone=tenant cores=100; add_header X-Seen "[\$tenant]";
+            proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location /named { request_cpu_limit zone=named cores=100; add_header X-Seen "[\$named]";
+            proxy_pass http://127.0.0.1:{{port:upstream}}; }
         location /id { request_cpu_limit zone=id cores=100; add_header X-Id "\$request_id"; try_files /a.txt =404; }
         location / { $burn }
     }

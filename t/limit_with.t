@@ -45,7 +45,8 @@ sub configuration {
         location /named/ { error_page 429 \@page; }
         location \@page { rewrite ^ /page.txt break; proxy_pass http://127.0.0.1:{{port:origin}}; }
         location /hidden/ { error_page 429 \@hidden; }
-        location \@hidden { rewrite ^ /later break; proxy_pass http://127.0.0.1:{{port:origin}}; proxy_hide_header Retry-After; }
+        location \@hidden { rewrite ^ /later break; proxy_pass http://127.0.0.1:{{port:origin}};
+            proxy_hide_header Retry-After; }
         location /ok/ { error_page 429 =200 /page.txt; }
         @{[ $has{auth_request} ? 'location /auth/ { auth_request /auth; } location = /auth { internal; return 204; }' : '' ]}
         @{[ $has{mirror} ? 'location /mirror/ { mirror /copy; } location = /copy { internal; proxy_pass http://127.0.0.1:{{port:origin}}/a.txt; }' : '' ]}

@@ -45,7 +45,8 @@ $t->start(http => <<"EOC");
         location = /copy { internal; return 204; }
         location = /header { add_header X-Subrequest \$request_cpu_subrequest; return 204; }
         location = /cached {
-            proxy_cache cache; proxy_cache_valid 200 1s; proxy_cache_use_stale updating; proxy_cache_background_update on;
+            proxy_cache cache; proxy_cache_valid 200 1s; proxy_cache_use_stale updating;
+            proxy_cache_background_update on;
             proxy_pass http://127.0.0.1:{{port:origin}}/;
         }
         $auth_conf

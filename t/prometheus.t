@@ -18,7 +18,8 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
-        location = /gzip { request_cpu_status; request_cpu off; gzip on; gzip_min_length 1; gzip_types text/plain application/json; }
+        location = /gzip { request_cpu_status; request_cpu off; gzip on; gzip_min_length 1;
+            gzip_types text/plain application/json; }
         location /cached/ { proxy_pass http://127.0.0.1:{{port:origin}}/; proxy_cache cache; proxy_cache_valid 1h; }
     }
     server {

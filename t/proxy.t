@@ -39,12 +39,14 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location /alive/ { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; gzip on; gzip_types *; gzip_comp_level 9; gzip_proxied any; }
+        location /alive/ { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; gzip on;
+            gzip_types *; gzip_comp_level 9; gzip_proxied any; }
         location /unbuffered/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_buffering off; }
         location /dead { proxy_pass http://127.0.0.1:{{port:dead}}; }
         location /twice { proxy_pass http://twice; }
         location /never { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 300ms; }
-        location /cached/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_cache cache; proxy_cache_valid 200 1h; proxy_cache_bypass \$arg_bypass; }
+        location /cached/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_cache cache;
+            proxy_cache_valid 200 1h; proxy_cache_bypass \$arg_bypass; }
         location /self { proxy_pass http://127.0.0.1:{{port:http}}/alive/x; proxy_set_header Host inner.test; }
     }
 EOC

@@ -38,10 +38,13 @@ my $locations = <<"EOC";
         location / { }
         location = /no { return 204; }
         location = /proxy { client_max_body_size 20m; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /unbuffered { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:sink}}; }
-        location = /early { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:early}}; }
+        location = /unbuffered { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:sink}}; }
+        location = /early { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:early}}; }
         location = /small { client_max_body_size 10; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:nobody}}; }
+        location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:nobody}}; }
         location = /auth { auth_basic x; auth_basic_user_file {{dir}}/users; }
         location = /page { error_page 404 /a.txt; root {{dir}}/none; }
         location = /slow { limit_rate 1m; alias {{dir}}/html/large.txt; }

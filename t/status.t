@@ -39,7 +39,8 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
         location /low_json { request_cpu_status format=json detail=low; }
         location /full { request_cpu_status format=auto detail=full; }
         location /html { request_cpu_status format=html; }
-        location /zipped { request_cpu_status; gzip on; gzip_vary on; gzip_min_length 1; gzip_types *; gzip_proxied any; }
+        location /zipped { request_cpu_status; gzip on; gzip_vary on; gzip_min_length 1; gzip_types *;
+            gzip_proxied any; }
         location /closed { request_cpu_status; deny all; }
     }
 EOC

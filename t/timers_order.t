@@ -29,9 +29,12 @@ for my $module (0, 1) {
     $cpu
     server {
         listen 127.0.0.1:{{port:http}};
-        location = /upstream { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; }
-        location = /never { proxy_pass http://127.0.0.1:{{port:silent}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; proxy_connect_timeout @{[ $timeout * 1000 ]}ms; }
-        location = /body { client_body_timeout @{[ $timeout * 1000 ]}ms; client_max_body_size 1m; proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 10s; }
+        location = /upstream { proxy_pass http://127.0.0.1:{{port:upstream}};
+            proxy_read_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /never { proxy_pass http://127.0.0.1:{{port:silent}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms;
+            proxy_connect_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /body { client_body_timeout @{[ $timeout * 1000 ]}ms; client_max_body_size 1m;
+            proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 10s; }
         location = /burn { @{[ burn_rules(24) ]} return 200 "burnt"; }
     }
 EOC

@@ -35,7 +35,8 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { }
-        location /behind/ { proxy_pass https://127.0.0.1:{{port:rsa}}/; proxy_set_header Host behind.test; proxy_ssl_session_reuse off; }
+        location /behind/ { proxy_pass https://127.0.0.1:{{port:rsa}}/; proxy_set_header Host behind.test;
+            proxy_ssl_session_reuse off; }
         location /plain/ { proxy_pass http://127.0.0.1:{{port:http}}/; proxy_set_header Host behind.test; }
     }
 EOC
