@@ -234,7 +234,8 @@ proptest! {
     }
 
     #[test]
-    fn seconds_are_judged_as_they_were(start_s in 0u64..1 << 30, adds in prop::collection::vec((0u64..3_000, 0u64..12_000_000), 0..60)) {
+    fn seconds_are_judged_as_they_were(start_s in 0u64..1 << 30,
+        adds in prop::collection::vec((0u64..3_000, 0u64..12_000_000), 0..60)) {
         let region = Region::new(10_000);
         let table = region.table().unwrap();
         let mut model = std::collections::BTreeMap::<u64, u64>::new();

@@ -215,7 +215,8 @@ proptest! {
     }
 
     #[test]
-    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)], readings: Vec<[u64; 2]>) {
+    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)],
+        readings: Vec<[u64; 2]>) {
         let mut meter = Meter::start(Machine::exact(true), mode);
         let mut before_ns = meter.charged_ns();
         for [cpu_ns, time_ns] in readings {

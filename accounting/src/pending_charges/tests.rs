@@ -99,7 +99,8 @@ proptest! {
                     pending.pending_ns(slot, place)
                 };
                 // there is no burst, so all of it is debt
-                let debt_ns = table.check(slot, 5_000, limit, pending_ns, |_| true, &mut spare).result.map_or_else(NonZeroU64::get, |_| 0);
+                let checked = table.check(slot, 5_000, limit, pending_ns, |_| true, &mut spare);
+                let debt_ns = checked.result.map_or_else(NonZeroU64::get, |_| 0);
                 prop_assert_eq!(debt_ns, by_share[0] + by_share[1 + bucket]);
             }
         }
