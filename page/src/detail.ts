@@ -115,7 +115,7 @@ function showCharge(account: Account): void {
     ["GB-seconds", figure(gb_seconds ?? NaN), "Memory of requests multiplied by the time they held it"],
     ["Peak cores", figure(peak_cores ?? NaN), "The most CPU of one second"],
   ]);
-  // the current second is in neither sum yet
+  // neither sum contains the current second yet
   const running = Math.max(0, account.cpu_ns - billable - waived);
   const parts: [name: string, ns: number, hue: string, title: string][] = [
     ["billable", billable, colour(0), "CPU of active seconds"],

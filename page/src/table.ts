@@ -236,7 +236,7 @@ export class Table {
     pad(this.after, (n - this.first - wanted) * ROW_PX);
     this.rows.forEach((row, i) => this.fill(row, data, this.first + i));
     if (focused === null) return;
-    // the focus follows the key, not the position
+    // the focus stays with the key, not with the position
     const now = this.rows.find((row) => row.key === focused);
     if (now) now.button.focus({ preventScroll: true });
     else this.table.focus({ preventScroll: true });
