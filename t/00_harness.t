@@ -1,4 +1,4 @@
-# The suite's own tools, on NGINX without the module: what they cannot see, no test can tell.
+# Tests the test library itself, on NGINX without the module.
 
 use strict;
 use warnings;

@@ -63,7 +63,7 @@ sleep 0.2;
 $_->close for @ignored;
 counted('where NGINX goes on nevertheless', 'ignored.test', 3, qr/^(?:200|499)$/);
 
-# The client is gone before its request is even looked at
+# The client leaves before the worker reads its request
 my $burning = $t->connect('http');
 $burning->request('/burn?x=' . burn_text(20), host => 'burning.test');
 sleep 0.02;

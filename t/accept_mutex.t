@@ -48,7 +48,7 @@ is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400,
     'each is charged, with what it cost to accept it');
 ok($account->{cpu_ns} <= $used, 'no more than the workers used') or diag("$account->{cpu_ns} of $used");
 
-# Events that came together stay apart
+# Events that arrive together are attributed separately
 $t->clear_log;
 my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1);
     $c } 1 .. 3;
@@ -68,7 +68,7 @@ cmp_ok($charged, '<=', $used, 'is charged its work, and not the time');
 
 $t->done(more => 1);
 
-# A worker gives the mutex back before it works, so that another one can accept meanwhile
+# A worker releases the mutex before it handles events, so that another worker can accept meanwhile
 $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 $t->start(main => 'worker_processes 2;', events => 'accept_mutex on; accept_mutex_delay 20ms;', http => <<"EOC");
@@ -87,7 +87,7 @@ while ($took < 1 && $letters < 21) {
     $t->get('/burn?x=' . burn_text($letters));
     $took = time - $start;
 }
-# Not how long it takes is looked at, but what is answered first. Sometimes the same worker has both connections.
+# The test looks at the order of the answers, not at their time. Sometimes the same worker has both connections.
 my ($tries, $first) = (0, 0);
 while ($first < 3 && $tries < 20) {
     $tries++;

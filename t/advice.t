@@ -1,4 +1,4 @@
-# Mistakes in a configuration that is valid: a warning when it is read, and none where it is right.
+# A valid configuration with a mistake gives a warning; a correct one gives none.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::RequestCpu;
 my $t = Test::RequestCpu->new;
 $t->certificate(ecdsa => 'tls');
 
-# What is warned of, of a configuration in http {}; the number of a line is that of the first one with "# here"
+# The warnings for a configuration in http {}. HERE stands for the line that has the first "# here".
 sub warnings_of {
     my ($http) = @_;
     unlink $t->dir . '/error.log';
@@ -98,7 +98,7 @@ if ($t->has('http_v3')) {
         '$http_host is not counted where HTTP/3 is: none');
 }
 
-# What they warn of, and when keys are empty (the table at request_cpu_zone)
+# The requests that the warnings are about, and their empty keys (the table at request_cpu_zone)
 my $quic = $t->has('http_v3')
     ? "listen 127.0.0.1:{{port:h3}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;" : '';
 my @keys = qw(server_name host http_host remote_user cookie_a arg_a);

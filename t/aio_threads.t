@@ -1,4 +1,4 @@
-# Files that are read and written by a pool of threads: the completions of many requests arrive in one event.
+# A pool of threads reads and writes files: one event reports the completions of many requests.
 
 use strict;
 use warnings;
@@ -76,7 +76,7 @@ my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9),
 is("$account{'heavy.test'}{requests} $account{'light.test'}{requests}", '9 8', 'requests are counted');
 is($account{$_}{in_flight}, 0, "$_: nothing is in flight any more") for sort keys %account;
 
-# Other ways into the pool
+# Other uses of the pool
 my $before = $account{'light.test'}{requests};
 is(length $t->get('/sendfile/large.txt', host => 'light.test')->{body}, 4_000_000, 'sendfile by the pool');
 is(length $t->get('/temp', host => 'light.test')->{body}, 4_000_000, 'temporary files written by the pool');
@@ -92,7 +92,7 @@ is($t->account_with('domains', 'light.test', $before + $requests)->{requests}, $
 @lines = $t->logged(16 + $requests);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), scalar @lines, 'and charged');
 
-# The pool's own CPU stands beside the books
+# The CPU of the pool's threads is not part of the worker totals
 $t->quiet;
 $t->status;
 my ($books) = @{ $t->status->{workers} };
@@ -100,7 +100,7 @@ my $pool = $t->pool_ns($worker);
 cmp_ok($books->{pool_threads_cpu_ns}, '>', 0, 'CPU of the pool\'s threads is shown');
 within($books->{pool_threads_cpu_ns}, $pool, 0.5, 1.05, 'as the kernel counts it');
 
-# A client that leaves while the pool works for it
+# A client leaves while the pool works for it
 for (1 .. 20) {
     my $connection = $t->connect('http', window => 4096);
     $connection->request('/large.txt', host => 'light.test');

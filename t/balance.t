@@ -1,5 +1,4 @@
-# Connections are spread over the workers as they are without the module: a worker that is busy leaves them to the
-# other one.
+# Connections are distributed to the workers as without the module: a busy worker leaves them to the other one.
 
 use strict;
 use warnings;
@@ -9,7 +8,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
 
-# The part of the requests that the worker with less of them had.
+# The part of the requests that the worker with fewer requests had.
 sub least_part {
     my ($module, $events, $listen) = @_;
     my $t = Test::RequestCpu->new(module => $module);
@@ -39,7 +38,7 @@ for my $case (
     [ 'reuseport', '', ' reuseport' ],
 ) {
     my ($name, $events, $listen) = @$case;
-    # on a busy machine, one of the workers may be kept from its processor
+    # on a busy machine, one of the workers may not get its processor
     my %part;
     for (1 .. 6) {
         %part = map { $_ => least_part($_, $events, $listen) } 0, 1;

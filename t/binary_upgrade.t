@@ -1,4 +1,4 @@
-# A new binary takes over, or does not: its workers and the old ones count in the same accounts.
+# A new binary replaces the old one, or fails to start. Old and new workers count in the same accounts.
 
 use strict;
 use warnings;
@@ -29,14 +29,14 @@ sub http {
 EOC
 }
 
-# Shared memory that a process has open by descriptor: what a new binary would inherit.
+# Shared memory that a process has open by descriptor, and that a new binary would inherit.
 sub memories {
     my ($pid) = @_;
     my @open = sort grep { defined && /request_cpu/ } map { readlink } glob "/proc/$pid/fd/*";
     return @open;
 }
 
-# Every request on a connection of its own, since NGINX is free to close a kept one.
+# Sends requests, each on its own connection, since NGINX may close a keep-alive one.
 sub load {
     my ($t, $seconds) = @_;
     my ($end, $sent, $failed) = (time + $seconds, 0, 0);
@@ -50,7 +50,7 @@ sub load {
 
 sub requests { my ($key, $least) = @_; return $t->account_with('hosts', $key, $least)->{requests} }
 
-# Counters of Prometheus that are lower than they were.
+# Counters of Prometheus' format that have decreased.
 sub fallen {
     my ($before) = @_;
     my ($now) = $t->prometheus;
@@ -102,7 +102,7 @@ cmp_ok($t->account('hosts', 'load.test')->{cpu_ns}, '>=', sum(map { $_->{ns} } @
 ok(wait_until(60, sub { @{ $t->status->{workers} } == 2 }), 'the books are those of the workers that are left');
 $t->check_books(name => 'after the upgrade');
 
-# The new one is as good as the old one
+# The new master works like the old one
 ok($t->reload, 'a reload of the new master');
 is(requests('load.test', $sent), $sent, 'keeps the accounts');
 is_deeply([ memories($t->master) ], \@memories, 'and leaves nothing open');
@@ -111,7 +111,7 @@ $t->get('/a.txt', host => 'load.test') for 1 .. 10;
 is($t->retire, 0, 'to the end');
 is(requests('load.test', $sent + 10), $sent + 10, 'goes on as well');
 
-# An upgrade that is taken back
+# An upgrade that is rolled back
 ok($t->upgrade, 'a new binary');
 $t->get('/a.txt', host => 'load.test') for 1 .. 10;
 ok($t->take_back, 'that is told to go');
@@ -119,7 +119,7 @@ $t->get('/a.txt', host => 'load.test') for 1 .. 10;
 is(requests('load.test', $sent + 30), $sent + 30, 'leaves what it has counted');
 is(scalar($t->workers), 2, 'to the old one');
 
-# One that does not come up
+# A new binary that does not start
 my $running = $t->{part};
 $t->write_file($t->dir . '/html/b.txt', '');
 $t->_write_config(%$running, http => http(more => 'request_cpu zone=none;'));

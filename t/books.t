@@ -1,4 +1,4 @@
-# Where a busy worker's CPU goes.
+# The worker totals of a busy worker.
 
 use strict;
 use warnings;
@@ -26,7 +26,7 @@ EOC
 my ($idle) = @{ $t->status->{workers} };
 cmp_ok($idle->{charged_ns}, '<=', $idle->{thread_cpu_ns}, 'a worker that has just started');
 
-# Small static requests on several connections, as fast as they go
+# Sends small static requests on several connections, as fast as possible
 sub load {
     my ($seconds) = @_;
     my @connections = map { $t->connect('http') } 1 .. 4;
@@ -59,7 +59,7 @@ my $account = $t->account_with('hosts', 'busy.test', $sent);
 is($account->{requests}, $sent, 'every request is in the account');
 within($account->{cpu_ns}, $part{charged_ns}, 0.95, 1, 'with what was charged');
 
-# Books of an idle worker stand still, but for the loop
+# The totals of an idle worker do not change, except for the loop
 $t->quiet;
 my $kernel = $t->sched_ns($t->worker);
 my ($one) = @{ $t->status->{workers} };
@@ -70,7 +70,7 @@ $kernel = $t->sched_ns($t->worker) - $kernel;
 cmp_ok($two->{other_ns} - $one->{other_ns}, '<', $kernel, 'time that passes is no CPU');
 cmp_ok($two->{thread_cpu_ns} - $one->{thread_cpu_ns}, '<', $kernel, 'for the thread neither');
 
-# A reader of the status page cannot see books that do not add up: tried while a request is in the middle of it
+# Totals in the status always add up, also while a request is being handled
 my @faults;
 my $client = detached(sub { load(1) });
 my $end = time + 1;

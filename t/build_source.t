@@ -1,5 +1,5 @@
-# scripts/build --source: which server a source or a binary is, and how its source is configured. Nothing is
-# compiled here: the source is a stand-in whose configure writes down its arguments.
+# scripts/build --source: it recognises the server of a source or a binary, and configures the source. Nothing is
+# compiled here: the source is a stand-in whose configure writes its arguments to a file.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use Test::RequestCpu;
 my $root = "$FindBin::Bin/..";
 my $temp = File::Temp->newdir('request-cpu-XXXXXX', TMPDIR => 1);
 my $dir = $temp->dirname;
-# a copy, since it configures below the folder that it is in
+# use a copy, since the script configures below its own folder
 make_path("$dir/here/scripts", "$dir/bin");
 system('cp', "$root/scripts/lib.sh", "$dir/here/scripts/") == 0 or die "cp\n";
 
@@ -25,7 +25,7 @@ sub spew {
     close $file;
 }
 
-# A source with this nginx.h; its configure knows these options only, and ones with a value.
+# Makes a source with this nginx.h. Its configure knows only these options, and options with a value.
 sub source {
     my ($name, $header, %option) = @_;
     make_path("$dir/$name/src/core", "$dir/$name/auto");
@@ -46,7 +46,7 @@ EOC
     return "$dir/$name";
 }
 
-# A server in PATH that says this of itself.
+# Puts a server into PATH that prints this for -V.
 sub install {
     my ($name, $version, $arguments) = @_;
     spew("$dir/bin/$name", "#!/bin/sh\ncat >&2 <<'EOF'\n$version\nconfigure arguments:$arguments\nEOF\n");

@@ -1,4 +1,4 @@
-# Both clocks charge what the kernel counts; the hybrid one asks it less often.
+# Both clocks charge what the kernel counts. The hybrid clock asks the kernel less often.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ my %max_error_ns = ('thread' => 0, 'hybrid' => 20_000, 'hybrid max_error=1us' =>
 my %server;
 for my $case (@clocks) {
     my $clock = $case;
-    # glibc then does not tell the kernel where to leave a mark when the thread is switched out
+    # then glibc does not register rseq(2), and the kernel cannot mark that the thread was switched out
     my $blind = $clock =~ s/ without rseq//;
     my $t = $server{$case} = Test::RequestCpu->new;
     $t->html('a.txt', "plain\n");
@@ -39,7 +39,7 @@ EOC
     is($status->{clock}, (split / /, $clock)[0], "$case: its name");
     is($status->{max_error_ns}, $max_error_ns{$clock}, "$case: its largest error");
 
-    # Long laps, undisturbed and beside a loop that takes half of the processor away
+    # Long laps, alone and beside a loop that takes half of the processor
     my $burn = sub { $t->get('/burn?x=' . burn_text(20), host => 'clock.test') for 1 .. 3 };
     for my $kind ('alone', $can_pin ? 'beside a busy loop' : ()) {
         my $loop = $kind eq 'alone' ? undef : $t->spawn('taskset', '-c', $processor, $^X, '-e', '1 while 1');
@@ -52,9 +52,9 @@ EOC
     }
 }
 
-# Short laps without a pause between them: what was charged and what was the loop's, what the kernel counted, and
-# how often the thread clock was read for each request. So many that the requests for the status are little beside
-# them.
+# Short laps without a pause between them: the CPU that was charged and that of the loop, the CPU that the kernel
+# counted, and the readings of the thread clock per request. There are so many requests that the status requests
+# hardly matter.
 my $pipelined = 3000;
 my (%asked, %good, %sum, %used);
 sub short_laps {
@@ -78,8 +78,8 @@ sub short_laps {
     return ($after->{clock_readings} - $before->{clock_readings}) / ($pipelined + 1);
 }
 
-# A lap that takes long, or in which the thread is switched out, takes a reading more. Both happen more often on a
-# busy machine.
+# A long lap, and a lap in which the thread is switched out, need one more reading. Both happen more often on a busy
+# machine.
 my %readings;
 @readings{@clocks} = least(sub {
     my %least;
@@ -97,7 +97,7 @@ cmp_ok($readings{thread}, '>=', 2, 'the thread clock is read at least twice for 
 cmp_ok($readings{'hybrid max_error=1us'}, '>', $readings{'hybrid max_error=10ms'},
     'a smaller error takes more readings');
 SKIP: {
-    # without rseq(2) the clock must be read whenever short laps add up to its largest error
+    # without rseq(2), the thread clock is read whenever short laps reach its largest error
     skip('a debug log makes every lap a long one', 2) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
     skip('switches of the thread cannot be seen here', 2) if `getconf GNU_LIBC_VERSION` !~ /glibc 2\.(\d+)/ || $1 < 35;
     cmp_ok($readings{hybrid}, '<', $readings{thread} / 4, 'the hybrid clock reads it more seldom');

@@ -1,5 +1,5 @@
-# A clock of CPU time that fails, or that advances in large steps: NGINX says so when it starts, and the sums are
-# near what the kernel counts nevertheless.
+# A clock of CPU time that fails, or that advances in large steps. NGINX logs this when it starts, and the sums are
+# still close to what the kernel counts.
 
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Preload;
 
-# FAULT: fails, coarse, stands, getres
+# FAULT is fails, coarse, stands or getres
 my $source = <<'EOC';
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,7 +60,7 @@ EOC
 
 sub warnings { return grep { /\[warn\].*(?:clock|CLOCK_)/ } split /\n/, $t->error_log }
 
-# The CPU that the accounts have got, and what the kernel says that the workers have used meanwhile.
+# The CPU that was added to the accounts, and the CPU of the workers by the kernel's count.
 sub use_cpu {
     my ($requests) = @_;
     my $kernel = sub { return sum(map { $t->sched_ns($_) } $t->workers) };

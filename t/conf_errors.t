@@ -1,4 +1,4 @@
-# Configurations that are refused, with a message that names the directive and what is wrong with it.
+# Configurations that NGINX refuses, with a message that names the directive and the fault.
 
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use Test::RequestCpu;
 
 my $t = Test::RequestCpu->new;
 
-# As an http block, or as a whole file where the place matters.
+# The configuration as an http block, or as a whole file if the context matters.
 sub conf {
     my ($where, $text) = @_;
     my $zone = 'access_log off; request_cpu_zone $host zone=a:1m;';
@@ -268,7 +268,7 @@ my @refused = (
     [ 'a log of a zone of another module',
         http => 'limit_req_zone $host zone=l:1m rate=1r/s; request_cpu_log x.log zone=l;', qr/unknown zone "l"/ ],
 
-    # What does not exist must not be silently accepted
+    # Names that do not exist are refused
     [ 'a variable of another version', http => 'log_format l $request_cpu_limit; server { access_log /dev/null l; }',
         qr/request_cpu_limit/ ],
 );
@@ -286,7 +286,7 @@ for my $case (@refused) {
     };
 }
 
-# What looks alike, and is right
+# Similar configurations that are valid
 my $eight = join ' ', map { "zone=z$_" } 1 .. 8;
 for my $case (
     [ 'a zone that is not used', http => 'request_cpu_zone $host zone=a:1m;' ],
@@ -331,7 +331,7 @@ for my $case (
     unlike($output, qr/\[(?:warn|error|crit|alert|emerg)\]/, "$name: without a word");
 }
 
-# What works, but cannot be meant
+# Valid configurations that are certainly mistakes
 my ($status, $output) = check(after_zone => 'request_cpu_limit zone=a cores=1;');
 is($status, 0, 'a limit on a zone that nothing is counted in is accepted') or diag($output);
 like($output, qr/\[warn\] .*zone "a" in "request_cpu_limit" is in no "request_cpu".* in \S+nginx\.conf:\d+/,

@@ -1,5 +1,5 @@
-# A worker that runs out of connections takes kept-alive ones from their clients, in the middle of somebody else's
-# wakeup; and their places are used again.
+# A worker that runs out of connections closes keep-alive ones, in the middle of another connection's handler call.
+# Their entries in the connection table are used again.
 
 use strict;
 use warnings;
@@ -42,7 +42,7 @@ ok($logged <= $counted && $counted <= $used * 1.001, 'and CPU between what was l
 within($account{'odd.test'}{cpu_ns}, $account{'even.test'}{cpu_ns}, 0.5, 2, 'both cost about the same');
 $_->close for @kept;
 
-# Connections that come and go, most of them without a word: no place keeps anything of the one before
+# Many connections open and close, most of them without a request: an entry keeps nothing of its previous connection
 my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
 my ($silent_used, $silent) = $t->worked(sub { for (1 .. 400) { my $c = $t->connect('http'); $c->close } });
 my $after;

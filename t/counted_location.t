@@ -1,4 +1,4 @@
-# Which location counts a request that goes through several of them.
+# Which location decides where a request is counted, if the request passes several locations.
 
 use strict;
 use warnings;
@@ -76,7 +76,7 @@ EOC
 $t->expect_log(qr/connect\(\) failed|No such file|is not found|limiting requests/);
 
 my $number = 0;
-# Asks with a host of its own; checks which zones have the request, and its class in them. Returns the accounts.
+# Sends a request with its own host. Checks which zones have it, and its class there. Returns the accounts.
 sub counted_in {
     my ($uri, $zones, $name, %option) = @_;
     my $host = 'h' . ++$number . '.test';
@@ -115,7 +115,7 @@ SKIP: {
     counted_in('/exec', 'z', 'ngx.exec');
 }
 
-# A limit sees what is done after the redirect
+# A limit includes the work after the redirect
 my %status;
 $status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++
     for 1 .. 6;
@@ -127,7 +127,7 @@ my $refused = $t->account_with('z', 'tenant.test', 7);
 is($refused->{requests}, 7, 'one that is refused, and answered by a location with "off", is in the account');
 cmp_ok($refused->{limit}{refused_cpu_ns}, '>', $tenant->{limit}{refused_cpu_ns}, 'as refused');
 
-# What comes after the answer changes nothing
+# Work after the answer changes nothing
 my %after = (port => 'after');
 counted_in('/none', 'u z', 'without post_action', %after);
 counted_in('/off', 'u z', 'post_action in a location with "off"', %after);

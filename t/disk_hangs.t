@@ -1,5 +1,5 @@
 # A disk that does not answer: neither the end of NGINX nor a reload waits long for the file of `state=`, whichever
-# system call hangs. A library makes one of them wait, once a certain file is there.
+# system call hangs. A library makes a system call wait as soon as a certain file exists.
 
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# Requests that change their way, and requests that never get far.
+# Requests that are redirected internally, and requests that end early.
 
 use strict;
 use warnings;
@@ -87,8 +87,8 @@ $t->start(http => <<"EOC");
 $ssl_conf
 EOC
 
-# What burns is nearly all that the worker does, so the request has to be charged nearly all that the worker's
-# thread used meanwhile.
+# Nearly all of the worker's work is for this request. So the request must be charged nearly all CPU of the worker's
+# thread.
 my %way = (
     '/burn' => 'no other way', '/named' => 'a named location', '/named_proxy' => 'a proxy in a named location',
         '/page' => 'an error page',
@@ -146,7 +146,7 @@ is($odd->{requests}, scalar @short, 'each of them is counted');
 is_deeply($odd->{responses}, { map { $_ => $class{$_} || 0 } qw(1xx 2xx 3xx 4xx 5xx) }, 'in its class');
 is($odd->{in_flight}, 0, 'none of them is in flight any more');
 
-# What has no class of its own
+# Requests whose status has no class
 $t->clear_log;
 my $before = $t->account('domains', 'way.test')->{requests};
 my $connection = $t->connect('http');

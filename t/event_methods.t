@@ -1,4 +1,4 @@
-# Every method by which NGINX can wait for events.
+# Each event method of NGINX.
 
 use strict;
 use warnings;

@@ -1,8 +1,8 @@
-# A fleet: a real Prometheus, with what nginx-conf/prometheus ships, reads three NGINX servers under different load,
-# and writes to VictoriaMetrics. What its rules record is compared with what the servers themselves say.
+# A fleet: a real Prometheus with the files of nginx-conf/prometheus reads three NGINX servers under different load,
+# and writes to VictoriaMetrics. The test compares the recorded figures with those of the servers.
 #
-# Time runs fifteen times as fast: every duration of the shipped files is divided by 15, so that a scrape is due
-# each second and a rate over 5 minutes is one over 20 seconds. Besides, only the targets are changed.
+# Time runs fifteen times as fast: every duration of the shipped files is divided by 15. So a scrape is due each
+# second, and a rate over 5 minutes is a rate over 20 seconds. Otherwise, only the targets are changed.
 
 use strict;
 use warnings;
@@ -44,8 +44,8 @@ sub server {
     my $listen_tls = $tls
         ? "listen 127.0.0.1:{{port:tls}} ssl; ssl_certificate @{[$probe->dir]}/cert.pem; ssl_certificate_key @{[$probe->dir]}/key.pem;" : '';
     my $burn = burn_rules(2);
-    # The key of h2load's requests is not their Host, which has a port in it. NGINX from 1.29.3 on takes no Host
-    # with a backslash or a quotation mark in it.
+    # The key of h2load's requests is not their Host, which includes a port. Since 1.29.3, NGINX refuses a Host with a
+    # backslash or a quotation mark.
     $t->start(main => 'worker_processes 2;', log => 0, http => <<"EOC");
     request_cpu_zone \$domain zone=domains:1m;
     request_cpu_zone \$uri zone=uris:1m;
@@ -71,8 +71,8 @@ EOC
 my @servers = map { server() } 1 .. 3;
 my @nodes = map { '127.0.0.1:' . $_->port('status') } @servers;
 
-# Everything that will have a series gets one request of each kind: what a counter was at when it is first seen is
-# in no rate.
+# Sends one request of each kind, so that all series exist: the value of a counter when it is first seen is in no
+# rate.
 sub each_kind {
     my ($t) = @_;
     for my $host ('a.test', 'b.test', 'odd.test') {
@@ -87,8 +87,8 @@ sub each_kind {
         if $tls;
 }
 
-# For a while; how much differs from server to server, and from domain to domain. A connection that a reload or a
-# killed worker closes is opened anew.
+# Sends load for a while; the amount differs between servers and between domains. A connection that a reload or a
+# killed worker closes is opened again.
 sub load {
     my ($t, $seconds, $heavy) = @_;
     my ($end, $answers) = (time + $seconds, 0);
@@ -117,7 +117,7 @@ $store = Test::RequestCpu::Prometheus->victoria_metrics(dir => $probe->dir)
     if Test::RequestCpu::Prometheus->command('victoria-metrics');
 
 my $config = shipped('prometheus.yml');
-# of remote write all but the choice of what is written
+# everything of remote write, except the choice of the written series
 $config =~ s/^(#remote_write:.*?\n)(?= *#write_relabel_configs)/uncommented($1)/mes or die 'no remote_write';
 $config =~ s{http://127\.0\.0\.1:8428/}{$store ? $store->url('/') : 'http://127.0.0.1:1/'}e
     or die 'no address of remote_write';
@@ -132,14 +132,13 @@ my $prometheus = Test::RequestCpu::Prometheus->prometheus(dir => $probe->dir, co
     files => \%rules);
 
 sub scrapes { return $prometheus->values('count_over_time(up[1m]) and up == 1', undef, 'instance') }
-# for so long that rates of the load are taken over a window that is full
+# wait until the window of the rates is full
 ok(wait_until(40, sub { my $n = scrapes(); return keys %$n == 3 && !grep { $_ < $window - 6 } CORE::values(%$n) }),
     'Prometheus reads the three servers')
     or diag(explain(scrapes()), $prometheus->log);
 
 #
-# Load, with a reload and a killed worker in the midst of it
-#
+# Load, with a reload and a killed worker in the middle
 
 sub facts { return [ map { +{ json => $_->status, text => ($_->prometheus)[0] } } @servers ] }
 my $before = facts();
@@ -159,7 +158,7 @@ if ($tls) {
 }
 $_->quiet for @servers;
 
-# at rest, and settled; then seen by Prometheus, and by its rules
+# wait until all is flushed, and until Prometheus and its rules have read it
 my $after;
 my $settled = '';
 wait_until(10, sub {
@@ -178,8 +177,7 @@ diag(sprintf 'load and rest took %.1f s', $now - $begin) if $now - $begin > 15;
 cmp_ok($now - $begin, '<', $window - 1.5, 'all of it lies within the window of the rules');
 
 #
-# The counters: at rest, Prometheus has what the servers say, to the last digit
-#
+# The counters: when nothing runs, Prometheus has the figures of the servers, to the last digit
 
 sub summed {
     my ($facts, $value) = @_;
@@ -238,7 +236,7 @@ my $cpu = summed($after, sub { $_[0]{cpu_ns} });
 ok($cpu->{$_}, "there is CPU of $_") for 'domains,a.test', 'domains,b.test', 'domains,back\\slash"quote.test',
     'uris,/burn', $tls ? 'domains,tls.test' : ();
 
-# Counters went on through the reload and the killed worker
+# Counters continued through the reload and the killed worker
 for my $name (sort @{ $prometheus->get('/api/v1/label/__name__/values') }) {
     next unless $name =~ /^nginx_request_cpu_\w+_(?:total|bucket|sum|count)$/;
     my $resets = $prometheus->query("resets($name\[1m])", $now);
@@ -248,14 +246,14 @@ for my $name (sort @{ $prometheus->get('/api/v1/label/__name__/values') }) {
 #
 # The rules
 #
-# rate() divides the increase between the first and the last sample in the window by the window, after having
-# extended it to the window's ends as far as they are, but not by more than 1.1 of the usual distance of samples,
-# and not below zero. So the figure is not less than (counter after - counter before) / window, and not more than
-# that times (extended time) / (time between first and last sample). The load lies between two samples, and the test
-# knows both counters.
+# rate() divides the increase between the first and the last sample in the window by the window. Before, it
+# extrapolates the increase to both ends of the window, but by at most 1.1 of the usual distance of samples, and not
+# below zero. So the figure is at least (counter after - counter before) / window, and at most that times
+# (extrapolated time) / (time between first and last sample). The load lies between two samples, and the test knows
+# both counters.
 
-# Extended time by time between the first and the last sample, of each server. A sample that came at the very moment
-# in which the rule was evaluated was in it or not.
+# Extrapolated time divided by the time between the first and the last sample, for each server. A sample that came at
+# the very moment in which the rule was evaluated may or may not be included.
 sub stretch {
     my ($at) = @_;
     my %stretch;
@@ -275,7 +273,7 @@ sub stretch {
     return \%stretch;
 }
 
-# What a rule recorded last, and when: { key => number }, time.
+# The last result of a rule, and its time: { key => number }, time.
 sub recorded {
     my ($server, $name, $at, $selector, @labels) = @_;
     my $times = $server->values("timestamp($name\{$selector})", $at, @labels);
@@ -301,7 +299,7 @@ my @received = increase(sub { $_[0]{received_bytes} });
 my $worst = 0;
 sub between {
     my ($got, $low, $high, $name) = @_;
-    # samples have their time in milliseconds
+    # times of samples are in milliseconds
     my $fine = defined $got && $got >= $low * (1 - 1e-4) && $got <= $high * (1 + 1e-4);
     $worst = $high / $low - 1 if $low > 0 && $high / $low - 1 > $worst;
     return 1 if $fine;
@@ -346,7 +344,7 @@ for (
     ok($fine, "$title on each node: counter difference by time");
 }
 
-# Ratios: numerator and denominator may be extended differently
+# Ratios: numerator and denominator may be extrapolated differently
 for (
     [ 'seconds_per_requests', 'CPU per request', \@requests, 1 ],
     [ 'seconds_per_sent_gigabytes', 'CPU seconds per GB', \@sent, 1e9 ],
@@ -372,7 +370,7 @@ for (
 }
 note(sprintf 'tolerance: the limits are at most %.1f %% apart', 100 * $worst);
 
-# Workers: the status page itself is work of theirs, so that they are not quite at rest
+# Workers: the status page itself makes work, so they are never quite idle
 sub workers {
     my ($fact) = @_;
     my %by;
@@ -394,17 +392,17 @@ sub workers {
         my ($old, $new) = map { workers($_->[$n]) } $before, $after;
         my $node = $nodes[$n];
         my $charged = ($new->{charged} - $old->{charged}) / $window;
-        # five hundredths for what scrapes took before and after
+        # 5 % for scrapes before and after
         ok(between($owners->{"$node,charged"}, $charged, $charged * $stretch->{$node} * 1.05, "charged on $node"),
             "$node: cores of workers by owner");
         my $sum = sum(map { $owners->{"$node,$_"} } qw(charged no_request loop other pool_threads));
         ok(abs($sum / $all->{$node} - 1) < 1e-9, "$node: and their sum");
         my $shares = sum(map { $share->{"$node,$_"} } grep { /^domains,/ } keys %{ $cpu[$n] });
-        # accounts may be extended to the window's ends, and workers not
+        # accounts may be extrapolated to the ends of the window while workers are not
         ok($shares > 0.3 && $shares <= 1.001 * $stretch->{$node}, "$node: domains' shares of it are at most the whole")
             or diag($shares);
         my $part = $cores->{"$node,domains,a.test"} / $all->{$node};
-        # the two groups of rules have their own instants
+        # the two groups of rules are evaluated at different instants
         ok(between($share->{"$node,domains,a.test"}, $part / $stretch->{$node}, $part * $stretch->{$node}, 'share'),
             "$node: a domain's share is its cores of all");
         my $other = $owners->{"$node,other"} / ($sum - $owners->{"$node,pool_threads"});
@@ -412,7 +410,7 @@ sub workers {
     }
 }
 
-# Quantiles lie in the bucket that has them. This group of rules runs less often
+# A quantile lies in the bucket that contains it. This group of rules runs less often
 {
     my ($quantiles, $time) = ({}, 0);
     wait_until(60, sub {
@@ -450,8 +448,7 @@ my @firing = map { $_->{labels}{alertname} } @{ $prometheus->get('/api/v1/alerts
 is_deeply([ grep { !/^RequestCpuUnattributed$/ } @firing ], [], 'and nothing is wrong with the servers');
 
 #
-# The dashboard: every expression has an answer, and a result
-#
+# The dashboard: every expression is valid, and has a result
 
 my %variable = (
     __rate_interval => '20s', __range => '20s', job => 'nginx-cpu', zone => 'domains', instance => '.+',
@@ -461,7 +458,7 @@ my $at = time;
 sub answers {
     my ($server, $name) = @_;
     my (@errors, @empty);
-    # what was not there to be shown: full zones, and handshakes of a domain without TLS
+    # nothing to show: full zones, and handshakes of a domain without TLS
     my $may_be_empty = qr/zone_overflowed|tls_handshake.*a\.test/;
     $may_be_empty = qr/zone_overflowed|tls_handshake/ unless $tls;
     for ([ dashboard_expressions(%variable) ],
@@ -483,7 +480,7 @@ answers($prometheus, 'Prometheus');
 my ($domain) = grep { $_->[0] eq 'domain' } dashboard_variables(%variable);
 my %listed;
 for my $series (@{ $prometheus->query($domain->[2], $at) }) {
-    # as Grafana shows it to the regular expression
+    # the text to which Grafana applies the regular expression
     my $text = '{' . join(',', map { my $value = $series->[0]{$_}; $value =~ s/(["\\])/\\$1/g; qq{$_="$value"} }
         sort keys %{ $series->[0] }) . '}';
     $listed{$1}++ if $text =~ /$domain->[3]/;
@@ -491,7 +488,7 @@ for my $series (@{ $prometheus->query($domain->[2], $at) }) {
 is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'back\\\\slash\\"quote.test' ],
     'the list of domains has them');
 
-# What a Prometheus above would be given: figures of domains, and nothing of single nodes but their workers and zones
+# A federation gets the figures of domains; of single nodes it gets only workers and zones
 {
     my @match = shipped('federation.yml') =~ /^ +- '(\{.*\})'$/mg;
     is(scalar @match, 2, 'the federation asks for two kinds of series');
@@ -505,8 +502,7 @@ is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'ba
 }
 
 #
-# VictoriaMetrics has the same
-#
+# VictoriaMetrics has the same figures
 
 SKIP: {
     skip('victoria-metrics is not here (package victoria-metrics)', 1) unless $store;
@@ -545,7 +541,7 @@ SKIP: {
 }
 sub identified {
     my ($series) = @_;
-    # the name is the query's; external labels are put on when it is written
+    # the name is in the query; external labels are added when it is written
     return { map {
         my $metric = $_->[0];
         join(',', map { "$_=$metric->{$_}" } grep { $_ ne 'monitor' && $_ ne '__name__' }
@@ -554,8 +550,7 @@ sub identified {
 }
 
 #
-# Detail: low leaves histograms and breakdowns out, and both have as many series per key as the README says
-#
+# Detail: low leaves out histograms and breakdowns. Both have the documented number of series per key
 
 {
     my %count;

@@ -56,7 +56,7 @@ $t->start(http => <<"EOC");
 EOC
 $t->expect_log(qr/SSL_do_handshake\(\) failed/);
 
-# One connection each, with the requests that are asked for.
+# Sends requests with curl, on one connection.
 sub curl {
     my ($kind, $host, $uris, @option) = @_;
     my $port = $t->port($kind);
@@ -65,8 +65,8 @@ sub curl {
     die "curl failed ($status): $output\n" if $status;
 }
 
-# Of several requests, the least that one took over from its connection: the handshake. What is dear or cheap is
-# told by it, not by sums: a busy machine makes some connections dearer, but none cheaper than their work.
+# The minimum of the CPU that the requests took over from their connections: the handshake. Sums would not do: a busy
+# machine makes some connections cost more, but none less than their work.
 sub taken_over { return min(map { $_->{conn_ns} } @_) }
 
 for my $case (
@@ -107,14 +107,14 @@ my @least = least(sub { $_[0] < $_[1] }, map {
 cmp_ok($least[0], '<', $least[1], 'a handshake with an ECDSA key costs less than one with an RSA key');
 my $ecdsa = $t->account_with('hosts', 'ecdsa.test', $with_ecdsa)->{tls_handshakes}{new};
 
-# Sessions that are resumed
+# Resumed sessions
 my $port = $t->port('rsa');
 for my $version ('-tls1_2', '-tls1_3') {
     my $host = "resumed$version.test";
     my $session = "$dir/session$version";
     my $request = "GET /a.txt HTTP/1.1\\r\\nHost: $host\\r\\nConnection: close\\r\\n\\r\\n";
     $t->clear_log;
-    # one beside the other, and more of them while the machine is slow: the least of each comes nearer to what it takes
+    # new and resumed in turn, and more of them on a slow machine: the minimum of each comes closer to the true cost
     my ($pairs, @new, @resumed) = (0);
     until ($pairs >= 5 && 1.3 * taken_over(@resumed) < taken_over(@new) || $pairs == 100) {
         for my $option ("-sess_out $session", "-sess_in $session") {
@@ -143,8 +143,8 @@ for my $version ('-tls1_2', '-tls1_3') {
     $t->write_file("$dir/early.txt", "GET /a.txt HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n");
     my $client = "openssl s_client -connect 127.0.0.1:$early -quiet -ign_eof -tls1_3";
     my (@new, @resumed);
-    # the variable is "1" if the handshake is not over yet, so the client's last message must not be there as soon
-    # as the request
+    # the variable is "1" if the handshake is not over yet, so the client's last message must come later than the
+    # request
     my ($tries, $output, $account, $was) = (0, '', {}, {});
     until ($output =~ /^Early: 1\r$/m && $tries >= 5 && min(@resumed) < min(@new) || $tries == 60) {
         run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
@@ -164,7 +164,7 @@ for my $version ('-tls1_2', '-tls1_3') {
         'which is part of first requests');
 }
 
-# What is no handshake
+# Requests without a handshake
 $t->get('/a.txt', port => 'http', host => 'plain.test') for 1 .. 3;
 is($t->account_with('hosts', 'plain.test', 3)->{tls_handshakes}, undef, 'a plain connection has none');
 is($t->get('/a.txt', port => 'rsa', host => 'plain-on-tls.test')->{status}, 400, 'HTTP where TLS is spoken is refused');
@@ -180,7 +180,7 @@ curl('rsa', 'after.test', ['/a.txt']);
 $t->account_with('hosts', 'after.test', 1);
 is($t->account('ports', $port)->{tls_handshakes}{new}{handshakes}, $before + 1, 'handshakes that fail are not counted');
 
-# Every zone of the request, and both formats
+# All zones of the request, and both formats
 my $sum = sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{hosts}{keys} });
 is(sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{ports}{keys} }), $sum,
     'each zone counts them all');

@@ -1,4 +1,4 @@
-# HTTP/2: many requests in one wakeup of one connection.
+# HTTP/2: one handler call of a connection has many requests.
 
 use strict;
 use warnings;
@@ -71,7 +71,7 @@ cmp_ok($account{'heavy.test'}{cpu_ns}, '>=', sum(map { $_->{ns} } @heavy), 'and 
 cmp_ok($account{'light.test'}{cpu_ns}, '>=', sum(map { $_->{ns} } @light), 'both');
 is_deeply([ map { $account{$_}{in_flight} } sort keys %account ], [ 0, 0 ], 'nothing is in flight any more');
 
-# A dear stream among cheap ones, in one wakeup: the switch is at the stream
+# An expensive stream among cheap ones in one handler call: attribution changes with each stream
 $t->clear_log;
 my $client = client();
 $client->send($client->preface,
@@ -90,7 +90,7 @@ $client->send(map { $client->request("/a.txt?later$_", host => 'later.test') } 1
 ok($client->finish, 'a connection goes on');
 is($t->account_with('hosts', 'later.test', 10)->{requests}, 10, 'and so does the counting');
 
-# Work on the connection after its last request: pings are charged to that request's account
+# Work on the connection after its last request: pings are charged to the account of that request
 $t->quiet;
 my $quiet = $t->account_with('hosts', 'later.test', 10);
 my (undef, $pings) = $t->worked(sub {
@@ -120,7 +120,7 @@ wait_until(60, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{wo
 within($after - $before, $only_pings, 0.6, 1.2,
     'a connection with pings and no request goes to connections without a request');
 
-# Abandoned streams
+# Streams that the client resets
 $t->clear_log;
 $client = client();
 $client->send($client->preface,
@@ -144,7 +144,7 @@ is($post->{status}, 200, 'is answered');
 cmp_ok($t->account_with('hosts', 'post.test', 1)->{received_bytes}, '>=', 16_000, 'its body is in the received bytes');
 $client->{connection}->close;
 
-# Under load, by somebody else's client
+# Under load from an independent client
 SKIP: {
     skip('h2load is not here', 3) if system('h2load --version >/dev/null 2>&1');
     $t->clear_log;

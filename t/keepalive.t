@@ -1,4 +1,4 @@
-# Several requests on one connection, one after the other and all at once.
+# Several requests on one connection, one after the other and pipelined.
 
 use strict;
 use warnings;
@@ -43,14 +43,14 @@ for my $order (1 .. 3) {
     is($account->{by_connection_order}{$order}{cpu_ns}, sum(map { $_->{ns} } grep { $_->{order} == $order } @lines),
         "and for order $order");
 }
-# of twenty, the least: a busy machine makes some dearer, but none cheaper than its work
+# the minimum of twenty: a busy machine makes some requests cost more, but none less than its work
 my %connection_ns = map { my $order = $_;
     $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
 cmp_ok($connection_ns{1}, '>', $connection_ns{$_},
     "the first request takes over more from its connection than number $_") for 2 .. 6;
 is(scalar(grep { $_->{wakeups} < 1 } @lines), 0, 'every request was woken');
 
-# The connection's end belongs to the account of its last request.
+# The end of a connection is charged to the account of its last request.
 my $idle = $t->connect('http');
 $idle->get('/a.txt', host => 'leftover.test');
 my $open = $t->account_with('hosts', 'leftover.test', 1);
@@ -81,7 +81,7 @@ cmp_ok(sum(map { $_->{ns} } @lines), '<=', $used, 'all together no more than the
 is($t->account_with('hosts', 'odd.test', 5)->{requests}, 5, 'one host has its five');
 is($t->account_with('hosts', 'even.test', 5)->{requests}, 5, 'the other one as well');
 
-# A dear one between cheap ones
+# An expensive request between cheap ones
 $t->clear_log;
 my $connection = $t->connect('http');
 my @uri = ('/a.txt?1', '/a.txt?2', '/burn?x=' . burn_text(20), '/a.txt?4', '/a.txt?5');
@@ -97,7 +97,7 @@ cmp_ok($t->account_with('hosts', 'dear.test', 1)->{cpu_ns}, '>',
     5 * $t->account_with('hosts', 'cheap.test', 4)->{cpu_ns},
     'nor does its account');
 
-# A pipeline cut in the middle of a request, and one with a body between
+# A pipeline that is cut in the middle of a request, and one that contains a body
 $t->clear_log;
 $connection = $t->connect('http');
 my $text = join '', map { Test::RequestCpu::Connection->request_text("/a.txt?cut$_", host => 'cut.test',

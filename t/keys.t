@@ -38,14 +38,14 @@ sub counted {
 }
 sub keys_of { return $t->status('zone=tails')->{zones}{tails}{keys} }
 
-# As bytes in the request; as characters in the status
+# Key as bytes in the request => as characters in the status
 my %key = (
     'an ordinary name' => [ 'example.com' ],
     'a quotation mark' => [ 'say "hello"' ],
     'a backslash' => [ 'back\\slash\\' ],
     'a newline' => [ "two\nlines", 'two\\x0Alines' ],
     'a tab' => [ "\t", '\\x09' ],
-    # They would reach the terminal of whoever looks at keys that clients choose.
+    # Control characters would reach the terminal of a person who looks at keys, and clients choose the keys.
     'return, escape and delete' => [ "\r\e\x7f\x01", '\\x0D\\x1B\\x7F\\x01' ],
     'text that looks like such a byte' => [ 'bad\\xFFbyte', 'bad\\x5CxFFbyte' ],
     'blanks only' => [ '   ' ],
@@ -61,7 +61,7 @@ my %key = (
     'a number' => [ '12345' ],
     'a word of JSON' => [ 'null' ],
     'a percent sign' => [ '100%' ],
-    # Readers would see another name, or none.
+    # A reader would see another name, or no name.
     'a right-to-left override' => [ "\xe2\x80\xaemoc.live", '\\xE2\\x80\\xAEmoc.live' ],
     'an isolate and a mark' => [ "\xe2\x81\xa6a\xe2\x80\x8f", '\\xE2\\x81\\xA6a\\xE2\\x80\\x8F' ],
     'zero width characters' => [ "ex\xe2\x80\x8bample\xef\xbb\xbf\xc2\xad",
@@ -91,7 +91,7 @@ for my $name (sort keys %key) {
 }
 is(scalar(keys %$keys), scalar(keys %key), 'and there are no other keys');
 
-# Prometheus, by what its own tools read
+# Prometheus' format, as read by Prometheus' own tools
 my ($samples) = $t->prometheus('zone=tails');
 my %seen = map { $_->[1]{key} => $_->[2] }
     grep { $_->[0] eq 'nginx_request_cpu_requests_total' && $_->[1]{class} eq '2xx' } @$samples;
@@ -112,7 +112,8 @@ for my $name ('an ordinary name', 'a byte that is no UTF-8', 'text that looks li
     is_deeply([ keys %$found ], [$shown], "?key= finds $name");
 }
 
-# What is cut is found by its shown form too. That may be a key of its own, which is shown beside it.
+# A shortened key is found by its shown form too. That form may also be a key of its own, which is then shown beside
+# it.
 for my $name ('254 of them', '255 quotation marks') {
     my $shown = $key{$name}[1];
     is_deeply([ keys %{ $t->status('zone=tails&key=' . escape($shown))->{zones}{tails}{keys} } ], [$shown],
@@ -148,7 +149,7 @@ is($keys->{ 'y' x 255 }{requests}, 3, 'a longer key is counted as the first 255 
 is($keys->{ 'y' x 254 . 'z' }{requests}, 1, 'and is another one if they differ');
 is(scalar(grep { length > 255 } keys %$keys), 0, 'no key is longer');
 
-# A cut may fall within a character
+# A key may be cut within a character
 is(ask('c' x 254 . encode('UTF-8', "\x{20ac}")), 200, 'a cut in the middle of a character');
 counted($before + 5);
 $keys = keys_of();

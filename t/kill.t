@@ -1,4 +1,4 @@
-# A worker that dies takes nothing with it that was settled, and leaves nothing locked.
+# A killed worker loses no flushed charges, and leaves no lock held.
 
 use strict;
 use warnings;
@@ -28,7 +28,7 @@ EOC
 
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
 $t->account_with('hosts', 'kill.test', 30);
-# closing the connection is the account's as well
+# the end of the connection is charged to the account too
 $t->quiet;
 my $before = $t->account('hosts', 'kill.test');
 my @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'open.test'); $c } 1 .. 6;
@@ -59,7 +59,7 @@ is_deeply([ map { $id->($_) . " $_->[2]" }
     grep { $_->[0] =~ /_total$/ && !(($later{ $id->($_) } || 0) >= $_->[2]) } @$samples ], [],
     'no counter of Prometheus shrinks when a worker dies');
 
-# A worker that lives has its open requests still, when another one has died
+# A living worker keeps its requests in flight when another worker has died
 my @waiting = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'waiting.test'); $c } 1 .. 12;
 ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 12 }),
     'twelve requests are in flight in two workers');
@@ -69,7 +69,7 @@ ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $dead 
     'one of the workers is killed');
 my $select = IO::Select->new(map { $_->socket } @waiting);
 my $open = wait_until(60, sub {
-    # connections to the dead worker are closed; the others go on
+    # connections to the dead worker are closed; the others continue
     $_->fill(0) for grep { $select->exists($_->socket) } @waiting;
     $select->remove($_->socket) for grep { $_->closed_within(0.001) } @waiting;
     my $now = $t->account('hosts', 'waiting.test')->{in_flight};
@@ -80,7 +80,7 @@ ok($open, 'the requests of the other one stay in flight, and only these')
 $_->close for @waiting;
 ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 0 }), 'until they end');
 
-# Workers that are told to end at once close what they have open
+# Workers that are told to stop at once close their connections
 @open = map { my $c = $t->connect('http'); $c->request('/slow.txt', host => 'ended.test'); $c } 1 .. 6;
 ok(wait_until(60, sub { $t->account('hosts', 'ended.test')->{in_flight} == 6 }), 'six requests are in flight again');
 @old = $t->workers;
@@ -93,7 +93,7 @@ cmp_ok($ended->{cpu_ns}, '>', 0, 'and what the open requests had used until then
 cmp_ok($ended->{sent_bytes}, '>', 0, 'so is what was sent to them');
 $_->close for @open;
 
-# At any instruction: workers die in the middle of making accounts and of counting, again and again
+# At any instruction: workers die while they make accounts and count, again and again
 my $counted = 0;
 for my $round (1 .. 8) {
     my @clients = map {
@@ -118,8 +118,8 @@ cmp_ok($counted, '>', 1000, 'most requests of the storm are answered');
 ok(wait_until(60, sub { $t->workers == 2 }), 'there are two workers in the end');
 
 my $storm = $t->account('hosts', 'storm.test');
-# A worker can be killed between the answer and the log phase, so a few that were answered are not counted; and the
-# other way round.
+# A worker can be killed between the answer and the log phase. So a few answered requests are not counted, and a few
+# counted ones were not answered.
 within($storm->{requests}, $counted, 0.97, 1.03, 'what was answered is counted');
 is($storm->{in_flight}, 0, 'nothing stays in flight');
 my $many = $t->status('zone=many')->{zones}{many};

@@ -1,6 +1,5 @@
-# A key may be known only when the request is over. A request that waits is shown in flight before that, so its key
-# is looked up early as well; which must change nothing for the request, nor for the account that it is counted in
-# in the end.
+# A key may be known only when the request is over. A waiting request is shown in flight before that, so its key is
+# evaluated early too. The early evaluation must change neither the request nor the account in which it is counted.
 
 use strict;
 use warnings;
@@ -62,7 +61,7 @@ EOC
     }
 EOC
 
-    # What a request sees is the same: captures of its location above all, which NGINX keeps in one place for all
+    # A request sees the same values: above all the captures of its location, which NGINX keeps in one place for all
     # patterns
     my @seen;
     push @seen, [ 'a slow upstream', $t->get('/proxy/1/a', host => 'one.test') ];

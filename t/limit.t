@@ -16,7 +16,7 @@ $t->html('free/page.html', '<!--#include virtual="/in.txt" -->');
 $t->html('page.html', '<!--#include virtual="/in.txt" -->' x 3);
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 
-# some 100 ms
+# some 100 ms of CPU
 my $burn = burn_rules(3);
 my $log = <<'EOC';
     log_format limits '$server_name $uri $status $request_cpu_limit_status $request_uri';
@@ -75,14 +75,14 @@ $t->start(@part);
 
 my $x = burn_text();
 sub get { my ($host, $uri, %option) = @_; return $t->get($uri, host => $host, %option) }
-# What a request has used is known to all workers when the turn of the event loop is over that has sent its answer.
+# All workers know the usage of a request at the end of the event-loop turn that has sent its answer.
 sub burn {
     my ($host, $query, %option) = @_;
     my $answer = get($host, '/burn.txt?x=' . $x . ($query ? "&$query" : ''), %option);
     $t->quiet;
     return $answer;
 }
-# As often as it takes to be let in: then there is a debt of a second or more, on most machines.
+# Sends requests until one is served. After that there is a debt of a second or more, on most machines.
 sub indebted {
     my ($host) = @_;
     my $done = wait_until(60,
@@ -98,7 +98,7 @@ sub said {
 sub limit { my ($zone, $key) = @_; return $t->account($zone, $key)->{limit} }
 sub charged { my ($zone, $key, $requests) = @_; return $t->account_with($zone, $key, $requests)->{limit} }
 
-# A key within its limit is as if there was none
+# A key within its limit is served as without a limit
 is(get('limited.test', '/a.txt?n=first')->{status}, 200, 'a key within its limit is served');
 is(said('first'), 'limited.test /a.txt 200 PASSED', 'and the variable says so');
 is(get('free.test', '/a.txt?n=free')->{status}, 200, 'as is one without a limit');
@@ -108,7 +108,7 @@ is_deeply([ @$limit{qw(cores burst_ns debt_ns refused refused_dry_run refused_cp
     'the status shows the limit');
 ok(!exists $t->account('domains', 'free.test')->{limit}, 'where there is one');
 
-# The first request beyond the limit is served, since nobody knows before what it costs
+# The first request beyond the limit is served, since its cost is not known before
 my $start = time;
 is(burn('limited.test')->{status}, 200, 'a dear request is served');
 $limit = charged('domains', 'limited.test', 2);
@@ -129,14 +129,14 @@ is(get('free.test', '/a.txt')->{status}, 200, 'others are served');
 is(get('limited.test', '/free/a.txt?n=off')->{status}, 200, 'so is the same key where there is no limit');
 is(said('off'), 'limited.test /free/a.txt 200 -', 'and not checked');
 
-# Whoever keeps asking is not refused for ever
+# A client that keeps sending requests is not refused for ever
 my $before = limit('domains', 'limited.test');
 get('limited.test', '/a.txt') for 1 .. 10;
 $limit = charged('domains', 'limited.test', 14);
 is($limit->{refused} - $before->{refused}, 10, 'each refusal is counted');
 cmp_ok($limit->{refused_cpu_ns}, '>', $before->{refused_cpu_ns}, 'and so is its CPU');
 cmp_ok($limit->{debt_ns}, '<', $before->{debt_ns}, 'which is in no debt');
-# when the last one that was refused was sent
+# the time of the last refused request
 my $last;
 my $when = wait_until($lasts + 10, sub {
     my $sent = time;
@@ -149,15 +149,15 @@ ok($when, 'when the debt is paid the key is served again');
 cmp_ok($when - $start, '>', 0.95 * $lasts, 'not before') if $when;
 cmp_ok(($last || 0) - $start - $passed, '<', 1.05 * $lasts + 0.1, 'and not later');
 
-# A client that comes at the time it was told is let in
+# A client that waits for the time in Retry-After is served
 indebted('limited.test');
 $refused = get('limited.test', '/a.txt');
 is($refused->{status}, 429, 'in debt again');
 sleep $refused->{headers}{'retry-after'};
 is(get('limited.test', '/a.txt')->{status}, 200, 'who waits as long as was said is served');
 
-# Internal redirects and subrequests are not checked again. The debt may just have been paid: a second leaves room
-# for what follows.
+# Internal redirects and subrequests are not checked again. The debt may just have been paid, so the test waits for a
+# second of reserve.
 sleep 1;
 is(get('limited.test', '/moved.txt?n=moved')->{status}, 200, 'an internal redirect within the limit is served');
 is(said('moved'), 'limited.test /a.txt 200 PASSED', 'the variable is kept');
@@ -181,7 +181,7 @@ is(said('page'), 'status.limit.test /page.html 503 REJECTED', 'the variable is k
 get('status.limit.test', '/info');
 like($t->error_log, qr/\[info\] .*limiting requests by CPU/, 'the log level is that of the location');
 
-# dry_run refuses nobody, and says what it would have done
+# dry_run refuses no request, and reports what it would have done
 is(burn('dry.test')->{status}, 200, 'dry_run: a dear request');
 $before = charged('domains', 'dry.test', 1);
 is(get('dry.test', '/a.txt?n=dry')->{status}, 200, 'dry_run: the next one is served');
@@ -221,7 +221,7 @@ my @complaints = $t->error_log =~ /\[error\] .*invalid cores "(\w*)" in "request
 cmp_ok(scalar @complaints, '>=', 1, 'it is logged as an error');
 cmp_ok(scalar @complaints, '<=', 2, 'but not each time, by each of two workers');
 
-# The account of keys without room is limited as any other
+# The overflow account is limited as any other
 get('keys.test', "/a.txt?k=fill-$_&plan=large") for 1 .. 60;
 cmp_ok($t->status('zone=keys')->{zones}{keys}{overflowed}, '>', 0, 'the zone is full');
 is(burn('keys.test', 'k=late-1&plan=small')->{status}, 200, 'a key without room');
@@ -245,7 +245,7 @@ is_deeply([ map { my $l = limit(@$_); @$l{qw(refused refused_dry_run)} } [ 'doma
 cmp_ok(limit('clients', 'c2')->{refused_dry_run_cpu_ns}, '==', 0,
     'what a dry run would refuse is use for another limit');
 
-# A body that is not read, a connection that is kept, one without an end
+# Refused requests: a body that is not read, a connection that is kept open, a body without an end
 indebted('refused.test');
 my $c = $t->connect('http');
 is($c->get('/a.txt', host => 'refused.test', method => 'POST', body => 'x' x 5_000)->{status}, 429,

@@ -1,4 +1,4 @@
-# Bodies of refused requests: as little as possible of them is read, and the client gets its answer nevertheless.
+# Bodies of refused requests: NGINX reads as little as possible of them, and the client still gets its answer.
 
 use strict;
 use warnings;
@@ -65,8 +65,8 @@ EOC
     is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, "$method: a dear request");
     $t->quiet;
 
-    # Writes for some seconds, or until the other end takes no more for a second. Returns how much was taken, and
-    # what was answered.
+    # Writes for some seconds, or until the server takes no more for a second. Returns the number of bytes taken, and
+    # the answer.
     my $pour = sub {
         my ($in, $out, $head, $piece) = @_;
         my ($sent, $answer, $ended, $end, $last) = (0, '', 0, time + 4, time);
@@ -74,7 +74,7 @@ EOC
         $in->blocking(0);
         my $left = $head;
         while (time < $end && time - $last < 1) {
-            # the end of the answer does not keep it from sending
+            # the client continues to send after the end of the answer
             $ended = !sysread $out, $answer, 65536, length $answer if !$ended && $read->can_read(0);
             next unless $write->can_write(0.05);
             $left = $piece if $left eq '';
@@ -91,7 +91,7 @@ EOC
     my $mb = 1 << 20;
     my @kinds = ([ 'Content-Length', 'Content-Length: 100000000000', 'x' x $mb ],
         [ 'chunked', 'Transfer-Encoding: chunked', sprintf("%x\r\n", $mb) . 'x' x $mb . "\r\n" ]);
-    # what the kernel keeps for both ends is a few megabytes
+    # the kernel buffers a few megabytes for both ends
     my $most = 40 * $mb;
     for my $kind (@kinds) {
         my ($name, $field, $piece) = @$kind;

@@ -1,4 +1,4 @@
-# Limits where it gets narrow: what refusals cost, requests that run long, restarts, a server without a master.
+# Edge cases of limits: the cost of refusals, requests that run long, restarts, a server without a master.
 
 use strict;
 use warnings;
@@ -41,8 +41,8 @@ sub used {
 
 sub burn { my ($host) = @_; return $t->get("/burn.txt?x=$x", host => $host) }
 
-# All that a refused request takes is set apart: its connection's accept, the rest of it, and what comes after the
-# log line
+# All CPU of a refused request is counted separately: the accept of its connection, the request itself, and the work
+# after the log line
 is(burn('debtor.test')->{status}, 200, 'a dear request');
 my ($before, $limit) = used('debtor.test');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'a debt') for 1 .. 3;
@@ -73,11 +73,11 @@ $t->check_books(name => 'with refusals');
 is(burn('closed.test')->{status}, 200, 'a dear request');
 is($t->get('/a.txt', host => 'closed.test')->{status}, 0, 'the status 444 closes the connection');
 
-# A request that runs long counts before it ends
+# A long request counts before it ends
 $c = $t->connect('slow', window => 16_384);
 $c->request('/large.txt', host => 'long.test', headers => { 'Accept-Encoding' => 'gzip' });
 my $refused = wait_until(60, sub {
-    # as fast as it takes some seconds
+    # some seconds of the largest rate
     $c->read_bytes(20_000, 1);
     sleep 0.05;
     return $t->get('/a.txt', host => 'long.test')->{status} == 429;
@@ -87,7 +87,7 @@ is($t->account('domains', 'long.test')->{in_flight}, 1, 'it is still open');
 ok(defined $c->read_bytes(20_000, 5), 'and goes on');
 $c->close;
 
-# A restart keeps what was counted, and forgives debts
+# A restart keeps the counters, and cancels debts
 burn('debtor.test');    # should the debt have been paid meanwhile
 $t->quiet;
 my $kept = $t->account('domains', 'debtor.test')->{limit};
@@ -106,7 +106,8 @@ is(burn('debtor.test')->{status}, 200, 'a dear request');
 $t->quiet;
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'and it is limited again');
 
-# A limit that comes with a reload begins with a full bucket, whatever was used before; one that goes lets all in
+# A limit added by a reload begins with a full bucket, whatever was used before; after its removal all requests are
+# served
 (my $without = $http) =~ s/request_cpu_limit (?!_)[^;]*;//g;
 ok($t->reload(http => $without), 'a reload without limits');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 200, 'lets all in');
@@ -115,7 +116,7 @@ ok($t->reload(http => $http), 'a reload with limits');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'has the debt again, if it is not long ago');
 is($t->stop, 0, 'NGINX stops');
 
-# One process, which does not measure after a reload
+# A single process, which stops measuring after a reload
 $t->start(single_process => 1, http => $http);
 is(burn('closed.test')->{status}, 200, 'single process: a dear request');
 is($t->get('/a.txt', host => 'closed.test')->{status}, 0, 'single process: refused');

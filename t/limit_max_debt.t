@@ -1,4 +1,4 @@
-# max_debt: a debt has a bound, and many dear requests at once are not let in as a whole.
+# max_debt: a debt has a bound, and many expensive requests at once are not all served.
 
 use strict;
 use warnings;
@@ -54,7 +54,7 @@ sub dear {
     $t->quiet;
     return $status;
 }
-# How many of them wait for the rest of their bodies; others have been answered.
+# How many of them wait for the rest of their bodies; the others have been answered.
 sub waiting {
     my (@all) = @_;
     $t->quiet;
@@ -67,7 +67,7 @@ for my $host (qw(free.test bounded.test)) {
     is(dear($host), 200, "$host: a dear request");
     my $account = $t->account_with('z', $host, 1);
     my $average_ns = $account->{cpu_ns} / $account->{requests};
-    # within what is left of the burst, and one more; there is some noise in what a request costs
+    # within the rest of the burst, and one more; the cost of a request varies
     my $most = (150e6 - $account->{cpu_ns}) / $average_ns + 2.5;
     my @all = map { post($host) } 1 .. $count;
     my @waiting = waiting(@all);
@@ -99,7 +99,7 @@ $t->quiet;
 cmp_ok(limit('tight.test')->{debt_ns}, '<=', 80e6, 'tight.test: which has a bound');
 ok(wait_until(60, sub { get('/a.txt', 'tight.test') == 200 }), 'tight.test: and is paid');
 
-# Workers that are killed take along no charge, and leave none for ever
+# Killed workers lose no charge, and leave no charge reserved for ever
 ok(wait_until(60, sub { sleep 0.2; dear('tight.test') == 200 }), 'tight.test: a dear request');
 wait_until(60, sub { sleep 0.2; get('/a.txt', 'tight.test') == 200 });
 my @open = waiting(map { post('tight.test') } 1 .. 10);

@@ -1,5 +1,5 @@
-# The noisy neighbour: of two domains one asks for many times its limit. It gets its limit, and the other one what
-# is left.
+# The noisy neighbour: one of two domains requests many times its limit. It gets its limit, and the other domain gets
+# the rest.
 
 use strict;
 use warnings;
@@ -15,8 +15,8 @@ use Time::Local qw(timegm);
 
 my $t = Test::RequestCpu->new->need('gzip');
 
-# Both are so dear that clients of a test keep a worker busy, and that a refusal, which is not free, costs little
-# beside it.
+# Requests of both domains are so expensive that a test's clients keep a worker busy, and that a refusal costs little
+# in comparison.
 $t->html('noisy.txt', words(30_000));
 $t->html('quiet.txt', words(15_000));
 
@@ -38,13 +38,13 @@ sub configuration {
 EOC
 }
 
-# Clients that ask one request after the other until they are ended.
+# Clients that send one request after the other until they are stopped.
 sub quiet {
     my $client = $t->connect('http');
     while (1) { $client->get('/quiet.txt', host => 'quiet.test', headers => { 'Accept-Encoding' => 'gzip' }) }
 }
 
-# At most so many times a second, refused or not.
+# Sends at most so many requests a second, refused or not.
 sub paced {
     my ($rate, $ask) = @_;
     my $next = time;
@@ -76,7 +76,7 @@ sub noisy_http2 {
     });
 }
 
-# What has been used by now, in seconds; the time is that of the status.
+# The CPU used until now, in seconds; the time is that of the status.
 sub reading {
     my $status = $t->status;
     my $keys = $status->{zones}{domains}{keys};
@@ -92,15 +92,15 @@ sub reading {
     };
 }
 
-# While the noisy one is in debt, for then all that its bucket has got by now has been used; and while none of its
-# requests runs, so that what they have used is what they are charged. Its clients are halted for that. Nothing if
-# it does not get into debt.
+# A reading while the noisy domain is in debt: then all CPU that its bucket has received so far has been used. And
+# none of its requests runs: then their usage is what they are charged. Its clients are stopped for that. Returns
+# nothing if the domain does not get into debt.
 sub reading_in_debt {
     my (@noisy) = @_;
     return wait_until(20, sub {
         my $now;
         kill STOP => map { -$_->pid } @noisy;
-        # at once: a debt of a millisecond is paid in ten
+        # without delay: a debt of a millisecond is paid in ten
         for (1 .. 10) { $now = reading(); last if !$now->{in_flight} }
         kill CONT => map { -$_->pid } @noisy;
         return $now if $now->{debt} > 0 && !$now->{in_flight};
@@ -116,8 +116,7 @@ sub seconds_of {
     return timegm(0, $minute, $hour, $day, $month - 1, $year) + $second;
 }
 
-# CPU per second that the noisy one gets beside the other one while nothing limits it: on a machine that is busy
-# with something else, little.
+# CPU per second that the noisy domain gets beside the other one without a limit. It is little on a busy machine.
 sub unlimited {
     my @running = map { $t->spawn($_) } (sub { noisy(1000, 'unlimited.test') }) x 4, (\&quiet) x 4;
     my @status;
@@ -138,14 +137,14 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
     $http2 ? [ 'HTTP/2', 1, \&noisy_http2 ] : ()) {
     my ($name, $workers, $noisy) = @$case;
     my ($first, $over, $before, $after, $seen, $cores);
-    # a machine that has much less for it than it had at first must not decide
+    # a machine that has become much slower must not decide
     for my $try (1 .. 5) {
         $t->start(configuration($workers, 1000));
-        # a quarter of what it would get
+        # a quarter of what the noisy domain would get
         $cores = sprintf '%.3f', min(0.1, max(0.01, unlimited() / 4));
         $t->reload(configuration($workers, $cores));
         wait_until(60, sub { !$t->workers(old => 1) });
-        # asked of the other domain, so that the bucket is full and was never checked
+        # measured with the other domain, so that the bucket is full and was never checked
         my $dear = median(map {
             $t->measured(sub { $t->get('/noisy.txt', host => 'quiet.test', %gzip) }) } 1 .. 5) / 1e9;
         # ten times the limit, by four clients
@@ -153,7 +152,7 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
         my $start = reading();
         my @noisy = map { $t->spawn($_) } (sub { $noisy->($rate) }) x 4;
         my @quiet = map { $t->spawn($_) } (\&quiet) x 4;
-        # the first request came between these two
+        # the first request came between these two readings
         $seen = undef;
         my $used_up = wait_until(30, sub {
             my $now = reading();
@@ -180,8 +179,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
         next;
     }
 
-    # What was let in and is not paid yet is the debt: without it, figures do not depend on how many requests ended
-    # at that very moment, nor on how dear they are on a slow machine.
+    # The debt is CPU that was served and is not paid yet. Without it, figures depend neither on how many requests
+    # ended at that very moment, nor on their cost on a slow machine.
     my $begin = $first->{used} - $first->{debt};
     my $should = $burst + $cores * $first->{time};
     cmp_ok($begin, '<', 1.03 * $should, "$name: at first it gets no more than its burst");
@@ -192,8 +191,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
     my $each = $over->{used} / ($served || 1);
     cmp_ok($after->{debt}, '<', 8 * $each, "$name: and is in debt for some requests at most");
     cmp_ok($over->{refused}, '>', 0, "$name: and asks for more");
-    # By CPU, since what a request takes depends on what else the machine does: tools/neighbour looks at requests,
-    # beside a server that is the same without the noise.
+    # In CPU, since the cost of a request depends on the load of the machine. tools/neighbour counts requests, beside
+    # an equal server without the noisy domain.
     my $left = $over->{charged} - $over->{used} - $over->{refused_cpu};
     within($over->{quiet}, $left, 0.95, 1.05, "$name: the other has what is left");
     my $refusal = $over->{refused_cpu} / ($over->{refused} || 1);

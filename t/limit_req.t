@@ -1,4 +1,4 @@
-# Requests that another module holds back.
+# Requests that another module delays.
 
 use strict;
 use warnings;
@@ -59,7 +59,7 @@ is_deeply($account->{responses}, { '1xx' => 0, '2xx' => 1, '3xx' => 0, '4xx' => 
     'and counted in its class');
 is($account->{in_flight}, 0, 'nothing is in flight');
 
-# A client that gives up while it is delayed
+# A client leaves while its request is delayed
 $t->clear_log;
 my @clients = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'delayed.test', close => 1); $c } 1 .. 5;
 $_->close for @clients[2 .. 4];

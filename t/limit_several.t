@@ -1,4 +1,4 @@
-# Several limits of one key: each has a bucket of its own.
+# Several limits of one key: each has its own bucket.
 
 use strict;
 use warnings;
@@ -56,7 +56,7 @@ sub limits {
     return { map { (0 + $_->{cores} => $_) } @{ $t->account('z', $host // 'one.test')->{limits} // [] } }
 }
 
-# What one limit has checked is its own
+# Requests checked by one limit count only for that limit
 is(get("/slow/a.txt?x=$x"), 200, 'slow: a dear request is let in');
 is(get('/slow/a.txt'), 429, 'slow: the next one is not');
 ok(!exists $t->account('z', 'one.test')->{limits}, 'one limit is shown as ever');
@@ -76,7 +76,7 @@ is(get('/slow/a.txt', 'other.test'), 200, 'slow: is not in debt for it');
 is(get("/burn/a.txt?x=$x", 'other.test'), 200, 'a dear request that no limit checks');
 is(get('/slow/a.txt', 'other.test'), 429, 'slow: is in debt for that one');
 
-# Over a reload, and in another worker
+# After a reload, and in another worker
 ok($t->reload, 'a reload');
 is(get('/slow/a.txt', $_), 429, "$_: keeps the debt of one") for qw(one.test other.test);
 is(get('/fast/a.txt', $_), 200, "$_: and of the other") for qw(one.test other.test);

@@ -1,4 +1,4 @@
-# Limits and the status: an operator can look at it while its key is over a limit that is inherited.
+# Limits and the status: an operator can read it while its key is over an inherited limit.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# What no limit can refuse makes no debt, also while it goes on: requests that were answered before limits are
-# checked, and whose bodies are still discarded; and what a connection of HTTP/2 brings beside its requests.
+# Work that no limit can refuse makes no debt, even while it continues: requests that were answered before limits are
+# checked and whose bodies are still discarded, and HTTP/2 frames that belong to no request.
 
 use strict;
 use warnings;
@@ -48,7 +48,7 @@ my %flood = (
         return frames($_[0], '/a.txt', 1 << 20, sub { $_[0]->unknown }) },
 );
 
-# As many frames as NGINX takes before it calls that a flood (ngx_http_v2_read_handler)
+# As many frames as NGINX reads before it reports a flood (ngx_http_v2_read_handler)
 sub frames {
     my ($host, $uri, $window, $frame) = @_;
     return map {
@@ -70,7 +70,7 @@ for my $name (sort keys %flood) {
     my $before = $t->account('z', $host);
     my @open = $flood{$name}->($host);
     my $account;
-    # in the account while the connections are open
+    # charged to the account while the connections are open
     wait_until(5, sub { $account = $t->account('z', $host); return $account->{cpu_ns} - $before->{cpu_ns} > 3e8 });
     my $used = $account->{cpu_ns} - $before->{cpu_ns};
     cmp_ok($used, '>', 1e8, "$name: they use much");

@@ -1,6 +1,6 @@
-# A limit looks up its key, and the value of its cores, before the request is served. The request does not notice:
-# captures and variables are afterwards what they were before. A key that is known only later is counted under its
-# late value.
+# A limit evaluates its key and the value of its cores before the request is served. The request does not change:
+# captures and variables have the same values as before. A key that is known only later is counted under its late
+# value.
 
 use strict;
 use warnings;
@@ -25,7 +25,7 @@ my @limits = (
     [ 'cores', 'request_cpu_limit zone=constant cores=$cores;' ],
     [ 'invalid', 'request_cpu_limit zone=constant cores=$invalid;' ],
     [ 'both', 'request_cpu_limit zone=by_host cores=$cores; request_cpu_limit zone=constant cores=100;' ],
-    # the key is in debt: what would be refused is logged with its key
+    # the key is in debt: requests that would be refused are logged with their key
     [ 'logged', 'request_cpu_limit zone=debtor cores=0.001 burst=0 dry_run;' ],
 );
 my $locations = join '', map { my ($name, $limit) = @$_; <<"EOC" } @limits;

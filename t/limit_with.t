@@ -1,5 +1,5 @@
-# Limits beside what other modules do with a request: subrequests of theirs, redirects, pages for errors, limits of
-# their own; and other limits after a reload.
+# Limits together with other modules: their subrequests, redirects, error pages and limits. And other limits after a
+# reload.
 
 use strict;
 use warnings;
@@ -77,7 +77,7 @@ sub said {
 sub limit { my ($host) = @_; $t->quiet; return $t->account('domains', $host || 'with.test')->{limit} }
 sub indebted {
     my ($host) = @_;
-    # a debt of seconds, wherever it is
+    # makes a debt of seconds
     my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200;
         return $status == 200 });
     ok($done, 'in debt');
@@ -98,7 +98,7 @@ for my $module (sort keys %has) {
     }
 }
 
-# Beyond it: refused before all of that, once
+# Beyond the limit: refused before all of that, once
 indebted();
 my $n = limit()->{refused};
 is(get($_)->{status}, 429, "$_ is refused") for '/accel', '/tried/a.txt', '/fallback/a.txt',
@@ -122,7 +122,7 @@ my ($after, $later) = (limit(), $t->account('domains', 'with.test')->{cpu_ns});
 is($after->{refused} - $before->{refused}, 10, 'ten of them');
 is($later - $cpu, $after->{refused_cpu_ns} - $before->{refused_cpu_ns}, 'whose pages are in no debt');
 
-# limit_req: comes later in this phase, and what it refuses or delays was let in here
+# limit_req comes later in the same phase: requests that it refuses or delays passed our limit before
 is(get('/req/a.txt', 'rate.test')->{status}, 200, 'limit_req: a first request');
 is(get('/req/a.txt?n=req', 'rate.test')->{status}, 503, 'limit_req: refuses the next one');
 is(said('req'), 'rate.test /req/a.txt 503 PASSED', 'limit_req: which was within its CPU');

@@ -1,4 +1,4 @@
-# Ways in which a connection can come in.
+# Each kind of listening socket.
 
 use strict;
 use warnings;
@@ -57,13 +57,13 @@ sub check {
     }
     my @lines = $t->logged(2 * $connections);
     is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 2 * $connections, "$name: requests are charged");
-    # of several, the least: a busy machine makes some dearer, but none cheaper than its work
+    # the minimum of several: a busy machine makes some requests cost more, but none less than its work
     my ($first, $second) = map { my $order = $_; min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1,
         2;
     cmp_ok($first, '>', $second, "$name: the first one takes over what accepting cost");
     my $account = $t->account_with('ports', $key, 2 * $connections);
     is($account->{requests}, 2 * $connections, "$name: they are counted");
-    # What is left over when the connection closes is the account's as well
+    # The end of the connection is charged to the account too
     cmp_ok($account->{cpu_ns}, '>', sum(map { $_->{ns} } @lines), "$name: with all they cost");
 }
 
@@ -92,12 +92,13 @@ SKIP: {
         sub { wrapped(IO::Socket::IP->new(PeerHost => '::1', PeerPort => $t->port('ipv6')) || die "connect: $!\n") });
 }
 
-# The connection is accepted twice, by two servers, at the same place of the worker's table: it is counted once.
+# Two servers accept the connection, in the same entry of the worker's table: it is counted once.
 sub pending { my ($name) = @_; $t->quiet; return sum(map { $_->{pending_ns} } @{ $t->status->{workers} }) }
 for my $server (@passing) {
     my $connect = $server eq 'passed' ? sub { $t->connect($server) }
         : sub { Test::RequestCpu::TLS->new(port => $t->port($server)) };
-    # NGINX gives such a connection the address of the listening socket that it is passed to (ngx_stream_pass_handler).
+    # NGINX sets the address of such a connection to that of the listening socket that it is passed to
+    # (ngx_stream_pass_handler).
     check("a connection that a server of stream passes on ($server)", $t->port('http') . ":$server.test", $connect);
     my $used = $t->measured(sub {
         for (1 .. 100) {
@@ -108,7 +109,7 @@ for my $server (@passing) {
     });
     cmp_ok(pending(), '<', $used / 20, "$server: nothing of such connections stays pending when they are closed");
     next if $server eq 'passed_tls';
-    # one that is closed before it sends a request is a connection without one
+    # a connection that is closed before it sends a request is a connection without a request
     my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
     $used = $t->measured(sub { for (1 .. 100) { my $connection = $connect->(); $connection->close } });
     cmp_ok(pending(), '<', $used / 20, "$server: nor of those that send no request");
@@ -116,7 +117,7 @@ for my $server (@passing) {
         "$server: which are connections without a request");
 }
 
-# A reload takes the listening sockets over, adds one and closes one
+# A reload keeps the listening sockets, adds one and closes one
 $t->reload(http => <<"EOC");
     request_cpu_zone \$server_port:\$host zone=ports:1m;
     request_cpu zone=ports;

@@ -1,4 +1,4 @@
-# $request_cpu_subrequest tells the log lines of subrequests from those of main requests.
+# $request_cpu_subrequest distinguishes log lines of subrequests from those of main requests.
 
 use strict;
 use warnings;
@@ -58,7 +58,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# The lines of requests, as "URI kind", where both places and the map agree.
+# The lines of requests as "URI kind", where both variables and the map agree.
 my $seen = 0;
 sub kinds {
     my ($expected) = @_;

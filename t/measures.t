@@ -1,5 +1,5 @@
-# What other ways to charge than by CPU need to know: duration, active interval, active and idle seconds, memory
-# times time, peaks. The status as JSON, Prometheus' format and the traffic log tell the same.
+# The billing metrics: duration, active interval, active and idle seconds, memory times time, peaks. The status as
+# JSON, Prometheus' format and the traffic log show the same figures.
 
 use strict;
 use warnings;
@@ -61,7 +61,7 @@ EOC
 my @plain = qw(duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms);
 my @measures = (@plain, qw(gb_seconds peak_cores));
 
-# A busy client, for so many seconds.
+# A busy client for so many seconds.
 sub busy {
     my ($host, $seconds) = @_;
     my ($end, $uri, $sent) = (time + $seconds, '/burn?x=' . burn_text(17), 0);
@@ -71,7 +71,7 @@ sub busy {
     return $sent;
 }
 
-# All seconds are over, and everyone has heard of it.
+# Waits until all seconds are over, and all workers have noticed it.
 sub rest {
     my ($zone, @keys) = @_;
     return wait_until(60, sub {
@@ -86,8 +86,7 @@ sub billion { return sprintf '%.0f', $_[0] * 1e9 }
 $t->start(main => 'worker_processes 2;', http => http(threshold => '2%'));
 
 #
-# A session that is mostly silent, beside a busy API
-#
+# A mostly silent session, beside a busy API
 
 my @time = (time);
 my $session = $t->connect('http', timeout => 60);
@@ -108,7 +107,7 @@ cmp_ok($open->{memory_byte_ms}, '>', 0, 'and its memory');
 my $served = $api->result;
 cmp_ok($served, '>', 10, "the API has served $served requests meanwhile");
 
-# windows hold whole seconds
+# windows contain whole seconds
 my ($zone, $sum) = ($t->status->{zones}{hosts});
 ok(wait_until(60, sub {
     $zone = $t->status->{zones}{hosts};
@@ -183,7 +182,7 @@ sub two {
     push @end, time;
     within($account->{active_ms}, 1000 * ($end[2] - $end[0]), 1.15 / ($end[2] - $end[0]), 1.02,
         "$host: active as long as one of them was open");
-    # one is there some time before the other
+    # one request begins some time before the other
     my $of_the_other = $account->{duration_ms} - $account->{active_ms};
     ok($of_the_other >= 900 * ($end[1] - $opened) && $of_the_other <= 1.01 * $account->{active_ms},
         "$host: duration is of both")
@@ -205,12 +204,11 @@ SKIP: {
 }
 
 #
-# All readers tell the same
-#
+# All formats show the same figures
 
 ok(rest('hosts'), 'at rest');
 my $json;
-# nothing goes on, but for windows
+# wait until nothing changes, except the windows
 wait_until(60, sub { $json = $t->status->{zones}{hosts}{keys};
     !unwritten(sums_of(lines_of($log))->{hosts} || {}, counters_of($t, 'hosts')) });
 my ($samples) = $t->prometheus;

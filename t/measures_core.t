@@ -1,4 +1,4 @@
-# What measures are worth when workers are several, are killed, or are told to finish; and where a request begins.
+# Billing metrics with several workers, killed workers and workers that finish; and the start of a request.
 
 use strict;
 use warnings;
@@ -51,7 +51,7 @@ sub open_socket {
     return $socket;
 }
 
-# What a time is that the account has seen between two looks from outside: [ least, most ] it can be, then what it is
+# A time that the account has seen between two observations: [ least, most ] that it can be, then its value
 sub between {
     my ($host, $code) = @_;
     my $from = [ now_ms(), account($host), now_ms() ];
@@ -60,7 +60,7 @@ sub between {
     return ($to->[0] - $from->[2] - 3, $to->[2] - $from->[0] + 3, $from->[1], $to->[1]);
 }
 
-# --- a silent connection, and a second one, whichever worker has it
+# --- a silent connection, and a second one, in any worker
 my $began = now_ms();
 my $socket = open_socket('silent.test');
 my $opened = now_ms();
@@ -98,7 +98,7 @@ is($rest->{duration_ms}, $closed->{duration_ms}, 'and nothing lasts');
 is($rest->{billable_cpu_ns} + $rest->{waived_cpu_ns}, $rest->{cpu_ns}, 'all seconds are judged');
 cmp_ok($rest->{active_ms}, '<=', $rest->{duration_ms} + 4, 'active time is not more than all durations');
 
-# --- a header that comes in parts
+# --- a header that arrives in parts
 my $slow = $t->connect('http');
 my $sent = now_ms();
 $slow->send("GET /a.txt HTTP/1.1\r\nHost: parts.test\r\n");
@@ -122,7 +122,7 @@ cmp_ok($short->{active_ms}, '<=', 400 + $short->{duration_ms}, 'for no more mill
 cmp_ok($short->{duration_ms} * 1e6, '>=', $short->{cpu_ns} * 0.3, 'and last about as long as they use CPU')
     or diag(explain($short));
 
-# --- CPU that is known
+# --- a known amount of CPU
 my $text = burn_text(20);
 my @burns = map { $t->get("/burn?x=$text", host => 'burn.test')->{status} } 1 .. 3;
 is_deeply(\@burns, [ (200) x 3 ], 'CPU is burnt');
@@ -136,7 +136,7 @@ cmp_ok($burnt->{peak_cores}, '<=', 2, 'two workers have no more than two cores')
 cmp_ok($burnt->{peak_cores} * 1e9 * $burnt->{active_seconds}, '>=', $burnt->{billable_cpu_ns} * 0.999,
     'and none of the seconds had more than the peak');
 
-# --- a worker that is killed, in each of many requests' flight
+# --- a worker that is killed with many requests in flight
 my @open = map { open_socket('killed.test') } 1 .. 4;
 sleep 1.1;
 my @old = $t->workers;
@@ -153,7 +153,7 @@ is($still->{active_ms}, $dead->{active_ms}, 'and not active');
 cmp_ok($dead->{active_ms}, '>=', 1000, 'but they were');
 $_->close for @open;
 
-# --- one of two is killed: what the other has goes on
+# --- one of two workers is killed: requests of the other one continue
 @open = map { open_socket('half.test') } 1 .. 12;
 ($least, $most, $first, $later) = between('half.test', sub {
     my ($one) = $t->workers;
@@ -171,7 +171,7 @@ SKIP: {
 $_->close for @open;
 ok(wait_until(60, sub { account('half.test')->{in_flight} == 0 }), 'until it is closed');
 
-# --- a worker that is told to finish counts on, into the same accounts
+# --- a worker that is told to finish continues to count in the same accounts
 my $long = open_socket('finish.test');
 @old = $t->workers;
 $t->reload;
@@ -183,7 +183,7 @@ is($later->{in_flight}, 1, 'and in flight');
 my @finishing = grep { kill 0 => $_ } @old;
 cmp_ok(scalar @finishing, '>=', 1, 'its worker waits for it');
 
-# nobody takes its place: another worker has to find out
+# no process takes its slot: another worker must find out
 kill KILL => @finishing;
 ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }),
     'it is killed, and that is found out');
@@ -192,7 +192,7 @@ sleep 1.2;
 is(account('finish.test')->{active_ms}, $ended->{active_ms}, 'nothing is active any more');
 $long->close;
 
-# --- nothing ever falls, whoever is killed
+# --- no counter ever decreases, whichever worker is killed
 my @hosts = map { "host$_.test" } 1 .. 3;
 my (%last, $fell);
 my @held = map { open_socket($hosts[ $_ % 3 ]) } 1 .. 6;

@@ -1,14 +1,14 @@
-# HTTP/2: work of a connection that carries several requests is charged to the request that it is done for.
+# HTTP/2: work of a connection with several requests is charged to the request that causes it.
 #
 # Each scenario names the hosts that cause the work, and hosts that only send small requests on the same connection.
-# The former are charged for at least 80 % of the work. A small request is charged what it costs alone, within 20 %
-# and 50 us. TEST_SCENARIO=PATTERN runs only the scenarios whose names match, and the parts of this file that are no
+# The former are charged at least 80 % of the work. A small request is charged what it costs alone, within 20 % and 50
+# us. TEST_SCENARIO=PATTERN runs only the scenarios whose names match, and the parts of this file that are not
 # scenarios.
 
 use strict;
 use warnings;
 
-# Each scenario waits a second or two for what is charged after it.
+# Each scenario waits a second or two for later charges.
 BEGIN { $ENV{TEST_TIME_LIMIT} ||= 900 }
 
 use FindBin;
@@ -30,7 +30,7 @@ $t->html('10m', 'y' x 10_000_000);
 
 my ($back, $sink) = Test::RequestCpu::Shares::sink();
 
-# A server of gRPC that answers each DATA frame with a small one.
+# A gRPC server that answers each DATA frame with a small one.
 my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('grpc'), Listen => 16,
     ReuseAddr => 1)
     or die "listen: $@\n";
@@ -163,8 +163,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     $shares->{prefix} = "$_: ";
 
     # What a small request costs alone, in connections like those below
-    # The work of another connection lies between, so that they find the processor's caches as those below do: a request
-    # after such work costs twice as much, whatever connection it comes on.
+    # Work of another connection lies between them, so that the processor's caches are in the same state as in the
+    # scenarios below: a request after such work costs twice as much, on any connection.
     my $gets = 20;
     my $beside = sub {
         my ($host, $uri) = @_;
@@ -199,7 +199,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         for (1 .. $ROUNDS) {
             $one = accounted(sub { $http1->($uri) })->{of}->('http1.test');
             $two = accounted(sub { my $client = client(); upload($client, 'http2.test', $uri, $size); $client });
-            # in larger pieces than those of HTTP/1 it can be cheaper than that
+            # in larger pieces than those of HTTP/1, an upload can cost less
             $one = $two->{work} if $two->{work} < $one;
             last if $two->{of}->('http2.test') >= 0.8 * $one;
         }
@@ -246,7 +246,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client->close;
     }
 
-    # A limit sees it as well.
+    # A limit includes the upload while it runs.
     {
         my $host = $protocol eq 'HTTP/2' ? 'limited.test' : 'limited-tls.test';
         my $client = client();
@@ -280,7 +280,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client->close;
     }
 
-    # Requests in between take over nothing of the upload.
+    # Requests in between take over none of the upload's work.
     my $between = sub {
         my ($name, $between, %more) = @_;
         scenario("$name in between", owners => { 'up.test' => 1 }, run => sub {
@@ -328,7 +328,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
 
-    # The end of a stream that is not the end of its body
+    # A stream that ends before its body
     scenario('uploads that the client resets', owners => { 'reset.test' => 1 }, small => { 'small.test' => 8 },
         run => sub {
         my $client = client();
@@ -341,8 +341,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
     for my $uri ('/early', '/too_large') {
-        # Frames of a stream that is no more: the server reads and ignores 8 MB of them, and takes more for a flood
-        # (ngx_http_v2_state_head).
+        # Frames of a stream that has ended: the server reads and ignores 8 MB of them, and reports a flood if there
+        # are more (ngx_http_v2_state_head).
         scenario("bodies that go on after the answer of $uri", owners => { 'over.test' => 1 },
             small => { 'small.test' => 6 }, run => sub {
             return map {
@@ -370,7 +370,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         return;
     });
 
-    # What no stream has caused
+    # Frames that belong to no stream
     my %frames = (
         PING => sub { my ($client) = @_; $client->{pongs} = 0;
             for (1 .. 20) { $client->send(map { $client->ping } 1 .. 1000); 1 while $client->{pongs} < 1000 * $_
@@ -421,7 +421,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         } 1 .. 3;
     });
 
-    # Header fields of one in the packet of another: each pays its own.
+    # Header fields of one request in the packet of another: each request is charged for its own.
     {
         my %many = (headers => { map { sprintf('x-%03d', $_) => 'value' } 1 .. 400 });
         my $packets = sub {

@@ -1,10 +1,9 @@
-# HTTP/3: work of a connection that carries several requests is charged to the request that it is done for. See
-# t/multiplexed.t.
+# HTTP/3: work of a connection with several requests is charged to the request that causes it. See t/multiplexed.t.
 
 use strict;
 use warnings;
 
-# Each scenario waits a second or two for what is charged after it.
+# Each scenario waits a second or two for later charges.
 BEGIN { $ENV{TEST_TIME_LIMIT} ||= 900 }
 
 use FindBin;
@@ -48,7 +47,8 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# A client that does these steps, and keeps its connection open until it is closed. "say" steps wait for goes_on().
+# A client that does these steps, and keeps its connection open until it is told to close it. "say" steps wait for
+# goes_on().
 package Client {
     use strict;
     use warnings;
@@ -79,7 +79,7 @@ package Client {
         waitpid $pid, 0;
         return $answers;
     }
-    # without a word to the server
+    # without a message to the server
     sub kill { my ($self) = @_; CORE::kill KILL => $self->{pid}; $self->{killed} = 1; $self->close }
     sub DESTROY {
         my ($self) = @_;
@@ -90,8 +90,8 @@ package Client {
 # The first request pays for the handshake.
 my @first = ([ get => 'first.test', '/a.txt' ]);
 sub run { my @steps = @_; return sub { my $client = Client->new(@first, @steps); $client->next; return $client } }
-# QUIC does some work of its own after the last request, such as delayed acknowledgements. Here that is an owner's
-# request.
+# QUIC does some work of its own after the last request, such as delayed acknowledgements. Here, the last request is
+# that of an owner.
 sub run_for { my ($host, @steps) = @_; return run(@steps, [ get => $host, '/a.txt' ]) }
 
 my $shares = Test::RequestCpu::Shares->new($t);
@@ -100,8 +100,8 @@ my $MB = 1_000_000;
 
 ok($shares->indebted('refused.test', sub { $t->get($_[0], host => 'refused.test') }), 'a host is refused');
 
-# What small requests cost: the work of another connection lies between, so that they find the processor's caches as
-# those below do.
+# The cost of small requests. Work of another connection lies between them, so that the processor's caches are in the
+# same state as below.
 my $gets = 15;
 sub beside {
     my ($host, $uri) = @_;
@@ -151,7 +151,7 @@ $shares->scenario('uploads that the client resets', owners => { 'reset.test' => 
         map { ([ open => "r$_", 'reset.test', '/buffered' ], [ body => "r$_", $MB ], [ reset => "r$_" ],
             small(1)) } 1 .. 5));
 
-# One that is the first request of its connection, and has not ended
+# A small request beside a request that is the first of its connection and has not ended
 $shares->scenario('a small request beside the first upload of a connection', owners => { 'up.test' => 1 },
     small => { 'small.test' => 4 }, run => sub {
     return map {
@@ -160,13 +160,13 @@ $shares->scenario('a small request beside the first upload of a connection', own
         $client;
     } 1 .. 4;
 });
-# What a client leaves out of a body costs nothing.
+# Gaps that a client leaves in a body cost nothing.
 $shares->scenario('bodies with gaps beside an upload', owners => { 'up.test' => 1 }, small => { 'small.test' => 12 },
     run => run([ open => 'u', 'up.test', '/buffered' ],
         (map { ([ open => "g$_", 'small.test', '/buffered' ], [ sleep => 0.02 ], [ body => 'u', $MB / 5 ],
             [ gap => "g$_", 65_000 ], [ sleep => 0.02 ], [ get => 'up.test', '/a.txt' ]) } 1 .. 12), [ end => 'u' ]));
 
-# Requests in between take over nothing of the upload.
+# Requests in between take over none of the upload's work.
 for ([ 'that are not counted', 'off.test', '/off' ], [ 'that are refused', 'refused.test', '/refused', 10 ],
     [ 'that are answered by 404', 'gone.test', '/gone', 10 ]) {
     my ($name, $host, $uri, $count) = @$_;
@@ -175,7 +175,7 @@ for ([ 'that are not counted', 'off.test', '/off' ], [ 'that are refused', 'refu
         run => run_for('up.test', [ open => 'u', 'up.test', '/buffered' ],
             (map { ([ body => 'u', $MB / 2 ], [ get => $host, $uri ]) } 1 .. 10), [ end => 'u' ]));
 }
-# with downloads, polled by requests that are refused
+# downloads, and refused requests beside them
 $shares->scenario('refused requests beside downloads', owners => { 'down.test' => 1 },
     small => { 'refused.test' => 10 },
     run => run_for('down.test', (map { [ start => "d$_", 'down.test', '/3m' ] } 1 .. 4),
@@ -199,7 +199,7 @@ $shares->scenario('frames of no stream after requests that are not counted or ar
     run => run([ get => 'last.test', '/a.txt' ], [ get => 'refused.test', '/refused' ], [ get => 'off.test', '/off' ],
         [ pings => 400 ]));
 
-# While the upload runs; and a limit sees that.
+# While the upload runs, it is charged; and a limit includes it.
 for my $host ('runs.test', 'limited.test') {
     my $client = Client->new(@first, [ open => 'u', $host, $host eq 'limited.test' ? '/limited' : '/direct' ],
         (map { ([ say => 'before' ], [ body => 'u', 3 * $MB ]) } 1 .. 2),
@@ -218,7 +218,7 @@ for my $host ('runs.test', 'limited.test') {
         'HTTP/3: ' . ($host eq 'limited.test' ? 'a limit refuses the next request of its key' : 'no limit is there'));
 }
 
-# Header fields of one in the packet of another
+# Header fields of one request in the packet of another
 {
     my %figure;
     for (1 .. 4) {
@@ -234,8 +234,8 @@ for my $host ('runs.test', 'limited.test') {
         'HTTP/3: a request is charged what it costs alone, whatever header follows it');
 }
 
-# The handshake. QUIC does more for a connection soon after it, such as looking for its path's MTU: that is the last
-# counted request's, so here it is looked at what requests are charged in the log.
+# The handshake. QUIC does more work for a connection soon after it, such as finding the path's MTU. That work is
+# charged to the last counted request. So this test compares the charges of requests in the log.
 {
     my $count = 6;
     my $take = sub {
@@ -269,7 +269,7 @@ for my $host ('runs.test', 'limited.test') {
     cmp_ok($after->{debt_ns}, '<=', $before->{debt_ns}, 'HTTP/3: in no debt');
     cmp_ok($refused->{'small.test'}{ns}, '<=', $most, 'HTTP/3: and leaves nothing of it to the next one');
 
-    # One that is not counted ends last: the account of the other one gets the handshake then.
+    # A request that is not counted ends last: the account of the other request gets the handshake.
     my $late_ns = 0;
     for (1 .. $shares->{rounds}) {
         my $accounted = $shares->accounted(sub {

@@ -1,5 +1,5 @@
-# Requests without a Host, to a server without a name: with the key $host or $http_host they are counted, and
-# limited, in the overflow account. Other empty keys are not counted.
+# Requests without a Host, to a server without a name. With the key $host or $http_host they are counted, and limited,
+# in the overflow account. Requests with other empty keys are not counted.
 
 use strict;
 use warnings;
@@ -85,7 +85,7 @@ SKIP: {
     $client->send($client->preface, Test::RequestCpu::HTTP2::frame('headers', 0x5, 1, $block));
     ok(wait_until(60, sub { requests('braces')->{'*'} == $before + 1 }), 'HTTP/2 without :authority: counted in *');
     is(requests('http_host')->{'*'}, $before_http + 1, '$http_host: too');
-    # an index that no table has
+    # an index that no table of header fields has
     my $other = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     $other->send($other->preface, Test::RequestCpu::HTTP2::frame('headers', 0x5, 1, "\xff\xff\xff\x00"));
     ok(wait_until(60, sub { requests('braces')->{'*'} == $before + 2 }), 'HEADERS that cannot be read: counted in *')
@@ -99,7 +99,7 @@ SKIP: {
         or diag(explain(requests('capitals')));
 }
 
-# A key * and what finds no room are counted there as well.
+# Requests with the key "*", and those without room in the zone, are counted there too.
 is(raw('http', "GET / HTTP/1.0\r\nHost: host-$_.test\r\n\r\n"), 200, "host $_") for 1 .. 20;
 my $small = zone('small');
 cmp_ok($small->{overflowed}, '>', 0, 'in a full zone, keys overflow');

@@ -1,4 +1,4 @@
-# Loaded and not used: nothing is hooked, nothing is measured, nothing is said.
+# Loaded and not used: the module replaces no function, measures nothing, and logs nothing.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use JSON::PP ();
 use Test::More;
 use Test::RequestCpu;
 
-# Without http at all
+# Configurations without http
 for my $part (qw(stream mail)) {
     my $t = Test::RequestCpu->new;
     SKIP: {
@@ -26,7 +26,7 @@ for my $part (qw(stream mail)) {
     }
 }
 
-# With nothing but events
+# A configuration with nothing but events
 {
     my $t = Test::RequestCpu->new;
     $t->start(main => 'worker_processes 2;');
@@ -34,7 +34,7 @@ for my $part (qw(stream mail)) {
     $t->done(more => 1);
 }
 
-# With http, and no use made of the module
+# With http, but without a directive of the module
 my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 my %server = (
@@ -48,7 +48,7 @@ for my $name (sort keys %server) {
     is($t->stop, 0, "$name: and the server ends");
 }
 
-# With a status page, which shows that there is nothing
+# With a status page, which shows no accounts
 $t->start(log => 0, status => 0, http => <<'EOC');
     request_cpu_zone $host zone=hosts:1m;
     server {
@@ -67,7 +67,7 @@ is_deeply($status->{zones}{hosts}{keys}, {}, 'nothing was counted');
 is($t->get('/status?format=prometheus')->{status}, 200, 'in either format');
 is($t->stop, 0, 'the server ends');
 
-# What a reload adds is measured from then on, what it takes away no more
+# A reload that adds a zone starts the measurement; a reload that removes it ends the measurement
 my $used = <<'EOC';
     request_cpu_zone $host zone=hosts:1m;
     request_cpu zone=hosts;

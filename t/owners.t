@@ -1,4 +1,4 @@
-# Every wakeup has an owner: next to nothing of what a worker does in its handlers is nobody's.
+# Every handler call has an owner: hardly any work in a worker's handlers stays without one.
 
 use strict;
 use warnings;
@@ -55,7 +55,7 @@ for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fr
     cmp_ok($other, '<', 0.005 * $handlers, sprintf '%s: %.3f %% of it is nobody\'s', $name, 100 * $other / $handlers);
 }
 
-# An upstream connection that is idle until its time is over
+# An upstream connection that is idle until its timeout
 my %was = map {
     $t->get('/idle', host => $_);
     $_ => $t->account_with('hosts', $_, 1)->{cpu_ns};

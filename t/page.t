@@ -1,4 +1,4 @@
-# The page for browsers, in a headless Chromium, with real traffic behind it.
+# The live page in a headless Chromium, with real traffic.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 binmode Test::More->builder->$_, ':encoding(UTF-8)' for qw(output failure_output todo_output);
 
-# More of them, to see what a browser makes of it: REQUEST_CPU_PAGE_KEYS=100000 prove t/page.t
+# More keys, to measure the speed of a browser: REQUEST_CPU_PAGE_KEYS=100000 prove t/page.t
 my $many = $ENV{REQUEST_CPU_PAGE_KEYS} || 10_000;
 
 my $missing = Test::RequestCpu::Browser->missing;
@@ -55,7 +55,7 @@ my $http = <<"EOC";
 EOC
 $t->start(main => 'worker_processes 2;', http => $http);
 
-# Keys that are nobody's domain: what clients send
+# Hostile keys that clients send
 my %hostile = (
     markup => q{<img src=x onerror="document.title='owned'">},
     script => q{</td><script>document.title='owned'</script>},
@@ -88,7 +88,7 @@ for (1 .. 3) {
     die "curl: $output" if $status;
 }
 
-# As many keys as there are, in one go; and more than fit
+# Makes that many keys at once; there may be more keys than the zone has room for
 sub fill {
     my ($argument, $n) = @_;
     my $connection = $t->connect('http');
@@ -109,7 +109,7 @@ diag($page->version);
 my $begin = time;
 sub part { diag(sprintf '%.1f s: %s', time - $begin, @_) if $ENV{TEST_VERBOSE} }
 my $at = 'http://127.0.0.1:' . $t->port('http');
-# What the page was answered, and how many answers it waited for at once.
+# Records the answers that the page got, and the largest number of requests that it waited for at the same time.
 $page->cdp('Page.addScriptToEvaluateOnNewDocument', source => <<'EOC');
     window.seen = { docs: [], full: [], now: 0, most: 0, asked: 0 };
     const plainFetch = window.fetch;
@@ -137,10 +137,10 @@ EOC
 my (@console, @requests);
 sub console { push @console, $page->console; push @requests, $page->requests }
 
-# The rows that are in the document: [ [ text of each cell ], … ]
+# The rows in the DOM: [ [ text of each cell ], … ]
 my $rows = q{[...document.querySelectorAll("#table tbody tr:not(.spacer)")].map(tr => [...tr.cells].map(td => td.textContent))};
 sub rows { return @{ $page->js($rows) } }
-# Answers more often than anyone needs, so that this test ends.
+# Makes the page poll faster than it would, so that the test takes less time.
 sub hurry {
     $page->js('const i = document.getElementById("interval"); i.add(new Option("", "300")); i.value = "300"; i.dispatchEvent(new Event("change")); return 1');
 }
@@ -183,13 +183,13 @@ sub duration {
     for (['µs', 1e3], ['ms', 1e6]) { return figure($ns / $_->[1]) . " $_->[0]" if $ns < 999.5 * $_->[1] }
     return figure($ns / 1e9) . ' s';
 }
-# The same to within what rounding in another language may do.
+# Compares two figures, with room for the rounding of another language.
 sub same {
     my ($have, $want) = map { s/[,% µm]|[a-z]+$//gr } @_;
     return $_[0] eq $_[1] || ($have =~ /^[\d.]+$/ && $want =~ /^[\d.]+$/ && abs($have - $want) <= 0.011 * $want + 1e-5);
 }
 
-# Rows of figures, each the same to within that: what is exactly between two figures is rounded up by one and down
+# Compares rows of figures in the same way: a value exactly between two figures is rounded up by one language and down
 # by the other.
 sub same_rows {
     my ($have, $want, $name) = @_;
@@ -199,7 +199,7 @@ sub same_rows {
     return is_deeply(\@have, $want, $name);
 }
 
-# Totals: nothing is in flight in this zone, so they are what the endpoint says at any moment.
+# Totals: nothing is in flight in this zone, so the endpoint gives the same figures at any time.
 $page->click('#span-total');
 polled();
 my $keys = $t->status('zone=domains')->{zones}{domains}{keys};
@@ -224,7 +224,7 @@ is($wrong, 0, 'totals are those of the endpoint');
 is($page->js('document.title'), 'CPU by domain', 'and no key is taken for markup');
 is($page->js('document.querySelectorAll("#table img, #table script").length'), 0, 'not at all');
 
-# Rates: against the two answers that the page has them from
+# Rates: compared with the two answers that the page computes them from
 $page->click('#span-now');
 my $load = detached(sub {
     my $end = time + 3.5;
@@ -288,7 +288,7 @@ sub value {
 $load->result;
 $page->click('#span-total');
 my @columns = qw(cpu share req cpr mb spg fly);
-# All at once, as each of these clicks would take a while otherwise: [ order, column, order, column ] for each.
+# All clicks in one script, because single clicks would take long: [ order, column, order, column ] for each.
 my $sorted = $page->js(<<'EOC', \@columns);
     return arguments[0].map((name, i) => {
         const button = document.querySelector(`[data-sort="${name}"]`);
@@ -418,8 +418,8 @@ ok(open_page('/only'), 'where the directive says format=html, it works as well')
 part('zones');
 # ---- zones ----
 
-# By its name, typed. Letters that come within a second of the last ones are of the same word for a browser, and
-# choose nothing.
+# Chooses a zone by typing its name. A browser adds letters that come within a second to the word before, and then
+# chooses nothing.
 sub zone {
     my ($name) = @_;
     wait_until(60, sub {
@@ -580,7 +580,7 @@ is($page->js($headings), 'key cpu share req cpr mb spg fly', 'another zone has n
 ok($page->js('document.getElementById("limits").hidden'), 'nor is anything told of limits');
 
 part('what to charge by');
-# ---- what to charge by ----
+# ---- billing metrics ----
 
 open_page('/cpu#zone=domains&key=heavy.test');
 chosen('heavy.test');
@@ -611,7 +611,7 @@ ok($page->wait_for(5, 'document.getElementById("charge").hidden'),
 ok(!$page->js('document.getElementById("detail-body").hidden'), 'and the rest is');
 
 part('pauses, slow answers, tabs that nobody looks at');
-# ---- pauses, slow answers, tabs that nobody looks at ----
+# ---- pauses, slow answers, hidden tabs ----
 
 open_page('/cpu');
 $page->click('#pause');
@@ -665,7 +665,7 @@ for ([ 390, 844 ], [ 820, 1180 ], [ 1440, 900 ], [ 1920, 1080 ]) {
 }
 $page->size(1440, 900);
 
-# What assistive technology is told
+# The accessibility tree
 my @nodes = grep { !$_->{ignored} } @{ $page->cdp('Accessibility.getFullAXTree')->{nodes} };
 my $role = sub { my ($role) = @_; return grep { ($_->{role}{value} // '') eq $role } @nodes };
 my @nameless = grep { ($_->{name}{value} // '') eq '' }
@@ -701,7 +701,7 @@ console();
 is_deeply([ grep { !/favicon/ } @console ], [], 'no word in the console so far');
 
 part('a server that is gone');
-# ---- a server that is gone ----
+# ---- an unreachable server ----
 
 my $port = $t->port('http');
 my @kept = rows();
@@ -714,7 +714,7 @@ is($page->js('getComputedStyle(document.getElementById("gone")).display !== "non
 my $tries = $page->js('seen.asked');
 sleep 2;
 cmp_ok($page->js('seen.asked') - $tries, '<=', 2, 'it tries again, but not all the time');
-# each try that fails makes the wait longer; now the page does not come first when the button is to be tried
+# each failed attempt doubles the wait, so the page does not poll before the button is tried
 for my $try (1 .. 5) {
     my $asked = $page->js('seen.asked');
     $page->click('#retry');
@@ -729,7 +729,7 @@ ok($page->wait_for(15, 'document.body.dataset.state === "live"'), 'it finds the 
 ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("counters restarted")}),
     'and says that the counters began anew');
 ok($page->wait_for(10, 'document.getElementById("gone").hidden'), 'the message is gone');
-# a poll may put a message in the way at that very moment
+# a poll may show a message over the button at that very moment
 for (1 .. 3) {
     $page->click('#span-total');
     last if $page->wait_for(2, 'document.getElementById("span-total").ariaPressed === "true"');
@@ -742,7 +742,7 @@ console();
 is_deeply([ grep { !/ERR_CONNECTION_REFUSED/ } @console ], [], 'no word in the console but that the server was gone');
 
 part('no network but the endpoint');
-# ---- no network but the endpoint ----
+# ---- no requests but to the endpoint ----
 
 my @elsewhere = grep { !m{^\Q$at\E/(?:cpu|only|slow)(?:[?#]|$)} && !m{^(?:data|about|chrome):} } @requests;
 is_deeply(\@elsewhere, [], 'nothing was asked for but the endpoint') or diag("@elsewhere");

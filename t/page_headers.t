@@ -1,4 +1,4 @@
-# The page for browsers where the server adds headers to all its answers, or changes them.
+# The live page on a server that adds headers to all its answers, or changes them.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ plan(skip_all => "no $missing, which this test drives") if $missing;
 
 sub policy { my ($policy) = @_; return qq{add_header Content-Security-Policy "$policy" always;} }
 
-# What an upper level sets, under which the page must work
+# Headers of an outer level with which the page must work
 my @works = (
     [ 'nothing', '' ],
     [ 'a policy of the site', policy("default-src 'self'") ],
@@ -49,7 +49,8 @@ my @works = (
     [ 'sub_filter', q{sub_filter '</head>' '<meta name="added" content="1"><base href="/elsewhere/"><script>document.title="changed"</script></head>'; sub_filter_once off;}, 'sub' ],
     [ 'addition', 'add_before_body /added.txt; add_after_body /added.txt;', 'addition' ],
 );
-# Policies under which it cannot work, but says so. In a sandbox with scripts, and without requests, the script says it.
+# Policies with which the page cannot work, but says so. In a sandbox with scripts and without requests, its script
+# says so.
 my @blocked = (
     [ 'nothing allowed', "default-src 'none'" ],
     [ 'a nonce', "script-src 'nonce-4711'" ],
@@ -116,7 +117,7 @@ sub works {
     picture($what);
     return 1;
 }
-# For people: REQUEST_CPU_SCREENSHOTS=/tmp prove t/page_headers.t
+# Screenshots for people: REQUEST_CPU_SCREENSHOTS=/tmp prove t/page_headers.t
 sub picture {
     my ($what) = @_;
     return unless $ENV{REQUEST_CPU_SCREENSHOTS};
@@ -164,10 +165,10 @@ open_page('/stripped');
 ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"),
     'a proxy that takes the arguments away: the page says so');
 
-# A connection that a browser keeps for later would hold up the end of an older NGINX
+# an open connection of the browser would delay the end of an older NGINX
 $page->end;
 
-# A script that the page was not made for is never run
+# A script of another version than the page is never run
 my $answer = $t->get('/cpu?format=html');
 my ($script) = $answer->{body} =~ m{<script defer src="(\?asset=page\.js@[\w-]+)"></script>};
 ok($script, 'the page names its script with what changes with it') or diag($answer->{body});

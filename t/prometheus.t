@@ -1,4 +1,4 @@
-# The status page, as Prometheus reads it.
+# The status in Prometheus' format.
 
 use strict;
 use warnings;
@@ -53,7 +53,7 @@ sub pick {
     } @$samples;
 }
 
-# Every name of the interface is there, with help and type, once
+# Every name of the interface is there once, with help and type
 my %type = (
     nginx_request_cpu_seconds_total => 'counter', nginx_request_cpu_requests_total => 'counter',
         nginx_request_cpu_wakeups_total => 'counter',

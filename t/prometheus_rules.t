@@ -1,4 +1,4 @@
-# nginx-conf/prometheus: what promtool says of it, and whether the dashboard asks for what the rules record.
+# promtool accepts nginx-conf/prometheus, and the dashboard only uses existing metrics.
 
 use strict;
 use warnings;
@@ -37,7 +37,7 @@ SKIP: {
     is($status, 0, "VictoriaMetrics' vmalert takes the same files") or diag($output);
 }
 
-# What is commented out is meant to be put in
+# Parts that are commented out are valid too
 Test::RequestCpu->write_file("$copy/$_", shipped($_)) for @rules;
 my $all = uncommented(shipped('prometheus.yml'));
 like($all, qr/^$_:/m, "$_ can be put in") for qw(remote_write);
@@ -55,7 +55,7 @@ my $text = join '', map { shipped($_) } @rules;
 is_deeply([ grep { !$recorded{$_} } $text =~ /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g ], [],
     'rules use no name that none records');
 
-# What is written to a long-term store, and what a federation reads, is of domains or of nodes, and not of both
+# A long-term store and a federation get the series of domains or of nodes, but not of both
 for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s],
     ['federation', shipped('federation.yml') =~ /__name__=~"(.*?:.*?)"/]) {
     my ($name, $regex) = @$_;
@@ -65,7 +65,7 @@ for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s],
         map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ], [], 'and no counters of domains');
 }
 
-# Every family that a rule or a panel asks for is one that the module has
+# Every family in a rule or a panel is a family of the module
 my @expressions = dashboard_expressions(
     __rate_interval => '1m', __range => '6h', job => 'nginx-cpu', zone => 'domains', instance => '.+',
         domain => 'x.example', top => 10,

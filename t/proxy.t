@@ -1,4 +1,4 @@
-# Requests that are answered by an upstream, and those that the cache spares it.
+# Requests that an upstream answers, and requests that the cache answers.
 
 use strict;
 use warnings;
@@ -51,7 +51,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# With and without connections that are kept to the upstream
+# With and without keep-alive connections to the upstream
 for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ],
     [ 'upstream keepalive', '/alive/x', 'alive.test' ],
     [ 'no buffering', '/unbuffered/x', 'unbuffered.test' ])
@@ -83,7 +83,8 @@ for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ],
     is($account->{by_cache_status}{NONE}{requests}, 30, "$name: no cache took part");
 }
 
-# One kept upstream connection serves two domains in turn: what is read from it is the domain's that asked
+# One keep-alive upstream connection serves two domains in turn: reading from it is charged to the domain of the
+# request
 $t->clear_log;
 my $connection = $t->connect('http');
 for (1 .. 10) {
@@ -148,10 +149,10 @@ is_deeply(
     'the account has requests and CPU by cache status, as the log',
 );
 
-# Cache manager and loader have no requests, and no books.
+# Cache manager and cache loader have no requests, and no worker totals.
 my $workers = $t->status->{workers};
 is_deeply([ map { $_->{pid} } @$workers ], [ $t->workers ], 'only workers are measured, no helper processes');
-# An upstream connection that is given back in the middle of its wakeup still has an owner
+# An upstream connection that is kept for later in the middle of its handler call still has an owner
 cmp_ok($workers->[0]{other_ns}, '<=', $workers->[0]{charged_ns} / 100, 'hardly anything has no owner');
 
 $t->done;

@@ -1,4 +1,4 @@
-# Bytes that a request has received: whatever comes from its client, whether anybody wants it or not.
+# Received bytes: all bytes from the client of a request count, even if nobody reads them.
 
 use strict;
 use warnings;
@@ -21,7 +21,7 @@ $t->certificate('tls', 'tls');
 $t->html('a.txt', "plain\n");
 $t->html('large.txt', 'x' x 3_000_000);
 
-# Answers, or goes on as a WebSocket does: what it reads goes back, and half of that again
+# Answers, or continues as a WebSocket does: it sends back what it reads, and one half of it once more
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection, $request) = @_;
     return $connection->answer("answer\n") unless $request->{headers}{upgrade};
@@ -51,7 +51,7 @@ my $locations = <<"EOC";
         location = /ws { $upgrade proxy_pass http://127.0.0.1:{{port:upstream}}; }
 EOC
 $t->write_file($t->dir . '/users', '');
-# It answers before it has read the body, and reads that nevertheless
+# Answers before it has read the body, and reads the body nevertheless
 my $early = Test::RequestCpu::Upstream->start($t, 'early', sub { return 0 });
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
@@ -93,7 +93,7 @@ sub host { return 'h' . ++$number . '.test' }
 sub text { return Test::RequestCpu::Connection->request_text(@_) }
 sub received { my ($host, $requests) = @_; return $t->account_with('hosts', $host, $requests)->{received_bytes} }
 
-# Sends texts on one connection, each a request; looks whether as many bytes are in the account.
+# Sends texts on one connection, each of which is a request. Checks that the account has as many bytes.
 sub exact {
     my ($name, $host, @texts) = @_;
     my $connection = $t->connect('http');
@@ -126,7 +126,7 @@ for my $uri ('/no', '/a.txt', '/proxy', '/unbuffered', '/auth', '/page', '/small
 my $host = host();
 exact('GET with a body', $host, text('/a.txt', host => $host, body => $body));
 
-# Requests in one packet: each has its own bytes
+# Requests in one packet: each counts its own bytes
 my @hosts = map { host() } 1 .. 4;
 my @texts = (text('/a.txt', host => $hosts[0]), text('/no', method => 'POST', host => $hosts[1], body => 'b' x 20_000),
     chunked('/proxy', $hosts[2], 1_000, 5), text('/a.txt', host => $hosts[3]));
@@ -155,7 +155,7 @@ is(received($host, 10), 5 * (length(text('/no', method => 'POST', host => $host,
     + length(text('/a.txt', host => $host))),
     'with and without a body in turn');
 
-# A body that is dropped when the answer is complete
+# A body that is discarded when the answer is complete
 $host = host();
 $connection = $t->connect('http');
 my $text = text('/small', method => 'POST', host => $host, close => 1, headers => { 'Content-Length' => 4_000_000 });
@@ -166,7 +166,7 @@ $connection->closed_within(30);
 $connection->close;
 is(received($host, 1), length($text) + 4_000_000, 'what the client sends after that is counted');
 
-# A client that leaves in the middle of its body
+# A client leaves in the middle of its body
 $host = host();
 $connection = $t->connect('http');
 $text = text('/no', method => 'POST', host => $host, headers => { 'Content-Length' => 4_000_000 });
@@ -214,9 +214,9 @@ for my $uri ('/no', '/proxy', '/a.txt') {
     cmp_ok($all, '<', 50_500, 'once');
 }
 
-# A body that is dropped after the answer, when TLS is over already (ngx_ssl_shutdown): the bytes are then those of
-# TLS. `openssl s_client` sends nothing any more once it knows that. So what the server says is kept back while the
-# body is on its way.
+# A body that is discarded after the answer, when TLS has already ended (ngx_ssl_shutdown). The bytes are then those
+# of TLS. `openssl s_client` sends nothing more after it has noticed the end. So the answers of the server are held
+# back while the body is on its way.
 sub keep_back {
     my ($port, $bytes) = @_;
     my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
@@ -233,16 +233,16 @@ sub keep_back {
         for my $from (@ready) {
             my $length = sysread $from, my $data, 65_536;
             if (!$length && $from == $client) {
-                # the server is to read all before it knows that the client is gone
+                # the server must read everything before it notices that the client has left
                 shutdown $server, 1;
                 POSIX::_exit(0);
             }
-            # it has said all, and reads on
+            # the server has sent everything, and continues to read
             if (!$length) { $select->remove($server); next }
             if ($from == $client) {
                 $sent += $length;
-                # a client's second flight is shorter than this, and a record of what follows on it is longer: the
-                # server cannot answer before all of that record is there
+                # the second flight of a client is shorter than this, and a record of the data after it is longer: the
+                # server cannot answer before the whole record has arrived
                 $greeted += $length if $greeted;
                 $over = 1 if $greeted > 1500;
                 syswrite $server, $data;
@@ -268,7 +268,7 @@ sub keep_back {
     cmp_ok($all, '<', 2_200_000, 'once');
 }
 
-# HTTP/2: a client may send a body as far as the window of its stream goes
+# HTTP/2: a client may send a body until the window of its stream is used up
 sub frames {
     my ($client, $uri, $host, $size, %option) = @_;
     my $last = $option{last} ? 1 : 0;
@@ -296,7 +296,7 @@ for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 
     my $expected = length($head) - 9 + $size;
     is(received($host, 1), $expected, "HTTP/2: $size bytes to $uri are counted");
 }
-# Most bodies that nobody reads come after the answer
+# Unread bodies mostly come after the answer
 for my $end ('a later request', 'the end of the connection') {
     my ($refused, $other) = (host(), host());
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));

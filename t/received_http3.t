@@ -1,4 +1,4 @@
-# Bytes that a request of HTTP/3 has received, whether anybody reads its body or not.
+# Bytes that an HTTP/3 request has received, whether its body is read or not.
 
 use strict;
 use warnings;
@@ -52,7 +52,7 @@ for my $case (@cases) {
     cmp_ok($received, '<', $size * 1.01 + 200, 'once');
 }
 
-# A stream has a window of 64 kB, and what is not read does not open it further
+# A stream has a window of 64 kB; unread bytes do not open it further
 @answers = upload([ 'GET', 'e.test', '/slow', 1_000_000 ]);
 my $received = $t->account_with('hosts', 'e.test', 1)->{received_bytes};
 cmp_ok($received, '>', 60_000, 'of a larger body, what the client was allowed to send is counted');

@@ -1,4 +1,4 @@
-# Names that NGINX looks up by itself while a request waits.
+# Names that NGINX resolves while a request waits.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use Time::HiRes qw(sleep);
 my $t = Test::RequestCpu->new;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub { $_[0]->answer("answer\n") });
 
-# A name server that knows one address for everything, and takes its time
+# A slow name server that gives one address for each name
 my $dns = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('dns'), Proto => 'udp')
     or die "udp: $@\n";
 $t->spawn(sub {
@@ -72,7 +72,7 @@ for my $host (qw(same1.test same2.test same3.test same4.test unknown.test silent
     is("$account->{requests} $account->{in_flight}", '1 0', "$host: one request, which is over");
 }
 
-# What a request does in the wakeup in which its name is found: connecting, above all
+# The work of a request in the handler call in which its name is found; mainly connecting
 my $books = sub { my ($worker) = @{ $t->status->{workers} }; return $worker };
 my $before = $books->();
 my $many = 200;

@@ -1,8 +1,8 @@
-# Autoscaling: what nginx-conf/autoscaling asks for exists; and a real Prometheus with rules-scale.yml, which reads
-# a real NGINX, wants as many instances as open requests call for: up, in panic, down, and none.
+# Autoscaling: the series that nginx-conf/autoscaling uses exist. And a real Prometheus with rules-scale.yml, which
+# reads a real NGINX, wants as many instances as open requests need: more, in panic, fewer, and none.
 #
-# Of time, only what belongs to Prometheus runs four times as fast: a look each 500 ms, 15 s of panic, 7.5 s of
-# grace. The windows are the module's own, of 6 s and of 60 to 70 s, so that going to zero is waited for.
+# Only the times of Prometheus run four times as fast: an evaluation each 500 ms, 15 s of panic, 7.5 s of grace. The
+# windows are the module's own, of 6 s and of 60 to 70 s, so the test waits for scaling to zero.
 
 use strict;
 use warnings;
@@ -40,7 +40,8 @@ is_deeply([ sort keys %file ],
     [qw(hpa-external-metrics.yaml keda-metrics-api.yaml keda-prometheus.yaml prometheus-adapter.yaml)], 'four files');
 my @triggers = map { @{ $file{"keda-$_.yaml"}{spec}{triggers} } } qw(prometheus metrics-api);
 
-# KEDA's schema says of a trigger's metadata only that it is text: names are those of its documentation of both scalers.
+# KEDA's schema says of a trigger's metadata only that they are text. These are the names in its documentation of both
+# scalers.
 my %known = (
     prometheus    => [qw(serverAddress query threshold activationThreshold namespace customHeaders ignoreNullValues queryParameters unsafeSsl timeout)],
     'metrics-api' => [qw(url format valueLocation targetValue activationTargetValue unsafeSsl)],
@@ -65,8 +66,8 @@ for my $rule (values %adapter) {
 is($_->{spec}{maxReplicaCount}, 20, 'as many instances as "max" of scale.yml')
     for @file{qw(keda-prometheus.yaml keda-metrics-api.yaml)};
 
-# A path of gjson, as far as it is used here: names between dots, where a backslash takes away what the next
-# character means.
+# A path of gjson, as far as this test uses it: names between dots; a backslash removes the meaning of the next
+# character.
 sub walk {
     my ($value, $path) = @_;
     for my $name ($path =~ /\G((?:[^\\.]|\\.)+)(?:\.|\z)/g) {
@@ -81,9 +82,8 @@ is(walk({ 'a.b' => { '6s' => 3 } }, 'a\.b.6s'), 3, 'paths are walked as gjson do
 is(walk({ 'a.b' => { '6s' => 3 } }, 'a.b.6s'), undef, 'and one that is not');
 
 #
-# Knative's algorithm told in another way: as a machine with a state, as Scale() of its
-# pkg/autoscaler/scaling/autoscaler.go is. Put to random loads, it and the rules agree at every tick.
-#
+# Knative's algorithm in another form: as a machine with a state, like Scale() of its
+# pkg/autoscaler/scaling/autoscaler.go. With random loads, the machine and the rules agree at every tick.
 
 my $seed = $ENV{TEST_SEED} || time % 1_000_000;
 srand $seed;
@@ -91,8 +91,8 @@ sub max { my ($most, @others) = @_; for (@others) { $most = $_ if $_ > $most } r
 sub min { my ($least, @others) = @_; for (@others) { $least = $_ if $_ < $least } return $least }
 sub ceiling { my ($n) = @_; return int($n) + ($n > int $n) }
 
-# A domain's load, its wishes, and what Knative would scale it to at each tick; what is wanted is ready some ticks
-# later.
+# The load of a domain, its wanted instances, and the scale that Knative would choose at each tick. Wanted instances
+# are ready some ticks later.
 sub machine {
     my ($ticks) = @_;
     my %wish = (target => 0.5 + int rand 20, up => 1 + int(1 + rand 30) / 10, down => 1 + int(1 + rand 30) / 10,
@@ -103,7 +103,7 @@ sub machine {
     my @coming = (int rand 4) x $delay;
     for my $tick (0 .. $ticks - 1) {
         my $now = 2 * $tick;
-        # calm, bursts, and nothing at all for longer than the grace
+        # calm, bursts, and no load for longer than the grace
         if ($tick % 25 == 0) { $load = (0, 0, 5, 20, 150)[rand 5] }
         push @stable, $load ? int(rand(2 * $load) * 100) / 100 : 0;
         push @panic, $load ? int(rand(3 * $load) * 100) / 100 : 0;
@@ -165,8 +165,7 @@ is($agreed, 0, "the rules want what Knative's algorithm wants, at $ticks ticks o
 cmp_ok($reached{$_}, '>', 0, "with $_ instances now and then") for qw(zero many);
 
 #
-# NGINX in front of something that never answers, and Prometheus
-#
+# NGINX in front of an upstream that never answers, and Prometheus
 
 my $t = Test::RequestCpu->new->need('proxy');
 my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 100) or die "no socket\n";
@@ -181,7 +180,7 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
     }
 EOC
 
-# Durations that are labels are the module's.
+# Divides durations, except those in labels: they are the module's.
 sub hastened {
     my ($text) = @_;
     $text = faster($text, $times);
@@ -220,7 +219,7 @@ sub wanted {
     return wait_until($seconds,
         sub { my $wanted = of('wanted', $key); sleep 0.1; return defined $wanted && $wanted == $count });
 }
-# [ time, value ] of all that was recorded
+# [ time, value ] of all recorded samples
 sub history {
     my ($name) = @_;
     my ($series) = @{ $p->query("$scale:$name\{key=\"api.example\"}[5m]") };
@@ -248,7 +247,7 @@ ok(wait_until(5, sub {
     'the server has ten requests in flight');
 ok(wanted('', 4, 10), 'the servers themselves would be more than are allowed');
 
-# what an autoscaler would be told, at an instant of which everything is known
+# the figures for an autoscaler at an instant whose samples are complete
 my $at = time - 0.1;
 my ($wanted_at) = values %{ $p->values("$scale:wanted{key=\"api.example\"}", $at, 'zone') };
 cmp_ok($wanted_at, '>=', 5, 'nothing is taken away while in panic');
@@ -289,8 +288,7 @@ for my $rule (values %adapter) {
 }
 
 #
-# And none
-#
+# No requests
 
 $_->close for @open;
 my $closed = time;
@@ -308,7 +306,7 @@ ok($took > 64 && $took < 85, 'which takes the 60 to 70 s of the stable window, a
 @wanted = history('wanted');
 @panic = history('panicking');
 
-# what happened meanwhile
+# the samples meanwhile
 my %panic = map { sprintf('%.3f', $_->[0]) => $_->[1] } @panic;
 is(scalar(grep { !exists $panic{ sprintf '%.3f', $_->[0] } } @wanted), 0, 'both are recorded for the same instants');
 my ($falls, $most, $before) = (0, 0, undef);
@@ -318,7 +316,7 @@ for (@wanted) {
     $falls++ if defined $before && $count < $before && $panic{ sprintf '%.3f', $at };
     $before = $count;
 }
-# a worker that is late tells of a second in the next one: up to a sixth more
+# a late worker adds a second to the next one: up to a sixth more
 ok($most == 5 || $most == 6, 'hardly ever more than five were wanted') or diag($most);
 is($falls, 0, 'and never fewer than before while in panic');
 cmp_ok(scalar(grep { $_->[1] } @panic), '>=', 25, 'which lasted at least as long as it has to');
@@ -346,7 +344,7 @@ is($status, 0, 'tools/simulate replays the first minutes') or diag($output);
 like($output, qr/^small service, probe counted +\S+ +\S+ +\d+ +1 +\d +1 /m,
     'a probe that is counted keeps the instance alive: it is started once');
 my ($none) = $output =~ /^small service, probe not counted +\S+ +\S+ +\d+ +1 +(\d+) +1 /m;
-# asked until 3:57, and 60 to 70 s and 30 s more
+# requests until 3:57, then 60 to 70 s and 30 s more
 ok(defined $none && $none > 70 && $none < 100, 'one that is not does not: none from about 5:30 to the end')
     or diag($output);
 

@@ -1,5 +1,5 @@
-# A worker that is to end does so as it would without the module: what is idle goes at once, what is served is
-# served to its end or to worker_shutdown_timeout, and then nothing holds the worker up.
+# A worker that ends behaves as without the module: idle connections close at once, running requests are served to
+# their end or to worker_shutdown_timeout, and then the module does not delay the end.
 
 use strict;
 use warnings;
@@ -28,14 +28,14 @@ sub server {
 EOC
 }
 
-# What happens after a signal to the master, in order, until the worker is gone; and how long that takes.
+# The events after a signal to the master, in order, until the worker has ended; and the time that they take.
 sub order {
     my ($t, $signal, $uri) = @_;
     my %c = (kept => $t->connect('http'), served => $t->connect('http'));
     $c{kept}->get('/a.txt');
     $c{served}->request($uri, host => 'served.test', close => 1);
     $c{served}->read_until(qr/x/);
-    # a timer of the module's, had it one, runs by now
+    # if the module had a timer of its own, the timer would run by now
     sleep 0.05;
     my $worker = $t->worker;
     my ($start, @order, %seen) = (time);
@@ -66,7 +66,7 @@ for my $case (
 ) {
     my ($name, $main, $signal, $uri, $expected) = @$case;
     my %took;
-    # a machine that is busy itself may take its time: of each, the shortest
+    # a busy machine may be slow: the minimum of each counts
     for my $round (1 .. 8) {
         for my $module (0, 1) {
             my $t = server($module, $main);

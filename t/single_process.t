@@ -30,14 +30,14 @@ is($t->account_with('hosts', 'one.test', 1)->{requests}, 1, 'and counted');
 my ($worker, @more) = @{ $t->status->{workers} };
 is($worker->{pid}, $t->master, 'the books are those of the process');
 is(scalar(@more), 0, 'and only those');
-# What it did before the hook went in is reading the configuration.
+# Before the event-loop hook was set, the process has read the configuration.
 $t->check_books(start_ms => 100);
 
-# NGINX itself accepts no connections after a reload in this mode, with the module or without. What is open is
-# served on.
+# In this mode, NGINX itself accepts no connections after a reload, with or without the module. It continues to serve
+# open connections.
 my $connection = $t->connect('http');
 $connection->get('/a.txt', host => 'one.test');
-# With another size, so that the old zone is given up while the process has accounts of it at hand.
+# With another size, so that the old zone is freed while the process has its accounts at hand.
 $t->_write_config(%{ $t->{part} }, http => $t->{part}{http} =~ s/hosts:1m/hosts:2m/r);
 kill HUP => $t->master;
 ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');

@@ -1,4 +1,4 @@
-# Counters are kept in a file over a stop and a start.
+# A file keeps counters over a stop and a start.
 
 use strict;
 use warnings;
@@ -32,7 +32,7 @@ sub http {
 EOC
 }
 
-# What an account has counted, when its last second is over; how busy it is now, and was at most, is not kept.
+# The counters of an account when its last second is over. Its current load and its peaks are not kept.
 sub counters {
     my ($zone) = @_;
     my $keys;
@@ -56,7 +56,7 @@ sub files {
     return [ sort @names ];
 }
 
-# Beside each file, a running server has its lock.
+# A running server has a lock beside each state file.
 sub unlocked { return [ grep { !/\.lock$/ } @{ files() } ] }
 
 sub contents { return { map { $_ => $t->slurp($t->dir . "/state/$_") } @{ files() } } }
@@ -100,8 +100,8 @@ is((test_config())[0], 0, 'a configuration test while it runs');
 is_deeply(contents(), $before, 'touches no file');
 is_deeply(counters('hosts'), $hosts, 'and no account');
 
-# Once a minute: a worker looks when it begins, so a reload shows it if the time is set back to when it was due. It
-# is in the header of the table (Table::claim_save).
+# Once a minute. A worker looks at the time when it begins, so the test sets the time of the next save back, and
+# reloads. The time is in the header of the table (Table::claim_save).
 sub set_header {
     my ($at, $value) = @_;
     my ($fd) = grep { (readlink || '') =~ /^\/memfd:request_cpu:hosts / } glob '/proc/' . $t->master . '/fd/*';
@@ -129,7 +129,7 @@ $t->start(%part);
 is_deeply(counters('hosts'), $hosts, 'master and workers are killed: what was saved is there again');
 is($t->stop, 0, 'stop');
 
-# What a writer that was killed has left behind
+# Files of a writer that was killed
 my $dead = fork;
 POSIX::_exit(0) if defined $dead && !$dead;
 waitpid $dead, 0;
@@ -142,7 +142,7 @@ is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ],
 is($t->stop, 0, 'stop');
 unlink "$file.tmp-$$", "$file.tmp-x";
 
-# A file that is empty is one that has nothing in it yet: a package, or a mount of a container, has made it
+# An empty file is a state without accounts: a package, or a mount of a container, has made the file
 $t->write_file($file, '');
 $t->start(%part);
 is(lines(qr/\[(?:warn|error|emerg)\].*\Q$file/), 0, 'an empty file is nothing to speak of');
@@ -150,7 +150,7 @@ is(requests('one.test'), 0, 'counters begin at zero');
 is($t->stop, 0, 'stop');
 cmp_ok(-s $file, '>', 0, 'and it is written');
 
-# Files that begin as ours, but cannot be used
+# Files of ours that are damaged
 my $good = $t->slurp($file);
 $t->start(%part);
 ask('one.test', 1);
@@ -185,7 +185,7 @@ for my $what (sort keys %bad) {
 $t->start(%part);
 is(requests('one.test'), 1, 'the next file is a good one');
 
-# Files that are not ours, or that cannot be read, are left alone, and NGINX does not start; nor does a reload succeed
+# Files that are not ours, or that cannot be read, are left alone; NGINX does not start, and a reload fails
 my %alien = (
     foreign => "root:x:0:0:root:/root:/bin/bash\n",
     'like ours at its start' => substr($good, 0, 10),
@@ -204,7 +204,7 @@ for my $what (sort keys %alien) {
     my $refused = lines(qr/\[emerg\].*\Q$other/);
     kill HUP => $t->master;
     ok(wait_until(60, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
-    # the lock goes after the message
+    # the lock is removed after the message
     wait_until(60, sub { !-e "$other.lock" });
     is_deeply(files(), [ sort keys %$files ], 'nothing is set aside, and no lock is left');
     is($t->slurp($other), $alien{$what}, 'and the file is as it was');
@@ -239,7 +239,7 @@ EOC
         'and not set aside');
 }
 
-# A log of this configuration is as empty as a new file
+# An empty log of this configuration looks like a new state file
 for my $log ('access.log', 'error.log') {
     my $path = $t->dir . "/$log";
     rename $path, "$path.kept";
@@ -251,7 +251,7 @@ for my $log ('access.log', 'error.log') {
 }
 $t->_write_config(%part);
 
-# Nothing more can be set aside: then the file stays, and nothing is written over it
+# No free name is left for a damaged file: then the file stays, and nothing is written over it
 $t->write_file("$file.bad-$_", '') for $count .. 99;
 $t->write_file($file, $bad{corrupt});
 $t->start(%part);
@@ -260,7 +260,7 @@ is($t->stop, 0, 'stop');
 is($t->slurp($file), $bad{corrupt}, 'is not written over');
 unlink glob "$file.bad*";
 
-# A symbolic link stays, and the file behind it is the one that is kept
+# A symbolic link stays, and its target is replaced
 mkdir $t->dir . '/state/v';
 unlink $file;
 symlink 'v/real', $file or die "symlink: $!\n";
@@ -310,7 +310,7 @@ cmp_ok(lines(qr/\[warn\].*"hosts".*too small/), '>', 0, 'and warned of');
 ok($t->reload(http => http(size => '1m')), 'a reload to another size');
 is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'loses nothing either');
 
-# A file that is configured while NGINX runs: the accounts are those of the zone that is there
+# A file that is configured while NGINX runs: the accounts are those of the existing zone
 ok($t->reload(http => http(state => '')), 'a reload to no file');
 unlink $file;
 ok($t->reload(http => http(state => 'state=state/other')), 'a reload to another one');
@@ -321,7 +321,7 @@ is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'and the accou
 is($t->stop, 0, 'stop');
 unlink glob $t->dir . '/state/*';
 
-# Two servers cannot have the same file
+# Two servers cannot use the same file
 $t->start(%part);
 ask('one.test', 3);
 requests('one.test', 3);
@@ -341,7 +341,8 @@ is($second->stop, 0, 'stop');
 $second->done(more => 1);
 unlink glob $t->dir . '/state/*';
 
-# A zone that a reload takes away, and that comes back; also with another name, or with requests that end in between
+# A reload removes a zone, and another reload adds it again; also with another name, or with requests that end in
+# between
 my $gone = http() =~ s/^.*request_cpu.*\n//gmr;
 $t->html('slow.bin', 'x' x 2_000_000);
 $t->start(%part);
@@ -371,7 +372,7 @@ $t->start(%part);
 is(requests('one.test'), 105, 'nor does a restart with the old name');
 is($t->stop, 0, 'stop');
 
-# Where there can be no more threads, the last save takes none
+# If no thread can be started, the last save uses none
 SKIP: {
     my $before = preload($t, 'nothread', <<'EOC') or skip('there is no compiler here', 3);
 #include <errno.h>
@@ -389,7 +390,7 @@ EOC
     is($t->stop, 0, 'stop');
 }
 
-# Workers whose master was killed do not write over the file of a server that has taken it since
+# Workers of a killed master do not write over the file of a newer server
 {
     $t->start(%part, main => 'worker_processes 1;');
     my $had = requests('one.test');
@@ -421,7 +422,7 @@ EOC
     is($t->stop, 0, 'stop');
 }
 
-# A disk that hangs holds up neither the end nor a reload for long: a library makes fsync wait
+# A hanging disk delays neither the end nor a reload for long: a library makes fsync wait
 SKIP: {
     my $before = hanging_fsync($t, 60) or skip('there is no compiler here', 5);
     $t->start(%part, before => $before);
@@ -438,7 +439,7 @@ SKIP: {
 }
 unlink glob $t->dir . '/state/*';
 
-# Over a binary upgrade the accounts are those in memory, and each master that ends saves them
+# A binary upgrade uses the accounts in memory, and each master that ends saves them
 $t->start(%part, daemon => 1);
 ask('one.test', 10);
 requests('one.test', 10);
@@ -453,7 +454,7 @@ $t->start(%part);
 is(requests('one.test'), 30, 'the new master has saved them');
 is($t->stop, 0, 'stop');
 
-# Should the new binary have another layout of the table, it begins with what was saved
+# If the new binary has another layout of the table, it begins with the saved counters
 $t->start(%part, daemon => 1);
 set_header(8, 0);
 ok($t->upgrade, 'a new binary that does not know the table');
@@ -472,7 +473,7 @@ $t->start(%part);
 is(requests('one.test'), 31, 'and writes it');
 is($t->stop, 0, 'stop');
 
-# A disk that is full: a limit to the size of a file is like that, and easier to have
+# A full disk: a limit of the file size is similar, and easier to make
 my $limited = $t->slurp($file);
 my @names = map { sprintf '%s%03d.test', 'long' x 40, $_ } 1 .. 120;
 unlink $t->dir . '/error.log';
@@ -485,7 +486,7 @@ cmp_ok(lines(qr/\[error\].*\Q$file\E.*File too large/), '>', 0, 'is an error tha
 is($t->slurp($file), $limited, 'the file of before is still there, whole');
 is_deeply([ grep { /tmp/ } @{ files() } ], [], 'and no half of a new one');
 
-# Workers that may not write there
+# Workers that may not write to the folder
 SKIP: {
     skip('only root can be another user', 5) if $> != 0;
     unlink glob $t->dir . '/state/*';

@@ -1,4 +1,4 @@
-# The status page, as JSON: what is in it, and what it answers.
+# The status as JSON: its members, and the answers to each kind of request.
 
 use strict;
 use warnings;
@@ -110,7 +110,7 @@ for my $key (qw(one.test two.test)) {
         "$key: cpu_seconds_per_gb, with 10^9 bytes");
     ok(number($account->{cores}{$_}), "$key: cores over $_") for qw(10s 1m);
 
-    # Breakdowns hold the requests, and all of them
+    # Breakdowns contain all requests
     for my $by (qw(by_cache_status by_connection_order by_response_size)) {
         is(sum(map { $_->{requests} } values %{ $account->{$by} }), scalar @mine, "$key: $by has every request");
         is(sum(map { $_->{cpu_ns} } values %{ $account->{$by} }), $logged, "$key: and the CPU of its log lines");
@@ -148,7 +148,7 @@ is_deeply({ map { $_ => $two->{by_response_size}{$_}{requests} } keys %{ $two->{
     'classes of size are those of the log');
 is($status->{zones}{domains}{keys}{'domain.test'}{requests}, 14, 'another zone has its own view of the same requests');
 
-# Cores: CPU that was used over the time in which it was
+# Cores: CPU divided by the time in which it was used
 my $cores = 0;
 my $limit = wait_until(60, sub {
     $t->get('/text.txt', host => 'busy.test', headers => { 'Accept-Encoding' => 'gzip' });
@@ -289,7 +289,7 @@ is($again->{status}, 304, 'the same page is not sent again');
 is($again->{body}, '', 'not at all');
 is($t->get('/html', port => 'formats', headers => { 'If-None-Match' => '"other"' })->{status}, 200, 'another is');
 
-# What it loads
+# The files that the page loads
 my %type = ('page.js' => 'text/javascript; charset=utf-8', 'page.css' => 'text/css; charset=utf-8',
     'icon.svg' => 'image/svg+xml');
 for my $name (sort keys %address) {
@@ -344,7 +344,7 @@ unlike($t->get('/prometheus?detail=low', port => 'formats')->{body}, qr/_bucket/
 like($t->get('/prometheus', port => 'formats')->{body}, qr/_bucket/, 'which is full without');
 is($t->get('/closed', port => 'formats')->{status}, 403, 'deny works as for any location');
 
-# A document while everything changes
+# A document that is read while everything changes
 my @load = map { detached(sub { $t->get("/a.txt", host => "load$_.test") for 1 .. 150; 1 }) } 1 .. 2;
 my $broken = 0;
 for (1 .. 60) {

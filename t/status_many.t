@@ -1,5 +1,5 @@
-# Hundreds of clients that read the status of many keys: what they take in a turn of the event loop does not grow
-# with their number.
+# Hundreds of clients that read the status of many keys: the CPU that they take in a turn of the event loop does not
+# grow with their number.
 
 use strict;
 use warnings;
@@ -46,7 +46,8 @@ sub text { return Test::RequestCpu::Connection->request_text(@_) }
     }
 }
 
-# Clients that read, each in its own connection, and ask again when they have it all: how many answers each had.
+# Clients that each read on their own connection, and ask again after a complete answer. Returns the number of answers
+# of each.
 my $round = 0;
 sub readers {
     my ($clients) = @_;
@@ -85,14 +86,13 @@ sub readers {
     return ($child, $done);
 }
 
-# CPU time of the worker for a small request that is asked beside so many readers: it comes once in a turn of the
-# event loop.
+# CPU time of the worker for a small request beside so many readers: there is one in each turn of the event loop.
 sub cpu_per_ping {
     my ($clients) = @_;
     my ($child, $done) = readers($clients);
     my ($connection, $ping) = ($t->connect('http'), text('/ping'));
     my $ask = sub { $connection->send($ping); $connection->response->{status} == 204 or die "no answer" };
-    # all of them are accepted, one in a turn
+    # all of them are accepted, one in each turn
     my $accepted = time + 15;
     for (1 .. $clients) { $ask->(); last if time > $accepted }
     my ($before, $pings) = ($t->sched_ns($t->worker), 0);
@@ -111,7 +111,7 @@ cmp_ok($many, '<', 3 * $few, '400 clients do not hold their worker for longer th
 my @stuck = grep { $_ == 0 } @{ $readers->{bytes} };
 cmp_ok(scalar @stuck, '<', 40, 'all of them get something');
 
-# One client's answer comes while others stay: none starves, and none is held by those that leave.
+# One client gets its answer while others wait: none starves, and none is delayed by clients that leave.
 my @slow = map { $t->connect('http', window => 4096) } 1 .. 100;
 $_->request('/prometheus') for @slow;
 my @gone = map { $t->connect('http') } 1 .. 100;
@@ -137,7 +137,7 @@ is($head->response->{status}, 204, 'and what comes after it');
         'streams end though others were reset while they waited');
 }
 
-# While answers wait for their turn, the time for their clients does not run out.
+# While answers wait for their turn, the timers of their clients do not expire.
 {
     my ($child, $done) = readers(100);
     my $short = $t->get('/short');
@@ -147,7 +147,7 @@ is($head->response->{status}, 204, 'and what comes after it');
 }
 $_->reset for @slow;
 
-# Nothing is under way any more: the worker sleeps.
+# No answer is left: the worker sleeps.
 ok(wait_until(60, sub { my $before = $t->sched_ns($t->worker); sleep 0.3;
     return $t->sched_ns($t->worker) - $before < 50e6 }), 'a worker without readers rests');
 

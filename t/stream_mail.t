@@ -1,4 +1,4 @@
-# Connections that are not HTTP go through the same event loop, and are none of the module's business.
+# Connections that are not HTTP pass the same event loop. The module charges them to no account.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ my ($stream, $mail) = ($t->has('stream'), $t->has('mail'));
 plan(skip_all => "nginx/@{[ $t->version ]} here has neither stream nor mail") unless $stream || $mail;
 $t->html('a.txt', "plain\n");
 
-# A server that echoes lines, and one that speaks as much POP3 as is needed
+# A server that echoes lines, and a server that speaks the needed part of POP3
 sub serve {
     my ($port, $code) = @_;
     my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port($port), Listen => 16,
@@ -127,7 +127,7 @@ SKIP: {
     }
     is($came, 300, 'many of them in one session');
     my $grown = $t->status->{workers}[0]{no_request_ns} - $no_request;
-    # a worker that sleeps between them has a good deal for the loop as well
+    # a worker that sleeps between them also uses CPU for the loop
     cmp_ok($grown, '>', ($t->status->{workers}[0]{loop_ns} - $loop) / 4,
         'which is a connection without a request, not the event loop');
 }

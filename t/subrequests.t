@@ -1,4 +1,4 @@
-# What a subrequest costs, its main request pays.
+# The CPU of a subrequest is charged to its main request.
 
 use strict;
 use warnings;
@@ -82,14 +82,14 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# What a request has in the log, and what the worker's thread used in the same moment.
+# The CPU of a request in the log, and the CPU that the worker's thread used in the same time.
 sub cost {
     my ($uri) = @_;
     return $t->charged_and_used(1, sub { my $answer = $t->get($uri); $answer->{status} == 200
         or die "$uri: $answer->{status}\n" });
 }
 
-# A page with a dear include: nearly all that the worker does is the include, and the request has to be charged
+# A page with an expensive include: the include is nearly all work of the worker, and the request must be charged
 # nearly all of it.
 sub pays {
     my ($uri, $name) = @_;
@@ -106,7 +106,7 @@ pays('/ssi/dear.html', 'a page with a dear include costs what the include costs'
 pays('/ssi/nested.html', 'also when the include has the include');
 like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is whole');
 
-# The value in a subrequest is that of the main request
+# In a subrequest, the variable has the value of the main request
 $t->clear_log;
 my ($early, $late) = $t->get('/ssi/value.html')->{body} =~ /^(\d+) burnt(\d+)$/;
 my ($whole) = $t->logged(1);
@@ -135,7 +135,7 @@ my $keys = $t->status('zone=uris')->{zones}{uris}{keys};
 is_deeply([ grep { m{^/(?:upstream|cheap)} } keys %$keys ], [], 'their keys have no accounts');
 is($keys->{'/ssi/many.html'}{requests}, $pages, 'the main request\'s key has');
 
-# log_subrequest: several lines, one main request
+# log_subrequest: several lines for one main request
 $t->get('/ssi/cheap.html', port => 'logging', host => 'logging.test');
 my @lines = $t->logged(2, sub { $_[0]{server} eq 'logging.test' });
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 2, 'a subrequest that is logged shows a value');

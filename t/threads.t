@@ -1,4 +1,4 @@
-# Files that a pool's thread sends: its CPU is the request's.
+# Files that a thread of a pool sends: its CPU is charged to the request.
 
 use strict;
 use warnings;
@@ -46,7 +46,8 @@ EOC
 
 my $worker = $t->worker;
 
-# What a function makes the worker's thread and its pool use, by the kernel's count, and what of the latter is charged.
+# Runs a function. Returns the CPU of the worker's thread and of the pool by the kernel's count, and the charged part
+# of the latter.
 sub used {
     my ($code) = @_;
     my $charged = sub { $t->status->{workers}[0]{pool_threads_charged_ns} };
@@ -107,11 +108,11 @@ SKIP: {
     cmp_ok($used->{charged}, '>', 0, 'and charged for what the pool did');
 }
 
-# What is written to a file on the way, and sent from there
+# Answers that are written to a temporary file, and sent from there
 is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary files that the pool writes and sends')
     for 1 .. 3;
 
-# Read into buffers: the tasks are posted where nothing can stand in between
+# Files that are read into buffers: the module cannot hook the place where these tasks are posted
 $used = used(sub { $t->get('/large', host => 'read.test') for 1 .. 5 });
 cmp_ok($used->{pool}, '>', 0, 'what is read into buffers takes CPU of the pool');
 is($used->{charged}, 0, 'which is nobody\'s');

@@ -1,4 +1,4 @@
-# The handshake is part of what a connection's first request costs.
+# The handshake is charged to the first request of its connection.
 
 use strict;
 use warnings;
@@ -61,7 +61,7 @@ my ($used, $work) = $t->worked(sub {
 my @lines = $t->logged(36);
 my %by = map { my $order = $_; $order => [ grep { $_->{order} == $order } @lines ] } 1 .. 3;
 is_deeply([ map { scalar @{ $by{$_} } } 1 .. 3 ], [ 12, 12, 12 ], 'share one connection');
-# of several, the least: a busy machine makes some dearer, but none cheaper than its work
+# the minimum of several: a busy machine makes some requests cost more, but none less than its work
 my ($first, $second, $third) = map { min(map { $_->{ns} } @{ $by{$_} }) } 1 .. 3;
 cmp_ok($first, '>', 3 * $second, 'the first request of a connection pays the handshake');
 cmp_ok($first, '>', 3 * $third, 'and later ones do not');
@@ -78,7 +78,7 @@ my $order = $account->{by_connection_order};
 cmp_ok($order->{1}{cpu_ns} / $order->{1}{requests}, '>', 3 * $order->{2}{cpu_ns} / $order->{2}{requests},
     'the account shows it by order');
 
-# What a request has in the log, which a function makes.
+# The CPU, in the log, of a request that a function sends.
 sub cost {
     my ($code) = @_;
     $t->clear_log;
@@ -86,12 +86,12 @@ sub cost {
     return ($t->logged(1))[0]{ns};
 }
 
-# The key of the certificate makes a difference
+# The kind of the key changes the cost
 my ($ecdsa, $rsa) = least(sub { $_[0] < $_[1] },
     map { my $kind = $_; sub { cost(sub { curl($kind, "$kind.test", '/a.txt') }) } } 'ecdsa', 'rsa');
 cmp_ok($ecdsa, '<', $rsa, 'a handshake with an ECDSA key costs less than one with an RSA key');
 
-# A reused session needs no signature
+# A resumed session needs no signature
 my $port = $t->port('rsa');
 my $session = "$dir/session";
 sub s_client {
@@ -107,7 +107,7 @@ my ($reused, $new) = least(sub { $_[0] * 1.5 < $_[1] },
     [ '-sess_out', $session ]);
 cmp_ok($reused * 1.5, '<', $new, 'a reused session costs less than a new one');
 
-# TLS to an upstream is the request's that goes there
+# TLS to an upstream is charged to the request that uses the upstream
 my ($behind, $plain) = least(sub { $_[0] > 1.5 * $_[1] }, map {
     my $uri = "/$_/a.txt";
     sub {
@@ -119,7 +119,7 @@ my ($behind, $plain) = least(sub { $_[0] > 1.5 * $_[1] }, map {
 } qw(behind plain));
 cmp_ok($behind, '>', 1.5 * $plain, 'a request pays for the handshake with its upstream');
 
-# Connections that never come to a request
+# Connections that never have a request
 sub no_request { $t->quiet; sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }) }
 
 my $before = no_request();
@@ -144,7 +144,7 @@ for (1 .. 50) { my $connection = $t->connect('http'); $connection->close }
 wait_until(60, sub { no_request() > $scanned });
 cmp_ok(no_request(), '>', $scanned, 'so does a port scan on a plain port');
 
-# HTTP where TLS is spoken gets an answer, and is a request
+# HTTP on a TLS port gets an answer, and is a request
 $t->clear_log;
 is($t->get('/a.txt', port => 'rsa', host => 'plain.test')->{status}, 400, 'plain HTTP on a TLS port is refused');
 my ($line) = $t->logged(1);

@@ -1,4 +1,4 @@
-# The traffic log over reloads, rotations and binary upgrades: nothing is lost, and nothing is written twice.
+# The traffic log over reloads, rotations and binary upgrades: no line is lost, and none is written twice.
 
 use strict;
 use warnings;
@@ -40,7 +40,7 @@ sub ask {
     $t->get('/a.txt', host => $host) for 1 .. $count;
 }
 
-# All that is counted is in these files in a few seconds; what goes on being counted is left out.
+# Waits until these files have all counts, which takes a few seconds. Keys with requests in flight are left out.
 sub settles {
     my ($name, @files) = @_;
     my ($sums, $counters);
@@ -93,7 +93,7 @@ is(text_of($log), $before, 'is waited for');
 ok($t->reload(http => http()), 'a shorter one');
 settles('is not', $log);
 
-# Another file: the log goes on in there
+# Another file: the log continues there
 my $other = $t->dir . '/other.log';
 ask('one.test', 3);
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'another file');
@@ -108,8 +108,8 @@ my $since = counters_of($t, 'hosts');
 
 peaks_are_peaks($t, 'hosts', 'peaks are in one or the other', $log, $other);
 
-# One more log, and one less. What a second's CPU is, is known when it is over: then there is no more to say of that
-# domain
+# One more log, and one less. The CPU of a second is classified when the second is over; after that there are no new
+# lines for this domain
 ok(wait_until(60, sub { my $its = $t->account('hosts', 'two.test');
     $its->{billable_cpu_ns} + $its->{waived_cpu_ns} == $its->{cpu_ns} }), 'the last second is over');
 settles('with what is known of it', $log, $other);
@@ -136,7 +136,7 @@ settles('all is in the first one', $log, $other);
 is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
-# Accounts keep the peaks of each log by its number, which one that stays keeps, and a new one does not share
+# Accounts keep the peaks of each log by its number. A remaining log keeps its number, and a new log gets another one
 my $fourth = $t->dir . '/fourth.log';
 ok($t->reload(http =>
     http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')), 'a log before another');
@@ -176,7 +176,7 @@ $t->account_with('hosts', 'late.test', 5);
 ok(wait_until(60, sub { (sums($other)->{'late.test'}{requests} || 0) == 5 }), 'and written');
 is($t->stop, 0, 'stop');
 
-# Copied and cut, while nobody writes
+# Copied and truncated, without requests
 unlink $log, $other, $old;
 $t->start(%part, daemon => 1);
 for my $round (1 .. 3) {
@@ -191,7 +191,7 @@ for my $round (1 .. 3) {
 }
 unlike(text_of($log), qr/\0/, 'has no hole');
 
-# Another size of the zone: old workers count in the old one, and write what is there
+# Another size of the zone: old workers count in the old zone, and write its counts
 ask('one.test', 3);
 $t->account_with('hosts', 'one.test', 18);
 $slow = slow('slow.test');
@@ -208,7 +208,7 @@ $t->quiet;
 my ($in_log, $counted) = (sub { sums($log, $old)->{'one.test'} }, sub { counters_of($t, 'hosts')->{'one.test'} });
 ok(wait_until(60, sub { $in_log->()->{requests} == 24 }), 'and what comes then');
 
-# The zone goes
+# The zone is removed
 ask('two.test', 3);
 $t->account_with('hosts', 'two.test', 3);
 my $without = http(logs => '') =~ s/request_cpu_zone .*//r =~ s/request_cpu zone=hosts;//r;
@@ -255,7 +255,7 @@ my $counters = counters_of($t, 'hosts')->{'one.test'};
 is($counters->{requests}, 25, 'as it is counted');
 is($t->stop, 0, 'stop');
 
-# Upgrades to another file, at once and after a reload; nothing is written twice while old and new ones are there
+# Upgrades to another file, at once and after a reload. No line is written twice while old and new workers run
 unlink $log, $other, $third;
 $t->start(%part, daemon => 1);
 my $to = sub { my ($file) = @_;
@@ -281,7 +281,7 @@ $counters = final_counters_of($t, 'hosts');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums($t->dir . '/endless.log'), $counters, 'a log that came with a reload has all since then');
 
-# Workers of another user, in a folder that they may not even look into
+# Workers of another user, in a folder that they cannot even read
 SKIP: {
     skip('only root can be another user', 6) if $> != 0;
     my $folder = $t->dir . '/private';
@@ -296,7 +296,7 @@ SKIP: {
     ask('one.test', 5);
     settles('workers that are nobody write a file of root', $file);
     rename $file, $rotated;
-    # as logrotate does with "create", since nobody may not make files there
+    # as logrotate does with "create", since this user cannot make files there
     chmod 0711, $folder;
     kill USR1 => $t->master;
     ok(wait_until(60, sub { -e $file && (stat $file)[4] == getpwnam 'nobody' }), 'a new file is theirs');

@@ -1,4 +1,4 @@
-# Two domains on one worker, at the same time: each gets its own.
+# Two domains on one worker at the same time: each is charged its own work.
 
 use strict;
 use warnings;
@@ -31,19 +31,18 @@ sub heavy {
 sub light {
     my $connection = $t->connect('http');
     for (1 .. $light_requests) {
-        # Small windows of time between the other domain's wakeups: a fresh connection every now and then
+        # a new connection now and then, so that it fits into short gaps between the other domain's handler calls
         $connection = $t->connect('http') if $_ % 50 == 0;
         $connection->get('/a.txt', host => 'light.test');
     }
     1;
 }
 
-# Both at the same time, in processes of their own.
+# Runs both at the same time, in separate processes.
 sub together { my @both = map { detached($_) } @_; $_->result for @both }
 
-# A request costs beside the other what it costs alone. A small request finds the processor's caches cold when a
-# large one has just run, or, alone, when its worker was woken from sleep; it is dearer by that, which is its own
-# cost.
+# A request costs beside the other domain what it costs alone. A small request finds cold processor caches if a large
+# one has just run, or, when it is alone, if its worker was asleep. That costs more, and is part of its own cost.
 my %bound = ('heavy.test' => [ 0.67, 1.5 ], 'light.test' => [ 0.2, 4 ]);
 sub is_within {
     my ($value, $reference, $bound) = @_;
@@ -112,7 +111,7 @@ for my $server (@domains) {
 
 my $charged = $worker_after->{charged_ns} - $worker_before->{charged_ns};
 cmp_ok($together, '<=', $charged, 'the accounts together have no more than the books have charged');
-# The rest is what the requests for the status page cost.
+# The rest is the cost of the status requests.
 within($together, $charged, 0.9, 1, 'and hardly less');
 cmp_ok($together, '<=', $used, 'no more than the thread used');
 within($together, $work, 0.95, 1.05, 'and all of what it did');

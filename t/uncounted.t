@@ -1,4 +1,4 @@
-# CPU that is charged to requests is in an account, or it is uncounted: nothing is in neither.
+# CPU that is charged to requests is in an account or in uncounted_ns.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $t->html('a.txt', "plain\n");
 $t->html('text.txt', words(100_000));
 $t->html('large.txt', 'x' x 8_000_000);
 
-# Every location that is counted uses the zone "all"; its key is empty where a request says so
+# Every counted location uses the zone "all". Its key is empty if the request has a certain argument
 my $locations = <<'EOC';
         client_max_body_size 10m;
         location / { gzip on; gzip_types *; gzip_min_length 100; }
@@ -56,12 +56,12 @@ EOC
 $t->start(%config);
 $t->expect_log(qr/client sent invalid|SSL_do_handshake\(\) failed|ssl/);
 
-# One worker does all the work, and the other one tells: a worker that answers is charged for that answer meanwhile
+# One worker does all work; the other one answers status requests, because a worker is charged for its own answers
 my ($busy, $reader) = $t->workers;
 sub only {
     my ($going, $stopped) = @_;
     kill STOP => $stopped or die "no worker $stopped\n";
-    # one that is about to stop can still take a connection
+    # a worker that is about to stop can still accept a connection
     wait_until(10, sub { $t->slurp("/proc/$stopped/stat") =~ /^\d+ \(.*\) T/s })
         or die "worker $stopped does not stop\n";
     kill CONT => $going or die "no worker $going\n";
@@ -69,7 +69,7 @@ sub only {
 only($busy, $reader);
 END { kill CONT => grep { defined } $busy, $reader if defined $reader }
 
-# What the busy worker shows, and the CPU of the accounts
+# The totals of the busy worker, and the CPU of the accounts
 sub books {
     $t->quiet($busy);
     only($reader, $busy);
@@ -80,12 +80,13 @@ sub books {
 }
 
 my ($before_ns, $accounts_before_ns) = (0, 0);
-# Does something, and looks whether it all went somewhere. Returns how much more is in accounts, and in none.
+# Runs a function, and checks that all of its CPU is counted. Returns the increase of the accounts and of
+# uncounted_ns.
 sub adds_up {
     my ($name, $code) = @_;
     $code->();
     my ($books, $accounts_ns);
-    # the server may see the end of a connection a moment later
+    # the server may notice the end of a connection a moment later
     wait_until(10, sub {
         ($books, $accounts_ns) = books();
         return $accounts_ns + $books->{uncounted_ns} == $books->{charged_ns} + $books->{pool_threads_charged_ns};
@@ -173,7 +174,7 @@ adds_up('a handshake that fails', sub {
     $connection->close;
 });
 
-# In the text for Prometheus, a worker's sums go on after a reload
+# In Prometheus' format, the sums of a worker continue after a reload
 my ($samples) = do {
     $t->quiet($busy);
     only($reader, $busy);

@@ -1,4 +1,4 @@
-# Long requests show up while they run.
+# Long requests are visible while they run.
 
 use strict;
 use warnings;
@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep time);
 my $t = Test::RequestCpu->new;
 $t->html('long.txt', 'x' x 400_000);
 
-# so much that carrying it is more than closing a connection
+# large enough that sending it costs more than closing a connection
 my $text = 'x' x 20_000;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection, $request) = @_;
@@ -22,7 +22,7 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         while (defined(my $line = $connection->read_until(qr/\n/))) { $connection->send("echo $line") }
         return 0;
     }
-    # Events, one after the other, until the client has enough
+    # Sends events, one after the other, until the client leaves
     $connection->send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
     for (1 .. 200) { $connection->send("data: $_ $text\n\n") or last; sleep 0.03 }
     return 0;
@@ -44,7 +44,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# A connection that is upgraded
+# An upgraded connection
 my $socket = $t->connect('http');
 $socket->request('/socket', host => 'socket.test', headers => { Upgrade => 'websocket', Connection => 'Upgrade' });
 is($socket->response->{status}, 101, 'a connection is upgraded');

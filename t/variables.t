@@ -1,4 +1,4 @@
-# What the variables hold, and when.
+# The values of the variables over the life of a request.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 $t->html('big.txt', words(2_000_000));
 
-# No zone at all: the variables alone switch the measuring on.
+# Without a zone: using a variable switches the measurement on.
 $t->start(http => <<"EOC");
     log_format twice '\$request_uri \$request_cpu_ns \$request_cpu_time \$request_cpu_wakeups \$request_cpu_connection_ns';
     log_format early '\$request_uri \$early \$late \$request_cpu_ns';
@@ -77,7 +77,7 @@ is(scalar(grep { my ($s, $ns) = split /\./, $_->{time}; "$s$ns" + 0 == $_->{ns} 
     '$request_cpu_time and $request_cpu_ns say the same');
 cmp_ok($lines[0]{conn_ns}, '>', 0, 'the first request of a connection takes over what it cost to accept it');
 
-# So far, and in the end
+# The value so far, and the final value
 my $answer = $t->get('/header', headers => { 'Accept-Encoding' => 'gzip' });
 my ($line) = $t->logged(1, sub { $_[0]{uri} eq '/header' });
 my $header = $answer->{headers};
@@ -98,7 +98,7 @@ cmp_ok($late - $early, '>', $early, 'a second reading in the same wakeup holds w
 is("$early_in_log $late_in_log", "$early $late", 'what was set stays as it was');
 cmp_ok($final, '>=', $late, 'and the log has no less');
 
-# One request, one truth
+# All uses in one request have the same value
 $t->get('/twice') for 1 .. 3;
 my @facts = $t->logged(3, sub { $_[0]{uri} eq '/twice' });
 my @expected = map { ("/twice $_->{ns} $_->{time} $_->{wakeups} $_->{conn_ns}") x 2 } @facts;
@@ -108,7 +108,7 @@ is_deeply([ split /\n/, $t->slurp($t->dir . '/twice.log') ], \@expected,
 is($t->slurp($t->dir . '/map.log'), "/twice yes\n" x 3, 'the variables work in a map');
 is($t->slurp($t->dir . '/if.log') =~ tr/\n//, 3, 'and in the condition of access_log');
 
-# A reload keeps it that way
+# The same after a reload
 ok($t->reload, 'reload');
 $t->get('/a.txt?after');
 ($line) = $t->logged(1, sub { $_[0]{uri} eq '/a.txt?after' });

@@ -1,4 +1,4 @@
-# Several workers, and the ways in which they share listening sockets, write to the same accounts.
+# Several workers, with each way to share listening sockets, count in the same accounts.
 
 use strict;
 use warnings;
@@ -57,7 +57,7 @@ EOC
     is_deeply({ map { $_ => $keys->{$_}{requests} } keys %$keys }, { map { $_ => $clients * $each / 20 } 0 .. 19 },
         "$name: a key that several workers see for the first time gets one account");
 
-    # Connections that arrive together, in one wakeup of the listening socket
+    # Connections that arrive together, in one handler call of the listening socket
     $t->clear_log;
     my $busy = $t->connect('http');
     my @burst = map { $t->connect('http') } 1 .. 30;

@@ -28,7 +28,7 @@ class Client(QuicConnectionProtocol):
         self.http.send_headers(
             stream,
             [(b":method", method.encode()), (b":scheme", b"https"), (b":path", path.encode())]
-            # an empty host is none
+            # an empty host sends no :authority
             + ([(b":authority", host.encode())] if host else []) + [(b"accept-encoding", b"gzip")],
             end_stream=method == "GET",
         )

@@ -1,4 +1,4 @@
-# Bytes that nobody has thought of: in keys, in what is asked of the status endpoint, in the configuration.
+# Random bytes: in keys, in requests for the status endpoint, and in the configuration.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ sub one_of { return $_[ rand @_ ] }
 sub bytes { my ($most) = @_; return join '', map { chr rand 256 } 1 .. rand(1 + $most) }
 sub escaped { my ($text) = @_; return join '', map { sprintf '%%%02X', ord } split //, $text }
 
-# A change that leaves most of it as it is.
+# Changes a small part of a text.
 sub mutated {
     my ($text) = @_;
     for (1 .. 1 + rand 3) {
@@ -63,7 +63,7 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
 EOC
 my @workers = $t->workers;
 
-# Any bytes that can stand in a header are a key; it is found again by its bytes.
+# Any bytes that a header can have are a key. The key is found again by its bytes.
 my %key;
 my $connection = $t->connect('http');
 for (1 .. 300) {
@@ -96,7 +96,7 @@ SKIP: {
     is($status, 0, 'in which promtool finds no fault') or diag($faults);
 }
 
-# What is asked
+# Requests for the status
 my @accepts = ('*/*', 'text/html,application/xhtml+xml,*/*;q=0.8', 'application/json',
     'text/plain;version=0.0.4;q=0.5,*/*;q=0.1', 'application/openmetrics-text; version=1.0.0,text/*;q=0.3');
 my @arguments = ('format=json', 'format=prometheus', 'format=auto', 'format=html', 'zone=bytes', 'zone=small', 'key=*',
@@ -105,7 +105,7 @@ my %answers;
 my @strange;
 $connection = undef;
 for my $n (1 .. $requests) {
-    # all accounts are asked for now and then; mostly it is one, or none
+    # sometimes for all accounts, mostly for one or none
     my @parts = map { rand() < 0.5 ? one_of(@arguments) : mutated(one_of(@arguments)) } 0 .. rand 5;
     push @parts, 'key=' . (rand() < 0.7 ? bytes(20) : escaped(bytes(20))) if rand() < 0.99;
     my $query = join '&', @parts;
@@ -136,7 +136,7 @@ $connection->close if $connection;
 is_deeply([ @strange[0 .. ($#strange > 4 ? 4 : $#strange)] ], [],
     'whatever is asked of the status has an answer that can be read');
 
-# And what is no HTTP at all
+# Data that is not HTTP
 for (1 .. 200) {
     my $noise = rand() < 0.5 ? bytes(3000) : mutated("GET /cpu?format=json HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n");
     my $connection = $t->connect('http');
@@ -156,7 +156,7 @@ $t->done(no_books => 1, more => 1);
 # The configuration
 #
 
-# Each directive of the interface, and where it stands; sizes stay small, since `nginx -t` makes the zones.
+# Each directive of the interface, and its context. Sizes stay small, since `nginx -t` makes the zones.
 my %valid = (
     request_cpu_zone => [ http => [ '$host', '$host$uri', 'a-$server_name', '' ],
         [ 'zone=b:1m', 'zone=b:64k', 'zone=b:65536', 'zone=b:', 'zone=:1m', 'zone=b:-1',
@@ -177,7 +177,7 @@ my %valid = (
 
 sub quoted {
     my ($value) = @_;
-    # NGINX reads "" as an argument, and a backslash before a quote; a NUL byte would end a file name inside of it
+    # NGINX reads "" as an argument, and a backslash before a quote. A NUL byte would end a file name
     $value =~ s/\0//g;
     $value =~ s/(["\\])/\\$1/g;
     return qq{"$value"};
@@ -190,10 +190,10 @@ for my $n (1 .. $configurations) {
     my ($where, @choices) = @{ $valid{$name} };
     my @values = grep { length } map { one_of(@$_) } @choices;
     if (rand() < 0.5 && @values) {
-        # a path is left alone: nothing is to be made in places that nobody knows
+        # paths are not changed, so that no file is made in unknown places
         my $at = int rand @values;
         $values[$at] = mutated($values[$at]) unless $values[$at] =~ /\{\{dir/;
-        # what could come out of it as a size that is real and large
+        # the result could be a valid, large size
         $values[$at] =~ s/(\d{5,})([kKmMgG])/$1x$2/;
         $values[$at] =~ s/[gG]$/k/;
         $values[$at] =~ s/state=//g;
@@ -208,7 +208,7 @@ for my $n (1 .. $configurations) {
     $exits{$exit}++;
     push @crashed, "exit $exit: $directive$output" if $exit != 0 && $exit != 1 || $output =~ /panicked|Sanitizer/;
     push @mute, "$directive$output" if $exit == 1 && $output !~ /\[emerg\]/;
-    # NGINX's own parser names the line where it finds no directive; of a message it writes 2,048 bytes
+    # NGINX's own parser names the line if it finds no directive; it writes only 2,048 bytes of a message
     push @unnamed, "$directive$output" if $exit == 1 && length $output < 2000
         && $output !~ /\[emerg\].*(?:request_cpu|unknown ".*" variable|invalid variable name|unexpected|not terminated|too long parameter|nginx\.conf:\d+)/s;
 }

@@ -1,4 +1,4 @@
-# A million keys that nobody has asked for: what a client that makes up Host values can do to a zone keyed by $host.
+# A million invented keys: a client with invented Host values against a zone keyed by $host.
 
 use strict;
 use warnings;
@@ -50,7 +50,7 @@ for my $host (@ordinary) {
 $connection->close;
 is($t->account_with('hosts', $ordinary[-1], 1)->{requests}, 1, 'twenty ordinary keys are there');
 
-# Sends a number of batches, each of which has one request of an ordinary key; how many requests were answered with 200.
+# Sends batches, each with one request of an ordinary key. Returns the number of requests that were answered with 200.
 sub flood {
     my ($batches) = @_;
     my ($connection, $fine) = ($t->connect('http', timeout => 60), 0);
@@ -66,7 +66,7 @@ sub flood {
     return $fine;
 }
 
-# Buffers and the like are there after a first, small flood.
+# After a first, small flood, buffers have been allocated.
 my $began = time;
 my @warm = map { detached(sub { srand; flood(20) }) } 1 .. $clients;
 my $fine = sum(map { $_->result } @warm);
@@ -90,10 +90,10 @@ is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary 
     'ordinary keys are counted on, to the request');
 cmp_ok($zone->{used_bytes}, '<=', $zone->{size_bytes}, 'the zone keeps its size');
 cmp_ok($after{RssAnon} - $before{RssAnon}, '<=', 1024 * $workers, 'workers keep theirs');
-# each worker maps the zone and the books
+# each worker maps the zone and the memory of the worker totals
 cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024), 'what they share is the zone');
 
-# The warning: when it was written last, a minute passes.
+# The warning is written at most once a minute.
 sub warned { my %warned; $warned{$_}++ for $t->error_log =~ /\[warn\] (\d+)#\d+: .*"hosts" is full/g; return \%warned }
 my $first = warned();
 cmp_ok(scalar keys %$first, '>=', 1, 'a full zone is warned of');

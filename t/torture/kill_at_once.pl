@@ -1,6 +1,6 @@
-# Several workers are killed at the same time while requests are in flight in several zones, and those that take
-# their places are killed while they begin, when they look for the dead. Afterwards nothing is in flight, and active
-# time stands still.
+# Several workers are killed at the same time while requests are in flight in several zones. Their replacements are
+# killed while they start, when they reap slots of dead workers. Afterwards nothing is in flight, and active time
+# stands still.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ $t->html('a.txt', "plain\n");
 $t->html('slow.txt', 'x' x 4_000_000);
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 
-# The more accounts there are, the longer it takes to look for the dead.
+# Reaping takes longer with more accounts.
 sub configuration {
     my ($size) = @_;
     return <<"EOC";
@@ -70,11 +70,11 @@ my ($killed, $beginners, $old, $longest) = (0, 0, 0, 0);
 my %seen;
 for my $round (1 .. $rounds) {
     my @open = map { slow_request() } 1 .. $slow;
-    # they are known to be in flight in the end of the first turn
+    # workers know at the end of the first turn that the requests are in flight
     sleep 0.01;
     my $is_reload = $round % 8 == 0;
     if ($is_reload) {
-        # the old workers go on with their requests, in tables of which one has another size now
+        # the old workers continue with their requests; one of their tables has another size now
         my @before = $t->workers;
         $t->reload(main => "worker_processes $workers;", log => 0, http => configuration($round % 16 ? '1m' : '960k'));
         push @open, map { slow_request() } 1 .. $slow;
@@ -83,11 +83,11 @@ for my $round (1 .. $rounds) {
     }
     my @victims = all_of($t->master);
     @seen{@victims} = ();
-    # all of them, or all but one
+    # all workers, or all but one
     splice @victims, rand @victims, 1 if !$is_reload && $round % 3 == 0;
     $killed += kill KILL => @victims;
-    # those that come, as they come Mostly the first one only: if it has begun to put in order what the dead have
-    # left, no other death leads to that again.
+    # new workers, as they start. Mostly only the first one: if it has begun to reap, no other death starts the
+    # reaping again.
     my ($until, $left) = (time + 0.05, $round % 4 ? 1 : 2 + int rand 4);
     while ($left && time < $until) {
         for my $pid (grep { !exists $seen{$_} } all_of($t->master)) {
@@ -133,5 +133,5 @@ figure('workers killed while they began', $beginners);
 figure('rounds, those in which something stayed in flight', "$rounds, " . scalar @stay);
 figure('longest time until nothing was in flight, ms', sprintf '%.0f', 1000 * $longest);
 
-# a worker's first look at large tables is before it measures
+# a worker's first look at large tables comes before its measurement
 $t->done(query => 'zone=hosts', start_ms => 30);

@@ -1,9 +1,9 @@
 package Test::RequestCpu;
 
-# Runs a real NGINX with the module in a folder of its own, on free loopback ports, and tells what it did: its access
-# log, its accounts, its books, and what the kernel says about the CPU time of its workers. Core Perl only.
+# Runs a real NGINX with the module in its own folder, on free loopback ports. Reads what it did: its access log, its
+# accounts, its worker totals, and the CPU time of its workers by the kernel's count. Core Perl only.
 #
-# The methods are in the files below, each for one concern. A test file needs this one only.
+# Each file below has the methods of one concern. A test file needs only this one.
 
 use strict;
 use warnings;
@@ -48,14 +48,14 @@ sub new {
 
     my $about = `$binary -V 2>&1`;
     $self->{about} = $about;
-    # a fork names itself in a line before, or in this one: "nginx version: openresty/1.27.1.2"
+    # a fork prints its name in the line before, or in this one: "nginx version: openresty/1.27.1.2"
     ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m
     or BAIL_OUT("$binary is no NGINX: $about");
     $class->remember($self);
     return $self;
 }
 
-# Last words of a test: the books, a clean end, a clean log.
+# The end of a test: the worker totals add up, NGINX ends with status 0, the error log is clean.
 sub done {
     my ($self, %option) = @_;
     if ($self->{pid}) {

@@ -18,7 +18,7 @@ sub status {
     return JSON::PP->new->utf8->decode($answer->{body});
 }
 
-# One account, or an empty one with zeros for what every account has.
+# One account. If it does not exist, an empty one, with zeros for the counters of each account.
 sub account {
     my ($self, $zone, $key) = @_;
     my $zones = $self->status->{zones};
@@ -27,7 +27,7 @@ sub account {
         responses => {} };
 }
 
-# The account once it has so many requests: counting is the last thing that happens to a request.
+# The account as soon as it has so many requests: a request is counted at its very end.
 sub account_with {
     my ($self, $zone, $key, $requests) = @_;
     my $account;

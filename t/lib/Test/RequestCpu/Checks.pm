@@ -1,6 +1,6 @@
 package Test::RequestCpu::Checks;
 
-# What holds at the end of every test: the worker totals add up, and the error log is clean. A part of Test::RequestCpu.
+# Checks at the end of every test: the worker totals add up, and the error log is clean. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -10,19 +10,19 @@ use Test::More;
 
 our @EXPORT_OK = qw(books_faults);
 
-# The books are exact; and they are about the thread's real time.
+# The worker totals add up exactly, and agree with the thread's CPU time.
 sub check_books {
     my ($self, %option) = @_;
     my $name = $option{name} || 'books';
     $self->quiet;
     my %before = map { $_ => $self->sched_ns($_) } $self->workers;
     my $workers = $self->status($option{query})->{workers};
-    # the kernel's figure of a thread that runs may be as old as its last tick
+    # the kernel updates the figure of a running thread only at each tick
     $self->quiet;
     my %after = map { $_ => $self->sched_ns($_) } keys %before;
     my @wrong = books_faults($workers);
-    # CPU before the hook went in is not the module's: what a worker had used when it was first seen, which is when it
-    # has begun (ngx_worker_process_cycle gives it its title then), and some milliseconds.
+    # The module does not count CPU before the event-loop hook was set: the CPU of a worker when it was first seen,
+    # which is at its begin (ngx_worker_process_cycle then sets its title), and some milliseconds.
     my $start_ns = ($option{start_ms} || 5) * 1e6;
     my %seen;
     for my $worker (@$workers) {
@@ -52,7 +52,7 @@ sub books_faults {
     return @wrong;
 }
 
-# Messages of the error log that this test provokes on purpose.
+# Adds messages of the error log that the test provokes on purpose.
 sub expect_log { my ($self, @patterns) = @_; push @{ $self->{expected} }, @patterns }
 
 sub error_log { my ($self) = @_; return $self->slurp("$self->{dir}/error.log") }

@@ -1,6 +1,6 @@
 package Test::RequestCpu::TLS;
 
-# A client's TLS connection: what a test sends goes through `openssl s_client`, since no TLS is in core Perl.
+# A client's TLS connection. Data goes through `openssl s_client`, since core Perl has no TLS.
 
 use strict;
 use warnings;
@@ -37,7 +37,7 @@ sub new {
     return $self;
 }
 
-# The connection ends without a word of TLS, as it does when a client's process ends.
+# Ends the connection without a TLS message, as it happens when a client's process ends.
 sub close {
     my ($self) = @_;
     $self->_clean;

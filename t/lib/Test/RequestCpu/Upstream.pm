@@ -1,7 +1,6 @@
 package Test::RequestCpu::Upstream;
 
-# A small HTTP/1.1 server behind NGINX: a process of its own that forks for every connection, with a function that
-# answers.
+# A small HTTP/1.1 server behind NGINX: a process that forks for every connection, with a function that answers.
 
 use strict;
 use warnings;
@@ -13,9 +12,9 @@ use Time::HiRes qw(sleep);
 
 use Test::RequestCpu::Connection;
 
-# start($test, port name, sub { my ($upstream connection, $request) = @_; ... }) The request is { method, uri,
-# headers, body }; the function writes with answer(), or with send() if it wants it in its own way. A connection is
-# kept open as long as the function returns true.
+# start($test, port name, sub { my ($upstream connection, $request) = @_; ... }). The request is { method, uri,
+# headers, body }. The function answers with answer(), or with send() for another form. A connection stays open as
+# long as the function returns true.
 sub start {
     my ($class, $test, $port, $answer) = @_;
     my $listen = IO::Socket::INET->new(
@@ -64,7 +63,7 @@ sub serve {
     }
 }
 
-# A complete answer; true, so that a function can end with it and keep the connection.
+# Sends a complete answer. Returns true, so that a function can end with it and keep the connection.
 sub answer {
     my ($self, $body, %option) = @_;
     my $status = $option{status} || '200 OK';
