@@ -1,39 +1,39 @@
-//! Cutting a worker's CPU time into laps.
+//! Divides a worker's CPU time into laps.
 //!
-//! The clock that tells CPU time is dear: `CLOCK_THREAD_CPUTIME_ID` is a system call. One that tells time as such
-//! is cheap, and tells the same as long as the thread is on its processor. So the `hybrid` meter takes a short lap
-//! from the cheap clock, unless the thread was switched out in it, and reconciles every other lap against the CPU
-//! clock: what that has advanced, less the laps charged since it was last read.
+//! The clock of CPU time is expensive: `CLOCK_THREAD_CPUTIME_ID` is a system call. A clock of elapsed time is cheap,
+//! and gives the same lengths as long as the thread stays on its processor. So the `hybrid` meter measures a short
+//! lap by the cheap clock, unless the thread was switched out in it. It reconciles every other lap with the CPU
+//! clock: the lap is the advance of the CPU clock, less the laps charged since its last reading.
 
-/// What a meter reads. All times are in nanoseconds, from arbitrary origins.
+/// The clocks that a meter reads. All times are in nanoseconds, from arbitrary origins.
 pub trait Clocks {
     /// CPU time of the calling thread.
     fn cpu_ns(&mut self) -> u64;
 
-    /// Time, at the rate of the CPU clock, whether the thread runs or not.
+    /// Elapsed time, at the rate of the CPU clock, whether the thread runs or not.
     fn time_ns(&mut self) -> u64;
 
-    /// Whether the thread was switched out since the last call; where that cannot be seen, `false`.
+    /// True if the thread was switched out since the last call; `false` if that cannot be known.
     fn switched(&mut self) -> bool;
 
-    /// Whether [`Clocks::switched`] sees every switch.
+    /// True if [`Clocks::switched`] sees every switch.
     fn sees_switches(&self) -> bool;
 }
 
 /// How laps are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Every lap by the CPU clock.
+    /// The CPU clock measures every lap.
     Thread,
-    /// Short laps by the time clock.
+    /// The time clock measures short laps.
     Hybrid {
-        /// the largest error of a lap, and what is no short lap any more
+        /// the largest error of a lap; a lap of at least this length is not short
         max_error_ns: u64,
     },
 }
 
 impl Mode {
-    /// The largest error of a lap in nanoseconds that is allowed for if it is not given.
+    /// The default of the largest error of a lap, in nanoseconds.
     pub const MAX_ERROR_NS: u64 = 20_000;
 
     /// Its name in the configuration.
@@ -59,49 +59,51 @@ impl Default for Mode {
     }
 }
 
-/// Reads `TIME` of `max_error=TIME`: a whole number with the unit `us` or `ms`, from `1us` to `10ms`; in nanoseconds.
+/// Reads `TIME` of `max_error=TIME`: a whole number with the unit `us` or `ms`, from `1us` to `10ms`. Returns
+/// nanoseconds.
 pub fn parse_max_error(value: &[u8]) -> Option<u64> {
     let (number, unit_ns) = match value {
         [number @ .., b'u', b's'] => (number, 1_000),
         [number @ .., b'm', b's'] => (number, 1_000_000),
         _ => return None,
     };
-    // `from_str` would take a sign
+    // `from_str` would accept a sign
     let digits = number.iter().all(u8::is_ascii_digit).then_some(number)?;
     let ns = str::from_utf8(digits).ok()?.parse::<u64>().ok()?.checked_mul(unit_ns)?;
     (1_000..=10_000_000).contains(&ns).then_some(ns)
 }
 
-/// For how long short laps go on without a reading of the CPU clock where switches are seen. Then they are exact
-/// but for what no clock of ours sees: time that a hypervisor takes away, or that the kernel counts for interrupts.
+/// The longest sequence of short laps without a reading of the CPU clock, if switches are seen. Such laps are exact,
+/// except for time that none of the clocks sees: time that a hypervisor takes, or that the kernel counts for
+/// interrupts.
 const TRUST_NS: u64 = 1_000_000;
 
-/// Readings that are no further apart are of the same time: some three times what a reading of the CPU clock takes.
+/// Two readings that are this close count as one instant: some three times the cost of reading the CPU clock.
 const NEAR_NS: u64 = 2_000;
 
-/// Cuts CPU time into laps: the end of one is the start of the next, so every nanosecond is in exactly one lap.
+/// Divides CPU time into laps: the end of one lap is the start of the next, so every nanosecond is in exactly one
+/// lap.
 ///
-/// In `hybrid` mode a lap's error has a bound: a short lap is wrong by no more than its length, which is less than
-/// `max_error_ns`; one that is reconciled by no more than the doubtful laps before it, and these end before they
-/// add up to `max_error_ns` where switches are not seen. No lap is negative, and none is longer than the time that
-/// passed in it. After each reconciled lap the sum of all laps is what the CPU clock says. The exception is where
-/// that would have made the lap negative, or longer than the time that passed: then the difference stays in mind
-/// until a lap has room for it.
+/// In `hybrid` mode the error of a lap has a bound. A short lap is wrong by at most its length, which is less than
+/// `max_error_ns`. A reconciled lap is wrong by at most the doubtful laps before it; if switches are not seen, these
+/// end before they add up to `max_error_ns`. No lap is negative, and none is longer than the time that passed in it.
+/// After each reconciled lap, the sum of all laps is the time of the CPU clock, with one exception: if the lap would
+/// have been negative, or longer than the time that passed, the difference is kept until a lap has room for it.
 #[derive(Debug)]
 pub struct Meter<C> {
     clocks: C,
-    /// laps that are shorter are short; 0 in `thread` mode
+    /// laps below this length are short; 0 in `thread` mode
     short_ns: u64,
-    /// how much doubt there may be before the CPU clock is read
+    /// the most doubt before the CPU clock is read
     trust_ns: u64,
-    /// by the time clock, the end of the last lap
+    /// the end of the last lap, by the time clock
     last_ns: u64,
-    /// by the CPU clock, the end of the last lap if all laps were right
+    /// the end of the last lap by the CPU clock, if all laps were exact
     charged_ns: u64,
     /// how far `charged_ns` may be ahead of the CPU clock
     doubt_ns: u64,
     readings: u64,
-    /// what makes the time clock the one that all processes share
+    /// offset from the time clock to the raw clock that all processes share
     raw_offset_ns: u64,
 }
 
@@ -123,7 +125,7 @@ impl<C: Clocks> Meter<C> {
             let now_ns = self.clocks.time_ns();
             // a clock that went back makes this a long lap
             let lap_ns = now_ns.wrapping_sub(self.last_ns);
-            // a switch between the two calls is seen here, one after them in the next lap
+            // a switch between the two calls is seen here; a switch after them is seen in the next lap
             if lap_ns < self.short_ns && self.doubt_ns + lap_ns < self.trust_ns && !self.clocks.switched() {
                 self.last_ns = now_ns;
                 self.charged_ns += lap_ns;
@@ -144,10 +146,10 @@ impl<C: Clocks> Meter<C> {
             self.charged_ns += lap_ns;
             return lap_ns;
         }
-        // switches from here on are the next lap's
+        // later switches belong to the next lap
         self.clocks.switched();
         let (cpu_ns, now_ns) = self.instant();
-        // a clock that went back says nothing about the lap
+        // a clock that went back gives no bound for the lap
         let passed_ns = now_ns.checked_sub(self.last_ns).unwrap_or(u64::MAX);
         let lap_ns = cpu_ns.saturating_sub(self.charged_ns).min(passed_ns);
         self.charged_ns += lap_ns;
@@ -156,7 +158,7 @@ impl<C: Clocks> Meter<C> {
         lap_ns
     }
 
-    /// Both clocks at the same time: what an interrupt takes between the two readings would be missing in the next
+    /// Reads both clocks at the same time: CPU of an interrupt between the two readings would be missing in the next
     /// lap.
     fn instant(&mut self) -> (u64, u64) {
         let mut before_ns = self.clocks.time_ns();
@@ -173,8 +175,8 @@ impl<C: Clocks> Meter<C> {
         }
     }
 
-    /// The time on the clock that all processes share, in nanoseconds: that of the running lap's start, if laps
-    /// look at the time at all, or else now.
+    /// The time of the clock that all processes share, in nanoseconds. It is the start of the running lap if laps use
+    /// the time clock, and otherwise the current time.
     #[inline]
     pub fn now_ns(&mut self) -> u64 {
         if self.short_ns == 0 {
@@ -183,23 +185,23 @@ impl<C: Clocks> Meter<C> {
         self.recent_ns()
     }
 
-    /// The same without a reading: where laps do not look at the time, that of the last call of [`Meter::now_ns`].
+    /// The same without a reading: if laps do not use the time clock, the time of the last call of [`Meter::now_ns`].
     #[inline]
     pub fn recent_ns(&self) -> u64 {
         self.last_ns.wrapping_add(self.raw_offset_ns)
     }
 
-    /// What has to be added to the time clock, wrapping, to get the one that all processes share.
+    /// Sets the offset from the time clock to the clock that all processes share. The addition wraps.
     pub fn set_raw_offset(&mut self, raw_offset_ns: u64) {
         self.raw_offset_ns = raw_offset_ns;
     }
 
-    /// By the CPU clock, where the running lap started, in nanoseconds.
+    /// The start of the running lap by the CPU clock, in nanoseconds.
     pub fn charged_ns(&self) -> u64 {
         self.charged_ns
     }
 
-    /// How often the CPU clock was read.
+    /// The number of readings of the CPU clock.
     pub fn readings(&self) -> u64 {
         self.readings
     }

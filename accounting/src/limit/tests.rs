@@ -87,7 +87,7 @@ fn a_client_may_come_again_when_the_debt_is_paid() {
     assert_eq!(limit.retry_after_s(u64::MAX), u64::MAX.div_ceil(S / 2));
 }
 
-/// An account's bucket, and what was used.
+/// An account's bucket, and the CPU that was used.
 struct Key {
     bucket: Box<Bucket>,
     used_ns: u64,
@@ -200,7 +200,7 @@ fn a_debt_stays_while_its_clients_wait_and_what_is_not_limited_makes_none() {
     key.check(1_000, &limit);
     key.add(1_000, 1_000 * S);
     let later_ms = 1_000 + 5 * LAPSE_MS;
-    // the limit is taken away: the key uses a core for an hour
+    // the limit is removed: the key uses a core for an hour
     for n in 0..3_600 {
         key.add(later_ms + n * 1_000, S);
     }
@@ -243,7 +243,7 @@ fn a_worker_whose_time_was_ahead_does_not_stop_the_income() {
         key.check(10_000 + ahead_ms, &limit);
         key.add(11_000, 100 * MS);
         assert_eq!(key.check(11_000, &limit), 100 * MS, "{ahead_ms}");
-        // a lead of up to a second cannot be told from a worker that is late
+        // a lead of up to a second looks like a worker that is late
         let late_ms = if ahead_ms > 1_000 + LATE_MS { 0 } else { ahead_ms.saturating_sub(1_000) };
         assert_eq!(key.check(11_200 + late_ms, &limit), 0, "{ahead_ms}");
         assert!(key.paid_ms() <= 11_200 + late_ms);
@@ -282,13 +282,13 @@ fn what_is_expected_is_charged_to_who_is_let_in() {
     let check = |now_ms| key.bucket.check(now_ms, &limit, 0, || 80 * MS);
     assert_eq!((check(1_000), check(1_000)), (Ok(80 * MS), Ok(80 * MS)));
     assert_eq!(debt(check(1_000)), 60 * MS, "two are let in at the same time, and no third one");
-    // one has used 30 ms, the other one nothing
+    // one request has used 30 ms, the other one nothing
     key.bucket.add(1_000, signed(30 * MS) - signed(80 * MS));
     key.bucket.add(1_000, -signed(80 * MS));
     assert_eq!(key.missing_ns(), 30 * MS);
     assert_eq!(check(1_060), Ok(80 * MS), "time has paid for that");
     assert_eq!(key.missing_ns(), 80 * MS);
-    // whoever is killed now takes nothing along: time pays for the charge
+    // a worker that is killed now loses nothing: time pays for the charge
     assert_eq!(key.bucket.read(1_160).unwrap().debt_ns, 0);
     key.bucket.add(1_260, 0);
     assert_eq!(key.missing_ns(), 0);
@@ -336,7 +336,7 @@ fn a_debt_never_exceeds_its_bound() {
     assert_eq!(key.check(1_000, &limit), 2 * S);
     assert_eq!(key.bucket.read(1_000).unwrap().debt_ns, 2 * S);
     assert_eq!(key.check(21_000, &limit), 0);
-    // also where the debt was made before there was a bound
+    // also if the debt was made before there was a bound
     let (mut key, unbounded) = (Key::new(), bounded("0.1", 100 * MS, None));
     key.check(1_000, &unbounded);
     key.add(1_000, 1_000 * S);
@@ -355,7 +355,7 @@ fn limits_are_told_apart_by_their_text() {
 
 #[test]
 fn many_threads_are_paid_once() {
-    // in each millisecond; so nobody is late by more than LATE_MS
+    // turns in each millisecond; so no time is late by more than LATE_MS
     const TURNS: u64 = 100;
     let (threads, rounds) = if cfg!(miri) { (2, 200) } else { (4, 20_000) };
     let (bucket, limit) = (zeroed::<Bucket>(), limit("1", 0));
@@ -367,14 +367,14 @@ fn many_threads_are_paid_once() {
         for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..rounds {
-                    // each comes with a time that may be late by now
+                    // the time of each thread may be late by now
                     let now_ms = (clock.fetch_add(1, Relaxed) + 1) / TURNS;
                     let _ = bucket.check(now_ms, &limit, 0, || 0);
                 }
             });
         }
     });
-    // the last time may have lost against an earlier one
+    // an earlier time may have won over the last one
     let _ = bucket.check(clock.load(Relaxed) / TURNS, &limit, 0, || 0);
     assert_eq!(u64::MAX / 2 - bucket.missing_ns.load(Relaxed), (threads * rounds / TURNS) * MS);
 }
@@ -383,9 +383,9 @@ const MAX_LATE_MS: u64 = 20;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// so many milliseconds pass
+    /// this number of milliseconds passes
     Wait(u64),
-    /// a worker, whose time is so much late, is asked by a client, and uses so much if it lets it in
+    /// a client sends a request to a worker whose time is late; if it is admitted, it uses this CPU
     Ask { late_ms: u64, ns: u64 },
     /// a worker takes time and is killed before it pays
     Kill { late_ms: u64 },
@@ -404,9 +404,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(cases())]
 
-    /// From any moment on a key gets no more than the burst, what its rate brings in the time, and one request that
-    /// began within; and it is refused no longer than its debt lasts, but for what killed workers have taken along.
-    /// What a late worker adds is used at its time: it may be paid by the time until now.
+    /// From any moment on, a key gets at most the burst, the payment of the time, and one request that began before
+    /// the debt. It is refused no longer than its debt lasts, except for payments that killed workers have lost. CPU
+    /// added by a late worker is used at that worker's time: the time until now may already have paid for it.
     #[test]
     fn a_key_gets_its_rate_and_no_more(
         steps in steps(),
@@ -422,7 +422,7 @@ proptest! {
         key.check(now_ms, &limit);
         let (mut used_ns, mut from_ms, mut largest_ns, mut lost_ms) = (0, now_ms, 0, 0);
         let late_ns = i128::from(income_ns(rate.get(), MAX_LATE_MS));
-        // the same in nanoseconds of a second, which nothing is lost of
+        // the same in units so small that nothing is rounded
         let mut model = i128::from(burst_ns) * 1000;
         for (n, step) in steps.into_iter().enumerate() {
             if n == since {
@@ -438,7 +438,7 @@ proptest! {
                     let last_ms = key.paid_ms();
                     let seen_ms = now_ms - late_ms;
                     let debt_ns = key.check(seen_ms, &limit);
-                    // who is late sees a debt that is as old
+                    // a worker that is late sees an older debt
                     let unpaid_ms = now_ms - seen_ms.max(last_ms) + lost_ms;
                     let expected = (-model).max(0) / 1000;
                     let most = expected + i128::from(income_ns(rate.get(), unpaid_ms)) + 1 + n as i128;
@@ -462,13 +462,13 @@ proptest! {
             prop_assert!(used_ns <= most, "{used_ns} ns in {} ms", now_ms - from_ms);
             prop_assert!(key.missing_ns() <= key.used_ns);
         }
-        // whatever happened, it comes to an end
+        // whatever happened, the debt is paid in the end
         let state = key.bucket.read(now_ms).unwrap();
         now_ms += limit.retry_after_s(state.debt_ns) * 1000;
         prop_assert_eq!(key.check(now_ms, &limit), 0);
     }
 
-    /// Any numbers, in any order: no overflow, no more missing than used, and a reader sees what a check would see.
+    /// Any numbers, in any order: no overflow, no more missing than used, and a reader sees the same as a check.
     #[test]
     fn nothing_overflows(
         steps in prop::collection::vec(

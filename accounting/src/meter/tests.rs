@@ -10,10 +10,10 @@ struct Machine {
     time_ns: u64,
     switched: bool,
     sees_switches: bool,
-    /// what the readings are multiples of
+    /// readings are multiples of this
     cpu_grain_ns: u64,
     time_grain_ns: u64,
-    /// how long the thread is out before the next readings
+    /// the times for which the thread is switched out before the next readings
     pauses_ns: Vec<u64>,
 }
 
@@ -23,9 +23,9 @@ enum Step {
     Run(u64),
     /// it is preempted, or waits
     Away(u64),
-    /// its processor is taken away so that nobody can see it
+    /// the thread is preempted, or waits
     Stolen(u64),
-    /// the end of a lap
+    /// its processor is taken away, and no clock sees it
     Lap,
 }
 
@@ -81,7 +81,7 @@ impl Clocks for Machine {
 const MAX_ERROR_NS: u64 = 20_000;
 const HYBRID: Mode = Mode::Hybrid { max_error_ns: MAX_ERROR_NS };
 
-/// What is known of a lap.
+/// The values of a lap.
 #[derive(Debug, Clone, Copy)]
 struct Lap {
     measured_ns: u64,
@@ -127,7 +127,7 @@ fn laps(machine: Machine, mode: Mode, steps: &[Step]) -> Vec<Lap> {
     laps
 }
 
-/// Around the lengths where the meter changes its mind, and far from them.
+/// Lengths around those where the meter changes its method, and far from them.
 fn length() -> impl Strategy<Value = u64> {
     prop_oneof![0u64..50, 0..MAX_ERROR_NS, MAX_ERROR_NS - 2..MAX_ERROR_NS + 2, 0..10_000_000u64]
 }
@@ -167,7 +167,7 @@ proptest! {
         for lap in laps(Machine { pauses_ns, ..Machine::exact(false) }, HYBRID, &steps) {
             prop_assert!(lap.error_ns() <= MAX_ERROR_NS, "{:?}", lap);
             prop_assert!(lap.measured_ns <= lap.time_ns, "{:?}", lap);
-            // only a lap that had too little to give leaves something open, and never more than a lap's error
+            // a difference stays only if the lap had too little room, and it is never more than a lap's error
             if lap.reconciled && lap.measured_ns > 0 {
                 prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns);
             }
@@ -175,8 +175,8 @@ proptest! {
         }
     }
 
-    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one
-    /// before.
+    /// A short lap is wrong by the stolen time in it. The next reconciled lap is wrong by the stolen time since the
+    /// reconciled lap before.
     #[test]
     fn stolen_time_stays_within_the_laps_between_two_readings(steps in steps(true), pauses_ns in pauses()) {
         let (mut open_ns, mut last) = (0, 0);
@@ -198,8 +198,8 @@ proptest! {
         }
     }
 
-    /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside
-    /// its bound, and the sum, however many laps there were, as well.
+    /// Each reading may be late by almost a grain. So a lap is wrong by at most two grains of each clock, besides its
+    /// bound. The same is true for the sum of any number of laps.
     #[test]
     fn coarse_clocks_make_no_error_that_grows(
         steps in steps(false), pauses_ns in pauses(), sees_switches: bool,
@@ -255,7 +255,7 @@ fn a_max_error_has_a_unit_and_bounds() {
     assert_eq!(parse_max_error(b"18446744073709551615ms"), None);
 }
 
-/// The CPU clock is dear: it is read where it must be, and not otherwise.
+/// The CPU clock is expensive: it is read only when it must be.
 #[test]
 fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     let readings = |sees_switches, steps: &[Step]| {
@@ -269,7 +269,7 @@ fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     assert_eq!(readings(true, &[Step::Run(MAX_ERROR_NS), Step::Lap]), 1);
 }
 
-/// As an interrupt does: it takes CPU time between the reading of one clock and that of the other.
+/// An interrupt takes CPU time between the readings of the two clocks.
 #[test]
 fn an_interrupt_between_two_readings_is_in_the_lap_that_it_came_in() {
     struct Interrupted(Machine, u64);
@@ -297,7 +297,7 @@ fn an_interrupt_between_two_readings_is_in_the_lap_that_it_came_in() {
     assert_eq!((meter.lap(), meter.readings()), (100, 3));
 }
 
-/// As when the counter is found to be of no use any more, and another clock of time takes its place.
+/// The counter is found to be unusable, and another time clock replaces it.
 #[test]
 fn a_clock_of_time_that_goes_back_costs_a_reading_and_nothing_else() {
     let mut machine = Machine::exact(true);

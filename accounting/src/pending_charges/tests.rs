@@ -28,7 +28,7 @@ fn shares() -> impl Strategy<Value = Share> {
     ]
 }
 
-/// What CPU of each share comes to: of no limit, of each bucket's, and of refused requests.
+/// The place of the sum that CPU of each share is added to: of no limit, of each bucket, and of refused requests.
 fn place_of(share: Share) -> usize {
     match share {
         Share::Used => 0,
@@ -98,7 +98,7 @@ proptest! {
                     assert_eq!(place, bucket);
                     pending.pending_ns(slot, place)
                 };
-                // there is no burst, so all of it is debt
+                // there is no burst, so all missing CPU is debt
                 let checked = table.check(slot, 5_000, limit, pending_ns, |_| true, &mut spare);
                 let debt_ns = checked.result.map_or_else(NonZeroU64::get, |_| 0);
                 prop_assert_eq!(debt_ns, by_share[0] + by_share[1 + bucket]);
