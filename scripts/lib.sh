@@ -83,7 +83,8 @@ watch_log() {
     # the loop ends by itself if the script was killed
     while sleep 0.2 && kill -0 $$ 2>/dev/null; do
         now=$((SECONDS - begin))
-        step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' "$1" | tail -n 1) || true
+        step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' \
+            "$1" | tail -n 1) || true
         step=${step#"${step%%[! ]*}"}
         if [[ $step != "$last_step" ]]; then
             last_step=$step last_change=$now
@@ -113,7 +114,8 @@ readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mo
 readonly demo_packages=(openssl curl perl nghttp2-client)
 # promtool is in prometheus, vmalert in victoria-metrics. python3-venv is for the HTTP/3 client, for which Debian 12
 # has no package. chromium is for t/page.t.
-readonly test_packages=(openssl curl perl nghttp2-client prometheus victoria-metrics python3-venv chromium chromium-driver)
+readonly test_packages=(openssl curl perl nghttp2-client prometheus
+    victoria-metrics python3-venv chromium chromium-driver)
 
 on_debian() { has dpkg-query && has apt-get; }
 
@@ -266,7 +268,8 @@ update_debian_suite() {
     local dir=$root/target/suites/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
     # the mirror that apt uses on this machine
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
+        2>/dev/null | head -n 1) || true
     [[ $mirror ]] || { say "apt of this machine uses no mirror of Debian" && return 1; }
     [[ -e $keyring ]] && keyring="[signed-by=$keyring] " || keyring=
     printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$1" >"$dir/sources.list"
@@ -299,11 +302,13 @@ fetch_debian_suite() {
     [[ ! $(find "$dir/unpacked" -mmin -60 2>/dev/null) ]] || return 0
     suite_apt() { APT_CONFIG=$dir/apt/apt.conf "$@" >>"$dir/apt/fetch.log" 2>&1 </dev/null; }
     if ! update_debian_suite "$1"; then
-        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
+        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" \
+            "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
         say "the suite $1 of Debian cannot be reached; going on with what was unpacked before"
         return
     fi
-    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends "${suite_packages[@]}" | cut -d' ' -f2
+    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends \
+        "${suite_packages[@]}" | cut -d' ' -f2
         APT_CONFIG=$dir/apt/apt.conf apt-get download --print-uris -qq "${suite_headers[@]}" | cut -d' ' -f2)
     if [[ $list == "$(cat "$dir/unpacked" 2>/dev/null)" ]]; then
         touch "$dir/unpacked"
@@ -322,7 +327,8 @@ fetch_debian_suite() {
     for deb in "$dir"/apt/archives/*.deb; do
         dpkg-deb -x "$deb" "$tree" || die "$deb cannot be unpacked"
     done
-    run_beside_system "$tree" "$tree/usr/sbin/nginx" || die "NGINX of Debian $1 cannot be made to run beside the system's"
+    run_beside_system "$tree" "$tree/usr/sbin/nginx" \
+        || die "NGINX of Debian $1 cannot be made to run beside the system's"
     printf '%s\n' "$list" >"$dir/unpacked"
 }
 
@@ -347,7 +353,8 @@ use_source() {
     source=$(cd "$dir" && pwd -P)
     name=$(source_name "$source") version=$(source_version "$source")
     refuse_source "$source" "$name"
-    version_at_least "$version" "$oldest_nginx" || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+    version_at_least "$version" "$oldest_nginx" \
+        || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
     arguments_from='the command line'
     if (($#)); then
@@ -394,7 +401,8 @@ use_configured() {
     # configured without --with-compat does not load a module that has it (`ngx_add_module` compares signatures).
     [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
-    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
+    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" \
+        -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
         [[ $(cat "$dir/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
         say "configuring NGINX $(source_version "$source") in ${dir#"$root/"}"
@@ -445,8 +453,10 @@ source_name() {
         sed -n 's/^#define TENGINE_VERSION *"\(.*\)"/tengine-\1/p' "$header"
     else
         # #define NGINX_VER "openresty/" NGINX_VERSION ".2", or NGINX_NAME "/" NGINX_VERSION
-        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' "$header" | head -n 1)
-        version=$(source_version "$1")$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
+        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' \
+            "$header" | head -n 1)
+        version=$(source_version "$1")
+        version+=$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
         printf '%s-%s\n' "${fork:-nginx}" "$version"
     fi
 }
@@ -457,7 +467,8 @@ binary_name() { "$1" -v 2>&1 | sed -n 's,^[A-Za-z]* version: \([A-Za-z_-]*\)/\([
 # The installed NGINX of this name; empty if there is none.
 installed_binary() {
     local binary
-    for binary in nginx openresty tengine freenginx angie /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
+    for binary in nginx openresty tengine freenginx angie \
+        /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
         binary=$(command -v "$binary") || continue
         if [[ $(binary_name "$binary") == "$1" ]]; then
             printf '%s' "$binary"
@@ -480,7 +491,8 @@ installed_arguments() {
                 /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d' |
         while IFS= read -r argument; do
             case $argument in
-            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
+            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' \
+                '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
             --with-ld-opt=*) argument=$(kept_flags "$argument" '-L' '-Wl,(-rpath|-R).*') ;;
             --with-cc=* | --with-cpp=*) has "${argument#*=}" || continue ;;
             esac

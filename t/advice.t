@@ -71,7 +71,8 @@ for my $case (
     # $http_host
     ($t->has('http_v3') ? map { my ($name, $key, $listen, $expected) = @$_;
         [ $name, "request_cpu_zone $key zone=hh:1m; request_cpu zone=hh; server { # here\n
-        server_name a.test; listen 127.0.0.1:{{port:q}} $listen; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; location / { } }", $expected ] }
+        server_name a.test; listen 127.0.0.1:{{port:q}} $listen; ssl_protocols TLSv1.3;
+            ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; location / { } }", $expected ] }
         [ '$http_host with HTTP/3', '$http_host', 'quic',
             qr/^the key of zone "hh" in "request_cpu_zone" has \$http_host, which is empty in HTTP\/3 requests, and the "server" in HERE listens for these; use \$host$/ ],
         [ 'in a longer key', '"$scheme-${http_host}-$request_method"', 'quic', qr/zone "hh".*HTTP\/3/ ],
@@ -92,8 +93,10 @@ for my $case (
     }
 }
 if ($t->has('http_v3')) {
-    is_deeply([ warnings_of("request_cpu_zone \$http_host zone=hh:1m; request_cpu_zone \$host zone=h:1m; request_cpu zone=h;
-        server { server_name a.test; listen 127.0.0.1:{{port:q}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; }
+    is_deeply([ warnings_of("request_cpu_zone \$http_host zone=hh:1m;
+        request_cpu_zone \$host zone=h:1m; request_cpu zone=h;
+        server { server_name a.test; listen 127.0.0.1:{{port:q}} quic; ssl_protocols TLSv1.3;
+            ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; }
         server { server_name b.test; listen 127.0.0.1:{{port:a}}; request_cpu zone=hh; }") ], [],
         '$http_host is not counted where HTTP/3 is: none');
 }

@@ -141,6 +141,7 @@ is_deeply($arguments, [ '--with-debug', '--with-compat' ],
 is_deeply($arguments, [ '--with-compat', '--with-debug' ], 'arguments that are given are used');
 ($status, $output) = configured($nginx, '--with-debug', '--with-ld-opt=-ljemalloc');
 is($status, 1, 'a configure that fails ends the build');
-like($output, qr/failed because of "--with-ld-opt=-ljemalloc"\nIts arguments came from the command line:\n +--with-debug\n/, 'and the option is named, and where it is from');
+like($output, qr/failed because of "--with-ld-opt=-ljemalloc"\nIts arguments came from the command line:\n +--with-debug\n/,
+    'and the option is named, and where it is from');
 
 done_testing();

@@ -310,7 +310,8 @@ for my $case (
     [ 'several logs', after_zone =>
         'request_cpu_log x.log zone=a interval=1s; request_cpu_log {{dir}}/y.log zone=a interval=1h30m; request_cpu_zone $uri zone=b:1m; request_cpu_log z.log zone=b; request_cpu_log z2.log zone=b;' ],
     (map { [ "a threshold of $_",
-        http => "request_cpu_zone \$host active_threshold=$_ zone=a:1m; request_cpu zone=a;" ] } qw(0 0% 1% 0.5% 100% 10000% 0.01 1.5 100 0.000000001)),
+        http => "request_cpu_zone \$host active_threshold=$_ zone=a:1m; request_cpu zone=a;" ] }
+            qw(0 0% 1% 0.5% 100% 10000% 0.01 1.5 100 0.000000001)),
     [ 'a key of text', http => 'request_cpu_zone "a b" zone=a:64k;' ],
     (map { [ 'a limit', after_zone => "request_cpu zone=a; request_cpu_limit zone=a $_;" ] } 'cores=1', 'cores=0.001',
         'cores=100000 burst=0',
@@ -322,7 +323,8 @@ for my $case (
     [ 'the variable of limits', http => 'log_format l $request_cpu_limit_status; server { access_log /dev/null l; }' ],
     [ 'every format and detail',
         server => join(' ', map { my $f = $_;
-            map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) } qw(auto json prometheus html)) ],
+            map { "location /$f/$_ { request_cpu_status format=$f detail=$_; }" } qw(full low) }
+                qw(auto json prometheus html)) ],
     [ 'the status without parameters', location => 'request_cpu_status;' ],
 ) {
     my ($name, $where, $text) = @$case;

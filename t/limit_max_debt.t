@@ -14,11 +14,13 @@ my $t = Test::RequestCpu->new->need('proxy', 'gzip');
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 $t->html('a.txt', "plain\n");
 $t->html('dear.txt', words(100_000));
+my @limits = ([ 'bounded.test', '0.001', 'max_debt=2s' ], [ 'tight.test', '0.1', 'max_debt=80ms' ],
+    [ 'free.test', '0.001', '' ]);
 $t->start(main => 'worker_processes 2;', http => <<"EOC");
     request_cpu_zone \$server_name zone=z:1m;
     request_cpu zone=z;
     request_cpu_limit_log_level info;
-    @{[ map { my ($name, $cores, $max_debt) = @$_; <<"EOS" } [ 'bounded.test', '0.001', 'max_debt=2s' ], [ 'tight.test', '0.1', 'max_debt=80ms' ], [ 'free.test', '0.001', '' ] ]}
+    @{[ map { my ($name, $cores, $max_debt) = @$_; <<"EOS" } @limits ]}
     server {
         listen 127.0.0.1:{{port:http}}; server_name $name;
         request_cpu_limit zone=z cores=$cores burst=150ms $max_debt;

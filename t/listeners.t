@@ -28,7 +28,8 @@ my @passing = $pass ? ('passed', $t->has('stream_ssl') ? 'passed_tls' : ()) : ()
 $t->certificate(ecdsa => 'pass') if @passing > 1;
 my $streams = join '', map { <<"EOC" } @passing;
     server {
-        listen 127.0.0.1:{{port:$_}}@{[ /tls/ ? ' ssl; ssl_certificate {{dir}}/pass.pem; ssl_certificate_key {{dir}}/pass.key' : '' ]};
+        listen 127.0.0.1:{{port:$_}}@{[ /tls/
+            ? ' ssl; ssl_certificate {{dir}}/pass.pem; ssl_certificate_key {{dir}}/pass.key' : '' ]};
         pass 127.0.0.1:{{port:http}};
     }
 EOC

@@ -123,7 +123,8 @@ $page->cdp('Page.addScriptToEvaluateOnNewDocument', source => <<'EOC');
             return { ok: answer.ok, status: answer.status, json: async () => {
                 const doc = JSON.parse(text);
                 // as a module that knew nothing of them
-                if (s.older) for (const zone of Object.values(doc.zones)) for (const account of Object.values(zone.keys))
+                if (s.older) for (const zone of Object.values(doc.zones))
+                    for (const account of Object.values(zone.keys))
                     for (const name of ["limit", "billable_cpu_ns", "waived_cpu_ns", "windows"]) delete account[name];
                 const list = String(what[0]).includes("detail=full") ? s.full : s.docs;
                 list.push(doc);
@@ -233,7 +234,8 @@ my $load = detached(sub {
 });
 sleep 0.8;
 polled(3);
-my $moment = $page->js(qq{return { rows: $rows, docs: seen.docs.slice(-2).map(({ time, zones, workers }) => ({ time, workers, ms: Date.parse(time), keys: zones.domains.keys })),
+my $moment = $page->js(qq{return { rows: $rows, docs: seen.docs.slice(-2).map(({ time, zones, workers }) =>
+    ({ time, workers, ms: Date.parse(time), keys: zones.domains.keys })),
     workers: [...document.querySelectorAll("#workers li")].map(li => li.getAttribute("aria-label")),
     tiles: [...document.querySelectorAll(".tile b")].map(b => b.textContent) }});
 my ($before, $after) = @{ $moment->{docs} };
@@ -269,8 +271,10 @@ like($page->js('document.querySelector("#top-chart .plot").getAttribute("aria-la
     'the chart of domains is told in words');
 like($page->js('document.querySelector("#books-chart .plot").getAttribute("aria-label")'),
     qr/charged [\d.]+, no request/, 'that of the workers too');
-cmp_ok($page->js(q{(() => { const c = document.querySelector("#top-chart canvas"); const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-    const colours = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) colours.add(d[i] + "," + d[i + 1] + "," + d[i + 2]); return colours.size; })()}),
+cmp_ok($page->js(q{(() => { const c = document.querySelector("#top-chart canvas");
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    const colours = new Set(); for (let i = 0; i < d.length; i += 4)
+        if (d[i + 3] > 200) colours.add(d[i] + "," + d[i + 1] + "," + d[i + 2]); return colours.size; })()}),
     '>', 2, 'and drawn');
 
 part('sorts, filters');
@@ -292,7 +296,8 @@ my @columns = qw(cpu share req cpr mb spg fly);
 my $sorted = $page->js(<<'EOC', \@columns);
     return arguments[0].map((name, i) => {
         const button = document.querySelector(`[data-sort="${name}"]`);
-        const look = () => [button.parentElement.ariaSort, document.querySelectorAll("[aria-sort=ascending], [aria-sort=descending]").length,
+        const look = () => [button.parentElement.ariaSort,
+            document.querySelectorAll("[aria-sort=ascending], [aria-sort=descending]").length,
             [...document.querySelectorAll("#table tbody tr:not(.spacer)")].map(tr => tr.cells[i + 1].textContent)];
         // the table is sorted by the first one already
         if (i > 0) button.click();
@@ -444,7 +449,8 @@ ok($page->wait_for(30, 'document.querySelector("#found").textContent === argumen
     or diag($page->text('#found'));
 my $elements = $page->js('document.querySelectorAll("#table tr").length');
 cmp_ok($elements, '<', 100, 'of which those are in the document that can be seen');
-is($page->js('document.getElementById("table").ariaRowCount ?? document.getElementById("table").getAttribute("aria-rowcount")'), $many + 1, 'which knows of the others');
+is($page->js('document.getElementById("table").ariaRowCount ?? document.getElementById("table").getAttribute("aria-rowcount")'),
+    $many + 1, 'which knows of the others');
 polled();
 ok($page->js('seen.docs.at(-1) && Object.keys(seen.docs.at(-1).zones).join()') eq 'many',
     'a large zone is asked for alone');
@@ -500,8 +506,10 @@ $load = detached(sub {
 zone('plans');
 polled(4);
 is($page->js($headings), 'key cpu share lim use ref dry req cpr mb spg fly', 'where one has, there are');
-$moment = $page->js(qq{return { rows: $rows, docs: seen.docs.slice(-2).map(({ time, zones }) => ({ ms: Date.parse(time), keys: zones.plans.keys })),
-    debt: [...document.querySelectorAll("td.debt")].map(td => td.parentElement.cells[0].textContent), told: document.getElementById("limits").innerText }});
+$moment = $page->js(qq{return { rows: $rows, docs: seen.docs.slice(-2).map(({ time, zones }) =>
+    ({ ms: Date.parse(time), keys: zones.plans.keys })),
+    debt: [...document.querySelectorAll("td.debt")].map(td => td.parentElement.cells[0].textContent),
+        told: document.getElementById("limits").innerText }});
 ($before, $after) = @{ $moment->{docs} };
 $ns = ($after->{ms} - $before->{ms}) * 1e6;
 %shown = map { $_->[0] => $_ } @{ $moment->{rows} };
@@ -533,7 +541,9 @@ for my $column (qw(lim use ref dry)) {
     my $found = $page->js(<<'EOC', $column, $at);
         const [column, at] = arguments;
         const button = () => document.querySelector(`[data-sort="${column}"]`);
-        return [0, 1].map(() => { button().click(); return [button().parentElement.ariaSort, [...document.querySelectorAll("#table tbody tr:not(.spacer)")].map(tr => tr.cells[at].textContent)] });
+        return [0, 1].map(() => { button().click();
+            return [button().parentElement.ariaSort, [...document.querySelectorAll("#table tbody tr:not(.spacer)")]
+                .map(tr => tr.cells[at].textContent)] });
 EOC
     my @values = map { [ map { value($_) } @{ $_->[1] } ] } @$found;
     my ($down, $up) = map { [ grep { $_ >= 0 } @$_ ] } @values;
@@ -585,8 +595,11 @@ part('what to charge by');
 open_page('/cpu#zone=domains&key=heavy.test');
 chosen('heavy.test');
 polled(2);
-my $charge = $page->js(qq{const of = $figures; return { figures: of, bar: document.getElementById("charge-cpu").getAttribute("aria-label"), parts: [...document.querySelectorAll("#charge-cpu span")].map(s => parseFloat(s.style.width)),
-    windows: [...document.querySelectorAll("#windows tbody tr")].map(tr => [...tr.cells].map(td => td.textContent)), full: seen.full.at(-1).zones.domains.keys["heavy.test"] }}, '#charge');
+my $charge = $page->js(qq{const of = $figures; return { figures: of,
+    bar: document.getElementById("charge-cpu").getAttribute("aria-label"),
+        parts: [...document.querySelectorAll("#charge-cpu span")].map(s => parseFloat(s.style.width)),
+    windows: [...document.querySelectorAll("#windows tbody tr")].map(tr => [...tr.cells].map(td => td.textContent)),
+        full: seen.full.at(-1).zones.domains.keys["heavy.test"] }}, '#charge');
 my $heavy = $charge->{full};
 ok(defined $heavy->{$_}, "the status has $_")
     for qw(duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms gb_seconds peak_cores windows);
@@ -676,7 +689,8 @@ for my $expected (qw(heading main banner contentinfo table rowheader columnheade
 }
 is($page->js('document.documentElement.lang'), 'en', 'the language is told');
 is($page->js('document.querySelectorAll("h1").length'), 1, 'one title');
-is($page->js('new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size === document.querySelectorAll("[id]").length'), 1, 'identifiers are there once');
+is($page->js('new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size === document.querySelectorAll("[id]").length'),
+    1, 'identifiers are there once');
 console();
 
 part('a reload');

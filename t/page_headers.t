@@ -145,7 +145,8 @@ for my $case (@blocked) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
     ok($page->wait_for(10,
-        "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"), "$name: the page says that it is blocked")
+        "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"),
+            "$name: the page says that it is blocked")
         or diag($page->console);
     my $text = $page->js("$notice.innerText");
     like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s,

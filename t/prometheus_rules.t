@@ -62,7 +62,8 @@ for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s],
     is_deeply([ sort grep { /^(?:$regex)$/ } keys %recorded ], [ sort grep { !/^instance_zone_key:/ } keys %recorded ],
         "$name: what the rules made of all nodes");
     is_deeply([ grep { /^(?:$regex)$/ }
-        map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ], [], 'and no counters of domains');
+        map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ],
+            [], 'and no counters of domains');
 }
 
 # Every family in a rule or a panel is a family of the module

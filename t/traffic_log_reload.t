@@ -139,7 +139,8 @@ ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interva
 # Accounts keep the peaks of each log by its number. A remaining log keeps its number, and a new log gets another one
 my $fourth = $t->dir . '/fourth.log';
 ok($t->reload(http =>
-    http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')), 'a log before another');
+    http(logs => 'request_cpu_log fourth.log zone=hosts interval=1s; request_cpu_log other.log zone=hosts interval=1s;')),
+        'a log before another');
 my @peak = map { "peak$_.test" } 1 .. 3;
 for my $host (@peak) { ask($host, 5); sleep 0.7 }
 final_counters_of($t, 'hosts');

@@ -66,7 +66,9 @@ export interface Debtor {
   dryRun: number;
 }
 
-/** The number of keys with a limit; the keys in debt or with refused requests since the last answer, the worst first. */
+/**
+ * The number of keys with a limit. The keys in debt, or with refused requests since the last answer; the worst first.
+ */
 export function debtors({ totals, rates }: Zone): { limited: number; debtors: Debtor[] } {
   const { limits, keys } = totals;
   const found = { limited: 0, debtors: [] as Debtor[] };

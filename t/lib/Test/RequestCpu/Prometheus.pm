@@ -88,7 +88,11 @@ sub dashboard_variables {
 
 sub filled {
     my ($text, %variable) = @_;
-    $text =~ s/\$(\w+|\{\w+\})/my $name = $1; $name =~ tr{{}}{}d; defined $variable{$name} ? $variable{$name} : die "no variable $name in $text\n"/ge;
+    my $value = sub {
+        my $name = $_[0] =~ tr{{}}{}dr;
+        return $variable{$name} // die "no variable $name in $text\n";
+    };
+    $text =~ s/\$(\w+|\{\w+\})/$value->($1)/ge;
     return $text;
 }
 

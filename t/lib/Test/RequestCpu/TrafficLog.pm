@@ -16,7 +16,8 @@ my @plain = qw(requests cpu_ns wakeups sent_bytes received_bytes duration_ms act
 my @members = (@plain, qw(1xx 2xx 3xx 4xx 5xx other refused));
 my $number = qr/(?:0|[1-9][0-9]*)/;
 my $string = qr/"(?:[^"\\\x00-\x1f]|\\(?:["\\\/bfnrt]|u[0-9a-f]{4}))*"/;
-my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),"host":($string),"zone":($string),"key":($string),
+my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),
+    "host":($string),"zone":($string),"key":($string),
     "requests":($number),"cpu_ns":($number),"wakeups":($number),"sent_bytes":($number),"received_bytes":($number),
     "2xx":($number),"4xx":($number),"5xx":($number),
     "duration_ms":($number),"active_ms":($number),"active_seconds":($number),"billable_cpu_ns":($number),"waived_cpu_ns":($number),
