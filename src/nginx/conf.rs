@@ -269,8 +269,8 @@ impl<'a> Conf<'a> {
 /// # Safety
 /// The pool must be a configuration's.
 unsafe fn keep<T>(pool: *mut ngx_pool_t, value: T) -> Result<NonNull<T>, Failed> {
-    // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once, before it frees
-    // the memory.
+    // SAFETY: as `drop_value` gets it, `data` is what is written below. `ngx_destroy_pool` calls this once, before
+    // it frees the memory.
     unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
         // SAFETY: as above.
         unsafe { data.cast::<T>().drop_in_place() }
@@ -297,8 +297,9 @@ pub trait Inherit: LocationConfiguration {
 
 /// `create_main_conf` and `create_loc_conf` of a module.
 pub unsafe extern "C" fn create<T: Configuration + Default>(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: NGINX calls with the configuration that is being read, which has a pool. No `Conf` is made of it: `ngx_http_block`
-    // sets the context, which `Conf::parts` relies on, only after it has called `create_main_conf` and its like.
+    // SAFETY: NGINX calls with the configuration that is being read, which has a pool. No `Conf` is made of it:
+    // `ngx_http_block` sets the context, which `Conf::parts` relies on, only after it has called `create_main_conf`
+    // and its like.
     let made = unsafe { cf.as_ref().ok_or(Failed).and_then(|cf| keep(cf.pool, T::default())) };
     made.map_or(null_mut(), |made| made.as_ptr().cast())
 }
