@@ -42,7 +42,7 @@ struct Open {
 
 impl Open {
     /// Memory and duration since the last call. A clock that is a little late takes nothing back.
-    fn take(&mut self, now_ns: u64) -> Held {
+    fn flush(&mut self, now_ns: u64) -> Held {
         let ns = now_ns.saturating_sub(self.since_ns);
         let was_wrong = self.since_ns - now_ns.min(self.since_ns) > FAR_MS * 1_000_000;
         self.since_ns = if was_wrong { now_ns } else { self.since_ns.max(now_ns) };
@@ -64,7 +64,7 @@ impl InFlight {
         let account = table.account(slot);
         account.cover(table, so_far.from_ns, now_ns);
         let Some(open) = self.open_or_make(slot, now_ns) else { return so_far.held() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.count += 1;
         open.bytes += so_far.bytes;
         if self.place.is_some() {
@@ -79,7 +79,7 @@ impl InFlight {
         self.follow(table, now_ns);
         let (epoch, is_counted) = (self.epoch, self.place.is_some());
         let Some(open) = self.open_at(slot) else { return Held::default() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.count -= 1;
         open.bytes = open.bytes.saturating_sub(bytes);
         let is_last = open.count == 0;
@@ -109,7 +109,7 @@ impl InFlight {
     /// A request holds another amount of memory from now on. Returns memory and duration of the account's requests.
     pub fn resize(&mut self, slot: Slot, now_ns: u64, from_bytes: u64, to_bytes: u64) -> Held {
         let Some(open) = self.open_at(slot) else { return Held::default() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.bytes = (open.bytes + to_bytes).saturating_sub(from_bytes);
         held
     }
@@ -119,7 +119,7 @@ impl InFlight {
         self.follow(table, now_ns);
         for open in &mut self.open {
             table.account(open.slot).cover_on(now_ns / 1_000_000);
-            tell(open.slot, &open.take(now_ns));
+            tell(open.slot, &open.flush(now_ns));
         }
     }
 

@@ -162,7 +162,7 @@ impl Second {
 
     /// Takes out everything: no worker adds any more, and the time is not known.
     #[must_use]
-    pub fn take(&self) -> u64 {
+    pub fn close_last(&self) -> u64 {
         self.0.fetch_and(!NS_MASK, Relaxed) & NS_MASK
     }
 

@@ -178,12 +178,15 @@ impl Workers {
     /// Acquires a slot for a process; `None` if all are in use.
     pub fn acquire(&self, worker: u32, process: ProcessId) -> Option<WorkerSlot> {
         let number = worker.checked_add(1)?;
-        let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim(process));
+        let used = self
+            .processes()
+            .iter()
+            .position(|p| p.worker.load(Relaxed) == number && p.begin_acquire(process));
         let at = used.or_else(|| {
             self.processes().iter().position(|p| {
                 p.worker.load(Relaxed) == 0
                     && p.worker.compare_exchange(0, number, Relaxed, Relaxed).is_ok()
-                    && p.claim(process)
+                    && p.begin_acquire(process)
             })
         })?;
         let slot = self.processes().get(at)?;
@@ -242,7 +245,7 @@ impl Workers {
 
 impl Process {
     /// Marks a free slot as being acquired.
-    fn claim(&self, process: ProcessId) -> bool {
+    fn begin_acquire(&self, process: ProcessId) -> bool {
         let (free, changes) = (Holder::Nobody.word(), Holder::Changes(process).word());
         self.holder.load(Relaxed) == free
             && self.holder.compare_exchange(free, changes, Acquire, Relaxed).is_ok()

@@ -170,7 +170,7 @@ pub struct Args {
 
     /// The figure that statements are sorted by; --top also goes by it
     #[arg(long, short, default_value = "amount")]
-    sort: statement::Sort,
+    sort: statement::StatementSort,
 
     #[command(flatten)]
     output: output::Options,

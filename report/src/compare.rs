@@ -62,7 +62,7 @@ pub struct Args {
 
     /// The figure that rows are sorted by; --top also goes by it
     #[arg(long, short, default_value = "change")]
-    sort: comparison::Sort,
+    sort: comparison::ComparisonSort,
 
     #[command(flatten)]
     output: output::Options,

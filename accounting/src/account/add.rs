@@ -105,11 +105,11 @@ impl Account {
             self.windows.add(over);
             self.billing.judge(over.ns, threshold_ns);
         }
-        self.take_signals(over.second);
+        self.close_signals(over.second);
     }
 
-    pub(super) fn take_signals(&self, second: u64) {
-        self.signals.take(second, || {
+    pub(super) fn close_signals(&self, second: u64) {
+        self.signals.close_second(second, || {
             let requests = self.by_order.iter().map(|tally| tally[0].load(Relaxed)).sum();
             (requests, self.billing.duration_ns.load(Relaxed))
         });
@@ -126,14 +126,14 @@ impl Account {
             self.judge(over, table.active_threshold_ns());
         } else if open.second < second {
             // no CPU, but possibly requests in flight
-            self.take_signals(open.second);
+            self.close_signals(open.second);
         }
     }
 
     /// Counts the last second, when all processes have stopped counting: see
     /// [`Table::conclude`](crate::table::Table::conclude).
     pub(crate) fn conclude(&self, threshold_ns: u64) {
-        self.billing.judge(self.second.take(), threshold_ns);
+        self.billing.judge(self.second.close_last(), threshold_ns);
     }
 
     /// Counts active time up to `now_ms`: a request has been in flight since the last counted millisecond.

@@ -115,7 +115,7 @@ impl Signals {
     }
 
     /// Adds a finished second; `totals` returns the current totals.
-    pub(crate) fn take(&self, second: u64, totals: impl Fn() -> (u64, u64)) {
+    pub(crate) fn close_second(&self, second: u64, totals: impl Fn() -> (u64, u64)) {
         let mut taken = self.taken.load(Relaxed);
         loop {
             // read after the value that they are compared with

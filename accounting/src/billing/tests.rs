@@ -333,7 +333,8 @@ fn what_was_restored_is_no_signal() {
 #[test]
 fn counts_that_wrap_around_are_signals_all_the_same() {
     let account = zeroed::<Account>();
-    let take = |second, requests, duration_ns| account.signals.take(second, || (requests, duration_ns));
+    let take =
+        |second, requests, duration_ns| account.signals.close_second(second, || (requests, duration_ns));
     account.signals.skip(u64::from(u32::MAX) - 1, 0);
     take(100, u64::from(u32::MAX) + 4, 3_000_000);
     // somebody who has read earlier

@@ -60,14 +60,14 @@ impl Bucket {
     }
 
     /// Gives a free bucket to this limit. False if another limit was first.
-    pub(crate) fn claim(&self, limit: &Limit) -> bool {
+    pub(crate) fn assign(&self, limit: &Limit) -> bool {
         let id = limit.id.0.get();
         self.id.compare_exchange(0, id, Relaxed, Relaxed).map_or_else(|seen| seen == id, |_| true)
     }
 
     /// Gives the bucket of a limit that is not configured any more to this one, with its debt: so a changed limit
     /// keeps its debt.
-    pub(crate) fn take_over(&self, limit: &Limit, is_configured: impl Fn(LimitId) -> bool) -> bool {
+    pub(crate) fn inherit(&self, limit: &Limit, is_configured: impl Fn(LimitId) -> bool) -> bool {
         let id = self.id.load(Relaxed);
         NonZeroU32::new(id).is_some_and(|id| !is_configured(LimitId(id)))
             && self.id.compare_exchange(id, limit.id.0.get(), Relaxed, Relaxed).is_ok()
@@ -76,7 +76,7 @@ impl Bucket {
     /// Gives a bucket to this limit if nothing is missing in it: such a bucket is like a new one. `unused`: only if
     /// no request was checked for a long time either, so that no running request was checked by the bucket's old
     /// limit.
-    pub(crate) fn take_full(&self, now_ms: u64, limit: &Limit, unused: bool) -> bool {
+    pub(crate) fn reuse_full(&self, now_ms: u64, limit: &Limit, unused: bool) -> bool {
         let now_ms = now_ms.min(END_MS);
         let id = self.id.load(Relaxed);
         let times = Times(self.times.load(Relaxed));
@@ -105,7 +105,7 @@ impl Bucket {
         expected_ns: impl Fn() -> u64,
     ) -> Result<u64, NonZeroU64> {
         // the elapsed time is paid at the rate that was in force
-        self.pass(now_ms, true);
+        self.pay_until(now_ms, true);
         let sizes_ms = u64::from(limit.max_debt_ms) << 32 | u64::from(limit.burst_ms);
         for (field, value) in [(&self.rate, limit.rate.get()), (&self.sizes_ms, sizes_ms)] {
             if field.load(Relaxed) != value {
@@ -138,7 +138,7 @@ impl Bucket {
     #[inline]
     pub fn add(&self, now_ms: u64, ns: i64) {
         // time in which the bucket was full does not pay for later use
-        let times = self.pass(now_ms, false);
+        let times = self.pay_until(now_ms, false);
         if ns < 0 || times.age_ms(now_ms.min(END_MS)) <= LAPSE_MS {
             self.change(ns);
         }
@@ -158,7 +158,7 @@ impl Bucket {
 
     /// Pays for the time since the last payment.
     #[inline]
-    pub(super) fn pass(&self, now_ms: u64, checks: bool) -> Times {
+    pub(super) fn pay_until(&self, now_ms: u64, checks: bool) -> Times {
         let now_ms = now_ms.min(END_MS);
         let (times, ms) = self.take_time(now_ms, checks);
         if ms != 0 {

@@ -99,7 +99,7 @@ impl Key {
     }
 
     fn check(&self, now_ms: u64, limit: &Limit) -> u64 {
-        assert!(self.bucket.claim(limit));
+        assert!(self.bucket.assign(limit));
         debt(self.bucket.check(now_ms, limit, 0, || 0))
     }
 
@@ -144,7 +144,7 @@ fn what_will_be_added_next_counts() {
     assert_eq!(check(&key, signed(MS)), 0);
     assert_eq!(check(&key, signed(MS) + 15), 15);
     assert_eq!(check(&key, i64::MAX), i64::MAX.unsigned_abs() - MS);
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     key.add(5, 3 * MS);
     assert_eq!(check(&key, -signed(2 * MS)), 0, "what was charged before is given back");
     assert_eq!(check(&key, i64::MIN), 0);
@@ -278,7 +278,7 @@ fn a_clock_that_is_set_back_goes_on_from_there() {
 fn what_is_expected_is_charged_to_who_is_let_in() {
     let limit = bounded("0.5", 100 * MS, Some(200 * MS));
     let key = Key::new();
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     let check = |now_ms| key.bucket.check(now_ms, &limit, 0, || 80 * MS);
     assert_eq!((check(1_000), check(1_000)), (Ok(80 * MS), Ok(80 * MS)));
     assert_eq!(debt(check(1_000)), 60 * MS, "two are let in at the same time, and no third one");
@@ -299,7 +299,7 @@ fn whenever_a_worker_is_killed_its_charges_are_paid_by_time() {
     let limit = bounded("0.5", 100 * MS, Some(200 * MS));
     for writes in 0.. {
         let key = Key::new();
-        assert!(key.bucket.claim(&limit));
+        assert!(key.bucket.assign(&limit));
         let was_killed = killed_after(writes, || {
             for now_ms in [1_000, 1_010] {
                 let _ = key.bucket.check(now_ms, &limit, 0, || 80 * MS);
@@ -321,7 +321,7 @@ fn whenever_a_worker_is_killed_its_charges_are_paid_by_time() {
 fn a_charge_leaves_the_debt_within_its_bound() {
     let limit = bounded("0.5", 100 * MS, Some(50 * MS));
     let key = Key::new();
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     assert_eq!(key.bucket.check(1_000, &limit, 0, || S), Ok(150 * MS));
     assert_eq!(debt(key.bucket.check(1_000, &limit, 0, || S)), 50 * MS);
     key.bucket.add(1_000, -signed(150 * MS));
@@ -359,7 +359,7 @@ fn many_threads_are_paid_once() {
     const TURNS: u64 = 100;
     let (threads, rounds) = if cfg!(miri) { (2, 200) } else { (4, 20_000) };
     let (bucket, limit) = (zeroed::<Bucket>(), limit("1", 0));
-    assert!(bucket.claim(&limit));
+    assert!(bucket.assign(&limit));
     bucket.check(1, &limit, 0, || 0).unwrap();
     bucket.missing_ns.store(u64::MAX / 2, Relaxed);
     let clock = AtomicU64::new(TURNS);

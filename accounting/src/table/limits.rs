@@ -38,7 +38,7 @@ impl Table {
     ) -> Checked {
         let account = self.account(slot);
         let first = account.bucket();
-        let (place, bucket) = if first.is_of(limit) || first.claim(limit) {
+        let (place, bucket) = if first.is_of(limit) || first.assign(limit) {
             (0, first)
         } else {
             self.find_bucket(account, now_ms, limit, &is_configured, spare)
@@ -59,11 +59,11 @@ impl Table {
         spare: &mut Spare,
     ) -> (usize, &'a Bucket) {
         let buckets = || account.buckets(Some(self)).enumerate();
-        let take_full = |unused| buckets().find(|(_, bucket)| bucket.take_full(now_ms, limit, unused));
+        let reuse_full = |unused| buckets().find(|(_, bucket)| bucket.reuse_full(now_ms, limit, unused));
         let found = buckets()
             .find(|(_, bucket)| bucket.is_of(limit))
-            .or_else(|| buckets().find(|(_, bucket)| bucket.take_over(limit, is_configured)))
-            .or_else(|| take_full(true));
+            .or_else(|| buckets().find(|(_, bucket)| bucket.inherit(limit, is_configured)))
+            .or_else(|| reuse_full(true));
         if let Some(found) = found {
             return found;
         }
@@ -79,11 +79,11 @@ impl Table {
                 break;
             }
             let Some((at, new)) = self.new_bucket(spare) else { break };
-            if new.claim(limit) && bucket.next.compare_exchange(0, at, Release, Relaxed).is_ok() {
+            if new.assign(limit) && bucket.next.compare_exchange(0, at, Release, Relaxed).is_ok() {
                 return (place + 1, new);
             }
         }
-        take_full(false).unwrap_or(last)
+        reuse_full(false).unwrap_or(last)
     }
 
     /// Makes room for one more bucket, all zero. Returns its place. A slot without an account holds many buckets.

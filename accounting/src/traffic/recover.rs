@@ -47,7 +47,7 @@ impl Ledger {
         for (at, file) in files.iter_mut().enumerate() {
             let about = file.about()?;
             if about.id == journal.file.each_ref().map(|part| part.load(Relaxed)) {
-                found = self.look(text, &mut **file, about);
+                found = self.search(text, &mut **file, about);
                 if let Found::AtEnd(start @ 1..) = found
                     && start < bytes
                 {
@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     /// Looks in the file that a batch was written into.
-    pub(super) fn look(&self, text: &[u8], file: &mut dyn Append, about: About) -> Found {
+    pub(super) fn search(&self, text: &[u8], file: &mut dyn Append, about: About) -> Found {
         let known = self.known(text.len());
         let torn = self.journal().state.load(Relaxed) == state::TORN;
         let at = self.journal().at.load(Relaxed);

@@ -34,7 +34,7 @@ fn a_second_that_is_over_is_taken_out_once() {
     assert_eq!(cell.close((1 << 20) + 9), over((1 << 20) + 1, 8));
     assert_eq!(cell.close((1 << 20) + 9), None);
     assert_eq!(cell.add((1 << 20) + 9, 2), None);
-    assert_eq!((cell.take(), cell.take()), (2, 0));
+    assert_eq!((cell.close_last(), cell.close_last()), (2, 0));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_second_can_hold_hours_and_no_more() {
     let cell = zeroed::<Second>();
     assert_eq!(cell.add(70, NS_MASK), None);
     assert_eq!(cell.add(70, 3), Some(Over { second: 70, ns: NS_MASK }));
-    let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.take();
+    let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.close_last();
     assert_eq!(sum_ns, u64::MAX - 10 + 3);
 }
 
@@ -82,7 +82,7 @@ fn each_nanosecond_is_in_one_second_between_threads() {
         }
     });
     let adding = threads.min(3);
-    assert_eq!(taken.load(Relaxed) + cell.take(), adding * rounds * 7);
+    assert_eq!(taken.load(Relaxed) + cell.close_last(), adding * rounds * 7);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use num_bigint::BigUint;
 use proptest::prelude::*;
 
-use super::statement::{self, Sort, StatementOptions};
+use super::statement::{self, StatementOptions, StatementSort};
 use crate::billing::book::{Book, Needs, Period, Used};
 use crate::billing::parse_plan;
 use crate::output::{Format, Layout};
@@ -387,7 +387,7 @@ fn bill(case: &Case, top: usize) -> Vec<Row> {
         book.add(&format!("{at:02}"), (0, 1000), &used, true);
     }
     let accounts = book.into_accounts((0, 1000)).unwrap();
-    let wanted = StatementOptions { top, sort: Sort::Domain, format: Format::Csv };
+    let wanted = StatementOptions { top, sort: StatementSort::Domain, format: Format::Csv };
     let mut csv = Vec::new();
     statement::write(&wanted, &plan, &accounts, &mut csv, &Layout::default()).unwrap();
     csv::Reader::from_reader(csv.as_slice()).deserialize().map(Result::unwrap).collect()

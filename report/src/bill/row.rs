@@ -7,7 +7,7 @@ use crate::billing::charge::Quantity;
 use crate::billing::decimal::{Decimal, grouped, in_unit, shown, with_point};
 use crate::billing::plan::{Item, Plan, Scope, Tiering};
 use crate::billing::tiers::Slice;
-use crate::output::{Cell, Column, Format, Value, Visibility};
+use crate::output::{Cell, CellValue, Column, Format, Visibility};
 use crate::time;
 
 /// A row without its amount.
@@ -146,12 +146,12 @@ impl Row<'_> {
         let (begin, end) = accounts.period.bounds(period, accounts.range);
         let size = self.of.map_or(1, |item| item.unit.size);
         let exact = |number: Option<String>| match number {
-            Some(number) => Cell { shown: number.clone().into(), value: Value::Exact(number) },
+            Some(number) => Cell { shown: number.clone().into(), value: CellValue::Exact(number) },
             None => empty(),
         };
         let readable = |quantity: Option<u128>| match quantity {
             Some(quantity) => Cell {
-                value: Value::Exact(in_unit(quantity, size, DECIMALS)),
+                value: CellValue::Exact(in_unit(quantity, size, DECIMALS)),
                 shown: shown(quantity, size).into(),
             },
             None => empty(),
@@ -206,7 +206,7 @@ impl Row<'_> {
 }
 
 fn empty() -> Cell<'static> {
-    Cell { value: Value::Nothing, shown: "".into() }
+    Cell { value: CellValue::Nothing, shown: "".into() }
 }
 
 fn maybe<'a>(text: Option<impl Into<std::borrow::Cow<'a, str>>>) -> Cell<'a> {
@@ -219,7 +219,7 @@ fn maybe<'a>(text: Option<impl Into<std::borrow::Cow<'a, str>>>) -> Cell<'a> {
 /// An amount.
 pub fn money(plan: &Plan, amount: &BigUint) -> Cell<'static> {
     let number = with_point(amount, plan.decimals);
-    Cell { shown: grouped(&number).into(), value: Value::Exact(number) }
+    Cell { shown: grouped(&number).into(), value: CellValue::Exact(number) }
 }
 
 /// A quantity with its unit: `1 request`, `2.5 GB`.

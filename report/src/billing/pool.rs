@@ -9,7 +9,7 @@ use super::quantity::{denominator, idle, round_up, used};
 use super::tiers::{Slice, at_scale, price};
 
 /// The parts of all domains, by domain.
-pub struct Pool<'a> {
+pub struct AccountPrice<'a> {
     free: Vec<u128>,
     amounts: Vec<BigUint>,
     /// this and the next list are empty if the metric has no idle part
@@ -32,7 +32,7 @@ pub struct Share {
     pub waived: BigUint,
 }
 
-impl<'a> Pool<'a> {
+impl<'a> AccountPrice<'a> {
     /// Divides the allowance and the price of the account in proportion to the rounded usage of the domains.
     pub fn new(item: &'a Item, plan: &Plan, accounts: &Accounts, period: u32) -> Self {
         let of_domains = || accounts.domains.iter().map(|(_, account)| account);

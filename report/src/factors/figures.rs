@@ -7,12 +7,12 @@ use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::Field;
 use super::names::FieldNames;
 use super::shared::{MAX_GROUPS, MAX_STATUSES};
-use super::tally::{ORDERS, Orders, SIZES, Tally};
+use super::tally::{FactorSums, ORDERS, Orders, SIZES};
 use crate::output::counted;
 
 /// A figure.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FigureKind {
     /// CPU per request, by its order in the connection
     Order,
     /// CPU per request, by cache status
@@ -26,7 +26,7 @@ pub enum Kind {
     By,
 }
 
-impl Kind {
+impl FigureKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Order, Self::Cache, Self::Size, Self::Domain];
 
@@ -72,7 +72,7 @@ impl Kind {
 /// A figure with its numbers.
 pub struct Figure {
     /// which one
-    pub kind: Kind,
+    pub kind: FigureKind,
     /// what stands above it
     pub title: String,
     /// in the order in which they are shown
@@ -144,20 +144,20 @@ const SHOWN_GROUPS: usize = 6;
 
 impl FigureOptions {
     /// A figure. None if no line has its fields.
-    pub fn figure(&self, kind: Kind, tally: &Tally, names: &FieldNames) -> Option<Figure> {
+    pub fn figure(&self, kind: FigureKind, tally: &FactorSums, names: &FieldNames) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
-            Kind::Order => self.orders(tally, &mut notes),
-            Kind::Cache => self.statuses(tally, &mut notes),
-            Kind::Size => self.sizes(tally, &mut notes),
-            Kind::Domain => self.domains(tally, &mut notes),
-            Kind::By => self.values(tally, names, &mut notes),
+            FigureKind::Order => self.orders(tally, &mut notes),
+            FigureKind::Cache => self.statuses(tally, &mut notes),
+            FigureKind::Size => self.sizes(tally, &mut notes),
+            FigureKind::Domain => self.domains(tally, &mut notes),
+            FigureKind::By => self.values(tally, names, &mut notes),
         };
         let requests: u64 = bars.iter().map(|bar| bar.requests).sum();
         (requests > 0).then(|| Figure { kind, title: kind.title(names), bars, requests, notes })
     }
 
-    fn orders(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn orders(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let requests = |row: &Orders| row.cells.iter().map(|cell| cell.requests).sum::<u64>();
         let mut rows: Vec<&Orders> = tally.orders.iter().collect();
         rows.sort_by_key(|row| (Reverse(requests(row)), &row.group, row.is_resumed));
@@ -201,7 +201,7 @@ impl FigureOptions {
         }
     }
 
-    fn statuses(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn statuses(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut statuses: Vec<_> = tally.statuses.iter().collect();
         // hits first, then misses; other statuses by name
         let place = |name: &[u8]| {
@@ -222,14 +222,14 @@ impl FigureOptions {
         bars.chain(others).collect()
     }
 
-    fn sizes(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn sizes(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         if tally.has_body_sizes {
             notes.push("sizes are those of bodies, without headers".to_owned());
         }
         SIZES.into_iter().zip(&tally.sizes).filter_map(|(name, cell)| self.bar(None, name, cell)).collect()
     }
 
-    fn domains(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn domains(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut domains: Vec<(&[u8], &Ratio)> =
             tally.domains.iter().map(|(name, ratio)| (name.as_slice(), ratio)).collect();
         domains.sort_by_key(|(name, ratio)| (Reverse(ratio.cpu_ns), *name));
@@ -254,7 +254,7 @@ impl FigureOptions {
         bars
     }
 
-    fn values(&self, tally: &Tally, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn values(&self, tally: &FactorSums, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
         values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
         let (shown, rest) = values.split_at(self.top.min(values.len()));

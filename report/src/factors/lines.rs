@@ -9,8 +9,8 @@ use super::json::{self, Faults};
 use super::line::LineReader;
 use super::misfit::Misfit;
 use super::record::Record;
-use super::shared::Shared;
-use super::tally::Tally;
+use super::shared::SharedNames;
+use super::tally::FactorSums;
 use super::value;
 use crate::select::Pattern;
 use crate::time::{self, Millis};
@@ -40,7 +40,7 @@ impl fmt::Display for Broken<'_> {
 /// The state of a thread between lines.
 #[derive(Default)]
 pub struct LineThread {
-    pub tally: Tally,
+    pub tally: FactorSums,
     /// by option of [`Args::asked`], whether a line had what it asks for
     pub had: Vec<bool>,
     /// the first line that could be read
@@ -56,7 +56,7 @@ impl LineThread {
         args: &Args,
         asked: &[(String, Vec<Field>)],
         reader: &'r LineReader,
-        shared: &Shared,
+        shared: &SharedNames,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
         // large, so it is not moved
@@ -96,7 +96,12 @@ impl LineThread {
         self.record(args, &record, shared)
     }
 
-    fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
+    fn record<'r>(
+        &mut self,
+        args: &Args,
+        record: &Record<'_>,
+        shared: &SharedNames,
+    ) -> Result<(), Broken<'r>> {
         if args.range.from.is_some() || args.range.to.is_some() {
             if !TIMES.iter().any(|field| record.fields.get(*field).is_some()) {
                 self.tally.without_time += 1;

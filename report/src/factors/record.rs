@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::fields::{Field, Fields};
-use super::part::{Part, path};
+use super::part::{RequestPart, path};
 use super::value::{integer, nanoseconds};
 
 /// An invalid value of a field.
@@ -92,13 +92,13 @@ impl<'a> Record<'a> {
 
     /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The
     /// second is another variable that it was taken from.
-    pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], Option<Field>)> {
+    pub fn by(&self, part: Option<RequestPart>) -> Option<(&'a [u8], Option<Field>)> {
         let own = self.fields.has(Field::By).then(|| self.fields.get(Field::By).unwrap_or(b"-"));
         if let Some(value) = own {
             return Some((value, None));
         }
         let part = part?;
-        if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == Part::Path) {
+        if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == RequestPart::Path) {
             return Some((path(uri), Some(Field::RequestUri)));
         }
         if !self.fields.has(Field::Request) {
@@ -136,7 +136,7 @@ mod tests {
         let by = |fields: &[(Field, &'static str)]| {
             let mut record = Record::default();
             fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));
-            record.by(Some(Part::Path)).map(|(value, _)| std::str::from_utf8(value).unwrap())
+            record.by(Some(RequestPart::Path)).map(|(value, _)| std::str::from_utf8(value).unwrap())
         };
         let (request, uri) = ((Field::Request, "GET /r?x HTTP/1.1"), (Field::RequestUri, "/u?x"));
         assert_eq!(by(&[(Field::By, "/own?x"), uri, request]), Some("/own?x"));

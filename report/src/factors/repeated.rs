@@ -19,7 +19,7 @@ pub struct Repeated {
 
 impl Repeated {
     /// Counts a line if one of the last requests has its `$request_id` too.
-    pub fn look(&mut self, record: &Record<'_>) {
+    pub fn count(&mut self, record: &Record<'_>) {
         let fields = &record.fields;
         if fields.has(Field::Subrequest) {
             return;

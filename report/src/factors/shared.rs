@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::admitted::Admitted;
 use super::escape::unescape;
-use super::part::Part;
+use super::part::RequestPart;
 
 /// The most groups of the first figure.
 pub const MAX_GROUPS: usize = 64;
@@ -16,7 +16,7 @@ pub const MAX_STATUSES: usize = 64;
 const MAX_NAME_BYTES: usize = 255;
 
 /// What all threads share.
-pub struct Shared {
+pub struct SharedNames {
     /// of domains
     pub domains: Admitted,
     /// of the groups of the first figure
@@ -28,12 +28,12 @@ pub struct Shared {
     /// whether requests are added up by a variable
     pub is_by: bool,
     /// the part of `$request` that the variable is
-    pub part: Option<Part>,
+    pub part: Option<RequestPart>,
     /// whether values are to be turned back to what they were before they were written
     pub is_escaped: bool,
 }
 
-impl Shared {
+impl SharedNames {
     /// A name without NGINX's escapes, cut if it is long. So a name has one row, however it was escaped.
     pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
         if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
@@ -48,7 +48,7 @@ impl Shared {
             is_escaped,
             values: Admitted::new(max_values),
             is_by: by.is_some(),
-            part: by.and_then(Part::of),
+            part: by.and_then(RequestPart::of),
             domains: Admitted::new(max_domains),
             groups: Admitted::new(MAX_GROUPS),
             statuses: Admitted::new(MAX_STATUSES),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::figures::{Bar, Figure, Kind};
+use super::figures::{Bar, Figure, FigureKind};
 use crate::output::{Cell, Column, Format, Layout, Rows, Visibility, printable};
 
 /// A column, and what it shows of a bar.
@@ -67,7 +67,7 @@ fn group(bar: &Bar) -> Cell<'_> {
 }
 
 /// What is known besides the figures.
-pub struct Head {
+pub struct FigureTableHead {
     /// requests that were read
     pub requests: u64,
     /// bars of fewer are marked
@@ -77,7 +77,7 @@ pub struct Head {
 /// Writes the figures.
 pub fn write(
     figures: &[Figure],
-    head: &Head,
+    head: &FigureTableHead,
     format: Format,
     mut out: impl Write,
     layout: &Layout,
@@ -160,14 +160,14 @@ impl Shown {
 /// A table of its own, with the columns that the figure has something for.
 fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
     let title = match figure.kind {
-        Kind::Order => "order",
-        Kind::Cache => "cache status",
-        Kind::Size => "up to",
-        Kind::Domain => "domain",
-        Kind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
+        FigureKind::Order => "order",
+        FigureKind::Cache => "cache status",
+        FigureKind::Size => "up to",
+        FigureKind::Domain => "domain",
+        FigureKind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
     };
-    let is_domain = figure.kind == Kind::Domain;
-    let is_by = figure.kind == Kind::By;
+    let is_domain = figure.kind == FigureKind::Domain;
+    let is_by = figure.kind == FigureKind::By;
     let column = |column: Column<'static>| -> Column<'_> {
         if column.name == SHARE.name && is_by {
             return column.at(Visibility::Everywhere);

@@ -9,7 +9,7 @@ use super::group::group;
 use super::json::Faults;
 use super::record::Record;
 use super::repeated::Repeated;
-use super::shared::Shared;
+use super::shared::SharedNames;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -22,7 +22,7 @@ const NO_CACHE: &[u8] = b"NONE";
 
 /// The sums of a thread, and in the end of all threads.
 #[derive(Default)]
-pub struct Tally {
+pub struct FactorSums {
     /// requests that were taken into the figures, as far as their lines tell what a figure needs
     pub requests: u64,
     /// nanoseconds of CPU of them
@@ -107,12 +107,12 @@ pub struct Orders {
     pub cells: [Cell; ORDERS.len()],
 }
 
-impl Tally {
+impl FactorSums {
     /// Adds a request.
-    pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &Shared) {
+    pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &SharedNames) {
         self.requests += 1;
         self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
-        self.repeated.look(record);
+        self.repeated.count(record);
         if shared.is_by
             && let Some((value, source)) = record.by(shared.part)
         {
@@ -142,7 +142,7 @@ impl Tally {
         }
     }
 
-    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut [Cell; ORDERS.len()] {
+    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &SharedNames) -> &mut [Cell; ORDERS.len()] {
         let group = &*shared.name(group);
         let found = self.orders.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed);
         if found.is_none() && shared.groups.admit(group) {
@@ -157,7 +157,7 @@ impl Tally {
         }
     }
 
-    fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
+    fn status(&mut self, status: &[u8], shared: &SharedNames) -> &mut Cell {
         let status = &*shared.name(status);
         let found = self.statuses.iter().position(|(name, _)| **name == *status);
         if found.is_none() && shared.statuses.admit(status) {
@@ -172,7 +172,7 @@ impl Tally {
         }
     }
 
-    fn domain(&mut self, domain: &[u8], shared: &Shared) -> &mut Ratio {
+    fn domain(&mut self, domain: &[u8], shared: &SharedNames) -> &mut Ratio {
         match self.domains.entry_ref(domain) {
             EntryRef::Occupied(entry) => entry.into_mut(),
             EntryRef::Vacant(entry) if shared.domains.admit(domain) => entry.insert(Ratio::default()),
@@ -180,7 +180,7 @@ impl Tally {
         }
     }
 
-    fn value(&mut self, value: &[u8], shared: &Shared) -> &mut SmallCell {
+    fn value(&mut self, value: &[u8], shared: &SharedNames) -> &mut SmallCell {
         match self.values.entry_ref(value) {
             EntryRef::Occupied(entry) => entry.into_mut(),
             EntryRef::Vacant(entry) if shared.values.admit(value) => entry.insert(SmallCell::default()),
@@ -189,7 +189,7 @@ impl Tally {
     }
 
     /// Adds what another thread has added up.
-    pub fn add(&mut self, other: Self, shared: &Shared) {
+    pub fn add(&mut self, other: Self, shared: &SharedNames) {
         self.requests += other.requests;
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.without_cpu += other.without_cpu;
@@ -285,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_domain_is_exact_or_among_the_others_in_whichever_thread() {
-        let shared = Shared::new(2, 2, None, true);
-        let [mut one, mut two] = [Tally::default(), Tally::default()];
+        let shared = SharedNames::new(2, 2, None, true);
+        let [mut one, mut two] = [FactorSums::default(), FactorSums::default()];
         for (tally, hosts) in [(&mut one, ["a", "b", "c", "a"]), (&mut two, ["b", "c", "d", "a"])] {
             for host in hosts {
                 let line = [(Field::Host, host), (Field::Bytes, "100"), (Field::CpuNs, "7")];
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn groups_and_statuses_are_bounded() {
-        let shared = Shared::new(1, 1, None, true);
-        let mut tally = Tally::default();
+        let shared = SharedNames::new(1, 1, None, true);
+        let mut tally = FactorSums::default();
         for at in 0..1000 {
             let value = at.to_string();
             let line = [(Field::Split, value.as_str()), (Field::Order, "2"), (Field::Cache, &value)];
@@ -315,8 +315,8 @@ mod tests {
 
     #[test]
     fn what_a_line_does_not_tell_is_not_counted_in_that_figure() {
-        let shared = Shared::new(10, 10, None, true);
-        let mut tally = Tally::default();
+        let shared = SharedNames::new(10, 10, None, true);
+        let mut tally = FactorSums::default();
         tally.record(&record(&[(Field::Order, "9")]), 5, &shared);
         tally.record(
             &record(&[(Field::Cache, "-"), (Field::BodyBytes, "5000"), (Field::Host, "a")]),

@@ -85,7 +85,7 @@ impl BlockReader {
             len += got;
             let filled = bytes.get(..len).unwrap_or_default();
             if is_begin {
-                self.summary.copies.note(file, filled);
+                self.summary.copies.add(file, filled);
             }
             let whole = match memchr::memrchr(b'\n', filled) {
                 _ if is_end => len,
@@ -111,12 +111,12 @@ impl BlockReader {
                 len = self.send(file, line, &mut bytes, whole, len);
             } else if let nuls @ 1.. = marks::leading_nuls(filled) {
                 // a run of NULs may be longer than a line may be
-                self.summary.nuls.note(file, *line + 1, nuls as u64);
+                self.summary.nuls.count(file, *line + 1, nuls as u64);
                 bytes.copy_within(nuls..len, 0);
                 len -= nuls;
             } else if len == bytes.len() {
                 self.summary.lines += 1;
-                self.summary.note_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
+                self.summary.count_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
                 in_long_line = true;
                 len = 0;
             }

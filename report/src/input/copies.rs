@@ -17,7 +17,7 @@ pub struct Copies {
 
 impl Copies {
     /// Notes the first bytes of a file, by its place in the list of files.
-    pub fn note(&mut self, file: usize, content: &[u8]) {
+    pub fn add(&mut self, file: usize, content: &[u8]) {
         let begin = content.get(..COMPARED).unwrap_or(content);
         if begin.is_empty() {
             return;
@@ -59,7 +59,7 @@ mod tests {
         let files: Vec<PathBuf> = ["a", "b", "c", "d", "-"].iter().map(PathBuf::from).collect();
         let told = |contents: &[&str]| {
             let mut copies = Copies::default();
-            contents.iter().enumerate().for_each(|(at, content)| copies.note(at, content.as_bytes()));
+            contents.iter().enumerate().for_each(|(at, content)| copies.add(at, content.as_bytes()));
             copies.report(&files)
         };
         assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);

@@ -57,7 +57,7 @@ struct NulsOfFile {
 
 impl Nuls {
     /// Notes that so many NULs precede this line.
-    pub fn note(&mut self, file: usize, line: u64, bytes: u64) {
+    pub fn count(&mut self, file: usize, line: u64, bytes: u64) {
         self.join(file, &NulsOfFile { bytes, first_line: line, last_line: line });
     }
 

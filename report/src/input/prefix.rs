@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// A record of docker's json-file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct DockerRecord {
     log: String,
     #[serde(rename = "stream")]
     _stream: String,
@@ -40,7 +40,7 @@ fn may_be_record(line: &[u8]) -> bool {
 
 /// The text of docker's record, if it is a whole line: a longer line lies in several records.
 fn record(line: &[u8]) -> Option<Vec<u8>> {
-    let record: Record = serde_json::from_slice(line).ok()?;
+    let record: DockerRecord = serde_json::from_slice(line).ok()?;
     let is_object = record.log.starts_with('{') && record.log.ends_with('}');
     // some programs take the line end away; of a part of a line, there is none either
     let text = record.log.strip_suffix('\n').or(is_object.then_some(record.log.as_str()))?;

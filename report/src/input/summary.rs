@@ -98,7 +98,7 @@ impl Summary {
         self.shown.truncate(SHOWN_BROKEN);
     }
 
-    pub fn note_broken(&mut self, file: usize, line: u64, reason: &dyn Display) {
+    pub fn count_broken(&mut self, file: usize, line: u64, reason: &dyn Display) {
         self.broken += 1;
         // the blocks come in order, so that these are the first ones that this thread sees
         if self.shown.len() < SHOWN_BROKEN {

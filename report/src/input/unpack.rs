@@ -20,11 +20,11 @@ pub struct Unpack {
     path: PathBuf,
     packing: Packing,
     /// none after the end, and after an error
-    part: Option<Part>,
+    part: Option<PackedPart>,
 }
 
 /// What one call of a compressor has written: gzip calls it a member, zstd a frame, and the others a stream.
-enum Part {
+enum PackedPart {
     Gzip(Box<GzDecoder<Peek>>),
     Xz(Box<XzReader<Peek>>),
     Zstd(Box<Frame>),
@@ -46,7 +46,7 @@ impl Unpack {
     }
 
     /// The part that `input` begins with, if it is not at its end.
-    fn open(&mut self, mut input: Peek) -> io::Result<Option<Part>> {
+    fn open(&mut self, mut input: Peek) -> io::Result<Option<PackedPart>> {
         // a frame of zstd that has no text
         while let Some(bytes) = skipped(input.peek(8)) {
             let copied = io::copy(&mut input.by_ref().take(bytes), &mut io::sink())?;
@@ -59,7 +59,7 @@ impl Unpack {
         match Packing::of(begin) {
             Some(packing) => {
                 self.packing = packing;
-                Part::new(packing, input).map(Some).map_err(|error| self.explain(error))
+                PackedPart::new(packing, input).map(Some).map_err(|error| self.explain(error))
             }
             // an error of reading comes here
             None if begin.is_empty() => io::copy(&mut input, &mut io::sink()).map(|_| None),
@@ -116,7 +116,7 @@ impl Read for Unpack {
     }
 }
 
-impl Part {
+impl PackedPart {
     fn new(packing: Packing, input: Peek) -> io::Result<Self> {
         Ok(match packing {
             Packing::Gzip => Self::Gzip(Box::new(GzDecoder::new(input))),

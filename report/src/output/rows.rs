@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
-use super::cell::{Cell, Value, json};
+use super::cell::{Cell, CellValue, json};
 use super::column::{Column, Format};
 use super::layout::Layout;
 use super::style;
@@ -71,12 +71,14 @@ impl<'c, W: Write> Rows<'c, W> {
             Sink::Csv(writer) => {
                 for cell in cells {
                     let written = match &cell.value {
-                        Value::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
-                        Value::Exact(number) => writer.write_field(number),
-                        Value::Count(count) => writer.write_field(count.to_string()),
-                        Value::Large(sum) => writer.write_field(sum.to_string()),
-                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
-                        Value::Number(_) | Value::Nothing => writer.write_field(""),
+                        CellValue::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
+                        CellValue::Exact(number) => writer.write_field(number),
+                        CellValue::Count(count) => writer.write_field(count.to_string()),
+                        CellValue::Large(sum) => writer.write_field(sum.to_string()),
+                        CellValue::Number(number) if number.is_finite() => {
+                            writer.write_field(number.to_string())
+                        }
+                        CellValue::Number(_) | CellValue::Nothing => writer.write_field(""),
                     };
                     written.map_err(csv_error)?;
                 }
@@ -92,11 +94,11 @@ impl<'c, W: Write> Rows<'c, W> {
                     out.write_all(b":")?;
                     let value = match &cell.value {
                         // serde_json's numbers end at 2^64
-                        Value::Large(sum) => {
+                        CellValue::Large(sum) => {
                             write!(out, "{sum}")?;
                             continue;
                         }
-                        Value::Text(text) => Json::from(self.layout.text(text).as_ref()),
+                        CellValue::Text(text) => Json::from(self.layout.text(text).as_ref()),
                         value => json(value),
                     };
                     serde_json::to_writer(&mut *out, &value)?;
@@ -120,7 +122,7 @@ impl<'c, W: Write> Rows<'c, W> {
         match self.sink {
             Sink::Table { mut out, fitted, .. } => {
                 if let Some(fitted) = fitted {
-                    fitted.note(&mut out, &self.columns, &self.layout)?;
+                    fitted.write_left_out(&mut out, &self.columns, &self.layout)?;
                 }
                 Ok(out)
             }

@@ -142,7 +142,12 @@ impl Fitted {
     }
 
     /// Says what the table leaves out.
-    pub fn note(&self, out: &mut impl Write, columns: &[Column<'_>], layout: &Layout) -> io::Result<()> {
+    pub fn write_left_out(
+        &self,
+        out: &mut impl Write,
+        columns: &[Column<'_>],
+        layout: &Layout,
+    ) -> io::Result<()> {
         let limit = self.limit.unwrap_or(usize::MAX);
         let names: Vec<&str> =
             self.left_out.iter().filter_map(|at| columns.get(*at)).map(|column| column.name).collect();
@@ -189,14 +194,14 @@ fn shorten(shown: &mut [(usize, usize)], excess: &mut usize, least: impl Fn(usiz
 /// The text without its middle, in so many columns.
 fn shortened(text: &str, room: usize) -> String {
     let mark = plain("…");
-    let Some(left) = room.checked_sub(width(&mark)) else { return take(text.chars(), room) };
-    let begin = take(text.chars(), left.div_ceil(2));
-    let end: String = take(text.chars().rev(), left - width(&begin)).chars().rev().collect();
+    let Some(left) = room.checked_sub(width(&mark)) else { return fitting(text.chars(), room) };
+    let begin = fitting(text.chars(), left.div_ceil(2));
+    let end: String = fitting(text.chars().rev(), left - width(&begin)).chars().rev().collect();
     format!("{begin}{mark}{end}")
 }
 
 /// As many of the first characters as there is room for.
-fn take(chars: impl Iterator<Item = char>, room: usize) -> String {
+fn fitting(chars: impl Iterator<Item = char>, room: usize) -> String {
     let mut left = room;
     chars
         .map_while(|c| {

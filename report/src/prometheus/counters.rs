@@ -46,7 +46,7 @@ pub const REQUESTS: Counter =
 
 /// The result of reading counters.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FleetCounters {
     /// the time with data
     pub span: Span,
     /// for each counter, an instance that lacks it although it has the first counter
@@ -58,7 +58,7 @@ pub struct Found {
     pub doubt: Option<String>,
 }
 
-impl Found {
+impl FleetCounters {
     /// Warns of parts of the time without data.
     pub fn report_span(&self, (from, to): (Millis, Millis)) {
         self.span.report(Some(from), Some(to));
@@ -99,7 +99,7 @@ impl Prometheus {
         filter: &Filter,
         (from, to): (Millis, Millis),
         done: impl Fn(Millis),
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<FleetCounters> {
         let mut growth = Growth {
             filter,
             add,
@@ -117,7 +117,7 @@ impl Prometheus {
             let end = to.min(begin + (points - 1) * SLOT_MS);
             let ask = |query: &str| self.query(&query.replacen('}', &format!("{restrict}}}"), 1), begin, end);
             growth.forget(begin);
-            growth.see(&parse(&ask(ZONES)?)?.data.result);
+            growth.record_times(&parse(&ask(ZONES)?)?.data.result);
             let mut most = 1;
             for (at, counter) in counters.iter().enumerate() {
                 let answer = ask(counter.query)?;
@@ -125,8 +125,10 @@ impl Prometheus {
                 doubt = doubt.or_else(|| answer.doubt());
                 let answer = answer.data.result;
                 most = most.max(answer.len());
-                growth.see(&answer);
-                overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
+                growth.record_times(&answer);
+                overlaps.compare_all(
+                    &answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>(),
+                );
                 // a series that continues another one comes after it
                 let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
                 in_order.sort_by_cached_key(|series| {
@@ -141,7 +143,7 @@ impl Prometheus {
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(Found {
+        Ok(FleetCounters {
             missing: growth.missing(counters.len()),
             span: growth.span,
             twice: overlaps.found(),
@@ -163,8 +165,8 @@ impl Prometheus {
         let (mut zones, mut hosts) = (Names::default(), Names::default());
         for series in &answer {
             let (zone, instance) = (printable(series.label("zone")), series.instance());
-            zones.see(&zone);
-            hosts.see(instance);
+            zones.add(&zone);
+            hosts.add(instance);
             // the filter also has to see zones without keys
             filter.takes_zone(&zone);
             filter.takes_host(instance);

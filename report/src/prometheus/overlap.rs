@@ -31,7 +31,7 @@ pub struct Points<'a> {
 
 impl Overlaps {
     /// Looks at all series of one counter in one answer.
-    pub fn see(&mut self, series: &[Points<'_>]) {
+    pub fn compare_all(&mut self, series: &[Points<'_>]) {
         let mut accounts: HashMap<(&str, &str, &str), Vec<&Points<'_>>> = HashMap::new();
         for points in series {
             self.targets.insert((points.instance.to_owned(), target(points.labels)));
@@ -141,7 +141,7 @@ mod tests {
             .iter()
             .map(|(labels, key, times)| (&*Box::leak(Box::new((*labels).clone())), *key, *times))
             .collect();
-        overlaps.see(&leaked.iter().map(points).collect::<Vec<_>>());
+        overlaps.compare_all(&leaked.iter().map(points).collect::<Vec<_>>());
         overlaps.found()
     }
 

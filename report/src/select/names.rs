@@ -14,7 +14,7 @@ pub struct Names {
 
 impl Names {
     /// Notes a name.
-    pub fn see(&mut self, name: &str) {
+    pub fn add(&mut self, name: &str) {
         if !self.first.contains(name) {
             self.first.insert(name.into());
             if self.first.len() > SHOWN {
@@ -26,7 +26,7 @@ impl Names {
 
     /// The span of both.
     pub fn with(mut self, other: Self) -> Self {
-        other.first.iter().for_each(|name| self.see(name));
+        other.first.iter().for_each(|name| self.add(name));
         self.is_more |= other.is_more;
         self
     }
@@ -46,7 +46,7 @@ impl Names {
 impl<'a> FromIterator<&'a str> for Names {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
         let mut all = Self::default();
-        names.into_iter().for_each(|name| all.see(name));
+        names.into_iter().for_each(|name| all.add(name));
         all
     }
 }
