@@ -64,13 +64,13 @@ my ($rounds, @figures) = (0, [ 9, 5, 7, 4 ], [ 6, 8, 8, 8 ]);
 is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ],
     [ 5, 6 ],
     'of several kinds of work the least figures are compared');
-is("$rounds @{ $figures[0] }", '1 4', 'after three rounds, until what is to be shown holds');
+is("$rounds @{ $figures[0] }", '1 4', 'three rounds, until the condition holds');
 ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')),
     'a port that is in use is claimed');
 
 $t->clear_log;
 $t->get('/a.txt');
-is(scalar($t->logged(1)), 1, 'an access log that was emptied is read anew');
+is(scalar($t->logged(1)), 1, 'an access log that was emptied is read again from its start');
 
 if ($t->has('http_v2')) {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
@@ -87,8 +87,8 @@ is(join('', sort split //, $output), join('', sort split //, 'outerr'), 'output 
 
 is(detached(sub { [ 1, { a => 2 } ] })->result->[1]{a}, 2, 'a result of a background function');
 
-is(scalar(books_faults_of(charged_ns => 5)), 1, 'books that are not exact are found');
-is(scalar(books_faults_of(charged_ns => 4)), 0, 'books that are exact are accepted');
+is(scalar(books_faults_of(charged_ns => 5)), 1, 'worker totals that do not add up are found');
+is(scalar(books_faults_of(charged_ns => 4)), 0, 'worker totals that add up are accepted');
 
 sub books_faults_of {
     my %change = @_;

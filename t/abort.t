@@ -51,7 +51,7 @@ for (1 .. 20) {
     $_ % 2 ? $connection->close : $connection->reset;
 }
 my ($account) = counted('in the middle of a download', 'download.test', 20, qr/^200$/);
-cmp_ok($account->{sent_bytes}, '<', 20 * 8_000_000, 'only what was sent is in the sent bytes');
+cmp_ok($account->{sent_bytes}, '<', 20 * 8_000_000, 'sent bytes count only bytes that were sent');
 
 my @waiting = map { my $c = $t->connect('http'); $c->request('/upstream', host => 'waiting.test'); $c } 1 .. 5;
 ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 5 }), 'requests that wait are in flight');

@@ -53,7 +53,7 @@ $t->clear_log;
 my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1);
     $c } 1 .. 3;
 my @cheap = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'cheap.test', close => 1); $c } 1 .. 20;
-is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'dear and cheap requests at the same time');
+is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'expensive and cheap requests at the same time');
 @lines = $t->logged(23);
 my $least = (sort { $a <=> $b } map { $_->{ns} } grep { $_->{host} eq 'dear.test' } @lines)[0];
 is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20,

@@ -138,7 +138,7 @@ SKIP: {
     my ($status) = run_command('curl', '-s', '-o', '/dev/null', '--http2-prior-knowledge', '-H', 'Host: h2.test',
         'http://127.0.0.1:' . $t->port('h2') . '/');
     is($status, 0, 'a request by HTTP/2');
-    is(requests('http_host')->{'h2.test'}, 1, '$http_host: what :authority says');
+    is(requests('http_host')->{'h2.test'}, 1, '$http_host: the value of :authority');
 }
 SKIP: {
     my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 0 } $ENV{TEST_PYTHON},
@@ -146,7 +146,7 @@ SKIP: {
     skip 'no HTTP/3 client', 3 unless $quic && $python;
     my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_client.py", $t->port('h3'), 1, 'h3.test', '/');
     is($status, 0, 'a request by HTTP/3') or diag($output);
-    is(requests('host')->{'h3.test'}, 1, '$host: what :authority says');
+    is(requests('host')->{'h3.test'}, 1, '$host: the value of :authority');
     is(requests('http_host')->{'*'}, 3, '$http_host: the account *');
 }
 

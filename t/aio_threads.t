@@ -48,7 +48,7 @@ my $used = $t->measured(sub {
     $t->logged(1);
 });
 my ($line) = $t->logged(1);
-within($line->{ns}, $used, 0.9, 1.001, 'is charged what the worker\'s main thread used');
+within($line->{ns}, $used, 0.9, 1.001, 'is charged the CPU of the worker\'s main thread');
 cmp_ok($line->{wakeups}, '>', 10, 'completions of the pool are wakeups of the request');
 
 # Two domains at once
@@ -70,7 +70,7 @@ my ($heavy, $light) = map { my $server = $_;
     median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
 cmp_ok($heavy, '>', 5 * $light, 'each domain pays for its own, although their completions arrive together');
 my $logged = sum(map { $_->{ns} } @lines);
-within($logged, $used, 0.85, 1.001, 'all together is what the main thread used');
+within($logged, $used, 0.85, 1.001, 'the sum of all is the CPU of the main thread');
 my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9),
     'light.test' => $t->account_with('domains', 'light.test', 8));
 is("$account{'heavy.test'}{requests} $account{'light.test'}{requests}", '9 8', 'requests are counted');

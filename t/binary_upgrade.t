@@ -63,7 +63,8 @@ sub fallen {
 
 $t->start(daemon => 1, main => 'worker_processes 2;', http => http());
 my @memories = memories($t->master);
-is(scalar(@memories), 3, 'the master has the memory of two zones and of the books open') or diag(explain(\@memories));
+is(scalar(@memories), 3, 'the master has the memory of two zones and of the worker totals open')
+    or diag(explain(\@memories));
 is_deeply([ map { memories($_) } $t->workers ], [], 'its workers have not: nothing that they execute can inherit it');
 
 # Under load
@@ -81,7 +82,7 @@ is_deeply([ map { memories($_) } $t->workers ], [], 'which its workers have not 
 is_deeply(fallen($samples), [], 'no counter fell');
 ok((grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' && $_->[2] > 0 } @$samples),
     'that of uncounted CPU is one of them');
-is(scalar(@{ $t->status->{workers} }), 4, 'the books of old and new workers are shown');
+is(scalar(@{ $t->status->{workers} }), 4, 'the totals of old and new workers are shown');
 is($t->account('hosts', 'slow.test')->{in_flight}, 1, 'and the request that an old one serves');
 sleep 1;
 ($samples) = $t->prometheus;
@@ -99,7 +100,7 @@ is($t->account_with('uris', '/a.txt', $sent)->{requests}, $sent, 'in every zone'
 is_deeply(fallen($samples), [], 'no counter fell when the old ones went');
 my @lines = $t->logged($sent, sub { $_[0]{host} eq 'load.test' });
 cmp_ok($t->account('hosts', 'load.test')->{cpu_ns}, '>=', sum(map { $_->{ns} } @lines), 'with their CPU');
-ok(wait_until(60, sub { @{ $t->status->{workers} } == 2 }), 'the books are those of the workers that are left');
+ok(wait_until(60, sub { @{ $t->status->{workers} } == 2 }), 'the totals are those of the remaining workers');
 $t->check_books(name => 'after the upgrade');
 
 # The new master works like the old one
@@ -109,14 +110,14 @@ is_deeply([ memories($t->master) ], \@memories, 'and leaves nothing open');
 ok($t->upgrade, 'one more upgrade');
 $t->get('/a.txt', host => 'load.test') for 1 .. 10;
 is($t->retire, 0, 'to the end');
-is(requests('load.test', $sent + 10), $sent + 10, 'goes on as well');
+is(requests('load.test', $sent + 10), $sent + 10, 'also continues');
 
 # An upgrade that is rolled back
 ok($t->upgrade, 'a new binary');
 $t->get('/a.txt', host => 'load.test') for 1 .. 10;
 ok($t->take_back, 'that is told to go');
 $t->get('/a.txt', host => 'load.test') for 1 .. 10;
-is(requests('load.test', $sent + 30), $sent + 30, 'leaves what it has counted');
+is(requests('load.test', $sent + 30), $sent + 30, 'leaves its counts');
 is(scalar($t->workers), 2, 'to the old one');
 
 # A new binary that does not start
@@ -140,7 +141,7 @@ is(scalar(memories($t->master)), 3, 'and nothing is left open');
 ok($t->upgrade(http => http(size => '2m', key => '$server_port')), 'an upgrade to another key');
 like($t->error_log, qr/\[notice\].*"hosts".*another key/, 'is noted');
 is($t->retire, 0, 'to the end');
-is($t->account('hosts', 'load.test')->{requests}, 0, 'it starts anew');
+is($t->account('hosts', 'load.test')->{requests}, 0, 'it starts with empty counters');
 is(scalar(memories($t->master)), 3, 'and nothing is left open');
 
 my $without = http(size => '2m', key => '$server_port');

@@ -50,14 +50,14 @@ is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_n
     'the books are exact');
 within($part{thread_cpu_ns}, $used, 0.97, 1.03, 'and are those of the thread');
 my $work = $part{thread_cpu_ns} - $part{loop_ns};
-within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of what is not the event loop is charged')
+within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of the CPU outside of the event loop is charged')
     or diag(explain(\%part));
-cmp_ok($part{other_ns}, '<=', $part{charged_ns} / 100, 'what has no owner is less than a hundredth of that');
+cmp_ok($part{other_ns}, '<=', $part{charged_ns} / 100, 'CPU without an owner is less than a hundredth of that');
 cmp_ok($part{wakeups}, '>=', $sent / 4, 'wakeups are counted');
 
 my $account = $t->account_with('hosts', 'busy.test', $sent);
 is($account->{requests}, $sent, 'every request is in the account');
-within($account->{cpu_ns}, $part{charged_ns}, 0.95, 1, 'with what was charged');
+within($account->{cpu_ns}, $part{charged_ns}, 0.95, 1, 'with the charged CPU');
 
 # The totals of an idle worker do not change, except for the loop
 $t->quiet;
@@ -76,6 +76,6 @@ my $client = detached(sub { load(1) });
 my $end = time + 1;
 while (time < $end) { push @faults, Test::RequestCpu::books_faults($t->status->{workers}) }
 $client->result;
-is_deeply(\@faults, [], 'the books add up at every moment');
+is_deeply(\@faults, [], 'the worker totals add up at every moment');
 
 $t->done;

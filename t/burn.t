@@ -108,7 +108,7 @@ my $used = $t->measured(sub {
 my $logged = sum(map { $_->{ns} } $t->log_lines);
 $account = $t->account_with('domains', 'gzip.test', 8);
 my $grown = $account->{cpu_ns} - $before;
-cmp_ok($grown, '>=', $logged, 'the account has what the log has, and what came after the log line');
+cmp_ok($grown, '>=', $logged, 'the account has the CPU of the log, and of the work after the log line');
 within($grown, $used, 0.95, 1.001, 'and no more than the thread used');
 
 # Cheap requests beside it are charged little.

@@ -97,7 +97,7 @@ for my $clock ('hybrid', 'thread') {
 }
 
 start('hybrid', 'getres');
-like(join("\n", warnings()), qr/steps of 4\.000 ms/, 'what the clock says about itself counts');
+like(join("\n", warnings()), qr/steps of 4\.000 ms/, 'the resolution that the clock reports counts');
 is($t->stop, 0, 'stop');
 
 start('hybrid', 'stands');

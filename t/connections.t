@@ -37,7 +37,7 @@ is($account{$_}{requests}, 150, "$_ has its requests") for sort keys %account;
 is($account{$_}{in_flight}, 0, "$_: nothing is in flight") for sort keys %account;
 my $logged = sum(map { $_->{ns} } @lines);
 my $counted = sum(map { $_->{cpu_ns} } values %account);
-ok($logged <= $counted && $counted <= $used * 1.001, 'and CPU between what was logged and what was used')
+ok($logged <= $counted && $counted <= $used * 1.001, 'and CPU is between the logged and the used CPU')
     or diag("$logged, $counted, $used");
 within($account{'odd.test'}{cpu_ns}, $account{'even.test'}{cpu_ns}, 0.5, 2, 'both cost about the same');
 $_->close for @kept;

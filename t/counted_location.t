@@ -96,7 +96,7 @@ sub counted_in {
 }
 
 my $burnt = counted_in('/accel', 'z', 'X-Accel-Redirect into a location with "off"');
-cmp_ok($burnt->{z}{sent_bytes}, '>', 100, 'what that location does is counted');
+cmp_ok($burnt->{z}{sent_bytes}, '>', 100, 'the work of that location is counted');
 counted_in('/error', 'z', 'error_page of a file that is not there');
 counted_in('/intercept/gone', 'z', 'an intercepted error of an upstream');
 counted_in('/try', 'z', 'try_files');
@@ -119,7 +119,7 @@ SKIP: {
 my %status;
 $status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++
     for 1 .. 6;
-cmp_ok($status{429} || 0, '>=', 3, 'a limit counts what is done in a location with "off"') or diag(explain(\%status));
+cmp_ok($status{429} || 0, '>=', 3, 'a limit counts the work of a location with "off"') or diag(explain(\%status));
 my $tenant = $t->account_with('z', 'tenant.test', 6);
 is($tenant->{requests}, 6, 'all requests are in the account');
 $t->get('/refused', host => 'tenant.test');

@@ -513,7 +513,7 @@ SKIP: {
             'job')->{'nginx-cpu'};
         return $theirs && $ours && $theirs >= $ours;
     });
-    ok($arrived, 'VictoriaMetrics gets what Prometheus writes');
+    ok($arrived, 'VictoriaMetrics gets the samples that Prometheus writes');
     my %recorded = recorded_names();
     my ($compared, @different) = (0);
     for my $name (sort(keys %recorded), map { $_->[0] } @counters) {

@@ -61,7 +61,7 @@ my ($heavy_ns, $light_ns) = (median(map { $_->{ns} } @heavy), median(map { $_->{
 cmp_ok($heavy_ns, '>', 10 * $light_ns, 'a stream that compresses pays for it, its neighbours do not');
 my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'streams together are charged no more than the thread used');
-within($charged, $work, 0.9, 1.05, 'and most of what it did');
+within($charged, $work, 0.9, 1.05, 'and most of its work');
 
 my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ],
     [ 'light.test', 40 ];
@@ -79,7 +79,7 @@ $client->send($client->preface,
     $client->request('/burn?x=' . burn_text(20), host => 'dear.test'),
     (map { $client->request("/a.txt?$_", host => 'cheap.test') } 5 .. 8),
 );
-ok($client->finish, 'a dear stream among cheap ones');
+ok($client->finish, 'an expensive stream among cheap ones');
 @lines = $t->logged(9);
 my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
 is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 10 < $dear->{ns} } @lines), 8,

@@ -81,9 +81,9 @@ my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $ho
 is("$account{'heavy.test'}{requests} $account{'light.test'}{requests}", '18 36',
     'requests are counted for each domain');
 my $cpu = sum(map { $_->{cpu_ns} } values %account);
-cmp_ok($cpu, '>=', sum(map { $_->{ns} } @lines), 'accounts have what the log lines have');
+cmp_ok($cpu, '>=', sum(map { $_->{ns} } @lines), 'accounts have the CPU of the log lines');
 ok($cpu <= $used * 1.001, 'and no more than the thread used') or diag("$cpu of $used");
-within($cpu, $work, 0.8, 1.1, 'and most of what it did');
+within($cpu, $work, 0.8, 1.1, 'and most of its work');
 
 # An expensive stream
 $t->clear_log;

@@ -79,7 +79,7 @@ is_deeply([ map { $_->{uri} } @lines ], [ map { "/a.txt?$_" } 1 .. 10 ], 'in the
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 10, 'each has CPU of its own');
 cmp_ok(sum(map { $_->{ns} } @lines), '<=', $used, 'all together no more than the thread used');
 is($t->account_with('hosts', 'odd.test', 5)->{requests}, 5, 'one host has its five');
-is($t->account_with('hosts', 'even.test', 5)->{requests}, 5, 'the other one as well');
+is($t->account_with('hosts', 'even.test', 5)->{requests}, 5, 'the other one too');
 
 # An expensive request between cheap ones
 $t->clear_log;

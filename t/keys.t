@@ -75,7 +75,7 @@ my %key = (
     # b2sum -l 128
     '255 bytes that are no UTF-8' => [ "\xff" x 255, '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3' ],
     '254 of them' => [ "\xff" x 254, '\\xFF' x 8 . '\\...fb8d79d23af35988c187c0e4a1cf5f63' ],
-    'what looks like such a key' => [ '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3',
+    'a key that looks like a shortened one' => [ '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3',
         '\\x5CxFF' x 5 . '\\...d530c640da00157d226fcd2d8ee2f81e' ],
     '255 quotation marks' => [ '"' x 255, '"' x 21 . '\\...b4dceed8cd6712d2176ed6e45855ee12' ],
 );
@@ -120,8 +120,9 @@ for my $name ('254 of them', '255 quotation marks') {
         "?key= finds $name by what is shown");
     is_deeply([ keys %{ $t->status('key=' . escape($shown))->{zones}{tails}{keys} } ], [$shown], 'and without a zone');
 }
-is_deeply([ sort keys %{ $t->status('key=' . escape($key{'what looks like such a key'}[0]))->{zones}{tails}{keys} } ],
-    [ sort map { $key{$_}[1] } '255 bytes that are no UTF-8', 'what looks like such a key' ],
+is_deeply([ sort keys %{
+    $t->status('key=' . escape($key{'a key that looks like a shortened one'}[0]))->{zones}{tails}{keys} } ],
+    [ sort map { $key{$_}[1] } '255 bytes that are no UTF-8', 'a key that looks like a shortened one' ],
     '?key= finds both keys that one text stands for');
 for my $format ('json', 'prometheus') {
     my $missing = $t->get("/?format=$format&key=" . escape('a\\...' . '0' x 32), port => 'status');

@@ -89,8 +89,8 @@ ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @
     'both workers end, and are replaced');
 my $ended = $t->account('hosts', 'ended.test');
 is($ended->{in_flight}, 0, 'nothing is in flight any more');
-cmp_ok($ended->{cpu_ns}, '>', 0, 'and what the open requests had used until then is in their account');
-cmp_ok($ended->{sent_bytes}, '>', 0, 'so is what was sent to them');
+cmp_ok($ended->{cpu_ns}, '>', 0, 'the account has the usage of the open requests until then');
+cmp_ok($ended->{sent_bytes}, '>', 0, 'and the bytes that were sent to them');
 $_->close for @open;
 
 # At any instruction: workers die while they make accounts and count, again and again
@@ -120,7 +120,7 @@ ok(wait_until(60, sub { $t->workers == 2 }), 'there are two workers in the end')
 my $storm = $t->account('hosts', 'storm.test');
 # A worker can be killed between the answer and the log phase. So a few answered requests are not counted, and a few
 # counted ones were not answered.
-within($storm->{requests}, $counted, 0.97, 1.03, 'what was answered is counted');
+within($storm->{requests}, $counted, 0.97, 1.03, 'answered requests are counted');
 is($storm->{in_flight}, 0, 'nothing stays in flight');
 my $many = $t->status('zone=many')->{zones}{many};
 is($many->{accounts}, scalar(keys %{ $many->{keys} }), 'every account that was made has its key');

@@ -110,7 +110,7 @@ ok(!exists $t->account('domains', 'free.test')->{limit}, 'where there is one');
 
 # The first request beyond the limit is served, since its cost is not known before
 my $start = time;
-is(burn('limited.test')->{status}, 200, 'a dear request is served');
+is(burn('limited.test')->{status}, 200, 'an expensive request is served');
 $limit = charged('domains', 'limited.test', 2);
 my $account = $t->account('domains', 'limited.test');
 my $passed = time - $start;
@@ -183,17 +183,17 @@ get('status.limit.test', '/info');
 like($t->error_log, qr/\[info\] .*limiting requests by CPU/, 'the log level is that of the location');
 
 # dry_run refuses no request, and reports what it would have done
-is(burn('dry.test')->{status}, 200, 'dry_run: a dear request');
+is(burn('dry.test')->{status}, 200, 'dry_run: an expensive request');
 $before = charged('domains', 'dry.test', 1);
 is(get('dry.test', '/a.txt?n=dry')->{status}, 200, 'dry_run: the next one is served');
-is(said('dry'), 'dry.test /a.txt 200 REJECTED_DRY_RUN', 'dry_run: the variable says what it would have been');
+is(said('dry'), 'dry.test /a.txt 200 REJECTED_DRY_RUN', 'dry_run: the variable has the result without dry_run');
 like($t->error_log, qr/\[warn\] .*limiting requests by CPU, dry run, debt: [\d.]+ s, zone "domains", key "dry\.test"/,
     'dry_run: the log too');
-is(burn('dry.test')->{status}, 200, 'dry_run: a dear one is served too');
+is(burn('dry.test')->{status}, 200, 'dry_run: an expensive one is served too');
 $limit = charged('domains', 'dry.test', 3);
 is_deeply([ @$limit{qw(refused refused_dry_run refused_cpu_ns)} ], [ 0, 2, 0 ], 'dry_run: they are counted apart');
 cmp_ok($limit->{refused_dry_run_cpu_ns}, '>', 5e6, 'dry_run: so is their CPU');
-cmp_ok($limit->{debt_ns}, '<', $before->{debt_ns}, 'dry_run: and the debt is what it were if they had been refused');
+cmp_ok($limit->{debt_ns}, '<', $before->{debt_ns}, 'dry_run: requests that it would refuse do not add to the debt');
 my ($samples) = $t->prometheus('zone=domains&key=dry.test&detail=low');
 my %value = map { (join ' ', grep { defined } $_->[0] =~ /nginx_request_cpu_(.*)/, $_->[1]{dry_run}) => $_->[2] }
     grep { $_->[0] =~ /limit/ } @$samples;

@@ -43,7 +43,7 @@ sub burn { my ($host) = @_; return $t->get("/burn.txt?x=$x", host => $host) }
 
 # All CPU of a refused request is counted separately: the accept of its connection, the request itself, and the work
 # after the log line
-is(burn('debtor.test')->{status}, 200, 'a dear request');
+is(burn('debtor.test')->{status}, 200, 'an expensive request');
 my ($before, $limit) = used('debtor.test');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'a debt') for 1 .. 3;
 my ($after) = used('debtor.test');
@@ -54,7 +54,8 @@ is(join(' ', map { $c->get('/a.txt', host => 'debtor.test')->{status} } 1 .. 20)
 $c->close;
 ($after) = used('debtor.test');
 is($after, $before, 'use nothing either');
-is($t->get('/burn.txt?x=' . $x, host => 'debtor.test')->{status}, 429, 'one that is refused after a dear rewrite');
+is($t->get('/burn.txt?x=' . $x, host => 'debtor.test')->{status}, 429,
+    'one that is refused after an expensive rewrite');
 ($after, my $later) = used('debtor.test');
 is($after, $before, 'uses nothing');
 cmp_ok($later->{refused_cpu_ns} - $limit->{refused_cpu_ns}, '>', 20e6, 'but it is shown');
@@ -70,7 +71,7 @@ SKIP: {
 $t->check_books(name => 'with refusals');
 
 # NGINX closes a connection that is answered with 444
-is(burn('closed.test')->{status}, 200, 'a dear request');
+is(burn('closed.test')->{status}, 200, 'an expensive request');
 is($t->get('/a.txt', host => 'closed.test')->{status}, 0, 'the status 444 closes the connection');
 
 # A long request counts before it ends
@@ -102,7 +103,7 @@ is($counter->[2], $kept->{refused}, 'but the counters are');
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 200, 'the debt is forgiven');
 my $now = $t->account_with('domains', 'debtor.test', 1)->{limit};
 is($now->{refused}, $kept->{refused}, 'the status has them with the first request');
-is(burn('debtor.test')->{status}, 200, 'a dear request');
+is(burn('debtor.test')->{status}, 200, 'an expensive request');
 $t->quiet;
 is($t->get('/a.txt', host => 'debtor.test')->{status}, 429, 'and it is limited again');
 
@@ -118,7 +119,7 @@ is($t->stop, 0, 'NGINX stops');
 
 # A single process, which stops measuring after a reload
 $t->start(single_process => 1, http => $http);
-is(burn('closed.test')->{status}, 200, 'single process: a dear request');
+is(burn('closed.test')->{status}, 200, 'single process: an expensive request');
 is($t->get('/a.txt', host => 'closed.test')->{status}, 0, 'single process: refused');
 
 $t->done(no_books => 1);

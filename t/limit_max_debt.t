@@ -83,8 +83,8 @@ for my $host (qw(free.test bounded.test)) {
     is(get('/a.txt', $host), 200, "$host: when they are gone, what was expected of them is given back");
     is(limit($host)->{max_debt_ns}, 2e9, "$host: the bound is shown");
 }
-is(dear('bounded.test'), 200, 'bounded.test: a dear request');
-ok(wait_until(60, sub { dear('bounded.test') == 429 }), 'bounded.test: dear ones make a debt');
+is(dear('bounded.test'), 200, 'bounded.test: an expensive request');
+ok(wait_until(60, sub { dear('bounded.test') == 429 }), 'bounded.test: expensive ones make a debt');
 
 # A debt has a bound
 my $batch = sub {
@@ -92,7 +92,7 @@ my $batch = sub {
     $_->send('x') for @all;
     return scalar grep { $_->response->{status} == 429 } @all;
 };
-ok(wait_until(60, $batch), 'tight.test: dear ones make a debt');
+ok(wait_until(60, $batch), 'tight.test: expensive ones make a debt');
 my @all;
 for (1 .. 8) { push @all, post('tight.test'); }
 $_->send('x') for @all;
@@ -102,7 +102,7 @@ cmp_ok(limit('tight.test')->{debt_ns}, '<=', 80e6, 'tight.test: which has a boun
 ok(wait_until(60, sub { get('/a.txt', 'tight.test') == 200 }), 'tight.test: and is paid');
 
 # Killed workers lose no charge, and leave no charge reserved for ever
-ok(wait_until(60, sub { sleep 0.2; dear('tight.test') == 200 }), 'tight.test: a dear request');
+ok(wait_until(60, sub { sleep 0.2; dear('tight.test') == 200 }), 'tight.test: an expensive request');
 wait_until(60, sub { sleep 0.2; get('/a.txt', 'tight.test') == 200 });
 my @open = waiting(map { post('tight.test') } 1 .. 10);
 cmp_ok(scalar @open, '>=', 1, 'tight.test: some are open');

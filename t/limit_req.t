@@ -42,7 +42,7 @@ cmp_ok(time - $start, '>', 0.7, 'they had to wait');
 my @lines = $t->logged($many);
 my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'all together are charged no more than the thread used, and so not for the delay');
-within($charged, $work, 0.5, 1.1, 'and most of what it did');
+within($charged, $work, 0.5, 1.1, 'and most of its work');
 cmp_ok(scalar(grep { $_->{wakeups} >= 2 } @lines), '>=', 0.5 * $many,
     'those that were delayed were woken again for that');
 my $account = $t->account_with('domains', 'delayed.test', $many);
@@ -53,7 +53,7 @@ $t->clear_log;
 my @status = map { $t->get('/a.txt', host => 'refused.test')->{status} } 1 .. 5;
 is_deeply(\@status, [ 200, (503) x 4 ], 'requests over the rate are refused');
 @lines = $t->logged(5);
-is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 5, 'a refused request is charged as well');
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 5, 'a refused request is charged too');
 $account = $t->account_with('domains', 'refused.test', 5);
 is_deeply($account->{responses}, { '1xx' => 0, '2xx' => 1, '3xx' => 0, '4xx' => 0, '5xx' => 4 },
     'and counted in its class');

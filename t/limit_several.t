@@ -57,7 +57,7 @@ sub limits {
 }
 
 # Requests checked by one limit count only for that limit
-is(get("/slow/a.txt?x=$x"), 200, 'slow: a dear request is let in');
+is(get("/slow/a.txt?x=$x"), 200, 'slow: an expensive request is admitted');
 is(get('/slow/a.txt'), 429, 'slow: the next one is not');
 ok(!exists $t->account('z', 'one.test')->{limits}, 'one limit is shown as ever');
 my $debt_ns = limit()->{debt_ns};
@@ -65,15 +65,15 @@ is(get('/fast/a.txt'), 200, "fast: another limit of the key lets it in") for 1 .
 sleep 0.3;
 is(get('/fast/a.txt'), 200, 'fast: also later');
 is(get('/slow/a.txt'), 429, 'slow: which has not paid its debt');
-within(limits()->{'0.001'}{debt_ns}, $debt_ns, 0.9, 1, 'slow: but for what time pays');
+within(limits()->{'0.001'}{debt_ns}, $debt_ns, 0.9, 1, 'slow: less the part that time has paid');
 is(limits()->{1000}{debt_ns}, 0, 'fast: there is no debt');
 is(limit()->{cores}, 0.001, 'the limit that was checked last is shown first');
 
 # In the other direction
 is(get('/slow/a.txt', 'other.test'), 200, 'slow: within the limit');
-is(get("/fast/a.txt?x=$x", 'other.test'), 200, 'fast: a dear request') for 1 .. 2;
+is(get("/fast/a.txt?x=$x", 'other.test'), 200, 'fast: an expensive request') for 1 .. 2;
 is(get('/slow/a.txt', 'other.test'), 200, 'slow: is not in debt for it');
-is(get("/burn/a.txt?x=$x", 'other.test'), 200, 'a dear request that no limit checks');
+is(get("/burn/a.txt?x=$x", 'other.test'), 200, 'an expensive request that no limit checks');
 is(get('/slow/a.txt', 'other.test'), 429, 'slow: is in debt for that one');
 
 # After a reload, and in another worker
@@ -91,9 +91,9 @@ for (1 .. 3) {
     is(get("/five/$_/a.txt", 'five.test'), 429, "limit $_ of five: is refused after it");
 }
 is(get('/five/4/a.txt', 'five.test'), 200, 'limit 4 of five: has a bucket of its own');
-is(get("/five/4/a.txt?x=$x", 'five.test'), 200, 'limit 4 of five: a dear request');
+is(get("/five/4/a.txt?x=$x", 'five.test'), 200, 'limit 4 of five: an expensive request');
 is(get('/five/5/a.txt', 'five.test'), 429, 'limit 5 of five: shares the bucket of the fourth');
 is(scalar(keys %{ limits('five.test') }), 4, 'four are shown');
-is(get('/a.txt', 'five.test'), 200, 'what has no limit is served');
+is(get('/a.txt', 'five.test'), 200, 'a request without a limit is served');
 
 $t->done;

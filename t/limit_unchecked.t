@@ -61,7 +61,7 @@ my $x = burn_text();
 sub get { my ($uri, %option) = @_; my $answer = $t->get($uri, %option); $t->quiet; return $answer }
 sub account { my ($key) = @_; return $t->account('z', $key // 'one.test') }
 
-is(get("/burn.txt?x=$x")->{status}, 200, 'a dear request');
+is(get("/burn.txt?x=$x")->{status}, 200, 'an expensive request');
 is(get('/a.txt')->{status}, 429, 'its key is in debt');
 
 # The increase of the debt, without the part that was paid meanwhile, and of the CPU of refused requests
@@ -124,7 +124,7 @@ SKIP: {
         $client->{connection}->close;
     });
 }
-my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'what error_page leads to is checked') });
+my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'the target of error_page is checked') });
 is($page->{count}, 1, 'error_page: refused once');
 cmp_ok($page->{debt}, '<=', 0, 'error_page: in no debt');
 
@@ -133,13 +133,13 @@ my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConn
     'a request over TLS is refused') for 1 .. 3 });
 is($tls->{count}, 3, 'the first requests of three connections');
 cmp_ok($tls->{debt}, '<=', 0, 'their handshakes are in no debt');
-is($tls->{refused}, $tls->{cpu}, 'but in the account, as what refused requests use');
+is($tls->{refused}, $tls->{cpu}, 'but in the account, as CPU of refused requests');
 cmp_ok(account()->{tls_handshakes}{new}{handshakes} // 0, '>=', 3, 'which has counted them');
 
 # Requests without a limit add to the debt after they have passed the phase in which limits are checked
 my $free = added(sub { is($t->get("/free/a.txt?x=$x")->{status}, 200, 'a location without a limit') });
 cmp_ok($free->{debt}, '>', 0.5 * $free->{cpu}, 'without a limit: in the debt');
-is($free->{refused}, 0, 'without a limit: not as what refused requests use');
+is($free->{refused}, 0, 'without a limit: not as CPU of refused requests');
 apart('return without a limit', 1,
     sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
 
@@ -150,7 +150,7 @@ $t->quiet;
 my $burst = account('burst.test');
 cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns},
     'what is beyond the burst is as what refused requests use');
-cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
+cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'CPU within the burst is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
 
 # With dry_run, they are counted as requests that would have been refused

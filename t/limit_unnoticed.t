@@ -69,7 +69,7 @@ $locations
 EOC
 
 my $x = burn_text();
-is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, 'a dear request');
+is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, 'an expensive request');
 ok(wait_until(60, sub { $t->get('/logged/7/x', host => 'one.test');
     $t->error_log =~ /dry run, debt: .*zone "debtor", key "debtor"/ }), 'its key is in debt');
 

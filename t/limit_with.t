@@ -108,7 +108,7 @@ indebted();
 my $named = get('/named/a.txt?n=named');
 is("$named->{status} $named->{body}", "429 the page\n", 'error_page in a named location, which is proxied');
 is(scalar(() = $named->{raw} =~ /^Retry-After: \d+\r$/mg), 1, 'has one Retry-After');
-is(said('named'), 'with.test /page.txt 429 REJECTED', 'and what was said');
+is(said('named'), 'with.test /page.txt 429 REJECTED', 'and the log line');
 my $hidden = get('/hidden/a.txt');
 is($hidden->{body}, "later\n", 'a page from a server that has a Retry-After of its own');
 like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/,
@@ -120,7 +120,7 @@ my ($before, $cpu) = (limit(), $t->account('domains', 'with.test')->{cpu_ns});
 get('/named/a.txt') for 1 .. 10;
 my ($after, $later) = (limit(), $t->account('domains', 'with.test')->{cpu_ns});
 is($after->{refused} - $before->{refused}, 10, 'ten of them');
-is($later - $cpu, $after->{refused_cpu_ns} - $before->{refused_cpu_ns}, 'whose pages are in no debt');
+is($later - $cpu, $after->{refused_cpu_ns} - $before->{refused_cpu_ns}, 'whose error pages do not add to the debt');
 
 # limit_req comes later in the same phase: requests that it refuses or delays passed our limit before
 is(get('/req/a.txt', 'rate.test')->{status}, 200, 'limit_req: a first request');
@@ -131,7 +131,7 @@ is(get("/delay/a.txt?n=delay$_", 'rate.test')->{status}, 200, 'limit_req: delaye
 cmp_ok(time - $start, '>', 0.3, 'limit_req: for some time');
 is(said('delay3'), 'rate.test /delay/a.txt 200 PASSED', 'limit_req: and checked once');
 indebted('rate.test');
-is(get('/req/a.txt?n=both', 'rate.test')->{status}, 429, 'limit_req: beyond both, the CPU is what refuses');
+is(get('/req/a.txt?n=both', 'rate.test')->{status}, 429, 'limit_req: beyond both, the CPU limit refuses');
 my ($count) = (limit('rate.test')->{refused});
 is(get('/delay/a.txt', 'rate.test')->{status}, 429, 'limit_req: refused at once');
 is(limit('rate.test')->{refused}, $count + 1, 'limit_req: once');
@@ -166,7 +166,7 @@ my $slow = get('/a.txt');
 is($slow->{status}, 429, 'and then none');
 cmp_ok($slow->{headers}{'retry-after'}, '>', 5, 'for long');
 ok($t->reload(configuration(cores => '0.001', more => 'dry_run')), 'one with dry_run');
-is(get('/a.txt?n=dry')->{status}, 200, 'refuses nobody any more');
+is(get('/a.txt?n=dry')->{status}, 200, 'refuses no request any more');
 is(said('dry'), 'with.test /a.txt 200 REJECTED_DRY_RUN', 'but would');
 my $kept = limit();
 ok($t->reload(configuration(cores => '0.001', size => '2m')), 'one with another size of the zone');

@@ -95,6 +95,6 @@ my $before = books()->{other_ns};
 my ($charged, $used) = $t->charged_and_used(20, sub { $t->get('/timer', host => 'timer.test') for 1 .. 20 });
 my $left = books()->{other_ns} - $before;
 cmp_ok($charged, '<', $used / 2, 'a detached timer is not charged to the request that set it');
-cmp_ok($left, '>', $used / 3, 'it is nobody\'s');
+cmp_ok($left, '>', $used / 3, 'it has no owner');
 
 $t->done;

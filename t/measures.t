@@ -241,7 +241,8 @@ sums_are_counters(sums_of(@lines)->{hosts}, counters_of($t, 'hosts'), 'sums of t
 peaks_are_peaks($t, 'hosts', 'the highest peaks of the lines are the peaks', $log);
 my @silent = grep { $_->{key} eq 'session.test' && $_->{requests} == 0 && $_->{active_ms} > 0 } @lines;
 cmp_ok(scalar @silent, '>=', 3, 'a silent session has lines before it ends');
-is(scalar(grep { $_->{active_ms} > $_->{interval_ms} + 1100 } @lines), 0, 'whose active interval is that of the line');
+is(scalar(grep { $_->{active_ms} > $_->{interval_ms} + 1100 } @lines), 0,
+    'no active interval is longer than that of its line');
 is(scalar(grep { $_->{peak_cpu_ns} > 0 } grep { $_->{key} eq 'api.test' } @lines) > 1, 1, 'each interval has its peak');
 
 # Arguments
@@ -315,5 +316,5 @@ for my $file ($log, $endless) {
 my $sums = sums_of(lines_of($log))->{hosts};
 $t->start(main => 'worker_processes 2;', http => http());
 sums_are_counters($sums, counters_of($t, 'hosts'), 'and the state has what the log has');
-is(sum(map { $_->{peak_cores} } values %{ $t->status->{zones}{hosts}{keys} }), 0, 'but for peaks, which begin anew');
+is(sum(map { $_->{peak_cores} } values %{ $t->status->{zones}{hosts}{keys} }), 0, 'except peaks, which begin again');
 $t->done;

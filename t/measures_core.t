@@ -85,7 +85,7 @@ cmp_ok($later->{memory_byte_ms}, '>', 1000 * $later->{duration_ms}, 'and holds m
 cmp_ok($later->{memory_byte_ms}, '<', 1_000_000 * $later->{duration_ms}, 'as much as it has buffers');
 is($later->{billable_cpu_ns}, 0, 'silence is not billable');
 is($later->{active_seconds}, 0, 'and no second of it is active');
-cmp_ok($later->{waived_cpu_ns}, '>', 0, 'what CPU there was is waived');
+cmp_ok($later->{waived_cpu_ns}, '>', 0, 'the CPU is waived');
 is($later->{in_flight}, 4, 'all are in flight');
 
 $_->close for $socket, @more;

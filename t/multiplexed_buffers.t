@@ -74,7 +74,7 @@ my $run = sub {
         $client;
     } 1 .. 4;
 };
-$shares->scenario('a dear request at the end of a buffer', owners => { 'dear.test' => 1 },
+$shares->scenario('an expensive request at the end of a buffer', owners => { 'dear.test' => 1 },
     small => { 'small.test' => 4 }, run => $run);
 
 # A connection is closed with an error in the middle of a frame. Meanwhile another connection is in the middle of a

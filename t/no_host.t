@@ -57,7 +57,7 @@ is(raw('http', "GET / HTTP/1.0\r\n\r\n"), 200, 'a request by HTTP/1.0 without Ho
 is(raw('http', "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n"), 200, 'one with it');
 is(raw('http', "GET / HTTP/1.1\r\n\r\n"), 400, 'one by HTTP/1.1 without Host is refused by NGINX');
 is(raw('http', "GET / HTTP/1.1\r\nHost: a b/c\r\n\r\n"), 400, 'and one with a wrong one');
-is(raw('http', "garbage\r\n\r\n"), 400, 'and what is no request');
+is(raw('http', "garbage\r\n\r\n"), 400, 'and text that is no request');
 wait_until(60, sub { sum(values %{ requests('host') }) == 7 });
 is_deeply(requests($_), { 'a.test' => 1, '*' => 6 }, "$key{$_}: each is counted, those without a value in *")
     for qw(host braces capitals small);
@@ -69,7 +69,7 @@ is(zone($_)->{overflowed}, 0, "$key{$_}: no key overflows") for sort keys %key;
 # The limit. Each of these takes some milliseconds.
 my %got;
 $got{ raw('http', "GET /burn?x=@{[ burn_text() ]} HTTP/1.0\r\n\r\n") }++ for 1 .. 10;
-is($got{200} || 0, 1, 'a limit lets one dear request without Host in') or diag(explain(\%got));
+is($got{200} || 0, 1, 'a limit admits one expensive request without Host') or diag(explain(\%got));
 is($got{429} || 0, 9, 'and refuses those after it');
 like($t->error_log, qr/limiting requests by CPU, debt: [\d.]+ s, zone "host", key "\*"/,
     'and the error log names the account');

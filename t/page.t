@@ -418,7 +418,7 @@ is($page->text('#empty'), 'There is no zone "nowhere".', 'is said to be missing'
 ok(open_page('/cpu#zone=domains&key=nobody.test'), 'a key that is not there');
 ok($page->wait_for(5,
     q{document.getElementById("detail-message").textContent.includes("no account in the zone") && !document.getElementById("detail-message").hidden}), 'too');
-ok(open_page('/only'), 'where the directive says format=html, it works as well');
+ok(open_page('/only'), 'a directive with format=html works too');
 
 part('zones');
 # ---- zones ----
@@ -440,7 +440,7 @@ zone('full');
 my $full = $t->status('zone=full')->{zones}{full};
 is($page->text('#tile-fill b'), $full->{accounts}, 'fill of a zone');
 like($page->text('#tile-fill'), qr/of $full->{capacity} accounts/, 'of how many');
-like($page->text('#full'), qr/^$full->{overflowed} requests found this zone full/, 'and what did not fit');
+like($page->text('#full'), qr/^$full->{overflowed} requests found this zone full/, 'and requests that found it full');
 ok((grep { $_ eq '*' } column(0)), 'there is a row for it');
 
 zone('many');

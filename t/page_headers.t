@@ -172,7 +172,7 @@ $page->end;
 # A script of another version than the page is never run
 my $answer = $t->get('/cpu?format=html');
 my ($script) = $answer->{body} =~ m{<script defer src="(\?asset=page\.js@[\w-]+)"></script>};
-ok($script, 'the page names its script with what changes with it') or diag($answer->{body});
+ok($script, 'the name of the page\'s script changes with its content') or diag($answer->{body});
 is($t->get("/cpu$script")->{status}, 200, 'which is there');
 my $other = $script =~ s/@\w+/\@1/r;
 $answer = $t->get("/cpu$other");

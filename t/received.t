@@ -164,7 +164,7 @@ is($connection->response->{status}, 413, 'an answer comes before the body');
 $connection->send('b' x 4_000_000);
 $connection->closed_within(30);
 $connection->close;
-is(received($host, 1), length($text) + 4_000_000, 'what the client sends after that is counted');
+is(received($host, 1), length($text) + 4_000_000, 'bytes that the client sends after that are counted');
 
 # A client leaves in the middle of its body
 $host = host();
@@ -174,7 +174,7 @@ $connection->send($text . 'b' x 100_000);
 $connection->response;
 sleep 0.2;
 $connection->close;
-is(received($host, 1), length($text) + 100_000, 'of a body that breaks off, what came is counted');
+is(received($host, 1), length($text) + 100_000, 'of an incomplete body, the received bytes are counted');
 
 # WebSockets
 for my $port ('http', 'front') {

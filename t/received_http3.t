@@ -55,7 +55,7 @@ for my $case (@cases) {
 # A stream has a window of 64 kB; unread bytes do not open it further
 @answers = upload([ 'GET', 'e.test', '/slow', 1_000_000 ]);
 my $received = $t->account_with('hosts', 'e.test', 1)->{received_bytes};
-cmp_ok($received, '>', 60_000, 'of a larger body, what the client was allowed to send is counted');
+cmp_ok($received, '>', 60_000, 'of a larger body, the bytes that the client may send are counted');
 cmp_ok($received, '<', 70_000, 'and no more than that');
 
 $t->done;

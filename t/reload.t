@@ -67,7 +67,7 @@ is($t->account('hosts', $_)->{in_flight}, 0, "nothing of $_ is in flight") for q
 
 my $workers = $t->status->{workers};
 my %now = map { $_ => 1 } $t->workers;
-is(scalar(grep { $now{ $_->{pid} } } @$workers), 2, 'the books are those of the workers that serve');
+is(scalar(grep { $now{ $_->{pid} } } @$workers), 2, 'the totals are those of the serving workers');
 $t->check_books(name => 'after the reloads');
 
 # Counters continue
@@ -85,7 +85,7 @@ for my $workers (4, 1, 2) {
     ok($t->reload(main => "worker_processes $workers;"), "a reload to $workers worker(s)");
     wait_until(60, sub { !$t->workers(old => 1) && $t->workers == $workers });
     my @shown = sort { $a <=> $b } map { $_->{pid} } @{ $t->status->{workers} };
-    is_deeply(\@shown, [ $t->workers ], 'shows the books of those that live');
+    is_deeply(\@shown, [ $t->workers ], 'shows the totals of living workers');
     $t->get('/a.txt', host => "workers$workers.test") for 1 .. 10;
     is($t->account_with('hosts', "workers$workers.test", 10)->{requests}, 10, 'who count as ever');
 }
@@ -124,7 +124,7 @@ $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 4)->{requests}, $sent + 4, 'which go on');
 like($t->error_log, qr/\[notice\].*"hosts": \d+ accounts restored/, 'as the log says');
 ok($t->reload(http => http(size => '32k')), 'a smaller one');
-is($t->status->{zones}{hosts}{keys}{'load.test'}{requests}, $sent + 4, 'has them as well, as far as they fit');
+is($t->status->{zones}{hosts}{keys}{'load.test'}{requests}, $sent + 4, 'has them too, as far as there is room');
 ok($t->reload(http => http(size => '2m')), 'back again');
 
 # A reload that fails after the zones were made: a port is in use

@@ -55,7 +55,7 @@ my @same = map { my $c = $t->connect('http'); $c->request('/?name=same.test', ho
 is(scalar(grep { $_->response->{status} == 200 } @same), 4, 'one name for several requests at the same time');
 is($t->get('/?name=same.test', host => 'cached.test')->{status}, 200, 'and once more, from memory');
 is($t->get('/?name=unknown.test', host => 'unknown.test')->{status}, 502, 'a name that does not exist');
-is($t->get('/?name=silent.test', host => 'silent.test')->{status}, 502, 'and one that nobody answers for');
+is($t->get('/?name=silent.test', host => 'silent.test')->{status}, 502, 'and a name that the server does not answer');
 my $gone = $t->connect('http');
 $gone->request('/?name=gone.test', host => 'gone.test');
 sleep 0.03;

@@ -58,7 +58,7 @@ ok($adapter{ $metric->{external}{metric}{name} }, 'the HPA asks for a metric tha
 my %recorded = recorded_names();
 my @names = map { /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g } map { Test::RequestCpu->slurp("$folder/$_") }
     sort keys %file;
-is_deeply([ grep { !$recorded{$_} } @names ], [], 'what they ask Prometheus for is recorded');
+is_deeply([ grep { !$recorded{$_} } @names ], [], 'the series that they query are recorded');
 for my $rule (values %adapter) {
     ok('zone_key:nginx_request_cpu_scale:wanted' =~ /$rule->{name}{matches}/,
         "the adapter finds the name of $rule->{name}{as}");
@@ -226,7 +226,7 @@ sub history {
     return @$series[1 .. $#$series];
 }
 
-ok(wanted('api.example', 0, 20), 'a domain that nobody has asked for wants no instance') or diag($p->log);
+ok(wanted('api.example', 0, 20), 'a domain without requests wants no instance') or diag($p->log);
 ok(wanted('', 2, 5), 'and the servers themselves the fewest that were allowed');
 
 #

@@ -23,12 +23,12 @@ EOC
 is(scalar(keys %{ $t->processes }), 0, 'there is no worker process');
 my $used = $t->measured(sub { $t->get('/burn?x=' . burn_text(20), host => 'one.test'); $t->logged(1) });
 my ($line) = $t->logged(1);
-within($line->{ns}, $used, 0.9, 1.001, 'a request is charged what the process used');
+within($line->{ns}, $used, 0.9, 1.001, 'a request is charged the CPU of the process');
 is($line->{pid}, $t->master, 'in the only process');
 is($t->account_with('hosts', 'one.test', 1)->{requests}, 1, 'and counted');
 
 my ($worker, @more) = @{ $t->status->{workers} };
-is($worker->{pid}, $t->master, 'the books are those of the process');
+is($worker->{pid}, $t->master, 'the totals are those of the process');
 is(scalar(@more), 0, 'and only those');
 # Before the event-loop hook was set, the process has read the configuration.
 $t->check_books(start_ms => 100);

@@ -126,7 +126,7 @@ kill KILL => @killed;
 waitpid delete $t->{pid}, 0;
 wait_until(60, sub { !kill 0, @killed });
 $t->start(%part);
-is_deeply(counters('hosts'), $hosts, 'master and workers are killed: what was saved is there again');
+is_deeply(counters('hosts'), $hosts, 'master and workers are killed: the saved counters are back');
 is($t->stop, 0, 'stop');
 
 # Files of a writer that was killed
@@ -414,7 +414,7 @@ EOC
         'workers whose master was killed leave the file alone');
     kill QUIT => @orphans;
     $open->close;
-    ok(wait_until(60, sub { !kill 0, @orphans }), 'workers whose master was killed end');
+    ok(wait_until(60, sub { !kill 0, @orphans }), 'workers of a killed master end');
     is($second->stop, 0, 'the server that has their file since ends');
     $second->done(more => 1);
     $t->start(%part);

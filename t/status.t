@@ -353,6 +353,6 @@ for (1 .. 60) {
     $broken++ if @faults;
 }
 $_->result for @load;
-is($broken, 0, 'the document is whole and its books are exact at any moment under load');
+is($broken, 0, 'under load, the document is always whole, and its worker totals add up');
 
 $t->done;

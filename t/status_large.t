@@ -194,7 +194,7 @@ is_deeply([ map { json_faults($_) } @part ], [ '', '' ], 'and has both in their 
     }
     is_deeply([ map { json_faults($client->stream($_)->{body}) } @number ], [ '', '' ],
         'HTTP/2: two streams get all of it');
-    is($client->stream($meanwhile)->{status}, 204, 'and a third one what it asked for');
+    is($client->stream($meanwhile)->{status}, 204, 'and a third one gets its answer');
 
     my $stalled = Test::RequestCpu::HTTP2->new($t->connect('h2'), window => 100_000);
     my $number;

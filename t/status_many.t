@@ -125,7 +125,7 @@ is($count, $keys, 'with all keys');
 my $head = $t->connect('http');
 $head->send(text('/full', method => 'HEAD') . text('/ping'));
 is($head->response(method => 'HEAD')->{status}, 200, 'HEAD too');
-is($head->response->{status}, 204, 'and what comes after it');
+is($head->response->{status}, 204, 'and the next request');
 {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     my @number = (0) x 20;

@@ -115,7 +115,7 @@ SKIP: {
         $client->recv($answer, 2000);
         1;
     });
-    is($answer, 'echo datagram', 'datagrams as well');
+    is($answer, 'echo datagram', 'datagrams too');
     my $long = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp_long'), Proto => 'udp')
         or die "udp: $@\n";
     my ($loop, $no_request) = map { $t->status->{workers}[0]{$_} } qw(loop_ns no_request_ns);
@@ -148,7 +148,7 @@ SKIP: {
 $t->quiet;
 my ($after) = @{ $t->status->{workers} };
 my ($charged, $all) = map { $after->{$_} - $before->{$_} } qw(charged_ns thread_cpu_ns);
-cmp_ok($charged, '<', $all / 2, 'what streams and mail cost is charged to no request');
+cmp_ok($charged, '<', $all / 2, 'the CPU of streams and mail is charged to no request');
 my ($nobodys, $handlers) = ($after->{other_ns} - $before->{other_ns}, $all - ($after->{loop_ns} - $before->{loop_ns}));
 cmp_ok($nobodys, '<', 0.01 * $handlers,
     sprintf 'but to connections without one, upstreams included: %.3f %% is nobody\'s', 100 * $nobodys / $handlers);

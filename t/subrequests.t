@@ -99,12 +99,12 @@ sub pays {
 
 my ($burn) = cost($dear);
 my ($cheap) = cost('/ssi/cheap.html');
-cmp_ok($burn, '>', 10 * $cheap, 'a dear location and a cheap page');
+cmp_ok($burn, '>', 10 * $cheap, 'an expensive location and a cheap page');
 
 pays($dear, 'a dear location is charged to its request');
 pays('/ssi/dear.html', 'a page with a dear include costs what the include costs');
 pays('/ssi/nested.html', 'also when the include has the include');
-like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is whole');
+like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is complete');
 
 # In a subrequest, the variable has the value of the main request
 $t->clear_log;
@@ -129,7 +129,7 @@ is($t->account_with('domains', 'sub.test', $before + $pages)->{requests}, $befor
     'subrequests are no requests of their own');
 my $charged = sum(map { $_->{ns} } @pages);
 cmp_ok($charged, '<=', $used, 'pages are charged no more than the thread used');
-within($charged, $work, 0.6, 1.1, 'and what the includes cost is the page\'s');
+within($charged, $work, 0.6, 1.1, 'and the CPU of the includes is charged to the page');
 is(scalar(grep { $_->{wakeups} >= 9 } @pages), $pages, 'their wakeups are counted with the page');
 my $keys = $t->status('zone=uris')->{zones}{uris}{keys};
 is_deeply([ grep { m{^/(?:upstream|cheap)} } keys %$keys ], [], 'their keys have no accounts');
@@ -152,7 +152,7 @@ SKIP: {
     $t->clear_log;
     is($t->get('/denied')->{status}, 403, 'a request that is denied');
     my ($line) = $t->logged(1);
-    like($line->{ns}, qr/^[1-9]\d*$/, 'is charged as well');
+    like($line->{ns}, qr/^[1-9]\d*$/, 'is charged too');
 }
 
 SKIP: {

@@ -63,7 +63,7 @@ my $used = used(sub {
     $t->logged($requests);
 });
 my $sum = sum(map { $_->{ns} } $t->logged($requests));
-within($used->{charged}, $used->{pool}, 0.4, 1.001, 'of what the pool\'s threads use, nearly all is charged');
+within($used->{charged}, $used->{pool}, 0.4, 1.001, 'nearly all CPU of the pool\'s threads is charged');
 within($sum, $used->{main} + $used->{charged}, 0.6, 1.001,
     'and is in $request_cpu_ns, together with the worker\'s own thread');
 my $account = $t->account_with('domains', 'sent.test', $requests);
@@ -82,7 +82,7 @@ my @lines = $t->logged(16);
 my ($heavy, $light) = map { my $server = $_;
     median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
 SKIP: {
-    skip('a debug log makes small requests dear', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
+    skip('a debug log makes small requests expensive', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
     cmp_ok($heavy, '>', 3 * $light, 'each pays for its own');
 }
 
@@ -105,7 +105,7 @@ SKIP: {
         is(join(' ', map { $client->stream($_)->{length} } 1, 3, 5, 7), "$size $size 1000 $size", 'are whole');
         $client->{connection}->close;
     });
-    cmp_ok($used->{charged}, '>', 0, 'and charged for what the pool did');
+    cmp_ok($used->{charged}, '>', 0, 'and is charged the work of the pool');
 }
 
 # Answers that are written to a temporary file, and sent from there
@@ -114,8 +114,8 @@ is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary 
 
 # Files that are read into buffers: the module cannot hook the place where these tasks are posted
 $used = used(sub { $t->get('/large', host => 'read.test') for 1 .. 5 });
-cmp_ok($used->{pool}, '>', 0, 'what is read into buffers takes CPU of the pool');
-is($used->{charged}, 0, 'which is nobody\'s');
+cmp_ok($used->{pool}, '>', 0, 'reading into buffers uses CPU of the pool');
+is($used->{charged}, 0, 'which has no owner');
 
 # Clients that leave while a thread sends
 for (1 .. 40) {

@@ -71,7 +71,7 @@ cmp_ok(min(map { $_->{conn_ns} } @{ $by{2} }) * 5, '<', min(map { $_->{conn_ns} 
     'which is small for the second request');
 my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'the requests are charged no more than the thread used');
-within($charged, $work, 0.8, 1.1, 'and most of what it did');
+within($charged, $work, 0.8, 1.1, 'and most of its work');
 
 my $account = $t->account_with('hosts', 'rsa.test', 36);
 my $order = $account->{by_connection_order};

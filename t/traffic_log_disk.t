@@ -124,7 +124,7 @@ SKIP: {
     # more room
     is($resize->('1m'), 0, 'it gets larger');
     settles('the line that was torn is completed, and the others follow', $there);
-    like(text_of($there), qr/^\Q$text\E/, 'what was there is there');
+    like(text_of($there), qr/^\Q$text\E/, 'the old text is still there');
     ok(wait_until(60, sub { recovery() == $recoveries + 1 }), 'the log says so');
 
     # the disk is full again, and then somebody empties the file
@@ -214,18 +214,18 @@ for my $pid ($t->workers) {
 }
 drain();
 ask('then', 3);
-ok(wait_until(60, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
+ok(wait_until(60, sub { drain(); $read =~ /"key":"then3"/ }), 'later lines are in the pipe');
 my %seen;
 # a line of 0 requests may follow, for the last second
 $seen{$_}++ for $read =~ /"key":"(more[\d.]+)","requests":[1-9]/g;
 is(scalar(grep { $_ > 1 } values %seen), 0, 'and nothing twice');
-cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'what is lost is what a write takes, at most');
+cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'at most the lines of one write are lost');
 
 # The pipe has no reader any more
 ask("end$_.", 100) for 1 .. 6;
 sleep 1.5;
 $began = time;
-is($t->stop(within => 40), 0, 'NGINX ends, though nobody reads the pipe');
+is($t->stop(within => 40), 0, 'NGINX ends although the pipe is not read');
 cmp_ok(time - $began, '<', 30, 'soon');
 like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/,
     'and says what is missing');

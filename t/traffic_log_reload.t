@@ -120,7 +120,7 @@ $t->account_with('hosts', 'three.test', 7);
 settles('leaves the first as it is', $log, $other);
 my $held = slow('other.test', '/held.txt');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'and goes');
-ok(wait_until(60, sub { (stat $third)[7] > 0 }), 'with what it had not written');
+ok(wait_until(60, sub { (stat $third)[7] > 0 }), 'with the lines that it had not written');
 is_deeply([ grep { !/other/ } keys %{ sums($third) } ], ['three.test'], 'since it was there');
 is(sums($third)->{'three.test'}{requests}, 7, 'all of it');
 ask('three.test', 4);
@@ -133,7 +133,7 @@ is(scalar($t->workers(old => 1)), 1, 'while there are old workers');
 $held->close;
 ok(wait_until(60, sub { !$t->workers(old => 1) }), 'until they are gone');
 settles('all is in the first one', $log, $other);
-is(sums($third)->{'three.test'}{requests}, 12, 'and in the other one what was counted while it was there, once');
+is(sums($third)->{'three.test'}{requests}, 12, 'and the other one has the counts of its time once');
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'one log again');
 
 # Accounts keep the peaks of each log by its number. A remaining log keeps its number, and a new log gets another one
@@ -166,7 +166,7 @@ ok(wait_until(60, sub { -e $other }), 'and opened again with USR1');
 ask('one.test', 5);
 is(finish($slow), 60_000, 'while a request goes on');
 settles('nothing is lost', $log, $old, $other);
-ok((stat $other)[7] > 0, 'what comes then is in the new file');
+ok((stat $other)[7] > 0, 'later lines are in the new file');
 ask('one.test', 5);
 settles('and after that', $log, $old, $other);
 unlink $other;
@@ -201,20 +201,20 @@ ask('one.test', 3);
 is(finish($slow), 60_000, 'a request that is counted in the zone of before');
 is($t->account_with('hosts', 'one.test', 21)->{requests}, 21, 'and others in the new one');
 ok(wait_until(60, sub { sums($log, $old)->{'one.test'}{requests} == 21 }), 'are in the log');
-is(sums($log, $old)->{'slow.test'}{requests}, 1, 'with that which nobody counts any more');
+is(sums($log, $old)->{'slow.test'}{requests}, 1, 'with counts of workers that have ended');
 cmp_ok(sums($log, $old)->{'slow.test'}{sent_bytes}, '>', 60_000, 'all of it');
 ask('one.test', 3);
 $t->account_with('hosts', 'one.test', 24);
 $t->quiet;
 my ($in_log, $counted) = (sub { sums($log, $old)->{'one.test'} }, sub { counters_of($t, 'hosts')->{'one.test'} });
-ok(wait_until(60, sub { $in_log->()->{requests} == 24 }), 'and what comes then');
+ok(wait_until(60, sub { $in_log->()->{requests} == 24 }), 'and later counts');
 
 # The zone is removed
 ask('two.test', 3);
 $t->account_with('hosts', 'two.test', 3);
 my $without = http(logs => '') =~ s/request_cpu_zone .*//r =~ s/request_cpu zone=hosts;//r;
 ok($t->reload(http => $without), 'no zone any more');
-ok(wait_until(60, sub { (sums($log, $old)->{'two.test'}{requests} || 0) == 3 }), 'what was counted in it is written');
+ok(wait_until(60, sub { (sums($log, $old)->{'two.test'}{requests} || 0) == 3 }), 'its counts are written');
 is($t->stop, 0, 'stop');
 
 # A binary upgrade, under load
@@ -235,7 +235,7 @@ $slow->close;
 my $sent = sum(map { $_->result } @clients);
 $t->account_with('hosts', 'load.test', $sent);
 settles('all is written, and nothing twice', $log);
-cmp_ok(sums($log)->{'load.test'}{requests}, '>=', $sent, 'what old and new workers have counted');
+cmp_ok(sums($log)->{'load.test'}{requests}, '>=', $sent, 'the counts of old and new workers');
 ok($t->upgrade, 'a new binary');
 ask('one.test', 5);
 ok($t->take_back, 'that is told to go');
@@ -275,7 +275,7 @@ settles('neither', $log, $other, $third);
 peaks_are_peaks($t, 'hosts', 'nor is a peak lost', $log, $other, $third);
 my $memories = sub { my ($pid) = @_; return scalar grep { defined && /request_cpu/ }
     map { readlink } glob "/proc/$pid/fd/*" };
-is($memories->($t->master), 4, 'memory of a zone, of the books, and of two logs');
+is($memories->($t->master), 4, 'memory of a zone, of the worker totals, and of two logs');
 is($memories->($_), 0, 'which workers have not open') for $t->workers;
 $t->quiet;
 $counters = final_counters_of($t, 'hosts');

@@ -71,7 +71,7 @@ for my $server (@domains) {
     within($beside{$server}, $alone{$server}, @{ $bound{$server} },
         "$server: a request costs beside the other what it costs alone");
 }
-cmp_ok($alone{'heavy.test'}, '>', 20 * $alone{'light.test'}, 'one domain is dear, the other is not');
+cmp_ok($alone{'heavy.test'}, '>', 20 * $alone{'light.test'}, 'one domain is expensive, the other is not');
 
 my %before = map { $_ => $t->account_with('domains', $_, 1) } @domains;
 my ($worker_before) = @{ $t->status->{workers} };
@@ -110,10 +110,10 @@ for my $server (@domains) {
 }
 
 my $charged = $worker_after->{charged_ns} - $worker_before->{charged_ns};
-cmp_ok($together, '<=', $charged, 'the accounts together have no more than the books have charged');
+cmp_ok($together, '<=', $charged, 'the accounts together have at most the charged CPU');
 # The rest is the cost of the status requests.
 within($together, $charged, 0.9, 1, 'and hardly less');
 cmp_ok($together, '<=', $used, 'no more than the thread used');
-within($together, $work, 0.95, 1.05, 'and all of what it did');
+within($together, $work, 0.95, 1.05, 'and all of its work');
 
 $t->done;

@@ -188,7 +188,7 @@ my $seconds = sub {
 };
 is(scalar(grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples), 2,
     'each worker has a sample');
-cmp_ok($seconds->($samples), '>=', $before_ns / 1e9, 'with what is uncounted');
+cmp_ok($seconds->($samples), '>=', $before_ns / 1e9, 'with the uncounted CPU');
 undef $reader;
 $t->reload;
 my ($later) = $t->prometheus;

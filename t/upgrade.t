@@ -87,7 +87,7 @@ my $closed = $t->account_with('hosts', 'socket.test', 1);
 is($closed->{responses}{'1xx'}, 1, 'and the account as a request, in its class');
 is($closed->{in_flight}, 0, 'none in flight');
 cmp_ok($closed->{cpu_ns}, '>=', $line->{ns}, 'with all of its CPU');
-cmp_ok($closed->{cpu_ns}, '<', $line->{ns} * 1.1, 'nothing of what was settled on the way is counted twice');
+cmp_ok($closed->{cpu_ns}, '<', $line->{ns} * 1.1, 'nothing that was flushed on the way is counted twice');
 is($closed->{sent_bytes}, $line->{sent}, 'nor are sent bytes');
 is($closed->{received_bytes}, $line->{received} + $told, 'nor received bytes, with the messages');
 cmp_ok($closed->{wakeups}, '>=', $line->{wakeups}, 'wakeups are there');

@@ -75,7 +75,7 @@ is(scalar(grep { $_->{conn_ns} =~ /^\d+\z/ && $_->{conn_ns} <= $_->{ns} } @lines
     '$request_cpu_connection_ns is an integer, and a part of $request_cpu_ns');
 is(scalar(grep { my ($s, $ns) = split /\./, $_->{time}; "$s$ns" + 0 == $_->{ns} } @lines), $count,
     '$request_cpu_time and $request_cpu_ns say the same');
-cmp_ok($lines[0]{conn_ns}, '>', 0, 'the first request of a connection takes over what it cost to accept it');
+cmp_ok($lines[0]{conn_ns}, '>', 0, 'the first request of a connection takes over the CPU of its accept');
 
 # The value so far, and the final value
 my $answer = $t->get('/header', headers => { 'Accept-Encoding' => 'gzip' });
@@ -85,7 +85,7 @@ like($header->{'x-cpu-ns'}, qr/^[1-9]\d*$/, 'add_header can tell the CPU so far'
 like($header->{'x-cpu-time'}, qr/^\d+\.\d{9}$/, 'also in seconds');
 like($header->{'x-cpu-wakeups'}, qr/^[1-9]\d*$/, 'and the wakeups so far');
 cmp_ok($header->{'x-cpu-connection'}, '<=', $header->{'x-cpu-ns'}, 'and the connection\'s part, which is a part');
-cmp_ok($header->{'x-cpu-ns'}, '<', $line->{ns} / 2, 'what is spent after the header is not in it, but in the log');
+cmp_ok($header->{'x-cpu-ns'}, '<', $line->{ns} / 2, 'CPU after the header is not in it, but in the log');
 cmp_ok($header->{'x-cpu-wakeups'}, '<=', $line->{wakeups}, 'wakeups only grow');
 
 $answer = $t->get('/set?x=' . burn_text(19));
@@ -94,8 +94,8 @@ my ($early, $late) = split ' ', $answer->{body};
 wait_until(60, sub { -s $t->dir . '/early.log' });
 my (undef, $early_in_log, $late_in_log, $final) = split ' ', $t->slurp($t->dir . '/early.log');
 cmp_ok($early, '>', 0, 'set reads the CPU so far');
-cmp_ok($late - $early, '>', $early, 'a second reading in the same wakeup holds what was spent in between');
-is("$early_in_log $late_in_log", "$early $late", 'what was set stays as it was');
+cmp_ok($late - $early, '>', $early, 'a second reading in the same handler call includes the CPU in between');
+is("$early_in_log $late_in_log", "$early $late", 'a value that was set does not change');
 cmp_ok($final, '>=', $late, 'and the log has no less');
 
 # All uses in one request have the same value

@@ -112,6 +112,6 @@ cmp_ok($charged, '<=', $used, 'a pause on a kept-alive connection is not charged
 
 # 'other' is small: every handler call has an owner.
 my ($worker) = @{ $t->status->{workers} };
-cmp_ok($worker->{charged_ns}, '>', 10 * $worker->{other_ns}, 'what no request claims is a small part');
+cmp_ok($worker->{charged_ns}, '>', 10 * $worker->{other_ns}, 'handler calls without an owner are a small part');
 
 $t->done;

@@ -63,7 +63,7 @@ cmp_ok($small->{capacity}, '<', $keys, 'its capacity says so beforehand');
 cmp_ok($small->{accounts}, '<=', $small->{capacity}, 'and is kept');
 cmp_ok($small->{used_bytes}, '<=', $small->{size_bytes}, 'so is its size');
 is($small->{size_bytes}, 32768, 'which is that of the configuration');
-cmp_ok($small->{overflowed}, '>', 0, 'what finds no room is counted as overflowed');
+cmp_ok($small->{overflowed}, '>', 0, 'keys without room are counted as overflowed');
 ok($small->{keys}{'*'}, 'and has an account of its own');
 is(sum(map { $_->{requests} } values %{ $small->{keys} }), $keys + 3, 'nothing is lost');
 cmp_ok($small->{keys}{'*'}{cpu_ns}, '>', 0, 'CPU neither');

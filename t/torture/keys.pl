@@ -84,14 +84,15 @@ my $account = accounts($t, 'hosts');
 my $zone = $t->status('zone=hosts&key=*')->{zones}{hosts};
 is(sum(map { $_->{requests} } values %$account), $sent, 'every request is counted');
 is($zone->{accounts}, $zone->{capacity}, 'the zone is full');
-is($zone->{keys}{'*'}{requests}, $zone->{overflowed}, 'what overflowed is in the overflow account');
+is($zone->{keys}{'*'}{requests}, $zone->{overflowed}, 'requests without room are in the overflow account');
 my $each = 1 + $clients * (20 + $batches) / @ordinary;
 is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary ],
     'ordinary keys are counted on, to the request');
 cmp_ok($zone->{used_bytes}, '<=', $zone->{size_bytes}, 'the zone keeps its size');
 cmp_ok($after{RssAnon} - $before{RssAnon}, '<=', 1024 * $workers, 'workers keep theirs');
 # each worker maps the zone and the memory of the worker totals
-cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024), 'what they share is the zone');
+cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024),
+    'they share only the zone and the worker totals');
 
 # The warning is written at most once a minute.
 sub warned { my %warned; $warned{$_}++ for $t->error_log =~ /\[warn\] (\d+)#\d+: .*"hosts" is full/g; return \%warned }

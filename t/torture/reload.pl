@@ -102,7 +102,7 @@ EOC
     if ($module) {
         is($account->{requests}, $reload{complete}, 'every request of every generation of workers is counted, once');
         is($account->{in_flight}, 0, 'and none is in flight');
-        is(scalar @{ $t->status->{workers} }, $workers, 'the books are those of the workers that serve');
+        is(scalar @{ $t->status->{workers} }, $workers, 'the totals are those of the serving workers');
     }
 
     $finish = clients($t);
