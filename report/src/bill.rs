@@ -1,4 +1,4 @@
-//! `cpu-report bill`: what domains have to pay by a price plan.
+//! `cpu-report bill`: the price of each domain's usage by a price plan.
 
 #[cfg(test)]
 mod oracle;

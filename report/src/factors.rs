@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             figure.kind.variables(names)
         ));
     }
-    // in a table they stand below it
+    // in a table they are below it
     if args.output.format != output::Format::Table {
         figures.iter().flat_map(|figure| &figure.notes).for_each(|note| complain(note));
     }

@@ -24,10 +24,10 @@ pub enum StatementSort {
     Domain,
 }
 
-/// Which rows are wanted, and how.
+/// The choice of rows, and their form.
 #[derive(Clone, Copy, Debug)]
 pub struct StatementOptions {
-    /// so many domains have statements, the others a total together
+    /// the number of domains with statements; the others have one total
     pub top: usize,
     /// which are first
     pub sort: StatementSort,

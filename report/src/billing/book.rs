@@ -58,18 +58,18 @@ impl Period {
         self.by().map(|by| by.bounds(period).1)
     }
 
-    /// As it is asked for.
+    /// The name in arguments.
     pub fn name(self) -> &'static str {
         self.by().map_or("total", By::name)
     }
 }
 
-/// What plans go by.
+/// The members and samples that plans need.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
-    /// these are added up
+    /// members that are added up
     pub members: Vec<Member>,
-    /// and these are kept by slots
+    /// numbers that are kept by slots
     pub samples: Vec<Samples>,
 }
 
@@ -104,7 +104,7 @@ struct PeriodUsage {
     sums: Box<[u128]>,
 }
 
-/// What a domain used.
+/// The usage of a domain.
 #[derive(Debug, Default)]
 pub struct DomainUsage {
     /// in order
@@ -153,9 +153,9 @@ impl DomainUsage {
 /// All domains with their usage, in the order of their names.
 #[derive(Debug)]
 pub struct Accounts {
-    /// what is known
+    /// the members and samples that are known
     pub needs: Needs,
-    /// how long a period is
+    /// the length of a period
     pub period: Period,
     /// the time that the bill covers
     pub range: (Millis, Millis),
@@ -255,7 +255,7 @@ impl Book {
         }
     }
 
-    /// Notes a zone with usage.
+    /// Records a zone with usage.
     pub fn add_zone(&self, name: &str) {
         let mut zones = lock(&self.zones);
         // a few zones are enough for the error message

@@ -24,13 +24,13 @@ pub struct Statement<'a> {
 /// A line of a statement.
 #[derive(Debug)]
 pub struct StatementLine<'a> {
-    /// what it is for
+    /// the thing that is charged
     pub kind: LineKind<'a>,
     /// rounded, in smallest units of money
     pub amount: BigUint,
 }
 
-/// What a line is for.
+/// The thing that a line charges.
 #[derive(Debug)]
 pub enum LineKind<'a> {
     /// an item

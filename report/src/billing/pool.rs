@@ -15,20 +15,20 @@ pub struct AccountPrice<'a> {
     /// this and the next list are empty if the metric has no idle part
     idle_amounts: Vec<BigUint>,
     waived: Vec<BigUint>,
-    /// of the account
+    /// the parts of the account's price
     pub slices: Vec<Slice<'a>>,
 }
 
 /// The part of a domain.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
-    /// of the allowance
+    /// the part of the allowance
     pub free: u128,
-    /// of the price
+    /// the part of the price
     pub amount: BigUint,
-    /// of the price of what was idle
+    /// the part of the price of the idle usage
     pub idle_amount: BigUint,
-    /// of what was waived
+    /// the part of the waived amount
     pub waived: BigUint,
 }
 

@@ -14,26 +14,26 @@ use crate::billing::plan::Plan;
 use crate::output::{Cell, CellValue, Column, Format, Layout, Rows, Visibility};
 use crate::time;
 
-/// What the rows are sorted by.
+/// The order of the rows.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComparisonSort {
-    /// what the domain pays more under the last plan than under the first, most first
+    /// increase from the first plan to the last, largest first
     #[default]
     Change,
     /// the same, in percent
     Percent,
-    /// what it pays under the first plan, most first
+    /// amount under the first plan, largest first
     Amount,
     /// name
     Domain,
 }
 
-/// Which rows are wanted, and how.
+/// The choice of rows, and their form.
 #[derive(Clone, Copy, Debug)]
 pub struct CompareOptions {
     /// the amounts of each plan are multiplied so that all come to the same
     pub is_equal_revenue: bool,
-    /// so many domains have rows
+    /// the number of domains with rows
     pub top: usize,
     /// which are first
     pub sort: ComparisonSort,
@@ -41,11 +41,11 @@ pub struct CompareOptions {
     pub format: Format,
 }
 
-/// What domains pay under several plans.
+/// The amounts of domains under several plans.
 pub struct Comparison<'a> {
     plans: &'a [Plan],
     accounts: &'a Accounts,
-    /// of all amounts: that of the plan which has most
+    /// decimals of all amounts, those of the plan with the most
     decimals: u32,
     /// by plan, then by domain
     amounts: Vec<Vec<BigUint>>,
@@ -127,7 +127,7 @@ impl Change {
     }
 }
 
-/// A share; none of nothing.
+/// A share; none if the whole is zero.
 fn ratio(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
     let round = || Rounding::HalfUp.round(&(part * power_of_ten(decimals)), whole);
     (*whole != BigUint::ZERO).then(|| with_point(&round(), decimals))
@@ -165,7 +165,7 @@ pub fn columns<'a>(names: &'a PlanNames, plans: &'a [Plan]) -> Vec<Column<'a>> {
             columns.push(Column::number(in_percent, "%").rank(3));
         }
     }
-    // so that files of several months can be put together
+    // files of several months can be joined
     columns
         .extend(["zone", "currency", "from", "to"].map(|name| Column::text(name, name).at(Visibility::Data)));
     columns
@@ -237,7 +237,7 @@ fn rows<W: Write>(
         ComparisonSort::Amount => {
             order.sort_by_cached_key(|domain| std::cmp::Reverse(comparison.amount(0, *domain)))
         }
-        // what is more by most comes first, what is less by most comes last
+        // the largest increase comes first, the largest decrease last
         ComparisonSort::Change => order.sort_by_cached_key(|domain| {
             let (before, after) = change(*domain);
             let change = Change::between(&before, &after);

@@ -1,4 +1,4 @@
-//! Reads what domains used from the counters of a fleet in Prometheus.
+//! Reads the usage of domains from the counters of a fleet in Prometheus.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Reads what domains used from traffic logs.
+//! Reads the usage of domains from traffic logs.
 
 use std::process::ExitCode;
 
@@ -55,7 +55,7 @@ pub fn read(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(summary.status(&args.input))
 }
 
-/// How many lines tell their highest second.
+/// The number of lines with a highest second.
 #[derive(Clone, Copy, Default)]
 struct Peaks {
     known: u64,

@@ -12,7 +12,7 @@ use super::domain::Domain;
 use crate::time::{self, By, Millis, slot};
 use crate::traffic::{Ends, Peak, Usage};
 
-/// What is to be kept.
+/// The choice of data that is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// earlier usage is left out
@@ -41,7 +41,7 @@ struct Shard {
     /// places in `domains`
     places: HashTable<u32>,
     domains: Vec<Domain>,
-    /// by zone, what came when there were too many
+    /// by zone, the usage of domains above the limit
     unnamed: Vec<Domain>,
 }
 
@@ -308,7 +308,7 @@ mod tests {
         assert!(Peak::new(None) < Peak::new(Some(0)) && Peak::new(Some(0)) < Peak::new(Some(1)));
         assert!(!Peak::default().is_some_cpu() && !Peak::new(Some(0)).is_some_cpu());
         assert!(Peak::new(Some(u64::MAX)) > Peak::new(Some(u64::MAX - 2)));
-        // it is for this that it is one number: there is room for it beside the others
+        // this is why it is one number: it fits beside the other fields
         assert_eq!(size_of::<Domain>(), 192);
     }
 
@@ -331,7 +331,7 @@ mod tests {
         // of a line of a second, the larger part
         assert_eq!(peaks(None, None, (hour - 400, hour + 600)), (Some(7), None, Some(7)));
         assert_eq!(peaks(None, None, (hour - 500, hour + 500)), (Some(7), Some(7), Some(7)));
-        // the same of what is asked for
+        // the same for the requested part
         let line = (hour - 30_000, hour + 30_000);
         assert_eq!(peaks(Some(hour), None, line), (Some(7), None, Some(7)));
         assert_eq!(peaks(Some(hour + 29_001), None, line), (None, None, None));

@@ -42,7 +42,7 @@ pub struct TableOptions {
     pub range: (Millis, Millis),
     /// a row for each of these; otherwise one for the whole time
     pub by: Option<By>,
-    /// so many domains of each zone have rows, the others one together
+    /// the number of domains of each zone with rows; the others have one row together
     pub top: usize,
     /// which are first
     pub sort: TableSort,
@@ -52,7 +52,7 @@ pub struct TableOptions {
     pub cores: bool,
     /// how it is written
     pub format: Format,
-    /// the highest second is known of something: there is a column for it, with cores
+    /// the highest second is known for some rows: there is a column for it, in cores
     pub peak_second: bool,
     /// limits have refused something: there is a column for it
     pub refused: bool,
@@ -124,7 +124,7 @@ fn zone<W: Write>(
     for (_, domain) in others {
         rest.add(domain);
     }
-    // those that were too many to be told apart
+    // domains above the limit
     for domain in domains.iter().filter(|domain| domain.name.is_none()) {
         rest.add(domain);
     }
@@ -161,7 +161,7 @@ fn zone<W: Write>(
     Ok(())
 }
 
-/// Whose row it is.
+/// The owner of a row.
 #[derive(Clone, Copy)]
 struct Label<'a> {
     zone: &'a str,
@@ -171,7 +171,7 @@ struct Label<'a> {
     shown: &'a str,
 }
 
-/// The rows of a domain, a rest or all; whether there were any.
+/// Writes the rows of a domain, of the others, or of all. Returns false if there were none.
 fn account<W: Write>(
     wanted: &TableOptions,
     plan: &Columns,
@@ -215,7 +215,7 @@ fn seconds((begin, end): (Millis, Millis)) -> f64 {
     (end - begin) as f64 / 1e3
 }
 
-/// Of a row.
+/// The figures of a row.
 struct Figures {
     usage: Usage,
     /// how long that took

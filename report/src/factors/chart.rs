@@ -28,7 +28,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
         _ => columns(figure, &bars, &mut out),
     };
     drawn.map_err(|error| anyhow!("{error}"))?;
-    // for those who hear it
+    // a text for screen readers
     let about = format!("<title>{}</title>\n", escaped(&alternative(figure, &bars)));
     let end_of_tag = out.find(">\n").map_or(0, |at| at + 2);
     out.insert_str(end_of_tag, &about);
@@ -36,7 +36,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     Ok(root)
 }
 
-/// What a figure shows, in words.
+/// The content of a figure in words.
 fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
     let bars = bars.iter().map(|bar| {
         let group = bar.shown_group().map_or_else(String::new, |group| format!("{group} "));

@@ -27,7 +27,7 @@ pub enum FigureKind {
 }
 
 impl FigureKind {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 4] = [Self::Order, Self::Cache, Self::Size, Self::Domain];
 
     /// As it is asked for, and as files are named.
@@ -41,7 +41,7 @@ impl FigureKind {
         }
     }
 
-    /// What stands above it.
+    /// The title above the figure.
     pub fn title(self, names: &FieldNames) -> String {
         match self {
             Self::Order => "CPU per request, by its order in the connection".to_owned(),
@@ -63,7 +63,7 @@ impl FigureKind {
         }
     }
 
-    /// The variables that it is made of.
+    /// The variables that the figure is computed from.
     pub fn variables(self, names: &FieldNames) -> String {
         self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
     }
@@ -73,7 +73,7 @@ impl FigureKind {
 pub struct Figure {
     /// which one
     pub kind: FigureKind,
-    /// what stands above it
+    /// the title above the figure
     pub title: String,
     /// in the order in which they are shown
     pub bars: Vec<Bar>,
@@ -85,15 +85,15 @@ pub struct Figure {
 
 /// A bar of a figure, and a row of its table.
 pub struct Bar {
-    /// whose requests, where the figure has groups
+    /// the group of the requests, if the figure has groups
     pub group: Option<String>,
     /// order, cache status, size or domain
     pub name: String,
     /// how many
     pub requests: u64,
-    /// nanoseconds of all together
+    /// nanoseconds of all requests together
     pub cpu_ns: u64,
-    /// bytes of all together, where they are known
+    /// bytes of all requests together, if they are known
     pub bytes: Option<u64>,
     /// nanoseconds per request, or seconds per GB
     pub value: f64,
@@ -103,7 +103,7 @@ pub struct Bar {
     pub percentiles: Option<[u64; 3]>,
     /// whether there are too few requests to rely on it
     pub is_few: bool,
-    /// whether it is the sum of all others
+    /// true if it is the sum of all other bars
     pub is_rest: bool,
 }
 
@@ -117,7 +117,7 @@ impl Bar {
         self.shown(&self.name)
     }
 
-    /// The same of its group.
+    /// The name of its group in tables and drawings.
     pub fn shown_group(&self) -> Option<Cow<'_, str>> {
         self.group.as_deref().map(|group| self.shown(group))
     }
@@ -128,18 +128,18 @@ impl Bar {
     }
 }
 
-/// What is wanted of the figures.
+/// The options of the figures.
 pub struct FigureOptions {
     /// bars of fewer requests are marked
     pub min_requests: u64,
-    /// so many domains have bars of their own
+    /// the number of domains with bars of their own
     pub top: usize,
 }
 
-/// The title of the row of all that have none of their own.
+/// The title of the row of all others.
 const OTHERS: &str = "all others";
 
-/// So many groups have bars of their own.
+/// The number of groups with bars of their own.
 const SHOWN_GROUPS: usize = 6;
 
 impl FigureOptions {
@@ -236,7 +236,7 @@ impl FigureOptions {
         let (shown, rest) = domains.split_at(self.top.min(domains.len()));
         let mut bars: Vec<Bar> =
             shown.iter().filter_map(|(name, ratio)| self.ratio(&self.text(name), ratio)).collect();
-        // those without bytes last
+        // bars without bytes come last
         let value = |bar: &Bar| if bar.value.is_nan() { -1.0 } else { bar.value };
         bars.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| a.name.cmp(&b.name)));
         let mut others = tally.other_domains;

@@ -154,7 +154,7 @@ pub fn tolerant<'n, 'a>(
     }
 }
 
-/// The names of an object's members, as far as they can be read.
+/// The readable names of an object's members.
 pub fn member_names(line: &[u8], most: usize) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = trimmed(line).strip_prefix(b"{").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The work of a thread for each line.
+//! Reads one line in a thread.
 
 use std::fmt;
 
@@ -41,16 +41,16 @@ impl fmt::Display for Broken<'_> {
 #[derive(Default)]
 pub struct LineThread {
     pub tally: FactorSums,
-    /// by option of [`Args::asked`], whether a line had what it asks for
+    /// for each option of [`Args::asked`], whether a line had its variable
     pub had: Vec<bool>,
     /// the first line that could be read
     pub sample: Vec<u8>,
-    /// as it was written, and what it is
+    /// the text of the time, and the time
     pub last_time: (Vec<u8>, Option<Millis>),
 }
 
 impl LineThread {
-    /// Adds up a line, or tells why it cannot.
+    /// Adds a line to the sums. Returns the reason if it cannot.
     pub fn line<'r>(
         &mut self,
         args: &Args,
@@ -78,7 +78,7 @@ impl LineThread {
         if faults != Faults::default() {
             self.tally.faults.add(faults);
         }
-        // with --field, the CPU of a traffic log may look like that of requests
+        // with --field, CPU of a traffic log may look like CPU of requests
         let is_suspect = record.cpu_ns.is_none() || !args.field.is_empty();
         if is_suspect && json::is_traffic_log(line) {
             self.tally.traffic_log += 1;
@@ -135,7 +135,7 @@ impl LineThread {
             return i64::try_from(value::nanoseconds(seconds)? / 1_000_000).ok();
         }
         let text = fields.get(Field::Iso8601).or_else(|| fields.get(Field::TimeLocal))?;
-        // many lines of a second follow on each other
+        // many consecutive lines have the same second
         if *text != *self.last_time.0 {
             self.last_time.0 = text.to_vec();
             let text = std::str::from_utf8(text).ok();

@@ -1,4 +1,4 @@
-//! The values of a line that the figures are made of.
+//! The values of a line that the figures need.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ impl<'a> Record<'a> {
             None => number(Field::CpuSeconds, nanoseconds)?,
             ns => ns,
         };
-        // sums of more than these, 31 years, could not be kept
+        // sums of larger values, above 31 years, would overflow
         if self.cpu_ns.is_some_and(|ns| ns > MOST_CPU_NS) {
             let ns = fields.get(Field::CpuNs).map(|value| (Field::CpuNs, value));
             let (field, value) = ns
@@ -80,7 +80,7 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
-    /// The domain; none if the line does not tell.
+    /// The domain; none if the line does not have it.
     pub fn domain(&self) -> Option<&'a [u8]> {
         self.fields.get(Field::ServerName).or_else(|| self.fields.get(Field::Host))
     }

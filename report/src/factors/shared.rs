@@ -1,4 +1,4 @@
-//! What threads share while they add up: the names that have rows of their own.
+//! The names with rows of their own, which all threads share.
 
 use std::borrow::Cow;
 
@@ -15,15 +15,15 @@ pub const MAX_STATUSES: usize = 64;
 /// Longer names are cut there, as in the module's zones.
 const MAX_NAME_BYTES: usize = 255;
 
-/// What all threads share.
+/// The names that all threads share.
 pub struct SharedNames {
-    /// of domains
+    /// names of domains
     pub domains: Admitted,
-    /// of the groups of the first figure
+    /// names of the groups of the first figure
     pub groups: Admitted,
-    /// of cache statuses
+    /// names of cache statuses
     pub statuses: Admitted,
-    /// of values of `--by`
+    /// values of `--by`
     pub values: Admitted,
     /// whether requests are added up by a variable
     pub is_by: bool,

@@ -14,7 +14,7 @@ pub struct Splitter {
     pub slots: Vec<Slot>,
     /// slots of variables that may have anything in them
     pub loose: Vec<usize>,
-    /// a line may end after so many slots
+    /// the least number of slots of a line
     pub least: usize,
     /// whether a line may have more, after a space
     pub is_open: bool,
@@ -187,7 +187,7 @@ impl Splitter {
 }
 
 impl Slot {
-    /// Its value at the beginning of `rest`, and what follows on the text after it.
+    /// Its value at the beginning of `rest`, and the rest after the text that follows.
     fn value<'a>(&self, rest: &'a [u8], is_last: bool) -> Option<(&'a [u8], &'a [u8])> {
         let after = &self.after;
         if is_last {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::figures::{Bar, Figure, FigureKind};
 use crate::output::{Cell, Column, Format, Layout, Rows, Visibility, printable};
 
-/// A column, and what it shows of a bar.
+/// A column, and the value of a bar that it shows.
 #[derive(Clone, Copy)]
 struct Shown {
     column: Column<'static>,
@@ -66,7 +66,7 @@ fn group(bar: &Bar) -> Cell<'_> {
     bar.group.as_deref().map_or_else(Cell::nothing, |group| Cell { shown, ..Cell::text(group) })
 }
 
-/// What is known besides the figures.
+/// Data about the figures as a whole.
 pub struct FigureTableHead {
     /// requests that were read
     pub requests: u64,
@@ -119,7 +119,7 @@ pub fn columns() -> Vec<Column<'static>> {
     columns
 }
 
-/// Of the CPU of all bars. It is shown where these are the values of a variable.
+/// The share of the CPU of all bars. It is shown if the bars are values of a variable.
 const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Visibility::Nowhere).rank(2);
 
 /// The place after CPU time.
@@ -157,7 +157,7 @@ impl Shown {
     }
 }
 
-/// A table of its own, with the columns that the figure has something for.
+/// A separate table, with the columns for which the figure has values.
 fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
     let title = match figure.kind {
         FigureKind::Order => "order",
@@ -185,9 +185,9 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
         let column = if is_there { column } else { column.at(Visibility::Nowhere) };
         match column.name {
             "name" => Column { title, ..column },
-            // the mark says itself what it means
+            // the mark explains itself
             "is_few" => Column { title: "", is_number: false, ..column },
-            // the chief figure of domains is that of a GB
+            // the main figure of domains is CPU per GB
             "cpu_seconds_per_request" if is_domain => column.rank(4),
             _ => column,
         }

@@ -23,13 +23,13 @@ const NO_CACHE: &[u8] = b"NONE";
 /// The sums of a thread, and in the end of all threads.
 #[derive(Default)]
 pub struct FactorSums {
-    /// requests that were taken into the figures, as far as their lines tell what a figure needs
+    /// requests in the figures, if their lines have the needed values
     pub requests: u64,
-    /// nanoseconds of CPU of them
+    /// nanoseconds of their CPU
     pub cpu_ns: u64,
     /// lines without a CPU time
     pub without_cpu: u64,
-    /// of those, lines of a traffic log
+    /// the part of those that are lines of a traffic log
     pub traffic_log: u64,
     /// whether there were lines of NGINX's own format
     pub has_combined: bool,
@@ -41,31 +41,31 @@ pub struct FactorSums {
     pub subrequests: u64,
     /// lines that are not valid JSON, but were read all the same
     pub faults: FaultCounts,
-    /// lines of domains or times that were not asked for
+    /// lines of domains or times that were not requested
     pub left_out: u64,
     /// by group, and in it by order
     pub orders: Vec<Orders>,
-    /// by order, of groups that came when there were too many
+    /// by order, requests of groups above the limit
     pub other_orders: [Cell; ORDERS.len()],
     /// requests whose order is 0, which NGINX does not write
     pub zero_orders: u64,
     /// by cache status
     pub statuses: Vec<(Box<[u8]>, Cell)>,
-    /// of statuses that came when there were too many
+    /// requests of statuses above the limit
     pub other_statuses: Cell,
     /// by size
     pub sizes: [Cell; SIZES.len()],
-    /// whether a size is that of the body, since the line did not have more
+    /// whether a size is that of the body, because the line had no other
     pub has_body_sizes: bool,
     /// by domain
     pub domains: HashMap<Vec<u8>, Ratio>,
-    /// of domains that came when there were too many
+    /// requests of domains above the limit
     pub other_domains: Ratio,
     /// by value of the variable of `--by`
     pub values: HashMap<Vec<u8>, SmallCell>,
-    /// of values that came when there were too many
+    /// requests of values above the limit
     pub other_values: SmallCell,
-    /// which of `$request` and `$request_uri` values were taken from
+    /// the variables, `$request` or `$request_uri`, from which values were taken
     pub derived: Set,
     /// lines whose `$request_id` a line shortly before has as well
     pub repeated: Repeated,
@@ -87,7 +87,7 @@ pub struct FaultCounts {
 }
 
 impl FaultCounts {
-    /// Adds those of a line.
+    /// Adds the faults of a line.
     pub fn add(&mut self, faults: Faults) {
         self.escapes += u64::from(faults.escapes);
         self.values += u64::from(faults.values);
@@ -188,7 +188,7 @@ impl FactorSums {
         }
     }
 
-    /// Adds what another thread has added up.
+    /// Adds the sums of another thread.
     pub fn add(&mut self, other: Self, shared: &SharedNames) {
         self.requests += other.requests;
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);

@@ -93,7 +93,7 @@ impl BlockReader {
                 None => 0,
             };
             if in_long_line {
-                // the rest of a line that is too long is dropped
+                // the rest of an overlong line is dropped
                 match memchr::memchr(b'\n', filled) {
                     Some(end) => {
                         bytes.copy_within(end + 1..len, 0);
@@ -110,7 +110,7 @@ impl BlockReader {
             } else if whole > 0 {
                 len = self.send(file, line, &mut bytes, whole, len);
             } else if let nuls @ 1.. = marks::leading_nuls(filled) {
-                // a run of NULs may be longer than a line may be
+                // a run of NULs may be longer than the longest line
                 self.summary.nuls.count(file, *line + 1, nuls as u64);
                 bytes.copy_within(nuls..len, 0);
                 len -= nuls;

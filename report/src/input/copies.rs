@@ -16,7 +16,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Notes the first bytes of a file, by its place in the list of files.
+    /// Records the first bytes of a file, by its place in the list of files.
     pub fn add(&mut self, file: usize, content: &[u8]) {
         let begin = content.get(..COMPARED).unwrap_or(content);
         if begin.is_empty() {
@@ -66,7 +66,7 @@ mod tests {
         let said = told(&["x\n", "y\n", "x\n"]).unwrap();
         assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
         assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 more files"));
-        // one of them goes on, as while it is copied
+        // one of them is longer, as while it is copied
         let long = "x".repeat(COMPARED);
         assert!(told(&[&long, &format!("{long}y")]).is_some());
     }

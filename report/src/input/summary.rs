@@ -13,7 +13,7 @@ use crate::output::{complain, counted, grouped};
 /// The most broken lines that are shown.
 const SHOWN_BROKEN: usize = 5;
 
-/// What was read, and what could not be read.
+/// The lines and files that were read, and those that could not be read.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// files that were read to their end

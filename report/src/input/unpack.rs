@@ -23,7 +23,7 @@ pub struct Unpack {
     part: Option<PackedPart>,
 }
 
-/// What one call of a compressor has written: gzip calls it a member, zstd a frame, and the others a stream.
+/// The output of one call of a compressor: gzip calls it a member, zstd a frame, the others a stream.
 enum PackedPart {
     Gzip(Box<GzDecoder<Peek>>),
     Xz(Box<XzReader<Peek>>),
@@ -61,7 +61,7 @@ impl Unpack {
                 self.packing = packing;
                 PackedPart::new(packing, input).map(Some).map_err(|error| self.explain(error))
             }
-            // an error of reading comes here
+            // reading reports its error here
             None if begin.is_empty() => io::copy(&mut input, &mut io::sink()).map(|_| None),
             None => {
                 let name = self.packing.name();
@@ -144,7 +144,7 @@ impl PackedPart {
         }
     }
 
-    /// What follows the part, all of which has been read.
+    /// The input after the part, which must have been read completely.
     fn end(self) -> io::Result<Peek> {
         match self {
             Self::Gzip(decoder) => Ok(decoder.into_inner()),
@@ -163,7 +163,7 @@ impl Frame {
             Some(sum) => decoder.get_calculated_checksum() == Some(sum),
             None => true,
         };
-        // 0 is that of a frame that does not tell
+        // 0 stands for a frame without a length
         let length = decoder.content_size();
         if is_whole && (length == 0 || length == self.bytes) {
             Ok(input)
@@ -190,7 +190,7 @@ enum Cause {
     Damage,
 }
 
-/// Decoders wrap what they got from the reader, some of them more than once.
+/// Decoders wrap the reader's error, some of them more than once.
 fn cause(error: &io::Error) -> Cause {
     if let Some(code) = error.raw_os_error() {
         return Cause::Reading(code);

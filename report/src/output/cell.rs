@@ -15,7 +15,7 @@ pub enum CellValue<'a> {
     Count(u64),
     /// a whole number that may be above 2^64: all digits in CSV, and a number in JSON
     Large(u128),
-    /// any other number; one that is not finite is written as nothing
+    /// any other number; a number that is not finite is written as an empty text
     Number(f64),
     /// a number with all of its digits, such as money; a string in JSON, since many programs read JSON
     /// numbers as floats
@@ -40,7 +40,7 @@ impl<'a> Cell<'a> {
         Self { value: CellValue::Text(text.clone()), shown: printable(text) }
     }
 
-    /// The name of a domain. In a table, one that could be taken for the title of another row is quoted.
+    /// The name of a domain. In a table, a name that looks like the title of another row is quoted.
     pub fn domain(name: &'a str) -> Self {
         let Self { value, shown } = Self::text(name);
         let is_title = matches!(shown.trim(), "" | "all" | "rest") || shown.trim().starts_with("rest (");
@@ -53,7 +53,7 @@ impl<'a> Cell<'a> {
         Self { value: CellValue::Count(count), shown: grouped(count).into() }
     }
 
-    /// The same of a sum, which may be above 2^64.
+    /// The same for a sum, which may be above 2^64.
     pub fn sum(sum: u128) -> Self {
         let value = u64::try_from(sum).map_or(CellValue::Large(sum), CellValue::Count);
         Self { value, shown: grouped_digits(&sum.to_string()).into() }
@@ -69,7 +69,7 @@ impl<'a> Cell<'a> {
         Self { value: CellValue::Number(ns / 1e9), shown: duration(ns).into() }
     }
 
-    /// What is not known, or not defined.
+    /// A value that is not known, or not defined.
     pub fn nothing() -> Self {
         Self { value: CellValue::Nothing, shown: "-".into() }
     }

@@ -13,11 +13,11 @@ use super::text::printable;
 
 /// Writes rows in a format.
 pub struct Rows<'c, W: Write> {
-    /// of the cells of a row
+    /// the number of cells of a row
     all: usize,
-    /// the places of those that are written
+    /// the places of the columns that are written
     chosen: Vec<usize>,
-    /// those that are written
+    /// the columns that are written
     columns: Vec<Column<'c>>,
     layout: Layout,
     sink: Sink<W>,
@@ -29,7 +29,7 @@ enum Sink<W: Write> {
     Json { out: W, is_first: bool },
 }
 
-/// A table's widths are those of so many rows.
+/// The number of rows that decide the widths of a table.
 pub(super) const HELD_ROWS: usize = 20_000;
 
 impl<'c, W: Write> Rows<'c, W> {
@@ -116,7 +116,7 @@ impl<'c, W: Write> Rows<'c, W> {
         }
     }
 
-    /// Writes what is held back, and gives the output back; it is not flushed.
+    /// Writes the rows that are held back. Returns the output, which is not flushed.
     pub fn finish(mut self) -> io::Result<W> {
         self.release()?;
         match self.sink {
@@ -195,7 +195,7 @@ fn table_line(
     }
 }
 
-/// The error within, by whose kind a closed pipe is known.
+/// The inner error, whose kind shows a closed pipe.
 fn csv_error(error: ::csv::Error) -> io::Error {
     match error.into_kind() {
         ::csv::ErrorKind::Io(error) => error,

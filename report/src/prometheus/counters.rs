@@ -129,7 +129,7 @@ impl Prometheus {
                 overlaps.compare_all(
                     &answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>(),
                 );
-                // a series that continues another one comes after it
+                // a series that continues another one is sorted after it
                 let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
                 in_order.sort_by_cached_key(|series| {
                     let is_new = !growth.counters.contains_key(&series.labels(&[]));

@@ -62,7 +62,7 @@ impl Growth<'_> {
         }
     }
 
-    /// Notes the times of zones, or of their accounts.
+    /// Records the times of zones, or of their accounts.
     pub fn record_times(&mut self, answer: &[Series<'_>]) {
         for series in answer {
             let times = self.zones.entry(series.labels(&["key"])).or_default();

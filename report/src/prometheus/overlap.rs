@@ -30,7 +30,7 @@ pub struct Points<'a> {
 }
 
 impl Overlaps {
-    /// Looks at all series of one counter in one answer.
+    /// Compares all series of one counter in one answer.
     pub fn compare_all(&mut self, series: &[Points<'_>]) {
         let mut accounts: HashMap<(&str, &str, &str), Vec<&Points<'_>>> = HashMap::new();
         for points in series {

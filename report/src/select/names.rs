@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// So many names are shown.
+/// The number of names that are shown.
 const SHOWN: usize = 10;
 
 /// The first names in their order, and whether there are more.
@@ -24,14 +24,14 @@ impl Names {
         }
     }
 
-    /// The span of both.
+    /// The names of both.
     pub fn with(mut self, other: Self) -> Self {
         other.first.iter().for_each(|name| self.add(name));
         self.is_more |= other.is_more;
         self
     }
 
-    /// Whether there is none.
+    /// True if it is empty.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
     }

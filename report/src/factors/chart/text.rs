@@ -3,7 +3,7 @@
 use super::super::figures::FigureKind;
 use crate::output::printable;
 
-/// A value as it stands at a bar and at the axis.
+/// A value as a label of a bar or the axis.
 pub fn value(kind: FigureKind, value: f64) -> String {
     if kind == FigureKind::Domain { plain(value) } else { short(value) }
 }
