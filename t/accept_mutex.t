@@ -45,7 +45,7 @@ my @lines = $t->logged(400);
 my $account = $t->account_with('hosts', 'load.test', 400);
 is($account->{requests}, 400, 'and counted');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400,
-    'each is charged, with what it cost to accept it');
+    'each is charged, with the CPU of its accept');
 ok($account->{cpu_ns} <= $used, 'no more than the workers used') or diag("$account->{cpu_ns} of $used");
 
 # Events that arrive together are attributed separately
@@ -57,7 +57,7 @@ is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'expensive 
 @lines = $t->logged(23);
 my $least = (sort { $a <=> $b } map { $_->{ns} } grep { $_->{host} eq 'dear.test' } @lines)[0];
 is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20,
-    'the cheap ones do not pay for the dear ones');
+    'the cheap ones are not charged for the expensive ones');
 
 # Timers
 (my $charged, $used) = $t->charged_and_used(1, sub {

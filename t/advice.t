@@ -131,7 +131,7 @@ is_deeply(requests('server_name'), { _ => 2 }, '$server_name: those of the serve
 is_deeply(requests('host'), { 'a.test' => 1, _ => 1, 'b.test' => 1, '*' => 1 },
     '$host: where there is no Host, the name of the server, or the account *');
 is_deeply(requests('http_host'), { 'a.test:81' => 1, 'c.test' => 1, '*' => 2 },
-    '$http_host: what Host says, with the port, or the account *');
+    '$http_host: the value of Host, with the port, or the account *');
 is_deeply(requests($_), {}, "\$$_: nothing") for qw(remote_user cookie_a arg_a);
 SKIP: {
     skip 'no curl with HTTP/2', 2 unless $http2 && `curl -V` =~ /\bHTTP2\b/;

@@ -47,7 +47,7 @@ my %part = map { $_ => $after->{$_}
     - $before->{$_} } qw(thread_cpu_ns charged_ns no_request_ns loop_ns other_ns wakeups);
 cmp_ok($sent, '>', 500, 'a load of small requests');
 is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_ns} + $part{other_ns},
-    'the books are exact');
+    'the worker totals add up');
 within($part{thread_cpu_ns}, $used, 0.97, 1.03, 'and are those of the thread');
 my $work = $part{thread_cpu_ns} - $part{loop_ns};
 within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of the CPU outside of the event loop is charged')

@@ -77,7 +77,7 @@ my $ratios = charged_and_used(5, sub {
     my $answer = $t->get('/text.txt', host => 'gzip.test', headers => { 'Accept-Encoding' => 'gzip' });
     $answer->{complete} && length $answer->{body} < 1_000_000 or die "not compressed\n";
 }, $any);
-is_charged($ratios, 0.95, 'gzip of 1.5 MB is charged what the thread used meanwhile, to within 5 %');
+is_charged($ratios, 0.95, 'gzip of 1.5 MB is charged the CPU of the thread, to within 5 %');
 is(scalar(grep { $_ > 1.001 } @$ratios), 0, 'and never more');
 
 $ratios = charged_and_used(5, sub { $t->get('/?x=' . burn_text(20), host => 'pcre.test') }, $any);

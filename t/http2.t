@@ -157,7 +157,7 @@ SKIP: {
     is($t->account_with('hosts', 'load.test', 2000)->{requests}, 2000, 'and counted');
     my $logged = sum(map { $_->{ns} } $t->log_lines);
     ok($logged <= $used && $logged > $work / 2,
-        'their charges are no more than the thread used, and most of what it did')
+        'their charges are at most the CPU of the thread, and most of its work')
         or diag("$logged of $used, $work of it work");
 }
 

@@ -93,7 +93,7 @@ $t->clear_log;
 my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
 # One of the cheap requests has paid for the handshake.
 cmp_ok((sort { $b <=> $a } map { $_->{ns} } grep { $_->{host} eq 'cheap.test' } @lines)[1] * 10, '<', $dear->{ns},
-    'a dear stream costs its neighbours nothing');
+    'an expensive stream costs its neighbours nothing');
 
 # Datagrams that are not QUIC
 my $before = $t->account('hosts', 'heavy.test');
@@ -103,6 +103,6 @@ my $noise = $t->measured(sub { $socket->send("\xc0\0\0\0\x01" . 'x' x 1200) for 
 cmp_ok($noise, '>', 0, 'datagrams that belong to no connection cost CPU');
 my $after = $t->account('hosts', 'heavy.test');
 is_deeply([ @$after{qw(requests cpu_ns wakeups)} ], [ @$before{qw(requests cpu_ns wakeups)} ],
-    'and nobody pays for them');
+    'and they are charged to no account');
 
 $t->done;

@@ -38,7 +38,7 @@ is_deeply(
     'by its order in its connection',
 );
 is(sum(map { $_->{cpu_ns} } values %{ $account->{by_connection_order} }), sum(map { $_->{ns} } @lines),
-    'CPU by order is what the log lines have, all together');
+    'CPU by order is the sum of the log lines');
 for my $order (1 .. 3) {
     is($account->{by_connection_order}{$order}{cpu_ns}, sum(map { $_->{ns} } grep { $_->{order} == $order } @lines),
         "and for order $order");

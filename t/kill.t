@@ -43,9 +43,9 @@ $_->close for @open;
 
 my $after = $t->account('hosts', 'kill.test');
 is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes)} ], [ @$before{qw(requests cpu_ns wakeups sent_bytes)} ],
-    'what was settled is still there');
+    'flushed charges are still there');
 is($t->account('hosts', 'open.test')->{in_flight}, 0,
-    'what was in flight in the dead workers is not in flight any more');
+    'requests of the dead workers are not in flight any more');
 
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
 is($t->account_with('hosts', 'kill.test', 60)->{requests}, 60, 'the new workers count on');

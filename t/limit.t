@@ -116,7 +116,7 @@ my $account = $t->account('domains', 'limited.test');
 my $passed = time - $start;
 my $used_ns = $account->{cpu_ns} - 20e6;
 within($limit->{debt_ns}, $used_ns, 0.9 - $passed * 0.03e9 / $used_ns, 1,
-    'what it has used beyond the burst is the debt');
+    'the CPU beyond the burst is the debt');
 my $refused = get('limited.test', '/a.txt?n=refused');
 is($refused->{status}, 429, 'the next one is refused');
 like($refused->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'with the time to come again in whole seconds');
@@ -242,9 +242,9 @@ is(get('both.test', '/a.txt?n=noclient')->{status}, 200, 'nor is one without a k
 charged('domains', 'both.test', 4);
 is_deeply([ map { my $l = limit(@$_); @$l{qw(refused refused_dry_run)} } [ 'domains', 'both.test' ],
     [ 'clients', 'c1' ], [ 'clients', 'c2' ] ],
-    [ 0, 3, 1, 0, 0, 0 ], 'each limit counts what it refuses');
+    [ 0, 3, 1, 0, 0, 0 ], 'each limit counts its refusals');
 cmp_ok(limit('clients', 'c2')->{refused_dry_run_cpu_ns}, '==', 0,
-    'what a dry run would refuse is use for another limit');
+    'requests that a dry run would refuse count for another limit');
 
 # Refused requests: a body that is not read, a connection that is kept open, a body without an end
 indebted('refused.test');

@@ -149,7 +149,7 @@ is($t->get("/return?x=$x", port => 'calm', host => 'burst.test')->{status}, 204,
 $t->quiet;
 my $burst = account('burst.test');
 cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns},
-    'what is beyond the burst is as what refused requests use');
+    'CPU beyond the burst counts as CPU of refused requests');
 cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'CPU within the burst is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
 

@@ -85,7 +85,7 @@ check('PROXY protocol', $t->port('proxied') . ':listen.test', sub {
 SKIP: {
     skip('no realip module', 1) unless $realip;
     is($t->account_with('clients', '192.0.2.7', 2 * $connections)->{requests}, 2 * $connections,
-        'a key can be what the PROXY protocol says');
+        'a key can be an address of the PROXY protocol');
 }
 SKIP: {
     skip('no IPv6 on this machine', 2 * $connections + 4) unless $ipv6;

@@ -315,6 +315,6 @@ for my $file ($log, $endless) {
 }
 my $sums = sums_of(lines_of($log))->{hosts};
 $t->start(main => 'worker_processes 2;', http => http());
-sums_are_counters($sums, counters_of($t, 'hosts'), 'and the state has what the log has');
+sums_are_counters($sums, counters_of($t, 'hosts'), 'and the state has the sums of the log');
 is(sum(map { $_->{peak_cores} } values %{ $t->status->{zones}{hosts}{keys} }), 0, 'except peaks, which begin again');
 $t->done;

@@ -231,7 +231,7 @@ for my $host ('runs.test', 'limited.test') {
         last if $_ >= 2 && $figure{light} <= 30 * $shares->bound($figure{alone} / 30);
     }
     cmp_ok($figure{light}, '<=', 30 * $shares->bound($figure{alone} / 30),
-        'HTTP/3: a request is charged what it costs alone, whatever header follows it');
+        'HTTP/3: a request is charged its own cost, whatever header follows it');
 }
 
 # The handshake. QUIC does more work for a connection soon after it, such as finding the path's MTU. That work is

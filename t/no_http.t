@@ -39,7 +39,7 @@ my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 my %server = (
     'only loaded' => 'server { listen 127.0.0.1:{{port:http}}; location / { } }',
-    'with a zone that nobody uses' =>
+    'with an unused zone' =>
     'request_cpu_zone $host zone=hosts:1m; request_cpu_clock thread; server { listen 127.0.0.1:{{port:http}}; location / { } }',
 );
 for my $name (sort keys %server) {

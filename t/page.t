@@ -255,7 +255,7 @@ for my $key (qw(heavy.test plain.test errors.test)) {
 }
 is($wrong, 0, 'rates are differences of the counters over the time that the endpoint tells');
 cmp_ok($rate->('heavy.test', 'requests'), '>', 0, '(of real traffic)');
-is($shown{'heavy.test'}[0], $moment->{rows}[0][0], 'the dearest domain is the first row');
+is($shown{'heavy.test'}[0], $moment->{rows}[0][0], 'the most expensive domain is the first row');
 cmp_ok($shown{'heavy.test'}[2] =~ s/ %//r, '>', 50, 'with most of the CPU');
 my %books = map { $_->{pid} => $_ } @{ $before->{workers} };
 my $cores = sum(map { ($_->{thread_cpu_ns} - $books{ $_->{pid} }{thread_cpu_ns}) / $ns } @{ $after->{workers} });
@@ -559,7 +559,7 @@ my $detail = $page->js(qq{const of = $figures; return { figures: of, bar: docume
 my $full_limit = $detail->{full}{limit};
 is_deeply([ @{ $detail->{figures} }{'Limit', 'Burst', 'Refused in all'} ],
     [ '0.0500 cores', '20.0 ms', grouped($full_limit->{refused}) . ' requests, '
-        . duration($full_limit->{refused_cpu_ns}) . ' of CPU' ], 'its limit, and what it has refused');
+        . duration($full_limit->{refused_cpu_ns}) . ' of CPU' ], 'its limit, and its refusals');
 ok(!exists $detail->{figures}{'Dry run/s'}, 'nothing of dry_run, where there is none');
 like($detail->{bar}, qr/^[\d.]+ % of the limit used$/, 'the bar has words');
 like($detail->{told}, $full_limit->{debt_ns} ? qr/^In debt: \Q@{[duration($full_limit->{debt_ns})]}\E of CPU, paid in /
@@ -589,7 +589,7 @@ zone('domains');
 is($page->js($headings), 'key cpu share req cpr mb spg fly', 'another zone has none of these columns');
 ok($page->js('document.getElementById("limits").hidden'), 'nor is anything told of limits');
 
-part('what to charge by');
+part('billing metrics');
 # ---- billing metrics ----
 
 open_page('/cpu#zone=domains&key=heavy.test');
@@ -623,7 +623,7 @@ ok($page->wait_for(5, 'document.getElementById("charge").hidden'),
     'of a module that does not say it, nothing is shown');
 ok(!$page->js('document.getElementById("detail-body").hidden'), 'and the rest is');
 
-part('pauses, slow answers, tabs that nobody looks at');
+part('pauses, slow answers, hidden tabs');
 # ---- pauses, slow answers, hidden tabs ----
 
 open_page('/cpu');
@@ -741,7 +741,7 @@ ask('plain.test', '/small.txt') for 1 .. 2;
 $page->click('#retry');
 ok($page->wait_for(15, 'document.body.dataset.state === "live"'), 'it finds the server again');
 ok($page->wait_for(10, q{document.getElementById("notices").textContent.includes("counters restarted")}),
-    'and says that the counters began anew');
+    'and says that the counters began again');
 ok($page->wait_for(10, 'document.getElementById("gone").hidden'), 'the message is gone');
 # a poll may show a message over the button at that very moment
 for (1 .. 3) {
@@ -750,7 +750,7 @@ for (1 .. 3) {
 }
 ok($page->wait_for(10,
     qq{(() => { const r = $rows; return r.length === 1 && r[0][0] === "plain.test" && r[0][3] === "2" })()}),
-    'what is shown is from then on')
+    'the figures are from then on')
     or diag(join "\n", map { "@$_" } rows());
 console();
 is_deeply([ grep { !/ERR_CONNECTION_REFUSED/ } @console ], [], 'no word in the console but that the server was gone');

@@ -81,7 +81,7 @@ is($found, $many, 'many names that are looked up');
 $t->logged(14 + $many);
 my $after = $books->();
 my ($other, $loop, $all) = map { $after->{$_} - $before->{$_} } qw(other_ns loop_ns thread_cpu_ns);
-cmp_ok($other, '<', 0.01 * ($all - $loop), sprintf 'each is charged from there on: %.3f %% is nobody\'s',
+cmp_ok($other, '<', 0.01 * ($all - $loop), sprintf 'each is charged from there on: %.3f %% has no owner',
     100 * $other / ($all - $loop));
 
 $t->done;

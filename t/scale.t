@@ -265,7 +265,7 @@ for my $trigger (@triggers) {
     ok(defined $value && $value > 0.5 && $value < 11.7, "$name: its path leads to a number") or diag(explain($status));
     cmp_ok($value, '>', 8.3, "and that is ten in the window of $window") if $window eq '6s';
     is($t->get("/?$query.nobody", port => 'status')->{status}, 404,
-        'while nobody has asked for a domain the answer is 404');
+        'before the first request for a domain the answer is 404');
 }
 for my $rule (values %adapter) {
     my %selector = %{ $metric->{external}{metric}{selector}{matchLabels} };

@@ -276,7 +276,7 @@ is($zipped->{headers}{'content-encoding'}, 'gzip', 'NGINX compresses it, where i
 is(Compress::Zlib::memGunzip($zipped->{body}), $plain, 'as any other page');
 my $long = $t->get('/html?token=a%20b&format=html&x&q="><script>', port => 'formats')->{body};
 is($long =~ s/token=a%20b&amp;x&amp;q=%22%3E%3Cscript%3E&amp;//gr, $plain,
-    'arguments of others go along to what it loads') or diag($long =~ /(.*asset=.*)/g);
+    'other arguments are passed on to the files that it loads') or diag($long =~ /(.*asset=.*)/g);
 is(scalar(() = $long =~ /"\?token=a%20b&amp;x&amp;q=%22%3E%3Cscript%3E&amp;(?:asset|format)=/g), 3 + 4, 'all of it');
 
 my ($head_of_page) = $t->get('/html', port => 'formats', method => 'HEAD', headers => { 'Accept-Encoding' => 'gzip' });
@@ -323,7 +323,7 @@ for my $name (sort keys %address) {
         'where the directive names another format, there is none of it');
 }
 like($t->get("/auto$address{'page.js'}", port => 'formats')->{body}, qr/MIT License.*Permission is hereby granted/s,
-    'the script has the licence of what is in it');
+    'the script has the licences of its parts');
 for my $name ('page.js@1-00000000', 'page.js@', 'page.html', '', '../page.js', 'page.js%00') {
     my $none = $t->get("/auto?asset=$name", port => 'formats', headers => { Accept => $browser });
     is($none->{status}, 404, "an asset \"$name\" is not there");

@@ -151,7 +151,7 @@ my ($charged, $all) = map { $after->{$_} - $before->{$_} } qw(charged_ns thread_
 cmp_ok($charged, '<', $all / 2, 'the CPU of streams and mail is charged to no request');
 my ($nobodys, $handlers) = ($after->{other_ns} - $before->{other_ns}, $all - ($after->{loop_ns} - $before->{loop_ns}));
 cmp_ok($nobodys, '<', 0.01 * $handlers,
-    sprintf 'but to connections without one, upstreams included: %.3f %% is nobody\'s', 100 * $nobodys / $handlers);
+    sprintf 'but to connections without one, upstreams included: %.3f %% has no owner', 100 * $nobodys / $handlers);
 is(scalar(grep { !/^(?:localhost|127\.0\.0\.1)/ } keys %{ $t->status->{zones}{hosts}{keys} }), 0, 'and to no account');
 
 $t->done;

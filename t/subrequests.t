@@ -101,7 +101,7 @@ my ($burn) = cost($dear);
 my ($cheap) = cost('/ssi/cheap.html');
 cmp_ok($burn, '>', 10 * $cheap, 'an expensive location and a cheap page');
 
-pays($dear, 'a dear location is charged to its request');
+pays($dear, 'an expensive location is charged to its request');
 pays('/ssi/dear.html', 'a page with a dear include costs what the include costs');
 pays('/ssi/nested.html', 'also when the include has the include');
 like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is complete');
@@ -112,7 +112,7 @@ my ($early, $late) = $t->get('/ssi/value.html')->{body} =~ /^(\d+) burnt(\d+)$/;
 my ($whole) = $t->logged(1);
 cmp_ok($early, '>', 0, 'an SSI variable shows the CPU so far');
 cmp_ok($late - $early, '>', $whole->{ns} / 2,
-    'a subrequest shows the value of its main request, with what other subrequests cost');
+    'a subrequest shows the value of its main request, with the CPU of other subrequests');
 
 # Counting
 $t->clear_log;
@@ -157,7 +157,7 @@ SKIP: {
 
 SKIP: {
     skip('no addition module', 2) unless $addition;
-    pays('/added/a.txt', 'addition: what is added is charged to the request');
+    pays('/added/a.txt', 'addition: the added text is charged to the request');
     is($t->get('/added/a.txt')->{body}, "plain\nadded\n", 'and is there');
 }
 

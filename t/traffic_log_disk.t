@@ -65,7 +65,7 @@ is(recovery(), 0, 'as long as it lasts');
 my $lasted = time;
 unlink $log;
 kill USR1 => $t->master;
-settles('what was not written is written when that is possible', $log);
+settles('missing lines are written as soon as possible', $log);
 ok(wait_until(60, sub { recovery() == 1 }), 'as the log says, once');
 my @lines = lines_of($log);
 cmp_ok((sort { $b <=> $a } map { $_->{interval_ms} } @lines)[0], '>=', 2000, 'in lines of their true length');
@@ -228,7 +228,7 @@ $began = time;
 is($t->stop(within => 40), 0, 'NGINX ends although the pipe is not read');
 cmp_ok(time - $began, '<', 30, 'soon');
 like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/,
-    'and says what is missing');
+    'and reports the missing lines');
 close $pipe;
 
 $t->done;

@@ -98,10 +98,10 @@ my $other = $t->dir . '/other.log';
 ask('one.test', 3);
 ok($t->reload(http => http(logs => 'request_cpu_log other.log zone=hosts interval=1s;')), 'another file');
 ask('two.test', 3);
-settles('has what is not in the first', $log, $other);
+settles('has the lines that the first does not have', $log, $other);
 $before = text_of($log);
 ask('two.test', 3);
-settles('and what comes after', $log, $other);
+settles('and later lines', $log, $other);
 is(text_of($log), $before, 'the first one stays as it is');
 my $third = $t->dir . '/third.log';
 my $since = counters_of($t, 'hosts');
@@ -112,7 +112,7 @@ peaks_are_peaks($t, 'hosts', 'peaks are in one or the other', $log, $other);
 # lines for this domain
 ok(wait_until(60, sub { my $its = $t->account('hosts', 'two.test');
     $its->{billable_cpu_ns} + $its->{waived_cpu_ns} == $its->{cpu_ns} }), 'the last second is over');
-settles('with what is known of it', $log, $other);
+settles('with the class of its CPU', $log, $other);
 ok($t->reload(http =>
     http(logs => 'request_cpu_log other.log zone=hosts interval=1s; request_cpu_log third.log zone=hosts interval=3660d;')), 'a second log');
 ask('three.test', 7);
@@ -295,7 +295,7 @@ SKIP: {
     chmod 0777, glob $t->dir . '/temp';
     $t->start(raw => $raw);
     ask('one.test', 5);
-    settles('workers that are nobody write a file of root', $file);
+    settles('workers of the user nobody write a file of root', $file);
     rename $file, $rotated;
     # as logrotate does with "create", since this user cannot make files there
     chmod 0711, $folder;

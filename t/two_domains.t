@@ -88,7 +88,7 @@ my %after = (
 );
 my ($cheapest) = sort { $a <=> $b } map { $_->{ns} } grep { $_->{server} eq 'heavy.test' } @lines;
 is(scalar(grep { $_->{server} eq 'light.test' && $_->{ns} * 2 > $cheapest } @lines), 0,
-    'no cheap request has paid for a dear one');
+    'no cheap request is charged for an expensive one');
 my ($worker_after) = @{ $t->status->{workers} };
 
 my $together = 0;

@@ -122,7 +122,7 @@ EOC
             is($after->{requests}, $sum, 'counters go on over an upgrade');
         }
         figure('counters over a reload, over an upgrade',
-            'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start anew (pending)'));
+            'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start again (pending)'));
     } else {
         $seen{failed} = [ $reload{failed}, $upgrade{failed} ];
     }
