@@ -87,12 +87,12 @@ is(join('', sort split //, $output), join('', sort split //, 'outerr'), 'output 
 
 is(detached(sub { [ 1, { a => 2 } ] })->result->[1]{a}, 2, 'a result of a background function');
 
-is(scalar(books_faults_of(charged_ns => 5)), 1, 'worker totals that do not add up are found');
-is(scalar(books_faults_of(charged_ns => 4)), 0, 'worker totals that add up are accepted');
+is(scalar(totals_faults_of(charged_ns => 5)), 1, 'worker totals that do not add up are found');
+is(scalar(totals_faults_of(charged_ns => 4)), 0, 'worker totals that add up are accepted');
 
-sub books_faults_of {
+sub totals_faults_of {
     my %change = @_;
-    return my @faults = Test::RequestCpu::books_faults([
+    return my @faults = Test::RequestCpu::totals_faults([
         { worker => 0, thread_cpu_ns => 10, charged_ns => 0, no_request_ns => 3, loop_ns => 2, other_ns => 1, %change },
     ]);
 }

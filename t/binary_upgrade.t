@@ -101,7 +101,7 @@ is_deeply(fallen($samples), [], 'no counter fell when the old ones went');
 my @lines = $t->logged($sent, sub { $_[0]{host} eq 'load.test' });
 cmp_ok($t->account('hosts', 'load.test')->{cpu_ns}, '>=', sum(map { $_->{ns} } @lines), 'with their CPU');
 ok(wait_until(60, sub { @{ $t->status->{workers} } == 2 }), 'the totals are those of the remaining workers');
-$t->check_books(name => 'after the upgrade');
+$t->check_totals(name => 'after the upgrade');
 
 # The new master works like the old one
 ok($t->reload, 'a reload of the new master');

@@ -103,4 +103,4 @@ is($t->stop, 0, 'stop');
 start('hybrid', 'stands');
 like(join("\n", warnings()), qr/stands still.*shown as 0/, 'a clock that stands is warned of');
 is($t->get('/', host => 'burnt.test')->{status}, 200, 'and requests are served');
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

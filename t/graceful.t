@@ -65,7 +65,7 @@ is($account->{sent_bytes}, $line->{sent}, 'with all its bytes');
 my $cut = $t->connect('http');
 $cut->request('/slow.txt', host => 'cut.test');
 wait_until(60, sub { $t->account('hosts', 'cut.test')->{in_flight} == 1 });
-my $books = $t->check_books(name => 'before a fast stop');
+my $books = $t->check_totals(name => 'before a fast stop');
 is($t->stop(signal => 'TERM', within => 20), 0, 'a fast stop ends at once, whatever is open');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -49,7 +49,7 @@ is($t->account('hosts', 'open.test')->{in_flight}, 0,
 
 $t->get('/a.txt', host => 'kill.test') for 1 .. 30;
 is($t->account_with('hosts', 'kill.test', 60)->{requests}, 60, 'the new workers count on');
-$t->check_books(name => 'with new workers');
+$t->check_totals(name => 'with new workers');
 
 my ($later) = $t->prometheus;
 my $id = sub { my ($sample) = @_; return join "\0", $sample->[0],

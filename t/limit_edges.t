@@ -68,7 +68,7 @@ SKIP: {
     is($later->{refused}, 3 + 20 + 1 + 20, 'HTTP/2: all are refused');
     is($after, $before, 'HTTP/2: and use nothing');
 }
-$t->check_books(name => 'with refusals');
+$t->check_totals(name => 'with refusals');
 
 # NGINX closes a connection that is answered with 444
 is(burn('closed.test')->{status}, 200, 'an expensive request');
@@ -122,4 +122,4 @@ $t->start(single_process => 1, http => $http);
 is(burn('closed.test')->{status}, 200, 'single process: an expensive request');
 is($t->get('/a.txt', host => 'closed.test')->{status}, 0, 'single process: refused');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -113,4 +113,4 @@ ok(wait_until(60, sub { my %now = map { $_ => 1 } $t->workers; %now == 2 && !gre
 cmp_ok(limit('tight.test')->{debt_ns}, '<=', 80e6, 'tight.test: the debt is within its bound');
 ok(wait_until(30, sub { sleep 0.1; get('/a.txt', 'tight.test') == 200 }), 'tight.test: it is paid as any other');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

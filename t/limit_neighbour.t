@@ -201,8 +201,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
         (map { $_ / $over->{time} } $over->{charged}, $over->{noisy} * $each), $got / $cores / $over->{time},
         $begin / $should, $over->{refused_cpu} / $over->{time},
         1e6 * $refusal, 1e3 * $each, $over->{quiet} / $left) if $ENV{TEST_VERBOSE};
-    $t->check_books(name => $name);
+    $t->check_totals(name => $name);
     $t->stop;
 }
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

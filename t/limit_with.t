@@ -173,4 +173,4 @@ ok($t->reload(configuration(cores => '0.001', size => '2m')), 'one with another 
 is(get('/a.txt')->{status}, 200, 'forgives the debt');
 cmp_ok(limit()->{debt_ns}, '<', $kept->{debt_ns}, 'as the status says');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -175,7 +175,7 @@ my @states = sort keys %is;
     is($t->master, $master, 'it is the same master');
     is($t->stop, 0, 'it ends by itself');
     is(logged(), $counted, 'the log tells of all requests');
-    $t->done(more => 1, no_books => 1);
+    $t->done(more => 1, no_totals => 1);
 }
 
 # Every state at the start, then a first reload to a configuration that uses the module
@@ -287,4 +287,4 @@ SKIP: {
     is(logged(), $counted, 'the log tells of all requests');
 }
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -89,4 +89,4 @@ $t->get('/a.txt', host => 'a.test');
 $t->quiet;
 is(requests(), 1, 'and they are not any more');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

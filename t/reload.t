@@ -68,7 +68,7 @@ is($t->account('hosts', $_)->{in_flight}, 0, "nothing of $_ is in flight") for q
 my $workers = $t->status->{workers};
 my %now = map { $_ => 1 } $t->workers;
 is(scalar(grep { $now{ $_->{pid} } } @$workers), 2, 'the totals are those of the serving workers');
-$t->check_books(name => 'after the reloads');
+$t->check_totals(name => 'after the reloads');
 
 # Counters continue
 my $before = $t->account('hosts', 'load.test');

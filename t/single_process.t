@@ -31,7 +31,7 @@ my ($worker, @more) = @{ $t->status->{workers} };
 is($worker->{pid}, $t->master, 'the totals are those of the process');
 is(scalar(@more), 0, 'and only those');
 # Before the event-loop hook was set, the process has read the configuration.
-$t->check_books(start_ms => 100);
+$t->check_totals(start_ms => 100);
 
 # In this mode, NGINX itself accepts no connections after a reload, with or without the module. It continues to serve
 # open connections.
@@ -44,4 +44,4 @@ ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a relo
 is($connection->get('/a.txt', host => 'one.test')->{status}, 200, 'leaves an open connection as it is');
 $connection->close;
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -349,7 +349,7 @@ my @load = map { detached(sub { $t->get("/a.txt", host => "load$_.test") for 1 .
 my $broken = 0;
 for (1 .. 60) {
     my $now = eval { $t->status } or $broken++;
-    my @faults = Test::RequestCpu::books_faults($now->{workers} || []);
+    my @faults = Test::RequestCpu::totals_faults($now->{workers} || []);
     $broken++ if @faults;
 }
 $_->result for @load;

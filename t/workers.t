@@ -69,10 +69,10 @@ EOC
     is(scalar(grep { $_->{host} eq 'burst.test' && $_->{ns} * 5 < $dear->{ns} } @lines), 30,
         "$name: nobody pays for his neighbour");
 
-    my $workers = $t->check_books(name => $name);
+    my $workers = $t->check_totals(name => $name);
     my %pid = map { $_->{pid} => 1 } @$workers;
     is(scalar(grep { $pid{$_} } $t->workers), scalar($t->workers), "$name: every worker has its books");
-    $t->done(no_books => 1, more => 1);
+    $t->done(no_totals => 1, more => 1);
 }
 
 done_testing();

@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn signals_are_what_a_plain_count_says(
+    fn signals_agree_with_a_plain_count(
         start_s in 100u64..1 << 31, steps in prop::collection::vec((0u64..4_000, 0u32..3, 0u64..5_000), 1..60),
     ) {
         let region = Region::new(10_000);

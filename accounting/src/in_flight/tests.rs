@@ -264,7 +264,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn the_gauge_is_what_living_workers_have_open_once_each_has_followed(
+    fn the_gauge_counts_requests_of_living_workers_after_each_has_followed(
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let region = Region::new(65_536);

@@ -195,7 +195,7 @@ fn the_rate_is_that_of_the_last_check() {
 }
 
 #[test]
-fn a_debt_stays_while_its_clients_wait_and_what_is_not_limited_makes_none() {
+fn a_debt_stays_while_its_clients_wait_and_unlimited_use_makes_none() {
     let (mut key, limit) = (Key::new(), limit("0.1", 0));
     key.check(1_000, &limit);
     key.add(1_000, 1_000 * S);
@@ -347,7 +347,7 @@ fn a_debt_never_exceeds_its_bound() {
 }
 
 #[test]
-fn limits_are_told_apart_by_their_text() {
+fn limits_are_distinguished_by_their_text() {
     assert_eq!(LimitId::of(b"cores=1"), LimitId::of(b"cores=1"));
     assert_ne!(LimitId::of(b"cores=1"), LimitId::of(b"cores=2"));
     assert_eq!(LimitId::of(b"cores=1").0.get(), 1_747_268_067, "the same in each binary");

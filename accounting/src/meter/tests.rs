@@ -150,7 +150,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn where_switches_are_seen_every_lap_is_right_and_the_books_close(
+    fn where_switches_are_seen_every_lap_is_exact_and_the_sums_agree(
         steps in steps(false), pauses_ns in pauses(), thread: bool,
     ) {
         let mode = if thread { Mode::Thread } else { HYBRID };
@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn a_max_error_is_what_was_written(us in 1u64..=10_000) {
+    fn a_max_error_is_read_as_written(us in 1u64..=10_000) {
         prop_assert_eq!(parse_max_error(format!("{us}us").as_bytes()), Some(us * 1_000));
         if us <= 10 {
             prop_assert_eq!(parse_max_error(format!("{us}ms").as_bytes()), Some(us * 1_000_000));

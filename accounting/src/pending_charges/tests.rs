@@ -47,7 +47,7 @@ proptest! {
 
     /// More accounts than places, so that some share one.
     #[test]
-    fn what_is_settled_is_what_was_added(
+    fn flushed_charges_are_the_added_ones(
         steps in prop::collection::vec(prop_oneof![
             4 => (0usize..40, 0u64..1 << 30, shares()).prop_map(|(at, n, share)| Step::Add(at, n, share)),
             4 => (0usize..40, outcomes(), shares()).prop_map(|(at, outcome, share)| Step::Finish(at, outcome, share)),

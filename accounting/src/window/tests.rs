@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_hold_what_was_added_in_their_time(
+    fn windows_contain_the_cpu_of_their_time(
         start_ms in 0u64..1 << 45, adds in prop::collection::vec((0u64..40_000, 1u64..1 << 40), 0..30),
     ) {
         let windows = zeroed::<Windows>();

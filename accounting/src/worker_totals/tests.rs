@@ -192,7 +192,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_pool_did_for_requests_is_a_part_of_what_it_did_and_in_no_sum() {
+fn charged_cpu_of_a_pool_is_a_part_of_its_cpu_and_in_no_sum() {
     let mut totals = WorkerTotals { pool_threads_cpu_ns: 10, charged_ns: 1, ..WorkerTotals::default() };
     totals.charge_pool_thread(7);
     assert_eq!((totals.pool_threads_charged_ns, totals.pool_threads_cpu_ns), (7, 10));

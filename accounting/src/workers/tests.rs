@@ -45,7 +45,7 @@ fn a_region_that_holds_something_else_is_refused() {
 }
 
 #[test]
-fn books_of_a_worker_that_exits_stay_in_its_sums() {
+fn totals_of_a_worker_that_exits_stay_in_its_sums() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(3, process(100)).unwrap();
@@ -113,7 +113,7 @@ fn slots_can_all_be_taken_and_come_free_again_for_the_same_number() {
 }
 
 #[test]
-fn of_a_worker_killed_while_it_published_the_books_before_are_seen() {
+fn a_worker_killed_while_it_publishes_shows_its_totals_of_before() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(0, process(100)).unwrap();
@@ -286,7 +286,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn sums_are_what_all_processes_have_counted(
+    fn sums_are_the_counts_of_all_processes(
         steps in prop::collection::vec((0u32..3, 0u8..4, 1u64..1 << 40), 1..40),
     ) {
         let region = Region::new(BYTES);

@@ -43,7 +43,7 @@ impl What {
     }
 
     /// The usage, and the idle part of it.
-    fn of(self, usage: &Usage) -> (u64, u64) {
+    fn of(self, usage: &DrawnUsage) -> (u64, u64) {
         match self {
             Self::Requests => (usage.requests, 0),
             Self::CpuMs => (usage.cpu, 0),
@@ -58,7 +58,7 @@ impl What {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Usage {
+struct DrawnUsage {
     requests: u64,
     cpu: u64,
     sent: u64,
@@ -88,7 +88,7 @@ struct Case {
     base_fee: u64,
     minimum: u64,
     items: Vec<Item>,
-    usages: Vec<Usage>,
+    usages: Vec<DrawnUsage>,
 }
 
 fn item() -> impl Strategy<Value = Item> {
@@ -116,7 +116,7 @@ fn item() -> impl Strategy<Value = Item> {
 fn case() -> impl Strategy<Value = Case> {
     let number = || prop_oneof![Just(0u64), 0u64..10, 0u64..3000, 0u64..5_000_000_000];
     let usage = (number(), number(), number(), number(), 0u64..40).prop_map(
-        |(requests, cpu, sent, active_ms, active_seconds)| Usage {
+        |(requests, cpu, sent, active_ms, active_seconds)| DrawnUsage {
             requests,
             cpu,
             sent,
@@ -475,7 +475,7 @@ fn tiers(case: &Case, rows: &[&Row]) {
 
 proptest! {
     #[test]
-    fn a_bill_is_what_the_documentation_says(case in case()) {
+    fn a_bill_agrees_with_the_documentation(case in case()) {
         check(&case);
     }
 }

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_what_was_put_into_it() {
+    fn a_set_contains_its_fields() {
         for (at, field) in Field::ALL.into_iter().enumerate() {
             assert_eq!(field as usize, at);
             let mut set = Set::default();

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_line_cannot_be_read_is_said_with_what_helps() {
+    fn the_reason_why_a_line_cannot_be_read_comes_with_help() {
         for (line, message) in [
             ("[", "jq -c '.[]' FILE"),
             ("]", "jq -c '.[]' FILE"),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_request_line_are_told_apart() {
+    fn parts_of_a_request_line_are_separated() {
         let parts = |request: &'static str| {
             [RequestPart::Method, RequestPart::Uri, RequestPart::Path].map(|part| {
                 part.of_request(request.as_bytes()).map_or("none", |part| std::str::from_utf8(part).unwrap())

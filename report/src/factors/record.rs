@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_taken_from_what_the_log_has() {
+    fn the_path_is_taken_from_any_variable_that_has_it() {
         let by = |fields: &[(Field, &'static str)]| {
             let mut record = Record::default();
             fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_begin_alike_are_told() {
+    fn files_that_begin_alike_are_reported() {
         let files: Vec<PathBuf> = ["a", "b", "c", "d", "-"].iter().map(PathBuf::from).collect();
         let told = |contents: &[&str]| {
             let mut copies = Copies::default();

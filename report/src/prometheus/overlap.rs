@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn two_series_at_the_same_times_are_told_and_those_that_follow_are_not() {
+    fn two_series_at_the_same_times_are_reported_and_consecutive_ones_are_not() {
         let (a, b) = (labels("low"), labels("full"));
         let told = found(&[(&a, "a", &[0, 300, 600]), (&b, "a", &[300, 600])]).unwrap();
         assert!(

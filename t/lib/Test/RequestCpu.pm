@@ -14,7 +14,7 @@ use File::Temp ();
 use Test::More;
 
 use Test::RequestCpu::Accounts qw(parse_prometheus);
-use Test::RequestCpu::Checks qw(books_faults);
+use Test::RequestCpu::Checks qw(totals_faults);
 use Test::RequestCpu::Child qw(detached);
 use Test::RequestCpu::Content qw(burn_rules burn_text words);
 use Test::RequestCpu::Figures qw(least median sum within);
@@ -59,7 +59,7 @@ sub new {
 sub done {
     my ($self, %option) = @_;
     if ($self->{pid}) {
-        $self->check_books(%option) if $self->{status_port} && !$option{no_books};
+        $self->check_totals(%option) if $self->{status_port} && !$option{no_totals};
         my $left = $self->stop;
         is($left, 0, 'NGINX ends by itself');
     }

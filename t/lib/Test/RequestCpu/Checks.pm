@@ -8,19 +8,19 @@ use warnings;
 use Exporter qw(import);
 use Test::More;
 
-our @EXPORT_OK = qw(books_faults);
+our @EXPORT_OK = qw(totals_faults);
 
 # The worker totals add up exactly, and agree with the thread's CPU time.
-sub check_books {
+sub check_totals {
     my ($self, %option) = @_;
-    my $name = $option{name} || 'books';
+    my $name = $option{name} || 'worker totals';
     $self->quiet;
     my %before = map { $_ => $self->sched_ns($_) } $self->workers;
     my $workers = $self->status($option{query})->{workers};
     # the kernel updates the figure of a running thread only at each tick
     $self->quiet;
     my %after = map { $_ => $self->sched_ns($_) } keys %before;
-    my @wrong = books_faults($workers);
+    my @wrong = totals_faults($workers);
     # The module does not count CPU before the event-loop hook was set: the CPU of a worker when it was first seen,
     # which is at its begin (ngx_worker_process_cycle then sets its title), and some milliseconds.
     my $start_ns = ($option{start_ms} || 5) * 1e6;
@@ -41,7 +41,7 @@ sub check_books {
     return $workers;
 }
 
-sub books_faults {
+sub totals_faults {
     my ($workers) = @_;
     my @wrong;
     for my $worker (@$workers) {

@@ -74,7 +74,7 @@ cmp_ok($two->{thread_cpu_ns} - $one->{thread_cpu_ns}, '<', $kernel, 'for the thr
 my @faults;
 my $client = detached(sub { load(1) });
 my $end = time + 1;
-while (time < $end) { push @faults, Test::RequestCpu::books_faults($t->status->{workers}) }
+while (time < $end) { push @faults, Test::RequestCpu::totals_faults($t->status->{workers}) }
 $client->result;
 is_deeply(\@faults, [], 'the worker totals add up at every moment');
 
