@@ -1,22 +1,20 @@
 """HTTP/3 client for tests of several requests on one QUIC connection.
 
-Arguments: port, the steps as a JSON list,
-    and maybe a host whose requests go over a second connection. Each step is a list: what to
-do, and its arguments.
+Arguments: port, the steps as a JSON list, and optionally a host whose requests go over a second connection. Each step
+is a list: an action and its arguments.
 
-    ["get", HOST, PATH]                   a request, and wait for its answer
-    ["gets", COUNT, HOST, PATH]           so many, one after the other
-    ["start", NAME, HOST, PATH]           a request whose answer is not waited for
+    ["get", HOST, PATH]                   a request; waits for its answer
+    ["gets", COUNT, HOST, PATH]           that many requests, one after the other
+    ["start", NAME, HOST, PATH]           a request; does not wait for its answer
     ["open", NAME, HOST, PATH]            a POST request whose body follows
-    ["body", NAME, BYTES]                 so much of its body, and wait until the server has acknowledged most of it
-    ["gap", NAME, OFFSET]                 one byte of its body,
-        so many bytes after what was sent; what is before it never comes
-    ["end", NAME]                         the end of its body, and wait for its answer
-    ["reset", NAME]                       the client gives the body up
-    ["wait", NAME...]                     for the answers
-    ["fields", HOST, PATH, COUNT]         a request with so many header fields, in the packet of the next one
-    ["pings", COUNT]                      QUIC frames that belong to no stream, each answered
-    ["say", TEXT]                         print a line, and wait for one on the standard input
+    ["body", NAME, BYTES]                 that much of its body; waits until the server has acknowledged most of it
+    ["gap", NAME, OFFSET]                 one byte of its body, OFFSET bytes after the sent part; the gap is never sent
+    ["end", NAME]                         the end of its body; waits for its answer
+    ["reset", NAME]                       the client resets the stream
+    ["wait", NAME...]                     waits for the answers
+    ["fields", HOST, PATH, COUNT]         a request with that many header fields, in the packet of the next request
+    ["pings", COUNT]                      QUIC frames that belong to no stream; each is answered
+    ["say", TEXT]                         prints a line, and waits for a line on the standard input
     ["sleep", SECONDS]
 
 Prints a JSON object of answers at the end: {"statuses": {status: count}, "lengths": {name: bytes}}."""
