@@ -289,8 +289,9 @@ export class Model {
   private interrupted = true;
 
   /**
-   * Adds an answer. `askedMs` is the time of the request on the browser's monotonic clock, `tookMs` its duration. `isWhole`:
-   * the answer has all zones, so that missing zones are gone. `watched`: a key that is kept even if it uses little.
+   * Adds an answer. `askedMs` is the time of the request on the browser's monotonic clock, `tookMs` its duration.
+   * `isWhole`: the answer has all zones, so that missing zones are gone. `watched`: a key that is kept even if it
+   * uses little.
    */
   feed(status: Status, askedMs: number, tookMs: number, isWhole: boolean, watched: string | null): News {
     const timeMs = Date.parse(status.time);

@@ -84,8 +84,8 @@ pub struct Context {
     /// neighbours among the requests in flight
     pub(super) previous_in_flight: Option<RequestId>,
     pub(super) next_in_flight: Option<RequestId>,
-    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its memory looked at;
-    /// afterwards, when it left flight.
+    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its
+    /// memory looked at; afterwards, when it left flight.
     pub(super) since_ns: u64,
     /// its memory in bytes, while it is in flight
     pub(super) bytes: u64,
@@ -240,8 +240,8 @@ fn find_again(main: Request<'_>) -> Option<RequestId> {
 }
 
 impl Context {
-    /// Makes a context for a main request that has none, which `F` is called for when the request is freed. `None` if there is no
-    /// memory.
+    /// Makes a context for a main request that has none. `F` is called when the request is freed. `None` if there is
+    /// no memory.
     pub(super) fn create<F: Freed>(
         main: Request<'_>,
         connection: Option<usize>,

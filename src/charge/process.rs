@@ -36,8 +36,8 @@ use accounting::account_set::{AccountId, AccountSet};
 
 /// How often slow values are brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its end, so that little
-/// of it gets into the next second.
+/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its
+/// end, so that little of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
 /// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called when
@@ -113,8 +113,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
         ngx_log_error!(
             NGX_LOG_NOTICE,
             log,
-            "request_cpu: malloc() is not of the library that has malloc_usable_size(), memory of requests is counted without large \
-             pieces"
+            "request_cpu: malloc() is not of the library that has malloc_usable_size(), \
+             memory of requests is counted without large pieces"
         );
     }
     let consequence = match mode {
@@ -132,7 +132,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
             ngx_log_error!(
                 NGX_LOG_WARN,
                 log,
-                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; getrusage() is used instead, which advances in \
+                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; \
+                 getrusage() is used instead, which advances in \
                  steps of some milliseconds: {consequence}"
             );
         }
@@ -154,8 +155,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
     }
 }
 
-/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
-/// and one in the shared worker totals.
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a
+/// place in each table, and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -245,8 +246,8 @@ impl Worker {
         self.zones.follow(now_ns);
     }
 
-    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
-    /// finish. In each second one worker does so, for each piece of shared memory.
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that
+    /// was told to finish. In each second one worker does so, for each piece of shared memory.
     fn look_for_dead(&mut self) {
         let now_ms = shared_ms();
         let (watch, second) = (&mut self.watch, now_ms / 1000);
@@ -268,8 +269,8 @@ impl Worker {
         }
     }
 
-    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
-    /// before.
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what
+    /// they have used before.
     fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
         // the timers are a little apart

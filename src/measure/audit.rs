@@ -7,8 +7,8 @@ use ngx::ngx_log_error;
 
 use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
 
-/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
-/// interrupt may take any time.
+/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in
+/// between, an interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Audited {
     measured_ns: u64,

@@ -1,8 +1,8 @@
 //! How large a piece of memory is that NGINX got from the system's allocator.
 //!
-//! Only the allocator that made a piece knows that. Another one than libc's may be in its place (`LD_PRELOAD`, `-ljemalloc`), and
-//! not every one has `malloc_usable_size`: then the name leads to libc's, which takes what lies in front of a foreign piece for a
-//! size of its own.
+//! Only the allocator that made a piece knows that. Another one than libc's may be in its place (`LD_PRELOAD`,
+//! `-ljemalloc`), and not every one has `malloc_usable_size`: then the name leads to libc's, which takes what lies
+//! in front of a foreign piece for a size of its own.
 
 use core::ffi::{CStr, c_void};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,8 +19,8 @@ static IS_KNOWN: AtomicBool = AtomicBool::new(false);
 /// What `ngx_alloc` and `ngx_memalign` call, and what frees that.
 const FAMILY: [&CStr; 4] = [c"malloc", c"free", c"posix_memalign", c"memalign"];
 
-/// Finds out whether the allocator of this process tells sizes: whether all of it is of one library. To be called when a worker
-/// starts.
+/// Finds out whether the allocator of this process tells sizes: whether all of it is of one library. To be called
+/// when a worker starts.
 pub fn look() -> bool {
     let sizes = library_of(c"malloc_usable_size");
     let is_known = sizes.is_some() && FAMILY.iter().all(|name| library_of(name) == sizes);
@@ -45,7 +45,7 @@ pub(super) fn size_of_large(large: Live<'_, ngx_pool_large_t>) -> usize {
     if piece.is_null() || !IS_KNOWN.load(Relaxed) {
         return 0;
     }
-    // SAFETY: `ngx_alloc` and `ngx_memalign` have got it from the system's allocator, and `look` has found that it is that
-    // which tells the size.
+    // SAFETY: `ngx_alloc` and `ngx_memalign` have got it from the system's allocator. `look` has found that this is the
+    // allocator that tells the size.
     unsafe { libc::malloc_usable_size(piece) }
 }

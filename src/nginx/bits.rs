@@ -1,8 +1,8 @@
 //! Bit fields of NGINX's structures, where the C compiler places them.
 //!
-//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit. What is here
-//! comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and one store to write it.
-//! tools/check-layout fails where the module uses a generated accessor.
+//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit.
+//! What is here comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and
+//! one store to write it. tools/check-layout fails where the module uses a generated accessor.
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -96,7 +96,8 @@ const fn size_of_member<S, M>(_: fn(&S) -> &M) -> usize {
 
 include!(concat!(env!("OUT_DIR"), "/layout.rs"));
 
-// The whole of an error at compile time, since there is no other place to say what is wrong with the memory of a server.
+// The whole of an error at compile time, since there is no other place to say what is wrong with the memory of a
+// server.
 const _: () = {
     let mut at = 0;
     while at < PLACES.len() {
@@ -113,9 +114,10 @@ const _: () = {
                 .text(" with ")
                 .number(bindings.1)
                 .text(
-                    " bytes. The module would use the wrong memory of this server, so it is not built. Let libclang and the C \
-                     compiler see the same headers and flags (CC, CFLAGS, LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS); if they \
-                     do, this server is not supported: please report it with the output of `nginx -V`.",
+                    " bytes. The module would use the wrong memory of this server, so it is not built. Let libclang \
+                     and the C compiler see the same headers and flags (CC, CFLAGS, LIBCLANG_PATH, \
+                     BINDGEN_EXTRA_CLANG_ARGS); if they do, this server is not supported: please report it with \
+                     the output of `nginx -V`.",
                 );
             panic!("{}", message.as_str());
         }

@@ -181,8 +181,8 @@ impl<'a> Conf<'a> {
     pub fn open_file(&self, path: &[u8]) -> Result<OpenFile, Failed> {
         let with_end = self.pool().join(&[path, b"\0"]).ok_or(Failed)?;
         let mut name = ngx_str_t { len: path.len(), data: with_end.as_mut_ptr() };
-        // SAFETY: the name is in the configuration's pool, and ends with a null. The file's description is there as long
-        // as the configuration.
+        // SAFETY: the name is in the configuration's pool, and ends with a null. The file's description is there as
+        // long as the configuration.
         unsafe { OpenFile::new(ngx_conf_open_file(get!(self.0, cycle), &mut name)) }.ok_or(Failed)
     }
 
@@ -255,8 +255,8 @@ pub trait Inherit: LocationConfiguration {
 callback! {
     /// `create_main_conf` and `create_loc_conf` of a module.
     pub fn create<T: MadeByDefault>(cf: Live<'_, ngx_conf_t>) -> *mut c_void {
-        // no `Conf` is made of it: `ngx_http_block` sets the context only after it has called `create_main_conf` and its
-        // like
+        // no `Conf` is made of it: `ngx_http_block` sets the context only after it has called `create_main_conf` and
+        // its like
         Pool::of(cf.pool()).keep(T::default()).map_or(null_mut(), |made| ptr::from_ref(made).cast_mut().cast())
     }
 }

@@ -1,8 +1,8 @@
 //! Functions of NGINX that may be called with any structures that are in use.
 //!
-//! The table says what each of them does. Its arguments prove that it may be called: a [`Live`] is in use, and a [`Text`]
-//! is there. It keeps none of them. A pointer that it returns is null, or leads to a structure that is there for as long
-//! as the table says. A function that wants more than that of its arguments is not here.
+//! The arguments prove that a function may be called: a [`Live`] is in use, and a [`Text`] is there. The function keeps
+//! none of them. A pointer that it returns is null, or leads to a structure that is there for as long as the table
+//! says. A function that requires more of its arguments is not in the table.
 
 use core::ffi::c_void;
 

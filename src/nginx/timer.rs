@@ -79,8 +79,8 @@ impl<T: Task> Timer<T> {
 }
 
 unsafe extern "C" fn expired<T: Task>(event: *mut ngx_event_t) {
-    // SAFETY: NGINX calls with the event that `new` has made, with the timer as its data. `stop` deletes the timer before
-    // it frees that, and nothing else uses the task.
+    // SAFETY: NGINX calls with the event that `new` has made, with the timer as its data. `stop` deletes the timer
+    // before it frees that, and nothing else uses the task.
     let (event, task) = unsafe {
         let event = Live::at(event);
         (Event::of(event), &mut (*get!(event, data).cast::<Inner<T>>()).task)

@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_added_is_what_is_read(
+    fn read_counters_are_the_added_ones(
         usages in prop::collection::vec((0u64..1 << 38, 0u64..9, 0u64..1 << 40, 0u64..1 << 40), 0..50),
     ) {
         let account = zeroed::<Account>();

@@ -10,10 +10,10 @@ struct Machine {
     time_ns: u64,
     switched: bool,
     sees_switches: bool,
-    /// what the readings are multiples of
+    /// readings are multiples of this
     cpu_grain_ns: u64,
     time_grain_ns: u64,
-    /// how long the thread is out before the next readings
+    /// the times for which the thread is switched out before the next readings
     pauses_ns: Vec<u64>,
 }
 
@@ -23,9 +23,9 @@ enum Step {
     Run(u64),
     /// it is preempted, or waits
     Away(u64),
-    /// its processor is taken away so that nobody can see it
+    /// the thread is preempted, or waits
     Stolen(u64),
-    /// the end of a lap
+    /// its processor is taken away, and no clock sees it
     Lap,
     /// the end of a wait for events
     Wait,
@@ -83,7 +83,7 @@ impl Clocks for Machine {
 const MAX_ERROR_NS: u64 = 20_000;
 const HYBRID: Mode = Mode::Hybrid { max_error_ns: MAX_ERROR_NS };
 
-/// What is known of a lap.
+/// The values of a lap.
 #[derive(Debug, Clone, Copy)]
 struct Lap {
     measured_ns: u64,
@@ -153,7 +153,7 @@ fn laps_with_care(machine: Machine, mode: Mode, steps: &[Step], careful: u32) ->
     laps
 }
 
-/// Around the lengths where the meter changes its mind, and far from them.
+/// Lengths around those where the meter changes its method, and far from them.
 fn length() -> impl Strategy<Value = u64> {
     prop_oneof![0u64..50, 0..MAX_ERROR_NS, MAX_ERROR_NS - 2..MAX_ERROR_NS + 2, 0..10_000_000u64]
 }
@@ -188,7 +188,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn where_switches_are_seen_every_lap_is_right_and_the_books_close(
+    fn where_switches_are_seen_every_lap_is_exact_and_the_sums_agree(
         steps in steps(false), pauses_ns in pauses(), thread: bool,
     ) {
         let mode = if thread { Mode::Thread } else { HYBRID };
@@ -205,7 +205,7 @@ proptest! {
         for lap in laps(Machine { pauses_ns, ..Machine::exact(false) }, HYBRID, &steps) {
             prop_assert!(lap.error_ns() <= MAX_ERROR_NS, "{:?}", lap);
             prop_assert!(lap.measured_ns <= lap.time_ns, "{:?}", lap);
-            // only a lap that had too little to give leaves something open, and never more than a lap's error
+            // a difference stays only if the lap had too little room, and it is never more than a lap's error
             if lap.reconciled && lap.measured_ns > 0 {
                 prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns);
             }
@@ -213,8 +213,8 @@ proptest! {
         }
     }
 
-    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one
-    /// before.
+    /// A short lap is wrong by the stolen time in it. The next reconciled lap is wrong by the stolen time since the
+    /// reconciled lap before.
     #[test]
     fn stolen_time_stays_within_the_laps_between_two_readings(steps in steps(true), pauses_ns in pauses()) {
         let (mut open_ns, mut last) = (0, 0);
@@ -274,7 +274,8 @@ proptest! {
         let mut ahead_ns = 0;
         for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
             if !lap.is_wait {
-                let most_ns = if lap.reconciled { lap.open_ns.max(lap.expected_ns) + ahead_ns } else { LONG * MAX_ERROR_NS };
+                let waits_ns = lap.open_ns.max(lap.expected_ns);
+                let most_ns = if lap.reconciled { waits_ns + ahead_ns } else { LONG * MAX_ERROR_NS };
                 prop_assert!(lap.error_ns() <= most_ns, "{:?}", lap);
             }
             // by how much the short laps since the last reading were too long
@@ -300,7 +301,8 @@ proptest! {
             }
             loop_ns[0] += wait_ns / 2 * 2;
             loop_ns[1] += meter.wait() + meter.take_waits();
-            for step in [Step::Run(run_ns / 2), Step::Away(if switch == 0 { 50_000 } else { 0 }), Step::Run(run_ns / 2)] {
+            let away_ns = if switch == 0 { 50_000 } else { 0 };
+            for step in [Step::Run(run_ns / 2), Step::Away(away_ns), Step::Run(run_ns / 2)] {
                 meter.clocks().step(step);
             }
             let lap_ns = meter.lap();
@@ -354,7 +356,8 @@ proptest! {
     }
 
     #[test]
-    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)], readings: Vec<[u64; 2]>) {
+    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)],
+        readings: Vec<[u64; 2]>) {
         let mut meter = Meter::start(Machine::exact(true), mode);
         let mut before_ns = meter.charged_ns();
         for [cpu_ns, time_ns] in readings {
@@ -373,7 +376,7 @@ proptest! {
     }
 
     #[test]
-    fn a_max_error_is_what_was_written(us in 1u64..=10_000) {
+    fn a_max_error_is_read_as_written(us in 1u64..=10_000) {
         prop_assert_eq!(parse_max_error(format!("{us}us").as_bytes()), Some(us * 1_000));
         if us <= 10 {
             prop_assert_eq!(parse_max_error(format!("{us}ms").as_bytes()), Some(us * 1_000_000));
@@ -393,7 +396,7 @@ fn a_max_error_has_a_unit_and_bounds() {
     assert_eq!(parse_max_error(b"18446744073709551615ms"), None);
 }
 
-/// The CPU clock is dear: it is read where it must be, and not otherwise.
+/// The CPU clock is expensive: it is read only when it must be.
 #[test]
 fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     let readings = |sees_switches, steps: &[Step]| {
@@ -497,7 +500,7 @@ fn an_interrupt_between_two_readings_is_in_the_lap_that_it_came_in() {
     assert_eq!((meter.lap(), meter.readings()), (100, 3));
 }
 
-/// As when the counter is found to be of no use any more, and another clock of time takes its place.
+/// The counter is found to be unusable, and another time clock replaces it.
 #[test]
 fn a_clock_of_time_that_goes_back_costs_a_reading_and_nothing_else() {
     let mut machine = Machine::exact(true);

@@ -756,7 +756,7 @@ fn names_of_classes_and_bounds_fit_their_counters() {
 }
 
 #[test]
-fn an_error_is_told_in_the_format_that_was_asked_for() {
+fn an_error_has_the_requested_format() {
     let told = |format| {
         let mut out = Vec::new();
         error(format, "unknown key \"a\\b\"", &mut out);
@@ -770,7 +770,7 @@ proptest::proptest! {
     #![proptest_config(crate::testing::cases())]
 
     #[test]
-    fn keys_of_any_bytes_can_be_told_apart_in_both_formats(
+    fn keys_of_any_bytes_differ_in_both_formats(
         keys in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..30), 1..10),
     ) {
         let region = Region::new(65_536);

@@ -444,7 +444,7 @@ fn a_slot_that_was_taken_in_vain_is_used_for_the_next_key() {
 }
 
 #[test]
-fn keys_of_the_same_hash_are_told_apart() {
+fn keys_of_the_same_hash_have_different_accounts() {
     let region = Region::new(20_000);
     let table = region.table().unwrap();
     let slot = table.find_or_insert(b"one", &mut Spare::default()).slot;

@@ -47,7 +47,7 @@ pub fn read(source: &Source, url: &str, plans: &[Plan]) -> anyhow::Result<Read> 
             return None;
         };
         *used.get_mut(member as usize)? = value;
-        book.see_zone(zone);
+        book.add_zone(zone);
         let is_served = value > 0 && SERVED.contains(&member);
         book.add(key, time, &used, is_served);
         // the first point is the base, at the begin of the time

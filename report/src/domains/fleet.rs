@@ -1,4 +1,4 @@
-//! Reads what domains used from the counters of a fleet in Prometheus.
+//! Reads the usage of domains from the counters of a fleet in Prometheus.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use formats::prometheus::family;
 
 use super::args::Args;
 use super::report;
-use super::store::{Kept, Store};
-use super::table::Sort;
+use super::store::{Store, StoreOptions};
+use super::table::TableSort;
 use crate::input::{self};
 use crate::output::{Wrong, complain};
 use crate::prometheus::{self, Counter};
@@ -33,12 +33,12 @@ const COUNTERS: [(Metric, Counter); 6] = [
 ];
 
 pub fn read(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
-    if args.sort == Sort::PeakSecond {
+    if args.sort == TableSort::PeakSecond {
         let why = "the gauge in Prometheus is the peak since the account began. Use traffic logs";
         return Err(Wrong(format!("--sort peak-second: {why}")).into());
     }
     let (prometheus, (from, to)) = args.scrape.open(url, &args.range, args.duplicates)?;
-    let store = Store::new(Kept {
+    let store = Store::new(StoreOptions {
         from: Some(from),
         to: Some(to),
         by: args.by,

@@ -67,7 +67,7 @@ pub const REQUESTS: Counter = Counter { summed: Some("class"), ..Counter::of(fam
 
 /// The result of reading counters.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FleetCounters {
     /// the time with data
     pub span: Span,
     /// for each counter, an instance that lacks it although it has the first counter
@@ -79,7 +79,7 @@ pub struct Found {
     pub doubt: Option<String>,
 }
 
-impl Found {
+impl FleetCounters {
     /// Warns of parts of the time without data.
     pub fn report_span(&self, (from, to): (Millis, Millis)) {
         self.span.report(Some(from), Some(to));
@@ -120,7 +120,7 @@ impl Prometheus {
         filter: &Filter,
         (from, to): (Millis, Millis),
         done: impl Fn(Millis),
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<FleetCounters> {
         let mut growth = Growth {
             filter,
             add,
@@ -138,7 +138,7 @@ impl Prometheus {
             let end = to.min(begin + (points - 1) * SLOT_MS);
             let ask = |counter: &Counter| self.query(&counter.query(&restrict), begin, end);
             growth.forget(begin);
-            growth.see(&parse(&ask(&ZONES)?)?.data.result);
+            growth.record_times(&parse(&ask(&ZONES)?)?.data.result);
             let mut most = 1;
             for (at, counter) in counters.iter().enumerate() {
                 let answer = ask(counter)?;
@@ -146,9 +146,11 @@ impl Prometheus {
                 doubt = doubt.or_else(|| answer.doubt());
                 let answer = answer.data.result;
                 most = most.max(answer.len());
-                growth.see(&answer);
-                overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
-                // a series that continues another one comes after it
+                growth.record_times(&answer);
+                overlaps.compare_all(
+                    &answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>(),
+                );
+                // a series that continues another one is sorted after it
                 let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
                 in_order.sort_by_cached_key(|series| {
                     let is_new = !growth.counters.contains_key(&series.labels(&[]));
@@ -162,7 +164,7 @@ impl Prometheus {
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(Found {
+        Ok(FleetCounters {
             missing: growth.missing(counters.len()),
             span: growth.span,
             twice: overlaps.found(),
@@ -184,8 +186,8 @@ impl Prometheus {
         let (mut zones, mut hosts) = (Names::default(), Names::default());
         for series in &answer {
             let (zone, instance) = (printable(series.label("zone")), series.instance());
-            zones.see(&zone);
-            hosts.see(instance);
+            zones.add(&zone);
+            hosts.add(instance);
             // the filter also has to see zones without keys
             filter.takes_zone(&zone);
             filter.takes_host(instance);

@@ -142,8 +142,14 @@ fn a_line_of_the_module_is_read_the_fast_way() {
 proptest! {
     #[test]
     fn both_ways_read_the_same(
-        key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
-        at: prop::sample::Index, byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')], is_damaged: bool,
+        key in ".*",
+        numbers: [u64; 9],
+        more in prop_oneof![
+            Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")
+        ],
+        at: prop::sample::Index,
+        byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')],
+        is_damaged: bool,
     ) {
         let mut line = line(&key, numbers, more).into_bytes();
         let at = at.index(line.len());
