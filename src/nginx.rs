@@ -25,6 +25,7 @@ pub mod io;
 mod links;
 pub mod listening;
 pub mod live;
+pub mod location;
 pub mod log;
 pub mod module;
 pub mod mutex;

@@ -6,6 +6,8 @@
 
 mod account;
 mod members;
+pub(crate) mod names;
+mod object;
 mod read;
 pub mod write;
 
@@ -13,17 +15,6 @@ pub use account::{Account, Limit, Shown, Signal};
 pub(crate) use account::{LIMIT, MAX_DEBT, REFUSED, SIGNAL, TALLY_CPU};
 pub use members::{Member, Server, Worker, Zone};
 pub use read::{AccountMembers, Document, ZoneRead};
-
-/// The members that hold other objects.
-pub(crate) mod names {
-    pub(crate) const WORKERS: &str = "workers";
-    pub(crate) const ZONES: &str = "zones";
-    pub(crate) const KEYS: &str = "keys";
-    pub(crate) const WINDOWS: &str = "windows";
-    pub(crate) const ERROR: &str = "error";
-    /// Documents of later versions may say their version.
-    pub(crate) const FORMAT: &str = "format";
-}
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,14 @@ pub fn check(version: u64) -> Result<(), String> {
     ))
 }
 
+/// Refuses a line with a member `format` of a later version. A member that is no number is not one of ours.
+///
+/// # Errors
+/// As for [`check`].
+pub(crate) fn check_member(value: &str) -> Result<(), String> {
+    value.parse().map_or(Ok(()), check)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

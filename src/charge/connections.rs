@@ -125,7 +125,7 @@ impl Connections {
     /// Those of a cycle.
     pub fn of(cycle: ServedCycle) -> Self {
         let entries = Entry::vacant(cycle.connections());
-        Self { places: cycle.places(entries.len()), entries, uncharged: None }
+        Self { places: Places::of(cycle, entries.len()), entries, uncharged: None }
     }
 
     /// Whether there is a client's connection at this place.

@@ -14,7 +14,8 @@ use crate::config::place::Place;
 use crate::config::status::StatusConf;
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::conf::{Conf, Failed, Inherit};
-use crate::nginx::module::{self, Configuration, IN_LOCATION, LocationConfiguration};
+use crate::nginx::location;
+use crate::nginx::module::{Configuration, IN_LOCATION, LocationConfiguration};
 use crate::nginx::request::Request;
 
 /// What is configured in a location. An empty list is inherited, or there is nothing.
@@ -118,5 +119,5 @@ impl Inherit for LocConf {
 /// The module's configuration of the location that a request is in.
 #[inline]
 pub fn loc_conf(r: Request<'_>) -> &LocConf {
-    module::location(r)
+    location::configuration(r)
 }

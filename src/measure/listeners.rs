@@ -7,7 +7,7 @@ use crate::measure::quic::{self, Datagrams};
 use crate::measure::tls::{self, Handshakes};
 use crate::nginx::connection::Connection;
 use crate::nginx::http_log;
-use crate::nginx::listening::{Accept, SetUp};
+use crate::nginx::listening::{Accept, SetUp, replace_handlers};
 use crate::nginx::pool::AtEnd;
 use crate::nginx::served::ServedCycle;
 
@@ -29,7 +29,7 @@ struct Client<W>(PhantomData<W>);
 
 /// Puts us before every listening socket's handler, in this process only.
 pub fn hook<W: Clients>(cycle: ServedCycle) {
-    cycle.replace_handlers::<Client<W>>();
+    replace_handlers::<Client<W>>(cycle);
 }
 
 impl<W: Clients> Accept for Client<W> {

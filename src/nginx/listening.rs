@@ -66,7 +66,7 @@ impl SetUp {
 }
 
 /// Puts `A` before every listening socket's handler, in this process only.
-pub(super) fn replace_handlers<A: Accept>(cycle: ServedCycle) {
+pub fn replace_handlers<A: Accept>(cycle: ServedCycle) {
     let sockets = || cycle.live().sockets();
     let Some(first) = sockets().next() else { return };
     let handlers = sockets().map(|socket| get!(socket, handler)).collect();

@@ -9,7 +9,6 @@ use core::ffi::c_void;
 use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_module_t};
 
 use super::live::{Live, get, set};
-use super::request::Request;
 
 /// This module.
 pub struct Module;
@@ -92,12 +91,4 @@ pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
 pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
     // SAFETY: as the caller says.
     unsafe { element_id(array).cast::<T>().as_ref() }
-}
-
-/// The module's configuration of the location that a request is in.
-#[inline]
-pub fn location<T: LocationConfiguration>(r: Request<'_>) -> &T {
-    // SAFETY: the request is there. A cycle that has requests with a configuration of this module has the module,
-    // and NGINX makes a configuration for each location.
-    unsafe { &*(*get!(r.live(), loc_conf).add(context_index())).cast::<T>() }
 }

@@ -17,7 +17,7 @@ pub struct Places {
 
 impl Places {
     /// Those of a cycle. If `count` is less than the cycle has, the rest have no place.
-    pub(super) fn of(cycle: ServedCycle, count: usize) -> Places {
+    pub fn of(cycle: ServedCycle, count: usize) -> Places {
         Places {
             first: get!(cycle.live(), connections),
             read_events: get!(cycle.live(), read_events),

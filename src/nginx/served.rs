@@ -3,9 +3,7 @@
 use nginx_sys::{ngx_cycle_t, ngx_log_t};
 
 use super::cycle::Cycle;
-use super::listening::{Accept, replace_handlers};
 use super::live::{Live, get};
-use super::places::Places;
 
 /// A cycle with connections and their events, which `ngx_event_process_init` has made. It is used as long as the
 /// process serves it.
@@ -38,15 +36,5 @@ impl ServedCycle {
     /// As many connections it has.
     pub fn connections(self) -> usize {
         get!(self.0, connection_n)
-    }
-
-    /// The arrays of its connections and events. If `count` is less than it has, the rest have no place.
-    pub fn places(self, count: usize) -> Places {
-        Places::of(self, count)
-    }
-
-    /// Puts `A` before every listening socket's handler, in this process only.
-    pub fn replace_handlers<A: Accept>(self) {
-        replace_handlers::<A>(self);
     }
 }

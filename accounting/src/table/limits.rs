@@ -67,8 +67,8 @@ impl Table {
         if let Some(found) = found {
             return found;
         }
-        // Other workers may add buckets at the same time, several of them between two rounds. So each round looks at all
-        // of them.
+        // Other workers may add buckets at the same time, several of them between two rounds. So each round looks at
+        // all of them.
         let mut last = (0, account.bucket());
         loop {
             for found in buckets() {

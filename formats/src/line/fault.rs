@@ -8,8 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::members::{FORMAT, MEMBERS_IN_ORDER, Member, Need};
-use super::read::check_format;
-use crate::key;
+use crate::{key, version};
 
 const NAMES: [&str; 3] = ["host", "zone", "key"];
 const NEEDED_NAMES: [&str; 4] = ["time", "interval_ms", "zone", "key"];
@@ -35,7 +34,7 @@ pub fn of(line: &[u8]) -> String {
         Err(error) => return format!("this is not JSON: syntax error at column {}", error.column()),
     };
     for (_, value) in members.iter().filter(|(name, _)| name == FORMAT) {
-        if let Err(later) = check_format(value.get()) {
+        if let Err(later) = version::check_member(value.get()) {
             return later;
         }
     }

@@ -80,12 +80,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
     }
 }
 
-/// Refuses a line that says a later version.
-pub(super) fn check_format(value: &str) -> Result<(), String> {
-    // it is no member of ours if it is no number
-    value.parse().map_or(Ok(()), version::check)
-}
-
 /// A line with its members in any order.
 struct AnyOrder;
 
@@ -142,7 +136,9 @@ impl<'de> Visitor<'de> for AnyOrder {
                 "zone" => set(&mut zone, map.next_value::<Text<'de>>()?.0)?,
                 "key" => set(&mut key, map.next_value::<Text<'de>>()?.0)?,
                 "interval_ms" => set(&mut interval_ms, map.next_value()?)?,
-                FORMAT => check_format(map.next_value::<&RawValue>()?.get()).map_err(de::Error::custom)?,
+                FORMAT => {
+                    version::check_member(map.next_value::<&RawValue>()?.get()).map_err(de::Error::custom)?
+                }
                 name => {
                     let known =
                         MEMBERS_IN_ORDER.iter().zip(&mut numbers).find(|(member, _)| member.name == name);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, MapAccess};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::read::{Object, ReadObject};
+use super::object::{Object, ReadObject};
 use crate::counter::Unit;
 
 /// A member of an object in the status, for the documentation and the live page.
