@@ -1,5 +1,5 @@
-//! Turns what nginx-sys found out about the NGINX it was pointed at (`DEP_NGINX_*`) into `cfg`s, asks the C compiler how NGINX's
-//! structures are laid out, and prepares the page for browsers.
+//! Sets `cfg`s for the features of the NGINX that nginx-sys was built for (`DEP_NGINX_*`), asks the C compiler for
+//! the layout of NGINX's structures, and prepares the live page.
 
 use std::error::Error;
 use std::io::Write;
@@ -37,8 +37,8 @@ fn nginx() -> Result<(), Box<dyn Error>> {
     layout::generate(&features)
 }
 
-/// What tools/page has built, for src/export/page.rs: the assets compressed, for each a tag that changes with it, the page with
-/// these tags in it, and its policy.
+/// Prepares the output of tools/page for src/export/page.rs: the compressed assets, a tag for each asset that changes
+/// with its content, the page with these tags, and the page's policy.
 fn page() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=page/dist");
@@ -49,7 +49,7 @@ fn page() -> Result<(), Box<dyn Error>> {
     {
         let asset = fs::read(dist.join(name))?;
         let compressed = fs::File::create(Path::new(&out).join(format!("{name}.gz")))?;
-        // no time and no name of a file in it: the same asset is the same file
+        // the compressed file contains no time and no file name: equal assets give equal files
         let mut gzip = GzBuilder::new().write(compressed, Compression::best());
         gzip.write_all(&asset)?;
         gzip.finish()?;

@@ -1,5 +1,6 @@
-# Read by NGINX's ./configure after it has written objs/Makefile: adds the rules for this module. cargo is called when one
-# of its sources is newer than the result, and so not by a `make install` that follows `make`.
+# NGINX's ./configure reads this file after it has written objs/Makefile. The file adds the rules for this module.
+# make calls cargo if a source of the module is newer than the result; so a `make install` after `make` does not call
+# it.
 
 request_cpu_source=$(cd "$ngx_addon_dir" && pwd)
 request_cpu_objs=$(cd "$NGX_OBJS" && pwd)

@@ -1,10 +1,11 @@
-//! Asks the C compiler where the members of NGINX's structures are, with the server's own headers and flags.
+//! Asks the C compiler for the offsets of the members of NGINX's structures, with the server's own headers and flags.
 //!
-//! The bindings of nginx-sys come from bindgen, which computes the places of bit fields by itself, and not always as C does: since
-//! NGINX 1.29.3 an `in_port_t` stands before those of `ngx_http_request_t`, and from there on bindgen 0.72 is wrong by two bits.
-//! So bit fields are read and written where the C compiler places them, and for all other members both must agree.
+//! The bindings of nginx-sys come from bindgen. bindgen computes the positions of bit fields itself, and its result
+//! is not always that of C: since NGINX 1.29.3 an `in_port_t` stands before the bit fields of `ngx_http_request_t`,
+//! and bindgen 0.72 is wrong by two bits there. So the module reads and writes bit fields at the positions that the C
+//! compiler gives. For all other members, bindgen and the C compiler must agree.
 //!
-//! The probe is compiled and read, but never run: this works in cross-compilation too.
+//! The probe is compiled and read, but never run. So this works in cross-compilation too.
 
 use std::env;
 use std::error::Error;
@@ -17,7 +18,8 @@ use object::{Object, ObjectSection, ObjectSymbol};
 const TABLE: &str = "src/nginx/members.txt";
 /// Offsets and sizes of all ordinary members, and the sizes of the structures.
 const PLACES: &str = "request_cpu_places";
-/// Followed by a number: an object of a structure in which one bit field is all ones, and the rest is zero.
+/// The prefix of constants; a number follows. Each is an object of a structure in which all bits of one bit field are
+/// 1 and all other bits are 0.
 const ONES: &str = "request_cpu_ones_";
 
 type Failure = Box<dyn Error>;
@@ -31,11 +33,11 @@ struct Structure {
 struct Field {
     name: String,
     least_width: u32,
-    /// in bytes; 0 for the least one that holds the field
+    /// size of the unit in bytes; 0 means the smallest unit that holds the field
     unit: usize,
 }
 
-/// Where C has a bit field: `width` bits from bit `shift` of the unit of `unit` bytes at `offset`.
+/// The position of a bit field in C: `width` bits from bit `shift` of the unit of `unit` bytes at `offset`.
 struct Place {
     offset: usize,
     unit: usize,
@@ -50,7 +52,7 @@ pub fn generate(features: &[&str]) -> Result<(), Failure> {
     println!("cargo::rerun-if-env-changed=DEP_NGINX_INCLUDE");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_BUILD_DIR");
     let structures = parse(&fs::read_to_string(TABLE)?, features)?;
-    // the bindings may not have been made again when a header changes; then the comparison tells
+    // nginx-sys may not make its bindings again when a header changes; the comparison finds that
     for include in env::split_paths(&env::var_os("DEP_NGINX_INCLUDE").unwrap_or_default()) {
         if include.components().any(|part| part.as_os_str() == "src") {
             println!("cargo::rerun-if-changed={}", include.display());
@@ -123,7 +125,7 @@ fn c_name(member: &str) -> &str {
     member.strip_suffix('_').unwrap_or(member)
 }
 
-/// An object file with the answers.
+/// Compiles the probe. Returns the object file.
 fn compile(probe: &Path) -> Result<Vec<u8>, Failure> {
     let includes = env::var_os("DEP_NGINX_INCLUDE").ok_or("nginx-sys tells no DEP_NGINX_INCLUDE")?;
     let build = env::var("DEP_NGINX_BUILD_DIR").map_err(|_| "nginx-sys tells no DEP_NGINX_BUILD_DIR")?;
@@ -131,7 +133,7 @@ fn compile(probe: &Path) -> Result<Vec<u8>, Failure> {
     compiler
         .includes(env::split_paths(&includes))
         .flags(flags_of(&fs::read_to_string(Path::new(&build).join("Makefile"))?))
-        // the object must hold data, and not what a later optimisation makes some of
+        // the object must contain plain data, not the intermediate code of link-time optimisation
         .flag_if_supported("-fno-lto")
         .cargo_metadata(false)
         .warnings(false)
@@ -149,7 +151,7 @@ fn compile(probe: &Path) -> Result<Vec<u8>, Failure> {
     Ok(fs::read(object)?)
 }
 
-/// The flags by which NGINX itself is compiled, as far as they can change what its headers say or how structures are laid out.
+/// The compiler flags of NGINX that can change its headers or the layout of its structures.
 fn flags_of(makefile: &str) -> Vec<String> {
     let line = makefile.lines().find_map(|line| line.strip_prefix("CFLAGS ="));
     let words = shlex::split(line.unwrap_or_default()).unwrap_or_default();
@@ -182,7 +184,7 @@ impl<'a> Answer<'a> {
         Ok(Answer { object })
     }
 
-    /// The bytes of one of the probe's constants, from its start to the end of its section or `size`.
+    /// The bytes of one constant of the probe, from its start to the end of its section or to `size`.
     fn bytes(&self, name: &str) -> Result<&'a [u8], Failure> {
         let found = self.object.symbols().find(|symbol| symbol.name() == Ok(name));
         let symbol = found.ok_or_else(|| format!("the probe's object has no {name}"))?;
@@ -218,13 +220,14 @@ impl<'a> Answer<'a> {
         }
         if width < field.least_width {
             return Err(format!(
-                "{what} has {width} bits in this server, and the module needs at least {}: this version of NGINX is not \
+                "{what} has {width} bits in this server, and the module needs at least {}:
+                    this version of NGINX is not \
                  supported yet. Please report it with the output of `nginx -V`",
                 field.least_width
             )
             .into());
         }
-        // aligned, as C reads it: so no reading crosses a line of the processor's cache
+        // the unit is aligned, as in C: no read crosses a cache line
         let units = [1, 2, 4, 8].into_iter().filter(|&unit| unit >= field.unit);
         let mut fitting = units.filter(|unit| first / 8 / unit == last / 8 / unit);
         let unit = fitting.next().ok_or_else(|| format!("{what} does not fit into 8 aligned bytes"))?;

@@ -1,7 +1,7 @@
 // Builds dist: the page, what it loads (script, style, icon), and the policy that allows these and nothing else.
 //
-// The script and the style are files of their own, and not in the page: a server may add a Content-Security-Policy to the
-// page's own, browsers enforce both, and most policies allow 'self' but nothing inline.
+// The script and the style are files of their own, and not in the page: a server may add a Content-Security-Policy
+// to the page's own, browsers enforce both, and most policies allow 'self' but nothing inline.
 //
 //     node build.mjs [FOLDER]     into FOLDER instead of dist
 
@@ -33,7 +33,8 @@ const means = (_, title, what, counted) =>
   `<h3>${title}</h3><table class="means" aria-label="CPU per request: ${title}"><thead><tr><th scope="col">${what}</th><th class="bars" aria-hidden="true"></th>` +
   `<th scope="col">CPU/${counted === "Requests" ? "request" : "handshake"}</th><th scope="col">${counted}</th></tr></thead><tbody></tbody></table>`;
 
-// src/status.rs puts arguments of the request in place of {{arguments}}, and build.rs what changes with a file in place of {{tag:FILE}}
+// src/status.rs puts arguments of the request in place of {{arguments}}, and build.rs what changes with a file in
+// place of {{tag:FILE}}
 const page = read("src/page.html").replace(/\{\{means:([\w ]+):(\w+):(\w+)\}\}/g, means);
 const script = `/*\nuPlot ${version}, which draws the charts of the page:\n\n${license}\n*/\n${bundle("src/main.ts", { format: "iife" })}\n`;
 

@@ -5,16 +5,16 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
-# with its folder, since a program may change to another one
+# the path with its folder, since a program may change the working directory
 program=$(cd "$(dirname "$0")" && pwd)/${0##*/}
 readonly program
 readonly module_file=ngx_http_request_cpu_module.so
 readonly oldest_nginx=1.22
 
-# numbers with a point, messages that can be searched for
+# numbers have a decimal point, and messages are in English so that they can be searched for
 export LC_ALL=C
 
-# rustup's proxies are not in the PATH of a root shell that su or sudo opened; nor is sbin in that of an ordinary user
+# the PATH of a root shell opened by su or sudo lacks rustup's proxies; the PATH of an ordinary user lacks sbin
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 # ---- messages -----------------------------------------------------------------------------------------------------
@@ -50,7 +50,8 @@ progress() {
 
 clear_progress() { if on_terminal; then printf '\r\e[K' >&2; fi; }
 
-# quietly LOG COMMAND…: what it prints goes to LOG, and the time and the current step are shown; all of LOG, if it fails.
+# quietly LOG COMMAND…: writes the output of COMMAND to LOG, and shows the time and the current step. If COMMAND
+# fails, shows all of LOG.
 quietly() {
     local log=$1 status=0
     shift
@@ -74,21 +75,22 @@ stop_watching() {
     clear_progress
 }
 
-# what to say while nginx-sys runs its build script, during which cargo is silent
+# the message while nginx-sys runs its build script; cargo prints nothing then
 slow_step=''
 
 watch_log() {
     local step shown_step last_step='' last_change=0 begin=$SECONDS now shown=0
-    # it ends by itself where nobody was left to stop it
+    # the loop ends by itself if the script was killed
     while sleep 0.2 && kill -0 $$ 2>/dev/null; do
         now=$((SECONDS - begin))
-        step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' "$1" | tail -n 1) || true
+        step=$(grep -oE '^ *(Compiling|Downloaded|Downloading|configuring|Finished|Get:|Unpacking|Setting up) ?.*' \
+            "$1" | tail -n 1) || true
         step=${step#"${step%%[! ]*}"}
         if [[ $step != "$last_step" ]]; then
             last_step=$step last_change=$now
         fi
         shown_step=${step:-starting}
-        # the last line is not always what goes on: cargo names a crate once, and its build script runs later
+        # cargo names a crate once, and runs its build script later: the last line may not be the current step
         if [[ $slow_step ]] && ((now - last_change >= 5)) && grep -q '^ *Compiling nginx-sys' "$1"; then
             shown_step=$slow_step
         fi
@@ -103,20 +105,21 @@ watch_log() {
 
 # ---- packages -----------------------------------------------------------------------------------------------------
 
-# to compile the module against any NGINX, and the vendored NGINX itself
+# packages to compile the module for any NGINX, and to compile the vendored NGINX
 readonly build_packages=(gcc make libc6-dev libclang-dev libpcre2-dev libssl-dev zlib1g-dev)
 # Debian's NGINX, and its configured source
 readonly system_packages=(nginx nginx-dev)
-# parts of it that the vendored NGINX has built in, and a module of others that is tested next to this one
+# modules that the vendored NGINX has built in, and a third-party module that is tested together with this one
 readonly system_test_packages=(libnginx-mod-stream libnginx-mod-mail libnginx-mod-http-lua)
 readonly demo_packages=(openssl curl perl nghttp2-client)
-# promtool is in prometheus, vmalert in victoria-metrics; python3-venv is for the HTTP/3 client, which Debian 12 has no package of;
-# chromium is for t/page.t
-readonly test_packages=(openssl curl perl nghttp2-client prometheus victoria-metrics python3-venv chromium chromium-driver)
+# promtool is in prometheus, vmalert in victoria-metrics. python3-venv is for the HTTP/3 client, for which Debian 12
+# has no package. chromium is for t/page.t.
+readonly test_packages=(openssl curl perl nghttp2-client prometheus
+    victoria-metrics python3-venv chromium chromium-driver)
 
 on_debian() { has dpkg-query && has apt-get; }
 
-# need_packages NAME…: installs those that are missing when root, and names them otherwise.
+# need_packages NAME…: installs missing packages if it runs as root; otherwise lists them.
 need_packages() {
     if ! on_debian; then
         need_commands
@@ -138,12 +141,12 @@ need_packages() {
     apt_install "${missing[@]}"
 }
 
-# A subshell, so that its traps take the policy away again whatever happens.
+# Runs in a subshell, so that its traps always remove the policy.
 apt_install() (
     policy=/usr/sbin/policy-rc.d
     status=0
-    # Debian's nginx, prometheus and victoria-metrics packages start a server as soon as they are installed. policy-rc.d is
-    # Debian's way to forbid that (invoke-rc.d(8)); one that is there already is the administrator's, and stays as it is.
+    # Debian's packages nginx, prometheus and victoria-metrics start a server when they are installed. policy-rc.d
+    # prevents that (invoke-rc.d(8)). An existing policy-rc.d is the administrator's, and is not changed.
     if [[ ! -e $policy ]]; then
         trap 'rm -f "$policy"; stop_watching' EXIT
         trap 'exit 130' INT TERM HUP
@@ -157,11 +160,11 @@ apt_install() (
     say "installing with apt: $*"
     log=$root/target/apt.log
     export DEBIAN_FRONTEND=noninteractive
-    # a third-party repository that is out of order must not keep us from using Debian's
+    # a broken third-party repository must not prevent the use of Debian's repository
     quietly "$log" apt-get update -q || say "apt-get update reported errors; going on"
     quietly "$log" apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$@" || die "apt-get install failed"
 
-    # not started now, and not at the next boot either
+    # do not start the services now, nor at the next boot
     if [[ -d /run/systemd/system ]]; then
         for unit in nginx prometheus victoria-metrics; do
             [[ " $* " != *" $unit "* ]] || systemctl disable --quiet "$unit.service" >&2 || true
@@ -169,7 +172,7 @@ apt_install() (
     fi
 )
 
-# Where there is no apt, commands can be looked for, but not headers.
+# Without apt, the script can check for commands, but not for headers.
 need_commands() {
     local name missing=()
     for name in cc make perl openssl; do
@@ -191,12 +194,12 @@ need_rust() {
 # version_at_least 1.28.3 1.22
 version_at_least() { printf '%s\n%s\n' "$2" "${1%%-*}" | sort -C -V; }
 
-# ---- where an NGINX comes from ------------------------------------------------------------------------------------
+# ---- sources of NGINX ---------------------------------------------------------------------------------------------
 
-# Each use_… prepares the environment of cargo for one NGINX. Every variant has a target folder of its own, since
-# nginx-sys would otherwise generate its bindings anew at every change from one to the other. They set:
-#   variant        its name, and that of its folders
-#   cargo_flags    what cargo is to be told
+# Each function use_… prepares cargo's environment for one NGINX. Each variant has its own target folder; otherwise
+# nginx-sys would generate its bindings again at each change of the variant. The functions set:
+#   variant        the name of the variant and of its folders
+#   cargo_flags    additional arguments of cargo
 cargo_flags=()
 variant=
 
@@ -210,14 +213,15 @@ use_vendored() {
 use_system() {
     local source=/usr/share/nginx/src
     [[ -r $source/conf_flags ]] || die "$source/conf_flags is not there: the package nginx-dev is needed for --system"
-    # conf_flags is a fragment of bash that sets this array to the arguments Debian's NGINX was configured with
+    # conf_flags is a fragment of bash that sets this array to the configure arguments of Debian's NGINX
     local NGX_CONF_FLAGS=()
     # shellcheck source=/dev/null
     . "$source/conf_flags"
     use_configured system "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
-# NGINX of another suite of Debian, beside the system's: its packages are unpacked below target/, and nothing is installed.
+# NGINX of another suite of Debian, beside the system's NGINX. Its packages are unpacked below target/; nothing is
+# installed.
 use_sid() { use_debian_suite sid; }
 use_trixie() { use_debian_suite trixie; }
 
@@ -229,14 +233,15 @@ use_debian_suite() {
     # shellcheck source=/dev/null
     . "$source/conf_flags"
     arch=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || cc -print-multiarch)
-    # its own headers of OpenSSL, PCRE2 and zlib, and libraries which were linked with a newer libc than the linker's
+    # use the suite's own headers of OpenSSL, PCRE2 and zlib; its libraries may need a newer libc than the system's
+    # linker
     set_option --with-cc-opt "-I$tree/usr/include -I$tree/usr/include/$arch"
     set_option --with-ld-opt "-L$tree/usr/lib/$arch -Wl,--allow-shlib-undefined"
     arguments_from="nginx-dev of Debian $1"
     use_configured "$1" "$source" "${NGX_CONF_FLAGS[@]}"
 }
 
-# set_option NAME FLAGS: in NGX_CONF_FLAGS of the caller, in the place of the build host's
+# set_option NAME FLAGS: replaces the flags of the build host in the caller's NGX_CONF_FLAGS
 set_option() {
     local argument kept=()
     for argument in "${NGX_CONF_FLAGS[@]}"; do
@@ -250,24 +255,25 @@ set_option() {
     NGX_CONF_FLAGS=("${kept[@]}" "$1=$2")
 }
 
-# its NGINX with the modules that the tests need, its configured source, and the headers that this includes
+# NGINX with the modules that the tests need, its configured source, and the headers that this source includes
 readonly suite_packages=(nginx "${system_test_packages[@]}")
 readonly suite_headers=(nginx-dev libssl-dev libpcre2-dev zlib1g-dev)
 
 readonly suite_tools=(patchelf dpkg-dev)
 
-# Whether that suite can be had: apt reaches it, or it was unpacked before.
+# True if the suite is available: apt reaches it, or it is already unpacked.
 has_debian_suite() { on_debian && { [[ -e $root/target/suites/$1/unpacked ]] || update_debian_suite "$1"; }; }
 
 update_debian_suite() {
     local dir=$root/target/suites/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
-    # the mirror that this machine's apt uses
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
+    # the mirror that apt uses on this machine
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
+        2>/dev/null | head -n 1) || true
     [[ $mirror ]] || { say "apt of this machine uses no mirror of Debian" && return 1; }
     [[ -e $keyring ]] && keyring="[signed-by=$keyring] " || keyring=
     printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$1" >"$dir/sources.list"
-    # an empty state: what is installed on this machine is of another suite
+    # an empty package state: the installed packages are those of another suite
     : >"$dir/status"
     cat >"$dir/apt.conf" <<EOF
 Dir::State "$dir";
@@ -284,7 +290,7 @@ Acquire::Retries "1";
 Acquire::http::Timeout "20";
 APT::Sandbox::User "root";
 EOF
-    # with Error-Mode, a suite that cannot be reached is an error
+    # with Error-Mode, an unreachable suite is an error
     APT_CONFIG=$dir/apt.conf apt-get update -q -o APT::Update::Error-Mode=any >"$dir/update.log" 2>&1
 }
 
@@ -292,15 +298,17 @@ fetch_debian_suite() {
     local dir=$root/target/suites/$1 tree=$root/target/suites/$1/tree list deb
     on_debian || die "the suite $1 of Debian is for a Debian system"
     need_packages "${suite_tools[@]}"
-    # once an hour is enough
+    # update at most once an hour
     [[ ! $(find "$dir/unpacked" -mmin -60 2>/dev/null) ]] || return 0
     suite_apt() { APT_CONFIG=$dir/apt/apt.conf "$@" >>"$dir/apt/fetch.log" 2>&1 </dev/null; }
     if ! update_debian_suite "$1"; then
-        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
+        [[ -e $dir/unpacked ]] || die "the suite $1 of Debian cannot be reached:" \
+            "$(tail -n 5 "$dir/apt/update.log" 2>/dev/null)"
         say "the suite $1 of Debian cannot be reached; going on with what was unpacked before"
         return
     fi
-    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends "${suite_packages[@]}" | cut -d' ' -f2
+    list=$(APT_CONFIG=$dir/apt/apt.conf apt-get install --print-uris -qq -y --no-install-recommends \
+        "${suite_packages[@]}" | cut -d' ' -f2
         APT_CONFIG=$dir/apt/apt.conf apt-get download --print-uris -qq "${suite_headers[@]}" | cut -d' ' -f2)
     if [[ $list == "$(cat "$dir/unpacked" 2>/dev/null)" ]]; then
         touch "$dir/unpacked"
@@ -319,31 +327,34 @@ fetch_debian_suite() {
     for deb in "$dir"/apt/archives/*.deb; do
         dpkg-deb -x "$deb" "$tree" || die "$deb cannot be unpacked"
     done
-    run_beside_system "$tree" "$tree/usr/sbin/nginx" || die "NGINX of Debian $1 cannot be made to run beside the system's"
+    run_beside_system "$tree" "$tree/usr/sbin/nginx" \
+        || die "NGINX of Debian $1 cannot be made to run beside the system's"
     printf '%s\n' "$list" >"$dir/unpacked"
 }
 
-# Makes a program use the dynamic linker and the libraries that are below a folder, and not the system's.
+# Makes a program use the dynamic linker and the libraries of a folder instead of the system's.
 run_beside_system() {
     local tree=$1 binary=$2 interpreter libraries
     libraries=$(dirname "$(find "$tree" -name libc.so.6 -print -quit)")
     interpreter=$tree$(patchelf --print-interpreter "$binary")
-    # on a whole system, its folder is a link
+    # on a system with a merged /usr, the interpreter's folder is a link
     [[ -e $interpreter ]] || interpreter=$libraries/${interpreter##*/}
-    # an rpath, and not a runpath: it is for the libraries of libraries too, and for those of modules
+    # an rpath also applies to the libraries of libraries and of modules; a runpath does not
     patchelf --force-rpath --set-interpreter "$interpreter" --set-rpath "$libraries" "$binary"
 }
 
-# use_source DIR [ARGUMENT…]: configured with these arguments; without any, as the installed one of this name was, or else sensibly.
+# use_source DIR [ARGUMENT…]: the arguments of configure. Without any, those of the installed NGINX of this name, or
+# default arguments.
 use_source() {
     local dir=$1 source name version binary arguments=()
     shift
     [[ -f $dir/src/core/nginx.h ]] || die "\"$dir\" is not an NGINX source: it has no src/core/nginx.h"
-    # -P: find does not follow a link that it begins with
+    # -P: find does not follow a link given as its starting point
     source=$(cd "$dir" && pwd -P)
     name=$(source_name "$source") version=$(source_version "$source")
     refuse_source "$source" "$name"
-    version_at_least "$version" "$oldest_nginx" || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
+    version_at_least "$version" "$oldest_nginx" \
+        || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
     arguments_from='the command line'
     if (($#)); then
@@ -360,7 +371,7 @@ use_source() {
     use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
 }
 
-# What cannot be supported is refused here, and not by an error of the compiler in somebody else's crate.
+# Refuses sources that cannot be supported. Otherwise the compiler would report errors in third-party crates.
 refuse_source() {
     if [[ -f $1/src/core/angie.h ]]; then
         die "$2 is not supported: a module's descriptor in Angie has a mark of its own (angie_sign in ngx_module_t), and its" \
@@ -369,7 +380,7 @@ refuse_source() {
     fi
 }
 
-# Of these, what the source knows: Tengine has no HTTP/3.
+# The default arguments that the source knows: Tengine has no HTTP/3.
 default_arguments() {
     local argument
     for argument in --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module; do
@@ -378,25 +389,27 @@ default_arguments() {
     return 0
 }
 
-# whether the result is for just one NGINX that is there, and configured as that is
+# set if the module is built only for the installed NGINX, and is configured like it
 like_installed=''
 
-# use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing changed since the last time.
+# use_configured NAME SOURCE ARGUMENT…: configures SOURCE, unless nothing has changed since the last call.
 use_configured() {
     local source=$2 dir=$root/target/$1/nginx configure fingerprint
     variant=$1
     shift 2
-    # --with-compat is what makes the result load into an NGINX that was configured with other modules; one that was configured
-    # without it loads no module that has it (`ngx_add_module` compares signatures)
+    # With --with-compat, an NGINX that was configured with other modules loads the result. An NGINX that was
+    # configured without --with-compat does not load a module that has it (`ngx_add_module` compares signatures).
     [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
-    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" -type f -printf '%p %s %T@\n' | sort | cksum)
+    fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" \
+        -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
         [[ $(cat "$dir/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
         say "configuring NGINX $(source_version "$source") in ${dir#"$root/"}"
         rm -rf "$dir"
         mkdir -p "$dir/tree"
-        # configure writes a Makefile into the folder it runs in, also with --builddir: give it a folder of links
+        # configure writes a Makefile into its working directory, even with --builddir. So it runs in a folder of
+        # links.
         find "$source" -mindepth 1 -maxdepth 1 ! -name Makefile ! -name objs -exec ln -s -t "$dir/tree" {} +
         # an unpacked release has ./configure, a checkout auto/configure
         configure=./configure
@@ -412,7 +425,7 @@ use_configured() {
     export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
 }
 
-# What of its arguments configure names in its last words, and where they came from.
+# The arguments that the last words of configure name, and the source of these arguments.
 arguments_from=''
 configure_failed() {
     local log=$1 option argument culprit=''
@@ -428,7 +441,7 @@ configure_failed() {
         "    scripts/build --source DIR -- --with-compat …"
 }
 
-# The version of NGINX that a source is, or is made from.
+# The version of NGINX in a source, or of the NGINX that the source is derived from.
 source_version() { sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"; }
 
 # The name of a source, with its version: nginx-1.30.4, freenginx-1.27.2, tengine-3.2.0, openresty-1.27.1.2.
@@ -440,19 +453,22 @@ source_name() {
         sed -n 's/^#define TENGINE_VERSION *"\(.*\)"/tengine-\1/p' "$header"
     else
         # #define NGINX_VER "openresty/" NGINX_VERSION ".2", or NGINX_NAME "/" NGINX_VERSION
-        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' "$header" | head -n 1)
-        version=$(source_version "$1")$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
+        fork=$(sed -n 's,^#define NGINX_NAME *"\(.*\)",\1,p; s,^#define NGINX_VER *"\([^"/]*\)/".*,\1,p' \
+            "$header" | head -n 1)
+        version=$(source_version "$1")
+        version+=$(sed -n 's,^#define NGINX_VER *"[^"]*" *NGINX_VERSION *"\([^"]*\)".*,\1,p' "$header")
         printf '%s-%s\n' "${fork:-nginx}" "$version"
     fi
 }
 
-# The same of a binary, from the first line that it says of itself: nginx version: openresty/1.27.1.2
+# The same for a binary, from the first line of its -v output: nginx version: openresty/1.27.1.2
 binary_name() { "$1" -v 2>&1 | sed -n 's,^[A-Za-z]* version: \([A-Za-z_-]*\)/\([^ ]*\).*,\L\1\E-\2,p' | head -n 1; }
 
-# The installed NGINX of this name; empty where there is none.
+# The installed NGINX of this name; empty if there is none.
 installed_binary() {
     local binary
-    for binary in nginx openresty tengine freenginx angie /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
+    for binary in nginx openresty tengine freenginx angie \
+        /usr/local/nginx/sbin/nginx /usr/local/openresty/nginx/sbin/nginx; do
         binary=$(command -v "$binary") || continue
         if [[ $(binary_name "$binary") == "$1" ]]; then
             printf '%s' "$binary"
@@ -461,11 +477,11 @@ installed_binary() {
     done
 }
 
-# The `configure arguments` of a binary, one per line, less those that name what is only on the machine it was built on, or
-# modules that need libraries and play no part in what another module sees.
+# The `configure arguments` of a binary, one per line. Left out are paths that exist only on the machine where it was
+# built, and modules that need libraries and do not change what other modules see.
 installed_arguments() {
     local argument
-    # -r: an NGINX that was configured without arguments has none, and not an empty one
+    # -r: without configure arguments, print no line instead of an empty one
     "$1" -V 2>&1 | sed -n 's/^configure arguments: *//p' | xargs -r -n1 printf '%s\n' |
         sed -E '/^--add-(dynamic-)?module=/d
                 /^--with-(openssl|pcre|zlib)(-opt)?=/d
@@ -475,7 +491,8 @@ installed_arguments() {
                 /^--with-(http_(geoip|image_filter|perl|xslt)|stream_geoip|google_perftools)_module/d' |
         while IFS= read -r argument; do
             case $argument in
-            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
+            --with-cc-opt=*) argument=$(kept_flags "$argument" '-(D|U|I|isystem|include|iquote|idirafter)' \
+                '-(m(32|64|x32)|f(pack-struct|(no-)?short-).*)') ;;
             --with-ld-opt=*) argument=$(kept_flags "$argument" '-L' '-Wl,(-rpath|-R).*') ;;
             --with-cc=* | --with-cpp=*) has "${argument#*=}" || continue ;;
             esac
@@ -484,9 +501,9 @@ installed_arguments() {
     return 0
 }
 
-# kept_flags --with-…=FLAGS WITH_VALUE ALONE: only the flags that match, and nothing at all if none does. What a distribution builds
-# with (-specs=…, -flto, -march=…, -l…, files of its build host) may not be there, and changes nothing that a module sees; macros,
-# folders of headers and what lays structures out do.
+# kept_flags --with-…=FLAGS WITH_VALUE ALONE: keeps only the matching flags; prints nothing if no flag matches. Other
+# flags of a distribution (-specs=…, -flto, -march=…, -l…, files of its build host) may not work here, and do not
+# change what a module sees. Macros, header folders and flags that change the layout of structures are kept.
 kept_flags() {
     local option=${1%%=*} flag kept=() takes_next=''
     local words=()
@@ -505,11 +522,11 @@ kept_flags() {
 
 # ---- the module ---------------------------------------------------------------------------------------------------
 
-# Where scripts/build puts what it built, so that nobody has to know cargo's folders.
+# The folder of the results of scripts/build. Other scripts need not know cargo's folders.
 module_dir() { printf '%s' "$root/target/module/$variant"; }
 module_path() { printf '%s' "$(module_dir)/$module_file"; }
 
-# The NGINX binary that the variant's module belongs to; empty for --source where no such NGINX is installed.
+# The NGINX binary for which the variant's module was built; empty for --source if no such NGINX is installed.
 nginx_path() {
     case $variant in
     vendored) printf '%s' "$(module_dir)/nginx" ;;

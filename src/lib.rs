@@ -28,13 +28,15 @@ use config::main::{MainConf, main_conf};
 use config::{advice, resolve};
 use export::status::handler::StatusAnswers;
 use export::{traffic_log, variables};
+use nginx::callback::callback;
 use nginx::conf::{self, Conf, Failed};
 use nginx::cycle::Cycle;
 use nginx::directive::{self, command};
 use nginx::module::{Descriptor, Module};
+use nginx::process::{Role, role};
+use nginx::served::ServedCycle;
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_command_t, ngx_conf_t,
-    ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_process, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_MODULE, NGX_OK, ngx_command_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_uint_t,
 };
 use persist::state::saver;
 use persist::tables::Tables;
@@ -96,26 +98,27 @@ impl Descriptor for Module {
 
 // ---- a configuration is read -----------------------------------------------------------------------------
 
-/// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
-unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: NGINX calls within `http`, and nothing else uses it meanwhile.
-    let completed = unsafe { Conf::new(cf) }.ok_or(Failed).and_then(|mut cf| complete(&mut cf));
-    if completed.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+callback! {
+    /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
+    fn postconfiguration(cf: Conf<'_>) -> ngx_int_t {
+        let mut cf = cf;
+        if complete(&mut cf).is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+    }
 }
 
 fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
     let main: &MainConf = cf.main_conf().ok_or(Failed)?;
     resolve::resolve(cf, main)?;
     traffic_log::memory::add(cf, main)?;
-    let used = variables::used(cf.core()?);
+    let used = variables::used(cf.core());
     main.set_use_of_variables(used.any, used.connection);
     if main.is_measured() {
         // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is
         // counted is known before a limit refuses it
         if main.has_limits() {
-            limit::check::register(cf.core()?).ok_or(Failed)?;
+            limit::check::register(cf.core()).ok_or(Failed)?;
         }
-        phases::register(cf.core()?, main.ways_differ()).ok_or(Failed)?;
+        phases::register(cf.core(), main.ways_differ()).ok_or(Failed)?;
         lifecycle::add_workers(cf, main)?;
         advice::give(cf, main)?;
     }
@@ -132,61 +135,75 @@ fn end_configuration(cycle: Cycle<'_>) {
 
 // ---- processes begin and end -----------------------------------------------------------------------------
 
-/// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
-unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with the cycle that is about to be used.
-    let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return NGX_OK as ngx_int_t };
-    if origin::is_new_binary() {
-        memory::close_inherited();
+callback! {
+    /// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
+    fn init_module(cycle: Option<Cycle<'_>>) -> ngx_int_t {
+        let Some(cycle) = cycle else { return NGX_OK as ngx_int_t };
+        if origin::is_new_binary() {
+            memory::close_inherited();
+        }
+        cycle.set_context_index();
+        let main = main_conf(cycle);
+        cycle.with_previous(|before| {
+            let before = before.and_then(main_conf);
+            lifecycle::begin(main, before, cycle, || traffic_log::last::begin(main, before, cycle));
+        });
+        NGX_OK as ngx_int_t
     }
-    cycle.set_context_index();
-    let main = main_conf(cycle);
-    cycle.with_previous(|before| {
-        let before = before.and_then(main_conf);
-        lifecycle::begin(main, before, cycle, || traffic_log::last::begin(main, before, cycle));
-    });
-    NGX_OK as ngx_int_t
 }
 
-/// Called by `ngx_worker_process_init` and its like.
-unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    let done = NGX_OK as ngx_int_t;
-    // SAFETY: NGINX sets it before it calls.
-    let kind = unsafe { ngx_process };
-    // SAFETY: NGINX calls with the cycle that this process serves, and that lives as long as the process.
-    let Some(its) = (unsafe { Cycle::new(cycle) }) else { return done };
-    let Some(main) = main_conf(its) else { return done };
-    if kind != NGX_PROCESS_SINGLE as ngx_uint_t {
+callback! {
+    /// Called by `ngx_worker_process_init` and its like, with the cycle that this process serves.
+    fn init_process(cycle: Option<Cycle<'_>>) -> ngx_int_t {
+        if let Some(cycle) = cycle {
+            begin_process(cycle);
+        }
+        NGX_OK as ngx_int_t
+    }
+}
+
+fn begin_process(cycle: Cycle<'_>) {
+    let Some(main) = main_conf(cycle) else { return };
+    let role = role();
+    if role != Role::Single {
         lifecycle::close_descriptors(main);
         traffic_log::log::close_descriptors(main);
     }
     // cache manager and loader come here too
-    let serves = kind == NGX_PROCESS_WORKER as ngx_uint_t || kind == NGX_PROCESS_SINGLE as ngx_uint_t;
-    if !serves || !main.is_measured() {
-        return done;
+    if !matches!(role, Role::Worker | Role::Single) || !main.is_measured() {
+        return;
     }
-    // SAFETY: NGINX's cycle; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    if unsafe { process::start(main, cycle, lifecycle::workers(main), exit_process) } {
-        saver::start(main, its.log());
-        traffic_log::writer::start(main, its);
+    // SAFETY: the cycle that this process serves, and that lives as long as the process; `ngx_event_process_init` has
+    // run, since its module comes before dynamic ones.
+    let served = unsafe { ServedCycle::new(cycle) };
+    if process::start(main, served, lifecycle::workers(main), end_process) {
+        saver::start(main, cycle.log());
+        traffic_log::writer::start(main, cycle);
         process::hook();
     }
-    done
 }
 
-/// Called by `ngx_worker_process_exit` and its like, and with null when another cycle begins in this process.
-unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
+callback! {
+    /// Called by `ngx_worker_process_exit` and its like.
+    fn exit_process(_cycle: Option<Cycle<'_>>) {
+        end_process(true);
+    }
+}
+
+/// This process ends, or another cycle begins in it. `is_current`: it still serves the cycle that it began with.
+fn end_process(is_current: bool) {
     process::leave();
     saver::stop();
-    traffic_log::writer::stop(!cycle.is_null());
+    traffic_log::writer::stop(is_current);
     worker::stop();
 }
 
-/// Called by `ngx_master_process_exit`, when all workers are gone.
-unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
-    // SAFETY: the cycle is there until its pool is destroyed.
-    let Some(cycle) = (unsafe { Cycle::new(cycle) }) else { return };
-    if let Some(main) = main_conf(cycle) {
-        lifecycle::exit_master(main, cycle, || traffic_log::last::exit_master(main, cycle));
+callback! {
+    /// Called by `ngx_master_process_exit`, when all workers are gone.
+    fn exit_master(cycle: Option<Cycle<'_>>) {
+        let Some(cycle) = cycle else { return };
+        if let Some(main) = main_conf(cycle) {
+            lifecycle::exit_master(main, cycle, || traffic_log::last::exit_master(main, cycle));
+        }
     }
 }

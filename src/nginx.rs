@@ -8,6 +8,7 @@ mod global;
 
 pub mod allocator;
 pub mod bits;
+pub mod callback;
 pub mod conf;
 pub mod connection;
 pub mod content;
@@ -15,6 +16,7 @@ pub mod cycle;
 pub mod directive;
 pub mod event;
 pub mod file;
+mod functions;
 pub mod hook;
 #[cfg(ngx_feature = "http_v2")]
 pub mod http2;
@@ -28,14 +30,17 @@ pub mod log;
 pub mod module;
 pub mod mutex;
 pub mod next_turn;
+pub mod own_timer;
 pub mod phase;
 pub mod places;
 pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod request;
+pub mod served;
 pub mod server;
 pub mod shared_memory;
+pub mod stand_in;
 pub mod text;
 pub mod thread;
 #[cfg(ngx_feature = "threads")]
@@ -45,3 +50,4 @@ pub mod timer;
 #[cfg(ngx_feature = "ssl")]
 pub mod tls;
 pub mod variable;
+mod zero;

@@ -1,4 +1,4 @@
-# The suite's own tools, on NGINX without the module: what they cannot see, no test can tell.
+# Tests the test library itself, on NGINX without the module.
 
 use strict;
 use warnings;
@@ -48,7 +48,8 @@ ok($chunked->{complete} && length $chunked->{body} > 1000, 'and read to its end'
 
 my $connection = $t->connect('http');
 is($connection->get('/a.txt')->{body}, "plain\n", 'a first request on a connection');
-is($connection->get('/upstream/x', method => 'POST', body => 'abc')->{body}, 'upstream saw POST /upstream/x abc', 'a second, proxied');
+is($connection->get('/upstream/x', method => 'POST', body => 'abc')->{body}, 'upstream saw POST /upstream/x abc',
+    'a second, proxied');
 $connection->close;
 
 my @lines = $t->logged(5);
@@ -60,18 +61,21 @@ cmp_ok($busy, '>', 5_000_000, 'CPU of a worker is seen');
 cmp_ok($idle, '<', $busy / 10, 'and its absence');
 
 my ($rounds, @figures) = (0, [ 9, 5, 7, 4 ], [ 6, 8, 8, 8 ]);
-is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ], [ 5, 6 ],
+is_deeply([ least(sub { $rounds++; $_[0] < $_[1] }, map { my $figures = $_; sub { shift @$figures } } @figures) ],
+    [ 5, 6 ],
     'of several kinds of work the least figures are compared');
-is("$rounds @{ $figures[0] }", '1 4', 'after three rounds, until what is to be shown holds');
-ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')), 'a port that is in use is claimed');
+is("$rounds @{ $figures[0] }", '1 4', 'three rounds, until the condition holds');
+ok(!IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0request-cpu-port-" . $t->port('http')),
+    'a port that is in use is claimed');
 
 $t->clear_log;
 $t->get('/a.txt');
-is(scalar($t->logged(1)), 1, 'an access log that was emptied is read anew');
+is(scalar($t->logged(1)), 1, 'an access log that was emptied is read again from its start');
 
 if ($t->has('http_v2')) {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
-    $client->send($client->preface, $client->request('/a.txt', number => \my $one), $client->request('/none', number => \my $two));
+    $client->send($client->preface, $client->request('/a.txt', number => \my $one),
+        $client->request('/none', number => \my $two));
     ok($client->finish, 'HTTP/2 streams end');
     is($client->stream($one)->{body}, "plain\n", 'an HTTP/2 body is read');
     is($client->stream($two)->{status}, 404, 'an HTTP/2 status is read');
@@ -83,12 +87,12 @@ is(join('', sort split //, $output), join('', sort split //, 'outerr'), 'output 
 
 is(detached(sub { [ 1, { a => 2 } ] })->result->[1]{a}, 2, 'a result of a background function');
 
-is(scalar(books_faults_of(charged_ns => 5)), 1, 'books that are not exact are found');
-is(scalar(books_faults_of(charged_ns => 4)), 0, 'books that are exact are accepted');
+is(scalar(totals_faults_of(charged_ns => 5)), 1, 'worker totals that do not add up are found');
+is(scalar(totals_faults_of(charged_ns => 4)), 0, 'worker totals that add up are accepted');
 
-sub books_faults_of {
+sub totals_faults_of {
     my %change = @_;
-    return my @faults = Test::RequestCpu::books_faults([
+    return my @faults = Test::RequestCpu::totals_faults([
         { worker => 0, thread_cpu_ns => 10, charged_ns => 0, no_request_ns => 3, loop_ns => 2, other_ns => 1, %change },
     ]);
 }

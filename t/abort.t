@@ -51,7 +51,7 @@ for (1 .. 20) {
     $_ % 2 ? $connection->close : $connection->reset;
 }
 my ($account) = counted('in the middle of a download', 'download.test', 20, qr/^200$/);
-cmp_ok($account->{sent_bytes}, '<', 20 * 8_000_000, 'only what was sent is in the sent bytes');
+cmp_ok($account->{sent_bytes}, '<', 20 * 8_000_000, 'sent bytes count only bytes that were sent');
 
 my @waiting = map { my $c = $t->connect('http'); $c->request('/upstream', host => 'waiting.test'); $c } 1 .. 5;
 ok(wait_until(60, sub { $t->account('hosts', 'waiting.test')->{in_flight} == 5 }), 'requests that wait are in flight');
@@ -63,11 +63,12 @@ sleep 0.2;
 $_->close for @ignored;
 counted('where NGINX goes on nevertheless', 'ignored.test', 3, qr/^(?:200|499)$/);
 
-# The client is gone before its request is even looked at
+# The client leaves before the worker reads its request
 my $burning = $t->connect('http');
 $burning->request('/burn?x=' . burn_text(20), host => 'burning.test');
 sleep 0.02;
-my @gone = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'gone.test', close => 1); $c->close; $c } 1 .. 10;
+my @gone = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'gone.test', close => 1); $c->close;
+    $c } 1 .. 10;
 $burning->close;
 counted('while the worker burns for it', 'burning.test', 1, qr/^499$/);
 counted('before the worker came to it', 'gone.test', 10, qr/^(?:200|400|499)$/);

@@ -44,17 +44,20 @@ my $used = $t->measured(sub {
 my @lines = $t->logged(400);
 my $account = $t->account_with('hosts', 'load.test', 400);
 is($account->{requests}, 400, 'and counted');
-is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400, 'each is charged, with what it cost to accept it');
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{conn_ns} > 0 } @lines), 400,
+    'each is charged, with the CPU of its accept');
 ok($account->{cpu_ns} <= $used, 'no more than the workers used') or diag("$account->{cpu_ns} of $used");
 
-# Events that came together stay apart
+# Events that arrive together are attributed separately
 $t->clear_log;
-my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1); $c } 1 .. 3;
+my @dear = map { my $c = $t->connect('http'); $c->request('/burn?x=' . burn_text(20), host => 'dear.test', close => 1);
+    $c } 1 .. 3;
 my @cheap = map { my $c = $t->connect('http'); $c->request('/a.txt', host => 'cheap.test', close => 1); $c } 1 .. 20;
-is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'dear and cheap requests at the same time');
+is(scalar(grep { $_->response->{status} == 200 } @dear, @cheap), 23, 'expensive and cheap requests at the same time');
 @lines = $t->logged(23);
 my $least = (sort { $a <=> $b } map { $_->{ns} } grep { $_->{host} eq 'dear.test' } @lines)[0];
-is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20, 'the cheap ones do not pay for the dear ones');
+is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $least } @lines), 20,
+    'the cheap ones are not charged for the expensive ones');
 
 # Timers
 (my $charged, $used) = $t->charged_and_used(1, sub {
@@ -65,7 +68,7 @@ cmp_ok($charged, '<=', $used, 'is charged its work, and not the time');
 
 $t->done(more => 1);
 
-# A worker gives the mutex back before it works, so that another one can accept meanwhile
+# A worker releases the mutex before it handles events, so that another worker can accept meanwhile
 $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 $t->start(main => 'worker_processes 2;', events => 'accept_mutex on; accept_mutex_delay 20ms;', http => <<"EOC");
@@ -84,7 +87,7 @@ while ($took < 1 && $letters < 21) {
     $t->get('/burn?x=' . burn_text($letters));
     $took = time - $start;
 }
-# Not how long it takes is looked at, but what is answered first. Sometimes the same worker has both connections.
+# The test looks at the order of the answers, not at their time. Sometimes the same worker has both connections.
 my ($tries, $first) = (0, 0);
 while ($first < 3 && $tries < 20) {
     $tries++;
@@ -97,6 +100,6 @@ while ($first < 3 && $tries < 20) {
     $burner->close;
 }
 is($first, 3, 'a worker that is busy does not keep the mutex from the other one') or diag("$first times of $tries");
-$t->done(no_books => 1, more => 1);
+$t->done(no_totals => 1, more => 1);
 
 done_testing();

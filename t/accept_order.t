@@ -1,5 +1,6 @@
-# What became ready first is handled first: a request on a kept connection that came before a new connection is read before that
-# one is accepted. Where connections run out, accepting takes the oldest kept one (ngx_drain_connections), request or not.
+# Connections that became ready first are handled first: a request on a keep-alive connection that came before a new
+# connection is read before the new one is accepted. If connections run out, accepting closes the oldest keep-alive
+# connection (ngx_drain_connections), even if it has a request.
 
 use strict;
 use warnings;
@@ -23,7 +24,7 @@ for my $module (0, 1) {
         location = /burn { @{[ burn_rules(8) ]} return 200 "burnt"; }
     }
 EOC
-    # kept connections, until NGINX begins to take them back
+    # open connections until NGINX begins to close idle ones
     my @kept;
     while (@kept < 60 && $t->error_log !~ /reusing connections/) {
         push @kept, my $connection = $t->connect('http');
@@ -35,13 +36,13 @@ EOC
     sleep 0.05;
     $oldest->request('/a.txt');
     sleep 0.02;
-    # more than there is room for
+    # more new connections than there is room for
     my @new = map { my $c = $t->connect('http'); $c->request('/a.txt'); $c } 1 .. 8;
     is($busy->response->{status}, 200, "$name: a worker was busy");
     is($oldest->response->{status}, 200, "$name: a request that came meanwhile is answered");
     is(scalar(grep { $_->response->{status} == 200 } @new), 8, "$name: so are those on connections that came after it");
     $_->close for @kept, @new;
-    $t->done(more => 1, no_books => 1);
+    $t->done(more => 1, no_totals => 1);
 }
 
 done_testing();

@@ -1,5 +1,5 @@
-# NGINX in the foreground with sockets that a supervisor has opened (NGINX="3;"): nobody else counts in its accounts, so the last
-# second is billed or waived like all others.
+# NGINX in the foreground with sockets that a supervisor has opened (NGINX="3;"). No other process counts in its
+# accounts, so the last second is billed or waived like all others.
 
 use strict;
 use warnings;
@@ -13,7 +13,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC_RAW sleep);
 my $t = Test::RequestCpu->new;
 my $log = $t->dir . '/traffic.log';
 
-# Opens the socket, and executes the rest of the command in its own place.
+# Opens the socket, and executes the rest of the command in the same process.
 my $supervisor = <<'EOC';
     use Socket;
     my $port = shift;
@@ -42,7 +42,7 @@ for my $round (1 .. 3) {
     unlink $log;
     start();
     like($t->error_log, qr/using inherited sockets/, 'NGINX has taken the socket over') if $round == 1;
-    # into the middle of a second of the clock that seconds are cut by
+    # wait for the middle of a second of the clock that divides time into seconds
     my $until = 1 + int clock_gettime(CLOCK_MONOTONIC_RAW);
     while (clock_gettime(CLOCK_MONOTONIC_RAW) < $until + 0.4) { $t->get('/?x=' . burn_text(15), host => 'burnt.test') }
     is($t->stop, 0, 'it ends by itself');

@@ -1,4 +1,4 @@
-# Mistakes in a configuration that is valid: a warning when it is read, and none where it is right.
+# A valid configuration with a mistake gives a warning; a correct one gives none.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::RequestCpu;
 my $t = Test::RequestCpu->new;
 $t->certificate(ecdsa => 'tls');
 
-# What is warned of, of a configuration in http {}; the number of a line is that of the first one with "# here"
+# The warnings for a configuration in http {}. HERE stands for the line that has the first "# here".
 sub warnings_of {
     my ($http) = @_;
     unlink $t->dir . '/error.log';
@@ -20,7 +20,8 @@ sub warnings_of {
     my @lines = split /\n/, $t->slurp($t->dir . '/nginx.conf');
     my ($line) = grep { $lines[ $_ - 1 ] =~ /# here/ } 1 .. @lines;
     my %seen;
-    return map { s/\Q${\ $t->dir}\E\/nginx\.conf:(\d+)/$1 == ($line || 0) ? 'HERE' : "line $1"/er } grep { !$seen{$_}++ } map { /\[warn\] (?:\d+#\d+: )?(.*)/ ? $1 : () }
+    return map { s/\Q${\ $t->dir}\E\/nginx\.conf:(\d+)/$1 == ($line || 0) ? 'HERE' : "line $1"/er }
+        grep { !$seen{$_}++ } map { /\[warn\] (?:\d+#\d+: )?(.*)/ ? $1 : () }
         grep { !/"user" directive|could not build|conflicting/ } split /\n/, $output;
 }
 
@@ -29,29 +30,51 @@ my $named = 'server { listen 127.0.0.1:{{port:a}}; server_name a.test; location 
 my $no_name = qr/^no "server_name" is defined for the "server" in HERE: its requests are not counted in zone "d", whose key \$server_name is empty there; "server_name _;" gives them the key "_"$/;
 for my $case (
     # servers without a name
-    [ 'a catch-all server without a name', "request_cpu zone=d; $named server { # here\n listen 127.0.0.1:{{port:b}} default_server; return 444; }", $no_name ],
-    [ 'the only server', "request_cpu zone=h zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; location / { } location = /cpu { request_cpu_status; } }", $no_name ],
-    [ 'a name that is empty', qq(request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; server_name ""; location / { } }), $no_name ],
-    [ 'an empty name before others', qq(request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; server_name "" b.test; location / { } }), $no_name ],
-    [ 'the key in braces', "request_cpu_zone \${server_name} zone=e:1m; server { # here\n listen 127.0.0.1:{{port:b}}; request_cpu zone=e; }", qr/in zone "e"/ ],
-    [ 'counted in a location only', "server { # here\n listen 127.0.0.1:{{port:b}}; location / { location /a/ { request_cpu zone=d; } } }", $no_name ],
-    [ 'in a location by a pattern', "server { # here\n listen 127.0.0.1:{{port:b}}; location ~ \\.php\$ { request_cpu zone=d; } }", $no_name ],
-    [ 'in a named location', "server { # here\n listen 127.0.0.1:{{port:b}}; location / { try_files /x \@b; } location \@b { request_cpu zone=d; } }", $no_name ],
-    [ 'two zones, one warning', "request_cpu_zone \$server_name zone=e:1m; request_cpu zone=e zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; location / { } location /b/ { } }", qr/HERE.*in zone "e"/ ],
-    [ 'off in the server, on in a location', "request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; request_cpu off; location / { request_cpu zone=d; } }", $no_name ],
+    [ 'a catch-all server without a name',
+        "request_cpu zone=d; $named server { # here\n listen 127.0.0.1:{{port:b}} default_server; return 444; }",
+        $no_name ],
+    [ 'the only server',
+        "request_cpu zone=h zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; location / { } location = /cpu { request_cpu_status; } }", $no_name ],
+    [ 'a name that is empty',
+        qq(request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; server_name ""; location / { } }),
+        $no_name ],
+    [ 'an empty name before others',
+        qq(request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; server_name "" b.test; location / { } }),
+        $no_name ],
+    [ 'the key in braces',
+        "request_cpu_zone \${server_name} zone=e:1m; server { # here\n listen 127.0.0.1:{{port:b}}; request_cpu zone=e; }", qr/in zone "e"/ ],
+    [ 'counted in a location only',
+        "server { # here\n listen 127.0.0.1:{{port:b}}; location / { location /a/ { request_cpu zone=d; } } }",
+        $no_name ],
+    [ 'in a location by a pattern',
+        "server { # here\n listen 127.0.0.1:{{port:b}}; location ~ \\.php\$ { request_cpu zone=d; } }", $no_name ],
+    [ 'in a named location',
+        "server { # here\n listen 127.0.0.1:{{port:b}}; location / { try_files /x \@b; } location \@b { request_cpu zone=d; } }", $no_name ],
+    [ 'two zones, one warning',
+        "request_cpu_zone \$server_name zone=e:1m; request_cpu zone=e zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; location / { } location /b/ { } }", qr/HERE.*in zone "e"/ ],
+    [ 'off in the server, on in a location',
+        "request_cpu zone=d; server { # here\n listen 127.0.0.1:{{port:b}}; request_cpu off; location / { request_cpu zone=d; } }", $no_name ],
     [ 'a name', "request_cpu zone=d; $named" ],
     [ 'the name _', "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}} default_server; server_name _; return 444; }" ],
-    [ 'names by patterns', "request_cpu zone=d; server { listen 127.0.0.1:{{port:b}}; server_name ~^(.+)\$; location / { } } server { listen 127.0.0.1:{{port:b}}; server_name .b.test; } server { listen 127.0.0.1:{{port:b}}; server_name *.c.test; }" ],
+    [ 'names by patterns',
+        "request_cpu zone=d; server { listen 127.0.0.1:{{port:b}}; server_name ~^(.+)\$; location / { } } server { listen 127.0.0.1:{{port:b}}; server_name .b.test; } server { listen 127.0.0.1:{{port:b}}; server_name *.c.test; }" ],
     [ 'another key', "request_cpu zone=h zone=c; server { listen 127.0.0.1:{{port:b}}; location / { } }" ],
-    [ 'not counted in the server', "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; request_cpu off; location / { } }" ],
-    [ 'counted in another zone there', "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; request_cpu zone=h; location / { } }" ],
+    [ 'not counted in the server',
+        "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; request_cpu off; location / { } }" ],
+    [ 'counted in another zone there',
+        "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; request_cpu zone=h; location / { } }" ],
     [ 'a zone that is not used', $named ],
-    [ 'a server for the status only', "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; location = /cpu { if (\$arg_x) { return 403; } request_cpu_status; allow 127.0.0.1; deny all; } }" ],
-    [ 'of two servers, that without a name', "request_cpu zone=d; $named server { # here\n listen 127.0.0.1:{{port:b}}; location / { } }", $no_name ],
+    [ 'a server for the status only',
+        "request_cpu zone=d; $named server { listen 127.0.0.1:{{port:b}}; location = /cpu { if (\$arg_x) { return 403; } request_cpu_status; allow 127.0.0.1; deny all; } }" ],
+    [ 'of two servers, that without a name',
+        "request_cpu zone=d; $named server { # here\n listen 127.0.0.1:{{port:b}}; location / { } }", $no_name ],
     # $http_host
-    ($t->has('http_v3') ? map { my ($name, $key, $listen, $expected) = @$_; [ $name, "request_cpu_zone $key zone=hh:1m; request_cpu zone=hh; server { # here\n
-        server_name a.test; listen 127.0.0.1:{{port:q}} $listen; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; location / { } }", $expected ] }
-        [ '$http_host with HTTP/3', '$http_host', 'quic', qr/^the key of zone "hh" in "request_cpu_zone" has \$http_host, which is empty in HTTP\/3 requests, and the "server" in HERE listens for these; use \$host$/ ],
+    ($t->has('http_v3') ? map { my ($name, $key, $listen, $expected) = @$_;
+        [ $name, "request_cpu_zone $key zone=hh:1m; request_cpu zone=hh; server { # here\n
+        server_name a.test; listen 127.0.0.1:{{port:q}} $listen; ssl_protocols TLSv1.3;
+            ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; location / { } }", $expected ] }
+        [ '$http_host with HTTP/3', '$http_host', 'quic',
+            qr/^the key of zone "hh" in "request_cpu_zone" has \$http_host, which is empty in HTTP\/3 requests, and the "server" in HERE listens for these; use \$host$/ ],
         [ 'in a longer key', '"$scheme-${http_host}-$request_method"', 'quic', qr/zone "hh".*HTTP\/3/ ],
         [ '$host with HTTP/3', '$host', 'quic' ],
         [ 'a longer name with HTTP/3', '$http_hostname', 'quic' ],
@@ -70,42 +93,60 @@ for my $case (
     }
 }
 if ($t->has('http_v3')) {
-    is_deeply([ warnings_of("request_cpu_zone \$http_host zone=hh:1m; request_cpu_zone \$host zone=h:1m; request_cpu zone=h;
-        server { server_name a.test; listen 127.0.0.1:{{port:q}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; }
-        server { server_name b.test; listen 127.0.0.1:{{port:a}}; request_cpu zone=hh; }") ], [], '$http_host is not counted where HTTP/3 is: none');
+    is_deeply([ warnings_of("request_cpu_zone \$http_host zone=hh:1m;
+        request_cpu_zone \$host zone=h:1m; request_cpu zone=h;
+        server { server_name a.test; listen 127.0.0.1:{{port:q}} quic; ssl_protocols TLSv1.3;
+            ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key; }
+        server { server_name b.test; listen 127.0.0.1:{{port:a}}; request_cpu zone=hh; }") ], [],
+        '$http_host is not counted where HTTP/3 is: none');
 }
 
-# What they warn of, and when keys are empty (the table at request_cpu_zone)
-my $quic = $t->has('http_v3') ? "listen 127.0.0.1:{{port:h3}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;" : '';
+# The requests that the warnings are about, and their empty keys (the table at request_cpu_zone)
+my $quic = $t->has('http_v3')
+    ? "listen 127.0.0.1:{{port:h3}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;" : '';
 my @keys = qw(server_name host http_host remote_user cookie_a arg_a);
 my $http2 = $t->has('http_v2');
-$t->start(http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ', join(' ', map { "zone=$_" } @keys), ";\n",
+$t->start(http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ',
+    join(' ', map { "zone=$_" } @keys), ";\n",
     "server { listen 127.0.0.1:{{port:http}} default_server; $quic location / { return 200 ok; } }\n",
     "server { listen 127.0.0.1:{{port:named}} default_server; server_name _; location / { return 200 ok; } }\n",
     $http2 ? "server { listen 127.0.0.1:{{port:h2}} default_server{{http2}}; {{http2_on}} server_name h2.test; location / { return 200 ok; } }\n" : '');
 like($t->error_log, qr/\[warn\].* no "server_name" is defined.* in zone "server_name"/, 'a start warns too');
-sub raw { my ($port, $text) = @_; my $connection = $t->connect($port); $connection->send($text); return $connection->response->{status} }
-sub requests { my ($zone) = @_; my $keys = $t->status("zone=$zone")->{zones}{$zone}{keys}; return { map { $_ => $keys->{$_}{requests} } grep { $keys->{$_}{requests} && $_ ne 'status.test' } keys %$keys } }
+sub raw {
+    my ($port, $text) = @_;
+    my $connection = $t->connect($port);
+    $connection->send($text);
+    return $connection->response->{status}
+}
+sub requests {
+    my ($zone) = @_;
+    my $keys = $t->status("zone=$zone")->{zones}{$zone}{keys};
+    return { map { $_ => $keys->{$_}{requests} } grep { $keys->{$_}{requests} && $_ ne 'status.test' } keys %$keys }
+}
 is(raw('http', "GET / HTTP/1.0\r\n\r\n"), 200, 'a request without Host');
 is(raw('http', "GET / HTTP/1.1\r\nHost: a.test:81\r\nConnection: close\r\n\r\n"), 200, 'one with');
 is(raw('named', "GET / HTTP/1.0\r\n\r\n"), 200, 'without Host, to a server that is called _');
 is(raw('named', "GET http://b.test/ HTTP/1.1\r\nHost: c.test\r\nConnection: close\r\n\r\n"), 200, 'with two names');
 is_deeply(requests('server_name'), { _ => 2 }, '$server_name: those of the server with a name');
-is_deeply(requests('host'), { 'a.test' => 1, _ => 1, 'b.test' => 1, '*' => 1 }, '$host: where there is no Host, the name of the server, or the account *');
-is_deeply(requests('http_host'), { 'a.test:81' => 1, 'c.test' => 1, '*' => 2 }, '$http_host: what Host says, with the port, or the account *');
+is_deeply(requests('host'), { 'a.test' => 1, _ => 1, 'b.test' => 1, '*' => 1 },
+    '$host: where there is no Host, the name of the server, or the account *');
+is_deeply(requests('http_host'), { 'a.test:81' => 1, 'c.test' => 1, '*' => 2 },
+    '$http_host: the value of Host, with the port, or the account *');
 is_deeply(requests($_), {}, "\$$_: nothing") for qw(remote_user cookie_a arg_a);
 SKIP: {
     skip 'no curl with HTTP/2', 2 unless $http2 && `curl -V` =~ /\bHTTP2\b/;
-    my ($status) = run_command('curl', '-s', '-o', '/dev/null', '--http2-prior-knowledge', '-H', 'Host: h2.test', 'http://127.0.0.1:' . $t->port('h2') . '/');
+    my ($status) = run_command('curl', '-s', '-o', '/dev/null', '--http2-prior-knowledge', '-H', 'Host: h2.test',
+        'http://127.0.0.1:' . $t->port('h2') . '/');
     is($status, 0, 'a request by HTTP/2');
-    is(requests('http_host')->{'h2.test'}, 1, '$http_host: what :authority says');
+    is(requests('http_host')->{'h2.test'}, 1, '$http_host: the value of :authority');
 }
 SKIP: {
-    my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 0 } $ENV{TEST_PYTHON}, "$FindBin::Bin/../target/python/bin/python3", 'python3';
+    my ($python) = grep { $_ && system("$_ -c 'import aioquic' >/dev/null 2>&1") == 0 } $ENV{TEST_PYTHON},
+        "$FindBin::Bin/../target/python/bin/python3", 'python3';
     skip 'no HTTP/3 client', 3 unless $quic && $python;
     my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_client.py", $t->port('h3'), 1, 'h3.test', '/');
     is($status, 0, 'a request by HTTP/3') or diag($output);
-    is(requests('host')->{'h3.test'}, 1, '$host: what :authority says');
+    is(requests('host')->{'h3.test'}, 1, '$host: the value of :authority');
     is(requests('http_host')->{'*'}, 3, '$http_host: the account *');
 }
 

@@ -1,4 +1,4 @@
-# Files that are read and written by a pool of threads: the completions of many requests arrive in one event.
+# A pool of threads reads and writes files: one event reports the completions of many requests.
 
 use strict;
 use warnings;
@@ -32,10 +32,12 @@ $t->start(main => 'thread_pool small threads=2 max_queue=4096;', http => <<"EOC"
         server_name light.test;
         location / { }
         location /sendfile/ { alias {{dir}}/html/; sendfile on; }
-        location = /write { proxy_pass http://127.0.0.1:{{port:http}}/sink; proxy_set_header Host light.test; client_body_in_file_only on; }
+        location = /write { proxy_pass http://127.0.0.1:{{port:http}}/sink; proxy_set_header Host light.test;
+            client_body_in_file_only on; }
         location = /sink { return 200 "sunk\\n"; }
         @{[ $file_aio ? 'location /direct/ { alias {{dir}}/html/; aio on; directio 512; }' : '' ]}
-        location = /temp { proxy_pass http://127.0.0.1:{{port:http}}/large.txt; proxy_set_header Host light.test; aio_write on; proxy_buffers 4 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 4k; }
+        location = /temp { proxy_pass http://127.0.0.1:{{port:http}}/large.txt; proxy_set_header Host light.test;
+            aio_write on; proxy_buffers 4 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 4k; }
     }
 EOC
 
@@ -46,7 +48,7 @@ my $used = $t->measured(sub {
     $t->logged(1);
 });
 my ($line) = $t->logged(1);
-within($line->{ns}, $used, 0.9, 1.001, 'is charged what the worker\'s main thread used');
+within($line->{ns}, $used, 0.9, 1.001, 'is charged the CPU of the worker\'s main thread');
 cmp_ok($line->{wakeups}, '>', 10, 'completions of the pool are wakeups of the request');
 
 # Two domains at once
@@ -64,19 +66,22 @@ $used = $t->measured(sub {
     $t->logged(16);
 });
 my @lines = $t->logged(16);
-my ($heavy, $light) = map { my $server = $_; median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
+my ($heavy, $light) = map { my $server = $_;
+    median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(heavy.test light.test);
 cmp_ok($heavy, '>', 5 * $light, 'each domain pays for its own, although their completions arrive together');
 my $logged = sum(map { $_->{ns} } @lines);
-within($logged, $used, 0.85, 1.001, 'all together is what the main thread used');
-my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9), 'light.test' => $t->account_with('domains', 'light.test', 8));
+within($logged, $used, 0.85, 1.001, 'the sum of all is the CPU of the main thread');
+my %account = ('heavy.test' => $t->account_with('domains', 'heavy.test', 9),
+    'light.test' => $t->account_with('domains', 'light.test', 8));
 is("$account{'heavy.test'}{requests} $account{'light.test'}{requests}", '9 8', 'requests are counted');
 is($account{$_}{in_flight}, 0, "$_: nothing is in flight any more") for sort keys %account;
 
-# Other ways into the pool
+# Other uses of the pool
 my $before = $account{'light.test'}{requests};
 is(length $t->get('/sendfile/large.txt', host => 'light.test')->{body}, 4_000_000, 'sendfile by the pool');
 is(length $t->get('/temp', host => 'light.test')->{body}, 4_000_000, 'temporary files written by the pool');
-is($t->get('/write', method => 'POST', body => 'x' x 3_000_000, host => 'light.test')->{status}, 200, 'a body in a file');
+is($t->get('/write', method => 'POST', body => 'x' x 3_000_000, host => 'light.test')->{status}, 200,
+    'a body in a file');
 my $requests = 5;
 SKIP: {
     skip('no file-aio', 1) unless $file_aio;
@@ -87,7 +92,7 @@ is($t->account_with('domains', 'light.test', $before + $requests)->{requests}, $
 @lines = $t->logged(16 + $requests);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), scalar @lines, 'and charged');
 
-# The pool's own CPU stands beside the books
+# The CPU of the pool's threads is not part of the worker totals
 $t->quiet;
 $t->status;
 my ($books) = @{ $t->status->{workers} };
@@ -95,13 +100,14 @@ my $pool = $t->pool_ns($worker);
 cmp_ok($books->{pool_threads_cpu_ns}, '>', 0, 'CPU of the pool\'s threads is shown');
 within($books->{pool_threads_cpu_ns}, $pool, 0.5, 1.05, 'as the kernel counts it');
 
-# A client that leaves while the pool works for it
+# A client leaves while the pool works for it
 for (1 .. 20) {
     my $connection = $t->connect('http', window => 4096);
     $connection->request('/large.txt', host => 'light.test');
     $connection->fill(5);
     $connection->reset;
 }
-is($t->account_with('domains', 'light.test', $before + $requests + 20)->{in_flight}, 0, 'aborted ones do not stay in flight');
+is($t->account_with('domains', 'light.test', $before + $requests + 20)->{in_flight}, 0,
+    'aborted ones do not stay in flight');
 
 $t->done;

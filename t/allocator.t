@@ -1,4 +1,5 @@
-# An allocator in the place of libc's that has no malloc_usable_size(): NGINX serves, and what cannot be known is not counted.
+# An allocator that replaces libc's and has no malloc_usable_size(). NGINX serves, and memory of unknown size is not
+# counted.
 
 use strict;
 use warnings;
@@ -10,7 +11,7 @@ use Test::RequestCpu;
 use Test::RequestCpu::Preload;
 use Test::RequestCpu::Upstream;
 
-# Takes memory from the system and never gives it back. What is in front of a piece is a page that cannot be read.
+# Takes memory from the system and never returns it. The page before each piece of memory cannot be read.
 my $source = <<'EOC';
 #define _GNU_SOURCE
 #include <errno.h>
@@ -81,7 +82,8 @@ plan skip_all => 'there is no compiler here' if !defined $before;
 my $body = 'x' x 300_000;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection) = @_;
-    $connection->send('HTTP/1.1 200 OK' . "\r\nConnection: close\r\nContent-Length: " . length($body) . "\r\n\r\n$body");
+    $connection->send('HTTP/1.1 200 OK' . "\r\nConnection: close\r\nContent-Length: " . length($body)
+        . "\r\n\r\n$body");
     return 0;
 });
 

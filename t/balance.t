@@ -1,4 +1,4 @@
-# Connections are spread over the workers as they are without the module: a worker that is busy leaves them to the other one.
+# Connections are distributed to the workers as without the module: a busy worker leaves them to the other one.
 
 use strict;
 use warnings;
@@ -8,7 +8,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu;
 
-# The part of the requests that the worker with less of them had.
+# The part of the requests that the worker with fewer requests had.
 sub least_part {
     my ($module, $events, $listen) = @_;
     my $t = Test::RequestCpu->new(module => $module);
@@ -27,7 +27,7 @@ EOC
     is(sum(map { $_->result } @clients), $clients * $requests, 'all requests are answered');
     my %count;
     $count{ $_->{pid} }++ for $t->logged($clients * $requests);
-    $t->done(more => 1, no_books => 1);
+    $t->done(more => 1, no_totals => 1);
     my ($least) = sort { $a <=> $b } map { $count{$_} || 0 } (keys %count, keys %count < 2 ? 'none' : ());
     return $least / ($clients * $requests);
 }
@@ -38,14 +38,15 @@ for my $case (
     [ 'reuseport', '', ' reuseport' ],
 ) {
     my ($name, $events, $listen) = @$case;
-    # on a busy machine, one of the workers may be kept from its processor
+    # on a busy machine, one of the workers may not get its processor
     my %part;
     for (1 .. 6) {
         %part = map { $_ => least_part($_, $events, $listen) } 0, 1;
         note("$name: $part{0} without the module, $part{1} with it");
         last if $part{1} >= $part{0} / 2;
     }
-    cmp_ok($part{1}, '>=', $part{0} / 2, "$name: the worker with less to do has at least half of the part that it has without the module");
+    cmp_ok($part{1}, '>=', $part{0} / 2,
+        "$name: the worker with less to do has at least half of the part that it has without the module");
 }
 
 done_testing();

@@ -1,6 +1,6 @@
-# scripts/bench latency and peers run to their end and leave no process and no file behind. Their turns are so short here
-# that the figures say nothing. A wrong argument is refused with a message that says what is allowed, before anything is
-# built.
+# scripts/bench latency and peers run to their end and leave no process and no file behind. Their turns are so short
+# here that the figures say nothing. A wrong argument is refused with a message that says what is allowed, before
+# anything is built.
 use strict;
 use warnings;
 use File::Temp qw(tempdir);
@@ -77,11 +77,14 @@ SKIP: {
     my ($status, $text) = bench('peers', @tiny, qw(--seconds 0.001 --json), "$folder/peers.json");
     is($status, 0, 'peers runs to its end') or diag $text;
     my $ratio = qr/\s+[\d.]+ ±[\d.]+/;
-    like($text, qr/^HAProxy\s+off\s+off-again\s+on\s.*\n^static\s.*[\d.]+$ratio$ratio\s/m, 'HAProxy is compared with itself');
+    like($text, qr/^HAProxy\s+off\s+off-again\s+on\s.*\n^static\s.*[\d.]+$ratio$ratio\s/m,
+        'HAProxy is compared with itself');
     for my $shares (4, 2) {
-        like($text, qr/^handshake-ecdsa\s.*?[\d.]+(?:\s+[\d.]+ % ±\s*[\d.]+){$shares}$/m, "$shares shares of the CPU time");
+        like($text, qr/^handshake-ecdsa\s.*?[\d.]+(?:\s+[\d.]+ % ±\s*[\d.]+){$shares}$/m,
+            "$shares shares of the CPU time");
     }
-    like($text, qr/nginx-module-vts was left out: --vts names the folder/, 'it says that nginx-module-vts was left out');
+    like($text, qr/nginx-module-vts was left out: --vts names the folder/,
+        'it says that nginx-module-vts was left out');
 }
 sleep 1;
 is(join(' ', glob "$folder/request-cpu-bench-*"), '', 'no folder is left');

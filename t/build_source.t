@@ -1,5 +1,5 @@
-# scripts/build --source: which server a source or a binary is, and how its source is configured. Nothing is compiled here: the
-# source is a stand-in whose configure writes down its arguments.
+# scripts/build --source: it recognises the server of a source or a binary, and configures the source. Nothing is
+# compiled here: the source is a stand-in whose configure writes its arguments to a file.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use Test::RequestCpu;
 my $root = "$FindBin::Bin/..";
 my $temp = File::Temp->newdir('request-cpu-XXXXXX', TMPDIR => 1);
 my $dir = $temp->dirname;
-# a copy, since it configures below the folder that it is in
+# use a copy, since the script configures below its own folder
 make_path("$dir/here/scripts", "$dir/bin");
 system('cp', "$root/scripts/lib.sh", "$dir/here/scripts/") == 0 or die "cp\n";
 
@@ -25,7 +25,7 @@ sub spew {
     close $file;
 }
 
-# A source with this nginx.h; its configure knows these options only, and ones with a value.
+# Makes a source with this nginx.h. Its configure knows only these options, and options with a value.
 sub source {
     my ($name, $header, %option) = @_;
     make_path("$dir/$name/src/core", "$dir/$name/auto");
@@ -46,7 +46,7 @@ EOC
     return "$dir/$name";
 }
 
-# A server in PATH that says this of itself.
+# Puts a server into PATH that prints this for -V.
 sub install {
     my ($name, $version, $arguments) = @_;
     spew("$dir/bin/$name", "#!/bin/sh\ncat >&2 <<'EOF'\n$version\nconfigure arguments:$arguments\nEOF\n");
@@ -56,7 +56,8 @@ sub install {
 sub shell {
     my ($command, @arguments) = @_;
     local $ENV{PATH} = "$dir/bin:$ENV{PATH}";
-    my ($status, $output) = run_command('bash', '-c', "set -euo pipefail; . '$dir/here/scripts/lib.sh'; $command", 'build', @arguments);
+    my ($status, $output) = run_command('bash', '-c', "set -euo pipefail; . '$dir/here/scripts/lib.sh'; $command",
+        'build', @arguments);
     chomp $output;
     return ($status, $output);
 }
@@ -72,13 +73,19 @@ sub configured {
 my $header = qq{#define NGINX_VERSION      "1.30.4"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n};
 my @all = qw(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module);
 my $nginx = source('nginx', $header, options => \@all);
-my $openresty = source('openresty', qq{#define NGINX_VERSION "1.31.3"\n#define NGINX_VER          "openresty/" NGINX_VERSION ".1"\n}, options => \@all);
-my $freenginx = source('freenginx', qq{#define NGINX_VERSION      "1.27.2"\n#define NGINX_NAME         "freenginx"\n#define NGINX_VER          NGINX_NAME "/" NGINX_VERSION\n}, options => \@all);
-my $tengine = source('tengine', qq{#define NGINX_VERSION      "1.31.3"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n#define TENGINE_VERSION    "3.2.0"\n}, options => [ @all[0 .. 3] ]);
-my $angie = source('angie', qq{#define NGINX_VERSION      "1.31.2"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n}, angie => qq{#define ANGIE_VERSION      "1.13.0"\n});
+my $openresty = source('openresty',
+    qq{#define NGINX_VERSION "1.31.3"\n#define NGINX_VER          "openresty/" NGINX_VERSION ".1"\n}, options => \@all);
+my $freenginx = source('freenginx',
+    qq{#define NGINX_VERSION      "1.27.2"\n#define NGINX_NAME         "freenginx"\n#define NGINX_VER          NGINX_NAME "/" NGINX_VERSION\n}, options => \@all);
+my $tengine = source('tengine',
+    qq{#define NGINX_VERSION      "1.31.3"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n#define TENGINE_VERSION    "3.2.0"\n}, options => [ @all[0 .. 3] ]);
+my $angie = source('angie',
+    qq{#define NGINX_VERSION      "1.31.2"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n},
+    angie => qq{#define ANGIE_VERSION      "1.13.0"\n});
 
 # Names
-my %name = ($nginx => 'nginx-1.30.4', $openresty => 'openresty-1.31.3.1', $freenginx => 'freenginx-1.27.2', $tengine => 'tengine-3.2.0', $angie => 'angie-1.13.0');
+my %name = ($nginx => 'nginx-1.30.4', $openresty => 'openresty-1.31.3.1', $freenginx => 'freenginx-1.27.2',
+    $tengine => 'tengine-3.2.0', $angie => 'angie-1.13.0');
 is((shell('source_name "$1"', $_))[1], $name{$_}, "a source is $name{$_}") for sort keys %name;
 my %says = (
     'nginx-1.30.4'       => 'nginx version: nginx/1.30.4 (Debian)',
@@ -91,11 +98,13 @@ for my $name (sort keys %says) {
     install('server', $says{$name}, '');
     is((shell('binary_name server'))[1], $name, "a binary is $name");
 }
-like((shell('use_source "$1"; echo "$variant"', $tengine))[1], qr/^source-tengine-3\.2\.0$/m, 'each server has target folders of its own');
+like((shell('use_source "$1"; echo "$variant"', $tengine))[1], qr/^source-tengine-3\.2\.0$/m,
+    'each server has target folders of its own');
 
 # Defaults
 my ($status, $output, $arguments) = configured($nginx);
-is_deeply($arguments, \@all, 'a source of a server that is not installed is configured with all that the module can use');
+is_deeply($arguments, \@all,
+    'a source of a server that is not installed is configured with all that the module can use');
 ($status, $output, $arguments) = configured($tengine);
 is_deeply($arguments, [ @all[0 .. 3] ], 'options that a source does not know are left out');
 
@@ -109,11 +118,13 @@ install('nginx', 'nginx version: nginx/1.30.4', '');
 is($status, 0, 'a server that was configured without arguments is built for');
 is_deeply($arguments, [], 'with no argument, since such a server loads no module that was built with --with-compat');
 
-install('nginx', 'nginx version: nginx/1.30.4', q{ --prefix=/x --with-cc-opt='-O2 -flto=auto -DA=1 -specs=/usr/lib/rpm/redhat/redhat-hardened-cc1 -U B -I/opt/include -march=native -m64' }
+install('nginx', 'nginx version: nginx/1.30.4',
+    q{ --prefix=/x --with-cc-opt='-O2 -flto=auto -DA=1 -specs=/usr/lib/rpm/redhat/redhat-hardened-cc1 -U B -I/opt/include -march=native -m64' }
         . q{--with-ld-opt='-specs=/usr/lib/rpm/redhat/redhat-hardened-ld -Wl,-z,now -ljemalloc -L/opt/lib -Wl,-rpath,/opt/lib' --add-module=/build/x --with-http_v2_module});
 ($status, $output, $arguments) = configured($nginx);
 is($status, 0, "a distribution's flags do not keep a source from being configured");
-is_deeply($arguments, [ '--prefix=/x', '--with-cc-opt=-DA=1 -U B -I/opt/include -m64', '--with-ld-opt=-L/opt/lib -Wl,-rpath,/opt/lib', '--with-http_v2_module' ],
+is_deeply($arguments, [ '--prefix=/x', '--with-cc-opt=-DA=1 -U B -I/opt/include -m64',
+    '--with-ld-opt=-L/opt/lib -Wl,-rpath,/opt/lib', '--with-http_v2_module' ],
     'flags of the build host are left out, and macros and folders are kept');
 
 install('nginx', 'nginx version: nginx/1.30.4', q{ --with-cc-opt='-O2 -specs=/x' --with-ld-opt=-flto});
@@ -124,11 +135,13 @@ is_deeply((configured($nginx))[2], \@all, 'a server of another version says noth
 
 # Given
 ($status, $output, $arguments) = configured($nginx, '--with-debug');
-is_deeply($arguments, [ '--with-debug', '--with-compat' ], 'arguments that are given get the one that makes a module loadable');
+is_deeply($arguments, [ '--with-debug', '--with-compat' ],
+    'arguments that are given get the one that makes a module loadable');
 ($status, $output, $arguments) = configured($nginx, '--with-compat', '--with-debug');
 is_deeply($arguments, [ '--with-compat', '--with-debug' ], 'arguments that are given are used');
 ($status, $output) = configured($nginx, '--with-debug', '--with-ld-opt=-ljemalloc');
 is($status, 1, 'a configure that fails ends the build');
-like($output, qr/failed because of "--with-ld-opt=-ljemalloc"\nIts arguments came from the command line:\n +--with-debug\n/, 'and the option is named, and where it is from');
+like($output, qr/failed because of "--with-ld-opt=-ljemalloc"\nIts arguments came from the command line:\n +--with-debug\n/,
+    'and the option is named, and where it is from');
 
 done_testing();

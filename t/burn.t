@@ -1,4 +1,4 @@
-# Who burns CPU pays for it.
+# CPU time is charged to the request that uses it.
 
 use strict;
 use warnings;
@@ -51,7 +51,7 @@ $t->start(http => <<"EOC");
 EOC
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub { $_[0]->answer("read\n") });
 
-# Several rounds, and their median: a round in which the worker did something else as well must not decide.
+# Several rounds, and their median: the worker may do something else in one of the rounds.
 sub charged_and_used {
     my ($rounds, $code, $pick, $part_of) = @_;
     $part_of ||= 'used';
@@ -60,7 +60,7 @@ sub charged_and_used {
         $t->clear_log;
         my ($used, $work) = $t->worked(sub { $code->(); $t->logged(1, $pick) });
         my $charged = sum(map { $_->{ns} } $t->log_lines);
-        # of a body, the worker takes a part, sleeps, and takes the next one
+        # the worker reads a part of a body, sleeps, and reads the next part
         push @ratios, $charged / ($part_of eq 'work' ? $work : $used);
     }
     return \@ratios;
@@ -77,17 +77,18 @@ my $ratios = charged_and_used(5, sub {
     my $answer = $t->get('/text.txt', host => 'gzip.test', headers => { 'Accept-Encoding' => 'gzip' });
     $answer->{complete} && length $answer->{body} < 1_000_000 or die "not compressed\n";
 }, $any);
-is_charged($ratios, 0.95, 'gzip of 1.5 MB is charged what the thread used meanwhile, to within 5 %');
+is_charged($ratios, 0.95, 'gzip of 1.5 MB is charged the CPU of the thread, to within 5 %');
 is(scalar(grep { $_ > 1.001 } @$ratios), 0, 'and never more');
 
 $ratios = charged_and_used(5, sub { $t->get('/?x=' . burn_text(20), host => 'pcre.test') }, $any);
 is_charged($ratios, 0.95, 'so is CPU that is burnt within one wakeup');
 
-# NGINX reads its own clock once per wakeup: what the user sees there is no measure of CPU.
+# NGINX reads its own clock once per handler call, so its times do not measure CPU.
 my @seconds = map { [ split ' ' ] } split /\n/, $t->slurp($t->dir . '/seconds.log');
 my $longest = (sort { $b <=> $a } map { $_->[2] } @seconds)[0];
 my ($burnt) = grep { $_->[2] == $longest } @seconds;
-cmp_ok($burnt->[1], '<', $burnt->[2], 'a request that burns in one wakeup has more CPU time than NGINX has $request_time');
+cmp_ok($burnt->[1], '<', $burnt->[2],
+    'a request that burns in one wakeup has more CPU time than NGINX has $request_time');
 
 $ratios = charged_and_used(3, sub {
     my $answer = $t->get('/up', method => 'POST', host => 'upload.test', body => 'x' x 20_000_000);
@@ -107,10 +108,10 @@ my $used = $t->measured(sub {
 my $logged = sum(map { $_->{ns} } $t->log_lines);
 $account = $t->account_with('domains', 'gzip.test', 8);
 my $grown = $account->{cpu_ns} - $before;
-cmp_ok($grown, '>=', $logged, 'the account has what the log has, and what came after the log line');
+cmp_ok($grown, '>=', $logged, 'the account has the CPU of the log, and of the work after the log line');
 within($grown, $used, 0.95, 1.001, 'and no more than the thread used');
 
-# Cheap requests beside it stay cheap.
+# Cheap requests beside it are charged little.
 $t->clear_log;
 $t->get('/a.txt', host => 'gzip.test') for 1 .. 21;
 $t->logged(21);

@@ -1,4 +1,4 @@
-# tools/check-imports finds an import that goes upwards, a circle of files and a layer that is not declared, and names
+# tools/check-imports finds an import that goes upwards, a circle of files and a layer that is not declared. It names
 # file, line and import. Each fault is planted in a small crate.
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ sub spew {
     close $file or die "$path: $!\n";
 }
 
-# A crate without a fault. What stands in comments, strings, tests and names of lifetimes is no import.
+# A crate without a fault. Comments, strings, tests and names of lifetimes have no imports.
 my %clean = (
     'tools/layers' => "[src]\nlib = *   # all\ntop = middle base\nmiddle = base\nbase =\n",
     'src/lib.rs' => "mod base;\nmod middle;\nmod top;\nuse top::Reader;\n",

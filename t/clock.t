@@ -1,4 +1,4 @@
-# Both clocks charge what the kernel counts; the hybrid one asks it less often.
+# Both clocks charge what the kernel counts. The hybrid clock asks the kernel less often.
 
 use strict;
 use warnings;
@@ -12,16 +12,18 @@ use Test::RequestCpu::Connection;
 my ($processor) = reverse Test::RequestCpu->new->processors;
 my $can_pin = system('taskset -p $$ >/dev/null 2>&1') == 0;
 my @clocks = ('thread', 'hybrid', 'hybrid max_error=1us', 'hybrid max_error=10ms', 'hybrid without rseq');
-my %max_error_ns = ('thread' => 0, 'hybrid' => 20_000, 'hybrid max_error=1us' => 1_000, 'hybrid max_error=10ms' => 10_000_000);
+my %max_error_ns = ('thread' => 0, 'hybrid' => 20_000, 'hybrid max_error=1us' => 1_000,
+    'hybrid max_error=10ms' => 10_000_000);
 
 my %server;
 for my $case (@clocks) {
     my $clock = $case;
-    # glibc then does not tell the kernel where to leave a mark when the thread is switched out
+    # then glibc does not register rseq(2), and the kernel cannot mark that the thread was switched out
     my $blind = $clock =~ s/ without rseq//;
     my $t = $server{$case} = Test::RequestCpu->new;
     $t->html('a.txt', "plain\n");
-    $t->start(before => [ 'env', $blind ? 'GLIBC_TUNABLES=glibc.pthread.rseq=0' : 'BLIND=0' ], main => $can_pin ? $t->affinity($processor) : '', http => <<"EOC");
+    $t->start(before => [ 'env', $blind ? 'GLIBC_TUNABLES=glibc.pthread.rseq=0' : 'BLIND=0' ],
+        main => $can_pin ? $t->affinity($processor) : '', http => <<"EOC");
         request_cpu_clock $clock;
         request_cpu_zone \$server_name zone=domains:1m;
         request_cpu zone=domains;
@@ -37,7 +39,7 @@ EOC
     is($status->{clock}, (split / /, $clock)[0], "$case: its name");
     is($status->{max_error_ns}, $max_error_ns{$clock}, "$case: its largest error");
 
-    # Long laps, undisturbed and beside a loop that takes half of the processor away
+    # Long laps, alone and beside a loop that takes half of the processor
     my $burn = sub { $t->get('/burn?x=' . burn_text(20), host => 'clock.test') for 1 .. 3 };
     for my $kind ('alone', $can_pin ? 'beside a busy loop' : ()) {
         my $loop = $kind eq 'alone' ? undef : $t->spawn('taskset', '-c', $processor, $^X, '-e', '1 while 1');
@@ -45,12 +47,14 @@ EOC
         my $used = $t->measured($burn);
         my ($after) = @{ $t->status->{workers} };
         $loop->end if $loop;
-        within($after->{charged_ns} - $before->{charged_ns}, $used, 0.97, 1.03, "$case, $kind: charged what the kernel counts");
+        within($after->{charged_ns} - $before->{charged_ns}, $used, 0.97, 1.03,
+            "$case, $kind: charged what the kernel counts");
     }
 }
 
-# Short laps without a pause between them: what was charged and what was the loop's, what the kernel counted, and how often the
-# thread clock was read for each request. So many that the requests for the status are little beside them.
+# Short laps without a pause between them: the CPU that was charged and that of the loop, the CPU that the kernel
+# counted, and the readings of the thread clock per request. There are so many requests that the status requests
+# hardly matter.
 my $pipelined = 3000;
 my (%asked, %good, %sum, %used);
 sub short_laps {
@@ -74,12 +78,14 @@ sub short_laps {
     return ($after->{clock_readings} - $before->{clock_readings}) / ($pipelined + 1);
 }
 
-# A lap that takes long, or in which the thread is switched out, takes a reading more. Both happen more often on a busy machine.
+# A long lap, and a lap in which the thread is switched out, need one more reading. Both happen more often on a busy
+# machine.
 my %readings;
 @readings{@clocks} = least(sub {
     my %least;
     @least{@clocks} = @_;
-    return $least{'hybrid max_error=1us'} > $least{'hybrid max_error=10ms'} && $least{hybrid} < $least{thread} / 4 && $least{hybrid} < $least{'hybrid without rseq'};
+    return $least{'hybrid max_error=1us'} > $least{'hybrid max_error=10ms'} && $least{hybrid} < $least{thread} / 4
+        && $least{hybrid} < $least{'hybrid without rseq'};
 }, map { my $case = $_; sub { short_laps($case) } } @clocks);
 for my $case (@clocks) {
     is($good{$case}, $asked{$case}, "$case: pipelined requests are answered");
@@ -88,9 +94,10 @@ for my $case (@clocks) {
 }
 
 cmp_ok($readings{thread}, '>=', 2, 'the thread clock is read at least twice for a request');
-cmp_ok($readings{'hybrid max_error=1us'}, '>', $readings{'hybrid max_error=10ms'}, 'a smaller error takes more readings');
+cmp_ok($readings{'hybrid max_error=1us'}, '>', $readings{'hybrid max_error=10ms'},
+    'a smaller error takes more readings');
 SKIP: {
-    # without rseq(2) the clock must be read whenever short laps add up to its largest error
+    # without rseq(2), the thread clock is read whenever short laps reach its largest error
     skip('a debug log makes every lap a long one', 2) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
     skip('switches of the thread cannot be seen here', 2) if `getconf GNU_LIBC_VERSION` !~ /glibc 2\.(\d+)/ || $1 < 35;
     cmp_ok($readings{hybrid}, '<', $readings{thread} / 4, 'the hybrid clock reads it more seldom');

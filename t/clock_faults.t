@@ -1,5 +1,5 @@
-# A clock of CPU time that fails, or that advances in large steps: NGINX says so when it starts, and the sums are near what the
-# kernel counts nevertheless.
+# A clock of CPU time that fails, or that advances in large steps. NGINX logs this when it starts, and the sums are
+# still close to what the kernel counts.
 
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use Test::More;
 use Test::RequestCpu;
 use Test::RequestCpu::Preload;
 
-# FAULT: fails, coarse, stands, getres
+# FAULT is fails, coarse, stands or getres
 my $source = <<'EOC';
 #define _GNU_SOURCE
 #include <errno.h>
@@ -46,7 +46,8 @@ defined preload($t, 'clock', $source) or plan skip_all => 'there is no compiler 
 sub start {
     my ($clock, $fault) = @_;
     unlink $t->dir . '/error.log';
-    $t->start(main => 'worker_processes 2;', before => preload($t, 'clock', $source, FAULT => $fault), log => 0, http => <<"EOC");
+    $t->start(main => 'worker_processes 2;', before => preload($t, 'clock', $source, FAULT => $fault), log => 0,
+        http => <<"EOC");
     request_cpu_clock $clock;
     request_cpu_zone \$host zone=hosts:1m;
     request_cpu zone=hosts;
@@ -59,7 +60,7 @@ EOC
 
 sub warnings { return grep { /\[warn\].*(?:clock|CLOCK_)/ } split /\n/, $t->error_log }
 
-# The CPU that the accounts have got, and what the kernel says that the workers have used meanwhile.
+# The CPU that was added to the accounts, and the CPU of the workers by the kernel's count.
 sub use_cpu {
     my ($requests) = @_;
     my $kernel = sub { return sum(map { $t->sched_ns($_) } $t->workers) };
@@ -78,7 +79,8 @@ for my $clock ('hybrid', 'thread') {
     start($clock, 'fails');
     my @warnings = warnings();
     is(scalar @warnings, 1, "$clock: a clock that fails is warned of once, whatever the number of workers");
-    like($warnings[0], qr/CLOCK_THREAD_CPUTIME_ID\) failed: Invalid argument.*getrusage\(\).*single request/, 'in words');
+    like($warnings[0], qr/CLOCK_THREAD_CPUTIME_ID\) failed: Invalid argument.*getrusage\(\).*single request/,
+        'in words');
     my ($account_ns, $kernel_ns) = use_cpu(300);
     cmp_ok($account_ns, '>', 0.5 * $kernel_ns, 'the CPU of many requests is counted nevertheless')
         or diag("$account_ns of $kernel_ns");
@@ -95,10 +97,10 @@ for my $clock ('hybrid', 'thread') {
 }
 
 start('hybrid', 'getres');
-like(join("\n", warnings()), qr/steps of 4\.000 ms/, 'what the clock says about itself counts');
+like(join("\n", warnings()), qr/steps of 4\.000 ms/, 'the resolution that the clock reports counts');
 is($t->stop, 0, 'stop');
 
 start('hybrid', 'stands');
 like(join("\n", warnings()), qr/stands still.*shown as 0/, 'a clock that stands is warned of');
 is($t->get('/', host => 'burnt.test')->{status}, 200, 'and requests are served');
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -1,5 +1,5 @@
-# A worker that runs out of connections takes kept-alive ones from their clients, in the middle of somebody else's wakeup; and
-# their places are used again.
+# A worker that runs out of connections closes keep-alive ones, in the middle of another connection's handler call.
+# Their entries in the connection table are used again.
 
 use strict;
 use warnings;
@@ -37,11 +37,12 @@ is($account{$_}{requests}, 150, "$_ has its requests") for sort keys %account;
 is($account{$_}{in_flight}, 0, "$_: nothing is in flight") for sort keys %account;
 my $logged = sum(map { $_->{ns} } @lines);
 my $counted = sum(map { $_->{cpu_ns} } values %account);
-ok($logged <= $counted && $counted <= $used * 1.001, 'and CPU between what was logged and what was used') or diag("$logged, $counted, $used");
+ok($logged <= $counted && $counted <= $used * 1.001, 'and CPU is between the logged and the used CPU')
+    or diag("$logged, $counted, $used");
 within($account{'odd.test'}{cpu_ns}, $account{'even.test'}{cpu_ns}, 0.5, 2, 'both cost about the same');
 $_->close for @kept;
 
-# Connections that come and go, most of them without a word: no place keeps anything of the one before
+# Many connections open and close, most of them without a request: an entry keeps nothing of its previous connection
 my $before = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} });
 my ($silent_used, $silent) = $t->worked(sub { for (1 .. 400) { my $c = $t->connect('http'); $c->close } });
 my $after;
@@ -50,6 +51,7 @@ cmp_ok($after - $before, '<=', $silent_used, 'silent connections cost no more th
 within($after - $before, $silent, 0.7, 1.3, 'and are connections without a request');
 is($t->account('hosts', 'odd.test')->{requests}, 150, 'and no requests');
 $t->quiet;
-is(sum(map { $_->{pending_ns} } @{ $t->status->{workers} }) < $used / 20, 1, 'nothing stays pending but the status page\'s own connection');
+is(sum(map { $_->{pending_ns} } @{ $t->status->{workers} }) < $used / 20, 1,
+    'nothing stays pending but the status page\'s own connection');
 
 $t->done;

@@ -1,4 +1,4 @@
-# What a worker keeps for each entry of worker_connections is there only once a connection has used it.
+# The module's data for an entry of worker_connections takes memory only after a connection has used the entry.
 
 use strict;
 use warnings;
@@ -28,6 +28,7 @@ EOC
     $kb;
 } 0, 1;
 
-# 128 bytes for each of them are 12,500 KB
-cmp_ok($kb[1] - $kb[0], '<', 5_000, "with 100,000 worker_connections the module takes little more: $kb[0] KB, $kb[1] KB");
+# 128 bytes for each entry would be 12,500 KB
+cmp_ok($kb[1] - $kb[0], '<', 5_000,
+    "with 100,000 worker_connections the module takes little more: $kb[0] KB, $kb[1] KB");
 done_testing();

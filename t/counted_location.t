@@ -1,4 +1,4 @@
-# Which location counts a request that goes through several of them.
+# Which location decides where a request is counted, if the request passes several locations.
 
 use strict;
 use warnings;
@@ -76,7 +76,7 @@ EOC
 $t->expect_log(qr/connect\(\) failed|No such file|is not found|limiting requests/);
 
 my $number = 0;
-# Asks with a host of its own; checks which zones have the request, and its class in them. Returns the accounts.
+# Sends a request with its own host. Checks which zones have it, and its class there. Returns the accounts.
 sub counted_in {
     my ($uri, $zones, $name, %option) = @_;
     my $host = 'h' . ++$number . '.test';
@@ -85,7 +85,8 @@ sub counted_in {
     $t->logged(1, sub { $_[0]{host} eq $host });
     $t->quiet;
     my $status = $t->status;
-    my %account = map { my $found = $status->{zones}{$_}{keys}{$host}; $found && $found->{requests} ? ($_ => $found) : () } qw(z u);
+    my %account = map { my $found = $status->{zones}{$_}{keys}{$host}; $found && $found->{requests} ? ($_ => $found)
+        : () } qw(z u);
     is(join(' ', sort keys %account), $zones, "$name: it is counted in " . ($zones || 'no zone'));
     my $class = substr($option{status} || 200, 0, 1) . 'xx';
     is($_->{responses}{$class}, 1, "$name: as it was answered") for values %account;
@@ -95,7 +96,7 @@ sub counted_in {
 }
 
 my $burnt = counted_in('/accel', 'z', 'X-Accel-Redirect into a location with "off"');
-cmp_ok($burnt->{z}{sent_bytes}, '>', 100, 'what that location does is counted');
+cmp_ok($burnt->{z}{sent_bytes}, '>', 100, 'the work of that location is counted');
 counted_in('/error', 'z', 'error_page of a file that is not there');
 counted_in('/intercept/gone', 'z', 'an intercepted error of an upstream');
 counted_in('/try', 'z', 'try_files');
@@ -114,10 +115,11 @@ SKIP: {
     counted_in('/exec', 'z', 'ngx.exec');
 }
 
-# A limit sees what is done after the redirect
+# A limit includes the work after the redirect
 my %status;
-$status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++ for 1 .. 6;
-cmp_ok($status{429} || 0, '>=', 3, 'a limit counts what is done in a location with "off"') or diag(explain(\%status));
+$status{ $t->get('/limited/accel', host => 'tenant.test', headers => { 'Accept-Encoding' => 'gzip' })->{status} }++
+    for 1 .. 6;
+cmp_ok($status{429} || 0, '>=', 3, 'a limit counts the work of a location with "off"') or diag(explain(\%status));
 my $tenant = $t->account_with('z', 'tenant.test', 6);
 is($tenant->{requests}, 6, 'all requests are in the account');
 $t->get('/refused', host => 'tenant.test');
@@ -125,7 +127,7 @@ my $refused = $t->account_with('z', 'tenant.test', 7);
 is($refused->{requests}, 7, 'one that is refused, and answered by a location with "off", is in the account');
 cmp_ok($refused->{limit}{refused_cpu_ns}, '>', $tenant->{limit}{refused_cpu_ns}, 'as refused');
 
-# What comes after the answer changes nothing
+# Work after the answer changes nothing
 my %after = (port => 'after');
 counted_in('/none', 'u z', 'without post_action', %after);
 counted_in('/off', 'u z', 'post_action in a location with "off"', %after);

@@ -1,5 +1,5 @@
-# Processes that seem to have requests in flight: those whose number was given to another process, and those that were killed and
-# that their parent has not noted yet, are found dead too. A process that lives is left alone.
+# Slots of processes that seem to have requests in flight: of a process whose number was given to another process, and
+# of a killed process that its parent has not waited for yet. Both are found dead. A living process is left alone.
 
 use strict;
 use warnings;
@@ -17,8 +17,8 @@ $t->start(http => <<"EOC");
     server { listen 127.0.0.1:{{port:http}}; location / { return 200 "x"; } }
 EOC
 
-# In the memory of the zone (accounting/src/table.rs): the number of places that were used, and the places, each a word of 22 bits
-# for the number of a process and above it its start.
+# Positions in the memory of the zone (accounting/src/table.rs): the number of used slots, and the slots. A slot is a
+# word: 22 bits for the process ID, and above them the start time.
 my ($used_at, $places_at) = (68, 128);
 
 sub memory {
@@ -44,7 +44,8 @@ is(place(0), started($worker) << 22 | $worker, 'the worker is known by its numbe
 
 my $zombie = fork;
 if (!$zombie) { exec 'true' or POSIX::_exit(1) }
-ok(wait_until(60, sub { $t->slurp("/proc/$zombie/stat") =~ /\) Z / }), 'a process that has ended, and whose parent has not noted it');
+ok(wait_until(60, sub { $t->slurp("/proc/$zombie/stat") =~ /\) Z / }),
+    'a process that has ended, and whose parent has not noted it');
 
 place(1, started($$) << 22 | $$);
 place(2, started($$) - 1 << 22 | $$);

@@ -1,5 +1,5 @@
-# A disk that does not answer: neither the end of NGINX nor a reload waits long for the file of `state=`, whichever system call
-# hangs. A library makes one of them wait, once a certain file is there.
+# A disk that does not answer: neither the end of NGINX nor a reload waits long for the file of `state=`, whichever
+# system call hangs. A library makes a system call wait as soon as a certain file exists.
 
 use strict;
 use warnings;
@@ -80,7 +80,8 @@ EOC
 sub start {
     my ($hangs) = @_;
     unlink $begin_file, $t->dir . '/error.log', glob $t->dir . '/{state,traffic}/*';
-    $t->start(before => preload($t, 'disk', $source, BEGIN_FILE => $begin_file, HANGS => $hangs), log => 0, http => "$zone$server");
+    $t->start(before => preload($t, 'disk', $source, BEGIN_FILE => $begin_file, HANGS => $hangs), log => 0,
+        http => "$zone$server");
     $t->get('/', host => 'one.test');
     $t->write_file($begin_file, '');
 }
@@ -108,7 +109,8 @@ for my $call (qw(open statx)) {
     my @workers = $t->workers;
     my $began = time;
     kill HUP => $t->master;
-    ok(wait_until($HANG - 5, sub { said(qr/\[emerg\].*state\/hosts".*its disk does not answer/) }), "$call hangs: a reload is refused, with a message");
+    ok(wait_until($HANG - 5, sub { said(qr/\[emerg\].*state\/hosts".*its disk does not answer/) }),
+        "$call hangs: a reload is refused, with a message");
     cmp_ok(time - $began, '<', $HANG - 5, 'before the disk answers');
     is_deeply([ $t->workers ], \@workers, 'the workers go on');
     is($t->get('/', host => 'one.test')->{status}, 200, 'and serve');

@@ -1,6 +1,5 @@
-# NGINX loads each configuration that the documentation shows: blocks marked as nginx in README.md and docs/src, and
-# the files of nginx-conf. A block is completed with what it refers to; one that cannot be loaded is told with file
-# and line.
+# NGINX loads each configuration of the documentation: blocks marked as nginx in README.md and docs/src, and the files
+# of nginx-conf. The test adds what a block refers to. A block that cannot be loaded is reported with file and line.
 #
 #   ```nginx                     the context is found: a whole file, http, server or location
 #   ```nginx,context=server      the context is given
@@ -21,7 +20,7 @@ my @pages = 'README.md';
 my $add = sub { push @pages, substr $_, 1 + length $root if /\.md$/ };
 find({ no_chdir => 1, wanted => $add }, "$root/docs/src") if -d "$root/docs/src";
 
-# the test's own rules, each on a block that breaks or uses it
+# tests of the rules above, each with a block that breaks or uses the rule
 my %own = (
     'a whole file' => [ <<'CONF' ],
 load_module modules/ngx_http_request_cpu_module.so;
@@ -78,7 +77,7 @@ for my $name (sort keys %own) {
 
 my @blocks = map { blocks($root, $_) } sort @pages;
 for my $path (sort glob "$root/nginx-conf/*.conf") {
-    # the demonstration filters pages
+    # the demonstration uses sub_filter
     my @needs = $path =~ /demo\.conf$/ ? (needs => 'http_sub') : ();
     push @blocks, { file => substr($path, 1 + length $root), line => 1, text => $t->slurp($path), @needs };
 }

@@ -1,4 +1,4 @@
-# Requests that change their way, and requests that never get far.
+# Requests that are redirected internally, and requests that end early.
 
 use strict;
 use warnings;
@@ -14,12 +14,14 @@ my $t = Test::RequestCpu->new;
 my $ssl = $t->has('http_ssl') && system('openssl version >/dev/null 2>&1') == 0;
 my $dir = $t->dir;
 if ($ssl) {
-    run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'rsa:2048', '-days', 2, '-subj', '/CN=a.test', '-keyout', "$dir/a.key", '-out', "$dir/a.pem");
+    run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'rsa:2048', '-days', 2, '-subj', '/CN=a.test',
+        '-keyout', "$dir/a.key", '-out', "$dir/a.pem");
 }
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection, $request) = @_;
     if ($request->{uri} =~ /slow/) { sleep 3 }
-    return $connection->answer("redirect\n", headers => { 'X-Accel-Redirect' => '/internal/page.txt' }) if $request->{uri} =~ /accel/;
+    return $connection->answer("redirect\n", headers => { 'X-Accel-Redirect' => '/internal/page.txt' })
+        if $request->{uri} =~ /accel/;
     return $connection->answer("gone\n", status => '404 Not Found') if $request->{uri} =~ /gone/;
     return $connection->answer("answer\n");
 });
@@ -60,7 +62,8 @@ $t->start(http => <<"EOC");
         location = /rewritten { $burn rewrite ^ /page.txt last; }
         location = /try { $burn try_files /none \@named; }
         location = /accel { $burn proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /intercept { $burn set \$gone /gone; proxy_pass http://127.0.0.1:{{port:upstream}}\$gone; proxy_intercept_errors on; error_page 404 \@named; }
+        location = /intercept { $burn set \$gone /gone; proxy_pass http://127.0.0.1:{{port:upstream}}\$gone;
+            proxy_intercept_errors on; error_page 404 \@named; }
         location = /closed { return 444; }
         location = /loop { rewrite ^ /loop last; }
         location /internal/ { internal; }
@@ -84,10 +87,13 @@ $t->start(http => <<"EOC");
 $ssl_conf
 EOC
 
-# What burns is nearly all that the worker does, so the request has to be charged nearly all that the worker's thread used meanwhile.
+# Nearly all of the worker's work is for this request. So the request must be charged nearly all CPU of the worker's
+# thread.
 my %way = (
-    '/burn' => 'no other way', '/named' => 'a named location', '/named_proxy' => 'a proxy in a named location', '/page' => 'an error page',
-    '/chain' => 'three of them in a row', '/rewritten' => 'a rewrite', '/try' => 'try_files', '/accel' => 'X-Accel-Redirect',
+    '/burn' => 'no other way', '/named' => 'a named location', '/named_proxy' => 'a proxy in a named location',
+        '/page' => 'an error page',
+    '/chain' => 'three of them in a row', '/rewritten' => 'a rewrite', '/try' => 'try_files',
+    '/accel' => 'X-Accel-Redirect',
     '/intercept' => 'an intercepted error of an upstream',
 );
 my $requests = keys %way;
@@ -104,15 +110,22 @@ my @short = (
     [ 'not a request at all', 400, sub { my $c = $_[0]; $c->send("nonsense\r\n\r\n") } ],
     [ 'HTTP/1.1 without a host', 400, sub { $_[0]->send("GET / HTTP/1.1\r\n\r\n") } ],
     [ 'a bad host', 400, sub { $_[0]->send("GET / HTTP/1.1\r\nHost: a/b c\r\n\r\n") } ],
-    [ 'a request line that is too long', 414, sub { $_[0]->send('GET /' . 'x' x 3000 . " HTTP/1.1\r\nHost: odd.test\r\n\r\n") } ],
-    [ 'a header that is too large', 400, sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.test\r\nX: " . 'x' x 3000 . "\r\n\r\n") } ],
+    [ 'a request line that is too long', 414,
+        sub { $_[0]->send('GET /' . 'x' x 3000 . " HTTP/1.1\r\nHost: odd.test\r\n\r\n") } ],
+    [ 'a header that is too large', 400,
+        sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.test\r\nX: " . 'x' x 3000 . "\r\n\r\n") } ],
     [ 'a header that does not come', 408, sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.test\r\nX") } ],
-    [ 'a body that does not come', 408, sub { $_[0]->send("POST /body HTTP/1.1\r\nHost: odd.test\r\nContent-Length: 10\r\n\r\nx") } ],
-    [ 'an unknown method', 405, sub { $_[0]->send("BREW /none HTTP/1.1\r\nHost: odd.test\r\nConnection: close\r\n\r\n") } ],
+    [ 'a body that does not come', 408,
+        sub { $_[0]->send("POST /body HTTP/1.1\r\nHost: odd.test\r\nContent-Length: 10\r\n\r\nx") } ],
+    [ 'an unknown method', 405,
+        sub { $_[0]->send("BREW /none HTTP/1.1\r\nHost: odd.test\r\nConnection: close\r\n\r\n") } ],
     [ 'a version from the future', 505, sub { $_[0]->send("GET / HTTP/7.1\r\nHost: odd.test\r\n\r\n") } ],
-    [ 'a client that closes before the answer', 499, sub { $_[0]->send("GET /slow HTTP/1.1\r\nHost: odd.test\r\n\r\n"); sleep 0.2; $_[0]->close } ],
-    [ 'a client that closes within the header', 400, sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.te"); sleep 0.1; $_[0]->close } ],
-    [ 'a client that resets within the header', 400, sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.te"); sleep 0.1; $_[0]->reset } ],
+    [ 'a client that closes before the answer', 499,
+        sub { $_[0]->send("GET /slow HTTP/1.1\r\nHost: odd.test\r\n\r\n"); sleep 0.2; $_[0]->close } ],
+    [ 'a client that closes within the header', 400,
+        sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.te"); sleep 0.1; $_[0]->close } ],
+    [ 'a client that resets within the header', 400,
+        sub { $_[0]->send("GET / HTTP/1.1\r\nHost: odd.te"); sleep 0.1; $_[0]->reset } ],
 );
 my %class;
 for my $case (@short) {
@@ -133,7 +146,7 @@ is($odd->{requests}, scalar @short, 'each of them is counted');
 is_deeply($odd->{responses}, { map { $_ => $class{$_} || 0 } qw(1xx 2xx 3xx 4xx 5xx) }, 'in its class');
 is($odd->{in_flight}, 0, 'none of them is in flight any more');
 
-# What has no class of its own
+# Requests whose status has no class
 $t->clear_log;
 my $before = $t->account('domains', 'way.test')->{requests};
 my $connection = $t->connect('http');
@@ -146,7 +159,8 @@ is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 3, 'all are charged');
 is($t->account_with('domains', 'way.test', $before + 3)->{requests}, $before + 3, 'and counted');
 
 $t->clear_log;
-is($t->get('/', port => 'large', headers => { 'X-Large' => 'x' x 3000 })->{status}, 431, 'a header that is too large, with an answer of its own');
+is($t->get('/', port => 'large', headers => { 'X-Large' => 'x' x 3000 })->{status}, 431,
+    'a header that is too large, with an answer of its own');
 @lines = $t->logged(1);
 like($lines[0]{ns}, qr/^[1-9]\d*$/, 'is charged');
 is($t->account_with('domains', 'large.test', 1)->{responses}{'4xx'}, 1, 'and counted');

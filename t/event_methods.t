@@ -1,4 +1,4 @@
-# Every method by which NGINX can wait for events.
+# Each event method of NGINX.
 
 use strict;
 use warnings;
@@ -37,9 +37,11 @@ EOC
         $_->request('/a.txt', host => 'cheap.test', close => 1) for @clients[0 .. 5];
         $_->request('/upstream', host => 'cheap.test', close => 1) for @clients[6 .. 10];
         $clients[11]->request('/slow.txt', host => 'cheap.test', close => 1);
-        is(scalar(grep { $_->response->{status} == 200 } @clients), 12, "$method: connections, upstreams and timers work");
+        is(scalar(grep { $_->response->{status} == 200 } @clients), 12,
+            "$method: connections, upstreams and timers work");
         my @lines = $t->logged(13);
-        is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $line->{ns} } @lines), 12, "$method: and are charged for themselves");
+        is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 5 < $line->{ns} } @lines), 12,
+            "$method: and are charged for themselves");
         is($t->account_with('hosts', 'cheap.test', 12)->{requests}, 12, "$method: and counted");
         $t->done(more => 1);
     }

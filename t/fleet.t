@@ -1,8 +1,8 @@
-# A fleet: a real Prometheus, with what nginx-conf/prometheus ships, reads three NGINX servers under different load, and writes
-# to VictoriaMetrics. What its rules record is compared with what the servers themselves say.
+# A fleet: a real Prometheus with the files of nginx-conf/prometheus reads three NGINX servers under different load,
+# and writes to VictoriaMetrics. The test compares the recorded figures with those of the servers.
 #
-# Time runs fifteen times as fast: every duration of the shipped files is divided by 15, so that a scrape is due each second and
-# a rate over 5 minutes is one over 20 seconds. Besides, only the targets are changed.
+# Time runs fifteen times as fast: every duration of the shipped files is divided by 15. So a scrape is due each
+# second, and a rate over 5 minutes is a rate over 20 seconds. Otherwise, only the targets are changed.
 
 use strict;
 use warnings;
@@ -16,7 +16,8 @@ use Test::RequestCpu::Prometheus;
 use Time::HiRes qw(sleep time);
 
 BEGIN {
-    plan(skip_all => 'prometheus is not here (package prometheus)') unless Test::RequestCpu::Prometheus->command('prometheus');
+    plan(skip_all => 'prometheus is not here (package prometheus)')
+        unless Test::RequestCpu::Prometheus->command('prometheus');
 }
 my $times = 15;
 my $window = 300 / $times;
@@ -26,9 +27,11 @@ my $window = 300 / $times;
 #
 
 my $probe = Test::RequestCpu->new->need('proxy', 'map');
-my $tls = $probe->has('http_ssl') && Test::RequestCpu::Prometheus->command('openssl') && Test::RequestCpu::Prometheus->command('h2load');
+my $tls = $probe->has('http_ssl') && Test::RequestCpu::Prometheus->command('openssl')
+    && Test::RequestCpu::Prometheus->command('h2load');
 if ($tls) {
-    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256',
+    my ($status, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt',
+        'ec_paramgen_curve:P-256',
         '-days', 2, '-subj', '/CN=test', '-keyout', $probe->dir . '/key.pem', '-out', $probe->dir . '/cert.pem');
     $tls = 0 if $status;
     diag($output) if $status;
@@ -38,10 +41,11 @@ sub server {
     my $t = Test::RequestCpu->new;
     $t->html('a.txt', 'x' x 2000);
     $t->html('large.txt', 'x' x 50_000);
-    my $listen_tls = $tls ? "listen 127.0.0.1:{{port:tls}} ssl; ssl_certificate @{[$probe->dir]}/cert.pem; ssl_certificate_key @{[$probe->dir]}/key.pem;" : '';
+    my $listen_tls = $tls
+        ? "listen 127.0.0.1:{{port:tls}} ssl; ssl_certificate @{[$probe->dir]}/cert.pem; ssl_certificate_key @{[$probe->dir]}/key.pem;" : '';
     my $burn = burn_rules(2);
-    # The key of h2load's requests is not their Host, which has a port in it. NGINX from 1.29.3 on takes no Host with a backslash or a
-    # quotation mark in it.
+    # The key of h2load's requests is not their Host, which includes a port. Since 1.29.3, NGINX refuses a Host with a
+    # backslash or a quotation mark.
     $t->start(main => 'worker_processes 2;', log => 0, http => <<"EOC");
     request_cpu_zone \$domain zone=domains:1m;
     request_cpu_zone \$uri zone=uris:1m;
@@ -67,7 +71,8 @@ EOC
 my @servers = map { server() } 1 .. 3;
 my @nodes = map { '127.0.0.1:' . $_->port('status') } @servers;
 
-# Everything that will have a series gets one request of each kind: what a counter was at when it is first seen is in no rate.
+# Sends one request of each kind, so that all series exist: the value of a counter when it is first seen is in no
+# rate.
 sub each_kind {
     my ($t) = @_;
     for my $host ('a.test', 'b.test', 'odd.test') {
@@ -78,11 +83,12 @@ sub each_kind {
         $c->get('/cached/a.txt', host => $host) for 1 .. 2;
         $c->get('/burn?x=' . burn_text(12), host => $host);
     }
-    run_command('h2load', '-n', 8, '-c', 4, '--npn-list=http/1.1', 'https://127.0.0.1:' . $t->port('tls') . '/a.txt') if $tls;
+    run_command('h2load', '-n', 8, '-c', 4, '--npn-list=http/1.1', 'https://127.0.0.1:' . $t->port('tls') . '/a.txt')
+        if $tls;
 }
 
-# For a while; how much differs from server to server, and from domain to domain. A connection that a reload or a killed worker
-# closes is opened anew.
+# Sends load for a while; the amount differs between servers and between domains. A connection that a reload or a
+# killed worker closes is opened again.
 sub load {
     my ($t, $seconds, $heavy) = @_;
     my ($end, $answers) = (time + $seconds, 0);
@@ -107,28 +113,32 @@ each_kind($_) for @servers;
 #
 
 my $store;
-$store = Test::RequestCpu::Prometheus->victoria_metrics(dir => $probe->dir) if Test::RequestCpu::Prometheus->command('victoria-metrics');
+$store = Test::RequestCpu::Prometheus->victoria_metrics(dir => $probe->dir)
+    if Test::RequestCpu::Prometheus->command('victoria-metrics');
 
 my $config = shipped('prometheus.yml');
-# of remote write all but the choice of what is written
+# everything of remote write, except the choice of the written series
 $config =~ s/^(#remote_write:.*?\n)(?= *#write_relabel_configs)/uncommented($1)/mes or die 'no remote_write';
-$config =~ s{http://127\.0\.0\.1:8428/}{$store ? $store->url('/') : 'http://127.0.0.1:1/'}e or die 'no address of remote_write';
+$config =~ s{http://127\.0\.0\.1:8428/}{$store ? $store->url('/') : 'http://127.0.0.1:1/'}e
+    or die 'no address of remote_write';
 $config =~ s/^remote_write:.*//ms unless $store;
 my $target = 0;
 $config =~ s/edge-\d+\.example:8099/$nodes[$target++]/g;
 is($target, 3, 'the shipped configuration has three targets, which are replaced');
 my %rules = map { $_ => faster(shipped($_), $times) } grep { /^(?:rules-|limits|alerts)/ } shipped_files();
-like($rules{'rules-fleet.yml'}, qr/seconds:rate5m\n\s+expr: .*\[20000ms\]/, 'and rates over 5 minutes become rates over 20 seconds');
-my $prometheus = Test::RequestCpu::Prometheus->prometheus(dir => $probe->dir, config => faster($config, $times), files => \%rules);
+like($rules{'rules-fleet.yml'}, qr/seconds:rate5m\n\s+expr: .*\[20000ms\]/,
+    'and rates over 5 minutes become rates over 20 seconds');
+my $prometheus = Test::RequestCpu::Prometheus->prometheus(dir => $probe->dir, config => faster($config, $times),
+    files => \%rules);
 
 sub scrapes { return $prometheus->values('count_over_time(up[1m]) and up == 1', undef, 'instance') }
-# for so long that rates of the load are taken over a window that is full
-ok(wait_until(40, sub { my $n = scrapes(); return keys %$n == 3 && !grep { $_ < $window - 6 } CORE::values(%$n) }), 'Prometheus reads the three servers')
+# wait until the window of the rates is full
+ok(wait_until(40, sub { my $n = scrapes(); return keys %$n == 3 && !grep { $_ < $window - 6 } CORE::values(%$n) }),
+    'Prometheus reads the three servers')
     or diag(explain(scrapes()), $prometheus->log);
 
 #
-# Load, with a reload and a killed worker in the midst of it
-#
+# Load, with a reload and a killed worker in the middle
 
 sub facts { return [ map { +{ json => $_->status, text => ($_->prometheus)[0] } } @servers ] }
 my $before = facts();
@@ -142,15 +152,19 @@ kill KILL => $killed;
 ok(wait_until(60, sub { !grep { $_ == $killed } $servers[1]->workers } ), 'and a worker of another is killed');
 $servers[1]->expect_log(qr/exited on signal 9/);
 is(scalar(grep { $_->result > 20 } @clients), 3, 'all three servers answer requests');
-if ($tls) { run_command('h2load', '-n', 20 * $_, '-c', 10 * $_, '--npn-list=http/1.1', 'https://127.0.0.1:' . $servers[$_ - 1]->port('tls') . '/a.txt') for 1 .. 3 }
+if ($tls) {
+    run_command('h2load', '-n', 20 * $_, '-c', 10 * $_, '--npn-list=http/1.1',
+        'https://127.0.0.1:' . $servers[$_ - 1]->port('tls') . '/a.txt') for 1 .. 3;
+}
 $_->quiet for @servers;
 
-# at rest, and settled; then seen by Prometheus, and by its rules
+# wait until all is flushed, and until Prometheus and its rules have read it
 my $after;
 my $settled = '';
 wait_until(10, sub {
     $after = facts();
-    my $now = JSON::PP->new->canonical->encode([ map { my $counter = $_; summed($after, sub { $_[0]{$counter} }) } qw(cpu_ns wakeups requests) ]);
+    my $now = JSON::PP->new->canonical->encode([ map { my $counter = $_;
+        summed($after, sub { $_[0]{$counter} }) } qw(cpu_ns wakeups requests) ]);
     my $same = $now eq $settled;
     $settled = $now;
     sleep 0.2;
@@ -163,8 +177,7 @@ diag(sprintf 'load and rest took %.1f s', $now - $begin) if $now - $begin > 15;
 cmp_ok($now - $begin, '<', $window - 1.5, 'all of it lies within the window of the rules');
 
 #
-# The counters: at rest, Prometheus has what the servers say, to the last digit
-#
+# The counters: when nothing runs, Prometheus has the figures of the servers, to the last digit
 
 sub summed {
     my ($facts, $value) = @_;
@@ -191,7 +204,8 @@ my @counters = (
     [ 'nginx_request_cpu_requests_total', sub { $_[0]{responses} }, 0, 'class' ],
     [ 'nginx_request_cpu_per_request_seconds_count', sub { $_[0]{requests} }, 0 ],
 );
-for my $breakdown ([ 'cache', 'by_cache_status', 'status' ], [ 'order', 'by_connection_order', 'order' ], [ 'size', 'by_response_size', 'size' ]) {
+for my $breakdown ([ 'cache', 'by_cache_status', 'status' ], [ 'order', 'by_connection_order', 'order' ],
+    [ 'size', 'by_response_size', 'size' ]) {
     my ($name, $member, $label) = @$breakdown;
     for my $part ([ seconds => 'cpu_ns', 9 ], [ requests => 'requests', 0 ]) {
         my ($unit, $counter, $digits) = @$part;
@@ -214,13 +228,15 @@ for (@counters) {
     my $expected = summed($after, $value);
     $expected = seconds($expected) if $digits;
     my @by = ('zone', 'key', $label || ());
-    is_deeply(fixed($prometheus->values("sum by (@{[join ',', @by]}) ($name)", $now, @by), $digits), fixed($expected, $digits),
+    is_deeply(fixed($prometheus->values("sum by (@{[join ',', @by]}) ($name)", $now, @by), $digits),
+        fixed($expected, $digits),
         "$name: the sum over the servers is what they say themselves");
 }
 my $cpu = summed($after, sub { $_[0]{cpu_ns} });
-ok($cpu->{$_}, "there is CPU of $_") for 'domains,a.test', 'domains,b.test', 'domains,back\\slash"quote.test', 'uris,/burn', $tls ? 'domains,tls.test' : ();
+ok($cpu->{$_}, "there is CPU of $_") for 'domains,a.test', 'domains,b.test', 'domains,back\\slash"quote.test',
+    'uris,/burn', $tls ? 'domains,tls.test' : ();
 
-# Counters went on through the reload and the killed worker
+# Counters continued through the reload and the killed worker
 for my $name (sort @{ $prometheus->get('/api/v1/label/__name__/values') }) {
     next unless $name =~ /^nginx_request_cpu_\w+_(?:total|bucket|sum|count)$/;
     my $resets = $prometheus->query("resets($name\[1m])", $now);
@@ -230,12 +246,14 @@ for my $name (sort @{ $prometheus->get('/api/v1/label/__name__/values') }) {
 #
 # The rules
 #
-# rate() divides the increase between the first and the last sample in the window by the window, after having extended it to the
-# window's ends as far as they are, but not by more than 1.1 of the usual distance of samples, and not below zero. So the figure is not less than (counter after - counter before) / window, and not more than that times
-# (extended time) / (time between first and last sample). The load lies between two samples, and the test knows both counters.
+# rate() divides the increase between the first and the last sample in the window by the window. Before, it
+# extrapolates the increase to both ends of the window, but by at most 1.1 of the usual distance of samples, and not
+# below zero. So the figure is at least (counter after - counter before) / window, and at most that times
+# (extrapolated time) / (time between first and last sample). The load lies between two samples, and the test knows
+# both counters.
 
-# Extended time by time between the first and the last sample, of each server. A sample that came at the very moment in which the
-# rule was evaluated was in it or not.
+# Extrapolated time divided by the time between the first and the last sample, for each server. A sample that came at
+# the very moment in which the rule was evaluated may or may not be included.
 sub stretch {
     my ($at) = @_;
     my %stretch;
@@ -245,7 +263,9 @@ sub stretch {
             my $span = $times[$last] - $times[0];
             my $step = $span / $last;
             my $extended = $span;
-            for my $gap ($times[0] - ($at - $window), $at - $times[$last]) { $extended += $gap < 1.1 * $step ? $gap : 1.1 * $step }
+            for my $gap ($times[0] - ($at - $window), $at - $times[$last]) {
+                $extended += $gap < 1.1 * $step ? $gap : 1.1 * $step;
+            }
             my $stretch = \$stretch{ $metric->{instance} };
             $$stretch = $extended / $span if !$$stretch || $$stretch < $extended / $span;
         }
@@ -253,7 +273,7 @@ sub stretch {
     return \%stretch;
 }
 
-# What a rule recorded last, and when: { key => number }, time.
+# The last result of a rule, and its time: { key => number }, time.
 sub recorded {
     my ($server, $name, $at, $selector, @labels) = @_;
     my $times = $server->values("timestamp($name\{$selector})", $at, @labels);
@@ -279,7 +299,7 @@ my @received = increase(sub { $_[0]{received_bytes} });
 my $worst = 0;
 sub between {
     my ($got, $low, $high, $name) = @_;
-    # samples have their time in milliseconds
+    # times of samples are in milliseconds
     my $fine = defined $got && $got >= $low * (1 - 1e-4) && $got <= $high * (1 + 1e-4);
     $worst = $high / $low - 1 if $low > 0 && $high / $low - 1 > $worst;
     return 1 if $fine;
@@ -303,32 +323,37 @@ for (
         $fine &&= between($fleet->{$key}, $low, $high, "$metric of $key");
         ($fine = 0, diag("no load on $key")) if $key =~ /a\.test|b\.test|burn/ && !$low;
     }
-    note(sprintf '%s: %.6g by the servers\' counters, %.6g recorded, %+.1f %%', $_, $by_counters{$_}, $fleet->{$_}, 100 * ($fleet->{$_} / $by_counters{$_} - 1))
+    note(sprintf '%s: %.6g by the servers\' counters, %.6g recorded, %+.1f %%', $_, $by_counters{$_}, $fleet->{$_},
+        100 * ($fleet->{$_} / $by_counters{$_} - 1))
         for grep { $metric eq 'seconds' && /^domains,/ } sort keys %by_counters;
     is_deeply([ sort keys %$fleet ], [ sort keys %$cpu ], "$title over the fleet: every domain has its own");
     ok($fine, "$title over the fleet: counter difference by time");
 
     next if $metric eq 'received_bytes';
-    my ($node, $node_time) = recorded($prometheus, "instance_zone_key:nginx_request_cpu_$metric:rate5m", $now, '', 'instance', 'zone', 'key');
+    my ($node, $node_time) = recorded($prometheus, "instance_zone_key:nginx_request_cpu_$metric:rate5m", $now, '',
+        'instance', 'zone', 'key');
     $stretch = stretch($node_time);
     $fine = 1;
     for my $n (0 .. 2) {
         for my $key (sort keys %{ $increase->[$n] }) {
             my $low = $increase->[$n]{$key} / $window;
-            $fine &&= between($node->{"$nodes[$n],$key"}, $low, $low * $stretch->{ $nodes[$n] }, "$metric of $key on $nodes[$n]");
+            $fine &&= between($node->{"$nodes[$n],$key"}, $low, $low * $stretch->{ $nodes[$n] },
+                "$metric of $key on $nodes[$n]");
         }
     }
     ok($fine, "$title on each node: counter difference by time");
 }
 
-# Ratios: numerator and denominator may be extended differently
+# Ratios: numerator and denominator may be extrapolated differently
 for (
     [ 'seconds_per_requests', 'CPU per request', \@requests, 1 ],
     [ 'seconds_per_sent_gigabytes', 'CPU seconds per GB', \@sent, 1e9 ],
 ) {
     my ($metric, $title, $by, $unit) = @$_;
-    my ($fleet, $time) = recorded($prometheus, "zone_key:nginx_request_cpu_$metric:ratio_rate5m", $now, '', 'zone', 'key');
-    my ($node) = recorded($prometheus, "instance_zone_key:nginx_request_cpu_$metric:ratio_rate5m", $now, '', 'instance', 'zone', 'key');
+    my ($fleet, $time) = recorded($prometheus, "zone_key:nginx_request_cpu_$metric:ratio_rate5m", $now, '',
+        'zone', 'key');
+    my ($node) = recorded($prometheus, "instance_zone_key:nginx_request_cpu_$metric:ratio_rate5m", $now, '',
+        'instance', 'zone', 'key');
     my ($most) = sort { $b <=> $a } CORE::values(%{ stretch($time) });
     my $fine = keys %$fleet > 3;
     for my $key (keys %$fleet) {
@@ -337,14 +362,15 @@ for (
         for my $n (0 .. 2) {
             next unless $by->[$n]{$key};
             my $ratio = $cpu[$n]{$key} / $by->[$n]{$key} * $unit;
-            $fine &&= between($node->{"$nodes[$n],$key"}, $ratio / $most, $ratio * $most, "$metric of $key on $nodes[$n]");
+            $fine &&= between($node->{"$nodes[$n],$key"}, $ratio / $most, $ratio * $most,
+                "$metric of $key on $nodes[$n]");
         }
     }
     ok($fine, "$title: the ratio of the sums, over the fleet and on each node");
 }
 note(sprintf 'tolerance: the limits are at most %.1f %% apart', 100 * $worst);
 
-# Workers: the status page itself is work of theirs, so that they are not quite at rest
+# Workers: the status page itself makes work, so they are never quite idle
 sub workers {
     my ($fact) = @_;
     my %by;
@@ -352,36 +378,45 @@ sub workers {
     return \%by;
 }
 {
-    my ($owners, $time) = recorded($prometheus, 'instance_owner:nginx_request_cpu_worker_seconds:rate5m', $now, '', 'instance', 'owner');
+    my ($owners, $time) = recorded($prometheus, 'instance_owner:nginx_request_cpu_worker_seconds:rate5m', $now, '',
+        'instance', 'owner');
     my ($all) = recorded($prometheus, 'instance:nginx_request_cpu_worker_seconds:rate5m', $now, '', 'instance');
-    my ($share) = recorded($prometheus, 'instance_zone_key:nginx_request_cpu_seconds_per_worker_seconds:ratio_rate5m', $now, '', 'instance', 'zone', 'key');
-    my ($cores) = recorded($prometheus, 'instance_zone_key:nginx_request_cpu_seconds:rate5m', $now, '', 'instance', 'zone', 'key');
-    my ($unattributed) = recorded($prometheus, 'instance:nginx_request_cpu_unattributed:ratio_rate5m', $now, '', 'instance');
+    my ($share) = recorded($prometheus, 'instance_zone_key:nginx_request_cpu_seconds_per_worker_seconds:ratio_rate5m',
+        $now, '', 'instance', 'zone', 'key');
+    my ($cores) = recorded($prometheus, 'instance_zone_key:nginx_request_cpu_seconds:rate5m', $now, '', 'instance',
+        'zone', 'key');
+    my ($unattributed) = recorded($prometheus, 'instance:nginx_request_cpu_unattributed:ratio_rate5m', $now, '',
+        'instance');
     my $stretch = stretch($time);
     for my $n (0 .. 2) {
         my ($old, $new) = map { workers($_->[$n]) } $before, $after;
         my $node = $nodes[$n];
         my $charged = ($new->{charged} - $old->{charged}) / $window;
-        # five hundredths for what scrapes took before and after
-        ok(between($owners->{"$node,charged"}, $charged, $charged * $stretch->{$node} * 1.05, "charged on $node"), "$node: cores of workers by owner");
+        # 5 % for scrapes before and after
+        ok(between($owners->{"$node,charged"}, $charged, $charged * $stretch->{$node} * 1.05, "charged on $node"),
+            "$node: cores of workers by owner");
         my $sum = sum(map { $owners->{"$node,$_"} } qw(charged no_request loop other pool_threads));
         ok(abs($sum / $all->{$node} - 1) < 1e-9, "$node: and their sum");
         my $shares = sum(map { $share->{"$node,$_"} } grep { /^domains,/ } keys %{ $cpu[$n] });
-        # accounts may be extended to the window's ends, and workers not
-        ok($shares > 0.3 && $shares <= 1.001 * $stretch->{$node}, "$node: domains' shares of it are at most the whole") or diag($shares);
+        # accounts may be extrapolated to the ends of the window while workers are not
+        ok($shares > 0.3 && $shares <= 1.001 * $stretch->{$node}, "$node: domains' shares of it are at most the whole")
+            or diag($shares);
         my $part = $cores->{"$node,domains,a.test"} / $all->{$node};
-        # the two groups of rules have their own instants
-        ok(between($share->{"$node,domains,a.test"}, $part / $stretch->{$node}, $part * $stretch->{$node}, 'share'), "$node: a domain's share is its cores of all");
+        # the two groups of rules are evaluated at different instants
+        ok(between($share->{"$node,domains,a.test"}, $part / $stretch->{$node}, $part * $stretch->{$node}, 'share'),
+            "$node: a domain's share is its cores of all");
         my $other = $owners->{"$node,other"} / ($sum - $owners->{"$node,pool_threads"});
         ok(abs($unattributed->{$node} - $other) < 1e-9, "$node: what nobody claims");
     }
 }
 
-# Quantiles lie in the bucket that has them. This group of rules runs less often
+# A quantile lies in the bucket that contains it. This group of rules runs less often
 {
     my ($quantiles, $time) = ({}, 0);
     wait_until(60, sub {
-        ($quantiles, $time) = recorded($prometheus, 'zone_key_quantile:nginx_request_cpu_per_request_seconds:histogram_quantile_rate5m', time, '', 'zone', 'key', 'quantile');
+        ($quantiles, $time) = recorded($prometheus,
+            'zone_key_quantile:nginx_request_cpu_per_request_seconds:histogram_quantile_rate5m', time, '', 'zone',
+            'key', 'quantile');
         return $time && $time > $rest + 1.5;
     });
     my %bucket;
@@ -389,7 +424,8 @@ sub workers {
         for my $sample (map { @{ $_->{text} } } @{ $part->[0] }) {
             my ($name, $label, $value) = @$sample;
             $bucket{ $label->{le} } += $part->[1] * $value
-                if $name eq 'nginx_request_cpu_per_request_seconds_bucket' && $label->{zone} eq 'domains' && $label->{key} eq 'a.test';
+                if $name eq 'nginx_request_cpu_per_request_seconds_bucket' && $label->{zone} eq 'domains'
+                && $label->{key} eq 'a.test';
         }
     }
     my $lower = 0;
@@ -400,36 +436,40 @@ sub workers {
     }
     for my $q (0.5, 0.99) {
         my $value = $quantiles->{"domains,a.test,$q"};
-        ok(defined $value && $value > $in{$q}[0] * 0.999 && $value < $in{$q}[1] * 1.001, "quantile $q lies in its bucket") or diag(explain([ $value, $in{$q}, \%bucket ]));
+        ok(defined $value && $value > $in{$q}[0] * 0.999 && $value < $in{$q}[1] * 1.001,
+            "quantile $q lies in its bucket") or diag(explain([ $value, $in{$q}, \%bucket ]));
     }
 }
 
-my @faults = map { "$_->{name}: $_->{lastError}" } grep { $_->{health} ne 'ok' } map { @{ $_->{rules} } } @{ $prometheus->get('/api/v1/rules')->{groups} };
+my @faults = map { "$_->{name}: $_->{lastError}" } grep { $_->{health} ne 'ok' }
+    map { @{ $_->{rules} } } @{ $prometheus->get('/api/v1/rules')->{groups} };
 is_deeply(\@faults, [], 'no rule and no alert has an error');
 my @firing = map { $_->{labels}{alertname} } @{ $prometheus->get('/api/v1/alerts')->{alerts} };
 is_deeply([ grep { !/^RequestCpuUnattributed$/ } @firing ], [], 'and nothing is wrong with the servers');
 
 #
-# The dashboard: every expression has an answer, and a result
-#
+# The dashboard: every expression is valid, and has a result
 
 my %variable = (
-    __rate_interval => '20s', __range => '20s', job => 'nginx-cpu', zone => 'domains', instance => '.+', domain => 'a.test', top => 10,
+    __rate_interval => '20s', __range => '20s', job => 'nginx-cpu', zone => 'domains', instance => '.+',
+        domain => 'a.test', top => 10,
 );
 my $at = time;
 sub answers {
     my ($server, $name) = @_;
     my (@errors, @empty);
-    # what was not there to be shown: full zones, and handshakes of a domain without TLS
+    # nothing to show: full zones, and handshakes of a domain without TLS
     my $may_be_empty = qr/zone_overflowed|tls_handshake.*a\.test/;
     $may_be_empty = qr/zone_overflowed|tls_handshake/ unless $tls;
-    for ([ dashboard_expressions(%variable) ], [ map { [ "variable $_->[0]", '', $_->[2] ] } dashboard_variables(%variable) ]) {
+    for ([ dashboard_expressions(%variable) ],
+        [ map { [ "variable $_->[0]", '', $_->[2] ] } dashboard_variables(%variable) ]) {
         for (@$_) {
             my ($panel, $ref, $expression) = @$_;
             my $result = eval { $server->query($expression, $at) };
             push @errors, "$panel $ref: $@" unless $result;
             push @empty, "$panel $ref: $expression" if $result && !@$result && $expression !~ $may_be_empty;
-            my $range = eval { $server->api('query_range', query => $expression, start => $at - 10, end => $at, step => 1) };
+            my $range = eval { $server->api('query_range', query => $expression, start => $at - 10, end => $at,
+                step => 1) };
             push @errors, "$panel $ref, over time: $@" unless $range;
         }
     }
@@ -440,34 +480,40 @@ answers($prometheus, 'Prometheus');
 my ($domain) = grep { $_->[0] eq 'domain' } dashboard_variables(%variable);
 my %listed;
 for my $series (@{ $prometheus->query($domain->[2], $at) }) {
-    # as Grafana shows it to the regular expression
-    my $text = '{' . join(',', map { my $value = $series->[0]{$_}; $value =~ s/(["\\])/\\$1/g; qq{$_="$value"} } sort keys %{ $series->[0] }) . '}';
+    # the text to which Grafana applies the regular expression
+    my $text = '{' . join(',', map { my $value = $series->[0]{$_}; $value =~ s/(["\\])/\\$1/g; qq{$_="$value"} }
+        sort keys %{ $series->[0] }) . '}';
     $listed{$1}++ if $text =~ /$domain->[3]/;
 }
-is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'back\\\\slash\\"quote.test' ], 'the list of domains has them');
+is_deeply([ sort grep { /^[ab]/ } keys %listed ], [ sort 'a.test', 'b.test', 'back\\\\slash\\"quote.test' ],
+    'the list of domains has them');
 
-# What a Prometheus above would be given: figures of domains, and nothing of single nodes but their workers and zones
+# A federation gets the figures of domains; of single nodes it gets only workers and zones
 {
     my @match = shipped('federation.yml') =~ /^ +- '(\{.*\})'$/mg;
     is(scalar @match, 2, 'the federation asks for two kinds of series');
-    my $given = $prometheus->{http}->get($prometheus->url('/federate?' . $prometheus->{http}->www_form_urlencode([ map { ('match[]' => $_) } @match ])));
+    my $given = $prometheus->{http}->get($prometheus->url('/federate?'
+        . $prometheus->{http}->www_form_urlencode([ map { ('match[]' => $_) } @match ])));
     my %name = map { $_ => 1 } $given->{content} =~ /^([a-z_:0-9]+)\{/mg;
-    ok($name{$_}, "the federation has $_") for qw(zone_key:nginx_request_cpu_seconds:rate5m job:nginx_request_cpu_unattributed:ratio_rate5m nginx_request_cpu_zone_accounts up);
-    is_deeply([ grep { /^instance_zone_key:|^nginx_request_cpu_(?!zone_)/ } sort keys %name ], [], 'and no series of a domain on a node');
+    ok($name{$_}, "the federation has $_")
+        for qw(zone_key:nginx_request_cpu_seconds:rate5m job:nginx_request_cpu_unattributed:ratio_rate5m nginx_request_cpu_zone_accounts up);
+    is_deeply([ grep { /^instance_zone_key:|^nginx_request_cpu_(?!zone_)/ } sort keys %name ], [],
+        'and no series of a domain on a node');
 }
 
 #
-# VictoriaMetrics has the same
-#
+# VictoriaMetrics has the same figures
 
 SKIP: {
     skip('victoria-metrics is not here (package victoria-metrics)', 1) unless $store;
     my $arrived = wait_until(60, sub {
-        my $theirs = $store->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2, 'job')->{'nginx-cpu'};
-        my $ours = $prometheus->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2, 'job')->{'nginx-cpu'};
+        my $theirs = $store->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2,
+            'job')->{'nginx-cpu'};
+        my $ours = $prometheus->values('timestamp(job:nginx_request_cpu_worker_seconds:rate5m)', $now + 2,
+            'job')->{'nginx-cpu'};
         return $theirs && $ours && $theirs >= $ours;
     });
-    ok($arrived, 'VictoriaMetrics gets what Prometheus writes');
+    ok($arrived, 'VictoriaMetrics gets the samples that Prometheus writes');
     my %recorded = recorded_names();
     my ($compared, @different) = (0);
     for my $name (sort(keys %recorded), map { $_->[0] } @counters) {
@@ -476,53 +522,61 @@ SKIP: {
         for (keys %$ours) {
             $compared++;
             next unless defined $theirs->{$_};
-            push @different, "$name $_: $ours->{$_} and $theirs->{$_}" if abs($ours->{$_} - $theirs->{$_}) > 1e-12 * abs $ours->{$_};
+            push @different, "$name $_: $ours->{$_} and $theirs->{$_}"
+                if abs($ours->{$_} - $theirs->{$_}) > 1e-12 * abs $ours->{$_};
         }
     }
-    is_deeply(\@different, [], "and answers the same for $compared series of counters and rules") or diag(join "\n", @different[0 .. ($#different > 9 ? 9 : $#different)]);
+    is_deeply(\@different, [], "and answers the same for $compared series of counters and rules")
+        or diag(join "\n", @different[0 .. ($#different > 9 ? 9 : $#different)]);
     cmp_ok($compared, '>', 300, 'which are many');
     for (@counters) {
         my ($name, $value, $digits, $label) = @$_;
         my $expected = summed($after, $value);
         $expected = seconds($expected) if $digits;
         my @by = ('zone', 'key', $label || ());
-        is_deeply(fixed($store->values("sum by (@{[join ',', @by]}) ($name)", $now, @by), $digits), fixed($expected, $digits), "$name: its sums are those of the servers");
+        is_deeply(fixed($store->values("sum by (@{[join ',', @by]}) ($name)", $now, @by), $digits),
+            fixed($expected, $digits), "$name: its sums are those of the servers");
     }
     answers($store, 'VictoriaMetrics');
 }
 sub identified {
     my ($series) = @_;
-    # the name is the query's; external labels are put on when it is written
+    # the name is in the query; external labels are added when it is written
     return { map {
         my $metric = $_->[0];
-        join(',', map { "$_=$metric->{$_}" } grep { $_ ne 'monitor' && $_ ne '__name__' } sort keys %$metric) => $_->[1];
+        join(',', map { "$_=$metric->{$_}" } grep { $_ ne 'monitor' && $_ ne '__name__' }
+            sort keys %$metric) => $_->[1];
     } @$series };
 }
 
 #
-# Detail: low leaves histograms and breakdowns out, and both have as many series per key as the README says
-#
+# Detail: low leaves out histograms and breakdowns. Both have the documented number of series per key
 
 {
     my %count;
     my $zones = $servers[0]->status->{zones};
     for my $detail (qw(full low)) {
-        my $samples = $detail eq 'full' ? ($servers[0]->prometheus)[0] : Test::RequestCpu::parse_prometheus($servers[0]->get('/low')->{body});
+        my $samples = $detail eq 'full' ? ($servers[0]->prometheus)[0]
+            : Test::RequestCpu::parse_prometheus($servers[0]->get('/low')->{body});
         for (@$samples) { $count{$detail}{"$_->[1]{zone},$_->[1]{key}"}++ if exists $_->[1]{key} }
         my @large = grep { /_bucket|_(?:window|cache|order|size|tls)_/ } map { $_->[0] } @$samples;
-        ok($detail eq 'full' ? @large > 0 : !@large, "detail=$detail has " . ($detail eq 'full' ? '' : 'neither ') . 'histograms and breakdowns');
+        ok($detail eq 'full' ? @large > 0 : !@large,
+            "detail=$detail has " . ($detail eq 'full' ? '' : 'neither ') . 'histograms and breakdowns');
     }
     my @wrong;
     for my $zone (keys %$zones) {
         for my $key (keys %{ $zones->{$zone}{keys} }) {
             my $account = $zones->{$zone}{keys}{$key};
             my $low = 12 + ($account->{limit} ? 6 : 0) + grep { $_ } CORE::values(%{ $account->{responses} });
-            my $full = $low + 28 + 2 * sum(map { scalar keys %{ $account->{$_} || {} } } qw(by_cache_status by_connection_order by_response_size tls_handshakes));
+            my $full = $low + 28
+                + 2 * sum(map { scalar keys %{ $account->{$_}
+                    || {} } } qw(by_cache_status by_connection_order by_response_size tls_handshakes));
             my $has = "$count{low}{\"$zone,$key\"} and $count{full}{\"$zone,$key\"}";
             push @wrong, "$zone, $key: $has instead of $low and $full" if $has ne "$low and $full";
         }
     }
-    is_deeply(\@wrong, [], 'series per key: 12, one for each class, and 6 of a limit; with full detail, 28 and two for each word of the breakdowns');
+    is_deeply(\@wrong, [],
+        'series per key: 12, one for each class, and 6 of a limit; with full detail, 28 and two for each word of the breakdowns');
 }
 
 ok(defined $prometheus->stop, 'Prometheus ends');

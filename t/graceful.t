@@ -1,4 +1,4 @@
-# The module does not hold up a worker that is to end.
+# The module does not delay the end of a worker.
 
 use strict;
 use warnings;
@@ -22,7 +22,7 @@ my %part = (main => 'worker_processes 2;', http => <<'EOC');
     }
 EOC
 
-# A reload ends old workers although clients keep their connections
+# A reload ends old workers although clients keep their connections open
 $t->start(%part);
 my @kept = map { my $c = $t->connect('http'); $c->get('/a.txt', host => 'kept.test'); $c } 1 .. 10;
 $t->get('/a.txt', host => 'one.test') for 1 .. 20;
@@ -40,7 +40,7 @@ is($t->stop(within => 20), 0, 'a graceful stop ends by itself');
 cmp_ok(time - $start, '<', 20, 'and at once, not when the connections have been idle for long');
 $_->close for @kept;
 
-# But a request that is served is served to its end, charged and counted
+# A running request is served to its end, charged and counted
 unlink $t->dir . '/access.log';
 $t->start(%part);
 my $slow = $t->connect('http');
@@ -61,11 +61,11 @@ is($account->{requests}, 1, 'and counted');
 is($account->{in_flight}, 0, 'and not in flight any more');
 is($account->{sent_bytes}, $line->{sent}, 'with all its bytes');
 
-# A fast stop leaves no request in flight for the next reader, and does not crash
+# A fast stop leaves no request in flight for the next server, and does not crash
 my $cut = $t->connect('http');
 $cut->request('/slow.txt', host => 'cut.test');
 wait_until(60, sub { $t->account('hosts', 'cut.test')->{in_flight} == 1 });
-my $books = $t->check_books(name => 'before a fast stop');
+my $books = $t->check_totals(name => 'before a fast stop');
 is($t->stop(signal => 'TERM', within => 20), 0, 'a fast stop ends at once, whatever is open');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

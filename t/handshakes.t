@@ -10,7 +10,8 @@ use Test::More;
 use Test::RequestCpu;
 
 my $t = Test::RequestCpu->new->need('http_ssl', 'http_v2');
-plan(skip_all => 'curl and openssl are needed') if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
+plan(skip_all => 'curl and openssl are needed')
+    if grep { system("$_ version >/dev/null 2>&1 || $_ --version >/dev/null 2>&1") } qw(openssl curl);
 
 my $dir = $t->dir;
 $t->certificate($_, $_) for qw(rsa ecdsa);
@@ -55,7 +56,7 @@ $t->start(http => <<"EOC");
 EOC
 $t->expect_log(qr/SSL_do_handshake\(\) failed/);
 
-# One connection each, with the requests that are asked for.
+# Sends requests with curl, on one connection.
 sub curl {
     my ($kind, $host, $uris, @option) = @_;
     my $port = $t->port($kind);
@@ -64,8 +65,8 @@ sub curl {
     die "curl failed ($status): $output\n" if $status;
 }
 
-# Of several requests, the least that one took over from its connection: the handshake. What is dear or cheap is told by it, not by
-# sums: a busy machine makes some connections dearer, but none cheaper than their work.
+# The minimum of the CPU that the requests took over from their connections: the handshake. Sums would not do: a busy
+# machine makes some connections cost more, but none less than their work.
 sub taken_over { return min(map { $_->{conn_ns} } @_) }
 
 for my $case (
@@ -85,8 +86,10 @@ for my $case (
     is($handshakes->{new}{handshakes}, 8, "$name: a handshake for each connection, whatever its requests");
     is($handshakes->{resumed}, undef, "$name: none resumed");
     my @first = grep { $_->{order} == 1 } @lines;
-    cmp_ok($handshakes->{new}{cpu_ns}, '<=', sum(map { $_->{ns} } @first), "$name: its CPU is part of the first requests'");
-    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @first), 0.5, 1, "$name: and most of what they took over from the connection");
+    cmp_ok($handshakes->{new}{cpu_ns}, '<=', sum(map { $_->{ns} } @first),
+        "$name: its CPU is part of the first requests'");
+    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @first), 0.5, 1,
+        "$name: and most of what they took over from the connection");
     cmp_ok(taken_over(@first), '>', 3 * min(map { $_->{ns} } grep { $_->{order} > 1 } @lines), "$name: it is dear");
 }
 
@@ -104,14 +107,14 @@ my @least = least(sub { $_[0] < $_[1] }, map {
 cmp_ok($least[0], '<', $least[1], 'a handshake with an ECDSA key costs less than one with an RSA key');
 my $ecdsa = $t->account_with('hosts', 'ecdsa.test', $with_ecdsa)->{tls_handshakes}{new};
 
-# Sessions that are resumed
+# Resumed sessions
 my $port = $t->port('rsa');
 for my $version ('-tls1_2', '-tls1_3') {
     my $host = "resumed$version.test";
     my $session = "$dir/session$version";
     my $request = "GET /a.txt HTTP/1.1\\r\\nHost: $host\\r\\nConnection: close\\r\\n\\r\\n";
     $t->clear_log;
-    # one beside the other, and more of them while the machine is slow: the least of each comes nearer to what it takes
+    # new and resumed in turn, and more of them on a slow machine: the minimum of each comes closer to the true cost
     my ($pairs, @new, @resumed) = (0);
     until ($pairs >= 5 && 1.3 * taken_over(@resumed) < taken_over(@new) || $pairs == 100) {
         for my $option ("-sess_out $session", "-sess_in $session") {
@@ -128,8 +131,10 @@ for my $version ('-tls1_2', '-tls1_3') {
     my $handshakes = $t->account_with('hosts', $host, 2 * $pairs)->{tls_handshakes};
     is($handshakes->{new}{handshakes}, $pairs, "$version: each full handshake");
     is($handshakes->{resumed}{handshakes}, $pairs, "$version: and each that resumed a session");
-    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @new), 0.5, 1, "$version: with what full ones took over");
-    within($handshakes->{resumed}{cpu_ns}, sum(map { $_->{conn_ns} } @resumed), 0.3, 1, "$version: and what the others did");
+    within($handshakes->{new}{cpu_ns}, sum(map { $_->{conn_ns} } @new), 0.5, 1,
+        "$version: with what full ones took over");
+    within($handshakes->{resumed}{cpu_ns}, sum(map { $_->{conn_ns} } @resumed), 0.3, 1,
+        "$version: and what the others did");
     cmp_ok(1.3 * taken_over(@resumed), '<', taken_over(@new), "$version: which cost less");
 }
 
@@ -138,7 +143,8 @@ for my $version ('-tls1_2', '-tls1_3') {
     $t->write_file("$dir/early.txt", "GET /a.txt HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n");
     my $client = "openssl s_client -connect 127.0.0.1:$early -quiet -ign_eof -tls1_3";
     my (@new, @resumed);
-    # the variable is "1" if the handshake is not over yet, so the client's last message must not be there as soon as the request
+    # the variable is "1" if the handshake is not over yet, so the client's last message must come later than the
+    # request
     my ($tries, $output, $account, $was) = (0, '', {}, {});
     until ($output =~ /^Early: 1\r$/m && $tries >= 5 && min(@resumed) < min(@new) || $tries == 60) {
         run_command('sh', '-c', "$client -sess_out $session < $dir/early.txt");
@@ -154,25 +160,36 @@ for my $version ('-tls1_2', '-tls1_3') {
     is("$was->{new}{handshakes} $was->{resumed}{handshakes}", "$tries $tries", 'counts a handshake too');
     cmp_ok(min(@resumed), '<', min(@new), 'that cost less');
     cmp_ok(min(@resumed), '>', 0, 'but something');
-    cmp_ok($was->{new}{cpu_ns} + $was->{resumed}{cpu_ns}, '<=', $account->{by_connection_order}{1}{cpu_ns}, 'which is part of first requests');
+    cmp_ok($was->{new}{cpu_ns} + $was->{resumed}{cpu_ns}, '<=', $account->{by_connection_order}{1}{cpu_ns},
+        'which is part of first requests');
 }
 
-# What is no handshake
+# Requests without a handshake
 $t->get('/a.txt', port => 'http', host => 'plain.test') for 1 .. 3;
 is($t->account_with('hosts', 'plain.test', 3)->{tls_handshakes}, undef, 'a plain connection has none');
 is($t->get('/a.txt', port => 'rsa', host => 'plain-on-tls.test')->{status}, 400, 'HTTP where TLS is spoken is refused');
 is($t->account_with('hosts', 'plain-on-tls.test', 1)->{tls_handshakes}, undef, 'and is none either');
 my $before = $t->account('ports', $port)->{tls_handshakes}{new}{handshakes};
-for (1 .. 5) { my $connection = $t->connect('rsa'); $connection->send("\x16\x03\x01" . 'garbage' x 10); $connection->closed_within(30); $connection->close }
+for (1 .. 5) {
+    my $connection = $t->connect('rsa');
+    $connection->send("\x16\x03\x01" . 'garbage' x 10);
+    $connection->closed_within(30);
+    $connection->close;
+}
 curl('rsa', 'after.test', ['/a.txt']);
 $t->account_with('hosts', 'after.test', 1);
 is($t->account('ports', $port)->{tls_handshakes}{new}{handshakes}, $before + 1, 'handshakes that fail are not counted');
 
-# Every zone of the request, and both formats
+# All zones of the request, and both formats
 my $sum = sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{hosts}{keys} });
-is(sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{ports}{keys} }), $sum, 'each zone counts them all');
+is(sum(map { $_->{tls_handshakes}{new}{handshakes} // 0 } values %{ $t->status->{zones}{ports}{keys} }), $sum,
+    'each zone counts them all');
 my ($samples) = $t->prometheus;
-sub sample { my ($name) = @_; map { $_->[2] } grep { $_->[0] eq "nginx_request_cpu_$name" && $_->[1]{key} eq 'ecdsa.test' && $_->[1]{session} eq 'new' } @$samples }
+sub sample {
+    my ($name) = @_;
+    map { $_->[2] } grep { $_->[0] eq "nginx_request_cpu_$name" && $_->[1]{key} eq 'ecdsa.test'
+        && $_->[1]{session} eq 'new' } @$samples;
+}
 is_deeply([ sample('tls_handshakes_total') ], [$with_ecdsa], 'Prometheus has the count');
 within((sample('tls_handshake_seconds_total'))[0] * 1e9, $ecdsa->{cpu_ns}, 0.999999, 1.000001, 'and the CPU');
 

@@ -1,4 +1,4 @@
-# HTTP/2: many requests in one wakeup of one connection.
+# HTTP/2: one handler call of a connection has many requests.
 
 use strict;
 use warnings;
@@ -61,16 +61,17 @@ my ($heavy_ns, $light_ns) = (median(map { $_->{ns} } @heavy), median(map { $_->{
 cmp_ok($heavy_ns, '>', 10 * $light_ns, 'a stream that compresses pays for it, its neighbours do not');
 my $charged = sum(map { $_->{ns} } @lines);
 cmp_ok($charged, '<=', $used, 'streams together are charged no more than the thread used');
-within($charged, $work, 0.9, 1.05, 'and most of what it did');
+within($charged, $work, 0.9, 1.05, 'and most of its work');
 
-my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ], [ 'light.test', 40 ];
+my %account = map { my ($host, $n) = @$_; $host => $t->account_with('hosts', $host, $n) } [ 'heavy.test', 8 ],
+    [ 'light.test', 40 ];
 is($account{'heavy.test'}{requests}, 8, 'one domain has its requests');
 is($account{'light.test'}{requests}, 40, 'the other one has its own');
 cmp_ok($account{'heavy.test'}{cpu_ns}, '>=', sum(map { $_->{ns} } @heavy), 'and the CPU of them');
 cmp_ok($account{'light.test'}{cpu_ns}, '>=', sum(map { $_->{ns} } @light), 'both');
 is_deeply([ map { $account{$_}{in_flight} } sort keys %account ], [ 0, 0 ], 'nothing is in flight any more');
 
-# A dear stream among cheap ones, in one wakeup: the switch is at the stream
+# An expensive stream among cheap ones in one handler call: attribution changes with each stream
 $t->clear_log;
 my $client = client();
 $client->send($client->preface,
@@ -78,17 +79,18 @@ $client->send($client->preface,
     $client->request('/burn?x=' . burn_text(20), host => 'dear.test'),
     (map { $client->request("/a.txt?$_", host => 'cheap.test') } 5 .. 8),
 );
-ok($client->finish, 'a dear stream among cheap ones');
+ok($client->finish, 'an expensive stream among cheap ones');
 @lines = $t->logged(9);
 my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
-is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 10 < $dear->{ns} } @lines), 8, 'costs its neighbours nothing');
+is(scalar(grep { $_->{host} eq 'cheap.test' && $_->{ns} * 10 < $dear->{ns} } @lines), 8,
+    'costs its neighbours nothing');
 
 # The next requests on the same connection
 $client->send(map { $client->request("/a.txt?later$_", host => 'later.test') } 1 .. 10);
 ok($client->finish, 'a connection goes on');
 is($t->account_with('hosts', 'later.test', 10)->{requests}, 10, 'and so does the counting');
 
-# Work on the connection after its last request: pings are charged to that request's account
+# Work on the connection after its last request: pings are charged to the account of that request
 $t->quiet;
 my $quiet = $t->account_with('hosts', 'later.test', 10);
 my (undef, $pings) = $t->worked(sub {
@@ -115,12 +117,14 @@ my (undef, $only_pings) = $t->worked(sub {
 });
 my $after;
 wait_until(60, sub { $after = sum(map { $_->{no_request_ns} } @{ $t->status->{workers} }); $after > $before });
-within($after - $before, $only_pings, 0.6, 1.2, 'a connection with pings and no request goes to connections without a request');
+within($after - $before, $only_pings, 0.6, 1.2,
+    'a connection with pings and no request goes to connections without a request');
 
-# Abandoned streams
+# Streams that the client resets
 $t->clear_log;
 $client = client();
-$client->send($client->preface, map { $client->request("/large.txt?$_", host => 'reset.test', number => \my $stream) } 1 .. 5);
+$client->send($client->preface,
+    map { $client->request("/large.txt?$_", host => 'reset.test', number => \my $stream) } 1 .. 5);
 wait_until(60, sub { $client->read_frame; (grep { $_->{length} } values %{ $client->{streams} }) == 5 });
 $client->send(map { $client->rst_stream($_) } keys %{ $client->{streams} });
 @lines = $t->logged(5);
@@ -140,7 +144,7 @@ is($post->{status}, 200, 'is answered');
 cmp_ok($t->account_with('hosts', 'post.test', 1)->{received_bytes}, '>=', 16_000, 'its body is in the received bytes');
 $client->{connection}->close;
 
-# Under load, by somebody else's client
+# Under load from an independent client
 SKIP: {
     skip('h2load is not here', 3) if system('h2load --version >/dev/null 2>&1');
     $t->clear_log;
@@ -152,7 +156,8 @@ SKIP: {
     });
     is($t->account_with('hosts', 'load.test', 2000)->{requests}, 2000, 'and counted');
     my $logged = sum(map { $_->{ns} } $t->log_lines);
-    ok($logged <= $used && $logged > $work / 2, 'their charges are no more than the thread used, and most of what it did')
+    ok($logged <= $used && $logged > $work / 2,
+        'their charges are at most the CPU of the thread, and most of its work')
         or diag("$logged of $used, $work of it work");
 }
 

@@ -1,4 +1,4 @@
-# Which zones a request is counted in: those of the innermost level that says so.
+# A request is counted in the zones of the innermost level that names zones.
 
 use strict;
 use warnings;
@@ -54,7 +54,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# Every case has a uri of its own, so that its key tells where it was counted.
+# Each case has its own URI: its key shows where the request was counted.
 my @cases = (
     [ 'the server says nothing', 'inherits.test', '/plain/1', 'http' ],
     [ 'a location of its own', 'inherits.test', '/own/2', 'location' ],
@@ -88,9 +88,10 @@ for my $n (0 .. $#cases) {
     like($lines[$n]{ns}, qr/^[1-9]\d*$/, "$name: measured anyhow");
 }
 
-# Several zones get the same
+# All eight zones count the same
 my @eight = map { $status->{zones}{"z$_"}{keys}{'/all/12'} } 1 .. 8;
-is(scalar(grep { $_->{requests} == 1 && $_->{sent_bytes} == $eight[0]{sent_bytes} && $_->{cpu_ns} >= $lines[11]{ns} } @eight), 8,
+is(scalar(grep { $_->{requests} == 1 && $_->{sent_bytes} == $eight[0]{sent_bytes}
+    && $_->{cpu_ns} >= $lines[11]{ns} } @eight), 8,
     'eight zones each have the whole request');
 
 $t->done;

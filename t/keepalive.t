@@ -1,4 +1,4 @@
-# Several requests on one connection, one after the other and all at once.
+# Several requests on one connection, one after the other and pipelined.
 
 use strict;
 use warnings;
@@ -38,17 +38,19 @@ is_deeply(
     'by its order in its connection',
 );
 is(sum(map { $_->{cpu_ns} } values %{ $account->{by_connection_order} }), sum(map { $_->{ns} } @lines),
-    'CPU by order is what the log lines have, all together');
+    'CPU by order is the sum of the log lines');
 for my $order (1 .. 3) {
     is($account->{by_connection_order}{$order}{cpu_ns}, sum(map { $_->{ns} } grep { $_->{order} == $order } @lines),
         "and for order $order");
 }
-# of twenty, the least: a busy machine makes some dearer, but none cheaper than its work
-my %connection_ns = map { my $order = $_; $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
-cmp_ok($connection_ns{1}, '>', $connection_ns{$_}, "the first request takes over more from its connection than number $_") for 2 .. 6;
+# the minimum of twenty: a busy machine makes some requests cost more, but none less than its work
+my %connection_ns = map { my $order = $_;
+    $order => min(map { $_->{conn_ns} } grep { $_->{order} == $order } @lines) } 1 .. 6;
+cmp_ok($connection_ns{1}, '>', $connection_ns{$_},
+    "the first request takes over more from its connection than number $_") for 2 .. 6;
 is(scalar(grep { $_->{wakeups} < 1 } @lines), 0, 'every request was woken');
 
-# The connection's end belongs to the account of its last request.
+# The end of a connection is charged to the account of its last request.
 my $idle = $t->connect('http');
 $idle->get('/a.txt', host => 'leftover.test');
 my $open = $t->account_with('hosts', 'leftover.test', 1);
@@ -77,9 +79,9 @@ is_deeply([ map { $_->{uri} } @lines ], [ map { "/a.txt?$_" } 1 .. 10 ], 'in the
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 10, 'each has CPU of its own');
 cmp_ok(sum(map { $_->{ns} } @lines), '<=', $used, 'all together no more than the thread used');
 is($t->account_with('hosts', 'odd.test', 5)->{requests}, 5, 'one host has its five');
-is($t->account_with('hosts', 'even.test', 5)->{requests}, 5, 'the other one as well');
+is($t->account_with('hosts', 'even.test', 5)->{requests}, 5, 'the other one too');
 
-# A dear one between cheap ones
+# An expensive request between cheap ones
 $t->clear_log;
 my $connection = $t->connect('http');
 my @uri = ('/a.txt?1', '/a.txt?2', '/burn?x=' . burn_text(20), '/a.txt?4', '/a.txt?5');
@@ -89,18 +91,22 @@ $connection->response for 1 .. 5;
 $connection->close;
 @lines = $t->logged(5);
 my $dear = $lines[2]{ns};
-cmp_ok($_->{ns} * 10, '<', $dear, "a cheap request ($_->{uri}) in a pipeline does not pay for the dear one") for @lines[0, 1, 3, 4];
-cmp_ok($t->account_with('hosts', 'dear.test', 1)->{cpu_ns}, '>', 5 * $t->account_with('hosts', 'cheap.test', 4)->{cpu_ns},
+cmp_ok($_->{ns} * 10, '<', $dear, "a cheap request ($_->{uri}) in a pipeline does not pay for the dear one")
+    for @lines[0, 1, 3, 4];
+cmp_ok($t->account_with('hosts', 'dear.test', 1)->{cpu_ns}, '>',
+    5 * $t->account_with('hosts', 'cheap.test', 4)->{cpu_ns},
     'nor does its account');
 
-# A pipeline cut in the middle of a request, and one with a body between
+# A pipeline that is cut in the middle of a request, and one that contains a body
 $t->clear_log;
 $connection = $t->connect('http');
-my $text = join '', map { Test::RequestCpu::Connection->request_text("/a.txt?cut$_", host => 'cut.test', $_ == 2 ? (method => 'POST', body => 'x' x 5000) : ()) } 1 .. 4;
+my $text = join '', map { Test::RequestCpu::Connection->request_text("/a.txt?cut$_", host => 'cut.test',
+    $_ == 2 ? (method => 'POST', body => 'x' x 5000) : ()) } 1 .. 4;
 my $middle = int(length($text) * 0.9);
 $connection->send(substr $text, 0, $middle);
 $connection->send(substr $text, $middle);
-is(join(' ', map { $connection->response->{status} } 1 .. 4), '200 405 200 200', 'a pipeline in two packets is answered');
+is(join(' ', map { $connection->response->{status} } 1 .. 4), '200 405 200 200',
+    'a pipeline in two packets is answered');
 $connection->close;
 $t->logged(4);
 my $cut = $t->account_with('hosts', 'cut.test', 4);

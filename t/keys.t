@@ -32,17 +32,20 @@ EOC
 sub escape { my ($bytes) = @_; $bytes =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ge; return $bytes }
 my $asked = 0;
 sub ask { my ($key) = @_; $asked++; return $t->get('/k/' . escape($key))->{status} }
-sub counted { my ($requests) = @_; wait_until(60, sub { sum(map { $_->{requests} } values %{ keys_of() }) == $requests }) }
+sub counted {
+    my ($requests) = @_;
+    wait_until(60, sub { sum(map { $_->{requests} } values %{ keys_of() }) == $requests });
+}
 sub keys_of { return $t->status('zone=tails')->{zones}{tails}{keys} }
 
-# As bytes in the request; as characters in the status
+# Key as bytes in the request => as characters in the status
 my %key = (
     'an ordinary name' => [ 'example.com' ],
     'a quotation mark' => [ 'say "hello"' ],
     'a backslash' => [ 'back\\slash\\' ],
     'a newline' => [ "two\nlines", 'two\\x0Alines' ],
     'a tab' => [ "\t", '\\x09' ],
-    # They would reach the terminal of whoever looks at keys that clients choose.
+    # Control characters would reach the terminal of a person who looks at keys, and clients choose the keys.
     'return, escape and delete' => [ "\r\e\x7f\x01", '\\x0D\\x1B\\x7F\\x01' ],
     'text that looks like such a byte' => [ 'bad\\xFFbyte', 'bad\\x5CxFFbyte' ],
     'blanks only' => [ '   ' ],
@@ -58,10 +61,11 @@ my %key = (
     'a number' => [ '12345' ],
     'a word of JSON' => [ 'null' ],
     'a percent sign' => [ '100%' ],
-    # Readers would see another name, or none.
+    # A reader would see another name, or no name.
     'a right-to-left override' => [ "\xe2\x80\xaemoc.live", '\\xE2\\x80\\xAEmoc.live' ],
     'an isolate and a mark' => [ "\xe2\x81\xa6a\xe2\x80\x8f", '\\xE2\\x81\\xA6a\\xE2\\x80\\x8F' ],
-    'zero width characters' => [ "ex\xe2\x80\x8bample\xef\xbb\xbf\xc2\xad", 'ex\\xE2\\x80\\x8Bample\\xEF\\xBB\\xBF\\xC2\\xAD' ],
+    'zero width characters' => [ "ex\xe2\x80\x8bample\xef\xbb\xbf\xc2\xad",
+        'ex\\xE2\\x80\\x8Bample\\xEF\\xBB\\xBF\\xC2\\xAD' ],
     'a tag and a variation selector' => [ "a\xf3\xa0\x81\x81b\xef\xb8\x8f", 'a\\xF3\\xA0\\x81\\x81b\\xEF\\xB8\\x8F' ],
     'spaces that are none' => [ "a\xc2\xa0b\xe3\x80\x80c\xe3\x85\xa4", 'a\\xC2\\xA0b\\xE3\\x80\\x80c\\xE3\\x85\\xA4' ],
     'a line separator' => [ "a\xe2\x80\xa8b", 'a\\xE2\\x80\\xA8b' ],
@@ -71,7 +75,8 @@ my %key = (
     # b2sum -l 128
     '255 bytes that are no UTF-8' => [ "\xff" x 255, '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3' ],
     '254 of them' => [ "\xff" x 254, '\\xFF' x 8 . '\\...fb8d79d23af35988c187c0e4a1cf5f63' ],
-    'what looks like such a key' => [ '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3', '\\x5CxFF' x 5 . '\\...d530c640da00157d226fcd2d8ee2f81e' ],
+    'a key that looks like a shortened one' => [ '\\xFF' x 8 . '\\...e79ccc538661a3ce74c2bdc7c3b0efc3',
+        '\\x5CxFF' x 5 . '\\...d530c640da00157d226fcd2d8ee2f81e' ],
     '255 quotation marks' => [ '"' x 255, '"' x 21 . '\\...b4dceed8cd6712d2176ed6e45855ee12' ],
 );
 for my $name (sort keys %key) { is(ask($key{$name}[0]), 200, "request with $name") }
@@ -86,9 +91,10 @@ for my $name (sort keys %key) {
 }
 is(scalar(keys %$keys), scalar(keys %key), 'and there are no other keys');
 
-# Prometheus, by what its own tools read
+# Prometheus' format, as read by Prometheus' own tools
 my ($samples) = $t->prometheus('zone=tails');
-my %seen = map { $_->[1]{key} => $_->[2] } grep { $_->[0] eq 'nginx_request_cpu_requests_total' && $_->[1]{class} eq '2xx' } @$samples;
+my %seen = map { $_->[1]{key} => $_->[2] }
+    grep { $_->[0] eq 'nginx_request_cpu_requests_total' && $_->[1]{class} eq '2xx' } @$samples;
 for my $name (sort keys %key) {
     my ($bytes, $shown) = @{ $key{$name} };
     $shown = defined $shown ? encode('UTF-8', $shown) : $bytes;
@@ -97,21 +103,27 @@ for my $name (sort keys %key) {
 }
 
 # Filters
-for my $name ('an ordinary name', 'a byte that is no UTF-8', 'text that looks like such a byte', 'a quotation mark', 'a newline', 'a percent sign', 'UTF-8 of two, three and four bytes', 'a right-to-left override', '255 bytes that are no UTF-8', '255 quotation marks') {
+for my $name ('an ordinary name', 'a byte that is no UTF-8', 'text that looks like such a byte', 'a quotation mark',
+    'a newline', 'a percent sign', 'UTF-8 of two, three and four bytes', 'a right-to-left override',
+    '255 bytes that are no UTF-8', '255 quotation marks') {
     my ($bytes, $shown) = @{ $key{$name} };
     $shown = $bytes unless defined $shown;
     my $found = $t->status('zone=tails&key=' . escape($bytes))->{zones}{tails}{keys};
     is_deeply([ keys %$found ], [$shown], "?key= finds $name");
 }
 
-# What is cut is found by its shown form too. That may be a key of its own, which is shown beside it.
+# A shortened key is found by its shown form too. That form may also be a key of its own, which is then shown beside
+# it.
 for my $name ('254 of them', '255 quotation marks') {
     my $shown = $key{$name}[1];
-    is_deeply([ keys %{ $t->status('zone=tails&key=' . escape($shown))->{zones}{tails}{keys} } ], [$shown], "?key= finds $name by what is shown");
+    is_deeply([ keys %{ $t->status('zone=tails&key=' . escape($shown))->{zones}{tails}{keys} } ], [$shown],
+        "?key= finds $name by what is shown");
     is_deeply([ keys %{ $t->status('key=' . escape($shown))->{zones}{tails}{keys} } ], [$shown], 'and without a zone');
 }
-is_deeply([ sort keys %{ $t->status('key=' . escape($key{'what looks like such a key'}[0]))->{zones}{tails}{keys} } ],
-    [ sort map { $key{$_}[1] } '255 bytes that are no UTF-8', 'what looks like such a key' ], '?key= finds both keys that one text stands for');
+is_deeply([ sort keys %{
+    $t->status('key=' . escape($key{'a key that looks like a shortened one'}[0]))->{zones}{tails}{keys} } ],
+    [ sort map { $key{$_}[1] } '255 bytes that are no UTF-8', 'a key that looks like a shortened one' ],
+    '?key= finds both keys that one text stands for');
 for my $format ('json', 'prometheus') {
     my $missing = $t->get("/?format=$format&key=" . escape('a\\...' . '0' x 32), port => 'status');
     is($missing->{status}, 404, "$format: what no key is shown as is unknown");
@@ -138,7 +150,7 @@ is($keys->{ 'y' x 255 }{requests}, 3, 'a longer key is counted as the first 255 
 is($keys->{ 'y' x 254 . 'z' }{requests}, 1, 'and is another one if they differ');
 is(scalar(grep { length > 255 } keys %$keys), 0, 'no key is longer');
 
-# A cut may fall within a character
+# A key may be cut within a character
 is(ask('c' x 254 . encode('UTF-8', "\x{20ac}")), 200, 'a cut in the middle of a character');
 counted($before + 5);
 $keys = keys_of();
@@ -156,7 +168,8 @@ is_deeply(
     { 'one.test:GET/1' => 1, 'one.test:HEAD/1' => 1, 'two.test:GET/' => 2 },
     'a key can be made of text and variables',
 );
-is_deeply({ map { $_ => $zones->{fixed}{keys}{$_}{requests} } keys %{ $zones->{fixed}{keys} } }, { fixed => 4 }, 'or of text alone');
+is_deeply({ map { $_ => $zones->{fixed}{keys}{$_}{requests} } keys %{ $zones->{fixed}{keys} } }, { fixed => 4 },
+    'or of text alone');
 
 SKIP: {
     skip('promtool is not here', 1) if system('promtool --version >/dev/null 2>&1');

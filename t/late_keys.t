@@ -1,5 +1,5 @@
-# A key may be known only when the request is over. A request that waits is shown in flight before that, so its key is looked up
-# early as well; which must change nothing for the request, nor for the account that it is counted in in the end.
+# A key may be known only when the request is over. A waiting request is shown in flight before that, so its key is
+# evaluated early too. The early evaluation must change neither the request nor the account in which it is counted.
 
 use strict;
 use warnings;
@@ -17,7 +17,8 @@ for my $module (0, 1) {
     my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         my ($connection, $request) = @_;
         sleep 0.2 unless $request->{uri} =~ /quick/;
-        return $connection->answer("[$request->{uri}]", headers => { 'X-Tenant' => 'tenant-' . ($request->{uri} =~ /(\d+)/ ? $1 : 'none') });
+        return $connection->answer("[$request->{uri}]",
+            headers => { 'X-Tenant' => 'tenant-' . ($request->{uri} =~ /(\d+)/ ? $1 : 'none') });
     });
     my $cpu = $module ? <<'EOC' : '';
     request_cpu_zone $upstream_http_x_tenant zone=upstream:1m;
@@ -51,7 +52,8 @@ EOC
             auth_request_set \$tenant \$upstream_http_x_tenant;
             proxy_pass http://127.0.0.1:{{port:upstream}}/quick/\$1/\$2;
         }
-        location = /check { internal; proxy_pass http://127.0.0.1:{{port:upstream}}/check/\$number; proxy_pass_request_body off; }
+        location = /check { internal; proxy_pass http://127.0.0.1:{{port:upstream}}/check/\$number;
+            proxy_pass_request_body off; }
         location ~ ^/delayed/(\\d+)/(.*)\$ {
             limit_req zone=slow burst=20;
             proxy_pass http://127.0.0.1:{{port:upstream}}/quick/\$1/\$2;
@@ -59,15 +61,18 @@ EOC
     }
 EOC
 
-    # What a request sees is the same: captures of its location above all, which NGINX keeps in one place for all patterns
+    # A request sees the same values: above all the captures of its location, which NGINX keeps in one place for all
+    # patterns
     my @seen;
     push @seen, [ 'a slow upstream', $t->get('/proxy/1/a', host => 'one.test') ];
     push @seen, [ 'a slow permission', $t->get('/auth/2/b', host => 'one.test') ];
-    my @delayed = map { my $c = $t->connect('http'); $c->request("/delayed/$_/d", host => 'one.test', close => 1); $c } 3 .. 5;
+    my @delayed = map { my $c = $t->connect('http'); $c->request("/delayed/$_/d", host => 'one.test', close => 1);
+        $c } 3 .. 5;
     push @seen, map { [ 'a delay', $_->response ] } @delayed;
     is($seen[0][1]{body}, '[/got/1/a]', "$name: $seen[0][0]: captures of the location are its own");
     is($seen[1][1]{body}, '[/quick/2/b]', "$name: $seen[1][0]: captures of the location are its own");
-    is($seen[$_][1]{body}, "[/quick/@{[ $_ + 1 ]}/d]", "$name: $seen[$_][0]: captures of the location are its own") for 2 .. 4;
+    is($seen[$_][1]{body}, "[/quick/@{[ $_ + 1 ]}/d]", "$name: $seen[$_][0]: captures of the location are its own")
+        for 2 .. 4;
     is($seen[0][1]{headers}{'x-mapped'}, 'mapped-1', "$name: a map of what the upstream says is right");
     my @lines = $t->logged(5);
     wait_until(60, sub { $t->slurp($t->dir . '/late.log') =~ tr/\n// >= 5 });
@@ -79,7 +84,9 @@ EOC
     if ($module) {
         $t->account_with('status', 200, 5);
         my $zones = $t->status->{zones};
-        my $count = sub { my ($zone) = @_; return { map { $_ => $zones->{$zone}{keys}{$_}{requests} } grep { $zones->{$zone}{keys}{$_}{requests} } keys %{ $zones->{$zone}{keys} } } };
+        my $count = sub { my ($zone) = @_;
+            return { map { $_ => $zones->{$zone}{keys}{$_}{requests} }
+                grep { $zones->{$zone}{keys}{$_}{requests} } keys %{ $zones->{$zone}{keys} } } };
         is_deeply($count->('upstream'), { map { ("tenant-$_" => 1) } 1 .. 5 }, 'a key that the upstream says');
         is_deeply($count->('mapped'), { map { ("mapped-$_" => 1) } 1 .. 5 }, 'a map of it');
         is_deeply($count->('auth'), { 'tenant-2' => 1 }, 'a key that the permission says');

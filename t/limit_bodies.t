@@ -1,4 +1,4 @@
-# Bodies of refused requests: as little as possible of them is read, and the client gets its answer nevertheless.
+# Bodies of refused requests: NGINX reads as little as possible of them, and the client still gets its answer.
 
 use strict;
 use warnings;
@@ -65,7 +65,8 @@ EOC
     is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, "$method: a dear request");
     $t->quiet;
 
-    # Writes for some seconds, or until the other end takes no more for a second. Returns how much was taken, and what was answered.
+    # Writes for some seconds, or until the server takes no more for a second. Returns the number of bytes taken, and
+    # the answer.
     my $pour = sub {
         my ($in, $out, $head, $piece) = @_;
         my ($sent, $answer, $ended, $end, $last) = (0, '', 0, time + 4, time);
@@ -73,7 +74,7 @@ EOC
         $in->blocking(0);
         my $left = $head;
         while (time < $end && time - $last < 1) {
-            # the end of the answer does not keep it from sending
+            # the client continues to send after the end of the answer
             $ended = !sysread $out, $answer, 65536, length $answer if !$ended && $read->can_read(0);
             next unless $write->can_write(0.05);
             $left = $piece if $left eq '';
@@ -88,8 +89,9 @@ EOC
     };
     my $head = sub { my ($uri, $more) = @_; return "POST $uri HTTP/1.1\r\nHost: one.test\r\n$more\r\n\r\n" };
     my $mb = 1 << 20;
-    my @kinds = ([ 'Content-Length', 'Content-Length: 100000000000', 'x' x $mb ], [ 'chunked', 'Transfer-Encoding: chunked', sprintf("%x\r\n", $mb) . 'x' x $mb . "\r\n" ]);
-    # what the kernel keeps for both ends is a few megabytes
+    my @kinds = ([ 'Content-Length', 'Content-Length: 100000000000', 'x' x $mb ],
+        [ 'chunked', 'Transfer-Encoding: chunked', sprintf("%x\r\n", $mb) . 'x' x $mb . "\r\n" ]);
+    # the kernel buffers a few megabytes for both ends
     my $most = 40 * $mb;
     for my $kind (@kinds) {
         my ($name, $field, $piece) = @$kind;
@@ -98,14 +100,18 @@ EOC
             my ($sent, $answer) = $pour->($c->socket, $c->socket, $head->($uri, $field), $piece);
             $c->close;
             like($answer, qr{^HTTP/1.1 429 }, "$method, $name, $uri: is answered");
-            like($answer, qr{\r\nConnection: close\r\n}i, "$method, $name, $uri: on a connection that ends") if $uri eq '/a.txt';
+            like($answer, qr{\r\nConnection: close\r\n}i, "$method, $name, $uri: on a connection that ends")
+                if $uri eq '/a.txt';
             like($answer, qr{the page}, "$method, $name, $uri: by its page") if $uri eq '/static';
-            like($answer, qr{\[POST 0\]|\[GET 0\]}, "$method, $name, $uri: by its page, from another server that gets no body") if $uri =~ /named|uri/;
-            like($answer, qr{\[GET 0\].*\[GET 0\]}s, "$method, $name, $uri: by a page of subrequests") if $uri eq '/ssi';
+            like($answer, qr{\[POST 0\]|\[GET 0\]},
+                "$method, $name, $uri: by its page, from another server that gets no body") if $uri =~ /named|uri/;
+            like($answer, qr{\[GET 0\].*\[GET 0\]}s, "$method, $name, $uri: by a page of subrequests")
+                if $uri eq '/ssi';
             cmp_ok($sent, '<', $most, "$method, $name, $uri: does not read an endless body");
         }
         my ($out, $in);
-        my $pid = open2($out, $in, 'openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet', '-no_ign_eof', '-nocommands');
+        my $pid = open2($out, $in, 'openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet',
+            '-no_ign_eof', '-nocommands');
         my ($sent, $answer) = $pour->($in, $out, $head->('/a.txt', $field), $piece);
         kill KILL => $pid;
         waitpid $pid, 0;
@@ -116,12 +122,14 @@ EOC
     # Ordinary bodies
     my $c = $t->connect('http');
     for my $bytes (2, 5_000, 60_000, 65_536) {
-        is($c->get('/a.txt', host => 'one.test', method => 'POST', body => 'x' x $bytes)->{status}, 429, "$method: a POST of $bytes bytes is refused");
+        is($c->get('/a.txt', host => 'one.test', method => 'POST', body => 'x' x $bytes)->{status}, 429,
+            "$method: a POST of $bytes bytes is refused");
     }
     is($c->get('/free', host => 'one.test')->{status}, 200, "$method: its connection goes on");
     $c->close;
     $c = $t->connect('http');
-    is($c->get('/named', host => 'one.test', method => 'POST', body => 'x' x 5_000)->{body}, '[POST 5000]', "$method: a small body goes where error_page leads");
+    is($c->get('/named', host => 'one.test', method => 'POST', body => 'x' x 5_000)->{body}, '[POST 5000]',
+        "$method: a small body goes where error_page leads");
     $c->close;
     my $count = $method eq 'epoll' ? 20 : 3;
     my $answered = 0;
@@ -141,7 +149,8 @@ EOC
         skip 'no HTTP/2', 4 unless $has{http_v2};
         for my $uri (qw(/a.txt /static /named /uri)) {
             my $client = Test::RequestCpu::HTTP2->new($t->connect('h2', timeout => 10));
-            my $request = $client->request($uri, host => 'one.test', method => 'POST', number => \my $number, body => '');
+            my $request = $client->request($uri, host => 'one.test', method => 'POST', number => \my $number,
+                body => '');
             # without the frame that ends the stream
             $request = substr $request, 0, length($request) - 9;
             my $data = join '', map { Test::RequestCpu::HTTP2::frame('data', 0, $number, 'x' x 16_000) } 1 .. 4;
@@ -155,7 +164,8 @@ EOC
         my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_client.py", $t->port('h3'), 1,
             (map { ('one.test', "POST $_") } qw(/a.txt /static /named /uri)), { stdout_only => 1 });
         my $answers = $status == 0 ? JSON::PP->new->decode($output) : [];
-        is_deeply([ map { $_->{status} } @$answers ], [ (429) x 4 ], "$method, HTTP/3: all are answered before their bodies end") or diag($output);
+        is_deeply([ map { $_->{status} } @$answers ], [ (429) x 4 ],
+            "$method, HTTP/3: all are answered before their bodies end") or diag($output);
     }
     ok($t->account('z', 'one.test')->{limit}{debt_ns} > 0, "$method: the key was in debt all the time");
     $t->done(more => 1);

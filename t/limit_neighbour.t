@@ -1,4 +1,5 @@
-# The noisy neighbour: of two domains one asks for many times its limit. It gets its limit, and the other one what is left.
+# The noisy neighbour: one of two domains requests many times its limit. It gets its limit, and the other domain gets
+# the rest.
 
 use strict;
 use warnings;
@@ -14,7 +15,8 @@ use Time::Local qw(timegm);
 
 my $t = Test::RequestCpu->new->need('gzip');
 
-# Both are so dear that clients of a test keep a worker busy, and that a refusal, which is not free, costs little beside it.
+# Requests of both domains are so expensive that a test's clients keep a worker busy, and that a refusal costs little
+# in comparison.
 $t->html('noisy.txt', words(30_000));
 $t->html('quiet.txt', words(15_000));
 
@@ -31,17 +33,18 @@ sub configuration {
     keepalive_requests 1000000;
     gzip on; gzip_types *; gzip_comp_level 9;
     server { listen 127.0.0.1:{{port:http}}; server_name quiet.test unlimited.test; }
-    server { listen 127.0.0.1:{{port:http}}; server_name noisy.test; $http2 request_cpu_limit zone=domains cores=$cores burst=@{[ 1000 * $burst ]}ms; }
+    server { listen 127.0.0.1:{{port:http}}; server_name noisy.test;
+        $http2 request_cpu_limit zone=domains cores=$cores burst=@{[ 1000 * $burst ]}ms; }
 EOC
 }
 
-# Clients that ask one request after the other until they are ended.
+# Clients that send one request after the other until they are stopped.
 sub quiet {
     my $client = $t->connect('http');
     while (1) { $client->get('/quiet.txt', host => 'quiet.test', headers => { 'Accept-Encoding' => 'gzip' }) }
 }
 
-# At most so many times a second, refused or not.
+# Sends at most so many requests a second, refused or not.
 sub paced {
     my ($rate, $ask) = @_;
     my $next = time;
@@ -56,7 +59,8 @@ sub paced {
 sub noisy {
     my ($rate, $host) = @_;
     my $client = $t->connect('http');
-    paced($rate, sub { $client->get('/noisy.txt', host => $host || 'noisy.test', headers => { 'Accept-Encoding' => 'gzip' }) });
+    paced($rate, sub { $client->get('/noisy.txt', host => $host || 'noisy.test',
+        headers => { 'Accept-Encoding' => 'gzip' }) });
 }
 
 # Five streams in one packet
@@ -65,33 +69,38 @@ sub noisy_http2 {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     $client->send($client->preface);
     paced($rate / 5, sub {
-        $client->send(map { $client->request('/noisy.txt', host => 'noisy.test', headers => { 'Accept-Encoding' => 'gzip' }) } 1 .. 5);
+        $client->send(map { $client->request('/noisy.txt', host => 'noisy.test',
+            headers => { 'Accept-Encoding' => 'gzip' }) } 1 .. 5);
         $client->finish or die "no answer\n";
         $client->{streams} = {};
     });
 }
 
-# What has been used by now, in seconds; the time is that of the status.
+# The CPU used until now, in seconds; the time is that of the status.
 sub reading {
     my $status = $t->status;
     my $keys = $status->{zones}{domains}{keys};
-    my ($quiet, $noisy) = map { $keys->{$_} || { requests => 0, cpu_ns => 0, in_flight => 0 } } qw(quiet.test noisy.test);
+    my ($quiet, $noisy) = map { $keys->{$_}
+        || { requests => 0, cpu_ns => 0, in_flight => 0 } } qw(quiet.test noisy.test);
     my $limit = $noisy->{limit} || { refused => 0, refused_cpu_ns => 0, debt_ns => 0 };
     return {
-        time => seconds_of($status->{time}), charged => sum(map { $_->{charged_ns} } @{ $status->{workers} }) / 1e9, quiet => $quiet->{cpu_ns} / 1e9,
-        noisy => $noisy->{requests}, in_flight => $noisy->{in_flight}, refused => $limit->{refused}, refused_cpu => $limit->{refused_cpu_ns} / 1e9,
+        time => seconds_of($status->{time}), charged => sum(map { $_->{charged_ns} } @{ $status->{workers} }) / 1e9,
+            quiet => $quiet->{cpu_ns} / 1e9,
+        noisy => $noisy->{requests}, in_flight => $noisy->{in_flight}, refused => $limit->{refused},
+        refused_cpu => $limit->{refused_cpu_ns} / 1e9,
         used => ($noisy->{cpu_ns} - $limit->{refused_cpu_ns}) / 1e9, debt => $limit->{debt_ns} / 1e9,
     };
 }
 
-# While the noisy one is in debt, for then all that its bucket has got by now has been used; and while none of its requests runs, so
-# that what they have used is what they are charged. Its clients are halted for that. Nothing if it does not get into debt.
+# A reading while the noisy domain is in debt: then all CPU that its bucket has received so far has been used. And
+# none of its requests runs: then their usage is what they are charged. Its clients are stopped for that. Returns
+# nothing if the domain does not get into debt.
 sub reading_in_debt {
     my (@noisy) = @_;
     return wait_until(20, sub {
         my $now;
         kill STOP => map { -$_->pid } @noisy;
-        # at once: a debt of a millisecond is paid in ten
+        # without delay: a debt of a millisecond is paid in ten
         for (1 .. 10) { $now = reading(); last if !$now->{in_flight} }
         kill CONT => map { -$_->pid } @noisy;
         return $now if $now->{debt} > 0 && !$now->{in_flight};
@@ -102,12 +111,12 @@ sub reading_in_debt {
 
 sub seconds_of {
     my ($text) = @_;
-    my ($year, $month, $day, $hour, $minute, $second) = $text =~ /^(\d+)-(\d+)-(\d+)T(\d+):(\d+):([\d.]+)Z$/ or die "a time: $text\n";
+    my ($year, $month, $day, $hour, $minute, $second) = $text =~ /^(\d+)-(\d+)-(\d+)T(\d+):(\d+):([\d.]+)Z$/
+        or die "a time: $text\n";
     return timegm(0, $minute, $hour, $day, $month - 1, $year) + $second;
 }
 
-# CPU per second that the noisy one gets beside the other one while nothing limits it: on a machine that is busy with something else,
-# little.
+# CPU per second that the noisy domain gets beside the other one without a limit. It is little on a busy machine.
 sub unlimited {
     my @running = map { $t->spawn($_) } (sub { noisy(1000, 'unlimited.test') }) x 4, (\&quiet) x 4;
     my @status;
@@ -124,24 +133,26 @@ sub unlimited {
 sub since { my ($before, $now) = @_; return { map { $_ => $now->{$_} - $before->{$_} } keys %$now } }
 
 my %gzip = (headers => { 'Accept-Encoding' => 'gzip' });
-for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http2 ? [ 'HTTP/2', 1, \&noisy_http2 ] : ()) {
+for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ],
+    $http2 ? [ 'HTTP/2', 1, \&noisy_http2 ] : ()) {
     my ($name, $workers, $noisy) = @$case;
     my ($first, $over, $before, $after, $seen, $cores);
-    # a machine that has much less for it than it had at first must not decide
+    # a machine that has become much slower must not decide
     for my $try (1 .. 5) {
         $t->start(configuration($workers, 1000));
-        # a quarter of what it would get
+        # a quarter of what the noisy domain would get
         $cores = sprintf '%.3f', min(0.1, max(0.01, unlimited() / 4));
         $t->reload(configuration($workers, $cores));
         wait_until(60, sub { !$t->workers(old => 1) });
-        # asked of the other domain, so that the bucket is full and was never checked
-        my $dear = median(map { $t->measured(sub { $t->get('/noisy.txt', host => 'quiet.test', %gzip) }) } 1 .. 5) / 1e9;
+        # measured with the other domain, so that the bucket is full and was never checked
+        my $dear = median(map {
+            $t->measured(sub { $t->get('/noisy.txt', host => 'quiet.test', %gzip) }) } 1 .. 5) / 1e9;
         # ten times the limit, by four clients
         my $rate = 10 * $cores / $dear / 4;
         my $start = reading();
         my @noisy = map { $t->spawn($_) } (sub { $noisy->($rate) }) x 4;
         my @quiet = map { $t->spawn($_) } (\&quiet) x 4;
-        # the first request came between these two
+        # the first request came between these two readings
         $seen = undef;
         my $used_up = wait_until(30, sub {
             my $now = reading();
@@ -168,8 +179,8 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
         next;
     }
 
-    # What was let in and is not paid yet is the debt: without it, figures do not depend on how many requests ended at that very
-    # moment, nor on how dear they are on a slow machine.
+    # The debt is CPU that was served and is not paid yet. Without it, figures depend neither on how many requests
+    # ended at that very moment, nor on their cost on a slow machine.
     my $begin = $first->{used} - $first->{debt};
     my $should = $burst + $cores * $first->{time};
     cmp_ok($begin, '<', 1.03 * $should, "$name: at first it gets no more than its burst");
@@ -180,17 +191,18 @@ for my $case ([ 'one worker', 1, \&noisy ], [ 'two workers', 2, \&noisy ], $http
     my $each = $over->{used} / ($served || 1);
     cmp_ok($after->{debt}, '<', 8 * $each, "$name: and is in debt for some requests at most");
     cmp_ok($over->{refused}, '>', 0, "$name: and asks for more");
-    # By CPU, since what a request takes depends on what else the machine does: tools/neighbour looks at requests, beside a
-    # server that is the same without the noise.
+    # In CPU, since the cost of a request depends on the load of the machine. tools/neighbour counts requests, beside
+    # an equal server without the noisy domain.
     my $left = $over->{charged} - $over->{used} - $over->{refused_cpu};
     within($over->{quiet}, $left, 0.95, 1.05, "$name: the other has what is left");
     my $refusal = $over->{refused_cpu} / ($over->{refused} || 1);
     cmp_ok($refusal, '<', 0.1 * $each, "$name: a refusal takes little of what a request does");
     diag(sprintf '%s: %.2f cores charged, %.2f asked for, %.4f x limit used, burst %.3f x; refusals %.4f, %d us each, requests %.1f ms; the other has %.4f of the rest', $name,
-        (map { $_ / $over->{time} } $over->{charged}, $over->{noisy} * $each), $got / $cores / $over->{time}, $begin / $should, $over->{refused_cpu} / $over->{time},
+        (map { $_ / $over->{time} } $over->{charged}, $over->{noisy} * $each), $got / $cores / $over->{time},
+        $begin / $should, $over->{refused_cpu} / $over->{time},
         1e6 * $refusal, 1e3 * $each, $over->{quiet} / $left) if $ENV{TEST_VERBOSE};
-    $t->check_books(name => $name);
+    $t->check_totals(name => $name);
     $t->stop;
 }
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

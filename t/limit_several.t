@@ -1,4 +1,4 @@
-# Several limits of one key: each has a bucket of its own.
+# Several limits of one key: each has its own bucket.
 
 use strict;
 use warnings;
@@ -10,7 +10,8 @@ use Test::RequestCpu;
 use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite');
-$t->html($_, "plain\n") for qw(a.txt fast/a.txt slow/a.txt burn/a.txt five/1/a.txt five/2/a.txt five/3/a.txt five/4/a.txt five/5/a.txt);
+$t->html($_, "plain\n")
+    for qw(a.txt fast/a.txt slow/a.txt burn/a.txt five/1/a.txt five/2/a.txt five/3/a.txt five/4/a.txt five/5/a.txt);
 my $burn = burn_rules(3);
 my $five = join ' ', map { "location /five/$_/ { request_cpu_limit zone=z cores=0.01$_ burst=1ms; $burn }" } 1 .. 5;
 sub configuration {
@@ -50,10 +51,13 @@ sub get {
     return $status;
 }
 sub limit { my ($host) = @_; return $t->account('z', $host // 'one.test')->{limit} }
-sub limits { my ($host) = @_; return { map { (0 + $_->{cores} => $_) } @{ $t->account('z', $host // 'one.test')->{limits} // [] } } }
+sub limits {
+    my ($host) = @_;
+    return { map { (0 + $_->{cores} => $_) } @{ $t->account('z', $host // 'one.test')->{limits} // [] } }
+}
 
-# What one limit has checked is its own
-is(get("/slow/a.txt?x=$x"), 200, 'slow: a dear request is let in');
+# Requests checked by one limit count only for that limit
+is(get("/slow/a.txt?x=$x"), 200, 'slow: an expensive request is admitted');
 is(get('/slow/a.txt'), 429, 'slow: the next one is not');
 ok(!exists $t->account('z', 'one.test')->{limits}, 'one limit is shown as ever');
 my $debt_ns = limit()->{debt_ns};
@@ -61,18 +65,18 @@ is(get('/fast/a.txt'), 200, "fast: another limit of the key lets it in") for 1 .
 sleep 0.3;
 is(get('/fast/a.txt'), 200, 'fast: also later');
 is(get('/slow/a.txt'), 429, 'slow: which has not paid its debt');
-within(limits()->{'0.001'}{debt_ns}, $debt_ns, 0.9, 1, 'slow: but for what time pays');
+within(limits()->{'0.001'}{debt_ns}, $debt_ns, 0.9, 1, 'slow: less the part that time has paid');
 is(limits()->{1000}{debt_ns}, 0, 'fast: there is no debt');
 is(limit()->{cores}, 0.001, 'the limit that was checked last is shown first');
 
 # In the other direction
 is(get('/slow/a.txt', 'other.test'), 200, 'slow: within the limit');
-is(get("/fast/a.txt?x=$x", 'other.test'), 200, 'fast: a dear request') for 1 .. 2;
+is(get("/fast/a.txt?x=$x", 'other.test'), 200, 'fast: an expensive request') for 1 .. 2;
 is(get('/slow/a.txt', 'other.test'), 200, 'slow: is not in debt for it');
-is(get("/burn/a.txt?x=$x", 'other.test'), 200, 'a dear request that no limit checks');
+is(get("/burn/a.txt?x=$x", 'other.test'), 200, 'an expensive request that no limit checks');
 is(get('/slow/a.txt', 'other.test'), 429, 'slow: is in debt for that one');
 
-# Over a reload, and in another worker
+# After a reload, and in another worker
 ok($t->reload, 'a reload');
 is(get('/slow/a.txt', $_), 429, "$_: keeps the debt of one") for qw(one.test other.test);
 is(get('/fast/a.txt', $_), 200, "$_: and of the other") for qw(one.test other.test);
@@ -87,9 +91,9 @@ for (1 .. 3) {
     is(get("/five/$_/a.txt", 'five.test'), 429, "limit $_ of five: is refused after it");
 }
 is(get('/five/4/a.txt', 'five.test'), 200, 'limit 4 of five: has a bucket of its own');
-is(get("/five/4/a.txt?x=$x", 'five.test'), 200, 'limit 4 of five: a dear request');
+is(get("/five/4/a.txt?x=$x", 'five.test'), 200, 'limit 4 of five: an expensive request');
 is(get('/five/5/a.txt', 'five.test'), 429, 'limit 5 of five: shares the bucket of the fourth');
 is(scalar(keys %{ limits('five.test') }), 4, 'four are shown');
-is(get('/a.txt', 'five.test'), 200, 'what has no limit is served');
+is(get('/a.txt', 'five.test'), 200, 'a request without a limit is served');
 
 $t->done;

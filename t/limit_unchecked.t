@@ -1,5 +1,5 @@
-# Requests that end before limits are checked, 400 and `return` for instance, do not keep a key refused: what they use is in no debt.
-# So is what a refused request takes over from its connection.
+# Requests that end before limits are checked, such as 400 and `return`, do not keep a key refused: their usage does
+# not add to the debt. The same is true for what a refused request takes over from its connection.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ my $t = Test::RequestCpu->new->need('rewrite', 'http_ssl');
 $t->html($_, "plain\n") for qw(a.txt burn.txt error.txt free/a.txt);
 $t->certificate(ecdsa => 'tls');
 my $burn = burn_rules(3);
-# some 50 ms in the rewrite phase, and an answer from there
+# some 50 ms in the rewrite phase, which also answers
 my $dear = burn_rules(1);
 my $http2 = $t->has('http_v2') ? "listen 127.0.0.1:{{port:h2}}{{http2}}; {{http2_on}}" : '';
 $t->start(http => <<"EOC");
@@ -61,10 +61,10 @@ my $x = burn_text();
 sub get { my ($uri, %option) = @_; my $answer = $t->get($uri, %option); $t->quiet; return $answer }
 sub account { my ($key) = @_; return $t->account('z', $key // 'one.test') }
 
-is(get("/burn.txt?x=$x")->{status}, 200, 'a dear request');
+is(get("/burn.txt?x=$x")->{status}, 200, 'an expensive request');
 is(get('/a.txt')->{status}, 429, 'its key is in debt');
 
-# What each of them adds to the debt, beside what time pays meanwhile, and to the CPU of refused requests
+# The increase of the debt, without the part that was paid meanwhile, and of the CPU of refused requests
 sub added {
     my ($do) = @_;
     my $before = account();
@@ -100,10 +100,12 @@ apart('400', 20, sub {
 });
 sub over_tls {
     my ($request) = @_;
-    my ($status, $output) = run_command('openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet', '-ign_eof', { input => $request });
+    my ($status, $output) = run_command('openssl', 's_client', '-connect', '127.0.0.1:' . $t->port('tls'), '-quiet',
+        '-ign_eof', { input => $request });
     return $output =~ m{^HTTP/1.1 (\d+)}m ? $1 : diag($output);
 }
-apart('400 over TLS', 3, sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
+apart('400 over TLS', 3,
+    sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: a b\r\n\r\n"), 400, 'a malformed name over TLS') for 1 .. 3 });
 apart('413', 5, sub {
     for (1 .. 5) {
         my $c = $t->connect('http');
@@ -118,46 +120,51 @@ SKIP: {
         my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
         $client->send($client->preface, map { $client->request("/return?x=$x", host => 'one.test') } 1 .. 3);
         ok($client->finish, 'three streams in one packet');
-        # what is left of the connection is added when it ends
+        # the rest of the connection is added when it ends
         $client->{connection}->close;
     });
 }
-my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'what error_page leads to is checked') });
+my $page = added(sub { is($t->get("/page?x=$x")->{status}, 429, 'the target of error_page is checked') });
 is($page->{count}, 1, 'error_page: refused once');
 cmp_ok($page->{debt}, '<=', 0, 'error_page: in no debt');
 
 # The CPU of a connection whose first request is refused
-my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"), 429, 'a request over TLS is refused') for 1 .. 3 });
+my $tls = added(sub { is(over_tls("GET /a.txt HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"), 429,
+    'a request over TLS is refused') for 1 .. 3 });
 is($tls->{count}, 3, 'the first requests of three connections');
 cmp_ok($tls->{debt}, '<=', 0, 'their handshakes are in no debt');
-is($tls->{refused}, $tls->{cpu}, 'but in the account, as what refused requests use');
+is($tls->{refused}, $tls->{cpu}, 'but in the account, as CPU of refused requests');
 cmp_ok(account()->{tls_handshakes}{new}{handshakes} // 0, '>=', 3, 'which has counted them');
 
-# What no limit applies to is as ever, once it has come to where limits are checked
+# Requests without a limit add to the debt after they have passed the phase in which limits are checked
 my $free = added(sub { is($t->get("/free/a.txt?x=$x")->{status}, 200, 'a location without a limit') });
 cmp_ok($free->{debt}, '>', 0.5 * $free->{cpu}, 'without a limit: in the debt');
-is($free->{refused}, 0, 'without a limit: not as what refused requests use');
-apart('return without a limit', 1, sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
+is($free->{refused}, 0, 'without a limit: not as CPU of refused requests');
+apart('return without a limit', 1,
+    sub { is($t->get("/free_return?x=$x")->{status}, 204, 'an answer of the rewrite phase') });
 
-# They use up a burst, and make no debt
+# Such requests use up a burst, and make no debt
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'a key with a burst');
 is($t->get("/return?x=$x", port => 'calm', host => 'burst.test')->{status}, 204, 'return, over and over') for 1 .. 30;
 $t->quiet;
 my $burst = account('burst.test');
-cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns}, 'what is beyond the burst is as what refused requests use');
-cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'what is within is not');
+cmp_ok($burst->{limit}{refused_cpu_ns}, '>', 0.3 * $burst->{cpu_ns},
+    'CPU beyond the burst counts as CPU of refused requests');
+cmp_ok($burst->{cpu_ns} - $burst->{limit}{refused_cpu_ns}, '>', 50e6, 'CPU within the burst is not');
 is($t->get('/a.txt', port => 'calm', host => 'burst.test')->{status}, 200, 'and the key is served all the time');
 
-# With dry_run, they are counted as what would have been refused
+# With dry_run, they are counted as requests that would have been refused
 is($t->get('/a.txt', port => 'calm', host => 'dry.test')->{status}, 200, 'dry_run: a request');
 is($t->get("/return?x=$x", port => 'calm', host => 'dry.test')->{status}, 204, 'dry_run: return') for 1 .. 3;
 $t->quiet;
 my $dry = account('dry.test')->{limit};
-is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ], 'dry_run: makes no debt, and nothing is refused');
+is_deeply([ @$dry{qw(debt_ns refused refused_cpu_ns refused_dry_run)} ], [ 0, 0, 0, 0 ],
+    'dry_run: makes no debt, and nothing is refused');
 cmp_ok($dry->{refused_dry_run_cpu_ns}, '>', 10e6, 'dry_run: its CPU is that of dry_run');
 
-# A key that is not in debt, and one that no limit was ever checked for
-is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204, 'return in a server that is in no debt');
+# A key that is not in debt, and a key for which no limit was ever checked
+is($t->get("/return?x=$x", port => 'calm', host => 'calm.test')->{status}, 204,
+    'return in a server that is in no debt');
 is($t->get("/return?x=$x", port => 'none', host => 'none.test')->{status}, 204, 'and where no limit applies');
 $t->quiet;
 is(account($_)->{limit}{refused_cpu_ns} // 0, 0, "$_: nothing is refused") for qw(calm.test none.test);

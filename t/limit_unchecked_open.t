@@ -1,5 +1,5 @@
-# What no limit can refuse makes no debt, also while it goes on: requests that were answered before limits are checked, and whose
-# bodies are still discarded; and what a connection of HTTP/2 brings beside its requests.
+# Work that no limit can refuse makes no debt, even while it continues: requests that were answered before limits are
+# checked and whose bodies are still discarded, and HTTP/2 frames that belong to no request.
 
 use strict;
 use warnings;
@@ -41,12 +41,14 @@ my %flood = (
         while (time < $end) { for (@open) { $_->send($piece) or last } }
         return @open;
     },
-    'frames of a stream that is answered by "return" and does not end' => sub { return frames($_[0], '/old', 0, sub { $_[0]->unknown($_[1]) }) },
+    'frames of a stream that is answered by "return" and does not end' => sub {
+        return frames($_[0], '/old', 0, sub { $_[0]->unknown($_[1]) }) },
     'frames of no stream after "return"' => sub { return frames($_[0], '/old', 1 << 20, sub { $_[0]->unknown }) },
-    'frames of no stream after a request that was let in' => sub { return frames($_[0], '/a.txt', 1 << 20, sub { $_[0]->unknown }) },
+    'frames of no stream after a request that was let in' => sub {
+        return frames($_[0], '/a.txt', 1 << 20, sub { $_[0]->unknown }) },
 );
 
-# As many frames as NGINX takes before it calls that a flood (ngx_http_v2_read_handler)
+# As many frames as NGINX reads before it reports a flood (ngx_http_v2_read_handler)
 sub frames {
     my ($host, $uri, $window, $frame) = @_;
     return map {
@@ -68,7 +70,7 @@ for my $name (sort keys %flood) {
     my $before = $t->account('z', $host);
     my @open = $flood{$name}->($host);
     my $account;
-    # in the account while the connections are open
+    # charged to the account while the connections are open
     wait_until(5, sub { $account = $t->account('z', $host); return $account->{cpu_ns} - $before->{cpu_ns} > 3e8 });
     my $used = $account->{cpu_ns} - $before->{cpu_ns};
     cmp_ok($used, '>', 1e8, "$name: they use much");
@@ -78,6 +80,7 @@ for my $name (sort keys %flood) {
     sleep 1.2;
     $t->quiet;
     cmp_ok($t->account('z', $host)->{limit}{debt_ns}, '<', 2e7, "$name: nor when they end");
-    ok(wait_until(3, sub { $t->get('/a.txt', host => $host)->{status} == 200 }), "$name: requests are let in after them");
+    ok(wait_until(3, sub { $t->get('/a.txt', host => $host)->{status} == 200 }),
+        "$name: requests are let in after them");
 }
 $t->done;

@@ -1,5 +1,6 @@
-# A limit looks up its key, and the value of its cores, before the request is served. The request does not notice: captures and
-# variables are afterwards what they were before. A key that is known only later is counted under its late value.
+# A limit evaluates its key and the value of its cores before the request is served. The request does not change:
+# captures and variables have the same values as before. A key that is known only later is counted under its late
+# value.
 
 use strict;
 use warnings;
@@ -24,7 +25,7 @@ my @limits = (
     [ 'cores', 'request_cpu_limit zone=constant cores=$cores;' ],
     [ 'invalid', 'request_cpu_limit zone=constant cores=$invalid;' ],
     [ 'both', 'request_cpu_limit zone=by_host cores=$cores; request_cpu_limit zone=constant cores=100;' ],
-    # the key is in debt: what would be refused is logged with its key
+    # the key is in debt: requests that would be refused are logged with their key
     [ 'logged', 'request_cpu_limit zone=debtor cores=0.001 burst=0 dry_run;' ],
 );
 my $locations = join '', map { my ($name, $limit) = @$_; <<"EOC" } @limits;
@@ -58,16 +59,19 @@ $t->start(http => <<"EOC");
         server_name late.test;
         access_log {{dir}}/ids.log ids;
 $locations
-        location /tenant { request_cpu_limit zone=tenant cores=100; add_header X-Seen "[\$tenant]"; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location /named { request_cpu_limit zone=named cores=100; add_header X-Seen "[\$named]"; proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location /tenant { request_cpu_limit zone=tenant cores=100; add_header X-Seen "[\$tenant]";
+            proxy_pass http://127.0.0.1:{{port:upstream}}; }
+        location /named { request_cpu_limit zone=named cores=100; add_header X-Seen "[\$named]";
+            proxy_pass http://127.0.0.1:{{port:upstream}}; }
         location /id { request_cpu_limit zone=id cores=100; add_header X-Id "\$request_id"; try_files /a.txt =404; }
         location / { $burn }
     }
 EOC
 
 my $x = burn_text();
-is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, 'a dear request');
-ok(wait_until(60, sub { $t->get('/logged/7/x', host => 'one.test'); $t->error_log =~ /dry run, debt: .*zone "debtor", key "debtor"/ }), 'its key is in debt');
+is($t->get("/burn.txt?x=$x", host => 'one.test')->{status}, 200, 'an expensive request');
+ok(wait_until(60, sub { $t->get('/logged/7/x', host => 'one.test');
+    $t->error_log =~ /dry run, debt: .*zone "debtor", key "debtor"/ }), 'its key is in debt');
 
 for (map { $_->[0] } @limits) {
     my $answer = $t->get("/$_/7/x", host => 'one.test');
@@ -79,14 +83,17 @@ for (map { $_->[0] } @limits) {
 }
 like($t->error_log, qr/invalid cores "\/" in "request_cpu_limit"/, 'a bad value of cores is logged');
 
-is($t->get('/tenant', host => 'one.test')->{headers}{'x-seen'}, '[t1]', 'a key that is known later is empty for its limit, not for the request');
-is($t->get('/named', host => 'one.test')->{headers}{'x-seen'}, '[T1]', 'a key with a value of its own before that is right too');
+is($t->get('/tenant', host => 'one.test')->{headers}{'x-seen'}, '[t1]',
+    'a key that is known later is empty for its limit, not for the request');
+is($t->get('/named', host => 'one.test')->{headers}{'x-seen'}, '[T1]',
+    'a key with a value of its own before that is right too');
 my $id = $t->get('/id', host => 'one.test')->{headers}{'x-id'};
 wait_until(60, sub { $t->slurp($t->dir . '/ids.log') =~ m{^/a\.txt \Q$id\E$}m });
 like($t->slurp($t->dir . '/ids.log'), qr{^/a\.txt \Q$id\E$}m, 'a request has one id, in its answer and in the log');
 
 my $count = @limits + 2;
-ok(wait_until(60, sub { ($t->status->{zones}{tenant}{keys}{t1}{requests} // 0) >= $count }), 'requests are counted under the late key');
+ok(wait_until(60, sub { ($t->status->{zones}{tenant}{keys}{t1}{requests} // 0) >= $count }),
+    'requests are counted under the late key');
 my $zones = $t->status->{zones};
 is($zones->{named}{keys}{T1}{requests}, $zones->{tenant}{keys}{t1}{requests}, 'by a map with a default too');
 is($zones->{id}{keys}{$id}{requests}, 1, 'a key that is new for each request is that of the request');

@@ -1,5 +1,5 @@
-# Limits beside what other modules do with a request: subrequests of theirs, redirects, pages for errors, limits of their own; and
-# other limits after a reload.
+# Limits together with other modules: their subrequests, redirects, error pages and limits. And other limits after a
+# reload.
 
 use strict;
 use warnings;
@@ -12,7 +12,8 @@ use Time::HiRes qw(sleep time);
 
 my $t = Test::RequestCpu->new->need('rewrite', 'proxy', 'map', 'limit_req');
 my %has = map { $_ => $t->has($_) } qw(auth_request mirror);
-$t->html($_, "plain\n") for qw(a.txt redirected.txt auth/a.txt mirror/a.txt tried/a.txt req/a.txt delay/a.txt named/a.txt);
+$t->html($_, "plain\n")
+    for qw(a.txt redirected.txt auth/a.txt mirror/a.txt tried/a.txt req/a.txt delay/a.txt named/a.txt);
 $t->html('page.txt', "the page\n");
 
 my $burn = burn_rules(3);
@@ -44,7 +45,8 @@ sub configuration {
         location /named/ { error_page 429 \@page; }
         location \@page { rewrite ^ /page.txt break; proxy_pass http://127.0.0.1:{{port:origin}}; }
         location /hidden/ { error_page 429 \@hidden; }
-        location \@hidden { rewrite ^ /later break; proxy_pass http://127.0.0.1:{{port:origin}}; proxy_hide_header Retry-After; }
+        location \@hidden { rewrite ^ /later break; proxy_pass http://127.0.0.1:{{port:origin}};
+            proxy_hide_header Retry-After; }
         location /ok/ { error_page 429 =200 /page.txt; }
         @{[ $has{auth_request} ? 'location /auth/ { auth_request /auth; } location = /auth { internal; return 204; }' : '' ]}
         @{[ $has{mirror} ? 'location /mirror/ { mirror /copy; } location = /copy { internal; proxy_pass http://127.0.0.1:{{port:origin}}/a.txt; }' : '' ]}
@@ -75,8 +77,9 @@ sub said {
 sub limit { my ($host) = @_; $t->quiet; return $t->account('domains', $host || 'with.test')->{limit} }
 sub indebted {
     my ($host) = @_;
-    # a debt of seconds, wherever it is
-    my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200; return $status == 200 });
+    # makes a debt of seconds
+    my $done = wait_until(60, sub { my $status = get("/burnt.txt?x=$x", $host)->{status}; sleep 0.05 if $status != 200;
+        return $status == 200 });
     ok($done, 'in debt');
     $t->quiet;
 }
@@ -95,19 +98,21 @@ for my $module (sort keys %has) {
     }
 }
 
-# Beyond it: refused before all of that, once
+# Beyond the limit: refused before all of that, once
 indebted();
 my $n = limit()->{refused};
-is(get($_)->{status}, 429, "$_ is refused") for '/accel', '/tried/a.txt', '/fallback/a.txt', ($has{auth_request} ? '/auth/a.txt' : ()), ($has{mirror} ? '/mirror/a.txt' : ());
+is(get($_)->{status}, 429, "$_ is refused") for '/accel', '/tried/a.txt', '/fallback/a.txt',
+    ($has{auth_request} ? '/auth/a.txt' : ()), ($has{mirror} ? '/mirror/a.txt' : ());
 is(limit()->{refused}, $n + 3 + $has{auth_request} + $has{mirror}, 'each of them once');
 indebted();
 my $named = get('/named/a.txt?n=named');
 is("$named->{status} $named->{body}", "429 the page\n", 'error_page in a named location, which is proxied');
 is(scalar(() = $named->{raw} =~ /^Retry-After: \d+\r$/mg), 1, 'has one Retry-After');
-is(said('named'), 'with.test /page.txt 429 REJECTED', 'and what was said');
+is(said('named'), 'with.test /page.txt 429 REJECTED', 'and the log line');
 my $hidden = get('/hidden/a.txt');
 is($hidden->{body}, "later\n", 'a page from a server that has a Retry-After of its own');
-like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/, 'which proxy_hide_header hides, and not this one');
+like(join(' ', $hidden->{raw} =~ /^Retry-After: (\d+)\r$/mg), qr/^(?!77)\d+$/,
+    'which proxy_hide_header hides, and not this one');
 my $ok = get('/ok/a.txt?n=ok');
 is("$ok->{status} $ok->{body}", "200 the page\n", 'a page with another status');
 is(said('ok'), 'with.test /page.txt 200 REJECTED', 'was refused nevertheless');
@@ -115,9 +120,9 @@ my ($before, $cpu) = (limit(), $t->account('domains', 'with.test')->{cpu_ns});
 get('/named/a.txt') for 1 .. 10;
 my ($after, $later) = (limit(), $t->account('domains', 'with.test')->{cpu_ns});
 is($after->{refused} - $before->{refused}, 10, 'ten of them');
-is($later - $cpu, $after->{refused_cpu_ns} - $before->{refused_cpu_ns}, 'whose pages are in no debt');
+is($later - $cpu, $after->{refused_cpu_ns} - $before->{refused_cpu_ns}, 'whose error pages do not add to the debt');
 
-# limit_req: comes later in this phase, and what it refuses or delays was let in here
+# limit_req comes later in the same phase: requests that it refuses or delays passed our limit before
 is(get('/req/a.txt', 'rate.test')->{status}, 200, 'limit_req: a first request');
 is(get('/req/a.txt?n=req', 'rate.test')->{status}, 503, 'limit_req: refuses the next one');
 is(said('req'), 'rate.test /req/a.txt 503 PASSED', 'limit_req: which was within its CPU');
@@ -126,7 +131,7 @@ is(get("/delay/a.txt?n=delay$_", 'rate.test')->{status}, 200, 'limit_req: delaye
 cmp_ok(time - $start, '>', 0.3, 'limit_req: for some time');
 is(said('delay3'), 'rate.test /delay/a.txt 200 PASSED', 'limit_req: and checked once');
 indebted('rate.test');
-is(get('/req/a.txt?n=both', 'rate.test')->{status}, 429, 'limit_req: beyond both, the CPU is what refuses');
+is(get('/req/a.txt?n=both', 'rate.test')->{status}, 429, 'limit_req: beyond both, the CPU limit refuses');
 my ($count) = (limit('rate.test')->{refused});
 is(get('/delay/a.txt', 'rate.test')->{status}, 429, 'limit_req: refused at once');
 is(limit('rate.test')->{refused}, $count + 1, 'limit_req: once');
@@ -161,11 +166,11 @@ my $slow = get('/a.txt');
 is($slow->{status}, 429, 'and then none');
 cmp_ok($slow->{headers}{'retry-after'}, '>', 5, 'for long');
 ok($t->reload(configuration(cores => '0.001', more => 'dry_run')), 'one with dry_run');
-is(get('/a.txt?n=dry')->{status}, 200, 'refuses nobody any more');
+is(get('/a.txt?n=dry')->{status}, 200, 'refuses no request any more');
 is(said('dry'), 'with.test /a.txt 200 REJECTED_DRY_RUN', 'but would');
 my $kept = limit();
 ok($t->reload(configuration(cores => '0.001', size => '2m')), 'one with another size of the zone');
 is(get('/a.txt')->{status}, 200, 'forgives the debt');
 cmp_ok(limit()->{debt_ns}, '<', $kept->{debt_ns}, 'as the status says');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

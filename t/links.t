@@ -1,5 +1,5 @@
-# Every link between the repository's Markdown files, and from them to its other files, leads somewhere; so does every
-# link to a heading. Every page of the book is in its summary.
+# Every link from the repository's Markdown files to each other, to other files and to headings has a target. Every
+# page of the book is in its summary.
 use strict;
 use warnings;
 use File::Find qw(find);
@@ -10,7 +10,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use Test::RequestCpu::Markdown qw(link_faults summary_faults);
 
-# faults are found, each in a file of its own
+# planted faults are found, each in its own file
 my $own = tempdir(CLEANUP => 1);
 make_path("$own/docs/src/images");
 sub own {

@@ -1,5 +1,5 @@
-# The module is loaded, unused, used, replaced by a copy from another path and taken away, in any order, by reloads and by
-# binary upgrades. NGINX lives, nothing is lost, and nothing stays behind.
+# Reloads and binary upgrades load the module, leave it unused, use it, replace it by a copy from another path and
+# remove it, in any order. NGINX keeps running, no count is lost, and nothing is left behind.
 
 use strict;
 use warnings;
@@ -22,7 +22,7 @@ mkdir $t->dir . '/state';
 my $state = $t->dir . '/state/hosts';
 my $log = $t->dir . '/traffic.log';
 
-# What a configuration can be:
+# States of a configuration:
 my %is = (
     n => 'not loaded',
     l => 'loaded and unused',
@@ -68,8 +68,8 @@ $status
 EOC
 }
 
-# Requests that were counted: those that a configuration with zones has answered. While a reload is waited for, that may be
-# the one before.
+# Requests that were counted: requests answered by a configuration with zones. While the test waits for a reload, the
+# previous configuration may answer.
 my (@what, $counted);
 
 sub ask {
@@ -83,7 +83,7 @@ sub requests { return eval { $t->account('hosts', 'a.test')->{requests} } || 0 }
 
 sub logged { return sum(map { /"requests":(\d+)/ ? $1 : 0 } split /\n/, $t->slurp($log)) }
 
-# What a process keeps of the module: shared memory, locks, open files.
+# The module's resources in a process: shared memory, locks, open files.
 sub kept {
     my ($pid) = @_;
     return grep { /request_cpu|\.lock$|traffic\.log/ } map { readlink || () } glob "/proc/$pid/fd/*";
@@ -98,7 +98,7 @@ sub mapped {
 
 my %copies = (n => [], p => [$copy], map { $_ => [$t->{module}] } qw(l u h));
 
-# What holds when a configuration is in use.
+# Checks that must pass with this configuration.
 sub faults {
     my ($what) = @_;
     my @wrong;
@@ -107,13 +107,16 @@ sub faults {
         ask() for 1 .. 2;
     }
     if ($what =~ /[up]/) {
-        wait_until(60, sub { requests() == $counted }) or push @wrong, 'counted ' . requests() . " of $counted requests";
+        wait_until(60, sub { requests() == $counted })
+            or push @wrong, 'counted ' . requests() . " of $counted requests";
     } else {
-        wait_until(60, sub { logged() == $counted }) or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
+        wait_until(60, sub { logged() == $counted })
+            or push @wrong, 'the log tells of ' . logged() . " of $counted requests";
         wait_until(60, sub { !kept($t->master) }) or push @wrong, join ' ', 'it keeps', kept($t->master);
     }
     my $copies = join ' ', @{ $copies{$what} };
-    wait_until(60, sub { join(' ', mapped($t->master)) eq $copies }) or push @wrong, join ' ', 'it maps', mapped($t->master);
+    wait_until(60, sub { join(' ', mapped($t->master)) eq $copies })
+        or push @wrong, join ' ', 'it maps', mapped($t->master);
     push @wrong, grep { /\[(?:alert|emerg|crit)\]|exited on signal/ } split /\n/, $t->error_log;
     return @wrong;
 }
@@ -129,7 +132,8 @@ sub fresh {
 
 sub next_config { my ($what) = @_; $what[$generation + 1] = $what; return (raw => config($what)) }
 
-# A walk through all sequences of so many states: an Eulerian path through the sequences that are one shorter.
+# A walk that contains all sequences of so many states: an Eulerian path through the sequences that are one state
+# shorter.
 sub walk {
     my ($states, $length) = @_;
     my @heads = ('');
@@ -171,10 +175,10 @@ my @states = sort keys %is;
     is($t->master, $master, 'it is the same master');
     is($t->stop, 0, 'it ends by itself');
     is(logged(), $counted, 'the log tells of all requests');
-    $t->done(more => 1, no_books => 1);
+    $t->done(more => 1, no_totals => 1);
 }
 
-# Every state as the first one, then the module in use by the first reload
+# Every state at the start, then a first reload to a configuration that uses the module
 for my $what (@states) {
     $t->start(fresh($what));
     my @wrong = faults($what);
@@ -185,7 +189,7 @@ for my $what (@states) {
     is(logged(), $counted, 'the log tells of all requests');
 }
 
-# A reload that fails leaves nothing behind, wherever it fails
+# A failed reload leaves nothing behind, at whatever point it fails
 {
     $t->start(fresh('n'));
     my $server = $t->connect('http');    # its address, taken by this connection's other end
@@ -204,7 +208,7 @@ for my $what (@states) {
         kill HUP => $t->master;
         my $said = wait_until(60, sub { (() = $t->error_log =~ /\[(?:emerg|alert)\]/g) > $refused });
         ok($said && kill(0, $t->master), "a reload with $what is refused");
-        # the message comes first
+        # the message is written before the resources are released
         my @left;
         wait_until(60, sub { @left = (kept($t->master), mapped($t->master), glob("$state*")); return !@left });
         is_deeply(\@left, [], 'and leaves no memory, no descriptor, no library and no lock');
@@ -219,14 +223,15 @@ for my $what (@states) {
     is($t->stop, 0, 'it ends by itself');
 }
 
-# A request that ends after the module was taken away, or replaced
+# A request that ends after the module was removed or replaced
 $t->html('large.bin', 'x' x 4_000_000);
 for my $what (qw(n l h p)) {
     $t->start(fresh('u'));
     my @wrong = faults('u');
     my $slow = $t->connect('http');
     $slow->request('/large/large.bin', host => 'a.test', close => 1);
-    wait_until(60, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 }) or push @wrong, 'it is not in flight';
+    wait_until(60, sub { ($t->account('hosts', 'a.test')->{in_flight} || 0) == 1 })
+        or push @wrong, 'it is not in flight';
     $t->_write_config(next_config($what));
     kill HUP => $t->master;
     wait_until(60, sub { $t->workers(old => 1) }) or push @wrong, 'no worker finishes';
@@ -243,14 +248,15 @@ for my $what (qw(n l h p)) {
     is(logged(), $counted, 'the log tells of all requests');
 }
 
-# The module is taken away while its disk hangs: the master goes on, also when the disk answers later
+# The module is removed while its disk hangs: the master continues, even when the disk answers later
 SKIP: {
     my $before = hanging_fsync($t, 6) or skip('there is no compiler here', 4);
     $t->start(fresh('u'), before => $before);
     is_deeply([ faults('u') ], [], 'a disk that hangs: the module is used');
     ok($t->reload(next_config('n')), 'it is taken away');
-    ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }), 'the log of before says that the file is not waited for');
-    # the thread that was left alone goes on in code that NGINX has unloaded, if it could
+    ok(wait_until(60, sub { $t->error_log =~ /\[error\].*takes too long/ }),
+        'the log of before says that the file is not waited for');
+    # if the remaining thread could continue, it would run code that NGINX has unloaded
     wait_until(60, sub { !grep { $t->slurp("$_/comm") =~ /request_cpu/ } glob '/proc/' . $t->master . '/task/*' })
         or fail('the thread stays');
     wait_until(60, sub { ask() == $generation });
@@ -281,4 +287,4 @@ SKIP: {
     is(logged(), $counted, 'the log tells of all requests');
 }
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

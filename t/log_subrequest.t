@@ -1,4 +1,4 @@
-# $request_cpu_subrequest tells the log lines of subrequests from those of main requests.
+# $request_cpu_subrequest distinguishes log lines of subrequests from those of main requests.
 
 use strict;
 use warnings;
@@ -45,7 +45,8 @@ $t->start(http => <<"EOC");
         location = /copy { internal; return 204; }
         location = /header { add_header X-Subrequest \$request_cpu_subrequest; return 204; }
         location = /cached {
-            proxy_cache cache; proxy_cache_valid 200 1s; proxy_cache_use_stale updating; proxy_cache_background_update on;
+            proxy_cache cache; proxy_cache_valid 200 1s; proxy_cache_use_stale updating;
+            proxy_cache_background_update on;
             proxy_pass http://127.0.0.1:{{port:origin}}/;
         }
         $auth_conf
@@ -57,7 +58,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# The lines of requests, as "URI kind", where both places and the map agree.
+# The lines of requests as "URI kind", where both variables and the map agree.
 my $seen = 0;
 sub kinds {
     my ($expected) = @_;
@@ -77,8 +78,10 @@ sub kinds {
     ];
 }
 
-is($t->get('/two.html')->{body}, '0onetwo10', 'SSI: the variable is of the request that reads it, whoever read it before');
-is_deeply(kinds(4), [ '/echo.html 1', '/one 1', '/two 1', '/two.html 0' ], 'includes are subrequests, and the page is none');
+is($t->get('/two.html')->{body}, '0onetwo10',
+    'SSI: the variable is of the request that reads it, whoever read it before');
+is_deeply(kinds(4), [ '/echo.html 1', '/one 1', '/two 1', '/two.html 0' ],
+    'includes are subrequests, and the page is none');
 
 $t->get('/nested.html');
 is_deeply(kinds(3), [ '/nested.html 0', '/one 1', '/outer.html 1' ], 'so is an include of an include');

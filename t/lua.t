@@ -1,4 +1,4 @@
-# lua next to it: what runs in its timers and sockets belongs to the request that they are for.
+# lua: work in its timers and sockets is attributed to the request that started them.
 
 use strict;
 use warnings;
@@ -13,16 +13,18 @@ use Test::RequestCpu;
 my $t = Test::RequestCpu->new;
 my ($ndk, $lua) = map { $t->_dynamic($_) } 'ndk_http_module.so', 'ngx_http_lua_module.so';
 plan(skip_all => "nginx/@{[ $t->version ]} here has no lua") unless $ndk && $lua;
-# where lua's own part is, if the package was not unpacked to the system's folders
+# the folder of lua's libraries, if the package was unpacked outside of the system's folders
 my ($tree) = $lua =~ m{^(.+)/usr/lib/nginx/modules/};
 my $libraries = $tree ? qq{lua_package_path "$tree/usr/share/lua/5.1/?.lua;;";} : '';
 my $dir = $t->dir;
-my ($failed, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-days', 2,
+my ($failed, $output) = run_command('openssl', 'req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt',
+    'ec_paramgen_curve:P-256', '-days', 2,
     '-subj', '/CN=lua.test', '-keyout', "$dir/key.pem", '-out', "$dir/cert.pem");
 die $output if $failed;
 
-# A server that answers lines
-my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('lines'), Listen => 64, ReuseAddr => 1) or die "listen: $@\n";
+# A server that answers each line
+my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('lines'), Listen => 64,
+    ReuseAddr => 1) or die "listen: $@\n";
 $t->spawn(sub {
     my $select = IO::Select->new($listen);
     while (1) {
@@ -57,7 +59,7 @@ EOC
 
 sub books { my ($worker) = @{ $t->status->{workers} }; return $worker }
 
-# What a function leaves without an owner, of all that it makes the worker do outside of the event loop.
+# The part of the work of a function, outside of the event loop, that stays without an owner.
 sub others_share {
     my ($code) = @_;
     my $before = books();
@@ -71,7 +73,7 @@ sub others_share {
 for my $case ([ 'a socket', '/socket' ], [ 'a sleep', '/sleep' ]) {
     my ($name, $uri) = @$case;
     my $share = others_share(sub { $t->get($uri, host => 'lua.test') for 1 .. 50 });
-    cmp_ok($share, '<', 0.01, sprintf '%s: %.3f %% is nobody\'s', $name, 100 * $share);
+    cmp_ok($share, '<', 0.01, sprintf '%s: %.3f %% has no owner', $name, 100 * $share);
 }
 
 my $share = others_share(sub {
@@ -82,16 +84,17 @@ my $share = others_share(sub {
 });
 cmp_ok($share, '<', 0.03, sprintf 'certificates that are waited for: %.3f %%', 100 * $share);
 
-# A socket that is kept, and closed when its time is over
+# A socket that is kept open, and closed by its timeout
 $t->get('/idle', host => 'idle.test');
 my $was = $t->account_with('hosts', 'idle.test', 1)->{cpu_ns};
-ok(wait_until(60, sub { $t->account('hosts', 'idle.test')->{cpu_ns} > $was }), 'closing an idle socket is charged to whom it was used for');
+ok(wait_until(60, sub { $t->account('hosts', 'idle.test')->{cpu_ns} > $was }),
+    'closing an idle socket is charged to whom it was used for');
 
-# What a request starts and leaves behind is not its own any more
+# Work that a request starts and leaves behind is not charged to the request
 my $before = books()->{other_ns};
 my ($charged, $used) = $t->charged_and_used(20, sub { $t->get('/timer', host => 'timer.test') for 1 .. 20 });
 my $left = books()->{other_ns} - $before;
 cmp_ok($charged, '<', $used / 2, 'a detached timer is not charged to the request that set it');
-cmp_ok($left, '>', $used / 3, 'it is nobody\'s');
+cmp_ok($left, '>', $used / 3, 'it has no owner');
 
 $t->done;

@@ -1,4 +1,4 @@
-# Ten thousand keys: the status page is long, and whole.
+# Ten thousand keys: the status page is long, and complete.
 
 use strict;
 use warnings;
@@ -29,7 +29,8 @@ EOC
 my $connection = $t->connect('http');
 my $fine = 0;
 for (my $n = 1; $n <= $keys; $n += 100) {
-    $connection->send(join '', map { Test::RequestCpu::Connection->request_text("/?k=customer-$_.example.com") } $n .. $n + 99);
+    $connection->send(join '',
+        map { Test::RequestCpu::Connection->request_text("/?k=customer-$_.example.com") } $n .. $n + 99);
     for (1 .. 100) { $fine++ if $connection->response->{status} == 200 }
 }
 $connection->close;
@@ -51,7 +52,7 @@ cmp_ok(length $low->{body}, '<', length($detailed->{body}) * 0.8, 'detail=low is
 my $one = $t->status('zone=many&key=customer-5000.example.com')->{zones}{many}{keys};
 is_deeply([ keys %$one ], ['customer-5000.example.com'], 'one key can be picked out');
 
-# A reader that is slow, one that leaves, and one that wants the size only
+# A slow reader, a reader that leaves, and a reader that asks only for the size
 my $slow = $t->connect('status', window => 4096);
 $slow->request('/?format=json');
 sleep 0.3;

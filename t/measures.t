@@ -1,5 +1,5 @@
-# What other ways to charge than by CPU need to know: duration, active interval, active and idle seconds, memory times time, peaks.
-# The status as JSON, Prometheus' format and the traffic log tell the same.
+# The billing metrics: duration, active interval, active and idle seconds, memory times time, peaks. The status as
+# JSON, Prometheus' format and the traffic log show the same figures.
 
 use strict;
 use warnings;
@@ -61,7 +61,7 @@ EOC
 my @plain = qw(duration_ms active_ms active_seconds billable_cpu_ns waived_cpu_ns memory_byte_ms);
 my @measures = (@plain, qw(gb_seconds peak_cores));
 
-# A busy client, for so many seconds.
+# A busy client for so many seconds.
 sub busy {
     my ($host, $seconds) = @_;
     my ($end, $uri, $sent) = (time + $seconds, '/burn?x=' . burn_text(17), 0);
@@ -71,12 +71,13 @@ sub busy {
     return $sent;
 }
 
-# All seconds are over, and everyone has heard of it.
+# Waits until all seconds are over, and all workers have noticed it.
 sub rest {
     my ($zone, @keys) = @_;
     return wait_until(60, sub {
         my $keys = $t->status->{zones}{$zone}{keys};
-        return !grep { my $its = $keys->{$_}; !$its || $its->{billable_cpu_ns} + $its->{waived_cpu_ns} != $its->{cpu_ns} } @keys ? @keys : keys %$keys;
+        return !grep { my $its = $keys->{$_}; !$its
+            || $its->{billable_cpu_ns} + $its->{waived_cpu_ns} != $its->{cpu_ns} } @keys ? @keys : keys %$keys;
     });
 }
 
@@ -85,8 +86,7 @@ sub billion { return sprintf '%.0f', $_[0] * 1e9 }
 $t->start(main => 'worker_processes 2;', http => http(threshold => '2%'));
 
 #
-# A session that is mostly silent, beside a busy API
-#
+# A mostly silent session, beside a busy API
 
 my @time = (time);
 my $session = $t->connect('http', timeout => 60);
@@ -107,7 +107,7 @@ cmp_ok($open->{memory_byte_ms}, '>', 0, 'and its memory');
 my $served = $api->result;
 cmp_ok($served, '>', 10, "the API has served $served requests meanwhile");
 
-# windows hold whole seconds
+# windows contain whole seconds
 my ($zone, $sum) = ($t->status->{zones}{hosts});
 ok(wait_until(60, sub {
     $zone = $t->status->{zones}{hosts};
@@ -120,10 +120,13 @@ ok(wait_until(60, sub {
     }
     return !$faults;
 }), 'the windows of a zone are the sums of those of its keys') or diag(explain($zone));
-cmp_ok($zone->{keys}{'session.test'}{windows}{'6s'}{in_flight}, '>', 0.3, 'a silent session is in flight') or diag(explain($zone->{keys}));
+cmp_ok($zone->{keys}{'session.test'}{windows}{'6s'}{in_flight}, '>', 0.3, 'a silent session is in flight')
+    or diag(explain($zone->{keys}));
 cmp_ok($zone->{keys}{'session.test'}{windows}{'6s'}{in_flight}, '<', 1.2, 'once');
-cmp_ok($zone->{keys}{'api.test'}{windows}{'6s'}{requests_per_second}, '>', $served / 20, 'the API has requests per second');
-cmp_ok($zone->{keys}{'api.test'}{windows}{'6s'}{cores}, '>', $zone->{keys}{'session.test'}{windows}{'6s'}{cores}, 'and more cores');
+cmp_ok($zone->{keys}{'api.test'}{windows}{'6s'}{requests_per_second}, '>', $served / 20,
+    'the API has requests per second');
+cmp_ok($zone->{keys}{'api.test'}{windows}{'6s'}{cores}, '>', $zone->{keys}{'session.test'}{windows}{'6s'}{cores},
+    'and more cores');
 
 push @time, time;
 $session->close;
@@ -147,15 +150,18 @@ cmp_ok($busy->{active_seconds}, '>=', 3, 'API: seconds are active');
 cmp_ok($busy->{active_seconds}, '<=', 7, 'as long as it was called');
 cmp_ok($busy->{billable_cpu_ns}, '>', 0.9 * $busy->{cpu_ns}, 'API: its CPU is billable');
 cmp_ok($busy->{duration_ms}, '<=', 1000 * ($time[3] - $time[0]), 'API: its duration is not more than there was');
-cmp_ok($busy->{duration_ms} + $served, '>=', $busy->{active_ms}, 'nor its active interval, but for parts of milliseconds');
+cmp_ok($busy->{duration_ms} + $served, '>=', $busy->{active_ms},
+    'nor its active interval, but for parts of milliseconds');
 cmp_ok($busy->{duration_ms} * 1e6, '>', 0.8 * $busy->{cpu_ns}, 'API: it takes as long as its CPU at least');
-cmp_ok($busy->{peak_cores} * 1e9, '>=', $busy->{billable_cpu_ns} / $busy->{active_seconds} - 1, 'API: the peak is no less than the average');
+cmp_ok($busy->{peak_cores} * 1e9, '>=', $busy->{billable_cpu_ns} / $busy->{active_seconds} - 1,
+    'API: the peak is no less than the average');
 cmp_ok($busy->{peak_cores}, '<=', 2.1, 'and no more than workers have');
 
 # Other thresholds
 ok(rest($_), "$_: CPU is billable or waived") for qw(idle busy);
 my $keys = $t->status->{zones};
-is(sum(map { $_->{billable_cpu_ns} + $_->{active_seconds} } values %{ $keys->{idle}{keys} }), 0, 'nothing reaches a threshold of a hundred cores');
+is(sum(map { $_->{billable_cpu_ns} + $_->{active_seconds} } values %{ $keys->{idle}{keys} }), 0,
+    'nothing reaches a threshold of a hundred cores');
 is(sum(map { $_->{waived_cpu_ns} } values %{ $keys->{busy}{keys} }), 0, 'all reaches one of 0');
 cmp_ok($keys->{busy}{keys}{'session.test'}{active_seconds}, '>', 0, 'where there was CPU');
 cmp_ok($keys->{busy}{keys}{'session.test'}{active_seconds}, '<=', $most / 1000 + 1, 'and no other second');
@@ -174,10 +180,12 @@ sub two {
     $_->close for @both;
     my $account = $t->account_with('hosts', $host, 2);
     push @end, time;
-    within($account->{active_ms}, 1000 * ($end[2] - $end[0]), 1.15 / ($end[2] - $end[0]), 1.02, "$host: active as long as one of them was open");
-    # one is there some time before the other
+    within($account->{active_ms}, 1000 * ($end[2] - $end[0]), 1.15 / ($end[2] - $end[0]), 1.02,
+        "$host: active as long as one of them was open");
+    # one request begins some time before the other
     my $of_the_other = $account->{duration_ms} - $account->{active_ms};
-    ok($of_the_other >= 900 * ($end[1] - $opened) && $of_the_other <= 1.01 * $account->{active_ms}, "$host: duration is of both")
+    ok($of_the_other >= 900 * ($end[1] - $opened) && $of_the_other <= 1.01 * $account->{active_ms},
+        "$host: duration is of both")
         or diag("$account->{duration_ms}, $account->{active_ms}");
     return $account;
 }
@@ -196,13 +204,13 @@ SKIP: {
 }
 
 #
-# All readers tell the same
-#
+# All formats show the same figures
 
 ok(rest('hosts'), 'at rest');
 my $json;
-# nothing goes on, but for windows
-wait_until(60, sub { $json = $t->status->{zones}{hosts}{keys}; !unwritten(sums_of(lines_of($log))->{hosts} || {}, counters_of($t, 'hosts')) });
+# wait until nothing changes, except the windows
+wait_until(60, sub { $json = $t->status->{zones}{hosts}{keys};
+    !unwritten(sums_of(lines_of($log))->{hosts} || {}, counters_of($t, 'hosts')) });
 my ($samples) = $t->prometheus;
 sub sample {
     my ($name, %label) = @_;
@@ -217,11 +225,13 @@ for my $key (sort keys %$json) {
     my @wrong = grep { !exists $account->{$_} } @measures;
     is("@wrong", '', "$key: JSON has all measures");
     is(sample('duration_seconds_total', %label), sprintf('%.3f', $account->{duration_ms} / 1000), "$key: duration");
-    is(sample('active_interval_seconds_total', %label), sprintf('%.3f', $account->{active_ms} / 1000), "$key: active interval");
+    is(sample('active_interval_seconds_total', %label), sprintf('%.3f', $account->{active_ms} / 1000),
+        "$key: active interval");
     is(sample('active_seconds_total', %label), $account->{active_seconds}, "$key: active seconds");
     is(billion(sample("${_}_seconds_total", %label)), $account->{"${_}_cpu_ns"}, "$key: $_") for qw(billable waived);
     is(sprintf('%.0f', 1000 * sample('memory_byte_seconds_total', %label)), $account->{memory_byte_ms}, "$key: memory");
-    is(sprintf('%.12f', $account->{gb_seconds}), sprintf('%.12f', $account->{memory_byte_ms} / 1e12), "$key: GB-seconds");
+    is(sprintf('%.12f', $account->{gb_seconds}), sprintf('%.12f', $account->{memory_byte_ms} / 1e12),
+        "$key: GB-seconds");
     is(billion(sample('peak_cores', %label)), billion($account->{peak_cores}), "$key: peak");
     like(sample("window_$_->[0]", %label, window => $_->[1]), qr/^\d+\.\d{9}$/, "$key: @$_")
         for map { my $name = $_; map { [ $name, $_ ] } qw(6s 60s) } qw(in_flight requests_per_second cores);
@@ -231,20 +241,24 @@ sums_are_counters(sums_of(@lines)->{hosts}, counters_of($t, 'hosts'), 'sums of t
 peaks_are_peaks($t, 'hosts', 'the highest peaks of the lines are the peaks', $log);
 my @silent = grep { $_->{key} eq 'session.test' && $_->{requests} == 0 && $_->{active_ms} > 0 } @lines;
 cmp_ok(scalar @silent, '>=', 3, 'a silent session has lines before it ends');
-is(scalar(grep { $_->{active_ms} > $_->{interval_ms} + 1100 } @lines), 0, 'whose active interval is that of the line');
+is(scalar(grep { $_->{active_ms} > $_->{interval_ms} + 1100 } @lines), 0,
+    'no active interval is longer than that of its line');
 is(scalar(grep { $_->{peak_cpu_ns} > 0 } grep { $_->{key} eq 'api.test' } @lines) > 1, 1, 'each interval has its peak');
 
 # Arguments
 my $answer = sub { return JSON::PP::decode_json($t->get("/?format=json&$_[0]", port => 'status')->{body})->{zones} };
 my $one = $answer->('zone=hosts&key=api.test');
-is_deeply([ map { $one->{hosts}{keys}{'api.test'}{$_} } @measures ], [ map { $json->{'api.test'}{$_} } @measures ], '?key= has the measures of the key');
+is_deeply([ map { $one->{hosts}{keys}{'api.test'}{$_} } @measures ], [ map { $json->{'api.test'}{$_} } @measures ],
+    '?key= has the measures of the key');
 ok(exists $one->{hosts}{keys}{'api.test'}{windows}, 'and its windows');
 ok(!exists $one->{hosts}{windows}, 'and not those of the zone');
 my $low = $answer->('zone=hosts&detail=low');
-is_deeply([ map { $low->{hosts}{keys}{'api.test'}{$_} } @measures ], [ map { $json->{'api.test'}{$_} } @measures ], 'low detail has the measures');
+is_deeply([ map { $low->{hosts}{keys}{'api.test'}{$_} } @measures ], [ map { $json->{'api.test'}{$_} } @measures ],
+    'low detail has the measures');
 ok(!exists $low->{hosts}{windows} && !exists $low->{hosts}{keys}{'api.test'}{windows}, 'but no windows');
 ($samples) = $t->prometheus('detail=low');
-is(billion(sample('billable_seconds_total', zone => 'hosts', key => 'api.test')), $json->{'api.test'}{billable_cpu_ns}, 'for Prometheus too');
+is(billion(sample('billable_seconds_total', zone => 'hosts', key => 'api.test')), $json->{'api.test'}{billable_cpu_ns},
+    'for Prometheus too');
 is(scalar(grep { $_->[0] =~ /window/ } @$samples), 0, 'also without windows');
 
 #
@@ -296,10 +310,11 @@ is($t->stop, 0, 'NGINX ends');
 for my $file ($log, $endless) {
     my $sums = sums_of(lines_of($file))->{hosts};
     is_deeply({ map { $_ => $sums->{$_}{cpu_ns} } keys %cpu }, \%cpu, 'all CPU is in the log');
-    is_deeply({ map { $_ => $sums->{$_}{billable_cpu_ns} + $sums->{$_}{waived_cpu_ns} } keys %cpu }, \%cpu, 'with the last second');
+    is_deeply({ map { $_ => $sums->{$_}{billable_cpu_ns} + $sums->{$_}{waived_cpu_ns} } keys %cpu }, \%cpu,
+        'with the last second');
 }
 my $sums = sums_of(lines_of($log))->{hosts};
 $t->start(main => 'worker_processes 2;', http => http());
-sums_are_counters($sums, counters_of($t, 'hosts'), 'and the state has what the log has');
-is(sum(map { $_->{peak_cores} } values %{ $t->status->{zones}{hosts}{keys} }), 0, 'but for peaks, which begin anew');
+sums_are_counters($sums, counters_of($t, 'hosts'), 'and the state has the sums of the log');
+is(sum(map { $_->{peak_cores} } values %{ $t->status->{zones}{hosts}{keys} }), 0, 'except peaks, which begin again');
 $t->done;

@@ -1,4 +1,4 @@
-# What measures are worth when workers are several, are killed, or are told to finish; and where a request begins.
+# Billing metrics with several workers, killed workers and workers that finish; and the start of a request.
 
 use strict;
 use warnings;
@@ -51,7 +51,7 @@ sub open_socket {
     return $socket;
 }
 
-# What a time is that the account has seen between two looks from outside: [ least, most ] it can be, then what it is
+# A time that the account has seen between two observations: [ least, most ] that it can be, then its value
 sub between {
     my ($host, $code) = @_;
     my $from = [ now_ms(), account($host), now_ms() ];
@@ -60,7 +60,7 @@ sub between {
     return ($to->[0] - $from->[2] - 3, $to->[2] - $from->[0] + 3, $from->[1], $to->[1]);
 }
 
-# --- a silent connection, and a second one, whichever worker has it
+# --- a silent connection, and a second one, in any worker
 my $began = now_ms();
 my $socket = open_socket('silent.test');
 my $opened = now_ms();
@@ -71,19 +71,21 @@ cmp_ok($grown, '<=', $most, 'and no longer than it is there');
 cmp_ok($later->{active_ms}, '<=', now_ms() - $began + 2, 'from when it was opened');
 # durations are added each second
 $grown = $later->{duration_ms} - $first->{duration_ms};
-ok($grown >= $least - 1000 && $grown <= $most + 1000, 'its duration is the same, but for the running second') or diag($grown);
+ok($grown >= $least - 1000 && $grown <= $most + 1000, 'its duration is the same, but for the running second')
+    or diag($grown);
 
 my @more = map { open_socket('silent.test') } 1 .. 3;
 ($least, $most, $first, $later) = between('silent.test', sub { sleep 2.2 });
 $grown = $later->{active_ms} - $first->{active_ms};
-ok($grown >= $least && $grown <= $most, 'four are active no longer than one') or diag("$grown, not within $least and $most");
+ok($grown >= $least && $grown <= $most, 'four are active no longer than one')
+    or diag("$grown, not within $least and $most");
 $grown = $later->{duration_ms} - $first->{duration_ms};
 ok($grown >= 4 * ($least - 1200) && $grown <= 4 * ($most + 1200), 'but each has a duration') or diag($grown);
 cmp_ok($later->{memory_byte_ms}, '>', 1000 * $later->{duration_ms}, 'and holds memory');
 cmp_ok($later->{memory_byte_ms}, '<', 1_000_000 * $later->{duration_ms}, 'as much as it has buffers');
 is($later->{billable_cpu_ns}, 0, 'silence is not billable');
 is($later->{active_seconds}, 0, 'and no second of it is active');
-cmp_ok($later->{waived_cpu_ns}, '>', 0, 'what CPU there was is waived');
+cmp_ok($later->{waived_cpu_ns}, '>', 0, 'the CPU is waived');
 is($later->{in_flight}, 4, 'all are in flight');
 
 $_->close for $socket, @more;
@@ -96,7 +98,7 @@ is($rest->{duration_ms}, $closed->{duration_ms}, 'and nothing lasts');
 is($rest->{billable_cpu_ns} + $rest->{waived_cpu_ns}, $rest->{cpu_ns}, 'all seconds are judged');
 cmp_ok($rest->{active_ms}, '<=', $rest->{duration_ms} + 4, 'active time is not more than all durations');
 
-# --- a header that comes in parts
+# --- a header that arrives in parts
 my $slow = $t->connect('http');
 my $sent = now_ms();
 $slow->send("GET /a.txt HTTP/1.1\r\nHost: parts.test\r\n");
@@ -107,7 +109,8 @@ my $took = now_ms() - $sent;
 my $parts = $t->account_with('hosts', 'parts.test', 1);
 ok($parts->{duration_ms} >= 1250 && $parts->{duration_ms} <= $took + 10, 'the request began with the first one')
     or diag("$parts->{duration_ms} of $took");
-ok($parts->{active_ms} >= 1250 && $parts->{active_ms} <= $took + 10, 'and was active since') or diag($parts->{active_ms});
+ok($parts->{active_ms} >= 1250 && $parts->{active_ms} <= $took + 10, 'and was active since')
+    or diag($parts->{active_ms});
 
 # --- short requests
 my $keep = $t->connect('http');
@@ -116,9 +119,10 @@ $keep->close;
 my $short = $t->account_with('hosts', 'short.test', 200);
 cmp_ok($short->{active_ms}, '>', 0, 'short requests are active');
 cmp_ok($short->{active_ms}, '<=', 400 + $short->{duration_ms}, 'for no more milliseconds than they are in');
-cmp_ok($short->{duration_ms} * 1e6, '>=', $short->{cpu_ns} * 0.3, 'and last about as long as they use CPU') or diag(explain($short));
+cmp_ok($short->{duration_ms} * 1e6, '>=', $short->{cpu_ns} * 0.3, 'and last about as long as they use CPU')
+    or diag(explain($short));
 
-# --- CPU that is known
+# --- a known amount of CPU
 my $text = burn_text(20);
 my @burns = map { $t->get("/burn?x=$text", host => 'burn.test')->{status} } 1 .. 3;
 is_deeply(\@burns, [ (200) x 3 ], 'CPU is burnt');
@@ -129,15 +133,17 @@ is($burnt->{billable_cpu_ns} + $burnt->{waived_cpu_ns}, $burnt->{cpu_ns}, 'all o
 cmp_ok($burnt->{billable_cpu_ns}, '>=', 0.9 * $burnt->{cpu_ns}, 'nearly all billable');
 cmp_ok($burnt->{active_seconds}, '>=', 1, 'in some active seconds');
 cmp_ok($burnt->{peak_cores}, '<=', 2, 'two workers have no more than two cores');
-cmp_ok($burnt->{peak_cores} * 1e9 * $burnt->{active_seconds}, '>=', $burnt->{billable_cpu_ns} * 0.999, 'and none of the seconds had more than the peak');
+cmp_ok($burnt->{peak_cores} * 1e9 * $burnt->{active_seconds}, '>=', $burnt->{billable_cpu_ns} * 0.999,
+    'and none of the seconds had more than the peak');
 
-# --- a worker that is killed, in each of many requests' flight
+# --- a worker that is killed with many requests in flight
 my @open = map { open_socket('killed.test') } 1 .. 4;
 sleep 1.1;
 my @old = $t->workers;
 kill KILL => @old;
 my $killed = now_ms();
-ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }), 'both workers are killed, and replaced');
+ok(wait_until(60, sub { my @now = $t->workers; my %now = map { $_ => 1 } @now; @now == 2 && !grep { $now{$_} } @old }),
+    'both workers are killed, and replaced');
 my $dead = account('killed.test');
 my $noticed = now_ms();
 is($dead->{in_flight}, 0, 'their requests are not in flight any more');
@@ -147,42 +153,46 @@ is($still->{active_ms}, $dead->{active_ms}, 'and not active');
 cmp_ok($dead->{active_ms}, '>=', 1000, 'but they were');
 $_->close for @open;
 
-# --- one of two is killed: what the other has goes on
+# --- one of two workers is killed: requests of the other one continue
 @open = map { open_socket('half.test') } 1 .. 12;
 ($least, $most, $first, $later) = between('half.test', sub {
     my ($one) = $t->workers;
     kill KILL => $one;
-    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }), 'one of two workers is killed');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $one } @now }),
+        'one of two workers is killed');
     sleep 2.5;
 });
 SKIP: {
     skip 'all connections were in one worker', 1 unless $later->{in_flight};
     $grown = $later->{active_ms} - $first->{active_ms};
-    ok($grown >= $least - 1000 && $grown <= $most, "what the other has stays active") or diag("$grown, not within $least and $most");
+    ok($grown >= $least - 1000 && $grown <= $most, "what the other has stays active")
+        or diag("$grown, not within $least and $most");
 }
 $_->close for @open;
 ok(wait_until(60, sub { account('half.test')->{in_flight} == 0 }), 'until it is closed');
 
-# --- a worker that is told to finish counts on, into the same accounts
+# --- a worker that is told to finish continues to count in the same accounts
 my $long = open_socket('finish.test');
 @old = $t->workers;
 $t->reload;
 ($least, $most, $first, $later) = between('finish.test', sub { sleep 2.2 });
 $grown = $later->{active_ms} - $first->{active_ms};
-ok($grown >= $least && $grown <= $most, 'a request of a worker of before is active') or diag("$grown, not within $least and $most");
+ok($grown >= $least && $grown <= $most, 'a request of a worker of before is active')
+    or diag("$grown, not within $least and $most");
 is($later->{in_flight}, 1, 'and in flight');
 my @finishing = grep { kill 0 => $_ } @old;
 cmp_ok(scalar @finishing, '>=', 1, 'its worker waits for it');
 
-# nobody takes its place: another worker has to find out
+# no process takes its slot: another worker must find out
 kill KILL => @finishing;
-ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }), 'it is killed, and that is found out');
+ok(wait_until(60, sub { $t->get('/a.txt', host => 'other.test'); account('finish.test')->{in_flight} == 0 }),
+    'it is killed, and that is found out');
 my $ended = account('finish.test');
 sleep 1.2;
 is(account('finish.test')->{active_ms}, $ended->{active_ms}, 'nothing is active any more');
 $long->close;
 
-# --- nothing ever falls, whoever is killed
+# --- no counter ever decreases, whichever worker is killed
 my @hosts = map { "host$_.test" } 1 .. 3;
 my (%last, $fell);
 my @held = map { open_socket($hosts[ $_ % 3 ]) } 1 .. 6;

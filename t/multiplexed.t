@@ -1,13 +1,14 @@
-# HTTP/2: work of a connection that carries several requests is charged to the request that it is done for.
+# HTTP/2: work of a connection with several requests is charged to the request that causes it.
 #
-# Each scenario names the hosts that cause the work, and hosts that only send small requests on the same connection. The former are
-# charged for at least 80 % of the work. A small request is charged what it costs alone, within 20 % and 50 us.
-# TEST_SCENARIO=PATTERN runs only the scenarios whose names match, and the parts of this file that are no scenarios.
+# Each scenario names the hosts that cause the work, and hosts that only send small requests on the same connection.
+# The former are charged at least 80 % of the work. A small request is charged what it costs alone, within 20 % and 50
+# us. TEST_SCENARIO=PATTERN runs only the scenarios whose names match, and the parts of this file that are not
+# scenarios.
 
 use strict;
 use warnings;
 
-# Each scenario waits a second or two for what is charged after it.
+# Each scenario waits a second or two for later charges.
 BEGIN { $ENV{TEST_TIME_LIMIT} ||= 900 }
 
 use FindBin;
@@ -29,8 +30,9 @@ $t->html('10m', 'y' x 10_000_000);
 
 my ($back, $sink) = Test::RequestCpu::Shares::sink();
 
-# A server of gRPC that answers each DATA frame with a small one.
-my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('grpc'), Listen => 16, ReuseAddr => 1)
+# A gRPC server that answers each DATA frame with a small one.
+my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('grpc'), Listen => 16,
+    ReuseAddr => 1)
     or die "listen: $@\n";
 $t->spawn(sub {
     $SIG{CHLD} = 'IGNORE';
@@ -48,7 +50,8 @@ sub grpc_server {
     my $connection = bless { socket => $socket, buffer => '', timeout => 60 }, 'Test::RequestCpu::Connection';
     my ($frame, $field) = (\&Test::RequestCpu::HTTP2::frame, \&Test::RequestCpu::HTTP2::field);
     $connection->read_bytes(24) or return;
-    $connection->send($frame->('settings', 0, 0, pack 'nN', 4, 1 << 30) . $frame->('window_update', 0, 0, pack 'N', 1 << 30));
+    $connection->send($frame->('settings', 0, 0, pack 'nN', 4, 1 << 30)
+        . $frame->('window_update', 0, 0, pack 'N', 1 << 30));
     while (defined(my $head = $connection->read_bytes(9))) {
         my ($high, $low, $type, $flags, $stream) = unpack 'CnCCN', $head;
         my $length = ($high << 16) + $low;
@@ -77,7 +80,8 @@ my $locations = <<"EOC";
         location = /off { request_cpu off; return 204; }
         location = /limited { request_cpu_limit zone=hosts cores=0.01 burst=10ms; proxy_pass http://$sink/; }
         location = /refused { request_cpu_limit zone=hosts cores=0.001 burst=1ms; try_files /a.txt =404; }
-        location = /burn { request_cpu_limit zone=hosts cores=0.001 burst=1ms; @{[ burn_rules(6) ]} try_files /a.txt =404; }
+        location = /burn { request_cpu_limit zone=hosts cores=0.001 burst=1ms; @{[ burn_rules(6) ]}
+            try_files /a.txt =404; }
 EOC
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
@@ -112,7 +116,8 @@ my $ROUNDS = $shares->{rounds};
 my ($protocol, $alone);
 sub client {
     my (%option) = @_;
-    my $connection = $protocol eq 'HTTP/2' ? $t->connect('plain') : Test::RequestCpu::TLS->new(port => $t->port('tls'), alpn => 'h2');
+    my $connection = $protocol eq 'HTTP/2' ? $t->connect('plain')
+        : Test::RequestCpu::TLS->new(port => $t->port('tls'), alpn => 'h2');
     my $client = Test::RequestCpu::HTTP2->new($connection);
     $client->send($client->preface);
     # the first request pays for the handshake
@@ -158,8 +163,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     $shares->{prefix} = "$_: ";
 
     # What a small request costs alone, in connections like those below
-    # The work of another connection lies between, so that they find the processor's caches as those below do: a request
-    # after such work costs twice as much, whatever connection it comes on.
+    # Work of another connection lies between them, so that the processor's caches are in the same state as in the
+    # scenarios below: a request after such work costs twice as much, on any connection.
     my $gets = 20;
     my $beside = sub {
         my ($host, $uri) = @_;
@@ -181,7 +186,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     my $size = 30 * $MB;
     my $http1 = sub {
         my ($uri) = @_;
-        my $connection = $protocol eq 'HTTP/2' ? $t->connect('http') : Test::RequestCpu::TLS->new(port => $t->port('tls1'));
+        my $connection = $protocol eq 'HTTP/2' ? $t->connect('http')
+            : Test::RequestCpu::TLS->new(port => $t->port('tls1'));
         $connection->send("POST $uri HTTP/1.1\r\nHost: http1.test\r\nContent-Length: $size\r\n\r\n");
         my $piece = 'x' x 256_000;
         for (my $left = $size; $left > 0; $left -= length $piece) { $connection->send(substr $piece, 0, $left) or last }
@@ -193,16 +199,18 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         for (1 .. $ROUNDS) {
             $one = accounted(sub { $http1->($uri) })->{of}->('http1.test');
             $two = accounted(sub { my $client = client(); upload($client, 'http2.test', $uri, $size); $client });
-            # in larger pieces than those of HTTP/1 it can be cheaper than that
+            # in larger pieces than those of HTTP/1, an upload can cost less
             $one = $two->{work} if $two->{work} < $one;
             last if $two->{of}->('http2.test') >= 0.8 * $one;
         }
-        cmp_ok($two->{of}->('http2.test'), '>=', 0.8 * $one, "$protocol: an upload to $uri is charged at least 80 % of what it costs, over HTTP/1 too");
+        cmp_ok($two->{of}->('http2.test'), '>=', 0.8 * $one,
+            "$protocol: an upload to $uri is charged at least 80 % of what it costs, over HTTP/1 too");
         cmp_ok($two->{of}->('http2.test'), '<=', $two->{used}, "$protocol: and at most what the worker has used");
     }
 
     for my $uri ('/buffered', '/direct') {
-        scenario("uploads to $uri, each followed by a small request", owners => { 'up.test' => 1 }, small => { 'small.test' => 10 }, run => sub {
+        scenario("uploads to $uri, each followed by a small request", owners => { 'up.test' => 1 },
+            small => { 'small.test' => 10 }, run => sub {
             my $client = client();
             for (1 .. 10) { upload($client, 'up.test', $uri, 4 * $MB); get($client, 'small.test') }
             $client;
@@ -210,7 +218,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     }
     for my $uri ('/buffered', '/direct', '/grpc') {
         my %more = $uri eq '/grpc' ? (headers => { 'content-type' => 'application/grpc', te => 'trailers' }) : ();
-        scenario("small requests beside an upload to $uri", owners => { 'up.test' => 1 }, small => { 'small.test' => 15 }, run => sub {
+        scenario("small requests beside an upload to $uri", owners => { 'up.test' => 1 },
+            small => { 'small.test' => 15 }, run => sub {
             my $client = client();
             my $stream = begin($client, 'up.test', $uri, %more);
             for (1 .. 15) { $client->upload($stream, 2 * $MB); get($client, 'small.test') }
@@ -228,7 +237,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         my $stream = begin($client, $host, $uri);
         for my $part (1 .. 2) {
             my $before = $shares->used->{$host} || 0;
-            my (undef, $work) = $t->worked(sub { $client->upload($stream, 15 * $MB) || $uri eq '/discarded' && $client->send(map { $client->data($stream, 'x' x 16_384) } 1 .. 900); sleep 1.2 });
+            my (undef, $work) = $t->worked(sub { $client->upload($stream, 15 * $MB) || $uri eq '/discarded'
+                && $client->send(map { $client->data($stream, 'x' x 16_384) } 1 .. 900); sleep 1.2 });
             my $seen = wait_until(2, sub { ($shares->used->{$host} || 0) - $before >= 0.75 * $work });
             ok($seen, "$protocol: part $part of an upload to $uri is in the account while it runs")
                 or diag(sprintf '%d of %d ns', ($shares->used->{$host} || 0) - $before, $work);
@@ -236,7 +246,7 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client->close;
     }
 
-    # A limit sees it as well.
+    # A limit includes the upload while it runs.
     {
         my $host = $protocol eq 'HTTP/2' ? 'limited.test' : 'limited-tls.test';
         my $client = client();
@@ -245,7 +255,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         my $answer;
         $client->upload($stream, 60 * $MB);
         my $seen = wait_until(3, sub { ($answer = $t->get('/limited', host => $host)->{status}) == 429 });
-        ok($seen, "$protocol: a limit refuses requests of a key whose upload uses too much, while that runs") or diag("answer: $answer");
+        ok($seen, "$protocol: a limit refuses requests of a key whose upload uses too much, while that runs")
+            or diag("answer: $answer");
         sleep 1.5;
         # Requests of the same key on this connection are refused, and the upload is not charged to them.
         my $figures;
@@ -258,16 +269,18 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             my $after = refused($host);
             $figures->{refused} = $after->{refused} - $before->{refused};
             $figures->{refused_ns} = $after->{refused_cpu_ns} - $before->{refused_cpu_ns};
-            last if $figures->{refused_ns} <= 10 * bound($shares->cost_of('refused.test')) && $figures->{of}->($host) >= 0.8 * $figures->{work};
+            last if $figures->{refused_ns} <= 10 * bound($shares->cost_of('refused.test'))
+                && $figures->{of}->($host) >= 0.8 * $figures->{work};
         }
         is($figures->{refused}, 10, "$protocol: requests beside it are refused");
-        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($shares->cost_of('refused.test')), "$protocol: and what they use is all that is refused CPU");
+        cmp_ok($figures->{refused_ns}, '<=', 10 * bound($shares->cost_of('refused.test')),
+            "$protocol: and what they use is all that is refused CPU");
         within($figures->{of}->($host), $figures->{work}, 0.8, 1.1, "$protocol: the account has the upload");
         cmp_ok(refused($host)->{debt_ns}, '>', 0, "$protocol: in debt");
         $client->close;
     }
 
-    # Requests in between take over nothing of the upload.
+    # Requests in between take over none of the upload's work.
     my $between = sub {
         my ($name, $between, %more) = @_;
         scenario("$name in between", owners => { 'up.test' => 1 }, run => sub {
@@ -281,11 +294,15 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         }, %more);
     };
     $between->('requests that are not counted', sub { get($_[0], 'off.test', '/off') });
-    $between->('requests that are refused', sub { get($_[0], 'refused.test', '/refused') }, small => { 'refused.test' => 11 });
-    $between->('requests that are answered by 421', sub { get($_[0], 'without.test') }, small => { 'without.test' => 11 });
-    $between->('requests that are answered by 404', sub { get($_[0], 'gone.test', '/gone') }, small => { 'gone.test' => 11 });
+    $between->('requests that are refused', sub { get($_[0], 'refused.test', '/refused') },
+        small => { 'refused.test' => 11 });
+    $between->('requests that are answered by 421', sub { get($_[0], 'without.test') },
+        small => { 'without.test' => 11 });
+    $between->('requests that are answered by 404', sub { get($_[0], 'gone.test', '/gone') },
+        small => { 'gone.test' => 11 });
     $between->('malformed requests', sub {
-        $_[0]->send($_[0]->request('/a.txt', host => 'bad.test', number => \my $stream, headers => { connection => 'close', 'Content-Length' => 'x' }));
+        $_[0]->send($_[0]->request('/a.txt', host => 'bad.test', number => \my $stream,
+            headers => { connection => 'close', 'Content-Length' => 'x' }));
         $_[0]->finish($stream);
     });
 
@@ -298,9 +315,11 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client->finish($four, $one);
         $client;
     });
-    scenario('six downloads and small requests', owners => { 'down.test' => 1 }, small => { 'small.test' => 20 }, run => sub {
+    scenario('six downloads and small requests', owners => { 'down.test' => 1 }, small => { 'small.test' => 20 },
+        run => sub {
         my $client = client();
-        my @streams = map { $client->send($client->request("/10m?$_", host => 'down.test', number => \my $stream)); $stream } 1 .. 6;
+        my @streams = map { $client->send($client->request("/10m?$_", host => 'down.test', number => \my $stream));
+            $stream } 1 .. 6;
         for (1 .. 20) {
             for (1 .. 50) { $client->read_frame if grep { !$client->stream($_)->{ended} } @streams }
             get($client, 'small.test');
@@ -309,8 +328,9 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
 
-    # The end of a stream that is not the end of its body
-    scenario('uploads that the client resets', owners => { 'reset.test' => 1 }, small => { 'small.test' => 8 }, run => sub {
+    # A stream that ends before its body
+    scenario('uploads that the client resets', owners => { 'reset.test' => 1 }, small => { 'small.test' => 8 },
+        run => sub {
         my $client = client();
         for (1 .. 8) {
             my $stream = begin($client, 'reset.test', '/buffered');
@@ -321,9 +341,10 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
     for my $uri ('/early', '/too_large') {
-        # Frames of a stream that is no more: the server reads and ignores 8 MB of them, and takes more for a flood
-        # (ngx_http_v2_state_head).
-        scenario("bodies that go on after the answer of $uri", owners => { 'over.test' => 1 }, small => { 'small.test' => 6 }, run => sub {
+        # Frames of a stream that has ended: the server reads and ignores 8 MB of them, and reports a flood if there
+        # are more (ngx_http_v2_state_head).
+        scenario("bodies that go on after the answer of $uri", owners => { 'over.test' => 1 },
+            small => { 'small.test' => 6 }, run => sub {
             return map {
                 my $client = client();
                 my $stream = begin($client, 'over.test', $uri);
@@ -336,7 +357,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             } 1 .. 6;
         });
     }
-    scenario('a connection that the client closes in the middle of an upload', owners => { 'closed.test' => 1 }, small => { 'small.test' => 4 }, run => sub {
+    scenario('a connection that the client closes in the middle of an upload', owners => { 'closed.test' => 1 },
+        small => { 'small.test' => 4 }, run => sub {
         for (1 .. 4) {
             my $client = client();
             get($client, 'small.test');
@@ -348,14 +370,21 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         return;
     });
 
-    # What no stream has caused
+    # Frames that belong to no stream
     my %frames = (
-        PING => sub { my ($client) = @_; $client->{pongs} = 0; for (1 .. 20) { $client->send(map { $client->ping } 1 .. 1000); 1 while $client->{pongs} < 1000 * $_ && $client->read_frame } },
-        SETTINGS => sub { my ($client) = @_; $client->{settings_acks} = 0; for (1 .. 10) { $client->send(map { $client->settings } 1 .. 1000); 1 while $client->{settings_acks} < 1000 * $_ && $client->read_frame } },
-        unknown => sub { my ($client) = @_; for (1 .. 40) { $client->send(map { $client->unknown } 1 .. 1000) } $client->send($client->ping); $client->{pongs} = 0; 1 while !$client->{pongs} && $client->read_frame },
+        PING => sub { my ($client) = @_; $client->{pongs} = 0;
+            for (1 .. 20) { $client->send(map { $client->ping } 1 .. 1000); 1 while $client->{pongs} < 1000 * $_
+                && $client->read_frame } },
+        SETTINGS => sub { my ($client) = @_; $client->{settings_acks} = 0;
+            for (1 .. 10) { $client->send(map { $client->settings } 1 .. 1000);
+                1 while $client->{settings_acks} < 1000 * $_ && $client->read_frame } },
+        unknown => sub { my ($client) = @_;
+            for (1 .. 40) { $client->send(map { $client->unknown } 1 .. 1000) } $client->send($client->ping);
+                $client->{pongs} = 0; 1 while !$client->{pongs} && $client->read_frame },
     );
     for my $frame (sort keys %frames) {
-        scenario("$frame frames after the last stream, on an open connection", owners => { 'last.test' => 1 }, small => { 'small.test' => 1 }, run => sub {
+        scenario("$frame frames after the last stream, on an open connection", owners => { 'last.test' => 1 },
+            small => { 'small.test' => 1 }, run => sub {
             my $client = client();
             get($client, 'small.test');
             get($client, 'last.test');
@@ -372,7 +401,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $frames{PING}->($client);
         $client;
     });
-    scenario('PING frames beside an open stream', owners => { 'open.test' => 1 }, small => { 'small.test' => 1 }, run => sub {
+    scenario('PING frames beside an open stream', owners => { 'open.test' => 1 }, small => { 'small.test' => 1 },
+        run => sub {
         my $client = client();
         my $stream = begin($client, 'open.test', '/direct');
         get($client, 'small.test');
@@ -380,7 +410,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $client;
     });
 
-    scenario('PING frames beside the first stream of a connection, before a small request', owners => { 'open.test' => 1 }, small => { 'small.test' => 3 }, run => sub {
+    scenario('PING frames beside the first stream of a connection, before a small request',
+        owners => { 'open.test' => 1 }, small => { 'small.test' => 3 }, run => sub {
         return map {
             my $client = client(fresh => 1);
             begin($client, 'open.test', '/direct');
@@ -390,13 +421,14 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         } 1 .. 3;
     });
 
-    # Header fields of one in the packet of another: each pays its own.
+    # Header fields of one request in the packet of another: each request is charged for its own.
     {
         my %many = (headers => { map { sprintf('x-%03d', $_) => 'value' } 1 .. 400 });
         my $packets = sub {
             my ($client, $host, @rest) = @_;
             for (1 .. 40) {
-                $client->send($client->request('/a.txt', host => $host), map { $client->request('/a.txt', host => $_, %many) } @rest);
+                $client->send($client->request('/a.txt', host => $host),
+                    map { $client->request('/a.txt', host => $_, %many) } @rest);
                 $client->finish;
                 $client->{streams} = {};
             }
@@ -410,9 +442,11 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
             $new{light} = $both->{of}->('light.test');
             $new{both} = $both->{work};
             for (keys %new) { $figure{$_} = $new{$_} if !$figure{$_} || $new{$_} < $figure{$_} }
-            last if $_ >= $ROUNDS && $figure{light} <= 1.5 * $figure{light_alone} && $figure{light} >= 0.5 * $figure{light_alone};
+            last if $_ >= $ROUNDS && $figure{light} <= 1.5 * $figure{light_alone}
+                && $figure{light} >= 0.5 * $figure{light_alone};
         }
-        cmp_ok($figure{light}, '<=', 40 * bound($figure{light_alone} / 40), "$protocol: a request is charged what it costs alone, whatever header follows it in the packet");
+        cmp_ok($figure{light}, '<=', 40 * bound($figure{light_alone} / 40),
+            "$protocol: a request is charged what it costs alone, whatever header follows it in the packet");
         within($figure{light}, $figure{light_alone}, 0.5, 1.6, "$protocol: and not for that header");
     }
 }
@@ -423,7 +457,8 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
     my $connection = sub {
         my (@requests) = @_;
         return map {
-            my $client = Test::RequestCpu::HTTP2->new(Test::RequestCpu::TLS->new(port => $t->port('tls'), alpn => 'h2'));
+            my $client = Test::RequestCpu::HTTP2->new(Test::RequestCpu::TLS->new(port => $t->port('tls'),
+                alpn => 'h2'));
             $client->send($client->preface);
             get($client, @$_) for @requests;
             $client;
@@ -438,11 +473,14 @@ for ('HTTP/2', 'HTTP/2 over TLS') {
         $refused = accounted(sub { $connection->($host->('refused', '/refused'), $host->('small')) });
         $refused->{after} = refused('refused.test');
         last if $late->{of}->('late.test') >= 0.7 * $shake && $late->{of}->('small.test') <= $count * bound($alone)
-            && $refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns} >= 0.7 * $shake && $refused->{of}->('small.test') <= $count * bound($alone);
+            && $refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns} >= 0.7 * $shake
+            && $refused->{of}->('small.test') <= $count * bound($alone);
     }
-    within($late->{of}->('late.test'), $shake, 0.7, 1.6, 'a first request that is not counted leaves the handshake to the first one that is');
+    within($late->{of}->('late.test'), $shake, 0.7, 1.6,
+        'a first request that is not counted leaves the handshake to the first one that is');
     cmp_ok($late->{of}->('small.test'), '<=', $count * bound($alone), 'and not to the second one');
-    within($refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns}, $shake, 0.7, 1.6, 'a first request that is refused takes the handshake, as refused CPU');
+    within($refused->{after}{refused_cpu_ns} - $before{refused_cpu_ns}, $shake, 0.7, 1.6,
+        'a first request that is refused takes the handshake, as refused CPU');
     cmp_ok($refused->{after}{debt_ns}, '<=', $before{debt_ns}, 'in no debt');
     cmp_ok($refused->{of}->('small.test'), '<=', $count * bound($alone), 'and leaves nothing of it to the next one');
 }

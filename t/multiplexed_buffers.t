@@ -1,5 +1,5 @@
-# HTTP/2: frames that come in several buffers. Work that is done at the end of a buffer is not charged to the requests of the next
-# buffer, which is read in the same wakeup. And what one connection does wrong makes no difference to others.
+# HTTP/2: frames that arrive in several buffers. Work at the end of a buffer is not charged to the requests of the
+# next buffer, which is read in the same handler call. An error of one connection does not affect others.
 
 use strict;
 use warnings;
@@ -31,17 +31,18 @@ EOC
 
 my $shares = Test::RequestCpu::Shares->new($t);
 
-# The windows of streams are closed, so that no answer ends that has a body.
+# The windows of streams are closed, so that no answer with a body ends.
 sub client {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('http'), window => 0);
     $client->{window} = 0;
-    $client->send($client->preface, $client->request('/a.txt', host => 'first.test', method => 'HEAD', number => \my $first));
+    $client->send($client->preface,
+        $client->request('/a.txt', host => 'first.test', method => 'HEAD', number => \my $first));
     $client->finish($first) or die "connection is gone\n";
     $t->quiet;
     return $client;
 }
 my %gzip = (headers => { 'accept-encoding' => 'gzip' });
-# The work of another connection lies between, so that they find the processor's caches as those below do.
+# Work of another connection lies between them, so that the processor's caches are in the same state as below.
 my $gets = 6;
 $shares->alone('alone.test', $gets, sub {
     return map {
@@ -54,7 +55,7 @@ $shares->alone('alone.test', $gets, sub {
     } 1 .. $gets;
 });
 
-# ngx_http_v2_read_handler reads so many bytes at a time, and goes on if there are more.
+# ngx_http_v2_read_handler reads this many bytes at a time, and continues if there are more.
 my $buffer = 16_384 - 16;
 my $run = sub {
     return map {
@@ -63,7 +64,7 @@ my $run = sub {
         my $small = $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream);
         my $fill = $buffer - length($dear) - 9;
         my $unknown = substr(pack('N', $fill), 1) . pack('CCN', 0x40, 0, 0) . 'x' x $fill;
-        # so that all of it is there when the worker begins to read
+        # stopped, so that everything has arrived when the worker begins to read
         my $worker = $t->worker;
         kill STOP => $worker;
         $client->send($unknown . $dear . $small . $client->unknown);
@@ -73,23 +74,28 @@ my $run = sub {
         $client;
     } 1 .. 4;
 };
-$shares->scenario('a dear request at the end of a buffer', owners => { 'dear.test' => 1 }, small => { 'small.test' => 4 }, run => $run);
+$shares->scenario('an expensive request at the end of a buffer', owners => { 'dear.test' => 1 },
+    small => { 'small.test' => 4 }, run => $run);
 
-# A connection that is given up in the middle of a frame, and goes on; meanwhile another one is in the middle of a frame, too.
-$shares->scenario('an error in a frame of another connection', owners => { 'up.test' => 1 }, small => { 'small.test' => 4 }, run => sub {
+# A connection is closed with an error in the middle of a frame. Meanwhile another connection is in the middle of a
+# frame too.
+$shares->scenario('an error in a frame of another connection', owners => { 'up.test' => 1 },
+    small => { 'small.test' => 4 }, run => sub {
     return map {
         my ($client, $bad) = (client(), client());
-        $client->send($client->request('/discarded', host => 'up.test', method => 'POST', open => 1, number => \my $up));
+        $client->send($client->request('/discarded', host => 'up.test', method => 'POST', open => 1,
+            number => \my $up));
         $t->quiet;
         my $data = $client->data($up, 'x' x 1000);
         $client->send(substr $data, 0, 500);
         $t->quiet;
-        # SETTINGS with a window that is too large (ngx_http_v2_state_settings_params), and more
+        # SETTINGS with a window that is too large (ngx_http_v2_state_settings_params), and more data
         my $settings = Test::RequestCpu::HTTP2::frame('settings', 0, 0, pack 'nNnN', 3, 100, 4, 0xffffffff);
         for (substr($settings, 0, 17), substr($settings, 17), 'x') { $bad->send($_); $t->quiet }
         my $worker = $t->worker;
         kill STOP => $worker;
-        $client->send(substr($data, 500) . $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream)
+        $client->send(substr($data, 500)
+            . $client->request('/a.txt', host => 'small.test', method => 'HEAD', number => \my $stream)
             . join '', map { $client->unknown($up) } 1 .. 800);
         sleep 0.05;
         kill CONT => $worker;

@@ -1,4 +1,4 @@
-# Loaded and not used: nothing is hooked, nothing is measured, nothing is said.
+# Loaded and not used: the module replaces no function, measures nothing, and logs nothing.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use JSON::PP ();
 use Test::More;
 use Test::RequestCpu;
 
-# Without http at all
+# Configurations without http
 for my $part (qw(stream mail)) {
     my $t = Test::RequestCpu->new;
     SKIP: {
@@ -26,7 +26,7 @@ for my $part (qw(stream mail)) {
     }
 }
 
-# With nothing but events
+# A configuration with nothing but events
 {
     my $t = Test::RequestCpu->new;
     $t->start(main => 'worker_processes 2;');
@@ -34,12 +34,13 @@ for my $part (qw(stream mail)) {
     $t->done(more => 1);
 }
 
-# With http, and no use made of the module
+# With http, but without a directive of the module
 my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 my %server = (
     'only loaded' => 'server { listen 127.0.0.1:{{port:http}}; location / { } }',
-    'with a zone that nobody uses' => 'request_cpu_zone $host zone=hosts:1m; request_cpu_clock thread; server { listen 127.0.0.1:{{port:http}}; location / { } }',
+    'with an unused zone' =>
+    'request_cpu_zone $host zone=hosts:1m; request_cpu_clock thread; server { listen 127.0.0.1:{{port:http}}; location / { } }',
 );
 for my $name (sort keys %server) {
     $t->start(log => 0, status => 0, http => $server{$name});
@@ -47,7 +48,7 @@ for my $name (sort keys %server) {
     is($t->stop, 0, "$name: and the server ends");
 }
 
-# With a status page, which shows that there is nothing
+# With a status page, which shows no accounts
 $t->start(log => 0, status => 0, http => <<'EOC');
     request_cpu_zone $host zone=hosts:1m;
     server {
@@ -60,12 +61,13 @@ $t->get('/a.txt') for 1 .. 20;
 my $answer = $t->get('/status?format=json');
 is($answer->{status}, 200, 'the status page is there');
 my $status = JSON::PP->new->utf8->decode($answer->{body});
-is(sum(map { $_->{wakeups} + $_->{thread_cpu_ns} + $_->{charged_ns} } @{ $status->{workers} }), 0, 'nothing was measured');
+is(sum(map { $_->{wakeups} + $_->{thread_cpu_ns} + $_->{charged_ns} } @{ $status->{workers} }), 0,
+    'nothing was measured');
 is_deeply($status->{zones}{hosts}{keys}, {}, 'nothing was counted');
 is($t->get('/status?format=prometheus')->{status}, 200, 'in either format');
 is($t->stop, 0, 'the server ends');
 
-# What a reload adds is measured from then on, what it takes away no more
+# A reload that adds a zone starts the measurement; a reload that removes it ends the measurement
 my $used = <<'EOC';
     request_cpu_zone $host zone=hosts:1m;
     request_cpu zone=hosts;
@@ -74,7 +76,10 @@ EOC
 (my $unused = $used) =~ s/request_cpu zone=hosts;//;
 $t->start(log => 0, status => 0, http => $unused);
 $t->get('/a.txt', host => 'a.test');
-sub requests { return JSON::PP->new->utf8->decode($t->get('/status?format=json', host => 'status.test')->{body})->{zones}{hosts}{keys}{'a.test'}{requests} || 0 }
+sub requests {
+    return JSON::PP->new->utf8->decode($t->get('/status?format=json',
+        host => 'status.test')->{body})->{zones}{hosts}{keys}{'a.test'}{requests} || 0;
+}
 is(requests(), 0, 'not used: not counted');
 ok($t->reload(http => $used), 'a reload makes use of the module');
 $t->get('/a.txt', host => 'a.test');
@@ -84,4 +89,4 @@ $t->get('/a.txt', host => 'a.test');
 $t->quiet;
 is(requests(), 1, 'and they are not any more');
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -1,4 +1,4 @@
-# Every wakeup has an owner: next to nothing of what a worker does in its handlers is nobody's.
+# Every handler call has an owner: hardly any work in a worker's handlers stays without one.
 
 use strict;
 use warnings;
@@ -39,7 +39,8 @@ sub books {
     return { other => $worker->{other_ns}, handlers => $worker->{thread_cpu_ns} - $worker->{loop_ns} };
 }
 
-for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ], [ 'kept upstream connections', '/alive' ],
+for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fresh' ],
+    [ 'kept upstream connections', '/alive' ],
     $file_aio ? [ 'kernel AIO', '/direct/large' ] : ()) {
     my ($name, $uri) = @$case;
     $t->clear_log;
@@ -54,7 +55,7 @@ for my $case ([ 'static files', '/a.txt' ], [ 'fresh upstream connections', '/fr
     cmp_ok($other, '<', 0.005 * $handlers, sprintf '%s: %.3f %% of it is nobody\'s', $name, 100 * $other / $handlers);
 }
 
-# An upstream connection that is idle until its time is over
+# An upstream connection that is idle until its timeout
 my %was = map {
     $t->get('/idle', host => $_);
     $_ => $t->account_with('hosts', $_, 1)->{cpu_ns};
@@ -64,6 +65,6 @@ ok(wait_until(60, sub { sleep 0.1; $t->account('hosts', 'last.test')->{cpu_ns} >
     'closing it is charged to whom it was used for last');
 is($t->account('hosts', 'first.test')->{cpu_ns}, $was{'first.test'}, 'and not to those that had it before');
 my $closing = $t->account('hosts', 'last.test')->{cpu_ns} - $was{'last.test'};
-cmp_ok(books()->{other} - $before->{other}, '<', $closing, 'nor is it nobody\'s');
+cmp_ok(books()->{other} - $before->{other}, '<', $closing, 'and it has an owner');
 
 $t->done;

@@ -1,4 +1,4 @@
-# The page for browsers where the server adds headers to all its answers, or changes them.
+# The live page on a server that adds headers to all its answers, or changes them.
 
 use strict;
 use warnings;
@@ -18,19 +18,24 @@ plan(skip_all => "no $missing, which this test drives") if $missing;
 
 sub policy { my ($policy) = @_; return qq{add_header Content-Security-Policy "$policy" always;} }
 
-# What an upper level sets, under which the page must work
+# Headers of an outer level with which the page must work
 my @works = (
     [ 'nothing', '' ],
     [ 'a policy of the site', policy("default-src 'self'") ],
     [ 'a policy with https', policy("default-src 'self' https:") ],
     [ 'script and style', policy("script-src 'self'; style-src 'self'") ],
-    [ 'a policy with all that it names', policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'") ],
-    [ 'two policies', policy("default-src 'self'") . policy("script-src 'self' https://cdn.example; object-src 'none'") ],
+    [ 'a policy with all that it names',
+        policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'") ],
+    [ 'two policies', policy("default-src 'self'")
+        . policy("script-src 'self' https://cdn.example; object-src 'none'") ],
     [ 'trusted types', policy("require-trusted-types-for 'script'; trusted-types default") ],
     [ 'insecure requests upgraded', policy('upgrade-insecure-requests') ],
-    [ 'other headers', join ' ', map { "add_header $_ always;" } 'X-Frame-Options SAMEORIGIN', 'Referrer-Policy same-origin', 'X-Content-Type-Options nosniff',
-        'X-XSS-Protection "1; mode=block"', 'Cross-Origin-Opener-Policy same-origin', 'Cross-Origin-Embedder-Policy require-corp', 'Cross-Origin-Resource-Policy same-origin',
-        'Permissions-Policy "accelerometer=(), camera=(), geolocation=(), interest-cohort=()"', 'Cache-Control "public, max-age=31536000, immutable"', 'Content-Language de',
+    [ 'other headers', join ' ', map { "add_header $_ always;" } 'X-Frame-Options SAMEORIGIN',
+        'Referrer-Policy same-origin', 'X-Content-Type-Options nosniff',
+        'X-XSS-Protection "1; mode=block"', 'Cross-Origin-Opener-Policy same-origin',
+        'Cross-Origin-Embedder-Policy require-corp', 'Cross-Origin-Resource-Policy same-origin',
+        'Permissions-Policy "accelerometer=(), camera=(), geolocation=(), interest-cohort=()"',
+        'Cache-Control "public, max-age=31536000, immutable"', 'Content-Language de',
         'Origin-Agent-Cluster ?1', 'Strict-Transport-Security max-age=600' ],
     [ 'expires', 'expires 30d;' ],
     [ 'gzip for everything', 'gzip on; gzip_types *; gzip_min_length 1; gzip_vary on;' ],
@@ -44,7 +49,8 @@ my @works = (
     [ 'sub_filter', q{sub_filter '</head>' '<meta name="added" content="1"><base href="/elsewhere/"><script>document.title="changed"</script></head>'; sub_filter_once off;}, 'sub' ],
     [ 'addition', 'add_before_body /added.txt; add_after_body /added.txt;', 'addition' ],
 );
-# Policies under which it cannot work, but says so. In a sandbox with scripts, and without requests, the script says it.
+# Policies with which the page cannot work, but says so. In a sandbox with scripts and without requests, its script
+# says so.
 my @blocked = (
     [ 'nothing allowed', "default-src 'none'" ],
     [ 'a nonce', "script-src 'nonce-4711'" ],
@@ -104,13 +110,14 @@ sub open_page { my ($uri) = @_; $page->go('about:blank'); $page->console; $page-
 sub works {
     my ($uri, $what) = @_;
     open_page($uri);
-    ok($page->wait_for(10, "document.body.dataset.state === 'live' && $rows >= 3"), "$what: the page has its rows") or diag($page->console);
+    ok($page->wait_for(10, "document.body.dataset.state === 'live' && $rows >= 3"), "$what: the page has its rows")
+        or diag($page->console);
     ok($page->js("!$notice"), "$what: nothing is missing");
     is($page->js('getComputedStyle(document.querySelector(".card")).borderRadius'), '12px', "$what: it has its style");
     picture($what);
     return 1;
 }
-# For people: REQUEST_CPU_SCREENSHOTS=/tmp prove t/page_headers.t
+# Screenshots for people: REQUEST_CPU_SCREENSHOTS=/tmp prove t/page_headers.t
 sub picture {
     my ($what) = @_;
     return unless $ENV{REQUEST_CPU_SCREENSHOTS};
@@ -121,7 +128,8 @@ for my $case (@works) {
     my ($name) = @$case;
     works("$path{$name}/cpu", $name);
     next if $name =~ /^(?:sub_filter|addition)$/;    # what they put in is blocked by the page's own policy
-    is_deeply([ grep { !/favicon|interest-cohort|Permissions-Policy|Cross-Origin-Opener-Policy/ } $page->console ], [], "$name: no word in the console");
+    is_deeply([ grep { !/favicon|interest-cohort|Permissions-Policy|Cross-Origin-Opener-Policy/ } $page->console ], [],
+        "$name: no word in the console");
 }
 is($page->js('document.title'), 'CPU by domain', 'a script that is put in does not run');
 works('/mended/cpu', 'an add_header in the location, as the notice says');
@@ -136,30 +144,35 @@ works('/token?token=a%20b', 'with an argument of others');
 for my $case (@blocked) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
-    ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"), "$name: the page says that it is blocked")
+    ok($page->wait_for(10,
+        "$notice && getComputedStyle($notice).visibility === 'visible' && $notice.getBoundingClientRect().height > 40"),
+            "$name: the page says that it is blocked")
         or diag($page->console);
     my $text = $page->js("$notice.innerText");
-    like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s, "$name: why, and what mends it");
+    like($text, qr/did not load the script or the style.*Content-Security-Policy.*add_header/s,
+        "$name: why, and what mends it");
     is($page->js("$notice.querySelectorAll('a[href=\"?format=json\"]').length"), 1, "$name: and where the figures are");
     picture($name);
 }
 for my $case (@mute) {
     my ($name) = @$case;
     open_page("$path{$name}/cpu");
-    ok($page->wait_for(10, 'document.getElementById("gone-text").textContent.includes("Content-Security-Policy")'), "$name: the page says that it may not ask")
+    ok($page->wait_for(10, 'document.getElementById("gone-text").textContent.includes("Content-Security-Policy")'),
+        "$name: the page says that it may not ask")
         or diag($page->text('#gone-text'), $page->console);
     picture($name);
 }
 open_page('/stripped');
-ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"), 'a proxy that takes the arguments away: the page says so');
+ok($page->wait_for(10, "$notice && getComputedStyle($notice).visibility === 'visible'"),
+    'a proxy that takes the arguments away: the page says so');
 
-# A connection that a browser keeps for later would hold up the end of an older NGINX
+# an open connection of the browser would delay the end of an older NGINX
 $page->end;
 
-# A script that the page was not made for is never run
+# A script of another version than the page is never run
 my $answer = $t->get('/cpu?format=html');
 my ($script) = $answer->{body} =~ m{<script defer src="(\?asset=page\.js@[\w-]+)"></script>};
-ok($script, 'the page names its script with what changes with it') or diag($answer->{body});
+ok($script, 'the name of the page\'s script changes with its content') or diag($answer->{body});
 is($t->get("/cpu$script")->{status}, 200, 'which is there');
 my $other = $script =~ s/@\w+/\@1/r;
 $answer = $t->get("/cpu$other");

@@ -1,4 +1,4 @@
-# A request that shares its processor is charged what it uses, not what it loses.
+# A request that is preempted is charged the CPU that it uses, not the time that it loses.
 
 use strict;
 use warnings;
@@ -25,7 +25,7 @@ $t->start(main => $t->affinity($processor), http => <<"EOC");
     }
 EOC
 
-# One request: what it was charged, what the worker's thread used in the same moment, and how long it took by the wall clock.
+# One request: its charge, the CPU that the worker's thread used in the same time, and the elapsed time.
 sub request {
     my ($uri, %option) = @_;
     my $took;
@@ -57,7 +57,7 @@ for my $name (sort keys %kind) {
     within($charged, $used, 0.9, 1, "$name: charged beside a busy loop what the thread used");
     is(scalar(grep { $_->{charged} > $_->{used} } @beside), 0, "$name: and never more");
 
-    # Without this, the loop may have been elsewhere, and the comparison would say nothing.
+    # Without preemption by the loop, the comparison would prove nothing.
     cmp_ok($lost, '>', 1.4, "$name: the loop did take the processor away");
 }
 

@@ -1,4 +1,4 @@
-# nginx-conf/prometheus: what promtool says of it, and whether the dashboard asks for what the rules record.
+# promtool accepts nginx-conf/prometheus, and the dashboard only uses existing metrics.
 
 use strict;
 use warnings;
@@ -28,7 +28,8 @@ accepted('the federation too', 'check', 'config', "$folder/federation.yml");
 my @rules = grep { /^(?:rules-|scale|limits|alerts)/ } shipped_files();
 is(scalar @rules, 6, 'six files of rules');
 unlike(accepted("$_ is valid", 'check', 'rules', "$folder/$_"), qr/duplicate/i, 'and records nothing twice') for @rules;
-accepted("$_: rules and alerts do what was worked out by hand", 'test', 'rules', "$folder/tests/$_") for map { m{([^/]+)$} } glob "$folder/tests/*.yml";
+accepted("$_: rules and alerts do what was worked out by hand", 'test', 'rules', "$folder/tests/$_")
+    for map { m{([^/]+)$} } glob "$folder/tests/*.yml";
 
 SKIP: {
     skip('vmalert is not here', 1) unless Test::RequestCpu::Prometheus->command('vmalert');
@@ -36,7 +37,7 @@ SKIP: {
     is($status, 0, "VictoriaMetrics' vmalert takes the same files") or diag($output);
 }
 
-# What is commented out is meant to be put in
+# Parts that are commented out are valid too
 Test::RequestCpu->write_file("$copy/$_", shipped($_)) for @rules;
 my $all = uncommented(shipped('prometheus.yml'));
 like($all, qr/^$_:/m, "$_ can be put in") for qw(remote_write);
@@ -48,27 +49,37 @@ unlike($all, qr/^ *#\S/m, 'none of which is left');
 
 # Names of rules: level:metric:operations
 my %recorded = recorded_names();
-is_deeply([ grep { !/^[a-z_]+:nginx_request_cpu_[a-z_]+:[a-z_0-9]+$/ } sort keys %recorded ], [], 'recorded names have a level, a metric and operations');
+is_deeply([ grep { !/^[a-z_]+:nginx_request_cpu_[a-z_]+:[a-z_0-9]+$/ } sort keys %recorded ], [],
+    'recorded names have a level, a metric and operations');
 my $text = join '', map { shipped($_) } @rules;
-is_deeply([ grep { !$recorded{$_} } $text =~ /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g ], [], 'rules use no name that none records');
+is_deeply([ grep { !$recorded{$_} } $text =~ /\b([a-z_]+:nginx_request_cpu_\w+:\w+)/g ], [],
+    'rules use no name that none records');
 
-# What is written to a long-term store, and what a federation reads, is of domains or of nodes, and not of both
-for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s], ['federation', shipped('federation.yml') =~ /__name__=~"(.*?:.*?)"/]) {
+# A long-term store and a federation get the series of domains or of nodes, but not of both
+for (['remote write', $all =~ /write_relabel_configs:.*?regex: '(.*?)'/s],
+    ['federation', shipped('federation.yml') =~ /__name__=~"(.*?:.*?)"/]) {
     my ($name, $regex) = @$_;
-    is_deeply([ sort grep { /^(?:$regex)$/ } keys %recorded ], [ sort grep { !/^instance_zone_key:/ } keys %recorded ], "$name: what the rules made of all nodes");
-    is_deeply([ grep { /^(?:$regex)$/ } map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ], [], 'and no counters of domains');
+    is_deeply([ sort grep { /^(?:$regex)$/ } keys %recorded ], [ sort grep { !/^instance_zone_key:/ } keys %recorded ],
+        "$name: what the rules made of all nodes");
+    is_deeply([ grep { /^(?:$regex)$/ }
+        map { "nginx_request_cpu_$_" } qw(seconds_total requests_total per_request_seconds_bucket cache_seconds_total) ],
+            [], 'and no counters of domains');
 }
 
-# Every family that a rule or a panel asks for is one that the module has
+# Every family in a rule or a panel is a family of the module
 my @expressions = dashboard_expressions(
-    __rate_interval => '1m', __range => '6h', job => 'nginx-cpu', zone => 'domains', instance => '.+', domain => 'x.example', top => 10,
+    __rate_interval => '1m', __range => '6h', job => 'nginx-cpu', zone => 'domains', instance => '.+',
+        domain => 'x.example', top => 10,
 );
 my @asked = map { $_->[2] } @expressions;
-my ($source, $reference) = map { Test::RequestCpu->slurp("$FindBin::Bin/../$_") } qw(accounting/src/render/prometheus.rs docs/generated/counters.md);
-my %family = map { $_ => 1 } $source =~ /(?:counter|gauge)\(\s*"(\w+)"/g, $reference =~ /^\| `nginx_request_cpu_(\w+)` \|/mg;
+my ($source, $reference) = map {
+    Test::RequestCpu->slurp("$FindBin::Bin/../$_") } qw(accounting/src/render/prometheus.rs docs/generated/counters.md);
+my %family = map { $_ => 1 } $source =~ /(?:counter|gauge)\(\s*"(\w+)"/g,
+    $reference =~ /^\| `nginx_request_cpu_(\w+)` \|/mg;
 ok($family{$_}, "the module has $_") for qw(seconds_total per_request_seconds zone_accounts);
 my %raw = map { $_ => 1 } join("\n", $text, @asked) =~ /(?<![:\w])nginx_request_cpu_(\w+?)(?:_bucket)?\b(?!:)/g;
-is_deeply([ grep { !$family{$_} && !$family{s/_(?:bucket|sum|count)$//r} } sort keys %raw ], [], 'no rule and no panel asks for a family that there is not');
+is_deeply([ grep { !$family{$_} && !$family{s/_(?:bucket|sum|count)$//r} } sort keys %raw ], [],
+    'no rule and no panel asks for a family that there is not');
 
 # The dashboard
 cmp_ok(scalar @expressions, '>', 20, 'the dashboard has expressions');
@@ -99,10 +110,13 @@ is_deeply([ grep { $id{ $_->{id} }++ } @panels ], [], 'every panel has its own n
 my (%cell, @overlap);
 for my $panel (@panels) {
     my ($x, $y, $w, $h) = @{ $panel->{gridPos} }{qw(x y w h)};
-    for my $row ($y .. $y + $h - 1) { for my $column ($x .. $x + $w - 1) { push @overlap, $panel->{title} if $cell{"$row $column"}++ || $column > 23 } }
+    for my $row ($y .. $y + $h - 1) {
+        for my $column ($x .. $x + $w - 1) { push @overlap, $panel->{title} if $cell{"$row $column"}++ || $column > 23 }
+    }
 }
 is_deeply(\@overlap, [], 'panels neither overlap nor stick out');
-is_deeply([ grep { ($_->{datasource}{uid} || '') ne '${datasource}' } map { ($_, @{ $_->{targets} || [] }) } grep { $_->{type} ne 'row' } @panels ], [],
+is_deeply([ grep { ($_->{datasource}{uid} || '') ne '${datasource}' } map { ($_, @{ $_->{targets} || [] }) }
+    grep { $_->{type} ne 'row' } @panels ], [],
     'all of them ask the chosen data source');
 
 done_testing();

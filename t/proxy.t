@@ -1,4 +1,4 @@
-# Requests that are answered by an upstream, and those that the cache spares it.
+# Requests that an upstream answers, and requests that the cache answers.
 
 use strict;
 use warnings;
@@ -21,7 +21,10 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         for (1 .. 5) { $connection->send("6\r\nchunk\n\r\n"); sleep 0.01 }
         return $connection->send("0\r\n\r\n");
     }
-    if ($request->{uri} =~ /broken/) { $connection->send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"); return 0 }
+    if ($request->{uri} =~ /broken/) {
+        $connection->send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
+        return 0;
+    }
     if ($request->{uri} =~ /never/) { sleep 20; return 0 }
     if ($request->{uri} =~ /refuse/) { return $connection->answer("no\n", status => '503 Busy') }
     return $connection->answer("answer\n", headers => { 'X-Nth' => $request->{nth} });
@@ -36,18 +39,21 @@ $t->start(http => <<"EOC");
     server {
         listen 127.0.0.1:{{port:http}};
         location / { proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location /alive/ { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; gzip on; gzip_types *; gzip_comp_level 9; gzip_proxied any; }
+        location /alive/ { proxy_pass http://alive; proxy_http_version 1.1; proxy_set_header Connection ""; gzip on;
+            gzip_types *; gzip_comp_level 9; gzip_proxied any; }
         location /unbuffered/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_buffering off; }
         location /dead { proxy_pass http://127.0.0.1:{{port:dead}}; }
         location /twice { proxy_pass http://twice; }
         location /never { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 300ms; }
-        location /cached/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_cache cache; proxy_cache_valid 200 1h; proxy_cache_bypass \$arg_bypass; }
+        location /cached/ { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_cache cache;
+            proxy_cache_valid 200 1h; proxy_cache_bypass \$arg_bypass; }
         location /self { proxy_pass http://127.0.0.1:{{port:http}}/alive/x; proxy_set_header Host inner.test; }
     }
 EOC
 
-# With and without connections that are kept to the upstream
-for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ], [ 'upstream keepalive', '/alive/x', 'alive.test' ],
+# With and without keep-alive connections to the upstream
+for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ],
+    [ 'upstream keepalive', '/alive/x', 'alive.test' ],
     [ 'no buffering', '/unbuffered/x', 'unbuffered.test' ])
 {
     my ($name, $uri, $host) = @$kind;
@@ -63,9 +69,11 @@ for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ], [ 'ups
         $t->logged(30);
     });
     my @lines = $t->log_lines;
-    $name =~ /keepalive/ ? cmp_ok($nth, '>', 20, "$name: upstream connections are kept") : is($nth, 1, "$name: they are not kept");
+    $name =~ /keepalive/ ? cmp_ok($nth, '>', 20, "$name: upstream connections are kept")
+        : is($nth, 1, "$name: they are not kept");
     is(scalar(grep { $_->{status} == 200 && $_->{ns} =~ /^[1-9]\d*$/ } @lines), 30, "$name: every request is charged");
-    is(scalar(grep { $_->{wakeups} >= 2 } @lines), 30, "$name: the client's wakeup and the upstream's are both counted");
+    is(scalar(grep { $_->{wakeups} >= 2 } @lines), 30,
+        "$name: the client's wakeup and the upstream's are both counted");
     my $account = $t->account_with('hosts', $host, 30);
     is($account->{requests}, 30, "$name: requests are counted");
     my $logged = sum(map { $_->{ns} } @lines);
@@ -75,7 +83,8 @@ for my $kind ([ 'fresh upstream connections', '/fresh/x', 'fresh.test' ], [ 'ups
     is($account->{by_cache_status}{NONE}{requests}, 30, "$name: no cache took part");
 }
 
-# One kept upstream connection serves two domains in turn: what is read from it is the domain's that asked
+# One keep-alive upstream connection serves two domains in turn: reading from it is charged to the domain of the
+# request
 $t->clear_log;
 my $connection = $t->connect('http');
 for (1 .. 10) {
@@ -84,7 +93,8 @@ for (1 .. 10) {
 }
 $connection->close;
 my @lines = $t->logged(20);
-my ($heavy, $light) = map { my $host = $_; median(map { $_->{ns} } grep { $_->{host} eq $host } @lines) } qw(heavy.test light.test);
+my ($heavy, $light) = map { my $host = $_;
+    median(map { $_->{ns} } grep { $_->{host} eq $host } @lines) } qw(heavy.test light.test);
 cmp_ok($heavy, '>', 10 * $light, 'on a kept upstream connection each domain pays for its own answers');
 my ($heavy_account, $light_account) = map { $t->account_with('hosts', $_, 10) } qw(heavy.test light.test);
 cmp_ok($heavy_account->{cpu_ns}, '>', 8 * $light_account->{cpu_ns}, 'and the accounts show it');
@@ -93,12 +103,14 @@ cmp_ok($heavy_account->{cpu_ns}, '>', 8 * $light_account->{cpu_ns}, 'and the acc
 $t->clear_log;
 $t->get('/self', host => 'outer.test') for 1 .. 10;
 @lines = $t->logged(20);
-is($t->account_with('hosts', $_, 10)->{requests}, 10, "a proxy to itself: $_ has its requests") for qw(outer.test inner.test);
+is($t->account_with('hosts', $_, 10)->{requests}, 10, "a proxy to itself: $_ has its requests")
+    for qw(outer.test inner.test);
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 20, 'and both ends are charged');
 
 # Answers of several kinds
 $t->clear_log;
-is($t->get('/x', method => 'POST', body => 'x' x 1_000_000, host => 'kinds.test')->{status}, 200, 'a body is forwarded');
+is($t->get('/x', method => 'POST', body => 'x' x 1_000_000, host => 'kinds.test')->{status}, 200,
+    'a body is forwarded');
 is($t->get('/chunked', host => 'kinds.test')->{body}, "chunk\n" x 5, 'chunks are forwarded');
 is($t->get('/refuse', host => 'kinds.test')->{status}, 503, 'the upstream refuses');
 is($t->get('/dead', host => 'kinds.test')->{status}, 502, 'there is no upstream');
@@ -127,18 +139,20 @@ $cached->('1&bypass=1');
 @lines = $t->logged($answers);
 my %by_cache;
 push @{ $by_cache{ $_->{cache} } }, $_ for @lines;
-is_deeply({ map { $_ => scalar @{ $by_cache{$_} } } keys %by_cache }, { MISS => $asked, HIT => $asked, BYPASS => 1 }, 'misses, hits and a bypass');
+is_deeply({ map { $_ => scalar @{ $by_cache{$_} } } keys %by_cache }, { MISS => $asked, HIT => $asked, BYPASS => 1 },
+    'misses, hits and a bypass');
 my $cache = $t->account_with('hosts', 'cache.test', $answers);
 is_deeply(
     $cache->{by_cache_status},
-    { map { $_ => { requests => scalar @{ $by_cache{$_} }, cpu_ns => sum(map { $_->{ns} } @{ $by_cache{$_} }) } } keys %by_cache },
+    { map { $_ => { requests => scalar @{ $by_cache{$_} },
+        cpu_ns => sum(map { $_->{ns} } @{ $by_cache{$_} }) } } keys %by_cache },
     'the account has requests and CPU by cache status, as the log',
 );
 
-# Cache manager and loader have no requests, and no books.
+# Cache manager and cache loader have no requests, and no worker totals.
 my $workers = $t->status->{workers};
 is_deeply([ map { $_->{pid} } @$workers ], [ $t->workers ], 'only workers are measured, no helper processes');
-# An upstream connection that is given back in the middle of its wakeup still has an owner
+# An upstream connection that is kept for later in the middle of its handler call still has an owner
 cmp_ok($workers->[0]{other_ns}, '<=', $workers->[0]{charged_ns} / 100, 'hardly anything has no owner');
 
 $t->done;

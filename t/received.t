@@ -1,4 +1,4 @@
-# Bytes that a request has received: whatever comes from its client, whether anybody wants it or not.
+# Received bytes: all bytes from the client of a request count, even if nobody reads them.
 
 use strict;
 use warnings;
@@ -21,7 +21,7 @@ $t->certificate('tls', 'tls');
 $t->html('a.txt', "plain\n");
 $t->html('large.txt', 'x' x 3_000_000);
 
-# Answers, or goes on as a WebSocket does: what it reads goes back, and half of that again
+# Answers, or continues as a WebSocket does: it sends back what it reads, and one half of it once more
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection, $request) = @_;
     return $connection->answer("answer\n") unless $request->{headers}{upgrade};
@@ -38,17 +38,20 @@ my $locations = <<"EOC";
         location / { }
         location = /no { return 204; }
         location = /proxy { client_max_body_size 20m; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /unbuffered { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:sink}}; }
-        location = /early { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:early}}; }
+        location = /unbuffered { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:sink}}; }
+        location = /early { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:early}}; }
         location = /small { client_max_body_size 10; proxy_pass http://127.0.0.1:{{port:upstream}}; }
-        location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:{{port:nobody}}; }
+        location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_pass http://127.0.0.1:{{port:nobody}}; }
         location = /auth { auth_basic x; auth_basic_user_file {{dir}}/users; }
         location = /page { error_page 404 /a.txt; root {{dir}}/none; }
         location = /slow { limit_rate 1m; alias {{dir}}/html/large.txt; }
         location = /ws { $upgrade proxy_pass http://127.0.0.1:{{port:upstream}}; }
 EOC
 $t->write_file($t->dir . '/users', '');
-# It answers before it has read the body, and reads that nevertheless
+# Answers before it has read the body, and reads the body nevertheless
 my $early = Test::RequestCpu::Upstream->start($t, 'early', sub { return 0 });
 $t->start(http => <<"EOC");
     request_cpu_zone \$host zone=hosts:1m;
@@ -90,7 +93,7 @@ sub host { return 'h' . ++$number . '.test' }
 sub text { return Test::RequestCpu::Connection->request_text(@_) }
 sub received { my ($host, $requests) = @_; return $t->account_with('hosts', $host, $requests)->{received_bytes} }
 
-# Sends texts on one connection, each a request; looks whether as many bytes are in the account.
+# Sends texts on one connection, each of which is a request. Checks that the account has as many bytes.
 sub exact {
     my ($name, $host, @texts) = @_;
     my $connection = $t->connect('http');
@@ -123,7 +126,7 @@ for my $uri ('/no', '/a.txt', '/proxy', '/unbuffered', '/auth', '/page', '/small
 my $host = host();
 exact('GET with a body', $host, text('/a.txt', host => $host, body => $body));
 
-# Requests in one packet: each has its own bytes
+# Requests in one packet: each counts its own bytes
 my @hosts = map { host() } 1 .. 4;
 my @texts = (text('/a.txt', host => $hosts[0]), text('/no', method => 'POST', host => $hosts[1], body => 'b' x 20_000),
     chunked('/proxy', $hosts[2], 1_000, 5), text('/a.txt', host => $hosts[3]));
@@ -131,9 +134,11 @@ my $connection = $t->connect('http');
 $connection->send(join '', @texts);
 $connection->response for @texts;
 $connection->close;
-is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ], 'of requests in one packet each has its own bytes');
+is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ],
+    'of requests in one packet each has its own bytes');
 @hosts = map { host() } 1 .. 3;
-@texts = (chunked('/no', $hosts[0], 3_000, 4), chunked('/a.txt', $hosts[1], 10, 3), text('/proxy', method => 'POST', host => $hosts[2], body => $body));
+@texts = (chunked('/no', $hosts[0], 3_000, 4), chunked('/a.txt', $hosts[1], 10, 3),
+    text('/proxy', method => 'POST', host => $hosts[2], body => $body));
 $connection = $t->connect('http');
 $connection->send(join '', @texts);
 $connection->response for @texts;
@@ -141,12 +146,16 @@ $connection->close;
 is_deeply([ map { received($_, 1) } @hosts ], [ map { length } @texts ], 'where bodies are not wanted too');
 $connection = $t->connect('http');
 $host = host();
-for (1 .. 5) { $connection->get('/no', method => 'POST', host => $host, body => 'b' x 1000); $connection->get('/a.txt', host => $host) }
+for (1 .. 5) {
+    $connection->get('/no', method => 'POST', host => $host, body => 'b' x 1000);
+    $connection->get('/a.txt', host => $host);
+}
 $connection->close;
-is(received($host, 10), 5 * (length(text('/no', method => 'POST', host => $host, body => 'b' x 1000)) + length(text('/a.txt', host => $host))),
+is(received($host, 10), 5 * (length(text('/no', method => 'POST', host => $host, body => 'b' x 1000))
+    + length(text('/a.txt', host => $host))),
     'with and without a body in turn');
 
-# A body that is dropped when the answer is complete
+# A body that is discarded when the answer is complete
 $host = host();
 $connection = $t->connect('http');
 my $text = text('/small', method => 'POST', host => $host, close => 1, headers => { 'Content-Length' => 4_000_000 });
@@ -155,9 +164,9 @@ is($connection->response->{status}, 413, 'an answer comes before the body');
 $connection->send('b' x 4_000_000);
 $connection->closed_within(30);
 $connection->close;
-is(received($host, 1), length($text) + 4_000_000, 'what the client sends after that is counted');
+is(received($host, 1), length($text) + 4_000_000, 'bytes that the client sends after that are counted');
 
-# A client that leaves in the middle of its body
+# A client leaves in the middle of its body
 $host = host();
 $connection = $t->connect('http');
 $text = text('/no', method => 'POST', host => $host, headers => { 'Content-Length' => 4_000_000 });
@@ -165,7 +174,7 @@ $connection->send($text . 'b' x 100_000);
 $connection->response;
 sleep 0.2;
 $connection->close;
-is(received($host, 1), length($text) + 100_000, 'of a body that breaks off, what came is counted');
+is(received($host, 1), length($text) + 100_000, 'of an incomplete body, the received bytes are counted');
 
 # WebSockets
 for my $port ('http', 'front') {
@@ -187,7 +196,8 @@ for my $port ('http', 'front') {
         sleep 0.3;
     }
     cmp_ok($account->()->{received_bytes}, '>=', $before + 400_000, "$name: received bytes grow while it runs");
-    ok(wait_until(10, sub { $connection->send('.'); $connection->read_bytes(1); $sent++; $account->()->{received_bytes} >= 1_600_000 }), "$name: all are settled in time");
+    ok(wait_until(10, sub { $connection->send('.'); $connection->read_bytes(1); $sent++;
+        $account->()->{received_bytes} >= 1_600_000 }), "$name: all are settled in time");
     $connection->close;
     my ($line) = $t->logged(1, sub { $_[0]{host} eq $host });
     my $all = received($host, 1);
@@ -204,8 +214,9 @@ for my $uri ('/no', '/proxy', '/a.txt') {
     cmp_ok($all, '<', 50_500, 'once');
 }
 
-# A body that is dropped after the answer, when TLS is over already (ngx_ssl_shutdown): the bytes are then those of TLS. `openssl
-# s_client` sends nothing any more once it knows that. So what the server says is kept back while the body is on its way.
+# A body that is discarded after the answer, when TLS has already ended (ngx_ssl_shutdown). The bytes are then those
+# of TLS. `openssl s_client` sends nothing more after it has noticed the end. So the answers of the server are held
+# back while the body is on its way.
 sub keep_back {
     my ($port, $bytes) = @_;
     my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
@@ -222,16 +233,16 @@ sub keep_back {
         for my $from (@ready) {
             my $length = sysread $from, my $data, 65_536;
             if (!$length && $from == $client) {
-                # the server is to read all before it knows that the client is gone
+                # the server must read everything before it notices that the client has left
                 shutdown $server, 1;
                 POSIX::_exit(0);
             }
-            # it has said all, and reads on
+            # the server has sent everything, and continues to read
             if (!$length) { $select->remove($server); next }
             if ($from == $client) {
                 $sent += $length;
-                # a client's second flight is shorter than this, and a record of what follows on it is longer: the server
-                # cannot answer before all of that record is there
+                # the second flight of a client is shorter than this, and a record of the data after it is longer: the
+                # server cannot answer before the whole record has arrived
                 $greeted += $length if $greeted;
                 $over = 1 if $greeted > 1500;
                 syswrite $server, $data;
@@ -247,7 +258,8 @@ sub keep_back {
     $host = host();
     my ($port, $pid) = keep_back($t->port('tls'), 1_500_000);
     my $client = Test::RequestCpu::TLS->new(port => $port);
-    $client->send(text('/dead', method => 'POST', host => $host, headers => { 'Content-Length' => 3_000_000 }) . 'b' x 2_000_000);
+    $client->send(text('/dead', method => 'POST', host => $host, headers => { 'Content-Length' => 3_000_000 })
+        . 'b' x 2_000_000);
     is($client->response->{status}, 502, 'TLS: an answer comes before the body');
     $client->close;
     waitpid $pid, 0;
@@ -256,12 +268,13 @@ sub keep_back {
     cmp_ok($all, '<', 2_200_000, 'once');
 }
 
-# HTTP/2: a client may send a body as far as the window of its stream goes
+# HTTP/2: a client may send a body until the window of its stream is used up
 sub frames {
     my ($client, $uri, $host, $size, %option) = @_;
     my $last = $option{last} ? 1 : 0;
     my $stream = $client->{next};
-    my $head = $client->request($uri, method => $uri eq '/proxy' || $uri eq '/unbuffered' ? 'POST' : 'GET', host => $host, body => '');
+    my $head = $client->request($uri, method => $uri eq '/proxy' || $uri eq '/unbuffered' ? 'POST' : 'GET',
+        host => $host, body => '');
     $head = substr $head, 0, length($head) - 9;
     my @data;
     for (my $left = $size; $left > 0; $left -= 16_000) {
@@ -270,7 +283,8 @@ sub frames {
     }
     return ($head, @data);
 }
-for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 100, last => 1 ], [ '/unbuffered', 60_000, last => 1 ]) {
+for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 100, last => 1 ],
+    [ '/unbuffered', 60_000, last => 1 ]) {
     my ($uri, $size, @option) = @$case;
     $host = host();
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
@@ -282,7 +296,7 @@ for my $case ([ '/slow', 60_000 ], [ '/proxy', 60_000, last => 1 ], [ '/proxy', 
     my $expected = length($head) - 9 + $size;
     is(received($host, 1), $expected, "HTTP/2: $size bytes to $uri are counted");
 }
-# Most bodies that nobody reads come after the answer
+# Unread bodies mostly come after the answer
 for my $end ('a later request', 'the end of the connection') {
     my ($refused, $other) = (host(), host());
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));

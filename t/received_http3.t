@@ -1,4 +1,4 @@
-# Bytes that a request of HTTP/3 has received, whether anybody reads its body or not.
+# Bytes that an HTTP/3 request has received, whether its body is read or not.
 
 use strict;
 use warnings;
@@ -35,11 +35,13 @@ EOC
 
 sub upload {
     my (@requests) = @_;
-    my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_upload.py", $t->port('h3'), (map { @$_ } @requests), { stdout_only => 1 });
+    my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_upload.py", $t->port('h3'),
+        (map { @$_ } @requests), { stdout_only => 1 });
     return $status == 0 ? @{ JSON::PP->new->decode($output) } : diag("HTTP/3 client failed: $output");
 }
 
-my @cases = ([ 'POST', 'a.test', '/proxy', 2_000_000 ], [ 'POST', 'b.test', '/proxy', 100 ], [ 'GET', 'c.test', '/slow', 40_000 ],
+my @cases = ([ 'POST', 'a.test', '/proxy', 2_000_000 ], [ 'POST', 'b.test', '/proxy', 100 ],
+    [ 'GET', 'c.test', '/slow', 40_000 ],
     [ 'GET', 'd.test', '/slow', 1000 ]);
 my @answers = upload(@cases);
 is_deeply([ map { $_->{status} } @answers ], [ (200) x @cases ], 'all are answered');
@@ -50,10 +52,10 @@ for my $case (@cases) {
     cmp_ok($received, '<', $size * 1.01 + 200, 'once');
 }
 
-# A stream has a window of 64 kB, and what is not read does not open it further
+# A stream has a window of 64 kB; unread bytes do not open it further
 @answers = upload([ 'GET', 'e.test', '/slow', 1_000_000 ]);
 my $received = $t->account_with('hosts', 'e.test', 1)->{received_bytes};
-cmp_ok($received, '>', 60_000, 'of a larger body, what the client was allowed to send is counted');
+cmp_ok($received, '>', 60_000, 'of a larger body, the bytes that the client may send are counted');
 cmp_ok($received, '<', 70_000, 'and no more than that');
 
 $t->done;

@@ -1,4 +1,4 @@
-# A reload changes the configuration, and loses neither requests nor accounts.
+# A reload changes the configuration; no request and no account is lost.
 
 use strict;
 use warnings;
@@ -32,7 +32,7 @@ EOC
 my $main = 'worker_processes 2;';
 $t->start(main => $main, http => http());
 
-# Under load: every request on a connection of its own, since NGINX is free to close a kept one when it reloads.
+# Load: each request has its own connection, since NGINX may close a keep-alive one when it reloads.
 sub load {
     my ($seconds) = @_;
     my ($end, $sent, $failed) = (time + $seconds, 0, 0);
@@ -67,30 +67,32 @@ is($t->account('hosts', $_)->{in_flight}, 0, "nothing of $_ is in flight") for q
 
 my $workers = $t->status->{workers};
 my %now = map { $_ => 1 } $t->workers;
-is(scalar(grep { $now{ $_->{pid} } } @$workers), 2, 'the books are those of the workers that serve');
-$t->check_books(name => 'after the reloads');
+is(scalar(grep { $now{ $_->{pid} } } @$workers), 2, 'the totals are those of the serving workers');
+$t->check_totals(name => 'after the reloads');
 
-# Counters go on from where they are
+# Counters continue
 my $before = $t->account('hosts', 'load.test');
 ok($t->reload, 'one more reload');
 my $after = $t->account('hosts', 'load.test');
-is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ], [ @$before{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
+is_deeply([ @$after{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
+    [ @$before{qw(requests cpu_ns wakeups sent_bytes received_bytes)} ],
     'counters are as they were');
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 1)->{requests}, $sent + 1, 'and go on');
 
-# Workers that come and go
+# Workers start and end
 for my $workers (4, 1, 2) {
     ok($t->reload(main => "worker_processes $workers;"), "a reload to $workers worker(s)");
     wait_until(60, sub { !$t->workers(old => 1) && $t->workers == $workers });
     my @shown = sort { $a <=> $b } map { $_->{pid} } @{ $t->status->{workers} };
-    is_deeply(\@shown, [ $t->workers ], 'shows the books of those that live');
+    is_deeply(\@shown, [ $t->workers ], 'shows the totals of living workers');
     $t->get('/a.txt', host => "workers$workers.test") for 1 .. 10;
     is($t->account_with('hosts', "workers$workers.test", 10)->{requests}, 10, 'who count as ever');
 }
 
-# Zones that come and go
-ok($t->reload(http => http(more => 'request_cpu_zone $server_port zone=ports:64k;', zones => 'zone=hosts zone=ports')), 'a zone is added');
+# Zones are added and removed
+ok($t->reload(http => http(more => 'request_cpu_zone $server_port zone=ports:64k;', zones => 'zone=hosts zone=ports')),
+    'a zone is added');
 $t->get('/a.txt', host => 'load.test');
 is($t->account_with('ports', $t->port('http'), 1)->{requests}, 1, 'and counts');
 is($t->account_with('hosts', 'load.test', $sent + 2)->{requests}, $sent + 2, 'beside the old one');
@@ -98,7 +100,7 @@ ok($t->reload(http => http()), 'it is removed');
 is_deeply([ keys %{ $t->status->{zones} } ], ['hosts'], 'and gone');
 is($t->account('hosts', 'load.test')->{requests}, $sent + 2, 'the other one is still there');
 
-# A key that changes: refused, as limit_req does it; the running configuration stays
+# A changed key is refused, as limit_req does it; the running configuration stays
 my %old = map { $_ => 1 } $t->workers;
 my $part = { %{ $t->{part} } };
 $t->_write_config(%$part, http => http(key => '$server_name'));
@@ -113,7 +115,7 @@ $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 3)->{requests}, $sent + 3, 'and count as before');
 $t->expect_log(qr/\[emerg\].*hosts/);
 
-# A size that changes: NGINX makes a new segment, and the accounts go over
+# A changed size: NGINX makes a new segment, and the accounts are copied
 ok($t->reload(http => http(size => '2m')), 'a reload that changes the size');
 my $zone = $t->status->{zones}{hosts};
 is($zone->{size_bytes}, 2 * 1024 * 1024, 'has the new size');
@@ -122,14 +124,17 @@ $t->get('/a.txt', host => 'load.test');
 is($t->account_with('hosts', 'load.test', $sent + 4)->{requests}, $sent + 4, 'which go on');
 like($t->error_log, qr/\[notice\].*"hosts": \d+ accounts restored/, 'as the log says');
 ok($t->reload(http => http(size => '32k')), 'a smaller one');
-is($t->status->{zones}{hosts}{keys}{'load.test'}{requests}, $sent + 4, 'has them as well, as far as they fit');
+is($t->status->{zones}{hosts}{keys}{'load.test'}{requests}, $sent + 4, 'has them too, as far as there is room');
 ok($t->reload(http => http(size => '2m')), 'back again');
 
-# A reload that fails when the zones are made already: here, since a port is taken
+# A reload that fails after the zones were made: a port is in use
 my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1) or die;
 my $more = 'request_cpu_zone $server_port zone=ports:64k; server { listen 127.0.0.1:' . $taken->sockport . '; }';
-# what the master has open, in its order; sockets to workers that end come and go
-sub opened { return [ map { my $what = readlink; defined $what && $what !~ /^socket:/ ? $what : () } glob '/proc/' . $t->master . '/fd/*' ] }
+# the open files of the master, in order; sockets to workers that end come and go
+sub opened {
+    return [ map { my $what = readlink; defined $what && $what !~ /^socket:/ ? $what : () } glob '/proc/' . $t->master
+        . '/fd/*' ];
+}
 my $opened = opened();
 my $running = { %{ $t->{part} } };
 $t->_write_config(%$running, http => http(size => '4m', more => $more));

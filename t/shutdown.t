@@ -1,5 +1,5 @@
-# A worker that is to end does so as it would without the module: what is idle goes at once, what is served is served to its end
-# or to worker_shutdown_timeout, and then nothing holds the worker up.
+# A worker that ends behaves as without the module: idle connections close at once, running requests are served to
+# their end or to worker_shutdown_timeout, and then the module does not delay the end.
 
 use strict;
 use warnings;
@@ -28,14 +28,14 @@ sub server {
 EOC
 }
 
-# What happens after a signal to the master, in order, until the worker is gone; and how long that takes.
+# The events after a signal to the master, in order, until the worker has ended; and the time that they take.
 sub order {
     my ($t, $signal, $uri) = @_;
     my %c = (kept => $t->connect('http'), served => $t->connect('http'));
     $c{kept}->get('/a.txt');
     $c{served}->request($uri, host => 'served.test', close => 1);
     $c{served}->read_until(qr/x/);
-    # a timer of the module's, had it one, runs by now
+    # if the module had a timer of its own, the timer would run by now
     sleep 0.05;
     my $worker = $t->worker;
     my ($start, @order, %seen) = (time);
@@ -45,7 +45,9 @@ sub order {
             next if $seen{$name};
             my $got = $c{$name}->fill(0);
             if (defined $got && $got == 0) { $seen{$name} = push @order, "$name closed" }
-            elsif ($name eq 'served' && !$seen{end} && ($c{served}{buffer} =~ tr/x//) >= 23_999) { $seen{end} = push @order, 'served to its end' }
+            elsif ($name eq 'served' && !$seen{end} && ($c{served}{buffer} =~ tr/x//) >= 23_999) {
+                $seen{end} = push @order, 'served to its end';
+            }
         }
         last if !$t->_is_nginx($worker) && $seen{kept} && $seen{served};
         sleep 0.002;
@@ -57,12 +59,14 @@ sub order {
 
 for my $case (
     [ 'QUIT', '', QUIT => '/half', 'kept closed, served to its end, served closed, the worker is gone' ],
-    [ 'QUIT and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', QUIT => '/endless', 'kept closed, served closed, the worker is gone' ],
-    [ 'a reload and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', HUP => '/endless', 'kept closed, served closed, the worker is gone' ],
+    [ 'QUIT and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', QUIT => '/endless',
+        'kept closed, served closed, the worker is gone' ],
+    [ 'a reload and worker_shutdown_timeout', 'worker_shutdown_timeout 300ms;', HUP => '/endless',
+        'kept closed, served closed, the worker is gone' ],
 ) {
     my ($name, $main, $signal, $uri, $expected) = @$case;
     my %took;
-    # a machine that is busy itself may take its time: of each, the shortest
+    # a busy machine may be slow: the minimum of each counts
     for my $round (1 .. 8) {
         for my $module (0, 1) {
             my $t = server($module, $main);
@@ -73,7 +77,7 @@ for my $case (
                 is($t->account_with('hosts', 'served.test', 1)->{requests}, 1, "$name: the request is counted");
                 is($t->account('hosts', 'served.test')->{in_flight}, 0, "$name: and not in flight");
             }
-            $t->done(more => 1, no_books => 1);
+            $t->done(more => 1, no_totals => 1);
         }
         last if $took{1} < 1.5 * $took{0};
     }

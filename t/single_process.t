@@ -23,24 +23,25 @@ EOC
 is(scalar(keys %{ $t->processes }), 0, 'there is no worker process');
 my $used = $t->measured(sub { $t->get('/burn?x=' . burn_text(20), host => 'one.test'); $t->logged(1) });
 my ($line) = $t->logged(1);
-within($line->{ns}, $used, 0.9, 1.001, 'a request is charged what the process used');
+within($line->{ns}, $used, 0.9, 1.001, 'a request is charged the CPU of the process');
 is($line->{pid}, $t->master, 'in the only process');
 is($t->account_with('hosts', 'one.test', 1)->{requests}, 1, 'and counted');
 
 my ($worker, @more) = @{ $t->status->{workers} };
-is($worker->{pid}, $t->master, 'the books are those of the process');
+is($worker->{pid}, $t->master, 'the totals are those of the process');
 is(scalar(@more), 0, 'and only those');
-# What it did before the hook went in is reading the configuration.
-$t->check_books(start_ms => 100);
+# Before the event-loop hook was set, the process has read the configuration.
+$t->check_totals(start_ms => 100);
 
-# NGINX itself accepts no connections after a reload in this mode, with the module or without. What is open is served on.
+# In this mode, NGINX itself accepts no connections after a reload, with or without the module. It continues to serve
+# open connections.
 my $connection = $t->connect('http');
 $connection->get('/a.txt', host => 'one.test');
-# With another size, so that the old zone is given up while the process has accounts of it at hand.
+# With another size, so that the old zone is freed while the process has its accounts at hand.
 $t->_write_config(%{ $t->{part} }, http => $t->{part}{http} =~ s/hosts:1m/hosts:2m/r);
 kill HUP => $t->master;
 ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');
 is($connection->get('/a.txt', host => 'one.test')->{status}, 200, 'leaves an open connection as it is');
 $connection->close;
 
-$t->done(no_books => 1);
+$t->done(no_totals => 1);

@@ -1,4 +1,4 @@
-# Counters are kept in a file over a stop and a start.
+# A file keeps counters over a stop and a start.
 
 use strict;
 use warnings;
@@ -19,7 +19,8 @@ my $file = $t->dir . '/state/hosts';
 
 sub http {
     my (%change) = @_;
-    my ($key, $size, $state) = ($change{key} || '$host', $change{size} || '1m', defined $change{state} ? $change{state} : 'state=state/hosts');
+    my ($key, $size, $state) = ($change{key} || '$host', $change{size} || '1m',
+        defined $change{state} ? $change{state} : 'state=state/hosts');
     return <<"EOC";
     request_cpu_zone $key zone=hosts:$size $state;
     request_cpu_zone \$arg_k zone=keys:1m state={{dir}}/state/keys;
@@ -31,7 +32,7 @@ sub http {
 EOC
 }
 
-# What an account has counted, when its last second is over; how busy it is now, and was at most, is not kept.
+# The counters of an account when its last second is over. Its current load and its peaks are not kept.
 sub counters {
     my ($zone) = @_;
     my $keys;
@@ -50,9 +51,12 @@ sub ask {
 
 sub requests { my ($key, $least) = @_; return $t->account_with('hosts', $key, $least || 0)->{requests} }
 
-sub files { my @names = map { s{.*/}{}r } glob $t->dir . '/state/* ' . $t->dir . '/state/.*[!.]*'; return [ sort @names ] }
+sub files {
+    my @names = map { s{.*/}{}r } glob $t->dir . '/state/* ' . $t->dir . '/state/.*[!.]*';
+    return [ sort @names ];
+}
 
-# Beside each file, a running server has its lock.
+# A running server has a lock beside each state file.
 sub unlocked { return [ grep { !/\.lock$/ } @{ files() } ] }
 
 sub contents { return { map { $_ => $t->slurp($t->dir . "/state/$_") } @{ files() } } }
@@ -89,13 +93,15 @@ is(requests('one.test', 25), 25, 'takes nothing away, and counts nothing twice')
 # A configuration test
 $hosts = counters('hosts');
 my $before = contents();
-sub test_config { return run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf') }
+sub test_config {
+    return run_command($t->{binary}, '-t', '-e', 'stderr', '-p', $t->dir . '/', '-c', $t->dir . '/nginx.conf');
+}
 is((test_config())[0], 0, 'a configuration test while it runs');
 is_deeply(contents(), $before, 'touches no file');
 is_deeply(counters('hosts'), $hosts, 'and no account');
 
-# Once a minute: a worker looks when it begins, so a reload shows it if the time is set back to when it was due. It is in the
-# header of the table (Table::claim_save).
+# Once a minute. A worker looks at the time when it begins, so the test sets the time of the next save back, and
+# reloads. The time is in the header of the table (Table::claim_save).
 sub set_header {
     my ($at, $value) = @_;
     my ($fd) = grep { (readlink || '') =~ /^\/memfd:request_cpu:hosts / } glob '/proc/' . $t->master . '/fd/*';
@@ -120,10 +126,10 @@ kill KILL => @killed;
 waitpid delete $t->{pid}, 0;
 wait_until(60, sub { !kill 0, @killed });
 $t->start(%part);
-is_deeply(counters('hosts'), $hosts, 'master and workers are killed: what was saved is there again');
+is_deeply(counters('hosts'), $hosts, 'master and workers are killed: the saved counters are back');
 is($t->stop, 0, 'stop');
 
-# What a writer that was killed has left behind
+# Files of a writer that was killed
 my $dead = fork;
 POSIX::_exit(0) if defined $dead && !$dead;
 waitpid $dead, 0;
@@ -131,11 +137,12 @@ $t->write_file("$file.tmp-$dead", 'half');
 $t->write_file("$file.tmp-$$", 'of one that lives');
 $t->write_file("$file.tmp-x", 'of somebody else');
 $t->start(%part);
-is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ], 'a half written file is removed, if its writer is dead');
+is_deeply(unlocked(), [ 'hosts', "hosts.tmp-$$", 'hosts.tmp-x', 'keys' ],
+    'a half written file is removed, if its writer is dead');
 is($t->stop, 0, 'stop');
 unlink "$file.tmp-$$", "$file.tmp-x";
 
-# A file that is empty is one that has nothing in it yet: a package, or a mount of a container, has made it
+# An empty file is a state without accounts: a package, or a mount of a container, has made the file
 $t->write_file($file, '');
 $t->start(%part);
 is(lines(qr/\[(?:warn|error|emerg)\].*\Q$file/), 0, 'an empty file is nothing to speak of');
@@ -143,7 +150,7 @@ is(requests('one.test'), 0, 'counters begin at zero');
 is($t->stop, 0, 'stop');
 cmp_ok(-s $file, '>', 0, 'and it is written');
 
-# Files that begin as ours, but cannot be used
+# Files of ours that are damaged
 my $good = $t->slurp($file);
 $t->start(%part);
 ask('one.test', 1);
@@ -178,7 +185,7 @@ for my $what (sort keys %bad) {
 $t->start(%part);
 is(requests('one.test'), 1, 'the next file is a good one');
 
-# Files that are not ours, or that cannot be read, are left alone, and NGINX does not start; nor does a reload succeed
+# Files that are not ours, or that cannot be read, are left alone; NGINX does not start, and a reload fails
 my %alien = (
     foreign => "root:x:0:0:root:/root:/bin/bash\n",
     'like ours at its start' => substr($good, 0, 10),
@@ -192,11 +199,12 @@ for my $what (sort keys %alien) {
     $t->write_file($t->dir . '/nginx.conf', $conf =~ s{state/hosts\b}{state/other}r);
     my ($status, $said) = test_config();
     isnt($status, 0, "a file that is $what: a configuration test fails");
-    like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/, 'and says why');
+    like($said, qr/\[emerg\] .*invalid state file "\Q$other\E" in request_cpu_zone "hosts": it is not a state file/,
+        'and says why');
     my $refused = lines(qr/\[emerg\].*\Q$other/);
     kill HUP => $t->master;
     ok(wait_until(60, sub { lines(qr/\[emerg\].*\Q$other/) > $refused }), 'a reload is refused');
-    # the lock goes after the message
+    # the lock is removed after the message
     wait_until(60, sub { !-e "$other.lock" });
     is_deeply(files(), [ sort keys %$files ], 'nothing is set aside, and no lock is left');
     is($t->slurp($other), $alien{$what}, 'and the file is as it was');
@@ -221,26 +229,29 @@ error_log stderr;
 events { }
 http { access_log off; request_cpu_zone \$host zone=hosts:1m state=$file; }
 EOC
-    my ($status, $said) = run_command('setpriv', "--reuid=$nobody", '--clear-groups', $t->{binary}, '-t', '-e', 'stderr',
+    my ($status, $said) = run_command('setpriv', "--reuid=$nobody", '--clear-groups', $t->{binary}, '-t',
+        '-e', 'stderr',
         '-p', "$room/", '-c', "$room/nginx.conf");
     isnt($status, 0, 'a file that may not be read: the configuration is refused');
     like($said, qr/\[emerg\].*\Q$file\E.*it cannot be read: Permission denied/, 'and the message says why');
     is($t->slurp($file), $readable, 'the file is as it was');
-    is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ], 'and not set aside');
+    is_deeply([ grep { /bad/ } @{ files() } ], [ map { 'hosts.bad' . ($_ ? "-$_" : '') } 0 .. $count - 1 ],
+        'and not set aside');
 }
 
-# A log of this configuration is as empty as a new file
+# An empty log of this configuration looks like a new state file
 for my $log ('access.log', 'error.log') {
     my $path = $t->dir . "/$log";
     rename $path, "$path.kept";
     my ($status, $said) = $t->try_config(%part, http => http(state => "state=$path"));
     isnt($status, 0, "a state file that is $log too is refused");
-    like($said, qr/\[emerg\].*invalid state file "\Q$path\E".*(?:NGINX has it open|not a state file)/, 'and the message says why');
+    like($said, qr/\[emerg\].*invalid state file "\Q$path\E".*(?:NGINX has it open|not a state file)/,
+        'and the message says why');
     rename "$path.kept", $path;
 }
 $t->_write_config(%part);
 
-# Nothing more can be set aside: then the file stays, and nothing is written over it
+# No free name is left for a damaged file: then the file stays, and nothing is written over it
 $t->write_file("$file.bad-$_", '') for $count .. 99;
 $t->write_file($file, $bad{corrupt});
 $t->start(%part);
@@ -249,7 +260,7 @@ is($t->stop, 0, 'stop');
 is($t->slurp($file), $bad{corrupt}, 'is not written over');
 unlink glob "$file.bad*";
 
-# A symbolic link stays, and the file behind it is the one that is kept
+# A symbolic link stays, and its target is replaced
 mkdir $t->dir . '/state/v';
 unlink $file;
 symlink 'v/real', $file or die "symlink: $!\n";
@@ -299,7 +310,7 @@ cmp_ok(lines(qr/\[warn\].*"hosts".*too small/), '>', 0, 'and warned of');
 ok($t->reload(http => http(size => '1m')), 'a reload to another size');
 is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'loses nothing either');
 
-# A file that is configured while NGINX runs: the accounts are those of the zone that is there
+# A file that is configured while NGINX runs: the accounts are those of the existing zone
 ok($t->reload(http => http(state => '')), 'a reload to no file');
 unlink $file;
 ok($t->reload(http => http(state => 'state=state/other')), 'a reload to another one');
@@ -310,7 +321,7 @@ is(sum(map { $_->{requests} } values %{ counters('hosts') }), 30, 'and the accou
 is($t->stop, 0, 'stop');
 unlink glob $t->dir . '/state/*';
 
-# Two servers cannot have the same file
+# Two servers cannot use the same file
 $t->start(%part);
 ask('one.test', 3);
 requests('one.test', 3);
@@ -318,8 +329,10 @@ my $second = Test::RequestCpu->new;
 $second->html('a.txt', "plain\n");
 my %second = (%part, http => http() =~ s{state=state/hosts}{state=$file}r =~ s{\Qstate={{dir}}/state/keys\E}{}r);
 $second->expect_log(qr/is in use by another server/);
-ok(!eval { local $SIG{__WARN__} = sub { }; $second->start(%second, quiet => 1); 1 }, 'a second server with the same file does not start');
-like($second->error_log, qr/\[emerg\].*state file "\Q$file\E" in request_cpu_zone "hosts" is in use by another server/, 'and says why');
+ok(!eval { local $SIG{__WARN__} = sub { }; $second->start(%second, quiet => 1); 1 },
+    'a second server with the same file does not start');
+like($second->error_log, qr/\[emerg\].*state file "\Q$file\E" in request_cpu_zone "hosts" is in use by another server/,
+    'and says why');
 is(($second->try_config(%second))[0], 0, 'a configuration test does not mind');
 is($t->stop, 0, 'the first one stops');
 $second->start(%second);
@@ -328,7 +341,8 @@ is($second->stop, 0, 'stop');
 $second->done(more => 1);
 unlink glob $t->dir . '/state/*';
 
-# A zone that a reload takes away, and that comes back; also with another name, or with requests that end in between
+# A reload removes a zone, and another reload adds it again; also with another name, or with requests that end in
+# between
 my $gone = http() =~ s/^.*request_cpu.*\n//gmr;
 $t->html('slow.bin', 'x' x 2_000_000);
 $t->start(%part);
@@ -358,7 +372,7 @@ $t->start(%part);
 is(requests('one.test'), 105, 'nor does a restart with the old name');
 is($t->stop, 0, 'stop');
 
-# Where there can be no more threads, the last save takes none
+# If no thread can be started, the last save uses none
 SKIP: {
     my $before = preload($t, 'nothread', <<'EOC') or skip('there is no compiler here', 3);
 #include <errno.h>
@@ -376,7 +390,7 @@ EOC
     is($t->stop, 0, 'stop');
 }
 
-# Workers whose master was killed do not write over the file of a server that has taken it since
+# Workers of a killed master do not write over the file of a newer server
 {
     $t->start(%part, main => 'worker_processes 1;');
     my $had = requests('one.test');
@@ -400,7 +414,7 @@ EOC
         'workers whose master was killed leave the file alone');
     kill QUIT => @orphans;
     $open->close;
-    ok(wait_until(60, sub { !kill 0, @orphans }), 'workers whose master was killed end');
+    ok(wait_until(60, sub { !kill 0, @orphans }), 'workers of a killed master end');
     is($second->stop, 0, 'the server that has their file since ends');
     $second->done(more => 1);
     $t->start(%part);
@@ -408,7 +422,7 @@ EOC
     is($t->stop, 0, 'stop');
 }
 
-# A disk that hangs holds up neither the end nor a reload for long: a library makes fsync wait
+# A hanging disk delays neither the end nor a reload for long: a library makes fsync wait
 SKIP: {
     my $before = hanging_fsync($t, 60) or skip('there is no compiler here', 5);
     $t->start(%part, before => $before);
@@ -425,7 +439,7 @@ SKIP: {
 }
 unlink glob $t->dir . '/state/*';
 
-# Over a binary upgrade the accounts are those in memory, and each master that ends saves them
+# A binary upgrade uses the accounts in memory, and each master that ends saves them
 $t->start(%part, daemon => 1);
 ask('one.test', 10);
 requests('one.test', 10);
@@ -440,7 +454,7 @@ $t->start(%part);
 is(requests('one.test'), 30, 'the new master has saved them');
 is($t->stop, 0, 'stop');
 
-# Should the new binary have another layout of the table, it begins with what was saved
+# If the new binary has another layout of the table, it begins with the saved counters
 $t->start(%part, daemon => 1);
 set_header(8, 0);
 ok($t->upgrade, 'a new binary that does not know the table');
@@ -459,7 +473,7 @@ $t->start(%part);
 is(requests('one.test'), 31, 'and writes it');
 is($t->stop, 0, 'stop');
 
-# A disk that is full: a limit to the size of a file is like that, and easier to have
+# A full disk: a limit of the file size is similar, and easier to make
 my $limited = $t->slurp($file);
 my @names = map { sprintf '%s%03d.test', 'long' x 40, $_ } 1 .. 120;
 unlink $t->dir . '/error.log';
@@ -472,7 +486,7 @@ cmp_ok(lines(qr/\[error\].*\Q$file\E.*File too large/), '>', 0, 'is an error tha
 is($t->slurp($file), $limited, 'the file of before is still there, whole');
 is_deeply([ grep { /tmp/ } @{ files() } ], [], 'and no half of a new one');
 
-# Workers that may not write there
+# Workers that may not write to the folder
 SKIP: {
     skip('only root can be another user', 5) if $> != 0;
     unlink glob $t->dir . '/state/*';
@@ -484,7 +498,8 @@ SKIP: {
     requests('one.test', 3);
     set_due();
     ok($t->reload, 'a minute is over');
-    ok(wait_until(60, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }), 'workers that may not write say so');
+    ok(wait_until(60, sub { lines(qr/\[notice\].*\Q$file\E.*only when NGINX ends/) }),
+        'workers that may not write say so');
     sleep 1;
     is(lines(qr/only when NGINX ends/), 1, 'once');
     is($t->stop, 0, 'stop');

@@ -1,5 +1,5 @@
-# Who has a state file: its lock where `/proc` is not there, and where two masters share it; and accounts whose zone gets another name
-# by an upgrade, or together with another copy of the module.
+# The owner of a state file: its lock without `/proc`, and between two masters. And accounts whose zone gets another
+# name by an upgrade, or together with another copy of the module.
 
 use strict;
 use warnings;
@@ -44,7 +44,7 @@ sub is_refused {
     $second->done(more => 1);
 }
 
-# Another name and another size with a new binary, which is told to go again
+# Another name and another size with a new binary, which is then stopped
 $t->start(daemon => 1, http => http('a'));
 ask(5);
 requests('a', 5);
@@ -62,7 +62,7 @@ ok(-e $lock, 'and the new one has it alone');
 ask(3);
 is(requests('b', 8), 8, 'and counts');
 
-# The new master gives up the zone, and is told to go: the old one still has it
+# The new master gives up the zone, and is stopped: the old master still has it
 my $gone = "    server {\n        listen 127.0.0.1:{{port:http}};\n    }\n";
 ok($t->upgrade, 'an upgrade');
 ok($t->reload(http => $gone, status => 0), 'a reload of the new master without the zone');
@@ -85,7 +85,7 @@ is(requests('b', 9), 9, 'nothing is lost');
 is($t->stop, 0, 'stop');
 ok(!-e $lock, 'the last server leaves no lock');
 
-# A zone that was never saved, and one that was: the file tells which one it is
+# A zone that was never saved, and one that was: the file shows which zone it belongs to
 $t->start(daemon => 1, http => http('a') . '    request_cpu_zone $host zone=other:1m;');
 is(requests('a', 9), 9, 'a start');
 ok($t->upgrade(http => http('b')), 'an upgrade to another name, where another zone has the same key');
@@ -93,7 +93,7 @@ is(requests('b', 9), 9, 'keeps the accounts of its file');
 is($t->retire, 0, 'to the end');
 is($t->stop, 0, 'stop');
 
-# A zone that the new master has not
+# A zone that the new master does not have
 $t->start(daemon => 1, http => http('b'));
 ok($t->upgrade(http => $gone, status => 0), 'an upgrade without the zone');
 is($t->retire, 0, 'to the end');

@@ -1,4 +1,4 @@
-# The status page, as JSON: what is in it, and what it answers.
+# The status as JSON: its members, and the answers to each kind of request.
 
 use strict;
 use warnings;
@@ -39,7 +39,8 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
         location /low_json { request_cpu_status format=json detail=low; }
         location /full { request_cpu_status format=auto detail=full; }
         location /html { request_cpu_status format=html; }
-        location /zipped { request_cpu_status; gzip on; gzip_vary on; gzip_min_length 1; gzip_types *; gzip_proxied any; }
+        location /zipped { request_cpu_status; gzip on; gzip_vary on; gzip_min_length 1; gzip_types *;
+            gzip_proxied any; }
         location /closed { request_cpu_status; deny all; }
     }
 EOC
@@ -54,11 +55,15 @@ my @lines = $t->logged(14);
 $t->account_with('domains', 'domain.test', 14);
 
 my $status = $t->status;
-sub number { my ($value) = @_; return defined $value && !ref $value && (B::svref_2object(\$value)->FLAGS & (B::SVf_IOK | B::SVf_NOK)) }
+sub number {
+    my ($value) = @_;
+    return defined $value && !ref $value && (B::svref_2object(\$value)->FLAGS & (B::SVf_IOK | B::SVf_NOK));
+}
 sub integer { my ($value) = @_; return number($value) && $value =~ /^\d+$/ }
 
 # The document
-is_deeply([ sort keys %$status ], [ qw(clock max_error_ns nginx_version time version workers zones) ], 'members of the document');
+is_deeply([ sort keys %$status ], [ qw(clock max_error_ns nginx_version time version workers zones) ],
+    'members of the document');
 like($status->{version}, qr/^\d+\.\d+\.\d+/, 'version');
 is($status->{nginx_version}, $t->version, 'nginx_version');
 like($status->{time}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
@@ -99,23 +104,28 @@ for my $key (qw(one.test two.test)) {
     is($account->{received_bytes}, sum(map { $_->{received} } @mine), "$key: received_bytes");
     is($account->{in_flight}, 0, "$key: in_flight");
     is_deeply([ sort keys %{ $account->{responses} } ], [qw(1xx 2xx 3xx 4xx 5xx)], "$key: responses has every class");
-    within($account->{cpu_ns_per_request}, $account->{cpu_ns} / $account->{requests}, 0.99, 1.01, "$key: cpu_ns_per_request is what it says");
-    within($account->{cpu_seconds_per_gb}, $account->{cpu_ns} / $account->{sent_bytes}, 0.99, 1.01, "$key: cpu_seconds_per_gb, with 10^9 bytes");
+    within($account->{cpu_ns_per_request}, $account->{cpu_ns} / $account->{requests}, 0.99, 1.01,
+        "$key: cpu_ns_per_request is what it says");
+    within($account->{cpu_seconds_per_gb}, $account->{cpu_ns} / $account->{sent_bytes}, 0.99, 1.01,
+        "$key: cpu_seconds_per_gb, with 10^9 bytes");
     ok(number($account->{cores}{$_}), "$key: cores over $_") for qw(10s 1m);
 
-    # Breakdowns hold the requests, and all of them
+    # Breakdowns contain all requests
     for my $by (qw(by_cache_status by_connection_order by_response_size)) {
         is(sum(map { $_->{requests} } values %{ $account->{$by} }), scalar @mine, "$key: $by has every request");
         is(sum(map { $_->{cpu_ns} } values %{ $account->{$by} }), $logged, "$key: and the CPU of its log lines");
         is(scalar(grep { !$_->{requests} } values %{ $account->{$by} }), 0, "$key: and nothing that is zero");
     }
     is_deeply([ keys %{ $account->{by_cache_status} } ], ['NONE'], "$key: no cache took part");
-    is_deeply([ keys %{ $account->{by_connection_order} } ], ['1'], "$key: each request was the first of its connection");
+    is_deeply([ keys %{ $account->{by_connection_order} } ], ['1'],
+        "$key: each request was the first of its connection");
     my @histogram = @{ $account->{by_request_cpu} };
     cmp_ok(scalar @histogram, '>', 0, "$key: by_request_cpu has buckets");
     my @bounded = grep { defined $_->{le_ns} && $_->{le_ns} =~ /^\d+$/ } @histogram;
-    is_deeply([ map { $_->{le_ns} } @bounded ], [ sort { $a <=> $b } map { $_->{le_ns} } @bounded ], "$key: in order of their bounds");
-    is_deeply([ map { $_->{requests} } @histogram ], [ sort { $a <=> $b } map { $_->{requests} } @histogram ], "$key: they are cumulative");
+    is_deeply([ map { $_->{le_ns} } @bounded ], [ sort { $a <=> $b } map { $_->{le_ns} } @bounded ],
+        "$key: in order of their bounds");
+    is_deeply([ map { $_->{requests} } @histogram ], [ sort { $a <=> $b } map { $_->{requests} } @histogram ],
+        "$key: they are cumulative");
     is_deeply(
         [ map { $_->{requests} } @bounded ],
         [ map { my $le = $_->{le_ns}; scalar(grep { $_->{ns} <= $le } @mine) } @bounded ],
@@ -126,17 +136,19 @@ for my $key (qw(one.test two.test)) {
 my ($one, $two) = @{ $zone->{keys} }{qw(one.test two.test)};
 is_deeply($one->{responses}, { '1xx' => 0, '2xx' => 5, '3xx' => 1, '4xx' => 1, '5xx' => 2 }, 'responses by class');
 is($two->{by_response_size}{'1m'}{requests}, 1, 'a response of 500 kB is in the class up to 1m');
-is($one->{by_response_size}{'1k'}{requests}, scalar(grep { $_->{host} eq 'one.test' && $_->{sent} <= 1024 } @lines), 'small ones are in the class up to 1k');
+is($one->{by_response_size}{'1k'}{requests}, scalar(grep { $_->{host} eq 'one.test' && $_->{sent} <= 1024 } @lines),
+    'small ones are in the class up to 1k');
 my %bound = ('1k' => 1024, '4k' => 4096, '16k' => 16384, '64k' => 65536, '256k' => 262144, '1m' => 1048576);
 my %expected;
 for my $line (grep { $_->{host} eq 'two.test' } @lines) {
     my ($class) = sort { $bound{$a} <=> $bound{$b} } grep { $line->{sent} <= $bound{$_} } keys %bound;
     $expected{$class}++;
 }
-is_deeply({ map { $_ => $two->{by_response_size}{$_}{requests} } keys %{ $two->{by_response_size} } }, \%expected, 'classes of size are those of the log');
+is_deeply({ map { $_ => $two->{by_response_size}{$_}{requests} } keys %{ $two->{by_response_size} } }, \%expected,
+    'classes of size are those of the log');
 is($status->{zones}{domains}{keys}{'domain.test'}{requests}, 14, 'another zone has its own view of the same requests');
 
-# Cores: CPU that was used over the time in which it was
+# Cores: CPU divided by the time in which it was used
 my $cores = 0;
 my $limit = wait_until(60, sub {
     $t->get('/text.txt', host => 'busy.test', headers => { 'Accept-Encoding' => 'gzip' });
@@ -149,7 +161,8 @@ cmp_ok($cores, '<=', 2, 'and no more than there are workers');
 # Filters
 is_deeply([ keys %{ $t->status('zone=domains')->{zones} } ], ['domains'], '?zone= restricts the answer');
 my $filtered = $t->status('zone=hosts&key=one.test')->{zones};
-is_deeply([ map { [ $_, keys %{ $filtered->{$_}{keys} } ] } keys %$filtered ], [ [ 'hosts', 'one.test' ] ], '?zone= and ?key= together');
+is_deeply([ map { [ $_, keys %{ $filtered->{$_}{keys} } ] } keys %$filtered ], [ [ 'hosts', 'one.test' ] ],
+    '?zone= and ?key= together');
 my $by_key = $t->status('key=domain.test')->{zones};
 is_deeply([ map { keys %{ $by_key->{$_}{keys} || {} } } keys %$by_key ], ['domain.test'], '?key= alone');
 
@@ -171,15 +184,20 @@ for my $case (
     is($answer->{status}, $code, "$name is $code");
     like($answer->{body}, $pattern, "$name is named in the answer");
     like($answer->{headers}{'content-type'}, qr{^(?:application/json|text/plain)}, "$name: as JSON or text");
-    if ($answer->{headers}{'content-type'} =~ /json/) { ok(eval { JSON::PP->new->utf8->decode($answer->{body}) }, "$name: and JSON it is") }
+    if ($answer->{headers}{'content-type'} =~ /json/) {
+        ok(eval { JSON::PP->new->utf8->decode($answer->{body}) }, "$name: and JSON it is");
+    }
 }
 my $evil = ask('zone=%3Cb%3E%22%5C%0A%FF');
 is($evil->{status}, 404, 'a zone with any bytes is unknown');
-if ($evil->{headers}{'content-type'} =~ /json/) { ok(eval { JSON::PP->new->utf8->decode($evil->{body}) }, 'and does not break the answer') or diag($evil->{body}) }
+if ($evil->{headers}{'content-type'} =~ /json/) {
+    ok(eval { JSON::PP->new->utf8->decode($evil->{body}) }, 'and does not break the answer') or diag($evil->{body});
+}
 
 # Methods
 for my $method (qw(POST PUT DELETE OPTIONS PATCH)) {
-    is(ask('format=json', method => $method, $method =~ /^P/ ? (body => 'x') : ())->{status}, 405, "$method is refused");
+    is(ask('format=json', method => $method, $method =~ /^P/ ? (body => 'x') : ())->{status}, 405,
+        "$method is refused");
 }
 my ($head, $get) = map { ask('format=json', method => $_) } qw(HEAD GET);
 is($head->{status}, 200, 'HEAD is answered');
@@ -222,9 +240,11 @@ for my $case (
     my $answer = $t->get($uri, port => 'formats', headers => { Accept => $accept });
     is($answer->{status}, 200, "$name: is answered");
     like($answer->{headers}{'content-type'}, $type, "$name: by type");
-    like($answer->{body}, $type == $json ? qr/^\s*\{/ : $type == $html ? qr/^<!DOCTYPE html>/ : qr/^# HELP /m, "$name: and by content");
+    like($answer->{body}, $type == $json ? qr/^\s*\{/ : $type == $html ? qr/^<!DOCTYPE html>/ : qr/^# HELP /m,
+        "$name: and by content");
     my $vary = $uri =~ m{^/(?:auto|full)(?!.*format=)} ? 'Accept' : '';
-    is(join(', ', grep { $_ ne 'Accept-Encoding' } split /,\s*/, $answer->{headers}{vary} || ''), $vary, "$name: Vary") ;
+    is(join(', ', grep { $_ ne 'Accept-Encoding' } split /,\s*/, $answer->{headers}{vary} || ''), $vary,
+        "$name: Vary") ;
     is($answer->{headers}{'x-content-type-options'}, 'nosniff', "$name: and nothing else");
     is($answer->{headers}{'cache-control'}, $type == $html ? 'no-cache' : 'no-store', "$name: Cache-Control");
 }
@@ -234,13 +254,15 @@ my $page = $t->get('/auto', port => 'formats', headers => { Accept => $browser }
 my %page = %{ $page->{headers} };
 my $policy = $page{'content-security-policy'};
 like($policy, qr/(?:^|; )\Q$_\E(?:;|$)/, "policy: $_")
-    for map({ "$_ 'none'" } qw(default-src base-uri form-action frame-ancestors trusted-types)), map({ "$_ 'self'" } qw(script-src style-src connect-src img-src));
+    for map({ "$_ 'none'" } qw(default-src base-uri form-action frame-ancestors trusted-types)),
+    map({ "$_ 'self'" } qw(script-src style-src connect-src img-src));
 my %address = (
     'page.js'  => $page->{body} =~ m{<script defer src="([^"]+)"></script>},
     'page.css' => $page->{body} =~ m{<link rel="stylesheet" href="([^"]+)">},
     'icon.svg' => $page->{body} =~ m{<link rel="icon" href="([^"]+)" type="image/svg\+xml">},
 );
-like($address{$_}, qr/^\?asset=\Q$_\E\@[0-9a-f]+-[0-9a-f]{8}$/, "the page loads $_ from its own address") for sort keys %address;
+like($address{$_}, qr/^\?asset=\Q$_\E\@[0-9a-f]+-[0-9a-f]{8}$/, "the page loads $_ from its own address")
+    for sort keys %address;
 is(scalar(() = $page->{body} =~ /<(?:script|style)\b|<link\b/g), 3, 'and nothing else');
 unlike($page->{body}, qr{<[^<>]*\s(?:style|on\w+)\s*=}, 'nothing is styled or scripted in its elements');
 unlike($page->{body}, qr/\{\{|<script>|<style/, 'nor in the page');
@@ -253,7 +275,8 @@ my $zipped = $t->get('/zipped?format=html', port => 'formats', headers => { 'Acc
 is($zipped->{headers}{'content-encoding'}, 'gzip', 'NGINX compresses it, where it is told to');
 is(Compress::Zlib::memGunzip($zipped->{body}), $plain, 'as any other page');
 my $long = $t->get('/html?token=a%20b&format=html&x&q="><script>', port => 'formats')->{body};
-is($long =~ s/token=a%20b&amp;x&amp;q=%22%3E%3Cscript%3E&amp;//gr, $plain, 'arguments of others go along to what it loads') or diag($long =~ /(.*asset=.*)/g);
+is($long =~ s/token=a%20b&amp;x&amp;q=%22%3E%3Cscript%3E&amp;//gr, $plain,
+    'other arguments are passed on to the files that it loads') or diag($long =~ /(.*asset=.*)/g);
 is(scalar(() = $long =~ /"\?token=a%20b&amp;x&amp;q=%22%3E%3Cscript%3E&amp;(?:asset|format)=/g), 3 + 4, 'all of it');
 
 my ($head_of_page) = $t->get('/html', port => 'formats', method => 'HEAD', headers => { 'Accept-Encoding' => 'gzip' });
@@ -266,8 +289,9 @@ is($again->{status}, 304, 'the same page is not sent again');
 is($again->{body}, '', 'not at all');
 is($t->get('/html', port => 'formats', headers => { 'If-None-Match' => '"other"' })->{status}, 200, 'another is');
 
-# What it loads
-my %type = ('page.js' => 'text/javascript; charset=utf-8', 'page.css' => 'text/css; charset=utf-8', 'icon.svg' => 'image/svg+xml');
+# The files that the page loads
+my %type = ('page.js' => 'text/javascript; charset=utf-8', 'page.css' => 'text/css; charset=utf-8',
+    'icon.svg' => 'image/svg+xml');
 for my $name (sort keys %address) {
     my $current = $t->get("/auto?asset=$name", port => 'formats', headers => { Accept => $browser })->{body};
     for my $where ("/html$address{$name}", "/auto$address{$name}", "/zipped?x=1&asset=$name") {
@@ -280,7 +304,8 @@ for my $name (sort keys %address) {
         is($plain->{headers}{vary}, 'Accept-Encoding', 'Vary') unless $where =~ /zipped/;
         is($plain->{headers}{'cache-control'}, 'no-cache', 'Cache-Control');
         ok($plain->{body} eq $current, 'with or without its tag');
-        is($t->get($where, port => 'formats', headers => { 'Accept-Encoding' => $_ })->{headers}{etag}, $plain->{headers}{etag}, "$_: not compressed") for 'gzip;q=0', 'br';
+        is($t->get($where, port => 'formats', headers => { 'Accept-Encoding' => $_ })->{headers}{etag},
+            $plain->{headers}{etag}, "$_: not compressed") for 'gzip;q=0', 'br';
         my $zipped = $t->get($where, port => 'formats', headers => { 'Accept-Encoding' => 'gzip, deflate, br' });
         is($zipped->{headers}{'content-encoding'}, 'gzip', 'compressed for those who do');
         is($zipped->{headers}{'content-length'}, length $zipped->{body}, 'with its length');
@@ -288,14 +313,17 @@ for my $name (sort keys %address) {
         for my $answer ([ gzip => $zipped ], [ identity => $plain ]) {
             my ($coding, $tag) = ($answer->[0], $answer->[1]{headers}{etag});
             like($tag, qr/^"[^"]+"$/, "ETag, $coding");
-            my $again = $t->get($where, port => 'formats', headers => { 'Accept-Encoding' => $coding, 'If-None-Match' => $tag });
+            my $again = $t->get($where, port => 'formats',
+                headers => { 'Accept-Encoding' => $coding, 'If-None-Match' => $tag });
             is($again->{status}, 304, "$coding: the same is not sent again");
         }
         ok(Compress::Zlib::memGunzip($zipped->{body}) eq $plain->{body}, 'once');    # which takes it away
     }
-    is($t->get("/json$address{$name}", port => 'formats')->{headers}{'content-type'}, 'application/json', 'where the directive names another format, there is none of it');
+    is($t->get("/json$address{$name}", port => 'formats')->{headers}{'content-type'}, 'application/json',
+        'where the directive names another format, there is none of it');
 }
-like($t->get("/auto$address{'page.js'}", port => 'formats')->{body}, qr/MIT License.*Permission is hereby granted/s, 'the script has the licence of what is in it');
+like($t->get("/auto$address{'page.js'}", port => 'formats')->{body}, qr/MIT License.*Permission is hereby granted/s,
+    'the script has the licences of its parts');
 for my $name ('page.js@1-00000000', 'page.js@', 'page.html', '', '../page.js', 'page.js%00') {
     my $none = $t->get("/auto?asset=$name", port => 'formats', headers => { Accept => $browser });
     is($none->{status}, 404, "an asset \"$name\" is not there");
@@ -306,7 +334,8 @@ my $low = JSON::PP->new->utf8->decode($t->get('/low_json', port => 'formats')->{
 my $account = $low->{zones}{hosts}{keys}{'one.test'};
 is($account->{requests}, 9, 'detail=low has the counters');
 is_deeply([ grep { /^by_/ } keys %$account ], [], 'and no breakdowns');
-for my $case ([ '/json?detail=low', 0 ], [ '/low_json', 0 ], [ '/low_json?detail=full', 1 ], [ '/json?detail=full', 1 ], [ '/auto?format=json&detail=low', 0 ]) {
+for my $case ([ '/json?detail=low', 0 ], [ '/low_json', 0 ], [ '/low_json?detail=full', 1 ],
+    [ '/json?detail=full', 1 ], [ '/auto?format=json&detail=low', 0 ]) {
     my ($uri, $is_full) = @$case;
     my $found = JSON::PP->new->utf8->decode($t->get($uri, port => 'formats')->{body})->{zones}{hosts}{keys}{'one.test'};
     is(exists $found->{by_connection_order} ? 1 : 0, $is_full, "$uri: the argument decides");
@@ -315,15 +344,15 @@ unlike($t->get('/prometheus?detail=low', port => 'formats')->{body}, qr/_bucket/
 like($t->get('/prometheus', port => 'formats')->{body}, qr/_bucket/, 'which is full without');
 is($t->get('/closed', port => 'formats')->{status}, 403, 'deny works as for any location');
 
-# A document while everything changes
+# A document that is read while everything changes
 my @load = map { detached(sub { $t->get("/a.txt", host => "load$_.test") for 1 .. 150; 1 }) } 1 .. 2;
 my $broken = 0;
 for (1 .. 60) {
     my $now = eval { $t->status } or $broken++;
-    my @faults = Test::RequestCpu::books_faults($now->{workers} || []);
+    my @faults = Test::RequestCpu::totals_faults($now->{workers} || []);
     $broken++ if @faults;
 }
 $_->result for @load;
-is($broken, 0, 'the document is whole and its books are exact at any moment under load');
+is($broken, 0, 'under load, the document is always whole, and its worker totals add up');
 
 $t->done;

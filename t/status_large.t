@@ -1,4 +1,4 @@
-# A hundred thousand keys: answers are made while they are sent, in little memory, and in nobody's way.
+# A hundred thousand keys: answers are made while they are sent, use little memory, and delay no other request.
 
 use strict;
 use warnings;
@@ -53,10 +53,11 @@ sub text { return Test::RequestCpu::Connection->request_text(@_) }
 my $small = $t->get('/json?key=customer-5.example.com');
 is(JSON::PP::decode_json($small->{body})->{zones}{many}{accounts}, $keys, "$keys keys");
 is($small->{headers}{'content-length'}, length $small->{body}, 'one of them is picked out, and has a length');
-is_deeply([ keys %{ JSON::PP::decode_json($small->{body})->{zones}{many}{keys} } ], ['customer-5.example.com'], 'and is alone');
+is_deeply([ keys %{ JSON::PP::decode_json($small->{body})->{zones}{many}{keys} } ], ['customer-5.example.com'],
+    'and is alone');
 
-# Whether a text is a JSON document with all the keys. A parser in Perl would take a minute: every thousandth account is parsed,
-# of the others the braces are counted.
+# Checks that a text is a JSON document with all keys. A parser in Perl would take a minute. So every thousandth
+# account is parsed, and in the others the braces are counted.
 sub json_faults {
     my ($text) = @_;
     my ($n, %seen) = (0);
@@ -72,13 +73,15 @@ sub json_faults {
         $seen{$key} = 1;
     }
     my $end = substr $text, pos($text) || 0;
-    return 'no end: ' . substr $end, 0, 100 if $end !~ /^\}(?:,"windows":\{"6s":\{[^{}]+\},"60s":\{[^{}]+\}\})?\}\}\}\n\z/;
+    return 'no end: ' . substr $end, 0, 100
+        if $end !~ /^\}(?:,"windows":\{"6s":\{[^{}]+\},"60s":\{[^{}]+\}\})?\}\}\}\n\z/;
     return 'head' unless eval { JSON::PP::decode_json("$head}}}}") };
     return scalar(keys %seen) . ' keys' if keys %seen != $keys || $n != $keys;
     return '';
 }
 
-# Requests one after the other on a connection of their own, until there is a line to read: the times when they were answered.
+# Sends requests one after the other on one connection until there is a line to read. Returns the times of the
+# answers.
 sub pings {
     my ($done) = @_;
     my ($connection, $request) = ($t->connect('http'), text('/ping'));
@@ -91,7 +94,8 @@ sub pings {
     return \@times;
 }
 
-# What a function does while small requests are answered: its result, when it began and ended, and when those were answered.
+# Runs a function while small requests are answered. Returns its result, its begin and end, and the times of the
+# answers.
 my $round = 0;
 sub amid_pings {
     my ($code) = @_;
@@ -106,7 +110,7 @@ sub amid_pings {
     return ($result, $begin, $end, @between);
 }
 
-# Not in the way: while the answer was made many others were, and none had to wait for it all.
+# No delay: many other requests were answered while the answer was made, and none waited for all of it.
 sub shares {
     my ($name, $uri, $begin, $end, @pings) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -117,7 +121,7 @@ sub shares {
     cmp_ok($longest, '<', ($end - $begin) / 2, "$name: none of them waits for it");
     my ($line) = $t->logged(1, sub { $_[0]{uri} eq $uri });
     cmp_ok($line->{wakeups}, '>=', 10, "$name: it takes many wakeups");
-    # half of what is promised, and twice what is meant; CPU time does not depend on what else the machine does
+    # the bound is half of the documented value, and twice the intended one; CPU time does not depend on other load
     cmp_ok($line->{ns} / $line->{wakeups}, '<', 5e6, "$name: which are short");
 }
 
@@ -131,7 +135,7 @@ ok($answer->{complete}, 'it is whole');
 is(json_faults($answer->{body}), '', 'and JSON with all keys');
 shares('JSON', '/full', @times);
 
-# 300 MB: lines are counted as they come
+# 300 MB: count lines while they arrive
 my $head = '';
 my ($lines, $tail);
 (undef, @times) = amid_pings(sub {
@@ -146,8 +150,8 @@ my ($lines, $tail);
     }
 });
 unlike($head, qr/^(?:content-length|transfer-encoding):/mi, 'HTTP/1.0 gets neither a length nor chunks');
-# 25 samples and a histogram of 22 for each key; five owners and what is in no account, three of the zone, the info; two lines for
-# each family
+# 25 samples and a histogram of 22 for each key; five owners and the uncounted CPU, three samples of the zone, the
+# info; two lines for each family
 is($lines, 47 * $keys + 10 + 2 * 29, 'Prometheus\' format has a line for each sample');
 like($tail, qr/\nnginx_request_cpu_zone_overflowed_total\{zone="many"\} 0\n\z/, 'and ends where it should');
 shares('Prometheus', '/prometheus', @times);
@@ -183,13 +187,14 @@ is_deeply([ map { json_faults($_) } @part ], [ '', '' ], 'and has both in their 
     my ($meanwhile, $frames) = (0, 0);
     until ($client->stream($number[0])->{ended} && $client->stream($number[1])->{ended}) {
         $client->read_frame or last;
-        # so slow that what is sent has to wait in NGINX
+        # so slowly that data waits in NGINX
         sleep 0.001 if ++$frames % 16 == 0;
         next if $client->stream($number[0])->{length} < 1_000_000 || $meanwhile;
         $client->send($client->request('/ping', number => \$meanwhile));
     }
-    is_deeply([ map { json_faults($client->stream($_)->{body}) } @number ], [ '', '' ], 'HTTP/2: two streams get all of it');
-    is($client->stream($meanwhile)->{status}, 204, 'and a third one what it asked for');
+    is_deeply([ map { json_faults($client->stream($_)->{body}) } @number ], [ '', '' ],
+        'HTTP/2: two streams get all of it');
+    is($client->stream($meanwhile)->{status}, 204, 'and a third one gets its answer');
 
     my $stalled = Test::RequestCpu::HTTP2->new($t->connect('h2'), window => 100_000);
     my $number;
@@ -198,7 +203,8 @@ is_deeply([ map { json_faults($_) } @part ], [ '', '' ], 'and has both in their 
     $stalled->send($stalled->rst_stream($number), $stalled->ping);
     $stalled->read_frame until $stalled->{pongs};
     $stalled->send($stalled->request('/ping', number => \$number));
-    ok($stalled->finish($number) && $stalled->stream($number)->{status} == 204, 'a stream that is reset leaves the connection well');
+    ok($stalled->finish($number) && $stalled->stream($number)->{status} == 204,
+        'a stream that is reset leaves the connection well');
 }
 
 # Readers that hardly read
@@ -216,7 +222,7 @@ $_->reset for splice @slow, 0, 10;
 is(scalar(@{ [ $t->logged(10) ] }), 10, 'those that leave are missed at once');
 is(scalar(grep { $_->{status} == 200 && $_->{sent} < 50e6 } $t->logged(10)), 10, 'and nothing more is made for them');
 
-# A reload does not cut it short
+# A reload does not cut the answer short
 my $half = $t->connect('http', window => 65_536);
 $half->request('/json', close => 1);
 $half->fill;

@@ -1,4 +1,5 @@
-# Hundreds of clients that read the status of many keys: what they take in a turn of the event loop does not grow with their number.
+# Hundreds of clients that read the status of many keys: the CPU that they take in a turn of the event loop does not
+# grow with their number.
 
 use strict;
 use warnings;
@@ -45,7 +46,8 @@ sub text { return Test::RequestCpu::Connection->request_text(@_) }
     }
 }
 
-# Clients that read, each in its own connection, and ask again when they have it all: how many answers each had.
+# Clients that each read on their own connection, and ask again after a complete answer. Returns the number of answers
+# of each.
 my $round = 0;
 sub readers {
     my ($clients) = @_;
@@ -77,19 +79,20 @@ sub readers {
                 $ask->($of->[0]);
             }
         }
-        return { answers => [ map { $_ || 0 } @answers[ 0 .. $clients - 1 ] ], bytes => [ map { $_->[2] } values %number ] };
+        return { answers => [ map { $_ || 0 } @answers[ 0 .. $clients - 1 ] ],
+            bytes => [ map { $_->[2] } values %number ] };
     });
     wait_until(60, sub { -e "$done.all" });
     return ($child, $done);
 }
 
-# CPU time of the worker for a small request that is asked beside so many readers: it comes once in a turn of the event loop.
+# CPU time of the worker for a small request beside so many readers: there is one in each turn of the event loop.
 sub cpu_per_ping {
     my ($clients) = @_;
     my ($child, $done) = readers($clients);
     my ($connection, $ping) = ($t->connect('http'), text('/ping'));
     my $ask = sub { $connection->send($ping); $connection->response->{status} == 204 or die "no answer" };
-    # all of them are accepted, one in a turn
+    # all of them are accepted, one in each turn
     my $accepted = time + 15;
     for (1 .. $clients) { $ask->(); last if time > $accepted }
     my ($before, $pings) = ($t->sched_ns($t->worker), 0);
@@ -108,7 +111,7 @@ cmp_ok($many, '<', 3 * $few, '400 clients do not hold their worker for longer th
 my @stuck = grep { $_ == 0 } @{ $readers->{bytes} };
 cmp_ok(scalar @stuck, '<', 40, 'all of them get something');
 
-# One client's answer comes while others stay: none starves, and none is held by those that leave.
+# One client gets its answer while others wait: none starves, and none is delayed by clients that leave.
 my @slow = map { $t->connect('http', window => 4096) } 1 .. 100;
 $_->request('/prometheus') for @slow;
 my @gone = map { $t->connect('http') } 1 .. 100;
@@ -122,7 +125,7 @@ is($count, $keys, 'with all keys');
 my $head = $t->connect('http');
 $head->send(text('/full', method => 'HEAD') . text('/ping'));
 is($head->response(method => 'HEAD')->{status}, 200, 'HEAD too');
-is($head->response->{status}, 204, 'and what comes after it');
+is($head->response->{status}, 204, 'and the next request');
 {
     my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
     my @number = (0) x 20;
@@ -130,10 +133,11 @@ is($head->response->{status}, 204, 'and what comes after it');
     $client->read_frame until $client->stream($number[3])->{length} > 1000;
     $client->send($client->rst_stream($number[$_])) for 0 .. 9;
     for my $n (10 .. 19) { $client->finish($number[$n]) }
-    is(scalar(grep { $client->stream($_)->{ended} } @number[ 10 .. 19 ]), 10, 'streams end though others were reset while they waited');
+    is(scalar(grep { $client->stream($_)->{ended} } @number[ 10 .. 19 ]), 10,
+        'streams end though others were reset while they waited');
 }
 
-# While answers wait for their turn, the time for their clients does not run out.
+# While answers wait for their turn, the timers of their clients do not expire.
 {
     my ($child, $done) = readers(100);
     my $short = $t->get('/short');
@@ -143,7 +147,8 @@ is($head->response->{status}, 204, 'and what comes after it');
 }
 $_->reset for @slow;
 
-# Nothing is under way any more: the worker sleeps.
-ok(wait_until(60, sub { my $before = $t->sched_ns($t->worker); sleep 0.3; return $t->sched_ns($t->worker) - $before < 50e6 }), 'a worker without readers rests');
+# No answer is left: the worker sleeps.
+ok(wait_until(60, sub { my $before = $t->sched_ns($t->worker); sleep 0.3;
+    return $t->sched_ns($t->worker) - $before < 50e6 }), 'a worker without readers rests');
 
 $t->done(query => 'key=customer-1.example.com');

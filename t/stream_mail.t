@@ -1,4 +1,4 @@
-# Connections that are not HTTP go through the same event loop, and are none of the module's business.
+# Connections that are not HTTP pass the same event loop. The module charges them to no account.
 
 use strict;
 use warnings;
@@ -17,16 +17,18 @@ my ($stream, $mail) = ($t->has('stream'), $t->has('mail'));
 plan(skip_all => "nginx/@{[ $t->version ]} here has neither stream nor mail") unless $stream || $mail;
 $t->html('a.txt', "plain\n");
 
-# A server that echoes lines, and one that speaks as much POP3 as is needed
+# A server that echoes lines, and a server that speaks the needed part of POP3
 sub serve {
     my ($port, $code) = @_;
-    my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port($port), Listen => 16, ReuseAddr => 1) or die "listen: $@\n";
+    my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port($port), Listen => 16,
+        ReuseAddr => 1) or die "listen: $@\n";
     $t->spawn(sub {
         $SIG{CHLD} = 'IGNORE';
         while (my $socket = $listen->accept) {
             my $pid = fork;
             if (defined $pid && $pid == 0) {
-                eval { $code->(bless { socket => $socket, buffer => '', timeout => 30 }, 'Test::RequestCpu::Connection') };
+                eval { $code->(bless { socket => $socket, buffer => '', timeout => 30 },
+                    'Test::RequestCpu::Connection') };
                 POSIX::_exit(0);
             }
             close $socket;
@@ -61,7 +63,8 @@ mail {
     server { listen 127.0.0.1:{{port:mail}}; protocol pop3; pop3_auth plain; }
 }
 EOC
-my $udp = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('udp_echo'), Proto => 'udp') or die "udp: $@\n";
+my $udp = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('udp_echo'), Proto => 'udp')
+    or die "udp: $@\n";
 $t->spawn(sub { while (defined(my $from = $udp->recv(my $data, 2000))) { $udp->send("echo $data", 0, $from) } });
 
 $t->start(main => join('', map { $t->load($_) } qw(stream mail)), extra => "$stream_conf$mail_conf", http => <<"EOC");
@@ -90,7 +93,8 @@ SKIP: {
     }
     is($fine, 300, 'a stream proxy carries lines to and fro');
     my $big = 'x' x 2_000_000 . "\n";
-    my $sender = detached(sub { my $c = $t->connect('stream'); my $child = fork; if (!$child) { $c->send($big); POSIX::_exit(0) } my $got = $c->read_until(qr/x\n/); length $got });
+    my $sender = detached(sub { my $c = $t->connect('stream'); my $child = fork;
+        if (!$child) { $c->send($big); POSIX::_exit(0) } my $got = $c->read_until(qr/x\n/); length $got });
     is($sender->result, length("echo $big"), 'and large ones');
     is($t->get('/a.txt')->{body}, "plain\n", 'requests are served meanwhile');
     $connection->send("still there\n");
@@ -101,7 +105,8 @@ SKIP: {
     my $idle = $t->connect('timeout');
     my $start = time;
     ok($idle->closed_within(30), 'an idle stream is closed at its timeout');
-    my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp'), Proto => 'udp', Timeout => 5) or die "udp: $@\n";
+    my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp'), Proto => 'udp',
+        Timeout => 5) or die "udp: $@\n";
     my $answer = '';
     wait_until(60, sub {
         $client->send('datagram');
@@ -110,8 +115,9 @@ SKIP: {
         $client->recv($answer, 2000);
         1;
     });
-    is($answer, 'echo datagram', 'datagrams as well');
-    my $long = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp_long'), Proto => 'udp') or die "udp: $@\n";
+    is($answer, 'echo datagram', 'datagrams too');
+    my $long = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port('udp_long'), Proto => 'udp')
+        or die "udp: $@\n";
     my ($loop, $no_request) = map { $t->status->{workers}[0]{$_} } qw(loop_ns no_request_ns);
     my $came = 0;
     for my $n (1 .. 300) {
@@ -121,8 +127,9 @@ SKIP: {
     }
     is($came, 300, 'many of them in one session');
     my $grown = $t->status->{workers}[0]{no_request_ns} - $no_request;
-    # a worker that sleeps between them has a good deal for the loop as well
-    cmp_ok($grown, '>', ($t->status->{workers}[0]{loop_ns} - $loop) / 4, 'which is a connection without a request, not the event loop');
+    # a worker that sleeps between them also uses CPU for the loop
+    cmp_ok($grown, '>', ($t->status->{workers}[0]{loop_ns} - $loop) / 4,
+        'which is a connection without a request, not the event loop');
 }
 
 SKIP: {
@@ -141,9 +148,10 @@ SKIP: {
 $t->quiet;
 my ($after) = @{ $t->status->{workers} };
 my ($charged, $all) = map { $after->{$_} - $before->{$_} } qw(charged_ns thread_cpu_ns);
-cmp_ok($charged, '<', $all / 2, 'what streams and mail cost is charged to no request');
+cmp_ok($charged, '<', $all / 2, 'the CPU of streams and mail is charged to no request');
 my ($nobodys, $handlers) = ($after->{other_ns} - $before->{other_ns}, $all - ($after->{loop_ns} - $before->{loop_ns}));
-cmp_ok($nobodys, '<', 0.01 * $handlers, sprintf 'but to connections without one, upstreams included: %.3f %% is nobody\'s', 100 * $nobodys / $handlers);
+cmp_ok($nobodys, '<', 0.01 * $handlers,
+    sprintf 'but to connections without one, upstreams included: %.3f %% has no owner', 100 * $nobodys / $handlers);
 is(scalar(grep { !/^(?:localhost|127\.0\.0\.1)/ } keys %{ $t->status->{zones}{hosts}{keys} }), 0, 'and to no account');
 
 $t->done;

@@ -1,4 +1,4 @@
-# What a subrequest costs, its main request pays.
+# The CPU of a subrequest is charged to its main request.
 
 use strict;
 use warnings;
@@ -20,7 +20,8 @@ $t->html('ssi/dear.html', qq{before <!--#include virtual="$dear" --> after\n});
 $t->html('ssi/cheap.html', qq{before <!--#include virtual="/cheap" --> after\n});
 $t->html('ssi/many.html', join '', map { qq{<!--#include virtual="/upstream?$_" -->} } 1 .. 8);
 $t->html('ssi/nested.html', qq{outer <!--#include virtual="/ssi/dear.html" --> outer\n});
-$t->html('ssi/value.html', qq{<!--#echo var="request_cpu_ns" --> <!--#include virtual="$dear" --><!--#include virtual="/value.html" wait="yes" -->});
+$t->html('ssi/value.html',
+    qq{<!--#echo var="request_cpu_ns" --> <!--#include virtual="$dear" --><!--#include virtual="/value.html" wait="yes" -->});
 $t->html('value.html', qq{<!--#echo var="request_cpu_ns" -->\n});
 $t->html('a.txt', "plain\n");
 $t->html('large.txt', words(400_000));
@@ -32,7 +33,8 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
 });
 
 my $auth_conf = $auth ? 'location = /auth { auth_request /permit; } location = /denied { auth_request /deny; }' : '';
-my $addition_conf = $addition ? 'location = /added/a.txt { alias {{dir}}/html/a.txt; addition_types *; add_after_body /burn_added; }' : '';
+my $addition_conf = $addition
+    ? 'location = /added/a.txt { alias {{dir}}/html/a.txt; addition_types *; add_after_body /burn_added; }' : '';
 my $slice_conf = $slice ? <<'EOC' : '';
         location /sliced/ {
             slice 64k;
@@ -80,13 +82,15 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# What a request has in the log, and what the worker's thread used in the same moment.
+# The CPU of a request in the log, and the CPU that the worker's thread used in the same time.
 sub cost {
     my ($uri) = @_;
-    return $t->charged_and_used(1, sub { my $answer = $t->get($uri); $answer->{status} == 200 or die "$uri: $answer->{status}\n" });
+    return $t->charged_and_used(1, sub { my $answer = $t->get($uri); $answer->{status} == 200
+        or die "$uri: $answer->{status}\n" });
 }
 
-# A page with a dear include: nearly all that the worker does is the include, and the request has to be charged nearly all of it.
+# A page with an expensive include: the include is nearly all work of the worker, and the request must be charged
+# nearly all of it.
 sub pays {
     my ($uri, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -95,19 +99,20 @@ sub pays {
 
 my ($burn) = cost($dear);
 my ($cheap) = cost('/ssi/cheap.html');
-cmp_ok($burn, '>', 10 * $cheap, 'a dear location and a cheap page');
+cmp_ok($burn, '>', 10 * $cheap, 'an expensive location and a cheap page');
 
-pays($dear, 'a dear location is charged to its request');
+pays($dear, 'an expensive location is charged to its request');
 pays('/ssi/dear.html', 'a page with a dear include costs what the include costs');
 pays('/ssi/nested.html', 'also when the include has the include');
-like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is whole');
+like($t->get('/ssi/dear.html')->{body}, qr/^before burnt after$/, 'and is complete');
 
-# The value in a subrequest is that of the main request
+# In a subrequest, the variable has the value of the main request
 $t->clear_log;
 my ($early, $late) = $t->get('/ssi/value.html')->{body} =~ /^(\d+) burnt(\d+)$/;
 my ($whole) = $t->logged(1);
 cmp_ok($early, '>', 0, 'an SSI variable shows the CPU so far');
-cmp_ok($late - $early, '>', $whole->{ns} / 2, 'a subrequest shows the value of its main request, with what other subrequests cost');
+cmp_ok($late - $early, '>', $whole->{ns} / 2,
+    'a subrequest shows the value of its main request, with the CPU of other subrequests');
 
 # Counting
 $t->clear_log;
@@ -115,20 +120,22 @@ my $before = $t->account_with('domains', 'sub.test', 1)->{requests};
 my $pages = 10;
 my ($used, $work) = $t->worked(sub {
     my @page = map { $t->get('/ssi/many.html')->{body} } 1 .. $pages;
-    is_deeply(\@page, [ (join '', map { "[/upstream?$_]" } 1 .. 8) x $pages ], 'eight includes, from an upstream at once');
+    is_deeply(\@page, [ (join '', map { "[/upstream?$_]" } 1 .. 8) x $pages ],
+        'eight includes, from an upstream at once');
     $t->logged($pages);
 });
 my @pages = $t->logged($pages);
-is($t->account_with('domains', 'sub.test', $before + $pages)->{requests}, $before + $pages, 'subrequests are no requests of their own');
+is($t->account_with('domains', 'sub.test', $before + $pages)->{requests}, $before + $pages,
+    'subrequests are no requests of their own');
 my $charged = sum(map { $_->{ns} } @pages);
 cmp_ok($charged, '<=', $used, 'pages are charged no more than the thread used');
-within($charged, $work, 0.6, 1.1, 'and what the includes cost is the page\'s');
+within($charged, $work, 0.6, 1.1, 'and the CPU of the includes is charged to the page');
 is(scalar(grep { $_->{wakeups} >= 9 } @pages), $pages, 'their wakeups are counted with the page');
 my $keys = $t->status('zone=uris')->{zones}{uris}{keys};
 is_deeply([ grep { m{^/(?:upstream|cheap)} } keys %$keys ], [], 'their keys have no accounts');
 is($keys->{'/ssi/many.html'}{requests}, $pages, 'the main request\'s key has');
 
-# log_subrequest: several lines, one main request
+# log_subrequest: several lines for one main request
 $t->get('/ssi/cheap.html', port => 'logging', host => 'logging.test');
 my @lines = $t->logged(2, sub { $_[0]{server} eq 'logging.test' });
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @lines), 2, 'a subrequest that is logged shows a value');
@@ -145,12 +152,12 @@ SKIP: {
     $t->clear_log;
     is($t->get('/denied')->{status}, 403, 'a request that is denied');
     my ($line) = $t->logged(1);
-    like($line->{ns}, qr/^[1-9]\d*$/, 'is charged as well');
+    like($line->{ns}, qr/^[1-9]\d*$/, 'is charged too');
 }
 
 SKIP: {
     skip('no addition module', 2) unless $addition;
-    pays('/added/a.txt', 'addition: what is added is charged to the request');
+    pays('/added/a.txt', 'addition: the added text is charged to the request');
     is($t->get('/added/a.txt')->{body}, "plain\nadded\n", 'and is there');
 }
 
@@ -162,7 +169,8 @@ SKIP: {
     my ($line) = $t->logged(1, sub { $_[0]{server} eq 'sub.test' });
     cmp_ok($line->{wakeups}, '>=', 7, 'slice: every slice\'s wakeups are the request\'s');
     my @origin = $t->logged(7, sub { $_[0]{server} eq 'origin.test' });
-    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @origin), scalar @origin, 'requests to the origin are charged for themselves');
+    is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ } @origin), scalar @origin,
+        'requests to the origin are charged for themselves');
 }
 
 $before = $t->account('uris', '/mirrored.txt')->{requests};
@@ -171,7 +179,8 @@ my $connection = $t->connect('http');
 is($connection->get('/mirrored.txt')->{body}, "plain\n", 'a mirrored request') for 1 .. 3;
 $connection->close;
 @lines = $t->logged(3);
-is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{wakeups} >= 2 } @lines), 3, 'mirror: the copy is part of the request');
+is(scalar(grep { $_->{ns} =~ /^[1-9]\d*$/ && $_->{wakeups} >= 2 } @lines), 3,
+    'mirror: the copy is part of the request');
 is($t->account_with('uris', '/mirrored.txt', 3)->{requests}, 3, 'and no request of its own');
 is($t->account('uris', '/mirrored.txt')->{in_flight}, 0, 'nothing stays in flight');
 

@@ -1,4 +1,4 @@
-# Files that a pool's thread sends: its CPU is the request's.
+# Files that a thread of a pool sends: its CPU is charged to the request.
 
 use strict;
 use warnings;
@@ -46,7 +46,8 @@ EOC
 
 my $worker = $t->worker;
 
-# What a function makes the worker's thread and its pool use, by the kernel's count, and what of the latter is charged.
+# Runs a function. Returns the CPU of the worker's thread and of the pool by the kernel's count, and the charged part
+# of the latter.
 sub used {
     my ($code) = @_;
     my $charged = sub { $t->status->{workers}[0]{pool_threads_charged_ns} };
@@ -62,8 +63,9 @@ my $used = used(sub {
     $t->logged($requests);
 });
 my $sum = sum(map { $_->{ns} } $t->logged($requests));
-within($used->{charged}, $used->{pool}, 0.4, 1.001, 'of what the pool\'s threads use, nearly all is charged');
-within($sum, $used->{main} + $used->{charged}, 0.6, 1.001, 'and is in $request_cpu_ns, together with the worker\'s own thread');
+within($used->{charged}, $used->{pool}, 0.4, 1.001, 'nearly all CPU of the pool\'s threads is charged');
+within($sum, $used->{main} + $used->{charged}, 0.6, 1.001,
+    'and is in $request_cpu_ns, together with the worker\'s own thread');
 my $account = $t->account_with('domains', 'sent.test', $requests);
 cmp_ok($account->{cpu_ns}, '>=', $sum, 'and in the account');
 
@@ -77,18 +79,21 @@ my @clients = map {
 } 1 .. 8;
 is(scalar(grep { $_->{complete} } map { $_->response } @clients), 16, 'sixteen at the same time');
 my @lines = $t->logged(16);
-my ($heavy, $light) = map { my $server = $_; median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
+my ($heavy, $light) = map { my $server = $_;
+    median(map { $_->{ns} } grep { $_->{server} eq $server } @lines) } qw(sent.test light.test);
 SKIP: {
-    skip('a debug log makes small requests dear', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
+    skip('a debug log makes small requests expensive', 1) if ($ENV{TEST_LOG_LEVEL} || '') eq 'debug';
     cmp_ok($heavy, '>', 3 * $light, 'each pays for its own');
 }
 
 # One connection, files one after the other, and parts of one
 my $connection = $t->connect('http');
-is(join(' ', map { length $connection->get($_, host => 'sent.test')->{body} } qw(/large /small /other /large)), "$size 1000 $size $size",
+is(join(' ', map { length $connection->get($_, host => 'sent.test')->{body} } qw(/large /small /other /large)),
+    "$size 1000 $size $size",
     'several files on one connection');
 my $parts = $connection->get('/large', host => 'sent.test', headers => { Range => 'bytes=0-999999,2000000-3999999' });
-is(join(' ', $parts->{status}, map { length } $parts->{body} =~ /(x{1000,})/g), '206 1000000 2000000', 'parts of a file');
+is(join(' ', $parts->{status}, map { length } $parts->{body} =~ /(x{1000,})/g), '206 1000000 2000000',
+    'parts of a file');
 $connection->close;
 
 SKIP: {
@@ -100,16 +105,17 @@ SKIP: {
         is(join(' ', map { $client->stream($_)->{length} } 1, 3, 5, 7), "$size $size 1000 $size", 'are whole');
         $client->{connection}->close;
     });
-    cmp_ok($used->{charged}, '>', 0, 'and charged for what the pool did');
+    cmp_ok($used->{charged}, '>', 0, 'and is charged the work of the pool');
 }
 
-# What is written to a file on the way, and sent from there
-is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary files that the pool writes and sends') for 1 .. 3;
+# Answers that are written to a temporary file, and sent from there
+is($t->get('/temp/large', host => 'sent.test')->{body}, 'x' x $size, 'temporary files that the pool writes and sends')
+    for 1 .. 3;
 
-# Read into buffers: the tasks are posted where nothing can stand in between
+# Files that are read into buffers: the module cannot hook the place where these tasks are posted
 $used = used(sub { $t->get('/large', host => 'read.test') for 1 .. 5 });
-cmp_ok($used->{pool}, '>', 0, 'what is read into buffers takes CPU of the pool');
-is($used->{charged}, 0, 'which is nobody\'s');
+cmp_ok($used->{pool}, '>', 0, 'reading into buffers uses CPU of the pool');
+is($used->{charged}, 0, 'which has no owner');
 
 # Clients that leave while a thread sends
 for (1 .. 40) {
@@ -124,6 +130,6 @@ is("$account->{requests} $account->{in_flight}", "$served 0", 'aborted requests 
 is(length $t->get('/large', host => 'sent.test')->{body}, $size, 'and others go on');
 
 my ($books) = @{ $t->status->{workers} };
-cmp_ok($books->{pool_threads_charged_ns}, '<=', $books->{pool_threads_cpu_ns}, 'no more is charged than was used');
+cmp_ok($books->{pool_threads_charged_ns}, '<=', $books->{pool_threads_cpu_ns}, 'at most the used CPU is charged');
 
 $t->done;

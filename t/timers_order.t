@@ -1,5 +1,5 @@
-# NGINX handles I/O that is ready before timers that have run out: an answer that arrived while the worker was busy does not lose
-# against its own timeout. It must be so with the module as it is without.
+# NGINX handles I/O that is ready before timers that have expired: an answer that arrived while the worker was busy
+# does not time out. This must be the same with and without the module.
 
 use strict;
 use warnings;
@@ -21,21 +21,25 @@ for my $module (0, 1) {
         sleep 0.15;
         return $connection->answer("in time\n");
     });
-    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5, ReuseAddr => 1)
+    my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $t->port('silent'), Listen => 5,
+        ReuseAddr => 1)
         or die "listen: $@\n";
     my $cpu = $module ? "request_cpu_zone \$host zone=hosts:1m;\nrequest_cpu zone=hosts;" : '';
     $t->start(http => <<"EOC");
     $cpu
     server {
         listen 127.0.0.1:{{port:http}};
-        location = /upstream { proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; }
-        location = /never { proxy_pass http://127.0.0.1:{{port:silent}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms; proxy_connect_timeout @{[ $timeout * 1000 ]}ms; }
-        location = /body { client_body_timeout @{[ $timeout * 1000 ]}ms; client_max_body_size 1m; proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 10s; }
+        location = /upstream { proxy_pass http://127.0.0.1:{{port:upstream}};
+            proxy_read_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /never { proxy_pass http://127.0.0.1:{{port:silent}}; proxy_read_timeout @{[ $timeout * 1000 ]}ms;
+            proxy_connect_timeout @{[ $timeout * 1000 ]}ms; }
+        location = /body { client_body_timeout @{[ $timeout * 1000 ]}ms; client_max_body_size 1m;
+            proxy_pass http://127.0.0.1:{{port:upstream}}; proxy_read_timeout 10s; }
         location = /burn { @{[ burn_rules(24) ]} return 200 "burnt"; }
     }
 EOC
 
-    # Long enough to reach beyond the timeout on any machine: letters are added until it is.
+    # The burning time must be longer than the timeout on any machine: letters are added until it is.
     my $took = 0;
     while (1) {
         my $start = time;
@@ -47,7 +51,7 @@ EOC
     SKIP: {
         skip("$name: this machine burns too fast for the test", 3) if $took < 1.5 * $timeout;
         my (@status, @body_status, @busy);
-        # On a machine that is busy itself, an answer may be later than the timeout in truth; an order that is wrong is wrong each time.
+        # On a busy machine, an answer may really be later than the timeout. A wrong order is wrong each time.
         for (1 .. 8) {
             my ($client, $burner) = ($t->connect('http'), $t->connect('http'));
             my $start = time;
@@ -60,7 +64,7 @@ EOC
             push @busy, time - $start;
             $_->close for $client, $burner;
 
-            # The same for a client's own timeout
+            # The same for a timeout of the client
             ($client, $burner) = ($t->connect('http'), $t->connect('http'));
             $client->send("POST /body HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10\r\n\r\n12345");
             sleep 0.05;
@@ -70,13 +74,15 @@ EOC
             push @body_status, $client->response->{status};
             $burner->response;
             $_->close for $client, $burner;
-            last if @busy >= 2 && !grep({ $_ < 1.2 * $timeout } @busy[ -2, -1 ]) && !grep { $_ != 200 } @status[ -2, -1 ], @body_status[ -2, -1 ];
+            last if @busy >= 2 && !grep({ $_ < 1.2 * $timeout } @busy[ -2, -1 ])
+                && !grep { $_ != 200 } @status[ -2, -1 ], @body_status[ -2, -1 ];
         }
-        is_deeply([ @status[ -2, -1 ] ], [ (200) x 2 ], "$name: an upstream's answer that waited for the worker is an answer");
+        is_deeply([ @status[ -2, -1 ] ], [ (200) x 2 ],
+            "$name: an upstream's answer that waited for the worker is an answer");
         is_deeply([ @body_status[ -2, -1 ] ], [ (200) x 2 ], "$name: so is a client's body");
     }
 
-    # And a timeout is a timeout
+    # Timeouts still work
     is($t->get('/never')->{status}, 504, "$name: what does not arrive times out");
     $t->done(more => 1);
 }

@@ -1,5 +1,5 @@
-# The traffic log on a disk that is full, and in files that are none: an error is logged once, and what could not be written is
-# written later.
+# The traffic log on a full disk, and in files that are not regular: an error is logged once, and the missing lines
+# are written later.
 
 use strict;
 use warnings;
@@ -37,8 +37,12 @@ sub ask {
     $connection->close;
 }
 
-sub errors   { return scalar grep { /\[error\].*request_cpu_log "\Q$log\E" of zone "keys" cannot be written/ } split /\n/, $t->error_log }
-sub recovery { return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of zone "keys" is written again/ } split /\n/, $t->error_log }
+sub errors   { return scalar grep {
+    /\[error\].*request_cpu_log "\Q$log\E" of zone "keys" cannot be written/ } split /\n/, $t->error_log }
+sub recovery {
+    return scalar grep { /\[notice\].*request_cpu_log "\Q$log\E" of zone "keys" is written again/ } split /\n/,
+        $t->error_log;
+}
 
 sub settles {
     my ($name, @files) = @_;
@@ -61,7 +65,7 @@ is(recovery(), 0, 'as long as it lasts');
 my $lasted = time;
 unlink $log;
 kill USR1 => $t->master;
-settles('what was not written is written when that is possible', $log);
+settles('missing lines are written as soon as possible', $log);
 ok(wait_until(60, sub { recovery() == 1 }), 'as the log says, once');
 my @lines = lines_of($log);
 cmp_ok((sort { $b <=> $a } map { $_->{interval_ms} } @lines)[0], '>=', 2000, 'in lines of their true length');
@@ -70,7 +74,7 @@ settles('and it goes on', $log);
 @lines = splice @{ [ lines_of($log) ] }, scalar @lines;
 cmp_ok((sort { $b <=> $a } map { $_->{interval_ms} } @lines)[0], '<', 3000, 'each second');
 
-# At its end
+# At the end of NGINX
 unlink $log;
 symlink '/dev/full', $log;
 kill USR1 => $t->master;
@@ -78,13 +82,14 @@ sleep 0.1;
 ask('z', 1);
 $t->quiet;
 is($t->stop, 0, 'NGINX ends, while its last part cannot be written');
-like($t->error_log, qr/\[error\].*request_cpu_log "\Q$log\E" of zone "keys" lacks its last part: No space left/, 'which is an error as well');
+like($t->error_log, qr/\[error\].*request_cpu_log "\Q$log\E" of zone "keys" lacks its last part: No space left/,
+    'which is an error as well');
 unlink $log;
 
-# A disk that gets full in the middle of a line
+# A disk that becomes full in the middle of a line
 SKIP: {
     skip('only root can mount a file system', 14) if $> != 0;
-    # in a namespace of its own nobody else sees it, and it goes with NGINX
+    # no other process sees a mount in its own namespace, and it ends with NGINX
     my ($status) = run_command('unshare', '-m', 'mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', $folder);
     skip('no file system can be mounted here', 14) if $status;
     $t->start(%part, before => [ 'unshare', '-m', '--propagation', 'private', 'sh', '-c',
@@ -92,16 +97,17 @@ SKIP: {
     my $disk = '/proc/' . $t->master . "/root$folder";
     my $there = "$disk/traffic.log";
     ok(-e $there, 'a disk of 64 KB');
-    # unshare makes no new process, so this is the same folder for all
+    # unshare makes no new process, so all processes see this folder
     my $errors = errors();
-    my $resize = sub { return (run_command('nsenter', '-t', $t->master, '-m', 'mount', '-o', "remount,size=$_[0]", $folder))[0] };
+    my $resize = sub { return (run_command('nsenter', '-t', $t->master, '-m', 'mount', '-o', "remount,size=$_[0]",
+        $folder))[0] };
     my ($text, $size) = ('', 64);
     for my $n (1 .. 20) {
         ask("key$n.", 80);
         next if !wait_until(1.5, sub { errors() > $errors });
         $text = text_of($there);
         last if $text !~ /\n\z/;
-        # by chance a line ends where the disk does: some pages more, and once again
+        # a line may end exactly where the disk is full: then try again with some more pages
         my $recoveries = recovery();
         $resize->(($size += 16) . 'k');
         wait_until(60, sub { recovery() > $recoveries }) or last;
@@ -118,10 +124,10 @@ SKIP: {
     # more room
     is($resize->('1m'), 0, 'it gets larger');
     settles('the line that was torn is completed, and the others follow', $there);
-    like(text_of($there), qr/^\Q$text\E/, 'what was there is there');
+    like(text_of($there), qr/^\Q$text\E/, 'the old text is still there');
     ok(wait_until(60, sub { recovery() == $recoveries + 1 }), 'the log says so');
 
-    # full again, and then somebody empties the file
+    # the disk is full again, and then somebody empties the file
     my $more = "$disk/fill";
     open my $fill, '>', $more;
     $fill->autoflush(1);
@@ -136,7 +142,7 @@ SKIP: {
     truncate $there, 0;
     settles('somebody keeps a copy of the whole lines and empties the file', $copy, $there);
 
-    # a torn line in a file that is moved away
+    # an incomplete line in a file that is moved away
     1 while syswrite $fill, 'x' x 4096;
     ask('moved', 150);
     ok(wait_until(60, sub { errors() == $errors + 3 }), 'and again');
@@ -150,11 +156,12 @@ SKIP: {
     is($t->stop, 0, 'stop');
 }
 
-# A limit to the size of files, which is there for shared memory too
+# A limit of the file size, which also applies to shared memory
 unlink glob "$folder/*";
 $t->start(%part, before => [ 'sh', '-c', 'ulimit -f 64 && exec "$0" "$@"' ],
     main => "worker_processes 2;\nerror_log $t->{dir}/small.log error;");
-my $small = sub { my @errors = grep { /\[error\].*cannot be written: File too large/ } split /\n/, text_of("$t->{dir}/small.log"); scalar @errors };
+my $small = sub { my @errors = grep { /\[error\].*cannot be written: File too large/ } split /\n/,
+    text_of("$t->{dir}/small.log"); scalar @errors };
 my @size;
 for my $n (1 .. 12) {
     ask("key$n.", 60);
@@ -174,7 +181,7 @@ my $counters = final_counters_of($t, 'keys');
 is($t->stop, 0, 'stop');
 sums_are_counters(sums("$log.1", $log), $counters, 'to the end');
 
-# A pipe that is not read: requests do not wait for it
+# A pipe without a reader: requests do not wait for it
 unlink glob "$folder/*";
 POSIX::mkfifo($log, 0600);
 sysopen my $pipe, $log, O_RDWR | O_NONBLOCK or die "$log: $!";
@@ -185,40 +192,43 @@ sub drain {
     $t->write_file("$folder/read", $read);
 }
 $t->start(%part);
-# it takes 64 KB
+# the pipe takes 64 KB
 ask("key$_.", 100) for 1 .. 6;
 sleep 2.2;
 my $began = time;
 ask('while', 10);
 cmp_ok(time - $began, '<', 20, 'requests are served while the log waits');
 is(scalar($t->workers), 2, 'by all workers');
-ok(wait_until(60, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
+ok(wait_until(60, sub { drain(); my $sums = eval { sums("$folder/read") }; $sums
+    && !unwritten($sums, counters_of($t, 'keys')) }), 'when it is read, all is there')
     or diag(join "\n", unwritten(eval { sums("$folder/read") } || {}, counters_of($t, 'keys')));
 
-# The writer waits for the pipe, and dies: another one goes on
+# The writer waits for the pipe, and is killed: another worker continues
 ask("more$_.", 100) for 1 .. 6;
 sleep 1.5;
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 for my $pid ($t->workers) {
     kill KILL => $pid;
-    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }), 'a worker is killed, maybe in the middle of a write');
+    ok(wait_until(60, sub { my @now = $t->workers; @now == 2 && !grep { $_ == $pid } @now }),
+        'a worker is killed, maybe in the middle of a write');
 }
 drain();
 ask('then', 3);
-ok(wait_until(60, sub { drain(); $read =~ /"key":"then3"/ }), 'what comes then is in the pipe');
+ok(wait_until(60, sub { drain(); $read =~ /"key":"then3"/ }), 'later lines are in the pipe');
 my %seen;
-# a line of 0 requests may follow, that tells of the last second
+# a line of 0 requests may follow, for the last second
 $seen{$_}++ for $read =~ /"key":"(more[\d.]+)","requests":[1-9]/g;
 is(scalar(grep { $_ > 1 } values %seen), 0, 'and nothing twice');
-cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'what is lost is what a write takes, at most');
+cmp_ok(scalar(keys %seen), '>=', 600 - 2 * 25, 'at most the lines of one write are lost');
 
-# It is not read any more
+# The pipe has no reader any more
 ask("end$_.", 100) for 1 .. 6;
 sleep 1.5;
 $began = time;
-is($t->stop(within => 40), 0, 'NGINX ends, though nobody reads the pipe');
+is($t->stop(within => 40), 0, 'NGINX ends although the pipe is not read');
 cmp_ok(time - $began, '<', 30, 'soon');
-like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/, 'and says what is missing');
+like($t->error_log, qr/\[error\].*request_cpu_log ".*" of zone "keys" (?:is not waited for|lacks its last part)/,
+    'and reports the missing lines');
 close $pipe;
 
 $t->done;

@@ -1,4 +1,4 @@
-# The traffic log when its writer is killed: each line is there, and once.
+# The traffic log when its writer is killed: each line is there exactly once.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 $t->html('a.txt', "plain\n");
 my ($log, $hosts, $endless) = map { $t->dir . "/$_.log" } qw(traffic hosts endless);
 
-# Keys enough for many batches: a part takes some milliseconds
+# Enough keys for many batches: one pass takes some milliseconds
 my $keys = 5000;
 my %part = (main => 'worker_processes 3;', log => 0, http => <<"EOC");
     request_cpu_zone \$arg_k zone=keys:8m state=state;
@@ -35,7 +35,7 @@ $t->start(%part);
 
 sub sums { return sums_of(lines_of(@_)) }
 
-# Many requests at once; how many were answered is not known when workers are killed.
+# Sends many requests at once. The number of answers is unknown when workers are killed.
 sub load {
     my ($seconds) = @_;
     my $end = time + $seconds;
@@ -70,7 +70,7 @@ sub rests {
 my $seconds = $ENV{TEST_KILL_SECONDS} || 10;
 my @clients = map { detached(sub { srand; load($seconds) }) } 1 .. 2;
 my ($end, $kills) = (time + $seconds, 0);
-# Writers are at it when a second ends. All workers are killed then, or some, or one at any other time.
+# Writers work when a second ends. Then all or some workers are killed; or one is killed at any other time.
 while (time < $end - 1) {
     my $after = rand(0.015) - 0.001;
     my $at = POSIX::ceil(time + 0.05) + $after;
@@ -102,7 +102,7 @@ diag(sprintf '%d kills, %d lines, %d requests', $kills, scalar(lines_of($log)), 
 is($t->stop, 0, 'NGINX ends');
 sums_are_counters(sums($endless)->{keys}, $counters, 'a log that was not due has them all');
 
-# All are killed: a file that is there is gone on with
+# All workers are killed: the new ones append to the existing file
 $t->start(%part);
 load(1);
 $t->quiet;

@@ -1,4 +1,4 @@
-# CPU that is charged to requests is in an account, or it is uncounted: nothing is in neither.
+# CPU that is charged to requests is in an account or in uncounted_ns.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $t->html('a.txt', "plain\n");
 $t->html('text.txt', words(100_000));
 $t->html('large.txt', 'x' x 8_000_000);
 
-# Every location that is counted uses the zone "all"; its key is empty where a request says so
+# Every counted location uses the zone "all". Its key is empty if the request has a certain argument
 my $locations = <<'EOC';
         client_max_body_size 10m;
         location / { gzip on; gzip_types *; gzip_min_length 100; }
@@ -56,19 +56,20 @@ EOC
 $t->start(%config);
 $t->expect_log(qr/client sent invalid|SSL_do_handshake\(\) failed|ssl/);
 
-# One worker does all the work, and the other one tells: a worker that answers is charged for that answer meanwhile
+# One worker does all work; the other one answers status requests, because a worker is charged for its own answers
 my ($busy, $reader) = $t->workers;
 sub only {
     my ($going, $stopped) = @_;
     kill STOP => $stopped or die "no worker $stopped\n";
-    # one that is about to stop can still take a connection
-    wait_until(10, sub { $t->slurp("/proc/$stopped/stat") =~ /^\d+ \(.*\) T/s }) or die "worker $stopped does not stop\n";
+    # a worker that is about to stop can still accept a connection
+    wait_until(10, sub { $t->slurp("/proc/$stopped/stat") =~ /^\d+ \(.*\) T/s })
+        or die "worker $stopped does not stop\n";
     kill CONT => $going or die "no worker $going\n";
 }
 only($busy, $reader);
 END { kill CONT => grep { defined } $busy, $reader if defined $reader }
 
-# What the busy worker shows, and the CPU of the accounts
+# The totals of the busy worker, and the CPU of the accounts
 sub books {
     $t->quiet($busy);
     only($reader, $busy);
@@ -79,19 +80,21 @@ sub books {
 }
 
 my ($before_ns, $accounts_before_ns) = (0, 0);
-# Does something, and looks whether it all went somewhere. Returns how much more is in accounts, and in none.
+# Runs a function, and checks that all of its CPU is counted. Returns the increase of the accounts and of
+# uncounted_ns.
 sub adds_up {
     my ($name, $code) = @_;
     $code->();
     my ($books, $accounts_ns);
-    # the server may see the end of a connection a moment later
+    # the server may notice the end of a connection a moment later
     wait_until(10, sub {
         ($books, $accounts_ns) = books();
         return $accounts_ns + $books->{uncounted_ns} == $books->{charged_ns} + $books->{pool_threads_charged_ns};
     });
     is($accounts_ns + $books->{uncounted_ns}, $books->{charged_ns} + $books->{pool_threads_charged_ns},
         "$name: accounts and uncounted CPU are what was charged");
-    is($books->{thread_cpu_ns}, sum(map { $books->{"${_}_ns"} } qw(charged no_request loop other)), "$name: the books are exact");
+    is($books->{thread_cpu_ns}, sum(map { $books->{"${_}_ns"} } qw(charged no_request loop other)),
+        "$name: the books are exact");
     cmp_ok($books->{uncounted_ns}, '>=', $before_ns, "$name: uncounted CPU does not fall");
     my @more = ($accounts_ns - $accounts_before_ns, $books->{uncounted_ns} - $before_ns);
     ($before_ns, $accounts_before_ns) = ($books->{uncounted_ns}, $accounts_ns);
@@ -107,7 +110,8 @@ is($uncounted, 0, 'and none of them is uncounted');
 ($counted, $uncounted) = adds_up('off', requests(('/off/a.txt', '/moved') x 10));
 is($counted, 0, 'requests of locations with "off" are in no account');
 cmp_ok($uncounted, '>', 0, 'they are uncounted');
-($counted, $uncounted) = adds_up('empty keys', requests(('/a.txt?nobody=1', '/return?nobody=1', '/both/a.txt?nobody=1') x 5));
+($counted, $uncounted) = adds_up('empty keys',
+    requests(('/a.txt?nobody=1', '/return?nobody=1', '/both/a.txt?nobody=1') x 5));
 is($counted, 0, 'requests without a key are in no account');
 cmp_ok($uncounted, '>', 0, 'they are uncounted');
 
@@ -127,7 +131,8 @@ for my $last ('/a.txt', '/off/a.txt') {
     });
 }
 adds_up('bad requests', sub {
-    for my $text ("GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01 no request\r\n\r\n", "GET /off/a.txt HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /") {
+    for my $text ("GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01 no request\r\n\r\n",
+        "GET /off/a.txt HTTP/1.1\r\nHost: a b\r\n\r\n", "GET /") {
         my $connection = $t->connect('http');
         $connection->send($text);
         $connection->response if $text =~ /\n/;
@@ -169,7 +174,7 @@ adds_up('a handshake that fails', sub {
     $connection->close;
 });
 
-# In the text for Prometheus, a worker's sums go on after a reload
+# In Prometheus' format, the sums of a worker continue after a reload
 my ($samples) = do {
     $t->quiet($busy);
     only($reader, $busy);
@@ -181,8 +186,9 @@ my $seconds = sub {
     my ($samples) = @_;
     return sum(map { $_->[2] } grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples);
 };
-is(scalar(grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples), 2, 'each worker has a sample');
-cmp_ok($seconds->($samples), '>=', $before_ns / 1e9, 'with what is uncounted');
+is(scalar(grep { $_->[0] eq 'nginx_request_cpu_worker_uncounted_seconds_total' } @$samples), 2,
+    'each worker has a sample');
+cmp_ok($seconds->($samples), '>=', $before_ns / 1e9, 'with the uncounted CPU');
 undef $reader;
 $t->reload;
 my ($later) = $t->prometheus;

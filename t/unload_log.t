@@ -1,5 +1,5 @@
-# The module is taken away by a reload while NGINX logs to standard error, to syslog, or to a file that is gone: the last counts are
-# in the traffic log and in the state file nevertheless.
+# A reload removes the module while NGINX logs to standard error, to syslog, or to a file that was deleted: the last
+# counts are still in the traffic log and in the state file.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::More;
 use Test::RequestCpu;
 
 my $t = Test::RequestCpu->new;
-# messages go there, and nobody reads them
+# a receiver of messages that reads none
 my $syslog = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'udp') or die "no socket: $!\n";
 my $folder = $t->dir . '/logs';
 my @files = map { $t->dir . "/$_" } qw(traffic.log hosts.state hosts.state.lock);
@@ -44,7 +44,8 @@ EOC
 my %cases = (
     'standard error'            => 'error_log stderr notice;',
     'syslog'                    => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport . ' notice;',
-    'syslog and standard error' => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport . " notice;\nerror_log stderr;",
+    'syslog and standard error' => 'error_log syslog:server=127.0.0.1:' . $syslog->sockport
+    . " notice;\nerror_log stderr;",
     'a file that is gone'       => "error_log $folder/error.log;",
 );
 for my $case (sort keys %cases) {

@@ -1,4 +1,4 @@
-# Long requests show up while they run.
+# Long requests are visible while they run.
 
 use strict;
 use warnings;
@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep time);
 my $t = Test::RequestCpu->new;
 $t->html('long.txt', 'x' x 400_000);
 
-# so much that carrying it is more than closing a connection
+# large enough that sending it costs more than closing a connection
 my $text = 'x' x 20_000;
 my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
     my ($connection, $request) = @_;
@@ -22,7 +22,7 @@ my $upstream = Test::RequestCpu::Upstream->start($t, 'upstream', sub {
         while (defined(my $line = $connection->read_until(qr/\n/))) { $connection->send("echo $line") }
         return 0;
     }
-    # Events, one after the other, until the client has enough
+    # Sends events, one after the other, until the client leaves
     $connection->send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
     for (1 .. 200) { $connection->send("data: $_ $text\n\n") or last; sleep 0.03 }
     return 0;
@@ -44,7 +44,7 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# A connection that is upgraded
+# An upgraded connection
 my $socket = $t->connect('http');
 $socket->request('/socket', host => 'socket.test', headers => { Upgrade => 'websocket', Connection => 'Upgrade' });
 is($socket->response->{status}, 101, 'a connection is upgraded');
@@ -66,14 +66,16 @@ sub talk {
 
 my $said = talk(1.3);
 ok($said, 'messages go to and fro');
-ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > 0 }), 'its CPU is in the account while it is open');
+ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > 0 }),
+    'its CPU is in the account while it is open');
 my $first = $t->account('hosts', 'socket.test');
 is($first->{requests}, 0, 'which has no finished request yet');
 is($first->{in_flight}, 1, 'but one in flight');
 cmp_ok($first->{wakeups}, '>=', $said / 2, 'and its wakeups, but for those of the last second');
 
 ok(talk(1.3), 'more messages');
-ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > $first->{cpu_ns} }), 'and the account grows');
+ok(wait_until(60, sub { talk(0.1); $t->account('hosts', 'socket.test')->{cpu_ns} > $first->{cpu_ns} }),
+    'and the account grows');
 my $second = $t->account('hosts', 'socket.test');
 cmp_ok($second->{sent_bytes}, '>', length('echo message 0') * $said, 'with its bytes') or diag(explain($second));
 is(scalar($t->log_lines), 0, 'nothing is in the log yet');
@@ -85,7 +87,7 @@ my $closed = $t->account_with('hosts', 'socket.test', 1);
 is($closed->{responses}{'1xx'}, 1, 'and the account as a request, in its class');
 is($closed->{in_flight}, 0, 'none in flight');
 cmp_ok($closed->{cpu_ns}, '>=', $line->{ns}, 'with all of its CPU');
-cmp_ok($closed->{cpu_ns}, '<', $line->{ns} * 1.1, 'nothing of what was settled on the way is counted twice');
+cmp_ok($closed->{cpu_ns}, '<', $line->{ns} * 1.1, 'nothing that was flushed on the way is counted twice');
 is($closed->{sent_bytes}, $line->{sent}, 'nor are sent bytes');
 is($closed->{received_bytes}, $line->{received} + $told, 'nor received bytes, with the messages');
 cmp_ok($closed->{wakeups}, '>=', $line->{wakeups}, 'wakeups are there');
@@ -103,7 +105,8 @@ my $complete = wait_until(60, sub {
     $download->fill(0.05);
     for my $host (qw(events.test download.test)) {
         my $account = $t->account('hosts', $host);
-        $seen{$host} = $account if !$seen{$host} && $account->{cpu_ns} > 0 && $account->{requests} == 0 && $account->{sent_bytes} > 0;
+        $seen{$host} = $account if !$seen{$host} && $account->{cpu_ns} > 0 && $account->{requests} == 0
+            && $account->{sent_bytes} > 0;
     }
     return keys %seen == 2;
 });
@@ -123,6 +126,7 @@ for my $host (qw(events.test download.test)) {
         or diag("$account->{cpu_ns} in the account, $line{$host}{ns} in the log");
     is($account->{in_flight}, 0, "$host: nothing is in flight");
 }
-is($t->account('hosts', 'download.test')->{by_response_size}{'1m'}{requests}, 1, 'the download is in its class of size');
+is($t->account('hosts', 'download.test')->{by_response_size}{'1m'}{requests}, 1,
+    'the download is in its class of size');
 
 $t->done;

@@ -1,4 +1,4 @@
-# What the variables hold, and when.
+# The values of the variables over the life of a request.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ my $t = Test::RequestCpu->new;
 $t->html('a.txt', "plain\n");
 $t->html('big.txt', words(2_000_000));
 
-# No zone at all: the variables alone switch the measuring on.
+# Without a zone: using a variable switches the measurement on.
 $t->start(http => <<"EOC");
     log_format twice '\$request_uri \$request_cpu_ns \$request_cpu_time \$request_cpu_wakeups \$request_cpu_connection_ns';
     log_format early '\$request_uri \$early \$late \$request_cpu_ns';
@@ -64,18 +64,20 @@ $twenty->get('/a.txt') for 1 .. 20;
 $twenty->close;
 
 my @lines = $t->logged(28);
-is_deeply([ map { $_->{status} } @lines[0 .. 7] ], [ 200, 200, 204, 404, 200, 206, 304, 200 ], 'every kind of request was answered');
+is_deeply([ map { $_->{status} } @lines[0 .. 7] ], [ 200, 200, 204, 404, 200, 206, 304, 200 ],
+    'every kind of request was answered');
 my $count = @lines;
 is(scalar(grep { $_->{time} =~ /^\d+\.\d{9}\z/ } @lines), $count, '$request_cpu_time is seconds with nine decimals');
 is(scalar(grep { $_->{ns} =~ /^[1-9]\d*\z/ } @lines), $count, '$request_cpu_ns is an integer, and no request is free');
-is(scalar(grep { $_->{wakeups} =~ /^[1-9]\d*\z/ } @lines), $count, '$request_cpu_wakeups is an integer, and there is one at least');
+is(scalar(grep { $_->{wakeups} =~ /^[1-9]\d*\z/ } @lines), $count,
+    '$request_cpu_wakeups is an integer, and there is one at least');
 is(scalar(grep { $_->{conn_ns} =~ /^\d+\z/ && $_->{conn_ns} <= $_->{ns} } @lines), $count,
     '$request_cpu_connection_ns is an integer, and a part of $request_cpu_ns');
 is(scalar(grep { my ($s, $ns) = split /\./, $_->{time}; "$s$ns" + 0 == $_->{ns} } @lines), $count,
     '$request_cpu_time and $request_cpu_ns say the same');
-cmp_ok($lines[0]{conn_ns}, '>', 0, 'the first request of a connection takes over what it cost to accept it');
+cmp_ok($lines[0]{conn_ns}, '>', 0, 'the first request of a connection takes over the CPU of its accept');
 
-# So far, and in the end
+# The value so far, and the final value
 my $answer = $t->get('/header', headers => { 'Accept-Encoding' => 'gzip' });
 my ($line) = $t->logged(1, sub { $_[0]{uri} eq '/header' });
 my $header = $answer->{headers};
@@ -83,7 +85,7 @@ like($header->{'x-cpu-ns'}, qr/^[1-9]\d*$/, 'add_header can tell the CPU so far'
 like($header->{'x-cpu-time'}, qr/^\d+\.\d{9}$/, 'also in seconds');
 like($header->{'x-cpu-wakeups'}, qr/^[1-9]\d*$/, 'and the wakeups so far');
 cmp_ok($header->{'x-cpu-connection'}, '<=', $header->{'x-cpu-ns'}, 'and the connection\'s part, which is a part');
-cmp_ok($header->{'x-cpu-ns'}, '<', $line->{ns} / 2, 'what is spent after the header is not in it, but in the log');
+cmp_ok($header->{'x-cpu-ns'}, '<', $line->{ns} / 2, 'CPU after the header is not in it, but in the log');
 cmp_ok($header->{'x-cpu-wakeups'}, '<=', $line->{wakeups}, 'wakeups only grow');
 
 $answer = $t->get('/set?x=' . burn_text(19));
@@ -92,20 +94,21 @@ my ($early, $late) = split ' ', $answer->{body};
 wait_until(60, sub { -s $t->dir . '/early.log' });
 my (undef, $early_in_log, $late_in_log, $final) = split ' ', $t->slurp($t->dir . '/early.log');
 cmp_ok($early, '>', 0, 'set reads the CPU so far');
-cmp_ok($late - $early, '>', $early, 'a second reading in the same wakeup holds what was spent in between');
-is("$early_in_log $late_in_log", "$early $late", 'what was set stays as it was');
+cmp_ok($late - $early, '>', $early, 'a second reading in the same handler call includes the CPU in between');
+is("$early_in_log $late_in_log", "$early $late", 'a value that was set does not change');
 cmp_ok($final, '>=', $late, 'and the log has no less');
 
-# One request, one truth
+# All uses in one request have the same value
 $t->get('/twice') for 1 .. 3;
 my @facts = $t->logged(3, sub { $_[0]{uri} eq '/twice' });
 my @expected = map { ("/twice $_->{ns} $_->{time} $_->{wakeups} $_->{conn_ns}") x 2 } @facts;
 wait_until(60, sub { $t->slurp($t->dir . '/twice.log') =~ tr/\n// >= 6 });
-is_deeply([ split /\n/, $t->slurp($t->dir . '/twice.log') ], \@expected, 'every log line of a request shows the same values');
+is_deeply([ split /\n/, $t->slurp($t->dir . '/twice.log') ], \@expected,
+    'every log line of a request shows the same values');
 is($t->slurp($t->dir . '/map.log'), "/twice yes\n" x 3, 'the variables work in a map');
 is($t->slurp($t->dir . '/if.log') =~ tr/\n//, 3, 'and in the condition of access_log');
 
-# A reload keeps it that way
+# The same after a reload
 ok($t->reload, 'reload');
 $t->get('/a.txt?after');
 ($line) = $t->logged(1, sub { $_[0]{uri} eq '/a.txt?after' });

@@ -1,4 +1,4 @@
-# Who waits does not pay for the wait.
+# A request that waits is not charged for the time of the wait.
 
 use strict;
 use warnings;
@@ -47,8 +47,9 @@ $t->start(http => <<"EOC");
     }
 EOC
 
-# What a wait must not do: turn up in the charge. Many clients wait at the same time, so that what the worker does for them is worth
-# milliseconds, and what it does besides is little. Each sends the first part of its request; then all pause, and send the next.
+# The wait must not be part of the charge. Many clients wait at the same time, so that the work of the worker for them
+# is some milliseconds, and its other work is small in comparison. Each client sends the first part of its request.
+# Then all pause, and send the next part.
 sub is_charged_without_wait {
     my ($name, $uri, $wakeups, %does) = @_;
     my $clients = $does{clients} || 30;
@@ -64,7 +65,8 @@ sub is_charged_without_wait {
             sleep 0.07 if @parts;
         }
         sleep $does{rest} if $does{rest};
-        $answered = grep { my $answer = $_->response; $answer->{status} == 200 && length $answer->{body} == $does{length} } @clients;
+        $answered = grep { my $answer = $_->response; $answer->{status} == 200
+            && length $answer->{body} == $does{length} } @clients;
         $_->close for @clients;
         $took = time - $start;
         $t->logged($clients);
@@ -74,17 +76,18 @@ sub is_charged_without_wait {
     is(scalar(@lines), $clients, "$name: and logged");
     cmp_ok($took, '>', 0.5, "$name: they take their time");
     my $logged = sum(map { $_->{ns} } @lines);
-    my $charged = $t->account_with('domains', 'wait.test', $before->{requests} + $clients)->{cpu_ns} - $before->{cpu_ns};
+    my $charged = $t->account_with('domains', 'wait.test', $before->{requests} + $clients)->{cpu_ns}
+        - $before->{cpu_ns};
     cmp_ok($charged, '<=', $used, "$name: they are charged no more than the thread used");
     within($charged, $work, 0.8, 1.1, "$name: they are charged for what the thread did");
-    # what comes after the log line is the closing of connections
+    # after the log line, only connections are closed
     within($logged, $charged, 0.4, 1, "$name: most of it is in the log");
     is(scalar(grep { $_->{wakeups} >= $wakeups } @lines), $clients, "$name: their wakeups are counted");
 }
 
 sub request { my ($uri) = @_; return Test::RequestCpu::Connection->request_text($uri, host => 'wait.test') }
 
-# Equal parts of a text.
+# Divides a text into equal parts.
 sub drops { my ($text, $count) = @_; my $size = int(length($text) / $count) + 1; return $text =~ /(.{1,$size})/gs }
 
 is_charged_without_wait('limit_rate', '/slow.txt', 2, parts => [ request('/slow.txt') ], length => 60_000);
@@ -97,7 +100,7 @@ is_charged_without_wait('client that sends its body in drops', '/body', 8, lengt
 is_charged_without_wait('client that reads slowly', '/large.txt', 2, clients => 5, length => 3_000_000, rest => 0.6,
     connect => sub { $t->connect('small', window => 8192) }, parts => [ request('/large.txt') ]);
 
-# The wait between two requests of a connection is nobody's.
+# The wait between two requests of a connection is charged to no account.
 my ($charged, $used) = $t->charged_and_used(4, sub {
     my $connection = $t->connect('http');
     $connection->get('/a.txt', host => 'wait.test') for 1 .. 3;
@@ -107,8 +110,8 @@ my ($charged, $used) = $t->charged_and_used(4, sub {
 });
 cmp_ok($charged, '<=', $used, 'a pause on a kept-alive connection is not charged to the next request');
 
-# 'other' is small: everything that was woken has an owner.
+# 'other' is small: every handler call has an owner.
 my ($worker) = @{ $t->status->{workers} };
-cmp_ok($worker->{charged_ns}, '>', 10 * $worker->{other_ns}, 'what no request claims is a small part');
+cmp_ok($worker->{charged_ns}, '>', 10 * $worker->{other_ns}, 'handler calls without an owner are a small part');
 
 $t->done;

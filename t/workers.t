@@ -1,4 +1,4 @@
-# Several workers, and the ways in which they share listening sockets, write to the same accounts.
+# Several workers, with each way to share listening sockets, count in the same accounts.
 
 use strict;
 use warnings;
@@ -12,7 +12,8 @@ my %way = (
     'four workers' => [ 'worker_processes 4;', '', '' ],
     'multi_accept' => [ 'worker_processes 2;', 'multi_accept on;', '' ],
     'reuseport' => [ 'worker_processes 3;', '', ' reuseport' ],
-    'multi_accept, accept_mutex and deferred' => [ 'worker_processes 2;', 'multi_accept on; accept_mutex on;', ' deferred' ],
+    'multi_accept, accept_mutex and deferred' => [ 'worker_processes 2;', 'multi_accept on; accept_mutex on;',
+        ' deferred' ],
 );
 
 for my $name (sort keys %way) {
@@ -49,13 +50,14 @@ EOC
     my $account = $t->account_with('hosts', 'shared.test', $clients * $each);
     is($account->{requests}, $clients * $each, "$name: the account has them all");
     my $logged = sum(map { $_->{ns} } @lines);
-    ok($account->{cpu_ns} >= $logged && $account->{cpu_ns} <= $used, "$name: and CPU between what was logged and what was used")
+    ok($account->{cpu_ns} >= $logged && $account->{cpu_ns} <= $used,
+        "$name: and CPU between what was logged and what was used")
         or diag("$logged logged, $account->{cpu_ns} counted, $used used");
     my $keys = $t->status('zone=keys')->{zones}{keys}{keys};
     is_deeply({ map { $_ => $keys->{$_}{requests} } keys %$keys }, { map { $_ => $clients * $each / 20 } 0 .. 19 },
         "$name: a key that several workers see for the first time gets one account");
 
-    # Connections that arrive together, in one wakeup of the listening socket
+    # Connections that arrive together, in one handler call of the listening socket
     $t->clear_log;
     my $busy = $t->connect('http');
     my @burst = map { $t->connect('http') } 1 .. 30;
@@ -64,12 +66,13 @@ EOC
     is(scalar(grep { $_->response->{status} == 200 } $busy, @burst), 31, "$name: a burst of connections is answered");
     @lines = $t->logged(31);
     my ($dear) = grep { $_->{host} eq 'dear.test' } @lines;
-    is(scalar(grep { $_->{host} eq 'burst.test' && $_->{ns} * 5 < $dear->{ns} } @lines), 30, "$name: nobody pays for his neighbour");
+    is(scalar(grep { $_->{host} eq 'burst.test' && $_->{ns} * 5 < $dear->{ns} } @lines), 30,
+        "$name: nobody pays for his neighbour");
 
-    my $workers = $t->check_books(name => $name);
+    my $workers = $t->check_totals(name => $name);
     my %pid = map { $_->{pid} => 1 } @$workers;
     is(scalar(grep { $pid{$_} } $t->workers), scalar($t->workers), "$name: every worker has its books");
-    $t->done(no_books => 1, more => 1);
+    $t->done(no_totals => 1, more => 1);
 }
 
 done_testing();

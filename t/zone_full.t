@@ -1,4 +1,4 @@
-# More keys than a zone has room for.
+# A zone gets more keys than it has room for.
 
 use strict;
 use warnings;
@@ -34,12 +34,13 @@ sub ask {
     return $fine;
 }
 
-# Of thousands of keys, Perl takes seconds to read all that is known.
+# The status without breakdowns: Perl would take seconds to read everything of thousands of keys.
 sub low { return $t->status('detail=low') }
 sub requests {
     my ($zone, $key, $least) = @_;
     my $requests;
-    wait_until(60, sub { $requests = $t->status("zone=$zone&key=$key")->{zones}{$zone}{keys}{$key}{requests}; return $requests >= $least });
+    wait_until(60, sub { $requests = $t->status("zone=$zone&key=$key")->{zones}{$zone}{keys}{$key}{requests};
+        return $requests >= $least });
     return $requests;
 }
 
@@ -51,16 +52,18 @@ my $keys = 3000;
 is(ask(map { "k$_" } 1 .. $keys), $keys, 'no request fails in a flood of keys');
 
 my $status;
-wait_until(60, sub { $status = low(); sum(map { $_->{requests} } values %{ $status->{zones}{small}{keys} }) == $keys + 3 });
+wait_until(60, sub { $status = low(); sum(map { $_->{requests} } values %{ $status->{zones}{small}{keys} })
+    == $keys + 3 });
 my ($small, $large) = @{ $status->{zones} }{qw(small large)};
 cmp_ok($small->{accounts}, '<', $keys, 'the small zone has less accounts than there are keys');
 cmp_ok($small->{accounts}, '>', 10, 'but some');
-is($small->{accounts}, scalar(grep { $_ ne '*' } keys %{ $small->{keys} }), 'which are shown, the overflow account aside');
+is($small->{accounts}, scalar(grep { $_ ne '*' } keys %{ $small->{keys} }),
+    'which are shown, the overflow account aside');
 cmp_ok($small->{capacity}, '<', $keys, 'its capacity says so beforehand');
 cmp_ok($small->{accounts}, '<=', $small->{capacity}, 'and is kept');
 cmp_ok($small->{used_bytes}, '<=', $small->{size_bytes}, 'so is its size');
 is($small->{size_bytes}, 32768, 'which is that of the configuration');
-cmp_ok($small->{overflowed}, '>', 0, 'what finds no room is counted as overflowed');
+cmp_ok($small->{overflowed}, '>', 0, 'keys without room are counted as overflowed');
 ok($small->{keys}{'*'}, 'and has an account of its own');
 is(sum(map { $_->{requests} } values %{ $small->{keys} }), $keys + 3, 'nothing is lost');
 cmp_ok($small->{keys}{'*'}{cpu_ns}, '>', 0, 'CPU neither');
@@ -72,12 +75,13 @@ ok(!$large->{keys}{'*'}, 'nor is there an overflow account');
 my @cpu = map { my $zone = $_; sum(map { $_->{cpu_ns} } values %{ $zone->{keys} }) } $small, $large;
 within($cpu[0], $cpu[1], 0.95, 1.05, 'both zones have the same CPU in sum');
 
-# Keys that have an account go on with it; the overflow account goes on as well.
+# Keys that have an account continue with it, and so does the overflow account.
 ask('early1', 'fresh1', 'fresh2');
 is(requests('small', 'early1', 2), 2, 'a key with an account is counted there, full or not');
-is(requests('small', '*', $small->{keys}{'*'}{requests} + 2), $small->{keys}{'*'}{requests} + 2, 'a new one in the overflow account');
+is(requests('small', '*', $small->{keys}{'*'}{requests} + 2), $small->{keys}{'*'}{requests} + 2,
+    'a new one in the overflow account');
 
-# A key that looks like the overflow account is counted there
+# A key "*" is counted in the overflow account
 ask('*', '*');
 is(requests('small', '*', $small->{keys}{'*'}{requests} + 4), $small->{keys}{'*'}{requests} + 4,
     'a key named * is counted in the overflow account');
@@ -85,7 +89,7 @@ is(requests('large', '*', 2), 2, 'also where there is room');
 
 my @warnings = grep { /\[warn\].*small/ } split /\n/, $t->error_log;
 cmp_ok(scalar @warnings, '>=', 1, 'a full zone is warned of');
-# once a minute, by each of two workers at most
+# at most one in a minute by each of two workers
 cmp_ok(scalar @warnings, '<=', 2, 'but not for every request');
 
 # A reload keeps it as it is

@@ -1,6 +1,7 @@
-//! What the module does for a request, piece by piece: readings of clocks, laps, and what goes into an account.
+//! The cost of the module for a request, step by step: readings of clocks, laps, and additions to an account.
 //!
-//! The clocks are those of this machine; a virtual one may differ from the metal below it by a factor.
+//! The clocks are those of this machine. On a virtual machine they may be several times slower or faster than on the
+//! host.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::hint::black_box;
@@ -17,7 +18,7 @@ use accounting::table::{Spare, Table};
 use criterion::{Criterion, criterion_group, criterion_main};
 use request_cpu_accounting as accounting;
 
-/// A clock of the kernel's, in nanoseconds.
+/// A clock of the kernel, in nanoseconds.
 #[inline]
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -34,7 +35,7 @@ fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// Ticks, as if there was one in each nanosecond: what that makes of long laps takes no longer.
+/// The processor's counter, taken as one tick per nanosecond. The unit does not change the time that a lap takes.
 fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: reads a counter; every x86-64 has it.
@@ -43,7 +44,7 @@ fn ticks() -> u64 {
     monotonic_ns()
 }
 
-/// The thread's clock, beside one of time. The mark of switches is only looked at here: it stays.
+/// The thread clock and a time clock. The mark of switches is only read here, never reset.
 struct Thread {
     time: fn() -> u64,
     mark: AtomicU64,
@@ -90,7 +91,7 @@ fn laps(c: &mut Criterion) {
     group.finish();
 }
 
-/// An empty table with room for some 10,000 accounts; its memory is not given back.
+/// An empty table with room for some 10,000 accounts. Its memory is never freed.
 fn table() -> Option<Table> {
     let layout = Layout::from_size_align(16 << 20, 64).ok()?;
     // SAFETY: the layout is not empty.
@@ -134,7 +135,7 @@ fn accounts(c: &mut Criterion) {
         });
     });
     group.bench_function("find_or_insert, one key", |b| b.iter(|| account_of(black_box(&keys[0]))));
-    // a step that visits all of them, far from one another
+    // the step visits all accounts, with a large distance between two visits
     let mut at = 0;
     group.bench_function("find_or_insert, 10,000 keys", |b| {
         b.iter(|| {
@@ -145,7 +146,7 @@ fn accounts(c: &mut Criterion) {
     group.finish();
 }
 
-/// A small static one.
+/// A small static request.
 fn request() -> (Usage, Outcome) {
     let usage = Usage { cpu_ns: 9_000, wakeups: 1, sent_bytes: 1_264, received_bytes: 72 };
     let outcome = Outcome {

@@ -1,4 +1,4 @@
-//! What a part of the traffic log takes: the pass over the accounts, the lines, and the commit of their batches.
+//! The cost of a part of the traffic log: the pass over the accounts, the lines, and the commit of their batches.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use accounting::traffic::{About, Append, BATCH_BYTES, Ledger, Part, region_bytes
 use criterion::{Criterion, criterion_group, criterion_main};
 use request_cpu_accounting as accounting;
 
-/// A file without a name.
+/// An unnamed temporary file.
 struct Sink(File);
 
 impl Append for Sink {

@@ -1,43 +1,43 @@
-//! The accounts of one request: one in each zone that it is counted in.
+//! The accounts of one request: one for each zone in which it is counted.
 
 use core::mem::MaybeUninit;
 
 use crate::limit::Share;
 use crate::table::Slot;
 
-/// A request is counted in at most so many zones.
+/// The most zones in which a request can be counted.
 pub const MAX_ZONES_PER_REQUEST: usize = 8;
 
-/// An account, and what is charged to it.
+/// An account, and how its limits count the CPU of the request.
 #[derive(Debug, Clone, Copy)]
 pub struct AccountId {
-    /// by its place in the configuration
+    /// the place of the zone in the configuration
     zone: u16,
     share: Share,
-    /// of the zone's table
+    /// the slot in the zone's table
     slot: Slot,
 }
 
 impl AccountId {
-    /// An account of a zone, which is named by its place in the configuration.
+    /// An account of a zone. The zone is given by its place in the configuration.
     #[inline]
     pub fn new(zone: u16, share: Share, slot: Slot) -> AccountId {
         AccountId { zone, share, slot }
     }
 
-    /// The zone, by its place in the configuration.
+    /// The place of the zone in the configuration.
     #[inline]
     pub fn zone(&self) -> usize {
         self.zone.into()
     }
 
-    /// What the CPU that is charged to the account is to the limits of the account.
+    /// How the limits of the account count the CPU that is charged to it.
     #[inline]
     pub fn share(&self) -> Share {
         self.share
     }
 
-    /// The place in the zone's table.
+    /// The slot in the zone's table.
     #[inline]
     pub fn slot(&self) -> Slot {
         self.slot
@@ -50,12 +50,12 @@ impl AccountId {
     }
 }
 
-/// The accounts of one request. Most requests have one or none, so a copy takes only as many as there are.
+/// The accounts of one request. Most requests have one or none, so a copy only copies the used entries.
 #[derive(Debug)]
 #[repr(C)]
 pub struct AccountSet {
     count: usize,
-    /// as many as `count` are initialised
+    /// the first `count` entries are initialised
     ids: [MaybeUninit<AccountId>; MAX_ZONES_PER_REQUEST],
 }
 
@@ -64,7 +64,7 @@ impl AccountSet {
     pub const EMPTY: AccountSet =
         AccountSet { count: 0, ids: [const { MaybeUninit::uninit() }; MAX_ZONES_PER_REQUEST] };
 
-    /// Adds an account. A ninth account is left out: `request_cpu` allows no ninth zone.
+    /// Adds an account. A ninth account is ignored: `request_cpu` allows no ninth zone.
     #[inline]
     pub fn push(&mut self, id: AccountId) {
         if let Some(free) = self.ids.get_mut(self.count) {
@@ -80,18 +80,18 @@ impl AccountSet {
         unsafe { core::slice::from_raw_parts(self.ids.as_ptr().cast(), self.count) }
     }
 
-    /// Whether there is no account.
+    /// True if there is no account.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether there are accounts, and what is charged to them counts for all their limits.
+    /// True if there are accounts, and all their limits count the CPU that is charged to them.
     pub fn is_used(&self) -> bool {
         !self.is_empty() && self.ids().iter().all(|id| matches!(id.share, Share::Used | Share::Checked(_)))
     }
 
-    /// Sets what is charged to each account.
+    /// Sets, for each account, how its limits count the CPU.
     pub fn set_shares(&mut self, share: impl Fn(&AccountId) -> Share) {
         // SAFETY: as in `ids`.
         let ids =
@@ -99,14 +99,13 @@ impl AccountSet {
         ids.iter_mut().for_each(|id| id.share = share(id));
     }
 
-    /// Becomes a copy of another set.
+    /// Makes this set a copy of another one.
     #[inline]
     pub fn copy_from(&mut self, other: &AccountSet) {
-        self.count = 0;
-        match other.ids() {
-            [] => {}
-            &[id] => self.push(id),
-            ids => ids.iter().for_each(|&id| self.push(id)),
+        self.count = other.count;
+        self.ids[0] = other.ids[0];
+        if self.count > 1 {
+            self.ids = other.ids;
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Arguments of a request for the status, and of the page that is its answer.
+//! Arguments of a status request, for the links of the live page.
 
-/// The arguments of an address other than `own` (in any case, as NGINX's `ngx_http_arg` has it), as HTML that can
-/// be in an attribute, each followed by `&`: they go along to what the page loads.
+/// The arguments of an address, except those in `own` (in any case, as in NGINX's `ngx_http_arg`). The result is the
+/// text of an HTML attribute, with `&` after each argument. The page adds it to the addresses that it loads.
 pub fn others_as_html(uri: &[u8], own: &[&str]) -> Vec<u8> {
     let mut html = Vec::new();
     let query = uri.splitn(2, |&byte| byte == b'?').nth(1).unwrap_or_default();
@@ -11,7 +11,7 @@ pub fn others_as_html(uri: &[u8], own: &[&str]) -> Vec<u8> {
             continue;
         }
         for &byte in argument {
-            // the rest cannot be in an address, or means something in HTML; browsers encode it as well
+            // other bytes cannot be in an address, or have a meaning in HTML; browsers encode them too
             if byte.is_ascii_alphanumeric() || b"-._~%=+,:;@/?!$*()[]|^".contains(&byte) {
                 html.push(byte);
             } else {

@@ -1,4 +1,4 @@
-//! The number of requests of an account that are in flight, over all workers.
+//! The number of an account's requests in flight, over all workers.
 
 #[cfg(not(test))]
 use core::sync::atomic::AtomicU64;
@@ -18,12 +18,12 @@ impl Gauge {
         loop {
             let tag = (old >> 32) as u32;
             if tag.wrapping_sub(epoch).cast_signed() > 0 {
-                // the epoch moved on meanwhile; the caller adds its own requests again when it sees that
+                // the epoch has changed meanwhile; the caller adds its own requests again when it notices that
                 return;
             }
             let count = if tag == epoch { old as u32 } else { 0 };
             let new = u64::from(epoch) << 32 | u64::from(change(count));
-            // with what the caller has covered before it: see `Sums::cover`
+            // publishes the active time that the caller has counted before: see `Sums::cover`
             match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => old = seen,
@@ -31,7 +31,7 @@ impl Gauge {
         }
     }
 
-    /// Open requests, as of `epoch`.
+    /// Requests in flight in this epoch.
     pub fn read(&self, epoch: u32) -> u32 {
         let value = self.0.load(Acquire);
         if (value >> 32) as u32 == epoch { value as u32 } else { 0 }

@@ -1,6 +1,7 @@
 //! Every format, byte for byte as releases before wrote it: see `tests/golden`.
 //!
-//! `RECORD_GOLDEN=1 cargo test golden` writes the files anew. Do so only when a format is meant to change.
+//! `RECORD_GOLDEN=1 cargo test golden` writes the files anew. Do so only when a format is meant to change, and raise
+//! `VERSION` in `formats/src/version.rs` first. `versions` has the checksum of all other files for each version.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -156,7 +157,35 @@ fn every_format_is_byte_for_byte_as_before() {
             std::fs::write(folder.join(name), &text).unwrap();
         }
         assert_eq!(text, std::fs::read_to_string(folder.join(name)).unwrap(), "{name}");
+        if name.ends_with(".json") {
+            let document = formats::status::Document::read(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(document.write()).unwrap(), text, "{name}, read and written again");
+        }
     }
+    check_version(&folder);
+}
+
+/// The golden files are those of [`formats::VERSION`], or else that version has to be raised.
+fn check_version(folder: &std::path::Path) {
+    let mut crc = crc32fast::Hasher::new();
+    for name in
+        ["status.json", "status-low.json", "status.prom", "status-low.prom", "traffic.log", "zone.state"]
+    {
+        crc.update(&std::fs::read(folder.join(name)).unwrap());
+    }
+    let now = format!("{} {:08x}\n", formats::VERSION, crc.finalize());
+    let path = folder.join("versions");
+    let mut versions = std::fs::read_to_string(&path).unwrap_or_default();
+    let last = versions.lines().last().and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0);
+    if std::env::var_os("RECORD_GOLDEN").is_some() && last < formats::VERSION {
+        versions.push_str(&now);
+        std::fs::write(&path, &versions).unwrap();
+    }
+    assert!(
+        versions.ends_with(&now),
+        "the files in tests/golden have changed: raise VERSION in formats/src/version.rs, and run \
+         RECORD_GOLDEN=1 cargo test golden"
+    );
 }
 
 #[test]

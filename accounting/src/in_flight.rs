@@ -1,47 +1,48 @@
-//! Counts requests in flight. The requests of a killed worker do not stay counted.
+//! Counts requests in flight. Requests of a killed worker do not stay counted.
 //!
-//! The gauge of an account carries the number of an epoch. When a worker is found dead the epoch of the table moves
-//! on, which empties every gauge; each living worker then adds its own requests again, which it also counts for
-//! itself.
+//! The gauge of an account contains the number of an epoch. When a worker is found dead, the epoch of the table
+//! changes, which empties every gauge. Each living worker then adds its own requests again; it also counts them in
+//! its own memory.
 //!
-//! A worker raises no gauge of a table before it is in the register of that very table. So whoever knows the table
-//! can find the dead that have requests in flight there ([`Table::reap`]), whatever else these have used.
+//! A worker raises a gauge of a table only while it is in the register of this table. So any process that knows the
+//! table can find the dead workers that have requests in flight there ([`Table::reap`]), whatever other tables they
+//! used.
 
 use crate::billing::{Held, Span};
 use crate::process::{ProcessId, ProcessSlot};
 use crate::table::{Slot, Table};
 use crate::window::FAR_MS;
 
-/// One worker's open requests in one table, and what they hold.
+/// One worker's requests in flight in one table, with their memory.
 ///
-/// An account's active time goes on while its gauge is not zero. So a request counts the time up to its own
-/// beginning before it raises the gauge, and up to its end before it lowers it: in between, whoever looks may count
-/// on from where the last one stopped. All times are in nanoseconds of the clock that all workers share.
+/// An account's active time grows while its gauge is not zero. So a request counts the time up to its begin before it
+/// raises the gauge, and the time up to its end before it lowers the gauge. In between, any process may count from
+/// the last counted time on. All times are in nanoseconds of the clock that all workers share.
 #[derive(Debug)]
 pub struct InFlight {
     process: Option<ProcessId>,
-    /// in the table's register; without one, requests are in no gauge
+    /// the slot in the table's register; without one, requests are in no gauge
     place: Option<ProcessSlot>,
     epoch: u32,
-    /// by slot: place in `open` + 1; 0: nothing is open
+    /// by slot: index in `open` + 1; 0: no request is in flight
     places: Vec<u32>,
     open: Vec<Open>,
 }
 
-/// Open requests of one account.
+/// One account's requests in flight.
 #[derive(Debug)]
 struct Open {
     slot: Slot,
     count: u32,
-    /// memory of all of them
+    /// memory of all these requests
     bytes: u64,
-    /// what they have held before has been told
+    /// memory and duration are reported up to this time
     since_ns: u64,
 }
 
 impl Open {
-    /// What was held since the last call. A clock that is a little behind takes nothing back.
-    fn take(&mut self, now_ns: u64) -> Held {
+    /// Memory and duration since the last call. A clock that is a little late takes nothing back.
+    fn flush(&mut self, now_ns: u64) -> Held {
         let ns = now_ns.saturating_sub(self.since_ns);
         let was_wrong = self.since_ns - now_ns.min(self.since_ns) > FAR_MS * 1_000_000;
         self.since_ns = if was_wrong { now_ns } else { self.since_ns.max(now_ns) };
@@ -50,20 +51,20 @@ impl Open {
 }
 
 impl InFlight {
-    /// For the process that calls. Where it is not known, its requests are in no gauge.
+    /// For the calling process. If its ID is not known, its requests are in no gauge.
     pub fn new(process: Option<ProcessId>) -> InFlight {
         InFlight { process, place: None, epoch: 0, places: Vec::new(), open: Vec::new() }
     }
 
-    /// A request of this account is open from now on, which is the end of `so_far`; it began at its start, and
-    /// holds as much memory from now on. Returns what the account's requests have held.
+    /// A request of this account is in flight from now on. `so_far` is its time up to now. It holds this amount of
+    /// memory from now on. Returns memory and duration of the account's requests.
     pub fn enter(&mut self, table: &Table, slot: Slot, so_far: &Span) -> Held {
         let now_ns = so_far.to_ns;
         self.follow(table, now_ns);
         let account = table.account(slot);
         account.cover(table, so_far.from_ns, now_ns);
         let Some(open) = self.open_or_make(slot, now_ns) else { return so_far.held() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.count += 1;
         open.bytes += so_far.bytes;
         if self.place.is_some() {
@@ -72,12 +73,13 @@ impl InFlight {
         held.plus(&so_far.held())
     }
 
-    /// A request that entered has ended, which holds so many bytes. Returns what the account's requests have held.
+    /// A request has left flight; it held this number of bytes. Returns memory and duration of the account's
+    /// requests.
     pub fn leave(&mut self, table: &Table, slot: Slot, now_ns: u64, bytes: u64) -> Held {
         self.follow(table, now_ns);
         let (epoch, is_counted) = (self.epoch, self.place.is_some());
         let Some(open) = self.open_at(slot) else { return Held::default() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.count -= 1;
         open.bytes = open.bytes.saturating_sub(bytes);
         let is_last = open.count == 0;
@@ -92,7 +94,7 @@ impl InFlight {
         held
     }
 
-    /// The process does not use the table any more; none of its requests is open.
+    /// The process does not use the table any more; none of its requests is in flight.
     pub fn release(&mut self, table: &Table) {
         for open in core::mem::take(&mut self.open).iter().filter(|_| self.place.is_some()) {
             let account = table.account(open.slot);
@@ -104,24 +106,24 @@ impl InFlight {
         }
     }
 
-    /// A request holds another amount of memory from now on. Returns what the account's requests have held.
+    /// A request holds another amount of memory from now on. Returns memory and duration of the account's requests.
     pub fn resize(&mut self, slot: Slot, now_ns: u64, from_bytes: u64, to_bytes: u64) -> Held {
         let Some(open) = self.open_at(slot) else { return Held::default() };
-        let held = open.take(now_ns);
+        let held = open.flush(now_ns);
         open.bytes = (open.bytes + to_bytes).saturating_sub(from_bytes);
         held
     }
 
-    /// Time has passed: tells what the open requests of each account have held, and counts their time.
+    /// Time has passed: reports memory and duration of each account's requests in flight, and counts active time.
     pub fn pass(&mut self, table: &Table, now_ns: u64, mut tell: impl FnMut(Slot, &Held)) {
         self.follow(table, now_ns);
         for open in &mut self.open {
             table.account(open.slot).cover_on(now_ns / 1_000_000);
-            tell(open.slot, &open.take(now_ns));
+            tell(open.slot, &open.flush(now_ns));
         }
     }
 
-    /// Adds this worker's requests again if the table's epoch has moved on. They were in flight all the time.
+    /// Adds this worker's requests again if the table's epoch has changed. They were in flight all the time.
     #[inline]
     pub fn follow(&mut self, table: &Table, now_ns: u64) {
         if self.epoch != table.epoch() {
@@ -132,14 +134,14 @@ impl InFlight {
     #[cold]
     #[inline(never)]
     fn begin_epoch(&mut self, table: &Table, now_ns: u64) {
-        // first: whoever finds a gauge raised must find who has raised it
+        // first: if a gauge is not zero, the process that raised it must be in the register
         self.register(table);
         self.epoch = table.epoch();
         self.add_all(table, now_ns);
     }
 
-    /// Sees to it that the process is in the table's register, from time to time: there may have been no room, or
-    /// it may have been taken for dead.
+    /// Puts the process into the table's register if it is not there, from time to time: the register may have been
+    /// full, or the process may have been taken for dead.
     pub fn stay_registered(&mut self, table: &Table, now_ns: u64) {
         self.follow(table, now_ns);
         let was_counted = self.place.is_some();
@@ -149,7 +151,7 @@ impl InFlight {
         }
     }
 
-    /// Whether requests that are open are in the gauges.
+    /// True if the gauges contain the requests in flight.
     pub fn is_registered(&self) -> bool {
         self.place.is_some()
     }
@@ -190,7 +192,7 @@ impl InFlight {
         self.open.get_mut((place as usize).checked_sub(1)?)
     }
 
-    /// Nothing of this account is open any more.
+    /// The account has no request in flight any more.
     fn close(&mut self, slot: Slot) {
         let place = core::mem::take(&mut self.places[slot.index()]) as usize;
         self.open.swap_remove(place - 1);

@@ -1,10 +1,10 @@
 //! The pure part of the module: no NGINX, no I/O, no global state.
 //!
-//! Data flows one way: a [`meter::Meter`] cuts the worker's CPU time into laps; a lap is charged to a request
-//! ([`request::RequestMeter`]) and to the worker's [`worker_totals::WorkerTotals`]; the usage of a request is added
-//! to its accounts ([`account::Account`]) in a shared [`table::Table`]; a reader renders the tables ([`render`]).
-//! What has to outlive the memory of a table is in a file ([`state`]). What was counted in each interval goes to a
-//! log ([`traffic`]).
+//! Data flows one way. A [`meter::Meter`] divides the worker's CPU time into laps. A lap is charged to a request
+//! ([`request::RequestMeter`]) and to the worker's [`worker_totals::WorkerTotals`]. The usage of a request is added
+//! to its accounts ([`account::Account`]) in a shared [`table::Table`]. A reader renders the tables ([`render`]). A
+//! file keeps the accounts when the memory of a table is gone ([`state`]). The traffic log gets the counts of each
+//! interval ([`traffic`]).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

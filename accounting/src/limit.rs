@@ -1,22 +1,22 @@
 //! A limit on the CPU of one key: token buckets of its account, shared by all workers, without a lock.
 //!
-//! A bucket holds what was used and is not paid yet. It is full when nothing is missing, and empty when as much as
-//! `burst` is missing. What is missing beyond that is the debt; while there is one, requests are refused. Time
-//! pays, `rate` per second, and a full bucket takes no more.
+//! A bucket counts CPU that was used and is not paid yet. This amount is called missing. The bucket is full when
+//! nothing is missing, and empty when `burst` is missing. CPU that is missing beyond the burst is the debt. While
+//! there is a debt, requests are refused. Time pays, at `rate` per second; a full bucket takes no more.
 //!
-//! An account has a bucket for each of its limits, [`MAX_BUCKETS`] at most. CPU of a request that a limit has
-//! checked counts in the bucket of that limit. CPU that no limit has checked counts in all of them. The first
-//! bucket is in the account. Others are made when a second limit checks a request of the key, in memory of the
+//! An account has a bucket for each of its limits, [`MAX_BUCKETS`] at most. CPU of a request that a limit has checked
+//! counts in the bucket of that limit. CPU that no limit has checked counts in all buckets. The first bucket is in
+//! the account. More buckets are made when a second limit checks a request of the key. They are in memory of the
 //! table, and each refers to the next one: see [`Table::check`](crate::table::Table::check).
 //!
-//! Whoever finds that time has passed since the last payment takes that time by one compare-and-swap, and then pays
-//! for it. A worker that is killed between the two takes some milliseconds' income with it, and nothing else.
-//! Clocks of workers may be late: who comes with an older time than the last payment's pays nothing. If it is older
-//! by more than `LATE_MS`, the last payment's time was ahead, and time goes on from the older one: so a clock that
-//! was ahead stops the income for a second at most.
+//! A worker that pays takes the time since the last payment by one compare-and-swap, and then pays for it. A worker
+//! that is killed between the two steps loses the payment of some milliseconds, and nothing else. Clocks of workers
+//! may be late: a worker whose time is before the last payment pays nothing. If its time is more than `LATE_MS`
+//! before the last payment, the time of that payment was ahead. Then time continues from the earlier one. So a clock
+//! that was ahead stops payments for a second at most.
 //!
-//! With `max_debt`, what a request is expected to use is charged when it is let in. This is a charge as any other:
-//! it is in the bucket from then on, and time pays it, also where the worker is killed before the request ends.
+//! With `max_debt`, the expected CPU of a request is charged when the request is admitted. This charge is like any
+//! other: it is in the bucket from then on, and time pays it, even if the worker is killed before the request ends.
 
 mod bucket;
 mod config;

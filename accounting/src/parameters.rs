@@ -1,8 +1,7 @@
-//! The parameters of a directive: values by position, `name=value`, and words alone.
+//! The parameters of a directive: values by position, `name=value`, and flags.
 //!
-//! A directive says which parameters it has, and reads them by name. What is wrong with them is told in NGINX's
-//! own form, with the directive, the value that is wrong, and what is allowed: `invalid zone size "8x" in
-//! "request_cpu_zone"`.
+//! A directive declares its parameters, and reads them by name. Error messages have NGINX's form, with the directive,
+//! the wrong value and what is allowed: `invalid zone size "8x" in "request_cpu_zone"`.
 
 use core::fmt;
 

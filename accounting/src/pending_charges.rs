@@ -1,6 +1,6 @@
 //! Charges of one worker that it has not added to its accounts yet.
 //!
-//! An atomic addition takes as long as about twenty plain additions, and a request needs more than a dozen of them.
+//! An atomic addition costs as much as about twenty plain additions, and a request needs more than a dozen of them.
 //! So a worker sums up the charges of an account in its own memory during one turn of the event loop. It adds them
 //! when the turn ends.
 
@@ -12,53 +12,53 @@ use crate::table::{Slot, Table};
 /// A millisecond in nanoseconds.
 const MS: u64 = 1_000_000;
 
-/// Accounts that are summed up at the same time. A worker that serves more of them in one turn adds more often.
+/// The most accounts that are summed up at the same time. A worker with more accounts in one turn flushes more often.
 const PLACES: usize = 16;
 
 /// Sums for one account.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sums {
-    /// none: there is nothing
+    /// none: this place is empty
     slot: Option<Slot>,
     usage: Usage,
-    /// there is something in `apart`
+    /// `apart` is not empty
     has_apart: bool,
-    /// the part of the CPU that not all limits count
+    /// the part of the CPU that counts only in some of the limits
     apart: Apart,
-    /// requests that ended, all of the same classes
+    /// requests that have ended, all of the same classes
     classes: Classes,
     ended: Count,
-    /// and those of the same bucket of CPU, which changes more often
+    /// the bucket of their CPU; it changes more often
     bucket: u8,
     in_bucket: u64,
     held: Held,
-    /// when requests that were never known to be in flight were, in nanoseconds; the second is 0 if none was
+    /// the time of requests that were never in a gauge, in nanoseconds; the second number is 0 if there is none
     span: (u64, u64),
-    /// this millisecond of this account is known to be active: its start in nanoseconds
+    /// an account, and the start in nanoseconds of a millisecond that is already recorded as active
     known: (Slot, u64),
 }
 
-/// A request that ended.
+/// A request that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
-    /// what is new of it
+    /// the usage since the last charge
     pub usage: Usage,
-    /// where it belongs
+    /// its classes
     pub classes: Classes,
     /// nanoseconds of CPU of the whole request
     pub cpu_ns: u64,
-    /// its time, but for what it was in flight, as [`crate::in_flight::InFlight`] knows it
+    /// its time, without the time in which [`crate::in_flight::InFlight`] has known it
     pub span: Span,
 }
 
 /// One worker's sums for the accounts of one table.
 #[derive(Debug, Default)]
 pub struct PendingCharges {
-    /// which places hold something, as bits
+    /// bits of the places that are in use
     used: u32,
-    /// what was less than a byte for a millisecond, whosoever it was
+    /// the remainder below a byte for a millisecond, of any account
     carry: u64,
-    // an account has one place, and shares it with others
+    // an account has one place, which it shares with other accounts
     places: [Sums; PLACES],
 }
 
@@ -76,13 +76,13 @@ impl PendingCharges {
         sums
     }
 
-    /// A request has used this. `now_ns` is the time of the clock that all workers share, in nanoseconds.
+    /// Adds usage of a request. `now_ns` is the time of the clock that all workers share, in nanoseconds.
     #[inline]
     pub fn add(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, usage: &Usage) {
         self.sums(table, now_ns, slot).add(share, usage);
     }
 
-    /// What came after a request's log line has used `ns` nanoseconds of CPU.
+    /// Adds the CPU of work after a request's log line, in nanoseconds.
     #[inline]
     pub fn charge(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ns: u64) {
         let sums = self.sums(table, now_ns, slot);
@@ -90,7 +90,7 @@ impl PendingCharges {
         sums.set_apart(share, ns);
     }
 
-    /// What a bucket of an account has not got yet, in nanoseconds of CPU; by its place.
+    /// CPU that has not been added yet to this bucket of an account, in nanoseconds.
     #[inline]
     pub fn pending_ns(&self, slot: Slot, bucket: usize) -> i64 {
         let sums = &self.places[slot.index() % PLACES];
@@ -100,21 +100,21 @@ impl PendingCharges {
         sums.apart.counted_ns(bucket, sums.usage.cpu_ns)
     }
 
-    /// What was charged before to a bucket of an account is charged as use now, or was not used.
+    /// Takes back CPU that a check has charged to a bucket: it is charged as use now, or was not used.
     pub fn give_back(&mut self, table: &Table, now_ns: u64, slot: Slot, bucket: u8, ns: u64) {
         let sums = self.sums(table, now_ns, slot);
         sums.has_apart = true;
         sums.apart.give_back(bucket, ns);
     }
 
-    /// Requests in flight have held this since it was last told.
+    /// Adds memory and duration of requests in flight since the last report.
     #[inline]
     pub fn hold(&mut self, table: &Table, now_ns: u64, slot: Slot, held: &Held) {
         let sums = self.sums(table, now_ns, slot);
         sums.held = sums.held.plus(held);
     }
 
-    /// A request has ended.
+    /// Counts a request that has ended.
     #[inline]
     pub fn finish(&mut self, table: &Table, now_ns: u64, slot: Slot, share: Share, ended: &Ended) {
         let sums = self.sums(table, now_ns, slot);
@@ -156,7 +156,7 @@ impl Sums {
         self.set_apart(share, usage.cpu_ns);
     }
 
-    /// CPU that is part of the sum may be no use.
+    /// Removes CPU from the use that all limits count.
     #[inline]
     fn set_apart(&mut self, share: Share, ns: u64) {
         if share != Share::Used {
@@ -165,19 +165,19 @@ impl Sums {
         }
     }
 
-    /// One of the requests was in flight in this time.
+    /// Records that one of the requests was in flight in this time.
     #[inline]
     fn extend(&mut self, table: &Table, slot: Slot, span: &Span) {
         if span.from_ns > self.span.1 + MS {
             self.cover(table, slot);
             self.span = (span.from_ns, span.to_ns);
         } else {
-            // less than a millisecond after the one before: there is no other one between the two
+            // less than a millisecond after the last one: no other millisecond lies between them
             self.span = (self.span.0.min(span.from_ns), span.to_ns);
         }
     }
 
-    /// Counts the milliseconds of the span.
+    /// Counts the milliseconds of the span as active.
     #[cold]
     #[inline(never)]
     fn cover(&mut self, table: &Table, slot: Slot) {

@@ -1,17 +1,16 @@
-//! CPU that several requests have used together, and that is divided among them.
+//! CPU that several requests have used together, and its division among them.
 
-/// Time that is divided by weights, without a rest.
+/// Time that is divided by weights, without a remainder.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
-    /// nanoseconds of CPU that are not given away yet
+    /// nanoseconds of CPU that are not given out yet
     pub ns: u64,
-    /// of all that have not got their part yet
+    /// the sum of the weights of requests that have not got their part yet
     pub weight: u64,
 }
 
 impl Pool {
-    /// The part of one that has this weight, in nanoseconds. Who has all the weight that is left gets all the time
-    /// that is left.
+    /// The part for this weight, in nanoseconds. The last request gets all the remaining time.
     #[inline]
     pub fn share(&mut self, weight: u64) -> u64 {
         let weight = weight.min(self.weight);

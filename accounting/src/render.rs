@@ -12,6 +12,7 @@ mod prometheus;
 mod shown;
 mod status;
 pub mod turns;
+mod values;
 
 pub use answer::{Answer, error};
 pub use formats::counters::Detail;

@@ -1,8 +1,8 @@
-//! What one request has cost so far.
+//! The cost of one request so far.
 
 use crate::account::Usage;
 
-/// The running total of one request, and how much of it has been taken into its accounts.
+/// The running total of one request, and the part of it that was added to its accounts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RequestMeter {
     total_ns: u64,
@@ -12,20 +12,24 @@ pub struct RequestMeter {
 }
 
 impl RequestMeter {
+    /// Of a request that has used nothing yet.
+    pub const NEW: RequestMeter =
+        RequestMeter { total_ns: 0, connection_ns: 0, wakeups: 0, taken: Usage::NONE };
+
     /// Charges a lap of `ns` nanoseconds.
     #[inline]
     pub fn charge(&mut self, ns: u64) {
         self.total_ns += ns;
     }
 
-    /// Takes `ns` nanoseconds over that the connection spent before the request was known.
+    /// Takes over `ns` nanoseconds of the connection, from the time before the request was known.
     #[inline]
     pub fn take_over(&mut self, ns: u64) {
         self.total_ns += ns;
         self.connection_ns += ns;
     }
 
-    /// Gives back what was taken over, as far as it has not been taken: in nanoseconds.
+    /// Returns the part of the connection's CPU that was not added to accounts yet, in nanoseconds, and gives it up.
     pub fn give_back(&mut self) -> u64 {
         let ns = self.connection_ns.min(self.total_ns.saturating_sub(self.taken.cpu_ns));
         self.connection_ns -= ns;
@@ -33,7 +37,7 @@ impl RequestMeter {
         ns
     }
 
-    /// One more wakeup on behalf of this request.
+    /// Counts one more handler call for this request.
     #[inline]
     pub fn wake(&mut self) {
         self.wakeups += 1;
@@ -44,25 +48,25 @@ impl RequestMeter {
         self.total_ns
     }
 
-    /// The part of it that came from the connection, in nanoseconds.
+    /// The part of it that was taken over from the connection, in nanoseconds.
     pub fn connection_ns(&self) -> u64 {
         self.connection_ns
     }
 
-    /// Number of wakeups.
+    /// Number of handler calls.
     pub fn wakeups(&self) -> u64 {
         self.wakeups
     }
 
-    /// What has come up since the last call of [`RequestMeter::take_usage`]; nothing will come up any more.
+    /// The usage since the last call of [`RequestMeter::take_usage`]. It is the last usage of the request.
     #[inline]
     pub fn finish(&self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let total = Usage { cpu_ns: self.total_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
         total.since(&self.taken)
     }
 
-    /// As [`RequestMeter::take_usage`], but for what was taken over: a request that is in no account may have to
-    /// give it back.
+    /// As [`RequestMeter::take_usage`], without the CPU that was taken over: a request that is in no account may have
+    /// to give it back.
     pub fn take_own_usage(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let own_ns = self.total_ns - self.connection_ns;
         let own = Usage { cpu_ns: own_ns, wakeups: self.wakeups, sent_bytes, received_bytes };
@@ -71,8 +75,8 @@ impl RequestMeter {
         delta
     }
 
-    /// What has come up since the last call, to be added to the accounts; `sent` and `received` are the request's
-    /// totals in bytes.
+    /// The usage since the last call, to be added to the accounts. `sent` and `received` are the request's totals in
+    /// bytes.
     pub fn take_usage(&mut self, sent_bytes: u64, received_bytes: u64) -> Usage {
         let delta = self.finish(sent_bytes, received_bytes);
         self.taken = self.taken.plus(&delta);

@@ -86,9 +86,13 @@ pub fn write(table: &Table, key_text: &[u8], out: impl Write) -> io::Result<()> 
 /// Accounts that have counted something.
 fn accounts(table: &Table) -> impl Iterator<Item = (&[u8], Totals)> {
     let slots = table.slots().into_iter();
-    slots
-        .map(|slot| (table.key(slot), table.account(slot).totals()))
-        .filter(|(_, totals)| *totals != Totals([0; COUNTERS]))
+    has_counted(slots.map(|slot| (table.key(slot), table.account(slot).totals())))
+}
+
+fn has_counted<'a>(
+    accounts: impl Iterator<Item = (&'a [u8], Totals)>,
+) -> impl Iterator<Item = (&'a [u8], Totals)> {
+    accounts.filter(|(_, totals)| *totals != Totals([0; COUNTERS]))
 }
 
 /// Sums up what is written.
@@ -202,9 +206,10 @@ pub fn copy(from: &Table, to: &Table) -> Restored {
     restore(to, accounts(from), fill.overflowed, fill.cut)
 }
 
-/// As [`copy`], from a table of the release before.
+/// As [`copy`], from a table of another release.
 pub fn copy_before(from: &TableBefore, to: &Table) -> Restored {
-    copy(&from.0, to)
+    let (overflowed, cut) = from.counts();
+    restore(to, has_counted(from.accounts()), overflowed, cut)
 }
 
 fn restore(

@@ -113,6 +113,26 @@ pub fn totals() -> WorkerTotals {
     }
 }
 
+/// Fails if a chapter of the documentation does not have a text. With the example counter, which is not documented,
+/// it looks at nothing.
+pub fn documented(chapter: &str, text: &str) {
+    if cfg!(miri) || cfg!(feature = "example-counter") {
+        return;
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src").join(chapter);
+    let found = std::fs::read_to_string(&path).unwrap().contains(text);
+    assert!(found, "docs/src/{chapter} must say: {text}");
+}
+
+/// The counters that were appended to the account after the first release, each with its place in the table.
+pub fn appended() -> impl Iterator<Item = (usize, &'static formats::counters::Counter)> {
+    let has_cells = |counter: &formats::counters::Counter| counter.shape.cells() > 0;
+    formats::counters::COUNTERS
+        .iter()
+        .enumerate()
+        .filter(move |&(row, counter)| has_cells(counter) && Account::OFFSETS[row] >= Account::APPENDED_AT)
+}
+
 /// A process of this number.
 pub fn process(pid: u32) -> ProcessId {
     ProcessId::new(pid, 77).unwrap()

@@ -1,12 +1,12 @@
-//! From when on a second counts as active.
+//! The threshold from which a second is active.
 
 use crate::limit::parse_decimal;
 
-/// So much CPU in a second makes it an active one if nothing else is said, in nanoseconds: 1 % of a core.
+/// The default threshold: the CPU of an active second, in nanoseconds, 1 % of a core.
 pub const ACTIVE_THRESHOLD_NS: u64 = 10_000_000;
 
-/// From what CPU on a second is active, in nanoseconds: a number of cores from 0 to 100, or a percentage of one
-/// (`1%`), without sign or exponent. Parts of a nanosecond are dropped. `None` if it is none of these.
+/// The CPU from which a second is active, in nanoseconds: a number of cores from 0 to 100, or a percentage of one
+/// core (`1%`), without sign or exponent. Parts of a nanosecond are dropped. `None` if the text is neither.
 pub fn parse_active_threshold(text: &[u8]) -> Option<u64> {
     let ns = match text.strip_suffix(b"%") {
         Some(percent) => parse_decimal(percent)? / 100,

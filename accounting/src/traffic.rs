@@ -1,14 +1,14 @@
-//! The traffic log: what each account has counted in an interval, as lines of JSON, each of them written once.
+//! The traffic log: the counts of each account in an interval, as lines of JSON, each written once.
 //!
-//! The accounts know totals. What of these has been written is known by a [`Ledger`] beside them, in shared memory
-//! of its own: for each account the counters as they were in its last line. A line is the difference, so whatever
-//! could not be written yet is in a later one, and the sums of all lines are the counters.
+//! The accounts have totals. A [`Ledger`] beside them, in its own shared memory, has the totals that were written:
+//! for each account the counters at its last line. A line is the difference. So counts that could not be written yet
+//! are in a later line, and the sums of all lines are the counters.
 //!
-//! Lines are written in batches. Before a batch is written, its text, its place in the file and what its accounts
-//! have counted by then stand in the ledger's journal; after that, these counters become the ones that were
-//! written. A writer can be killed at any instruction: who comes next finds the batch in the journal, looks at the
-//! file for how much of it is there, completes a line that was torn, and goes on. Of all writers one at a time may
-//! touch journal and file; the caller takes care of that.
+//! Lines are written in batches. Before a batch is written, the journal of the ledger gets its text, its place in the
+//! file and the counters of its accounts. After the write, these counters become the written ones. A writer can be
+//! killed at any instruction. The next writer finds the batch in the journal, looks in the file for the part that was
+//! written, completes an incomplete line, and continues. Only one writer at a time may use journal and file; the
+//! caller ensures that.
 
 mod append;
 mod commit;

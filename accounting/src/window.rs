@@ -3,19 +3,18 @@
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Workers take the time at the start of a turn of their event loops, so their times are seconds apart at most. A
-/// time in shared memory that is further ahead than this, in milliseconds, is a wrong one, and does not stand in
-/// the way of what comes.
+/// Workers read the time at the start of an event-loop turn, so their times differ by seconds at most. A time in
+/// shared memory that is further ahead than this, in milliseconds, is wrong, and does not prevent later additions.
 pub(crate) const FAR_MS: u64 = 60_000;
 
-/// Low bits of a bucket hold nanoseconds (up to 4.8 hours of CPU in one bucket), the others the round of the ring
-/// that they belong to.
+/// The low bits of a bucket are nanoseconds (up to 4.8 hours of CPU in one bucket). The other bits are the round of
+/// the ring.
 const NS_BITS: u32 = 44;
 const NS_MASK: u64 = (1 << NS_BITS) - 1;
 const ROUND_MASK: u64 = (1 << (64 - NS_BITS)) - 1;
-/// Below this no sum of a few comes near the mask: 73 minutes.
+/// Below this value, a sum of a few values cannot reach the mask: 73 minutes.
 const AMPLE: u64 = 1 << (NS_BITS - 2);
-/// By how many rounds a worker's cached time may be late, which is minutes, and still be known to be late.
+/// The most rounds by which a worker's time may be late and still be recognised as late. That is minutes.
 const MAX_ROUNDS_AHEAD: u64 = 16;
 
 /// A ring of `N` buckets, each `MS` milliseconds long. All zero is a valid empty ring.
@@ -30,7 +29,7 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         let (cell, round) = self.cell(now_ms);
         let mut old = cell.load(Relaxed);
         if old >> NS_BITS == round && old & NS_MASK < AMPLE && ns < AMPLE {
-            // If a round of the ring passes right here, the time goes to the wrong end of the window, but is not lost.
+            // If a new round begins right here, the CPU goes to the wrong end of the window, but is not lost.
             cell.fetch_add(ns, Relaxed);
             return;
         }
@@ -38,8 +37,8 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         loop {
             let new = match round.wrapping_sub(old >> NS_BITS) & ROUND_MASK {
                 0 => old & !NS_MASK | ((old & NS_MASK) + ns).min(NS_MASK),
-                // The bucket has begun anew meanwhile: this worker's time is older than the whole window. (An
-                // untouched bucket looks like that too, when the rounds come to their end, as after 145 days.)
+                // The bucket has begun a new round meanwhile: this worker's time is older than the whole window. (An
+                // untouched bucket looks the same when the round number wraps around, after 145 days.)
                 ahead if ahead > ROUND_MASK - MAX_ROUNDS_AHEAD && old != 0 => return,
                 _ => round << NS_BITS | ns,
             };
@@ -50,16 +49,15 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
         }
     }
 
-    /// CPU cores used over the last `buckets` whole buckets and the running one, as CPU time / time. `buckets` is
-    /// at most `N - 1`; with `N - 2`, a reader whose time is one bucket late misses nothing. `open` is not in the
-    /// ring yet.
+    /// CPU cores over the last `buckets` whole buckets and the current one, as CPU time / time. `buckets` is at most
+    /// `N - 1`. With `N - 2`, a reader whose time is one bucket late misses nothing. `open` is not in the ring yet.
     pub fn cores(&self, now_ms: u64, buckets: u64, open: Over) -> f64 {
         let buckets = buckets.min(N as u64 - 1);
         let sum_ns = self.sum_ns(now_ms / MS, 0..=buckets, open);
         cores(sum_ns, buckets * MS + now_ms % MS)
     }
 
-    /// CPU in nanoseconds of buckets that lie so far back from this one. `open` is not in the ring yet.
+    /// CPU in nanoseconds of the buckets at these distances before this one. `open` is not in the ring yet.
     fn sum_ns(&self, bucket: u64, back: RangeInclusive<u64>, open: Over) -> u64 {
         let open_back = bucket.checked_sub(open.second * 1000 / MS);
         let open_ns = if open_back.is_some_and(|at| back.contains(&at)) { open.ns } else { 0 };
@@ -73,7 +71,7 @@ impl<const N: usize, const MS: u64> Ring<N, MS> {
 
     #[inline]
     fn cell(&self, at_ms: u64) -> (&AtomicU64, u64) {
-        // the round starts at 1, so that an untouched bucket belongs to no time
+        // rounds begin with 1, so that an untouched bucket belongs to no time
         let bucket = at_ms / MS;
         (&self.0[(bucket % N as u64) as usize], (bucket / N as u64 + 1) & ROUND_MASK)
     }
@@ -83,36 +81,37 @@ fn cores(ns: u64, span_ms: u64) -> f64 {
     if span_ms == 0 { 0.0 } else { ns as f64 / (span_ms as f64 * 1e6) }
 }
 
-/// CPU of a second.
+/// The CPU of one second.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Over {
-    /// which one: time / 1 s
+    /// the number of the second: time / 1 s
     pub second: u64,
     /// nanoseconds of CPU
     pub ns: u64,
 }
 
-/// By how many seconds a worker's time may be late and still be known to be late.
+/// The most seconds by which a worker's time may be late and still be recognised as late.
 const MAX_LATE: u64 = 64;
 
-/// The CPU of the running second, shared by all workers: the number of the second above, nanoseconds below. All
-/// zero is one that was never used.
+/// The CPU of the current second, shared by all workers: the upper bits are the number of the second, the lower bits
+/// are nanoseconds. All zero: it was never used.
 ///
-/// Who adds in a later second takes the one before out by a compare-and-swap, and only they: so each nanosecond
-/// that is added is in exactly one second that was taken out, or still here. Who is late adds to the second that is
-/// running.
+/// A worker that adds in a later second takes out the earlier one by a compare-and-swap. Nothing else takes out a
+/// second. So each nanosecond is in exactly one second that was taken out, or is still here. A worker that is late
+/// adds to the current second.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Second(AtomicU64);
 
 impl Second {
-    /// Adds `ns` nanoseconds of CPU in this second. Returns another one that is over now, to be judged by the caller.
+    /// Adds `ns` nanoseconds of CPU in this second. Returns an earlier second that is over now, which the caller must
+    /// classify.
     #[inline]
     #[must_use]
     pub fn add(&self, second: u64, ns: u64) -> Option<Over> {
         let old = self.0.load(Relaxed);
         if old >> NS_BITS == second & ROUND_MASK && old & NS_MASK < AMPLE && ns < AMPLE {
-            // if a second ends right here, this is a part of the next one
+            // if the second ends right here, this counts in the next one
             self.0.fetch_add(ns, Relaxed);
             return None;
         }
@@ -129,12 +128,12 @@ impl Second {
             let (new, over) = if ahead == 0 && sum_ns + ns <= NS_MASK {
                 (old + ns, None)
             } else {
-                // the very first one follows none
+                // no second comes before the very first one
                 let over = Over { second: second.saturating_sub(ahead), ns: sum_ns };
                 ((second & ROUND_MASK) << NS_BITS | ns, (old != 0).then_some(over))
             };
             match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
-                // more than fits is judged at once: hours of CPU in one addition
+                // CPU that does not fit is classified at once: hours of CPU in one addition
                 Ok(_) if excess_ns != 0 => {
                     excess_ns += over.map_or(0, |over| over.ns);
                     return Some(Over { second, ns: excess_ns });
@@ -145,7 +144,7 @@ impl Second {
         }
     }
 
-    /// Takes out what was added in a second before this one.
+    /// Takes out the CPU of an earlier second.
     #[must_use]
     pub fn close(&self, second: u64) -> Option<Over> {
         let mut old = self.0.load(Relaxed);
@@ -161,21 +160,21 @@ impl Second {
         }
     }
 
-    /// Takes out all that is there: nobody adds any more, and nobody knows the time.
+    /// Takes out everything: no worker adds any more, and the time is not known.
     #[must_use]
-    pub fn take(&self) -> u64 {
+    pub fn close_last(&self) -> u64 {
         self.0.fetch_and(!NS_MASK, Relaxed) & NS_MASK
     }
 
-    /// What is there, as seen from this second.
+    /// The content, as seen from this second.
     pub fn read(&self, second: u64) -> Over {
         let value = self.0.load(Relaxed);
         Over { second: second.saturating_sub(ahead(value, second)), ns: value & NS_MASK }
     }
 }
 
-/// By how many seconds this one is later than that of a cell; 0 too if it is earlier. A second without CPU is never
-/// later: it may have been left there 12 days ago, when its number was the same.
+/// The number of seconds by which this second is later than that of a cell; 0 if it is earlier. A second without CPU
+/// is never later: the cell may be 12 days old, when the number was the same.
 fn ahead(cell: u64, second: u64) -> u64 {
     let ahead = second.wrapping_sub(cell >> NS_BITS) & ROUND_MASK;
     let late = ahead > ROUND_MASK - MAX_LATE && cell & NS_MASK != 0;
@@ -202,14 +201,14 @@ pub struct Cores {
 }
 
 impl Windows {
-    /// Adds the CPU of a second that is over.
+    /// Adds the CPU of a finished second.
     pub fn add(&self, over: Over) {
         let at_ms = over.second * 1000;
         self.seconds.add(at_ms, over.ns);
         self.tens.add(at_ms, over.ns);
     }
 
-    /// The windows as seen at `now_ms`. `open` was not added yet.
+    /// The windows at `now_ms`. `open` was not added yet.
     pub fn cores(&self, now_ms: u64, open: Over) -> Cores {
         Cores {
             ten_seconds: self.seconds.cores(now_ms, 10, open),
@@ -218,15 +217,15 @@ impl Windows {
         }
     }
 
-    /// CPU cores over the last 6 seconds that are over.
+    /// CPU cores over the last 6 finished seconds.
     pub fn six_seconds(&self, now_ms: u64, open: Over) -> f64 {
         cores(self.seconds.sum_ns(now_ms / 1000, 1..=6, open), 6_000)
     }
 
-    /// CPU cores over the last 60 seconds that are over, and up to 9 more, from where a whole ten of them begins.
+    /// CPU cores over the last 60 finished seconds, and up to 9 more, back to the begin of a group of ten.
     pub fn sixty_seconds(&self, now_ms: u64, open: Over) -> f64 {
         let second = now_ms / 1000;
-        // the running second is no part of it, and neither is what a worker that is ahead has closed of it
+        // the current second is not included, nor is CPU of it that a worker with an early clock has closed
         let open = if open.second < second { open } else { Over::default() };
         cores(self.tens.sum_ns(second / 10, 0..=6, open), (60 + second % 10) * 1000)
     }

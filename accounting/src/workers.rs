@@ -1,11 +1,11 @@
-//! The worker totals of all workers, in a region of memory that they share, so that any of them can show all.
+//! The worker totals of all workers, in a shared region of memory, so that each worker can show all of them.
 //!
-//! A slot belongs to one number of a worker for good, and to one process of that number at a time. What a process
-//! has counted stays in its slot, and the next one goes on from there: so nothing is ever carried from one place to
-//! another, sums never decrease, and a process that is killed at any instruction takes nothing with it.
+//! A slot belongs to one worker number for ever, and to one process with this number at a time. The counts of a
+//! process stay in its slot, and the next process continues from there. So nothing is ever moved from one place to
+//! another, sums never decrease, and a process that is killed at any instruction loses nothing.
 //!
-//! While a slot changes hands it tells which process does that. If that one is killed meanwhile, the next one who
-//! looks finds it dead like any other, and begins again.
+//! While a slot is acquired or released, it names the process that does so. If that process is killed meanwhile, the
+//! next search finds it dead like any other, and begins again.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -24,25 +24,24 @@ use crate::testing::{AtomicU32, AtomicU64};
 use crate::worker_totals::WorkerTotals;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rcwork04");
-/// A worker needs a slot for each of its processes that live at the same time, as after a reload.
+/// A worker needs a slot for each of its processes that live at the same time, for example after a reload.
 pub const SLOTS: usize = MAX_PROCESSES;
 const FIELDS: usize = 10;
 
-/// The region. All zero, but for the magic, is an empty one.
+/// The region. All zero except the magic number: it is empty.
 #[repr(C)]
 struct Shared {
     magic: u64,
-    /// when it is looked next for processes that were killed
+    /// the time of the next search for killed processes
     look: Look,
     processes: [Process; SLOTS],
 }
 
 /// A slot.
 ///
-/// There are two copies of the sums. The lowest bit of `sequence` tells which one is valid; the other one is
-/// written next, and `sequence` counts up when it is complete. So a reader always finds one of them complete, even
-/// if the process sleeps or was killed while it wrote, and knows by `sequence` if its copy was not written again
-/// meanwhile.
+/// It has two copies of the sums. The lowest bit of `sequence` selects the valid copy. The other copy is written
+/// next, and `sequence` is incremented when it is complete. So a reader always finds a complete copy, even if the
+/// process sleeps or was killed during a write. `sequence` shows the reader if its copy was written again meanwhile.
 #[repr(C, align(64))]
 struct Process {
     /// a [`Holder`]
@@ -50,16 +49,16 @@ struct Process {
     /// number of the worker + 1; 0: never used
     worker: AtomicU32,
     sequence: AtomicU32,
-    /// sums over all processes that have had this slot
+    /// sums over all processes that have held this slot
     sums: [[AtomicU64; FIELDS]; 2],
-    /// what they were when the process that has it took it
+    /// the sums when the current process acquired the slot
     before: [AtomicU64; FIELDS],
 }
 
 /// Bytes of shared memory that the worker totals take.
 pub const BYTES: usize = size_of::<Shared>();
 
-/// The fields of the worker totals as they stand in shared memory; the place of `pending_ns`, which is no sum, is
+/// The fields of the worker totals as they are in shared memory. The place of `pending_ns`, which is not a sum, is
 /// [`PENDING`].
 fn to_fields(totals: &WorkerTotals) -> [u64; FIELDS] {
     [
@@ -97,15 +96,15 @@ const PENDING: usize = 6;
 /// One living worker process and its worker totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
-    /// NGINX's number of the worker; after a reload an old and a new process can have the same
+    /// NGINX's number of the worker; after a reload, an old and a new process can have the same number
     pub worker: u32,
     /// process ID
     pub pid: u32,
-    /// since its hook went in
+    /// since its event-loop hook was set
     pub totals: WorkerTotals,
 }
 
-/// A place in the shared worker totals, held by one worker process.
+/// A slot of the shared worker totals, held by one worker process.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerSlot {
     at: usize,
@@ -160,15 +159,14 @@ impl Workers {
         &self.shared().processes
     }
 
-    /// Whether it falls to the caller to call [`Workers::reap`] now. Of all processes that ask each second, one is
-    /// told so.
+    /// True if the caller must call [`Workers::reap`] now. Of all processes that ask in a second, one gets the order.
     pub fn claim_look(&self, now_ms: u64) -> bool {
         self.shared().look.claim(now_ms)
     }
 
-    /// Frees the slots of processes that are gone. Returns how many there were. `own` is the process that calls.
+    /// Frees the slots of dead processes. Returns their number. `own` is the calling process.
     pub fn reap(&self, own: ProcessId, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
-        // slots are taken from the first one on
+        // slots are used from the first one on
         let used = self.processes().iter().take_while(|process| process.worker.load(Relaxed) != 0);
         let gone = used.filter(|process| {
             let holder = Holder::of(process.holder.load(Relaxed));
@@ -177,20 +175,23 @@ impl Workers {
         gone.count()
     }
 
-    /// Takes a slot for a process; `None` if all are taken.
+    /// Acquires a slot for a process; `None` if all are in use.
     pub fn acquire(&self, worker: u32, process: ProcessId) -> Option<WorkerSlot> {
         let number = worker.checked_add(1)?;
-        let used = self.processes().iter().position(|p| p.worker.load(Relaxed) == number && p.claim(process));
+        let used = self
+            .processes()
+            .iter()
+            .position(|p| p.worker.load(Relaxed) == number && p.begin_acquire(process));
         let at = used.or_else(|| {
             self.processes().iter().position(|p| {
                 p.worker.load(Relaxed) == 0
                     && p.worker.compare_exchange(0, number, Relaxed, Relaxed).is_ok()
-                    && p.claim(process)
+                    && p.begin_acquire(process)
             })
         })?;
         let slot = self.processes().get(at)?;
         let sums = slot.sums();
-        // a reader that sees one of these sees the holder of before no more
+        // a reader that sees one of these stores does not see the previous holder any more
         fence(Release);
         for (before, sum) in slot.before.iter().zip(sums) {
             before.store(sum, Relaxed);
@@ -200,18 +201,18 @@ impl Workers {
         Some(WorkerSlot { at, process })
     }
 
-    /// Gives the slot back; the worker totals stay in the worker's sums.
+    /// Releases the slot. The worker totals stay in the sums of the worker.
     pub fn release(&self, slot: WorkerSlot) {
         if let Some(process) = self.processes().get(slot.at) {
             process.retire(Holder::Holds(slot.process), slot.process);
         }
     }
 
-    /// Shows the worker totals of the process that has this slot.
+    /// Publishes the worker totals of the process that holds this slot.
     #[inline]
     pub fn publish(&self, slot: WorkerSlot, totals: &WorkerTotals) {
         let process = &self.processes()[slot.at];
-        // it may have been taken for dead
+        // the process may have been taken for dead
         if process.holder.load(Relaxed) == Holder::Holds(slot.process).word() {
             let mut sums = to_fields(totals);
             for (sum, before) in sums.iter_mut().zip(&process.before) {
@@ -229,7 +230,7 @@ impl Workers {
         workers
     }
 
-    /// Sums by number of the worker, over processes that are gone and those that live.
+    /// Sums by worker number, over dead and living processes.
     pub fn totals(&self) -> Vec<(u32, WorkerTotals)> {
         let mut totals = BTreeMap::new();
         for slot in self.processes().iter().filter_map(Process::read) {
@@ -243,21 +244,21 @@ impl Workers {
 }
 
 impl Process {
-    /// Takes a free slot, for as long as it takes to change hands.
-    fn claim(&self, process: ProcessId) -> bool {
+    /// Marks a free slot as being acquired.
+    fn begin_acquire(&self, process: ProcessId) -> bool {
         let (free, changes) = (Holder::Nobody.word(), Holder::Changes(process).word());
         self.holder.load(Relaxed) == free
             && self.holder.compare_exchange(free, changes, Acquire, Relaxed).is_ok()
     }
 
-    /// Frees the slot of `holder`, unless somebody else does. Each step can be done again by the next one who finds
-    /// `own` dead.
+    /// Frees the slot of `holder`, unless another process does. Each step can be repeated by the next process that
+    /// finds `own` dead.
     fn retire(&self, holder: Holder, own: ProcessId) -> bool {
         let changes = Holder::Changes(own).word();
         let is_ours = self.holder.compare_exchange(holder.word(), changes, Acquire, Relaxed).is_ok();
         if is_ours {
             let mut sums = self.sums();
-            // nobody can take over any more what was pending
+            // no request can take over the pending CPU any more
             sums[NO_REQUEST] += core::mem::take(&mut sums[PENDING]);
             self.write(sums);
             self.holder.store(Holder::Nobody.word(), Release);
@@ -271,11 +272,11 @@ impl Process {
         self.sums[valid].each_ref().map(|sum| sum.load(Relaxed))
     }
 
-    /// Shows new sums. Only the process that has the slot may.
+    /// Publishes new sums. Only the process that holds the slot may call it.
     #[inline]
     fn write(&self, sums: [u64; FIELDS]) {
         let next = self.sequence.load(Relaxed).wrapping_add(1);
-        // a reader that sees one of these in the copy that it thinks valid sees by `sequence` that it is not any more
+        // a reader of the copy that is written now sees by `sequence` that this copy is not valid any more
         fence(Release);
         for (place, sum) in self.sums[next as usize & 1].iter().zip(sums) {
             place.store(sum, Relaxed);
@@ -287,14 +288,14 @@ impl Process {
     fn read(&self) -> Option<Reading> {
         let worker = self.worker.load(Relaxed).checked_sub(1)?;
         loop {
-            // once around, unless its process writes meanwhile: it is not waited for
+            // try each copy once, unless the process writes meanwhile: do not wait for it
             if let Some(reading) = self.try_read(worker, self.sequence.load(Acquire)) {
                 return Some(reading);
             }
         }
     }
 
-    /// The copy that is valid at `sequence`; `None` if that is over.
+    /// The valid copy at `sequence`; `None` if it was written again.
     fn try_read(&self, worker: u32, sequence: u32) -> Option<Reading> {
         let sums = self.sums[sequence as usize & 1].each_ref().map(|sum| sum.load(Relaxed));
         let before = self.before.each_ref().map(|sum| sum.load(Relaxed));
@@ -304,7 +305,7 @@ impl Process {
     }
 }
 
-/// What a slot holds.
+/// The content of a slot.
 struct Reading {
     worker: u32,
     holder: Holder,
@@ -313,7 +314,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// The process that has the slot, if one has.
+    /// The process that holds the slot, if there is one.
     fn living(&self) -> Option<Worker> {
         let Holder::Holds(process) = self.holder else { return None };
         let mut fields = self.sums;

@@ -13,7 +13,7 @@ use request_cpu_accounting::table::{Slot, Spare, Table};
 
 const PROCESSES: usize = 3;
 
-/// Memory that is shared with children.
+/// Memory that is shared with child processes.
 struct Shared(NonNull<u8>, usize);
 
 impl Shared {
@@ -46,7 +46,7 @@ impl Drop for Child {
     }
 }
 
-/// Starts a process that asks for keys without end, and counts each step behind it.
+/// Starts a process that looks up keys for ever, and counts each completed step.
 fn start(table: Table, keys: &[Vec<u8>], done: &AtomicU64) -> Child {
     // SAFETY: the child takes no memory and no lock, which the child of a process with threads must not, and never
     // comes back.
@@ -65,7 +65,7 @@ fn start(table: Table, keys: &[Vec<u8>], done: &AtomicU64) -> Child {
     }
 }
 
-/// Some keys are one process' own, some are everybody's, some come again.
+/// Some keys belong to one process, some are shared, some repeat.
 fn key(process: usize, n: u64) -> Vec<u8> {
     match n % 4 {
         0 => format!("all {}", n / 4),
@@ -104,7 +104,7 @@ proptest! {
         for (child, pause_us) in children.into_iter().zip(pauses_us) {
             std::thread::sleep(Duration::from_micros(pause_us));
             drop(child);
-            // what was seen once stays, and counts on
+            // accounts that were seen once stay, and continue to count
             let now = accounts(&table);
             for (key, (slot, wakeups)) in &before {
                 let (slot_now, wakeups_now) = now[key];
@@ -119,7 +119,7 @@ proptest! {
         let asked_for = |key: &Vec<u8>| key == b"*" || keys.iter().any(|keys| keys.contains(key));
         prop_assert!(before.keys().all(asked_for));
 
-        // it can be used on, and each of the dead has cost one place at most
+        // the table can still be used, and each killed process has lost one slot at most
         let mut spare = Spare::default();
         let free = (0u32..).take_while(|n| !table.find_or_insert(&n.to_le_bytes(), &mut spare).overflowed).count();
         let (used, capacity) = (before.len() - 1, table.fill().capacity as usize);

@@ -2,7 +2,7 @@
 
 use crate::classes;
 
-/// What a counter is counted in.
+/// The unit of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Unit {
@@ -18,14 +18,14 @@ pub enum Unit {
     Cores,
     /// several members with units of their own
     Limits,
-    /// as above
+    /// several averages
     Averages,
     /// a number of requests or handshakes, and their CPU in nanoseconds
     Tallies,
 }
 
 impl Unit {
-    /// As the documentation calls it.
+    /// The name in the documentation.
     pub const fn name(self) -> &'static str {
         match self {
             Unit::Requests => "requests",
@@ -56,7 +56,7 @@ pub enum Kind {
     Peak,
 }
 
-/// From which level of detail on a counter is shown in the status.
+/// The level of detail from which a counter is shown in the status.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
     /// Always: no histograms and no breakdowns.
@@ -77,14 +77,14 @@ impl Detail {
     }
 }
 
-/// A figure that is computed or read elsewhere: it has no cells.
+/// A figure without cells: it is computed, or read elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
     /// the sum of requests by their order in the connection
     Requests,
     /// requests in flight
     InFlight,
-    /// cores over the last time
+    /// average cores over windows
     Cores,
     /// CPU per gigabyte sent
     CpuPerGigabyte,
@@ -107,23 +107,23 @@ pub enum Shape {
     One,
     /// A number for each class.
     Classes(&'static [&'static str]),
-    /// For each class a number of what is counted (`requests` or `handshakes`), and its CPU.
+    /// For each class the number of `requests` or `handshakes`, and their CPU.
     Tallies {
         /// the classes
         classes: &'static [&'static str],
-        /// what is counted
+        /// `requests` or `handshakes`
         counted: &'static str,
     },
-    /// As tallies of requests, shown with the limit of the account.
+    /// Like tallies of requests, but shown with the limit of the account.
     Refusals(&'static [&'static str]),
-    /// A number of requests for each of [`classes::CPU_BOUNDS_NS`], and one of those above.
+    /// The number of requests for each of [`classes::CPU_BOUNDS_NS`], and above the last one.
     Histogram,
     /// None.
     Figure(Figure),
 }
 
 impl Shape {
-    /// How many cells there are.
+    /// The number of cells.
     pub const fn cells(self) -> usize {
         match self {
             Shape::One => 1,
@@ -135,7 +135,7 @@ impl Shape {
     }
 }
 
-/// Which part of a tally.
+/// A part of a tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Of {
@@ -143,7 +143,7 @@ pub enum Of {
     Cpu,
 }
 
-/// Which of the signals for autoscalers.
+/// A signal for autoscalers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Signal {
@@ -152,7 +152,7 @@ pub enum Signal {
     Cores,
 }
 
-/// How the samples of a family are made.
+/// The source of a family's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sample {
     /// The counter itself.
@@ -161,7 +161,7 @@ pub enum Sample {
     Class(&'static str),
     /// A part of the tally of each class that has requests, with this label.
     Tally(&'static str, Of),
-    /// A part of what limits have refused.
+    /// A part of the refusals of limits.
     Refused(Of),
     /// The rate of the limit.
     LimitRate,
@@ -180,14 +180,14 @@ pub struct Family {
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`
     pub kind: &'static str,
-    /// what it says
+    /// its help text
     pub help: &'static str,
-    /// how its samples are made
+    /// the source of its samples
     pub sample: Sample,
 }
 
 impl Family {
-    /// One that is not in the table: of a worker or of a zone.
+    /// A family that is not in the table: of a worker or of a zone.
     pub const fn new(kind: &'static str, name: &'static str, help: &'static str) -> Family {
         Family { name, kind, help, sample: Sample::Value }
     }
@@ -196,18 +196,18 @@ impl Family {
 /// The prefix of the names of all families.
 pub const PREFIX: &str = "nginx_request_cpu_";
 
-/// What the traffic log tells of a counter.
+/// The form of a counter in the traffic log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
     /// Nothing.
     No,
     /// The number of the interval, under the counter's name.
     Always,
-    /// The same at the end of the line, if it is not zero.
+    /// The number of the interval at the end of the line, if it is not zero.
     IfNotZero,
     /// The first cell at the end of the line, under this name, if it is not zero.
     First(&'static str),
-    /// The number of each class; those that are not named here at the end of the line, if they are not zero.
+    /// The number of each class. Classes that are not named here are at the end of the line, if they are not zero.
     Classes(&'static [&'static str]),
     /// The highest value of the interval, under this name.
     Peak(&'static str),
@@ -218,9 +218,9 @@ pub enum Log {
 pub struct Counter {
     /// the member of the status, and of the traffic log
     pub name: &'static str,
-    /// what it is counted in
+    /// its unit
     pub unit: Unit,
-    /// what it says
+    /// its help text
     pub help: &'static str,
     /// how it changes
     pub kind: Kind,
@@ -230,11 +230,11 @@ pub struct Counter {
     pub shape: Shape,
     /// its name in the state file
     pub stored_name: &'static str,
-    /// what is stored is this many times what is shown
+    /// the stored number divided by this is the shown number
     pub divisor: u64,
     /// its families in Prometheus
     pub families: [Option<Family>; 4],
-    /// what the traffic log has of it
+    /// its form in the traffic log
     pub log: Log,
 }
 
@@ -290,7 +290,7 @@ impl Counter {
         Counter::new(name, Unit::Tallies, Kind::Counter, Shape::Tallies { classes, counted }, help).full()
     }
 
-    /// What limits have refused.
+    /// Refusals of limits.
     pub const fn refusals(
         name: &'static str,
         classes: &'static [&'static str],
@@ -311,7 +311,7 @@ impl Counter {
         self
     }
 
-    /// Stored finer than it is shown, under another name.
+    /// Stores the counter in a finer unit than it is shown in, under another name.
     #[must_use]
     pub const fn stored_as(mut self, name: &'static str, divisor: u64) -> Counter {
         self.stored_name = name;
@@ -334,37 +334,37 @@ impl Counter {
         self
     }
 
-    /// With a family of counters of its own help text.
+    /// Adds a family of counters with its own help text.
     #[must_use]
     pub const fn family(self, name: &'static str) -> Counter {
         self.with("counter", name, Sample::Value, self.help)
     }
 
-    /// With a family of counters by class.
+    /// Adds a family of counters by class.
     #[must_use]
     pub const fn family_by(self, name: &'static str, label: &'static str) -> Counter {
         self.with("counter", name, Sample::Class(label), self.help)
     }
 
-    /// With a family of counters.
+    /// Adds a family of counters.
     #[must_use]
     pub const fn family_of(self, name: &'static str, sample: Sample, help: &'static str) -> Counter {
         self.with("counter", name, sample, help)
     }
 
-    /// With a gauge of its own help text.
+    /// Adds a gauge with its own help text.
     #[must_use]
     pub const fn gauge(self, name: &'static str) -> Counter {
         self.with("gauge", name, Sample::Value, self.help)
     }
 
-    /// With a gauge.
+    /// Adds a gauge.
     #[must_use]
     pub const fn gauge_of(self, name: &'static str, sample: Sample, help: &'static str) -> Counter {
         self.with("gauge", name, sample, help)
     }
 
-    /// With a histogram.
+    /// Adds a histogram.
     #[must_use]
     pub const fn histogram_family(self, name: &'static str) -> Counter {
         self.with("histogram", name, Sample::Histogram, self.help)

@@ -1,4 +1,4 @@
-//! The table of counters, and what can be asked of it.
+//! The table of counters, and functions on it.
 
 use crate::classes;
 pub use crate::counter::*;
@@ -8,16 +8,16 @@ macro_rules! declare {
         /// All counters of an account, in the order of the status document.
         pub static COUNTERS: [Counter; LEN] = TABLE;
         const TABLE: [Counter; LEN] = [$($counter),*];
-        /// How many counters there are.
+        /// The number of counters.
         pub const LEN: usize = [$(stringify!($name)),*].len();
     };
 }
 crate::each_counter!(declare);
 
-/// How many cells all counters have.
+/// The number of cells of all counters.
 pub const CELLS: usize = first_cell(LEN);
 
-/// Where the cells of a counter begin among those of all, by its place in the table.
+/// The first cell of a counter among all cells, by the counter's place in the table.
 pub const fn first_cell(row: usize) -> usize {
     let (mut cells, mut at) = (0, 0);
     while at < row {
@@ -27,7 +27,7 @@ pub const fn first_cell(row: usize) -> usize {
     cells
 }
 
-/// The place of a counter in the table. For constants: a name that is not there does not compile.
+/// The place of a counter in the table. It is for constants: an unknown name does not compile.
 pub const fn row(name: &str) -> usize {
     let mut at = 0;
     while !is_equal(TABLE[at].name, name) {
@@ -64,7 +64,7 @@ pub(crate) const fn ordered(first: &[&str]) -> [usize; LEN] {
     order
 }
 
-const fn is_equal(a: &str, b: &str) -> bool {
+pub(crate) const fn is_equal(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     if a.len() != b.len() {
         return false;
@@ -84,7 +84,7 @@ pub(crate) const fn table() -> &'static [Counter; LEN] {
     &TABLE
 }
 
-/// How many families of Prometheus there are.
+/// The number of families of Prometheus.
 pub const FAMILIES: usize = {
     let (mut count, mut at) = (0, 0);
     while at < LEN {
@@ -99,7 +99,8 @@ pub const FAMILIES: usize = {
 };
 
 /// The families of Prometheus in the order of the exposition, each with the place of its counter in the table.
-pub static FAMILIES_IN_ORDER: [(usize, Family); FAMILIES] = {
+pub static FAMILIES_IN_ORDER: [(usize, Family); FAMILIES] = FAMILY_TABLE;
+pub(crate) const FAMILY_TABLE: [(usize, Family); FAMILIES] = {
     let order = ordered(&["cpu_ns"]);
     let mut families = [(0, Family::new("", "", "")); FAMILIES];
     let (mut count, mut at) = (0, 0);

@@ -11,7 +11,7 @@ mod hidden;
 use hidden::push_hex;
 pub use hidden::{is_hidden, visible};
 
-/// Longest key in bytes; a longer one is cut there.
+/// The longest key in bytes. A longer key is cut to this length.
 pub const MAX_KEY_BYTES: usize = 255;
 
 /// The key of the overflow account.
@@ -20,12 +20,12 @@ pub const OVERFLOW_KEY: &[u8] = b"*";
 /// Most bytes of the shown form of a key that has something to be escaped, as JSON and Prometheus' format write it:
 /// there, backslashes and quotation marks take two bytes.
 const MOST_BYTES: usize = 80;
-/// Between the start of a key that is shown cut, and its hash.
+/// The text between the start of a shortened key and its hash.
 const CUT_MARK: &str = "\\...";
 /// Of a key that is shown cut, BLAKE2b of this many bytes follows in hexadecimal digits: `b2sum -l 128` says the
 /// same. The hash is a cryptographic one, since clients would make keys that look alike otherwise.
 const HASH_BYTES: usize = 16;
-/// What is left for the start of a key that is shown cut.
+/// The room for the start of a shortened key.
 const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
 
 /// A key as it is shown; different for different keys.
@@ -61,7 +61,7 @@ pub fn display(key: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// A key as text from which [`decode`] makes the key again, however long that is.
+/// A key of any length as text from which [`decode`] makes the key again.
 pub fn encode(key: &[u8]) -> Cow<'_, str> {
     match plain(key) {
         Some(text) => Cow::Borrowed(text),
@@ -71,7 +71,7 @@ pub fn encode(key: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The key that [`encode`] has made this text of, or [`display`], unless it was cut there.
+/// The key of a text that [`encode`] has made, or [`display`] unless it shortened the key.
 pub fn decode(text: &str) -> Vec<u8> {
     decode_bytes(text.as_bytes())
 }
@@ -104,28 +104,28 @@ pub fn shown_again(text: &str) -> Cow<'_, str> {
     if shown == text { Cow::Borrowed(text) } else { Cow::Owned(shown.into_owned()) }
 }
 
-/// The shown form of a key that is cut there, by which the key is looked for.
+/// The shown form of a shortened key, by which the key is searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     shown: Vec<u8>,
-    /// of the key, which begins so
+    /// the start of the key
     start: Vec<u8>,
 }
 
 impl Cut {
-    /// `None` if this is no such form.
+    /// `None` if the text is not the form of a shortened key.
     pub fn new(shown: &[u8]) -> Option<Cut> {
         let start = shown.get(..shown.len().checked_sub(CUT_MARK.len() + 2 * HASH_BYTES)?)?;
         is_cut(shown).then(|| Cut { shown: shown.to_vec(), start: decode_bytes(start) })
     }
 
-    /// Whether this is the shown form of the key.
+    /// True if this is the shown form of the key.
     pub fn is_of(&self, key: &[u8]) -> bool {
         key.starts_with(&self.start) && display(key).as_bytes() == self.shown
     }
 }
 
-/// Whether a text ends as [`display`] ends what it cuts.
+/// True if a text ends like a key that [`display`] has shortened.
 fn is_cut(text: &[u8]) -> bool {
     let hash = text.len().checked_sub(2 * HASH_BYTES).map(|at| text.split_at(at));
     hash.is_some_and(|(start, hash)| {
@@ -136,7 +136,7 @@ fn is_cut(text: &[u8]) -> bool {
 
 /// Whether a key consists of printable characters of ASCII without backslashes and quotation marks.
 fn is_simple(key: &[u8]) -> bool {
-    // without an early end, so that many bytes are compared at once
+    // without an early exit, so that many bytes are compared at once
     key.iter()
         .fold(true, |simple, byte| simple & matches!(byte, b' '..=b'~') & (*byte != b'\\') & (*byte != b'"'))
 }
@@ -156,7 +156,7 @@ fn hex(digit: u8) -> u8 {
 
 enum Escaped {
     Whole(String),
-    /// as much of the start as leaves room for mark and hash
+    /// the start of the key, with room left for mark and hash
     Cut(String),
 }
 
@@ -165,7 +165,7 @@ enum Escaped {
 fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
     let mut out = String::with_capacity(key.len().min(most) + 16);
     let (mut bytes, mut start) = (0, 0);
-    // what each character takes, or each byte that is none
+    // the bytes that each character, or each invalid byte, takes
     let mut push = |text: Result<char, u8>| {
         bytes += match text {
             Err(byte) => {

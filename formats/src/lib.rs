@@ -1,8 +1,10 @@
 //! The formats that the module writes and `cpu-report` reads.
 //!
-//! [`counters`] is the table of all counters of an account. Everything else follows from it: the members of the
-//! status ([`status`]), the line of the traffic log ([`mod@line`]), the columns of the state file ([`state`]), the
-//! families of Prometheus, the types of the live page and the reference documentation ([`mod@reference`]).
+//! [`counters`] is the table of all counters of an account. Everything else about accounts follows from it: the
+//! members of the status document ([`status`]), the families of Prometheus ([`prometheus`]), the line of the traffic
+//! log ([`mod@line`]), the columns of the state file ([`state`]), the types of the live page and the reference
+//! documentation ([`mod@reference`]). Names, order and units of all else in these formats are declared here too.
+//! `accounting` only delivers values.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -11,10 +13,11 @@ mod counter;
 pub mod counters;
 pub mod key;
 pub mod line;
+pub mod prometheus;
 pub mod reference;
 pub mod state;
 pub mod status;
 mod table;
+pub mod version;
 
-/// The version of the formats: of the status document and of the traffic log's line.
-pub const VERSION: u32 = 1;
+pub use version::VERSION;

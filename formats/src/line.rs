@@ -17,7 +17,7 @@ pub use write::Head;
 /// `cpu-report` takes all up to it.
 pub const MAX_INTERVAL_MS: u64 = 10 * 366 * 86_400_000;
 
-/// A part that is written no later than this after the end of its interval is said to end there.
+/// If a part is written at most this long after the end of its interval, its end is that of the interval.
 pub fn tolerance_ms(interval_ms: u64) -> u64 {
     (interval_ms / 20).min(500)
 }

@@ -5,7 +5,7 @@
 use crate::classes::CPU_BOUNDS_NS;
 use crate::counters::{COUNTERS, Counter, LEN, Shape, first_cell, ordered};
 
-/// The first release wrote these first, in this order; all others follow in the order of the table.
+/// The first release wrote these counters first, in this order. All others follow in the order of the table.
 const ORDER: [usize; LEN] = ordered(&[
     "cpu_ns",
     "wakeups",

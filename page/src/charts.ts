@@ -128,7 +128,8 @@ export class StackedChart {
         y: { range: (_, __, max) => [0, Math.max((max || 0) * 1.08, 0.001)] },
       },
       axes: [
-        { ...axes(), values: (_, ticks) => ticks.map((tick) => timeOfDay(tick * 1000).slice(0, tick % 60 ? 8 : 5)), space: 70, size: 28 },
+        { ...axes(), values: (_, ticks) => ticks.map((tick) => timeOfDay(tick * 1000).slice(0, tick % 60 ? 8 : 5)),
+          space: 70, size: 28 },
         { ...axes(), values: (_, ticks) => ticks.map((tick) => String(+tick.toPrecision(6))), size: 54 },
       ],
       series: [
@@ -223,12 +224,14 @@ export class BarChart {
         y: { range: (_, __, max) => [0, Math.max((max || 0) * 1.08, 1)] },
       },
       axes: [
-        { ...axes(), grid: { show: false }, size: 28, incrs: [1, 2, 3, 4, 5], space: 52, values: (_, ticks) => ticks.map((i) => this.names[i] ?? "") },
+        { ...axes(), grid: { show: false }, size: 28, incrs: [1, 2, 3, 4, 5], space: 52,
+          values: (_, ticks) => ticks.map((i) => this.names[i] ?? "") },
         { ...axes(), values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? count(tick) : "")), size: 54 },
       ],
       series: [
         {},
-        { fill: colour(0), width: 0, points: { show: false }, paths: uPlot.paths.bars!({ size: [0.8, 60], radius: 0.12 }) },
+        { fill: colour(0), width: 0, points: { show: false },
+          paths: uPlot.paths.bars!({ size: [0.8, 60], radius: 0.12 }) },
       ],
     };
   }

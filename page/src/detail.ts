@@ -62,7 +62,8 @@ function showTerms(list: HTMLElement, terms: [name: string, value: string, title
   const names = terms.map(([name]) => name).join();
   if (list.dataset.names !== names) {
     list.dataset.names = names;
-    list.replaceChildren(...terms.map(([name, , title = ""]) => element("div", { title }, element("dt", { text: name }), element("dd"))));
+    list.replaceChildren(...terms.map(
+      ([name, , title = ""]) => element("div", { title }, element("dt", { text: name }), element("dd"))));
   }
   terms.forEach(([, value], i) => setText(list.children[i]!.lastElementChild!, value));
 }
@@ -78,26 +79,30 @@ function showLimit(account: Account, of: (column: keyof Figures) => number): voi
     : Number.isFinite(use) ? `${percent(use)} of ${figure(limit.cores)} cores used; no debt.` : "No debt.";
   setText(byId("limit-told"), told);
   const bar = byId("limit-use");
-  bar.setAttribute("aria-label", Number.isFinite(use) ? `${percent(use)} of the limit used` : "use of the limit: not known yet");
+  bar.setAttribute("aria-label",
+    Number.isFinite(use) ? `${percent(use)} of the limit used` : "use of the limit: not known yet");
   (bar.firstElementChild as HTMLElement).style.width = `${Math.min(100, 100 * (use || 0))}%`;
   byId("limit").classList.toggle("debt", limit.debt_ns > 0 || of("ref") > 0);
   const dryRun: [string, string, string][] = limit.refused_dry_run > 0 ? [
     ["Dry run/s", figure(of("dry")), "Requests that dry_run would have refused, per second"],
-    ["Dry run in all", `${count(limit.refused_dry_run)} requests, ${duration(limit.refused_dry_run_cpu_ns)} of CPU`, "Served; they do not add to the debt"],
+    ["Dry run in all", `${count(limit.refused_dry_run)} requests, ${duration(limit.refused_dry_run_cpu_ns)} of CPU`,
+      "Served; they do not add to the debt"],
   ] : [];
   showTerms(byId("limit-figures"), [
     ["Limit", `${figure(limit.cores)} cores`, "From the latest checked request"],
     ["Used now", figure(use * limit.cores), "Cores, without refused requests"],
     ["Burst", duration(limit.burst_ns), "CPU that may be used at once beyond the limit"],
     ["Refused/s", figure(of("ref")), "Requests that were refused, per second"],
-    ["Refused in all", `${count(limit.refused)} requests, ${duration(limit.refused_cpu_ns)} of CPU`, "CPU of refused requests does not add to the debt"],
+    ["Refused in all", `${count(limit.refused)} requests, ${duration(limit.refused_cpu_ns)} of CPU`,
+      "CPU of refused requests does not add to the debt"],
     ...dryRun,
   ]);
 }
 
 /** Billing metrics. An older module does not send them. */
 function showCharge(account: Account): void {
-  const { duration_ms, active_ms, active_seconds, billable_cpu_ns: billable, waived_cpu_ns: waived, gb_seconds, peak_cores, windows } = account;
+  const { duration_ms, active_ms, active_seconds, billable_cpu_ns: billable, waived_cpu_ns: waived, gb_seconds,
+    peak_cores, windows } = account;
   const isCounted = billable !== undefined && waived !== undefined;
   byId("charge").hidden = !isCounted;
   if (!isCounted) return;
@@ -110,7 +115,7 @@ function showCharge(account: Account): void {
     ["GB-seconds", figure(gb_seconds ?? NaN), "Memory of requests multiplied by the time they held it"],
     ["Peak cores", figure(peak_cores ?? NaN), "The most CPU of one second"],
   ]);
-  // the current second is in neither sum yet
+  // neither sum contains the current second yet
   const running = Math.max(0, account.cpu_ns - billable - waived);
   const parts: [name: string, ns: number, hue: string, title: string][] = [
     ["billable", billable, colour(0), "CPU of active seconds"],
@@ -124,7 +129,8 @@ function showCharge(account: Account): void {
   const legend = byId("charge-parts");
   if (!legend.childElementCount) {
     legend.append(...parts.map(([name, , , title]) => {
-      return element("li", { title }, element("span", { class: "swatch" }), element("span", { class: "name", text: name }), element("span", { class: "value" }));
+      return element("li", { title }, element("span", { class: "swatch" }),
+        element("span", { class: "name", text: name }), element("span", { class: "value" }));
     }));
   }
   parts.forEach(([, ns, hue], i) => {
@@ -147,7 +153,8 @@ function showCharge(account: Account): void {
       tr = element("tr", {}, th, element("td"), element("td"), element("td"));
       body.append(tr);
     }
-    [span.replace(/(\d)s$/, "$1 s"), figure(in_flight), figure(requests_per_second), figure(cores)].forEach((text, at) => setText(tr.cells[at]!, text));
+    [span.replace(/(\d)s$/, "$1 s"), figure(in_flight), figure(requests_per_second),
+      figure(cores)].forEach((text, at) => setText(tr.cells[at]!, text));
   });
 }
 
@@ -202,9 +209,13 @@ export class Detail {
 
     this.chart.show(
       zone.history.map((moment) => moment.time),
-      [{ name: visible(key), colour: hue, values: zone.history.map(({ cores }) => (cores ? cores.get(key) ?? 0 : null)) }],
+      [{ name: visible(key), colour: hue,
+        values: zone.history.map(({ cores }) => (cores ? cores.get(key) ?? 0 : null)) }],
     );
-    const parts = (names: Record<string, string>, of: Record<string, { cpu_ns: number; requests?: number; handshakes?: number }> = {}) =>
+    const parts = (
+      names: Record<string, string>,
+      of: Record<string, { cpu_ns: number; requests?: number; handshakes?: number }> = {},
+    ) =>
       sorted(Object.keys(of), Object.keys(names)).map((name) => {
         const { cpu_ns, requests, handshakes } = of[name]!;
         return { name: names[name] ?? visible(name), n: requests ?? handshakes ?? 0, cpuNs: cpu_ns };
@@ -216,7 +227,8 @@ export class Detail {
 
     const bars = buckets(account);
     byId("histogram").hidden = bars.length === 0;
-    const bound = (le: number, i: number) => (le === Infinity ? `> ${round(bars[i - 1]?.le ?? 10e9)}` : `≤ ${round(le)}`);
+    const bound = (le: number, i: number) =>
+      (le === Infinity ? `> ${round(bars[i - 1]?.le ?? 10e9)}` : `≤ ${round(le)}`);
     this.histogram.show(bars.map(({ le }, i) => bound(le, i)), bars.map(({ requests }) => requests));
     const body = byId("histogram-table").querySelector("tbody")!;
     body.replaceChildren(...bars.map(({ le, requests }, i) => {

@@ -59,8 +59,8 @@ const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]
 const utf8 = new TextEncoder();
 
 /**
- * A key for display. Control characters, invisible characters and those that change the direction of text are written as
- * `\xHH`. The JSON has none of them in keys, but the page's address may have any.
+ * A key for display. Control characters, invisible characters and those that change the direction of text are
+ * written as `\xHH`. The JSON has none of them in keys, but the page's address may have any.
  */
 export function visible(key: string): string {
   return key.replace(HIDDEN, (char) =>
@@ -68,8 +68,9 @@ export function visible(key: string): string {
 }
 
 /**
- * The argument `key` for a key of the JSON. `\xHH` is one byte, unless the key is shown shortened: then the shown text is the
- * argument. This is the inverse of `display` in accounting/src/key.rs. NGINX does not decode a plus sign, so a space is %20.
+ * The argument `key` for a key of the JSON. `\xHH` is one byte, unless the key is shown shortened: then the shown
+ * text is the argument. This is the inverse of `display` in accounting/src/key.rs. NGINX does not decode a plus
+ * sign, so a space is %20.
  */
 export function keyArgument(key: string): string {
   if (/\\\.\.\.[0-9a-f]{32}$/.test(key)) return encodeURIComponent(key.toWellFormed());

@@ -69,7 +69,8 @@ addEventListener("securitypolicyviolation", ({ effectiveDirective, disposition }
 
 async function poll(signal: AbortSignal): Promise<void> {
   const accounts = [...model.zones.values()].reduce((sum, zone) => sum + zone.status.accounts, 0);
-  const one = !askForAll && accounts > SMALL && choice.zone !== null && model.zones.has(choice.zone) ? choice.zone : null;
+  const one = !askForAll && accounts > SMALL && choice.zone !== null && model.zones.has(choice.zone)
+    ? choice.zone : null;
   const began = performance.now();
   let status;
   try {
@@ -200,7 +201,8 @@ function showBooks(): void {
     let item = list.children[i] as HTMLElement | undefined;
     if (!item) {
       const parts = OWNERS.map((owner) => element("span", { class: owner }));
-      item = element("li", {}, element("span"), element("span", { class: "parts" }, ...parts), element("span", { class: "value" }));
+      item = element("li", {}, element("span"), element("span", { class: "parts" }, ...parts),
+        element("span", { class: "value" }));
       item.children[1]!.setAttribute("aria-hidden", "true");
       list.append(item);
     }
@@ -215,12 +217,14 @@ function showBooks(): void {
     if (worker.uncounted > 0) parts.push(`charged, in no account ${figure(worker.uncounted)}`);
     if (worker.poolThreads > 0) parts.push(`pool threads ${figure(worker.poolThreads)}`);
     item.title = `process ${worker.pid}: ${parts.join(", ")}`;
-    item.setAttribute("aria-label", `worker ${worker.worker}, process ${worker.pid}: ${figure(worker.all)} cores; ${parts.join(", ")}`);
+    item.setAttribute("aria-label",
+      `worker ${worker.worker}, process ${worker.pid}: ${figure(worker.all)} cores; ${parts.join(", ")}`);
   });
 
   const all = workers.reduce((sum, worker) => sum + worker.all, 0);
   const charged = workers.reduce((sum, worker) => sum + worker.cores.charged, 0);
-  tile("tile-cpu", model.workers ? figure(all) : "–", `cores of ${count(model.workerCount)} worker${model.workerCount === 1 ? "" : "s"}`);
+  tile("tile-cpu", model.workers ? figure(all) : "–",
+    `cores of ${count(model.workerCount)} worker${model.workerCount === 1 ? "" : "s"}`);
   tile("tile-charged", model.workers && all > 0 ? percent(charged / all) : "–", "of it charged to requests");
 }
 
@@ -266,7 +270,8 @@ function showLimits(zone: Zone | undefined): void {
   const box = byId("limits");
   box.hidden = limited === 0;
   box.classList.toggle("debt", found.length > 0);
-  tile("limits", count(found.length), `of ${count(limited)} limited domain${limited === 1 ? "" : "s"} beyond ${limited === 1 ? "its limit" : "their limits"}${found.length > 0 ? ":" : ""}`);
+  tile("limits", count(found.length),
+    `of ${count(limited)} limited domain${limited === 1 ? "" : "s"} beyond ${limited === 1 ? "its limit" : "their limits"}${found.length > 0 ? ":" : ""}`);
   const list = box.querySelector("ul")!;
   const named = found.slice(0, NAMED_DEBTORS);
   while (list.childElementCount > named.length) list.lastElementChild!.remove();
@@ -284,7 +289,8 @@ function showLimits(zone: Zone | undefined): void {
     button.dataset.key = key;
     setText(button.firstElementChild!, visible(key));
     setText(button.lastElementChild!, dryRun > refused ? " (dry run)" : "");
-    button.title = debtNs > 0 ? `${duration(debtNs)} of CPU in debt, paid in ${duration(debtNs / limit)}` : "no debt now";
+    button.title = debtNs > 0 ? `${duration(debtNs)} of CPU in debt, paid in ${duration(debtNs / limit)}`
+      : "no debt now";
   });
 }
 
@@ -330,7 +336,8 @@ function showTable(): void {
     chosen: choice.key,
     colours: colours.all(),
   });
-  setText(byId("found"), choice.search === "" ? `${count(keys.length)} domains` : `${count(found.length)} of ${count(keys.length)} domains`);
+  setText(byId("found"), choice.search === "" ? `${count(keys.length)} domains`
+    : `${count(found.length)} of ${count(keys.length)} domains`);
   // read aloud for those who search, not whenever a domain is new
   byId("found").setAttribute("aria-live", choice.search === "" ? "off" : "polite");
   const none = byId("none-found");

@@ -4,66 +4,9 @@
 // server: `time` is the time of the answer. After the first answer, a pause or a restart of the counters there is no
 // previous answer, so there is no figure rather than a wrong one.
 
-import type { Account } from "./counters.ts";
+import type { Account, Limit, Status, WorkerTotals, ZoneStatus } from "./status.ts";
 
-export type { Account } from "./counters.ts";
-
-/** The members of the status document that the page uses. */
-export interface Status {
-  version: string;
-  nginx_version: string;
-  time: string;
-  clock: string;
-  workers: WorkerBooks[];
-  zones: Record<string, ZoneStatus>;
-}
-
-export interface WorkerBooks {
-  worker: number;
-  pid: number;
-  thread_cpu_ns: number;
-  charged_ns: number;
-  /** missing just after an upgrade from an older module */
-  uncounted_ns?: number;
-  no_request_ns: number;
-  loop_ns: number;
-  other_ns: number;
-  pool_threads_cpu_ns: number;
-}
-
-export interface ZoneStatus {
-  size_bytes: number;
-  used_bytes: number;
-  capacity: number;
-  accounts: number;
-  overflowed: number;
-  cut?: number;
-  keys: Record<string, Account>;
-}
-
-/** Averages over a window, for autoscalers. */
-export interface Signal {
-  in_flight: number;
-  requests_per_second: number;
-  cores: number;
-}
-
-/** The limit at the latest check, and the requests refused by all limits of the account. */
-export interface Limit {
-  cores: number;
-  burst_ns: number;
-  debt_ns: number;
-  refused: number;
-  refused_dry_run: number;
-  refused_cpu_ns: number;
-  refused_dry_run_cpu_ns: number;
-  max_debt_ns?: number;
-}
-
-export interface Tally {
-  requests: number;
-  cpu_ns: number;
-}
+export type { Account, Limit, Signal, Status, Tally, WorkerTotals, ZoneStatus } from "./status.ts";
 
 /** The key of the overflow account. */
 export const OVERFLOW = "*";
@@ -341,13 +284,14 @@ export class Model {
   workerCount = 0;
   history: BooksMoment[] = [];
   last: { timeMs: number; version: string; nginxVersion: string; clock: string } | null = null;
-  private books = new Map<number, WorkerBooks>();
+  private books = new Map<number, WorkerTotals>();
   private atBrowserMs = 0;
   private interrupted = true;
 
   /**
-   * Adds an answer. `askedMs` is the time of the request on the browser's monotonic clock, `tookMs` its duration. `isWhole`:
-   * the answer has all zones, so that missing zones are gone. `watched`: a key that is kept even if it uses little.
+   * Adds an answer. `askedMs` is the time of the request on the browser's monotonic clock, `tookMs` its duration.
+   * `isWhole`: the answer has all zones, so that missing zones are gone. `watched`: a key that is kept even if it
+   * uses little.
    */
   feed(status: Status, askedMs: number, tookMs: number, isWhole: boolean, watched: string | null): News {
     const timeMs = Date.parse(status.time);
@@ -386,7 +330,7 @@ export class Model {
     if (last?.cores) this.history.push({ time: last.time + 0.001, cores: null });
   }
 
-  private feedWorkers(workers: WorkerBooks[], timeMs: number, passedMs: number, isContinued: boolean): boolean {
+  private feedWorkers(workers: WorkerTotals[], timeMs: number, passedMs: number, isContinued: boolean): boolean {
     const before = this.books;
     const isOther = before.size > 0 && workers.some(({ pid }) => !before.has(pid));
     this.books = new Map(workers.map((worker) => [worker.pid, worker]));

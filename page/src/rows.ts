@@ -32,7 +32,8 @@ export function figures(zone: Zone, span: Span): Figures {
   const use = rates?.limits?.used.map((used, i) => used / lim[i]!) ?? none();
   if (span === "now" && !rates) {
     return {
-      cpu: none(), share: none(), lim, use, ref: none(), dry: none(), req: none(), cpr: none(), mb: none(), spg: none(), fly: totals.inFlight,
+      cpu: none(), share: none(), lim, use, ref: none(), dry: none(), req: none(), cpr: none(), mb: none(),
+        spg: none(), fly: totals.inFlight,
     };
   }
   const now = span === "now" ? rates : null;
@@ -65,7 +66,9 @@ export interface Debtor {
   dryRun: number;
 }
 
-/** The number of keys with a limit; the keys in debt or with refused requests since the last answer, the worst first. */
+/**
+ * The number of keys with a limit. The keys in debt, or with refused requests since the last answer; the worst first.
+ */
 export function debtors({ totals, rates }: Zone): { limited: number; debtors: Debtor[] } {
   const { limits, keys } = totals;
   const found = { limited: 0, debtors: [] as Debtor[] };
@@ -77,7 +80,8 @@ export function debtors({ totals, rates }: Zone): { limited: number; debtors: De
     // a key that keeps sending requests is in debt only at times: without refusals it would appear and disappear
     if (debtNs > 0 || refused > 0 || dryRun > 0) found.debtors.push({ key: keys[i]!, debtNs, limit, refused, dryRun });
   });
-  found.debtors.sort((a, b) => b.refused - a.refused || b.debtNs / b.limit - a.debtNs / a.limit || (a.key < b.key ? -1 : 1));
+  found.debtors.sort((a, b) => b.refused - a.refused || b.debtNs / b.limit - a.debtNs / a.limit
+    || (a.key < b.key ? -1 : 1));
   return found;
 }
 

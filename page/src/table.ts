@@ -26,7 +26,8 @@ const HEADINGS: Record<Span, Record<Column, Heading>> = {
     lim: { label: "Limit", title: LIMIT, text: figure },
     use: { label: "Of limit", title: USE, text: percent },
     ref: { label: "Refused/s", title: "Requests that the limit refused, per second", text: figure },
-    dry: { label: "Dry run/s", title: "Requests that a limit with dry_run would have refused, per second", text: figure },
+    dry: { label: "Dry run/s", title: "Requests that a limit with dry_run would have refused, per second",
+      text: figure },
     req: { label: "Requests/s", title: "Requests that ended, per second", text: figure },
     cpr: { label: "CPU/request", title: "CPU time per request", text: duration },
     mb: { label: "MB/s", title: "Bytes sent per second, in units of 10⁶", text: figure },
@@ -39,7 +40,8 @@ const HEADINGS: Record<Span, Record<Column, Heading>> = {
     lim: { label: "Limit", title: LIMIT, text: figure },
     use: { label: "Of limit", title: USE, text: percent },
     ref: { label: "Refused", title: "Requests that the limit refused since the counters began", text: count },
-    dry: { label: "Dry run", title: "Requests that a limit with dry_run would have refused since the counters began", text: count },
+    dry: { label: "Dry run", title: "Requests that a limit with dry_run would have refused since the counters began",
+      text: count },
     req: { label: "Requests", title: "Requests since the counters began", text: count },
     cpr: { label: "CPU/request", title: "CPU time per request", text: duration },
     mb: { label: "MB", title: "Bytes sent since the counters began, in units of 10⁶", text: figure },
@@ -234,7 +236,7 @@ export class Table {
     pad(this.after, (n - this.first - wanted) * ROW_PX);
     this.rows.forEach((row, i) => this.fill(row, data, this.first + i));
     if (focused === null) return;
-    // the focus follows the key, not the position
+    // the focus stays with the key, not with the position
     const now = this.rows.find((row) => row.key === focused);
     if (now) now.button.focus({ preventScroll: true });
     else this.table.focus({ preventScroll: true });

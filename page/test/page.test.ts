@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bytes, count, duration, figure, keyArgument, percent, visible } from "../src/format.ts";
-import { type Account, Model, type Status, type WorkerBooks, buckets } from "../src/model.ts";
+import { type Account, Model, type Status, type WorkerTotals, buckets } from "../src/model.ts";
 import { columnsOf, debtors, figures, order } from "../src/rows.ts";
 import { readChoice, writeChoice } from "../src/state.ts";
 
@@ -11,16 +11,18 @@ function account(cpu_ns: number, requests = 0, sent_bytes = 0): Account {
   return { cpu_ns, requests, sent_bytes, received_bytes: 0, wakeups: 0, in_flight: 0, responses: {}, cores: {} };
 }
 
-function books(pid: number, charged_ns: number, loop_ns = 0): WorkerBooks {
-  return { worker: 0, pid, thread_cpu_ns: charged_ns + loop_ns, charged_ns, no_request_ns: 0, loop_ns, other_ns: 0, pool_threads_cpu_ns: 0 };
+function books(pid: number, charged_ns: number, loop_ns = 0): WorkerTotals {
+  return { worker: 0, pid, wakeups: 0, thread_cpu_ns: charged_ns + loop_ns, charged_ns, no_request_ns: 0, loop_ns,
+    other_ns: 0, pool_threads_cpu_ns: 0 };
 }
 
-function status(ms: number, zones: Record<string, Record<string, Account>>, workers: WorkerBooks[] = []): Status {
+function status(ms: number, zones: Record<string, Record<string, Account>>, workers: WorkerTotals[] = []): Status {
   const of = (keys: Record<string, Account>) => ({
     size_bytes: 1, used_bytes: 1, capacity: 10, accounts: Object.keys(keys).length, overflowed: 0, keys,
   });
   return {
-    version: "0.1.0", nginx_version: "1.28.3", clock: "hybrid", time: new Date(1_800_000_000_000 + ms).toISOString(), workers,
+    version: "0.1.0", nginx_version: "1.28.3", clock: "hybrid", max_error_ns: 0,
+    time: new Date(1_800_000_000_000 + ms).toISOString(), workers,
     zones: Object.fromEntries(Object.entries(zones).map(([name, keys]) => [name, of(keys)])),
   };
 }
@@ -42,7 +44,8 @@ test("rates are differences over the time that the answers tell", () => {
   assert.deepEqual([...zone.rates!.cores], [0.5, 0.25]);
   assert.deepEqual([...zone.rates!.requests], [10, 1]);
   assert.deepEqual([...zone.rates!.bytes], [2e6, 0]);
-  assert.deepEqual(model.workers!.map(({ pid, all, cores }) => [pid, all, cores.charged, cores.loop]), [[1, 0.75, 0.5, 0.25]]);
+  assert.deepEqual(model.workers!.map(({ pid, all, cores }) => [pid, all, cores.charged, cores.loop]),
+    [[1, 0.75, 0.5, 0.25]]);
   assert.deepEqual([...zone.history.at(-1)!.cores!], [["a", 0.5], ["b", 0.25]]);
   const now = figures(zone, "now");
   assert.deepEqual([now.share[0], now.cpr[0], now.mb[0], now.spg[0]], [2 / 3, 5e7, 2, 250]);
@@ -82,7 +85,8 @@ test("the first answer has no rates, nor has the first one after a pause", () =>
 
 test("counters that fell begin anew", () => {
   const before = status(0, { z: { a: account(5e9, 9, 9) } });
-  for (const after of [{ a: account(1e9, 9, 9) }, { a: account(6e9, 1, 9) }, { a: account(6e9, 9, 1) }, { b: account(9e9, 99, 99) }, {}]) {
+  for (const after of [{ a: account(1e9, 9, 9) }, { a: account(6e9, 1, 9) }, { a: account(6e9, 9, 1) },
+    { b: account(9e9, 99, 99) }, {}]) {
     const { model, news } = told(before, status(1000, { z: after }));
     assert.equal(news.restarted, true);
     assert.equal(model.zones.get("z")!.rates, null);
@@ -116,7 +120,8 @@ test("a clock that is set makes no rates", () => {
 
 test("answers that come at once after each other are not compared", () => {
   const { model } = told(
-    status(0, { z: { a: account(0) } }), status(1000, { z: { a: account(1e9) } }), status(1010, { z: { a: account(2e9) } }),
+    status(0, { z: { a: account(0) } }), status(1000, { z: { a: account(1e9) } }),
+      status(1010, { z: { a: account(2e9) } }),
   );
   assert.deepEqual([...model.zones.get("z")!.rates!.cores], [1]);
 });
@@ -137,7 +142,8 @@ test("keys that change their places are compared with themselves", () => {
     status(1000, { z: { b: account(1.5e9), 7: account(1e8), a: account(2.25e9), __proto__x: account(0) } }),
   );
   const { totals, rates } = model.zones.get("z")!;
-  assert.deepEqual(Object.fromEntries(totals.keys.map((key, i) => [key, rates!.cores[i]])), { 7: 0.1, b: 0.5, a: 0.25, __proto__x: 0 });
+  assert.deepEqual(Object.fromEntries(totals.keys.map((key, i) => [key, rates!.cores[i]])),
+    { 7: 0.1, b: 0.5, a: 0.25, __proto__x: 0 });
 });
 
 test("a key may be called __proto__", () => {
@@ -150,7 +156,8 @@ test("a key may be called __proto__", () => {
 });
 
 test("of many keys the largest are remembered, and the one that is watched", () => {
-  const all = (n: number) => Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`k${i}`, account(n * i * 1e6)]));
+  const all = (n: number) =>
+    Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`k${i}`, account(n * i * 1e6)]));
   const model = new Model();
   model.feed(status(0, { z: all(0) }), 0, 1, true, "k5");
   model.feed(status(1000, { z: all(1) }), 1000, 1, true, "k5");
@@ -170,7 +177,8 @@ test("what is remembered has an end", () => {
 });
 
 test("the histogram's bars are what its sums grow by", () => {
-  const of = (by_request_cpu: Account["by_request_cpu"], requests: number) => buckets({ ...account(0, requests), ...(by_request_cpu && { by_request_cpu }) });
+  const of = (by_request_cpu: Account["by_request_cpu"], requests: number) =>
+    buckets({ ...account(0, requests), ...(by_request_cpu && { by_request_cpu }) });
   assert.deepEqual(of([{ le_ns: 1e4, requests: 2 }, { le_ns: 2e4, requests: 2 }, { le_ns: 5e4, requests: 7 }], 7),
     [{ le: 1e4, requests: 2 }, { le: 2e4, requests: 0 }, { le: 5e4, requests: 5 }]);
   assert.deepEqual(of([{ le_ns: 1e4, requests: 2 }], 3), [{ le: 1e4, requests: 2 }, { le: Infinity, requests: 1 }]);
@@ -198,7 +206,8 @@ test("rows are in order, those without a figure last, equal ones by name", () =>
 /** An account with a limit of half a core. */
 function limited(cpu_ns: number, refused = 0, debt_ns = 0, dry = 0): Account {
   const limit = {
-    cores: 0.5, burst_ns: 5e8, debt_ns, refused, refused_dry_run: dry, refused_cpu_ns: refused * 1e6, refused_dry_run_cpu_ns: dry * 1e6,
+    cores: 0.5, burst_ns: 5e8, debt_ns, refused, refused_dry_run: dry, refused_cpu_ns: refused * 1e6,
+      refused_dry_run_cpu_ns: dry * 1e6,
   };
   return { ...account(cpu_ns), limit };
 }
@@ -208,14 +217,16 @@ test("columns of limits are there where a key has one", () => {
   const before = "cpu share req cpr mb spg fly";
   assert.equal(columns(status(0, { z: { a: account(1) } })), before);
   assert.equal(columns(status(0, { y: { a: limited(1) }, z: { a: account(1) } })), before);
-  assert.equal(columns(status(0, { z: { a: account(1), b: limited(1, 9) } })), "cpu share lim use ref req cpr mb spg fly");
+  assert.equal(columns(status(0, { z: { a: account(1), b: limited(1, 9) } })),
+    "cpu share lim use ref req cpr mb spg fly");
   assert.equal(columns(status(0, { z: { a: limited(1, 0, 0, 1) } })), "cpu share lim use ref dry req cpr mb spg fly");
 });
 
 test("use of a limit is without refused requests", () => {
   const { model } = told(
     status(0, { z: { a: account(0), b: limited(0, 5), c: account(0), d: limited(0) } }),
-    status(2000, { z: { a: account(1e9), b: limited(1e9, 105, 0, 50), c: limited(1e9, 7), d: limited(1e9), e: limited(5e8, 2) } }),
+    status(2000, { z: { a: account(1e9), b: limited(1e9, 105, 0, 50), c: limited(1e9, 7), d: limited(1e9),
+      e: limited(5e8, 2) } }),
   );
   const zone = model.zones.get("z")!;
   const { lim, use, ref, dry } = figures(zone, "now");
@@ -227,24 +238,30 @@ test("use of a limit is without refused requests", () => {
   const all = figures(zone, "total");
   assert.deepEqual([...all.ref], [NaN, 105, 7, 0, 2]);
   assert.deepEqual([...all.use], [...use], "beside totals too");
-  assert.deepEqual([...order(zone.totals.keys, all, "ref", true, "")].map((i) => zone.totals.keys[i]).join(""), "bceda");
+  assert.deepEqual([...order(zone.totals.keys, all, "ref", true, "")].map((i) => zone.totals.keys[i]).join(""),
+    "bceda");
 });
 
 test("who is beyond a limit is told, the worst first", () => {
   const { model } = told(
     status(0, { z: { a: limited(0), b: limited(0), c: limited(0), d: limited(0), e: account(0), f: limited(0) } }),
-    status(1000, { z: { a: limited(1, 0, 1e9), b: limited(1, 9), c: limited(1), d: limited(1, 0, 2e9), e: account(1), f: limited(1, 0, 0, 3) } }),
+    status(1000, { z: { a: limited(1, 0, 1e9), b: limited(1, 9), c: limited(1), d: limited(1, 0, 2e9), e: account(1),
+      f: limited(1, 0, 0, 3) } }),
   );
   const { limited: n, debtors: found } = debtors(model.zones.get("z")!);
   assert.equal(n, 5);
-  assert.deepEqual(found.map(({ key, debtNs, refused, dryRun }) => [key, debtNs, refused, dryRun]), [["b", 0, 9, 0], ["d", 2e9, 0, 0], ["a", 1e9, 0, 0], ["f", 0, 0, 3]]);
+  assert.deepEqual(found.map(({ key, debtNs, refused, dryRun }) => [key, debtNs, refused, dryRun]),
+    [["b", 0, 9, 0], ["d", 2e9, 0, 0], ["a", 1e9, 0, 0], ["f", 0, 0, 3]]);
   const none = told(status(0, { z: { a: account(1) } })).model.zones.get("z")!;
   assert.deepEqual(debtors(none), { limited: 0, debtors: [] });
 });
 
 test("numbers have three digits, and units", () => {
-  const figured = [0, 1e-7, 1.234e-5, 0.00012345, 0.0019, 0.9996, 1, 9.996, 12.34, 99.96, 999.6, 1234567, NaN].map(figure);
-  assert.deepEqual(figured, ["0", "<0.00001", "0.00001", "0.00012", "0.00190", "1.00", "1.00", "10.0", "12.3", "100", "1,000", "1,234,567", "–"]);
+  const figured = [0, 1e-7, 1.234e-5, 0.00012345, 0.0019, 0.9996, 1, 9.996, 12.34, 99.96, 999.6, 1234567, NaN]
+    .map(figure);
+  assert.deepEqual(figured,
+    ["0", "<0.00001", "0.00001", "0.00012", "0.00190", "1.00", "1.00", "10.0", "12.3", "100", "1,000", "1,234,567",
+      "–"]);
   assert.deepEqual([0, 1, 999.4, 999.6, 41234, 999_600, 6.44e6, 4.123e9, 3.6e12].map(duration),
     ["0", "1 ns", "999 ns", "1.00 µs", "41.2 µs", "1.00 ms", "6.44 ms", "4.12 s", "3,600 s"]);
   assert.deepEqual([0, 999, 1500, 3e9, 2.5e13].map(bytes), ["0 B", "999 B", "1.50 kB", "3.00 GB", "25.0 TB"]);
@@ -261,8 +278,11 @@ test("a key is asked for byte by byte", () => {
 
 test("no hidden character of a key is shown", () => {
   assert.equal(visible("a\nb\u202ec\u200d"), "a\\x0Ab\\xE2\\x80\\xAEc\\xE2\\x80\\x8D");
-  assert.equal(visible("\u00a0\u3000\u3164\ufe0f\u{e0041}"), "\\xC2\\xA0\\xE3\\x80\\x80\\xE3\\x85\\xA4\\xEF\\xB8\\x8F\\xF3\\xA0\\x81\\x81");
-  for (const name of ["a b", "例え.jp", "münchen.de", "שלום.example", "مثال.example", "🦀", "\\xFF"]) assert.equal(visible(name), name);
+  assert.equal(visible("\u00a0\u3000\u3164\ufe0f\u{e0041}"),
+    "\\xC2\\xA0\\xE3\\x80\\x80\\xE3\\x85\\xA4\\xEF\\xB8\\x8F\\xF3\\xA0\\x81\\x81");
+  for (const name of ["a b", "例え.jp", "münchen.de", "שלום.example", "مثال.example", "🦀", "\\xFF"]) {
+    assert.equal(visible(name), name);
+  }
 });
 
 test("what is chosen is what the address says", () => {

@@ -1,4 +1,4 @@
-//! `cpu-report bill`: what domains have to pay by a price plan.
+//! `cpu-report bill`: the price of each domain's usage by a price plan.
 
 #[cfg(test)]
 mod oracle;
@@ -170,7 +170,7 @@ pub struct Args {
 
     /// The figure that statements are sorted by; --top also goes by it
     #[arg(long, short, default_value = "amount")]
-    sort: statement::Sort,
+    sort: statement::StatementSort,
 
     #[command(flatten)]
     output: output::Options,

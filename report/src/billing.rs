@@ -1,4 +1,4 @@
-//! Billing: price plans, accounts, and what each domain has to pay. `bill` and `compare` are built on it.
+//! Billing: price plans, usage, and the price of each domain. `bill` and `compare` use it.
 
 pub mod book;
 pub mod charge;

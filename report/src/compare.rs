@@ -1,4 +1,4 @@
-//! `cpu-report compare`: what domains have to pay by several price plans.
+//! `cpu-report compare`: the price of each domain's usage by several price plans.
 
 mod comparison;
 
@@ -62,7 +62,7 @@ pub struct Args {
 
     /// The figure that rows are sorted by; --top also goes by it
     #[arg(long, short, default_value = "change")]
-    sort: comparison::Sort,
+    sort: comparison::ComparisonSort,
 
     #[command(flatten)]
     output: output::Options,
@@ -70,7 +70,7 @@ pub struct Args {
 
 /// Runs `cpu-report compare`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // a shell turns --plans *.toml into one argument of the option and others of no option
+    // a shell expands --plans *.toml to one argument of the option and further arguments without an option
     let (more, files): (Vec<PathBuf>, Vec<PathBuf>) =
         args.files.iter().cloned().partition(|file| file.extension().is_some_and(|end| end == "toml"));
     let named = args.plans.iter().flat_map(|plans| paths(plans));
@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(status)
 }
 
-/// Names with commas or spaces between, unless it is the name of a file that is there.
+/// Names separated by commas or spaces, unless the text is the name of an existing file.
 fn paths(argument: &str) -> Vec<PathBuf> {
     if Path::new(argument).exists() {
         return vec![argument.into()];

@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args, mut command: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "cpu-report", &mut script);
-    // clap_complete 4.6 takes the hyphen of the program's name for a border of commands, in one of two places
+    // clap_complete 4.6 regards the hyphen of the program's name as a border of commands, in one of two places
     let script = String::from_utf8_lossy(&script).replace("cpu__subcmd__report", "cpu__report");
     let mut out = output::stdout();
     io::Write::write_all(&mut out, script.as_bytes())?;

@@ -1,4 +1,4 @@
-//! `cpu-report domains`: what each domain used.
+//! `cpu-report domains`: the usage of each domain.
 
 mod args;
 mod domain;

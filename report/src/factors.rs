@@ -38,10 +38,10 @@ use anyhow::Context;
 use crate::input::{self, fold};
 use crate::output::{self, complain};
 pub use args::Args;
-use figures::{Figure, FigureOptions, Kind};
+use figures::{Figure, FigureKind, FigureOptions};
 use lines::LineThread;
-use shared::Shared;
-use tally::Tally;
+use shared::SharedNames;
+use tally::FactorSums;
 
 /// The most domains in a drawing.
 const DRAWN_DOMAINS: usize = 20;
@@ -50,9 +50,10 @@ const DRAWN_DOMAINS: usize = 20;
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.output.check(&table::columns())?;
     args.range.set_zone();
-    let mut kinds: Vec<Kind> = Vec::new();
-    kinds.extend(args.by.is_some().then_some(Kind::By));
-    for kind in if args.figure.is_empty() && args.by.is_none() { &Kind::ALL[..] } else { &args.figure } {
+    let mut kinds: Vec<FigureKind> = Vec::new();
+    kinds.extend(args.by.is_some().then_some(FigureKind::By));
+    for kind in if args.figure.is_empty() && args.by.is_none() { &FigureKind::ALL[..] } else { &args.figure }
+    {
         if !kinds.contains(kind) {
             kinds.push(*kind);
         }
@@ -64,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let shared = Shared::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
+    let shared = SharedNames::new(args.max_domains, args.max_values, reader.by(), reader.is_escaped());
     // a given format was checked before
     let asked = if args.has_format() { Vec::new() } else { args.asked() };
     let (threads, summary) = fold(&args.files, &args.input, LineThread::default, |thread, line| {
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         complain(&missing);
         return Ok(ExitCode::from(2));
     }
-    let mut tally = Tally::default();
+    let mut tally = FactorSums::default();
     threads.into_iter().for_each(|thread| tally.add(thread.tally, &shared));
 
     let names = reader.names();
@@ -91,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Some(figure) => figures.push(figure),
             None if tally.requests == 0 => {}
             // another message tells that these are 0
-            None if *kind == Kind::Order && tally.zero_orders > 0 => {}
+            None if *kind == FigureKind::Order && tally.zero_orders > 0 => {}
             None => complain(&format!(
                 "no figure \"{}\": the log has no {}; add it to the log_format",
                 kind.title(names),
@@ -109,7 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for figure in figures.iter().filter(|figure| figure.requests < tally.requests) {
         let missing = tally.requests - figure.requests;
-        if figure.kind == Kind::Order && missing == tally.zero_orders {
+        if figure.kind == FigureKind::Order && missing == tally.zero_orders {
             continue;
         }
         complain(&format!(
@@ -121,11 +122,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             figure.kind.variables(names)
         ));
     }
-    // in a table they stand below it
+    // in a table they are below it
     if args.output.format != output::Format::Table {
         figures.iter().flat_map(|figure| &figure.notes).for_each(|note| complain(note));
     }
-    let head = table::Head { requests: tally.requests, min_requests: args.min_requests };
+    let head = table::FigureTableHead { requests: tally.requests, min_requests: args.min_requests };
     table::write(&figures, &head, args.output.format, output::stdout(), &args.output.layout())?;
     if let Some(folder) = &args.svg {
         // more bars than these cannot be told apart

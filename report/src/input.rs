@@ -18,5 +18,5 @@ mod summary;
 mod unpack;
 
 pub use files::{identity, is_regular, name};
-pub use fold::{Place, fold, fold_places};
+pub use fold::{LinePlace, fold, fold_places};
 pub use options::{Broken, Options};

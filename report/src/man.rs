@@ -36,7 +36,7 @@ pub fn run(args: &Args, command: Command) -> anyhow::Result<ExitCode> {
         let file = args.folder.join(format!("{name}.1"));
         let mut page = Vec::new();
         let usage = name.replacen('-', " ", 2).replacen(' ', "-", 1);
-        // clap keeps names for as long as the program runs, and there are a few
+        // clap keeps names while the program runs, and there are few
         let name: &'static str = Box::leak(name.into_boxed_str());
         Man::new(command.name(name).bin_name(usage)).render(&mut page)?;
         fs::write(&file, unfilled(&String::from_utf8_lossy(&page)))

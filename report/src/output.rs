@@ -15,7 +15,7 @@ mod text;
 
 use std::io::{self, BufWriter, StdoutLock};
 
-pub use cell::{Cell, Value};
+pub use cell::{Cell, CellValue};
 pub use column::{Column, Format, Visibility};
 pub use layout::{Layout, Options};
 pub use message::{Wrong, complain};
@@ -138,7 +138,7 @@ mod tests {
             "例え.jp",
         ];
         assert_eq!(names.map(shown), expected);
-        assert_eq!(Cell::domain("all").value, Value::Text("all".into()));
+        assert_eq!(Cell::domain("all").value, CellValue::Text("all".into()));
     }
 
     #[test]

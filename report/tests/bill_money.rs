@@ -217,7 +217,7 @@ fn a_line_that_covers_a_period_pays_its_fee() {
 // --------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_statement_says_what_was_rounded_up() {
+fn a_statement_shows_rounded_quantities() {
     let files = Folder::of(&[]);
     let item = |more: &str| plan("", &format!("{{ name = \"r\", measure = \"requests\", rate = 1 {more} }}"));
     files.file("log", line("2026-01-10T12:00:00.000", 5000, "a", [2, 1], ""));

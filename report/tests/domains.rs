@@ -386,7 +386,7 @@ fn a_line_counts_in_proportion_where_it_spans_a_border() {
 }
 
 #[test]
-fn the_time_that_is_asked_for_is_half_open_and_what_the_logs_do_not_cover_is_said() {
+fn the_requested_time_is_half_open_and_uncovered_parts_are_reported() {
     let logs = logs();
     let out = logs
         .run(&with(&["--from", "2026-01-31T12:05:00Z", "--to", "2026-01-31T12:10:00Z", "--format", "csv"]))

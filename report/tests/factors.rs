@@ -87,7 +87,7 @@ fn the_figures_are_those_of_a_calculation_by_hand() {
 }
 
 #[test]
-fn tables_say_what_is_of_too_few_requests() {
+fn tables_mark_figures_of_too_few_requests() {
     let logs = logs_of(LOG);
     let out = logs.run(&["--figure", "cache,domain", "--min-requests", "3", "access.log"]).fine();
     // of the six: deviations' squares 2.48 ms², so 1.96 * sqrt(2.48 / 5 / 6) = 0.5635 ms
@@ -389,7 +389,7 @@ fn the_lines_of_subrequests_are_left_out_and_counted() {
 }
 
 #[test]
-fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
+fn json_that_nginx_escaped_by_default_is_read_with_advice() {
     let logs = logs_of(
         "{\"request_cpu_ns\":5000,\"connection_requests\":1,\"ua\":\"\\x22bot\\x22\"}\n\x20{\"\
          request_cpu_ns\":7000,\"connection_requests\":1,\"bytes_sent\":-,\"t\":}\n{\"request_cpu_ns\":-,\"\
@@ -415,7 +415,7 @@ fn json_that_nginx_escaped_by_default_is_read_and_what_to_add_is_said() {
 }
 
 #[test]
-fn lines_of_other_logs_are_named_with_what_helps() {
+fn lines_of_other_logs_are_named_with_help() {
     let combined = r#"10.0.0.1 - - [31/Jan/2026:12:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl""#;
     let logs = logs_of(format!("{combined}\n{combined} \"-\"\n2026/01/31 12:00:00 [error] 1#1: x\n"));
     let ran = logs.run(&["access.log"]);
@@ -601,7 +601,7 @@ fn options_that_exclude_each_other_are_refused() {
 }
 
 #[test]
-fn a_value_that_is_called_as_the_sum_of_others_is_told_from_it() {
+fn a_value_with_the_name_of_the_sum_of_others_is_distinguished() {
     let names = ["all others", "a", "b", "c"];
     let lines: String = names.map(|name| format!("{{\"u\":\"{name}\",\"request_cpu_ns\":5}}\n")).concat();
     let logs = logs_of(lines);
@@ -651,7 +651,7 @@ fn there_is_one_sum_of_groups_and_of_statuses_and_the_bound_is_said() {
 }
 
 #[test]
-fn parts_of_a_request_are_taken_from_what_the_log_has() {
+fn parts_of_a_request_are_taken_from_any_variable_that_has_them() {
     let logs = logs_of("{\"request_cpu_ns\":5,\"request_uri\":\"/a?b\",\"connection_requests\":0}\n");
     let ran = logs.run(&["--by", "URI", "--format", "csv", "--columns", "name,requests", "access.log"]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(0), "name,requests\n/a,1\n"), "{}", ran.err);
@@ -693,7 +693,7 @@ fn the_last_of_members_with_the_same_name_counts() {
 }
 
 #[test]
-fn what_is_json_but_no_log_line_is_named_with_what_helps() {
+fn json_that_is_no_log_line_is_named_with_help() {
     for (line, message) in [
         ("[{\"a\":1},", "jq -c '.[]' FILE"),
         ("{\"a\":1}]", "jq -c '.[]' FILE"),
@@ -720,7 +720,7 @@ fn what_is_json_but_no_log_line_is_named_with_what_helps() {
 }
 
 #[test]
-fn wrong_numbers_and_missing_files_are_told_in_plain_words() {
+fn wrong_numbers_and_missing_files_are_reported_in_plain_words() {
     let logs = logs_of(LOG);
     for option in ["--min-requests", "--top", "--max-values", "--max-domains"] {
         for value in ["x", "1.5", "", "99999999999999999999"] {

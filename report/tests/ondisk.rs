@@ -139,7 +139,7 @@ fn every_damage_of_one_byte_is_found_or_does_no_harm() {
 }
 
 #[test]
-fn files_that_are_no_logs_are_named_with_what_helps() {
+fn files_that_are_no_logs_are_named_with_help() {
     let files = folder();
     let text = log();
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -197,7 +197,7 @@ fn blanks_around_lines_and_lines_of_blanks_alone_are_fine() {
 }
 
 #[test]
-fn nuls_before_lines_are_skipped_and_told_of() {
+fn nuls_before_lines_are_skipped_and_reported() {
     let text = log();
     for (nuls, shown) in [(1, "1 NUL byte before line 1 was"), (4096, "4,096 NUL bytes before line 1 were")] {
         let note = format!("cpu-report: a.log: {shown} skipped\n");

@@ -242,7 +242,7 @@ fn samples() -> String {
 const HOUR: [&str; 6] = ["--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T13:00:00Z", "--format", "csv"];
 
 #[test]
-fn the_fleet_is_the_sum_of_what_counters_grew_by() {
+fn the_fleet_is_the_sum_of_the_growth_of_counters() {
     if are_installed(&["prometheus", "promtool"]) {
         sums_are_right(&Server::prometheus(&samples()).url());
     }
@@ -325,7 +325,7 @@ fn sums_are_right(url: &str) {
 }
 
 #[test]
-fn a_bill_is_of_what_counters_grew_by() {
+fn a_bill_is_of_the_growth_of_counters() {
     if !are_installed(&["prometheus", "promtool"]) {
         return;
     }

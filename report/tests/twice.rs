@@ -178,7 +178,7 @@ fn no_bill_is_made_of_broken_lines_unless_they_are_to_be_skipped() {
 }
 
 #[test]
-fn a_gap_of_a_host_is_told() {
+fn a_gap_of_a_host_is_reported() {
     let files = folder();
     let minutes = |host: &str, minutes: &[u64]| -> String {
         minutes.iter().map(|minute| line(*minute, host, "domains", "a.test", 10)).collect()
@@ -203,7 +203,7 @@ fn a_gap_of_a_host_is_told() {
 }
 
 #[test]
-fn a_pattern_that_matches_nothing_is_told_with_what_there_is() {
+fn a_pattern_that_matches_nothing_is_reported_with_existing_names() {
     let files = folder();
     for command in [
         &["domains", "copy.log"][..],
@@ -266,7 +266,7 @@ proptest! {
 
     /// Lines of several hosts, zones and keys in several files, of which some stand in another place too.
     #[test]
-    fn what_stands_twice_is_what_an_oracle_finds(
+    fn duplicate_lines_agree_with_an_oracle(
         lines in prop::collection::btree_set((1u64..30, 0usize..3, 0usize..4), 1..60),
         copies in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3), 0..20),
         files_of in prop::collection::vec(0usize..3, 60),
@@ -315,7 +315,7 @@ proptest! {
 }
 
 #[test]
-fn an_access_log_and_its_copy_are_told() {
+fn an_access_log_and_its_copy_are_reported() {
     let files = Folder::of(&["factors"]);
     let lines = |from: u32| -> String {
         (from..from + 100).map(|n| format!("a.test /{n} 200 100 0.001 0.000{n:03}000 1\n")).collect()

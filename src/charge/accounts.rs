@@ -86,6 +86,17 @@ impl Zones {
     #[inline]
     pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.cpu.add(ended.usage.cpu_ns, !accounts.is_empty());
+        if let [id] = accounts.ids() {
+            if let Some(zone) = self.zones.get_mut(id.zone()) {
+                zone.pending.finish(&zone.table, now_ns, id.slot(), id.share(), ended);
+            }
+        } else {
+            self.finish_in_each(now_ns, accounts, ended);
+        }
+    }
+
+    #[inline(never)]
+    fn finish_in_each(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.each(accounts, |zone, slot, share| {
             zone.pending.finish(&zone.table, now_ns, slot, share, ended);
         });

@@ -1,14 +1,13 @@
 //! What the layer below tells of events, as one worker takes it.
 
-use core::ptr::NonNull;
-
 #[cfg(ngx_feature = "http_v2")]
 use nginx_sys::ngx_atomic_uint_t;
 use nginx_sys::ngx_cycle_t;
 
+#[cfg(ngx_feature = "http_v2")]
 use accounting::account::Usage;
 
-use crate::charge::context::{Context, find};
+use crate::charge::context::{RequestId, find};
 use crate::charge::phases;
 use crate::charge::worker::{self, Owner, Worker};
 use crate::measure::attribution::Attribute;
@@ -27,12 +26,14 @@ use crate::measure::threads::PoolThreads;
 use crate::measure::tls::Handshakes;
 use crate::nginx::connection::Connection;
 use crate::nginx::event::Event;
+#[cfg(ngx_feature = "http_v2")]
+use crate::nginx::http2::Http2;
 use crate::nginx::places::Places;
 use crate::nginx::request::Request;
 use crate::nginx::thread::keep_library;
 
 impl Charge for Worker {
-    type Request = NonNull<Context>;
+    type Request = RequestId;
 
     #[inline]
     fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T> {
@@ -40,7 +41,7 @@ impl Charge for Worker {
     }
 
     #[inline]
-    fn laps(&mut self) -> &mut Laps<NonNull<Context>> {
+    fn laps(&mut self) -> &mut Laps<RequestId> {
         &mut self.laps
     }
 
@@ -52,6 +53,7 @@ impl Charge for Worker {
             Owner::NoRequest => self.laps.totals.no_request_ns += lap_ns,
             Owner::Connection(at) => self.connections.charge(at, lap_ns, &mut self.laps.totals),
             Owner::Header(at) => self.connections.charge_header(at, lap_ns, &mut self.laps.totals),
+            #[cfg(ngx_feature = "http_v2")]
             Owner::Apart => {
                 self.laps.totals.charged_ns += lap_ns;
                 self.laps.keep_apart(lap_ns);
@@ -76,6 +78,7 @@ impl Charge for Worker {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     #[inline]
     fn share(&mut self, owner: Owner, ns: u64) {
         match owner {
@@ -98,12 +101,12 @@ impl Attribute for Worker {
     }
 
     #[inline]
-    fn find_request(main: Request<'_>) -> Option<NonNull<Context>> {
+    fn find_request(main: Request<'_>) -> Option<RequestId> {
         find(main)
     }
 
     #[inline]
-    fn attribute(&mut self, request: NonNull<Context>) {
+    fn attribute(&mut self, request: RequestId) {
         self.attribute_to(request);
     }
 
@@ -130,9 +133,8 @@ impl Attribute for Worker {
         self.is_quic_connection(at)
     }
 
-    fn set_upstream(&mut self, at: usize, request: NonNull<Context>) {
-        let accounts = self.context(request).accounts.clone();
-        self.connections.set_upstream(at, &accounts);
+    fn set_upstream(&mut self, at: usize, request: RequestId) {
+        self.connections.set_upstream(at, &self.contexts.get(request).accounts);
     }
 
     fn owner_of_upstream(&mut self, at: usize) -> Option<Owner> {
@@ -178,6 +180,7 @@ impl Clients for Worker {
 }
 
 impl Late for Worker {
+    #[cfg(ngx_feature = "http_v2")]
     fn add_received(&mut self, c: Connection<'_>, bytes: u64) {
         if let Some(at) = self.connections.client(c) {
             let accounts = self.connections.accounts(at).clone();
@@ -188,7 +191,7 @@ impl Late for Worker {
 }
 
 impl Receivers for Worker {
-    fn receiver(&mut self, c: Connection<'_>) -> Option<(NonNull<Context>, &mut Received)> {
+    fn receiver(&mut self, c: Connection<'_>) -> Option<(RequestId, &mut Received)> {
         let request = self.connections.request_of(c)?;
         Some((request, &mut self.context(request).received))
     }
@@ -209,14 +212,14 @@ impl PoolThreads for Worker {
 #[cfg(ngx_feature = "http_v2")]
 impl Sending for Worker {
     #[inline]
-    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<NonNull<Context>>> {
+    fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<RequestId>> {
         let at = self.connections.client(c)?;
         let waited = if self.multiplex(at)?.has_waiting { self.begin_sending_for_all(at) } else { None };
         Some(Sent { at, waited })
     }
 
     #[inline]
-    fn end_sending(&mut self, sent: Sent<NonNull<Context>>, is_waiting: bool) {
+    fn end_sending(&mut self, sent: Sent<RequestId>, is_waiting: bool) {
         if let Some(multiplex) = self.multiplex_mut(sent.at) {
             multiplex.has_waiting = is_waiting;
         }
@@ -233,7 +236,11 @@ impl Frames for Worker {
         &mut self.frame_hook
     }
 
-    fn stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
+    fn http2(&self, at: usize) -> Option<Http2<'_>> {
+        self.multiplex(at)?.http2()
+    }
+
+    fn stream(&mut self, at: usize, id: usize) -> Option<RequestId> {
         self.find_stream(at, id)
     }
 
@@ -256,7 +263,7 @@ impl EventLoop for Worker {
     #[inline]
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
-            if !core::ptr::eq(worker.cycle, cycle) {
+            if !worker.cycle.is(cycle) {
                 return Some(worker.exit);
             }
             // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them
@@ -269,16 +276,14 @@ impl EventLoop for Worker {
         if let Some(Some(exit)) = entered {
             // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
             keep_library();
-            // SAFETY: null says that the cycle is not the one that the worker began with; nothing is measured any
-            // more.
-            unsafe { exit(core::ptr::null_mut()) };
+            exit(false);
         }
         entered == Some(None)
     }
 
     #[inline]
     fn begin_turn(&mut self) {
-        self.switch(Owner::Loop);
+        self.laps.end_wait();
         // before the first request: the thread may have slept for hours, with a clock that is not quite right
         self.tick_if_due();
     }

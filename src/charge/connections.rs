@@ -1,17 +1,16 @@
 //! Clients' connections: CPU that no request has paid for yet, and the accounts that pay for the rest.
 
-use core::ptr::NonNull;
-
 use accounting::worker_totals::WorkerTotals;
 use memmap2::MmapOptions;
-use nginx_sys::{ngx_atomic_uint_t, ngx_cycle_t};
+use nginx_sys::ngx_atomic_uint_t;
 
-use crate::charge::context::Context;
+use crate::charge::context::RequestId;
 use crate::charge::stream::Multiplex;
 use crate::measure::owner::Owner;
 use crate::nginx::connection::Connection;
 use crate::nginx::http_log;
 use crate::nginx::places::Places;
+use crate::nginx::served::ServedCycle;
 use accounting::account_set::AccountSet;
 
 /// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A
@@ -62,9 +61,9 @@ pub(super) struct Entry {
     /// what was used to read the header of a request that is not there yet
     pub(super) header_ns: u64,
     /// the request that has the connection for itself, as it is in HTTP/1
-    pub(super) request: Option<NonNull<Context>>,
-    /// in the connection's pool; only a connection that carries several requests at a time has one
-    pub(super) multiplex: Option<NonNull<Multiplex<Context>>>,
+    pub(super) request: Option<RequestId>,
+    /// only a connection that carries several requests at a time has one
+    pub(super) multiplex: Option<Box<[Multiplex<RequestId>; 1]>>,
     pub(super) state: State,
     /// no request has taken the handshake over
     pub(super) handshake_due: bool,
@@ -109,7 +108,7 @@ impl Entry {
         };
         let map = Box::leak(Box::new(map));
         // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is
-        // `VACANT`, `State::Fresh`, no request, and an empty set of accounts.
+        // `VACANT`, `State::Fresh`, no request, no multiplex, and an empty set of accounts.
         unsafe { core::slice::from_raw_parts_mut(map.as_mut_ptr().cast::<Entry>(), count) }
     }
 }
@@ -123,13 +122,10 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// # Safety
-    /// `ngx_event_process_init` must have run for the cycle.
-    pub unsafe fn of(cycle: &ngx_cycle_t) -> Self {
-        let entries = Entry::vacant(cycle.connection_n);
-        // SAFETY: as the caller says.
-        let places = unsafe { Places::of(cycle, entries.len()) };
-        Self { places, entries, uncharged: None }
+    /// Those of a cycle.
+    pub fn of(cycle: ServedCycle) -> Self {
+        let entries = Entry::vacant(cycle.connections());
+        Self { places: Places::of(cycle, entries.len()), entries, uncharged: None }
     }
 
     /// Whether there is a client's connection at this place.
@@ -139,12 +135,24 @@ impl Connections {
     }
 
     /// A request begins that has the connection for itself.
-    pub fn set_request(&mut self, at: usize, request: NonNull<Context>) {
+    pub fn set_request(&mut self, at: usize, request: RequestId) {
         self.entries[at].request = Some(request);
     }
 
+    /// What the connection has used goes to a new request. `None` if it is not the usual case: a connection of HTTP/1
+    /// that has had a request, and where no other account has to pay.
+    #[inline]
+    pub(super) fn take_plain(&mut self, at: usize) -> Option<u64> {
+        let entry = self.entries.get_mut(at)?;
+        let is_plain = entry.state == State::Served
+            && !entry.handshake_due
+            && entry.multiplex.is_none()
+            && (entry.pending_ns == 0 || entry.accounts.is_empty());
+        is_plain.then(|| core::mem::take(&mut entry.header_ns) + core::mem::take(&mut entry.pending_ns))
+    }
+
     /// A request is being freed.
-    pub fn end_request(&mut self, at: usize, request: NonNull<Context>) {
+    pub fn end_request(&mut self, at: usize, request: RequestId) {
         let current = &mut self.entries[at].request;
         if *current == Some(request) {
             *current = None;
@@ -153,7 +161,7 @@ impl Connections {
 
     /// Whose the connection at this place is, if it is a client's of HTTP.
     #[inline]
-    pub(super) fn client_owner(&self, at: usize) -> Option<Owner<NonNull<Context>>> {
+    pub(super) fn client_owner(&self, at: usize) -> Option<Owner<RequestId>> {
         let entry = &self.entries[at];
         let is_http = matches!(entry.state, State::Fresh | State::Served);
         (is_http && entry.number == self.places.number(at))
@@ -161,7 +169,7 @@ impl Connections {
     }
 
     /// The request that has a client's connection for itself.
-    pub fn request_of(&self, connection: Connection<'_>) -> Option<NonNull<Context>> {
+    pub fn request_of(&self, connection: Connection<'_>) -> Option<RequestId> {
         self.client(connection).and_then(|at| self.entries[at].request)
     }
 
@@ -225,11 +233,13 @@ impl Connections {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Time that is in the worker totals already, for the header of a request that is not there yet.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// No request has come of the header.
     #[cold]
     pub fn drop_header(&mut self, at: usize) {
@@ -262,12 +272,25 @@ impl Connections {
         self.uncharged.is_some()
     }
 
-    pub fn multiplex(&self, at: usize) -> Option<NonNull<Multiplex<Context>>> {
-        self.entries[at].multiplex
+    /// What the connection at this place has if it carries several requests at a time.
+    #[inline]
+    pub fn multiplex(&self, at: usize) -> Option<&Multiplex<RequestId>> {
+        self.entries[at].multiplex.as_deref().map(|[multiplex]| multiplex)
     }
 
-    pub fn set_multiplex(&mut self, at: usize, multiplex: NonNull<Multiplex<Context>>) {
-        self.entries[at].multiplex = Some(multiplex);
+    #[inline]
+    pub fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<RequestId>> {
+        self.entries[at].multiplex.as_deref_mut().map(|[multiplex]| multiplex)
+    }
+
+    /// The connection carries several requests at a time. If there is no memory, it goes on as one that does not.
+    pub fn set_multiplex(&mut self, at: usize, multiplex: Multiplex<RequestId>) {
+        // not `Box::new`, which ends the process if there is no memory
+        let mut room = Vec::new();
+        if room.try_reserve_exact(1).is_ok() {
+            room.push(multiplex);
+            self.entries[at].multiplex = room.into_boxed_slice().try_into().ok();
+        }
     }
 
     /// What no request has caused so far, in nanoseconds.
@@ -299,6 +322,7 @@ impl Connections {
         }
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether the place is still that of this connection.
     pub fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool {
         self.entries.get(at).is_some_and(|entry| entry.number == number)

@@ -8,8 +8,7 @@ use crate::nginx::request::Request;
 /// The location that a request is in.
 #[inline]
 pub fn location(r: Request<'_>) -> &LocConf {
-    // SAFETY: a request that NGINX has created, which has not been freed.
-    unsafe { loc_conf(r.as_ptr()) }
+    loc_conf(r)
 }
 
 /// The location that a request is counted by.

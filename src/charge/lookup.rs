@@ -15,10 +15,16 @@ use accounting::account_set::{AccountId, AccountSet};
 /// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
 #[inline]
 pub fn with_accounts<R>(r: Request<'_>, conf: &LocConf, counts: bool, f: impl FnOnce(&AccountSet) -> R) -> R {
-    match conf.known.get() {
-        Some((server, accounts)) if *server == r.server() => f(accounts),
-        _ => f(&find_accounts(r, conf, counts)),
+    match known_accounts(r, conf) {
+        Some(accounts) => f(accounts),
+        None => f(&find_accounts(r, conf, counts)),
     }
+}
+
+/// The accounts of a request by the zones of a location, if they are the same for all requests of its server.
+#[inline]
+pub fn known_accounts<'a>(r: Request<'_>, conf: &'a LocConf) -> Option<&'a AccountSet> {
+    conf.known.get().filter(|(server, _)| *server == r.server()).map(|(_, accounts)| accounts)
 }
 
 #[inline(never)]

@@ -14,15 +14,14 @@
 //! What no stream has caused goes to the counted requests that are open, in equal parts, or, if there is none, to the
 //! accounts of the last one that was counted and not refused.
 
-use core::ptr::NonNull;
-
 use accounting::pool::Pool;
 
-use crate::charge::context::Context;
+use crate::charge::context::{Context, RequestId};
 use crate::charge::stream::{
     Multiplex, NEW_QUIC_STREAM, Progress, Stream, Tail, http2_of, id_of, outstanding_bytes,
 };
 use crate::charge::worker::{Owner, Worker};
+#[cfg(ngx_feature = "http_v2")]
 use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::{frames, sending};
@@ -45,26 +44,23 @@ const TAIL_NS_PER_BYTE: u64 = 10;
 impl Worker {
     /// What a connection has that carries several requests.
     #[inline]
-    pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<Context>> {
-        // SAFETY: in the pool of an open connection, whose entry forgets it when that is closed. Each reference
-        // borrows the worker, of which `with` gives out only one.
-        self.connections.multiplex(at).map(|multiplex| unsafe { multiplex.as_ref() })
+    pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<RequestId>> {
+        self.connections.multiplex(at)
     }
 
     #[inline]
-    pub(super) fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<Context>> {
-        // SAFETY: as in `multiplex`.
-        self.connections.multiplex(at).map(|mut multiplex| unsafe { multiplex.as_mut() })
+    pub(super) fn multiplex_mut(&mut self, at: usize) -> Option<&mut Multiplex<RequestId>> {
+        self.connections.multiplex_mut(at)
     }
 
     /// Calls `f` with each open request of a connection, and with how far it is.
-    fn each_stream(&mut self, at: usize, mut f: impl FnMut(&mut Worker, NonNull<Context>, Progress)) {
+    fn each_stream(&mut self, at: usize, mut f: impl FnMut(&mut Worker, RequestId, Progress)) {
         let Some(&Multiplex { h2c, streams: mut next, .. }) = self.multiplex(at) else { return };
-        while let Some(pointer) = next {
-            let context = self.context(pointer);
+        while let Some(id) = next {
+            let context = self.context(id);
             next = context.stream.next;
             let progress = Progress::of(context.request(), h2c.is_none());
-            f(self, pointer, progress);
+            f(self, id, progress);
         }
     }
 
@@ -75,27 +71,26 @@ impl Worker {
 
     /// A request of a connection that carries several is there: `r` is the context's, and `c` the connection at the
     /// place.
-    pub fn join(&mut self, pointer: NonNull<Context>, at: usize, r: Request<'_>, c: Connection<'_>) {
+    pub fn join(&mut self, id: RequestId, at: usize, r: Request<'_>, c: Connection<'_>) {
         if self.connections.multiplex(at).is_none() {
             self.begin_multiplex(at, r, c);
         }
         let Some(multiplex) = self.multiplex_mut(at) else { return };
         let is_quic = multiplex.h2c.is_none();
-        let next = multiplex.streams.replace(pointer);
+        let next = multiplex.streams.replace(id);
         if let Some(next) = next {
-            self.context(next).stream.previous = Some(pointer);
+            self.context(next).stream.previous = Some(id);
         }
-        let (id, seen) = (id_of(r), Progress::of(r, is_quic));
+        let (stream, seen) = (id_of(r), Progress::of(r, is_quic));
         let packets = if is_quic { NEW_QUIC_STREAM } else { Progress::default() };
-        self.context(pointer).stream = Stream { id, previous: None, next, seen, packets, joined: true };
+        self.context(id).stream = Stream { id: stream, previous: None, next, seen, packets, joined: true };
     }
 
     /// The first request of a connection that carries several. If there is no memory, the connection goes on as one
     /// that does not.
     #[cold]
     fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
-        let Some(pool) = c.pool() else { return };
-        let multiplex = pool.put(|| Multiplex {
+        let multiplex = Multiplex {
             h2c: http2_of(r),
             streams: None,
             recent: None,
@@ -103,27 +98,26 @@ impl Worker {
             #[cfg(ngx_feature = "http_v2")]
             has_waiting: false,
             tail: Tail { bytes: 0, ns: 0, accounts: AccountSet::EMPTY, until_ms: 0 },
-        });
-        let Some(multiplex) = multiplex else { return };
+        };
         self.connections.set_multiplex(at, multiplex);
         #[cfg(ngx_feature = "http_v2")]
-        if http2_of(r).is_some() {
+        if http2_of(r).is_some() && self.multiplex(at).is_some() {
             sending::watch::<Worker>(c);
         }
     }
 
     /// A request is not open any more; whether it was one of several.
     #[inline]
-    pub fn part(&mut self, pointer: NonNull<Context>) -> bool {
-        let was_joined = core::mem::take(&mut self.context(pointer).stream.joined);
+    pub fn part(&mut self, id: RequestId) -> bool {
+        let was_joined = core::mem::take(&mut self.context(id).stream.joined);
         if was_joined {
-            self.unlink(pointer);
+            self.unlink(id);
         }
         was_joined
     }
 
-    fn unlink(&mut self, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
+    fn unlink(&mut self, id: RequestId) {
+        let context = self.context(id);
         let at = context.connection();
         let (previous, next) = (context.stream.previous.take(), context.stream.next.take());
         if let Some(next) = next {
@@ -134,20 +128,20 @@ impl Worker {
         }
         let Some(at) = at else { return };
         let Some(multiplex) = self.multiplex_mut(at) else { return };
-        if multiplex.streams == Some(pointer) {
+        if multiplex.streams == Some(id) {
             multiplex.streams = next;
         }
-        if multiplex.recent == Some(pointer) {
+        if multiplex.recent == Some(id) {
             multiplex.recent = None;
         }
         if multiplex.h2c.is_none() {
-            self.keep_tail(at, pointer);
+            self.keep_tail(at, id);
         }
     }
 
     /// QUIC sends the rest of a request's answer when the request is gone.
-    fn keep_tail(&mut self, at: usize, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
+    fn keep_tail(&mut self, at: usize, id: RequestId) {
+        let context = self.context(id);
         let bytes = outstanding_bytes(context.request());
         let accounts = context.accounts.clone();
         let now_ms = now_ms();
@@ -159,15 +153,15 @@ impl Worker {
     }
 
     /// Whether no other request is open on a connection.
-    pub fn is_alone(&mut self, pointer: NonNull<Context>) -> bool {
-        let stream = &self.context(pointer).stream;
+    pub fn is_alone(&mut self, id: RequestId) -> bool {
+        let stream = &self.context(id).stream;
         stream.previous.is_none() && stream.next.is_none()
     }
 
     /// A stream is about to end: it gets its part of what its connection has used.
     #[inline]
-    pub fn divide_for(&mut self, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
+    pub fn divide_for(&mut self, id: RequestId) {
+        let context = self.context(id);
         if !context.stream.joined {
             return;
         }
@@ -202,7 +196,7 @@ impl Worker {
 
     /// From here on it counts how far each stream gets.
     pub(super) fn look_at_streams(&mut self, at: usize) {
-        self.each_stream(at, |worker, pointer, progress| worker.context(pointer).stream.seen = progress);
+        self.each_stream(at, |worker, id, progress| worker.context(id).stream.seen = progress);
     }
 
     /// What was used to send for several requests is divided later.
@@ -226,8 +220,8 @@ impl Worker {
             return;
         }
         let mut pool = Pool { ns, weight: 0 };
-        self.each_stream(at, |worker, pointer, progress| {
-            pool.weight += worker.context(pointer).stream.advance(progress).sending;
+        self.each_stream(at, |worker, id, progress| {
+            pool.weight += worker.context(id).stream.advance(progress).sending;
         });
         self.each_share(at, |context, progress| pool.share(context.stream.advance(progress).sending));
         self.connections.keep(at, pool.ns);
@@ -235,13 +229,13 @@ impl Worker {
 
     /// Charges each open request of a connection with what `f` says.
     fn each_share(&mut self, at: usize, mut f: impl FnMut(&mut Context, Progress) -> u64) {
-        self.each_stream(at, |worker, pointer, progress| {
-            let context = worker.context(pointer);
+        self.each_stream(at, |worker, id, progress| {
+            let context = worker.context(id);
             let ns = f(context, progress);
             (context.stream.seen, context.stream.packets) = (progress, Progress::default());
             if ns != 0 {
-                worker.charge_request(pointer, ns);
-                worker.note_active(pointer);
+                worker.charge_request(id, ns);
+                worker.note_active(id);
             }
         });
     }
@@ -259,8 +253,8 @@ impl Worker {
         let tail_bytes = multiplex.tail.bytes;
         let mut sending = Pool { ns: core::mem::take(&mut multiplex.sending_ns), weight: 0 };
         let mut counted = 0;
-        self.each_stream(at, |worker, pointer, progress| {
-            let context = worker.context(pointer);
+        self.each_stream(at, |worker, id, progress| {
+            let context = worker.context(id);
             let progress = context.stream.advance(progress);
             receiving.weight += progress.receiving;
             sending.weight += progress.sending;
@@ -324,30 +318,24 @@ impl Worker {
             };
         }
         #[cfg(ngx_feature = "http_v2")]
-        if let Some(multiplex) = self.connections.multiplex(at) {
-            // SAFETY: as in `multiplex`. `frames::set` uses no such value.
-            let multiplex = unsafe { multiplex.as_ref() };
-            if let Some(h2c) = multiplex.http2() {
-                frames::set(self, at, h2c);
-            }
-        }
+        frames::set(self, at);
         Owner::Connection(at)
     }
 
     /// The open request of a stream of HTTP/2.
     #[cfg(ngx_feature = "http_v2")]
-    pub(super) fn find_stream(&mut self, at: usize, id: usize) -> Option<NonNull<Context>> {
+    pub(super) fn find_stream(&mut self, at: usize, stream_id: usize) -> Option<RequestId> {
         let &Multiplex { recent, streams: mut next, .. } = self.multiplex(at)?;
         if let Some(recent) = recent
-            && self.context(recent).stream.id == id
+            && self.context(recent).stream.id == stream_id
         {
             return Some(recent);
         }
-        while let Some(pointer) = next {
-            let stream = &self.context(pointer).stream;
-            if stream.id == id {
-                self.multiplex_mut(at)?.recent = Some(pointer);
-                return Some(pointer);
+        while let Some(id) = next {
+            let stream = &self.context(id).stream;
+            if stream.id == stream_id {
+                self.multiplex_mut(at)?.recent = Some(id);
+                return Some(id);
             }
             next = stream.next;
         }

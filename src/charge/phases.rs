@@ -4,21 +4,20 @@
 //! never reach another phase: a 400, for instance). Its total is final when the log phase starts; what runs after
 //! that is charged to its accounts.
 
-use core::ffi::c_void;
-use core::ptr::{NonNull, null};
+use core::ptr::null;
 
 use accounting::account::{CacheStatus, Outcome};
-use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_http_core_main_conf_t, ngx_int_t};
+use nginx_sys::{NGX_DECLINED, NGX_OK, ngx_int_t};
 
-use crate::charge::context::{self, Answered, Context, dropped_body, find};
+use crate::charge::context::{self, Answered, Context, Freed, RequestId, find};
 use crate::charge::counted_by::{CountedBy, location};
-use crate::charge::limit::body;
-use crate::charge::lookup::with_accounts;
+use crate::charge::limit::body::{self, dropped_body};
+use crate::charge::lookup::{known_accounts, with_accounts};
 use crate::charge::unnoticed::unnoticed;
-use crate::charge::verdict::Verdict;
-use crate::charge::worker::{Owner, Worker, is_measuring, with};
+use crate::charge::worker::{Owner, Worker, is_measuring, with, with_context};
 use crate::measure::charge::Charge;
 use crate::measure::received::{self, Received};
+use crate::nginx::conf::Core;
 use crate::nginx::http_log;
 use crate::nginx::phase::{self, Filters, Phase, PhaseHandler};
 use crate::nginx::request::Request;
@@ -29,8 +28,8 @@ const ADD_NS: u64 = 1_000_000_000;
 
 /// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes
 /// through.
-pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Option<()> {
-    context::register(freed);
+pub fn register(core: Core<'_>, ways_differ: bool) -> Option<()> {
+    context::register::<Gone>();
     phase::add_handler::<PostRead>(core, Phase::PostRead)?;
     if ways_differ {
         phase::add_handler::<Preaccess>(core, Phase::Preaccess)?;
@@ -44,37 +43,37 @@ pub fn register(core: &mut ngx_http_core_main_conf_t, ways_differ: bool) -> Opti
     Some(())
 }
 
-/// Makes a context for a main request; `None` if there is no memory.
-fn create(main: Request<'_>) -> Option<NonNull<Context>> {
+/// Makes a context for a main request, to which the running lap is attributed; `None` if there is no memory.
+#[inline(never)]
+fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     http_log::learn_by_request(main);
     let connection = main.client_connection();
-    let (client, verdict) = with(|worker| (worker.connections.client(connection), worker.first_verdict))
-        .unwrap_or((None, Verdict::NONE));
-    let context = Context::create(main, client, Received::of::<Worker>(main), verdict, freed)?;
+    let received = Received::of::<Worker>(main);
     with(|worker| {
-        if connection == main.connection() {
-            worker.set_request(context);
-        } else if let Some(at) = worker.context(context).connection {
-            worker.join(context, at, main, connection);
+        let at = worker.connections.client(connection);
+        let id = Context::create::<Gone>(main, at, received, worker.first_verdict)?;
+        if let Some(at) = at {
+            if connection == main.connection() {
+                worker.connections.set_request(at, id);
+            } else {
+                worker.join(id, at, main, connection);
+            }
         }
-    });
-    Some(context)
+        worker.attribute_first(id, at);
+        Some(id)
+    })?
 }
 
 /// The running lap is attributed to a request that NGINX has called us for.
 #[inline]
-fn attribute(r: Request<'_>) -> Option<NonNull<Context>> {
+fn attribute(r: Request<'_>) -> Option<RequestId> {
     if !is_measuring() {
         return None;
     }
     let main = r.main();
-    if let Some(context) = find(main) {
-        with(|worker| worker.attribute_to(context));
-        return Some(context);
-    }
-    let context = create(main)?;
-    with(|worker| worker.attribute_first(context));
-    Some(context)
+    let Some(id) = find(main) else { return attribute_first(main) };
+    with(|worker| worker.attribute_to(id));
+    Some(id)
 }
 
 /// A thread of a pool is done with its work for a request, whose turn it is now.
@@ -85,19 +84,35 @@ pub fn charge_pool_thread(r: Request<'_>, ns: u64) {
     }
 }
 
-/// The pool of a main request is being destroyed.
-unsafe extern "C" fn freed(data: *mut c_void) {
-    let Some(pointer) = NonNull::new(data.cast::<Context>()) else { return };
-    // SAFETY: `Context::create` has put the context into the pool of its request, and both are there until that is
-    // destroyed. `with` is not running.
-    let (received, logged, limited, r) = unsafe {
-        let context = pointer.as_ref();
-        (context.received, context.logged, context.limited, Request::new(context.request().as_ptr()))
-    };
-    received.end::<Worker>(r, logged);
-    with(|worker| worker.free(pointer));
+/// A main request is gone: its pool is being destroyed.
+struct Gone;
+
+impl Freed for Gone {
+    #[inline]
+    fn freed(id: RequestId) {
+        let is_simple = with(|worker| {
+            let context = worker.context(id);
+            let is_simple = context.received.ends_simply() && context.limited.is_none();
+            if is_simple {
+                worker.free(id);
+            }
+            is_simple
+        });
+        if is_simple != Some(true) {
+            leave(id);
+        }
+    }
+}
+
+/// A request is gone that other connections or limits know.
+#[inline(never)]
+fn leave(id: RequestId) {
+    let known = with_context(id, |context| (context.received, context.logged, context.limited));
+    let Some((received, logged, limited)) = known else { return };
+    id.with_request(|r| received.end::<Worker>(r, logged));
+    with(|worker| worker.free(id));
     if let Some(limited) = limited {
-        body::leave(r, &limited.dropped);
+        id.with_request(|r| body::leave(r, &limited.dropped));
     }
 }
 
@@ -123,10 +138,10 @@ impl PhaseHandler for Preaccess {
     #[inline]
     fn handle(r: Request<'_>) -> ngx_int_t {
         if r.is_main()
-            && let Some(pointer) = find(r)
+            && let Some(id) = find(r)
         {
             with(|worker| {
-                let context = worker.context(pointer);
+                let context = worker.context(id);
                 if r.is_post_action() {
                     // its location has an upstream and a status of its own, and NGINX keeps no other
                     context.answered.get_or_insert_with(|| answered(r));
@@ -145,9 +160,9 @@ struct Passing;
 impl Filters for Passing {
     #[inline]
     fn header(r: Request<'_>) {
-        let Some(pointer) = attribute(r).filter(|_| r.is_main()) else { return };
+        let Some(id) = attribute(r).filter(|_| r.is_main()) else { return };
         let is_by_reads = with(|worker| {
-            let context = worker.context(pointer);
+            let context = worker.context(id);
             if context.counted_by.is_current() && r.has_post_action() {
                 // what follows is in another location
                 context.counted_by = CountedBy::this(r);
@@ -179,16 +194,18 @@ struct Stop;
 impl PhaseHandler for Stop {
     #[inline]
     fn handle(r: Request<'_>) -> ngx_int_t {
-        if let Some(pointer) = attribute(r) {
-            let is_main = r.is_main();
+        if is_measuring()
+            && let Some(id) = find(r.main()).or_else(|| attribute_first(r.main()))
+        {
             with(|worker| {
+                worker.attribute_to(id);
                 worker.read_clock();
-                if is_main {
-                    worker.divide_for(pointer);
+                let context = worker.context(id);
+                context.logging = r.as_ptr();
+                if r.is_main() {
+                    let counts = !context.counted_by.of(r).zones().is_empty();
+                    worker.stop(id, counts);
                 }
-                let counts = !worker.context(pointer).counted_by.of(r).zones().is_empty();
-                worker.stop(pointer, is_main, counts);
-                worker.context(pointer).logging = r.as_ptr();
             });
         }
         NGX_OK as ngx_int_t
@@ -203,25 +220,44 @@ impl PhaseHandler for Logged {
     fn handle(r: Request<'_>) -> ngx_int_t {
         if is_measuring()
             && r.is_main()
-            && let Some(pointer) = find(r)
-            && let Some((conf, answered)) = with(|worker| {
-                let context = worker.context(pointer);
-                (context.counted_by.of(r), context.answered)
-            })
+            && let Some(id) = find(r)
         {
-            let outcome = outcome_of(r, answered);
-            with_accounts(r, conf, true, |accounts| {
-                with(|worker| {
-                    if !worker.context(pointer).verdict.sets_apart() {
-                        worker.finish(pointer, accounts, &outcome);
-                    } else {
-                        worker.finish_apart(pointer, accounts, &outcome, location(r));
-                    }
-                });
+            let is_finished = with(|worker| {
+                let context = worker.context(id);
+                let known = known_accounts(r, context.counted_by.of(r));
+                let accounts = known.filter(|_| !context.verdict.sets_apart());
+                if let Some(accounts) = accounts {
+                    let outcome = outcome_of(r, context.answered);
+                    worker.finish(id, accounts, &outcome);
+                }
+                accounts.is_some()
             });
+            if is_finished == Some(false) {
+                finish(r, id);
+            }
         }
         NGX_OK as ngx_int_t
     }
+}
+
+/// A main request is finished whose accounts have to be looked up, or whose limits have to know of it.
+#[inline(never)]
+fn finish(r: Request<'_>, id: RequestId) {
+    let known = with(|worker| {
+        let context = worker.context(id);
+        (context.counted_by.of(r), context.answered)
+    });
+    let Some((conf, answered)) = known else { return };
+    let outcome = outcome_of(r, answered);
+    with_accounts(r, conf, true, |accounts| {
+        with(|worker| {
+            if !worker.context(id).verdict.sets_apart() {
+                worker.finish(id, accounts, &outcome);
+            } else {
+                worker.finish_apart(id, accounts, &outcome, location(r));
+            }
+        });
+    });
 }
 
 /// How a request is answered.
@@ -238,45 +274,46 @@ fn outcome_of(r: Request<'_>, known: Option<Answered>) -> Outcome {
 
 /// A handler call in which a request was an owner is over. If the request is still there, it is in flight, and its
 /// use is added to its accounts if that was not done for a second.
-pub fn after_handler_call(pointer: NonNull<Context>) {
-    let Some((r, counted_by, chosen, is_due, limited)) = with(|worker| {
+pub fn after_handler_call(id: RequestId) {
+    let Some((counted_by, chosen, is_due, limited)) = with(|worker| {
         let now_ns = worker.laps.meter.recent_ns();
-        worker.note_active(pointer);
-        let context = worker.context(pointer);
+        worker.note_active(id);
+        let context = worker.context(id);
         if context.logged {
             return None;
         }
         let is_due = now_ns.saturating_sub(context.since_ns) >= ADD_NS;
         let zones = if context.in_flight { context.zones } else { null() };
-        // SAFETY: the context is there, so its request is. Nothing below frees it.
-        let r = unsafe { Request::new(context.request().as_ptr()) };
-        Some((r, context.counted_by, zones, is_due, context.limited.is_some()))
+        Some((context.counted_by, zones, is_due, context.limited.is_some()))
     })
     .flatten() else {
         return;
     };
-    if limited && let Some(limited) = dropped_body(r) {
-        body::watch(r, &limited.dropped);
-    }
-    let conf = counted_by.of(r);
-    let zones = conf.zones();
-    let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
-    if wanted == chosen && !is_due {
-        return;
-    }
-    if wanted != chosen {
-        unnoticed(r, || {
-            with_accounts(r, conf, false, |accounts| {
-                with(|worker| worker.enter_flight(pointer, accounts, wanted));
-            });
-        });
-    }
-    with(|worker| {
-        if is_due {
-            worker.add_use(pointer);
+    // the context is there, so its request is; nothing here frees it
+    id.with_request(|r| {
+        if limited && let Some(limited) = dropped_body(r) {
+            body::watch(r, &limited.dropped);
         }
-        // the request pays for this
-        worker.take(Owner::Request(pointer));
-        worker.switch(Owner::Loop);
+        let conf = counted_by.of(r);
+        let zones = conf.zones();
+        let wanted = if zones.is_empty() { null() } else { zones.as_ptr() };
+        if wanted == chosen && !is_due {
+            return;
+        }
+        if wanted != chosen {
+            unnoticed(r, || {
+                with_accounts(r, conf, false, |accounts| {
+                    with(|worker| worker.enter_flight(id, accounts, wanted));
+                });
+            });
+        }
+        with(|worker| {
+            if is_due {
+                worker.add_use(id);
+            }
+            // the request pays for this
+            worker.take(Owner::Request(id));
+            worker.switch(Owner::Loop);
+        });
     });
 }

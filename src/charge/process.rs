@@ -5,14 +5,15 @@ use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_cycle_t, ngx_log_t};
+use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
+use crate::charge::context::Contexts;
 use crate::charge::share::is_configured;
 use crate::charge::verdict::Verdict;
-use crate::charge::worker::{FlushTimer, Owner, Worker, begin, with};
+use crate::charge::worker::{Exit, FlushTimer, Owner, Worker, begin, with};
 use crate::config::main::MainConf;
 use crate::config::zone::Zone;
 #[cfg(feature = "audit")]
@@ -26,31 +27,24 @@ use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
 use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::{self, Watch};
+use crate::nginx::served::ServedCycle;
 use crate::nginx::time::now_ms;
-use crate::nginx::timer::{Task, Timer};
+use crate::nginx::timer::Task;
 use accounting::account_set::{AccountId, AccountSet};
 
 /// How often slow values are brought up to date, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its end, so that little
-/// of it gets into the next second.
+/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its
+/// end, so that little of it gets into the next second.
 const FLUSH_MS: u64 = 980;
 
-/// Ends what this process does for the module.
-pub type Exit = unsafe extern "C" fn(*mut ngx_cycle_t);
-
-/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called with null
-/// when another cycle begins in this process.
-///
-/// # Safety
-/// The cycle must be the one that the process serves; `ngx_event_process_init` must have run for it.
-pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Workers>, exit: Exit) -> bool {
-    // SAFETY: the cycle is NGINX's; `ngx_event_process_init` has run, since its module comes before dynamic ones.
-    let (connections, log) = unsafe {
-        listeners::hook::<Worker>(&mut *cycle);
-        (Connections::of(&*cycle), (*cycle).log)
-    };
+/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called when
+/// another cycle begins in this process.
+pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit: Exit) -> bool {
+    listeners::hook::<Worker>(cycle);
+    let (connections, log) = (Connections::of(cycle), cycle.log());
     // `init_zone` has run for each
     let tables = main.zones().map(Zone::table);
     let own = process::own();
@@ -65,8 +59,10 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
     let audit = Audit::start(&clocks);
     let meter = Meter::start(clocks, main.clock());
     let other_threads_ns = process_cpu_ns().saturating_sub(meter.charged_ns());
+    let Some(contexts) = Contexts::take() else { return false };
     let worker = Box::new(Worker {
         cycle,
+        contexts,
         laps: Laps::start(
             meter,
             #[cfg(feature = "audit")]
@@ -88,7 +84,7 @@ pub unsafe fn start(main: &MainConf, cycle: *mut ngx_cycle_t, workers: Option<Wo
         shown,
         watch: Watch::new(own),
         next_tick_ms: 0,
-        flush_timer: Timer::new(FlushTimer, log),
+        flush_timer: Some(OwnTimer::new(FlushTimer, log)),
         other_threads_ns,
     });
     begin(worker);
@@ -117,8 +113,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
         ngx_log_error!(
             NGX_LOG_NOTICE,
             log,
-            "request_cpu: malloc() is not of the library that has malloc_usable_size(), memory of requests is counted without large \
-             pieces"
+            "request_cpu: malloc() is not of the library that has malloc_usable_size(), \
+             memory of requests is counted without large pieces"
         );
     }
     let consequence = match mode {
@@ -136,7 +132,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
             ngx_log_error!(
                 NGX_LOG_WARN,
                 log,
-                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; getrusage() is used instead, which advances in \
+                "request_cpu: clock_gettime(CLOCK_THREAD_CPUTIME_ID) failed: {error}; \
+                 getrusage() is used instead, which advances in \
                  steps of some milliseconds: {consequence}"
             );
         }
@@ -158,8 +155,8 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
     }
 }
 
-/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a place in each table,
-/// and one in the shared worker totals.
+/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a
+/// place in each table, and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
@@ -199,22 +196,21 @@ pub fn leave() -> bool {
         // `ngx_worker_process_exit` tells by the flag which connections may be open still
         accept_first(true);
     }
-    if let Some(timer) = with(|worker| worker.flush_timer) {
-        // SAFETY: requests that end from here on are not measured any more: `worker::stop` follows.
-        unsafe { timer.stop() };
+    // requests that end from here on are not measured any more: `worker::stop` follows
+    if let Some(timer) = with(|worker| worker.flush_timer.take()).flatten() {
+        timer.stop();
     }
     has_measured
 }
 
 impl Worker {
     fn leave(&mut self) {
-        self.read_clock();
+        self.read_clock_exactly();
         self.leave_all_flights();
         self.close_connections();
         self.zones.close_uncounted(&self.laps.totals);
         #[cfg(feature = "audit")]
-        // SAFETY: NGINX's cycle, which lives as long as the process.
-        self.laps.audit.publish(self.laps.meter.readings(), unsafe { (*self.cycle).log });
+        self.laps.audit.publish(self.laps.meter.readings(), self.cycle.log());
         self.zones.flush(self.laps.meter.recent_ns());
         self.show();
         self.zones.release();
@@ -234,7 +230,7 @@ impl Worker {
     pub(super) fn tick_if_due(&mut self) {
         if now_ms() >= self.next_tick_ms {
             self.tick();
-            self.switch(Owner::Loop);
+            self.read_clock_exactly();
         }
     }
 
@@ -250,8 +246,8 @@ impl Worker {
         self.zones.follow(now_ns);
     }
 
-    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that was told to
-    /// finish. In each second one worker does so, for each piece of shared memory.
+    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that
+    /// was told to finish. In each second one worker does so, for each piece of shared memory.
     fn look_for_dead(&mut self) {
         let now_ms = shared_ms();
         let (watch, second) = (&mut self.watch, now_ms / 1000);
@@ -266,13 +262,15 @@ impl Worker {
 
     /// From now on requests are in flight.
     pub fn start_flush_timer(&mut self) {
-        if !self.flush_timer.is_set() {
-            self.flush_timer.set(wait_for_flush_ms(self.laps.meter.recent_ns()));
+        if let Some(timer) = &self.flush_timer
+            && !timer.is_set()
+        {
+            timer.set(wait_for_flush_ms(self.laps.meter.recent_ns()));
         }
     }
 
-    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what they have used
-    /// before.
+    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what
+    /// they have used before.
     fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
         // the timers are a little apart
@@ -294,6 +292,7 @@ impl Worker {
     }
 
     pub(super) fn show(&mut self) {
+        self.laps.add_waits();
         self.laps.totals.clock_readings = self.laps.meter.readings();
         self.zones.show_uncounted(&mut self.laps.totals);
         if let Some((workers, slot)) = &self.shown {
@@ -303,7 +302,7 @@ impl Worker {
 
     /// Brings the shared worker totals up to date with the running lap.
     pub fn show_now(&mut self) {
-        self.read_clock();
+        self.read_clock_exactly();
         self.update_other_threads();
         self.zones.flush(self.laps.meter.now_ns());
         self.show();

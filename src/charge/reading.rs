@@ -17,14 +17,14 @@ pub fn read(r: Request<'_>) -> Option<Reading> {
     if !is_measuring() {
         return None;
     }
-    let pointer = find(r.main())?;
+    let id = find(r.main())?;
     with(|worker| {
-        let context = worker.context(pointer);
+        let context = worker.context(id);
         let fixed = context.stopped || core::ptr::eq(context.logging, r.as_ptr());
-        if !fixed && worker.owner() == Owner::Request(pointer) {
+        if !fixed && worker.owner() == Owner::Request(id) {
             worker.read_clock();
         }
-        let meter = &worker.context(pointer).meter;
+        let meter = &worker.context(id).meter;
         Reading { total_ns: meter.total_ns(), connection_ns: meter.connection_ns(), wakeups: meter.wakeups() }
     })
 }

@@ -1,11 +1,9 @@
 //! Requests: attributed, taken over, added to their accounts, finished.
 
-use core::ptr::NonNull;
-
 use accounting::account::Outcome;
 use accounting::pending_charges::Ended;
 
-use crate::charge::context::Context;
+use crate::charge::context::RequestId;
 use crate::charge::counted_by::location;
 use crate::charge::share::Beyond;
 use crate::charge::verdict::Charge;
@@ -17,28 +15,31 @@ use accounting::account_set::AccountSet;
 impl Worker {
     /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
     #[inline]
-    pub fn attribute_to(&mut self, pointer: NonNull<Context>) {
-        let request = Owner::Request(pointer);
-        if self.owner() == request {
-            return;
+    pub fn attribute_to(&mut self, id: RequestId) {
+        if self.owner() != Owner::Request(id) {
+            self.attribute_now(id);
         }
+    }
+
+    #[inline(never)]
+    fn attribute_now(&mut self, id: RequestId) {
+        let request = Owner::Request(id);
         match self.owner() {
             // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
             // a handler call of QUIC is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
             Owner::Connection(at)
-                if self.context(pointer).connection == Some(at) && !self.is_quic_connection(at) =>
+                if self.context(id).connection == Some(at) && !self.is_quic_connection(at) =>
             {
                 self.take(request);
             }
             _ => self.switch(request),
         }
-        self.touch(pointer);
+        self.touch(id);
     }
 
     /// The request is attributed for the first time: it takes over what its connection has used.
-    pub(super) fn attribute_first(&mut self, pointer: NonNull<Context>) {
-        let connection = self.context(pointer).connection;
+    pub(super) fn attribute_first(&mut self, id: RequestId, connection: Option<usize>) {
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
@@ -47,70 +48,73 @@ impl Worker {
                 self.take(Owner::Header(at));
                 self.read_clock();
             }
-            self.take(Owner::Request(pointer));
-            self.touch(pointer);
+            self.take(Owner::Request(id));
+            self.touch(id);
         } else {
-            self.attribute_to(pointer);
+            self.attribute_to(id);
         }
         let now_ns = self.laps.meter.now_ns();
-        let context = self.context(pointer);
+        let context = self.context(id);
         context.since_ns = now_ns.saturating_sub(context.request().age_ns());
-        if let Some(at) = connection {
-            let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(pointer));
-            // What came before this request is for those that were open, or were counted before. The first one that
-            // is counted takes over the rest, unless others are open: they have the connection already.
-            let is_first = !self.has_counted(at);
-            let divides = if is_first { !is_alone } else { !is_quic };
-            if divides && self.connections.pending_ns(at) != 0 {
-                self.divide(at, true);
-            }
-            let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
-            let context = self.context(pointer);
-            context.meter.take_over(ns);
-            context.handshake = handshake;
+        let Some(at) = connection else { return };
+        if let Some(ns) = self.connections.take_plain(at) {
+            self.context(id).meter.take_over(ns);
+        } else {
+            self.take_over_connection(id, at);
         }
     }
 
-    /// The request has its connection for itself, until it is freed.
-    pub(super) fn set_request(&mut self, pointer: NonNull<Context>) {
-        if let Some(at) = self.context(pointer).connection {
-            self.connections.set_request(at, pointer);
+    /// A new request takes over what its connection has used.
+    #[inline(never)]
+    fn take_over_connection(&mut self, id: RequestId, at: usize) {
+        let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(id));
+        // What came before this request is for those that were open, or were counted before. The first one that
+        // is counted takes over the rest, unless others are open: they have the connection already.
+        let is_first = !self.has_counted(at);
+        let divides = if is_first { !is_alone } else { !is_quic };
+        if divides && self.connections.pending_ns(at) != 0 {
+            self.divide(at, true);
         }
+        let (ns, handshake) = self.take_over(at, is_alone && (is_first || is_quic));
+        let context = self.context(id);
+        context.meter.take_over(ns);
+        context.handshake = handshake;
     }
 
-    /// The total is final, for a main request. If it is not counted, it leaves to others what its connection has used
+    /// The total of a main request is final. If it is not counted, it leaves to others what its connection has used
     /// before.
     #[inline]
-    pub(super) fn stop(&mut self, pointer: NonNull<Context>, is_main: bool, counts: bool) {
-        self.context(pointer).stopped |= is_main;
-        if is_main && !counts {
-            self.leave_connection(pointer);
+    pub(super) fn stop(&mut self, id: RequestId, counts: bool) {
+        self.divide_for(id);
+        self.context(id).stopped = true;
+        if !counts {
+            self.leave_connection(id);
         }
     }
 
     /// A request that is not counted leaves what it has taken over from its connection to the first one that is.
     #[cold]
-    fn leave_connection(&mut self, pointer: NonNull<Context>) {
-        let context = self.context(pointer);
+    fn leave_connection(&mut self, id: RequestId) {
+        let context = self.context(id);
         let has_handshake = context.handshake.is_some();
         if let Some(at) = context.connection
             && (has_handshake || !self.has_counted(at))
             && !self.zones.is_empty()
         {
-            let context = self.context(pointer);
+            let context = self.context(id);
             let (ns, handshake) = (context.meter.give_back(), context.handshake.take());
             self.return_to_connection(at, ns, handshake);
         }
     }
 
     /// Final: what is charged from here on is for the accounts.
-    pub(super) fn finish(&mut self, pointer: NonNull<Context>, accounts: &AccountSet, outcome: &Outcome) {
-        self.leave_flight(pointer);
+    pub(super) fn finish(&mut self, id: RequestId, accounts: &AccountSet, outcome: &Outcome) {
+        self.leave_flight(id);
         let now_ns = self.laps.meter.now_ns();
         if accounts.is_empty() {
-            self.leave_connection(pointer);
+            self.leave_connection(id);
         }
-        let context = self.context(pointer);
+        let context = self.context(id);
         let span = context.span(now_ns);
         let (sent, received) = context.traffic();
         let mut usage = context.meter.finish(sent, received);
@@ -123,7 +127,7 @@ impl Worker {
         context.accounts.copy_from(accounts);
         let (connection, handshake) = (context.connection, context.handshake.take());
         if context.limited.is_some() {
-            self.give_back(pointer, u64::MAX);
+            self.give_back(id, u64::MAX);
         }
         self.zones.finish(now_ns, accounts, &Ended { usage, classes, cpu_ns, span });
         if let Some(handshake) = handshake {
@@ -134,7 +138,7 @@ impl Worker {
         if let Some(at) = connection {
             self.connections.set_accounts(at, accounts);
         }
-        if self.owner() == Owner::Request(pointer) {
+        if self.owner() == Owner::Request(id) {
             self.set_last(accounts);
             self.take(Owner::Accounts);
         }
@@ -145,13 +149,13 @@ impl Worker {
     #[inline(never)]
     pub(super) fn finish_apart(
         &mut self,
-        pointer: NonNull<Context>,
+        id: RequestId,
         accounts: &AccountSet,
         outcome: &Outcome,
         conf: &LocConf,
     ) {
         let mut marked = accounts.clone();
-        let context = self.context(pointer);
+        let context = self.context(id);
         if context.verdict.is_unchecked() {
             let ns = context.meter.total_ns() + context.late_ns;
             let beyond = Beyond::of(conf);
@@ -160,15 +164,15 @@ impl Worker {
         } else {
             context.verdict.mark(context.limited.as_deref(), &mut marked);
         }
-        self.finish(pointer, &marked, outcome);
+        self.finish(id, &marked, outcome);
     }
 
     /// So much of what was charged before is charged as use now; all of it when the request is over.
     #[cold]
     #[inline(never)]
-    pub(super) fn give_back(&mut self, pointer: NonNull<Context>, ns: u64) {
+    pub(super) fn give_back(&mut self, id: RequestId, ns: u64) {
         let now_ns = self.laps.meter.recent_ns();
-        let Some(limited) = self.context(pointer).limited else { return };
+        let Some(limited) = self.context(id).limited else { return };
         for place in &limited.charges {
             let Some(charge) = place.get() else { continue };
             let ns = ns.min(charge.ns);
@@ -180,9 +184,9 @@ impl Worker {
     }
 
     /// Moves what a running request has used since the last time to its accounts.
-    pub(super) fn add_use(&mut self, pointer: NonNull<Context>) {
+    pub(super) fn add_use(&mut self, id: RequestId) {
         let now_ns = self.laps.meter.recent_ns();
-        let context = self.context(pointer);
+        let context = self.context(id);
         let is_in_flight = context.in_flight;
         let (mut accounts, usage) = (context.accounts.clone(), context.new_use());
         let is_limited = context.limited.is_some();
@@ -194,40 +198,37 @@ impl Worker {
         }
         self.zones.add(now_ns, &accounts, &usage);
         if is_limited {
-            self.give_back(pointer, usage.cpu_ns);
+            self.give_back(id, usage.cpu_ns);
         }
         if is_in_flight {
-            self.look(pointer, now_ns);
-            self.context(pointer).since_ns = now_ns;
+            self.look(id, now_ns);
+            self.context(id).since_ns = now_ns;
         }
     }
 
     /// The request is being freed: nothing may point to its context any more.
-    pub(super) fn free(&mut self, pointer: NonNull<Context>) {
-        self.forget(pointer);
-        let is_stream = self.part(pointer);
-        if let Some(at) = self.context(pointer).connection {
-            self.connections.end_request(at, pointer);
+    pub(super) fn free(&mut self, id: RequestId) {
+        self.forget(id);
+        let is_stream = self.part(id);
+        if let Some(at) = self.context(id).connection {
+            self.connections.end_request(at, id);
         }
-        if !self.context(pointer).logged {
+        if !self.context(id).logged {
             // never logged: the accounts that it was in flight in pay for the pending charges
-            let context = self.context(pointer);
+            let context = self.contexts.get(id);
             let pending_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
-            let handshake = context.handshake.take();
-            let accounts = context.accounts.clone();
-            self.zones.charge(self.laps.meter.recent_ns(), &accounts, pending_ns);
-            self.give_back(pointer, u64::MAX);
-            if let Some(handshake) = handshake {
-                self.zones.count_handshake(&accounts, &handshake);
+            self.zones.charge(self.laps.meter.recent_ns(), &context.accounts, pending_ns);
+            if let Some(handshake) = context.handshake.take() {
+                self.zones.count_handshake(&context.accounts, &handshake);
             }
-            self.leave_flight(pointer);
+            self.give_back(id, u64::MAX);
+            self.leave_flight(id);
         }
-        if self.owner() == Owner::Request(pointer) {
-            let accounts = self.context(pointer).accounts.clone();
-            self.set_last(&accounts);
+        if self.owner() == Owner::Request(id) {
+            self.last.copy_from(&self.contexts.get(id).accounts);
             self.take(Owner::Accounts);
         }
-        if is_stream && let Some(at) = self.context(pointer).connection {
+        if is_stream && let Some(at) = self.context(id).connection {
             self.free_stream(at);
         }
     }

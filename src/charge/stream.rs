@@ -15,14 +15,14 @@ const RECEIVING: u64 = 8;
 /// The least size that each path must carry, RFC 9000, section 14.
 const BYTES_OF_PACKET: u64 = 1200;
 
-/// What a connection that carries several requests has. In its pool.
-pub struct Multiplex<C> {
+/// What a connection that carries several requests has, until it is closed.
+pub struct Multiplex<R> {
     /// of HTTP/2; none for QUIC
     pub h2c: Option<NonNull<Http2>>,
     /// the first one of the requests that are open
-    pub streams: Option<NonNull<C>>,
+    pub streams: Option<R>,
     /// the one that the last frame was for
-    pub recent: Option<NonNull<C>>,
+    pub recent: Option<R>,
     /// what was used to send, and is not divided yet, in nanoseconds
     pub sending_ns: u64,
     /// frames of HTTP/2 wait for room in the socket
@@ -41,11 +41,12 @@ pub struct Tail {
 }
 
 /// A request's place among those of its connection.
-pub struct Stream<C> {
+pub struct Stream<R> {
+    #[cfg_attr(not(ngx_feature = "http_v2"), allow(dead_code))]
     /// of HTTP/2
     pub id: usize,
-    pub previous: Option<NonNull<C>>,
-    pub next: Option<NonNull<C>>,
+    pub previous: Option<R>,
+    pub next: Option<R>,
     /// how far it was when the connection's work was last divided
     pub seen: Progress,
     /// packets of QUIC that it has caused besides
@@ -61,15 +62,19 @@ pub struct Progress {
 }
 
 #[cfg(ngx_feature = "http_v2")]
-impl<C> Multiplex<C> {
+impl<R> Multiplex<R> {
     /// The connection, if it is one of HTTP/2.
     pub fn http2(&self) -> Option<crate::nginx::http2::Http2<'_>> {
-        // SAFETY: `ngx_http_v2_init` has made it in the connection's pool, which this is in too.
+        // SAFETY: `ngx_http_v2_init` has made it in the pool of the connection, whose entry has this only until the
+        // pool is destroyed.
         self.h2c.map(|h2c| unsafe { crate::nginx::http2::Http2::new(h2c.as_ptr()) })
     }
 }
 
 impl Progress {
+    /// None yet.
+    pub const NONE: Progress = Progress { receiving: 0, sending: 0 };
+
     /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those
     /// are for several that were sent. What is received has to be acknowledged. Only bytes that have come count
     /// (`ngx_quic_write_buffer`), and not those that are left out before them (`recv_last`): a client could leave out
@@ -91,7 +96,7 @@ impl Progress {
 pub const NEW_QUIC_STREAM: Progress =
     Progress { receiving: RECEIVING * BYTES_OF_PACKET, sending: BYTES_OF_PACKET };
 
-impl<C> Stream<C> {
+impl<R> Stream<R> {
     /// What it has got further since the last division.
     pub fn advance(&self, progress: Progress) -> Progress {
         let since = |now: u64, seen: u64, packets: u64| now.saturating_sub(seen).saturating_add(packets);
@@ -108,11 +113,16 @@ pub fn outstanding_bytes(r: Request<'_>) -> u64 {
     stream.map_or(0, |stream| stream.sent_bytes.saturating_sub(stream.acknowledged_bytes))
 }
 
-impl<C> Default for Stream<C> {
-    fn default() -> Self {
-        let (seen, packets) = (Progress::default(), Progress::default());
-        Stream { id: 0, previous: None, next: None, seen, packets, joined: false }
-    }
+impl<R> Stream<R> {
+    /// Of a request that has its connection for itself.
+    pub const NEW: Stream<R> = Stream {
+        id: 0,
+        previous: None,
+        next: None,
+        seen: Progress::NONE,
+        packets: Progress::NONE,
+        joined: false,
+    };
 }
 
 /// `None` if the request is not one of HTTP/2.

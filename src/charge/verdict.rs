@@ -8,6 +8,7 @@ use accounting::limit::Share;
 
 use crate::config::main::{MainConf, with_running};
 use crate::nginx::connection::Receive;
+use crate::nginx::hook::Hook;
 use crate::nginx::request::Request;
 use accounting::account_set::MAX_ZONES_PER_REQUEST;
 use accounting::account_set::{AccountId, AccountSet};
@@ -110,7 +111,7 @@ pub struct Charge {
 pub struct Dropped {
     pub is_dropped: Cell<bool>,
     /// the function by which the connection was read from before
-    pub recv: Cell<Option<Receive>>,
+    pub recv: Hook<Receive>,
     /// as many bytes may still be read
     pub left: Cell<usize>,
 }
@@ -126,7 +127,7 @@ impl LimitedRef {
     pub fn of(r: Request<'_>) -> Option<LimitedRef> {
         let limited = r.pool()?.put(|| Limited {
             charges: [const { Cell::new(None) }; MAX_ZONES_PER_REQUEST],
-            dropped: Dropped { is_dropped: Cell::new(false), recv: Cell::new(None), left: Cell::new(0) },
+            dropped: Dropped { is_dropped: Cell::new(false), recv: Hook::new(), left: Cell::new(0) },
         });
         limited.map(LimitedRef)
     }

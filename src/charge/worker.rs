@@ -1,39 +1,44 @@
 //! The state of one worker process: the running lap, requests, connections and zones.
 
-use core::ptr::NonNull;
+use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use accounting::process::ProcessId;
 use accounting::workers::{WorkerSlot, Workers};
-use nginx_sys::{ngx_cycle_t, ngx_http_variable_value_t};
+use nginx_sys::ngx_http_variable_value_t;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;
-use crate::charge::context::Context;
+use crate::charge::context::{Context, Contexts, RequestId};
 use crate::charge::verdict::Verdict;
 use crate::measure::charge::Charge;
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::nginx::event::Event;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::Watch;
-use crate::nginx::timer::Timer;
+use crate::nginx::served::ServedCycle;
 use accounting::account_set::AccountSet;
 
 /// The owner of a lap.
-pub type Owner = crate::measure::owner::Owner<NonNull<Context>>;
+pub type Owner = crate::measure::owner::Owner<RequestId>;
+
+/// Ends what this process does for the module. `true`: it has served the cycle that it began with until now.
+pub type Exit = fn(bool);
 
 /// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`]
 /// only.
 pub struct Worker {
-    pub(super) cycle: *const ngx_cycle_t,
-    pub(super) laps: Laps<NonNull<Context>>,
+    pub(super) cycle: ServedCycle,
+    pub(super) contexts: Contexts,
+    pub(super) laps: Laps<RequestId>,
     /// whose laps [`Owner::Accounts`] are
     pub(super) last: AccountSet,
     /// requests that were an owner in this handler call, linked through their contexts
-    pub(super) touched: Option<NonNull<Context>>,
+    pub(super) touched: Option<RequestId>,
     /// requests in flight, linked through their contexts
-    pub(super) first_in_flight: Option<NonNull<Context>>,
+    pub(super) first_in_flight: Option<RequestId>,
     pub(super) connections: Connections,
     #[cfg(ngx_feature = "http_v2")]
     pub(super) frame_hook: FrameHook,
@@ -42,8 +47,8 @@ pub struct Worker {
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
     /// room for events that were posted before the event method is asked; empty but while it is
     pub(super) waiting: Vec<Event<'static>>,
-    /// called with null when another cycle begins in this process
-    pub(super) exit: unsafe extern "C" fn(*mut ngx_cycle_t),
+    /// called with `false` when another cycle begins in this process
+    pub(super) exit: Exit,
     /// what limits have said to a request that they have not seen yet
     pub(super) first_verdict: Verdict,
     /// whether what a connection brings is cut off exactly where its request begins
@@ -52,13 +57,17 @@ pub struct Worker {
     pub(super) shown: Option<(Workers, WorkerSlot)>,
     pub(super) watch: Watch,
     pub(super) next_tick_ms: u64,
-    pub(super) flush_timer: Timer<FlushTimer>,
+    /// none once the process does not measure any more
+    pub(super) flush_timer: Option<OwnTimer<FlushTimer>>,
     /// what the process had used in other threads when the hook went in
     pub(super) other_threads_ns: u64,
 }
 
 /// The worker of this process; null if nothing is measured, and while [`with`] has given it out.
-static WORKER: AtomicPtr<Worker> = AtomicPtr::new(core::ptr::null_mut());
+static WORKER: AtomicPtr<Worker> = AtomicPtr::new(null_mut());
+
+/// What was the worker, once this process does not measure any more: contexts of requests are there still.
+static STOPPED: AtomicPtr<Worker> = AtomicPtr::new(null_mut());
 
 /// Whether this process measures.
 #[inline]
@@ -70,19 +79,32 @@ pub fn is_measuring() -> bool {
 /// variable, no handler, no filter. If it came back nevertheless, it would find no worker here.
 #[inline]
 pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
-    let pointer = WORKER.load(Relaxed);
+    with_worker_at(&WORKER, f)
+}
+
+/// Runs `f` on the context of a request, even if this process does not measure any more. As [`with`], it must not call
+/// NGINX, and cannot be used within a use of the worker.
+#[inline]
+pub fn with_context<R>(id: RequestId, f: impl FnOnce(&mut Context) -> R) -> Option<R> {
+    with_worker_at(if is_measuring() { &WORKER } else { &STOPPED }, |worker| f(worker.context(id)))
+}
+
+#[inline]
+fn with_worker_at<R>(place: &AtomicPtr<Worker>, f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
+    let pointer = place.load(Relaxed);
     #[cfg(debug_assertions)]
     assert!(!pointer.is_null() || !IS_TAKEN.load(Relaxed), "the worker is used within a use of it");
     // SAFETY: null, or a `Box` that [`begin`] has leaked. Only the thread of the event loop gets here: module
-    // callbacks run nowhere else. The reference is the only one: until it is given up, `WORKER` is null.
+    // callbacks run nowhere else. The reference is the only one: until it is given up, the place is null, and the
+    // worker is in no other place.
     let worker = unsafe { pointer.as_mut() }?;
-    WORKER.store(core::ptr::null_mut(), Relaxed);
+    place.store(null_mut(), Relaxed);
     #[cfg(debug_assertions)]
     IS_TAKEN.store(true, Relaxed);
     let result = f(worker);
     #[cfg(debug_assertions)]
     IS_TAKEN.store(false, Relaxed);
-    WORKER.store(pointer, Relaxed);
+    place.store(pointer, Relaxed);
     Some(result)
 }
 
@@ -100,28 +122,30 @@ pub(super) fn begin(worker: Box<Worker>) {
 
 /// This process does not measure any more. The memory goes with the process.
 pub fn stop() {
-    WORKER.store(core::ptr::null_mut(), Relaxed);
+    let worker = WORKER.swap(null_mut(), Relaxed);
+    if !worker.is_null() {
+        STOPPED.store(worker, Relaxed);
+    }
 }
 
 impl Worker {
     #[inline]
-    pub fn charge_request(&mut self, context: NonNull<Context>, ns: u64) {
-        let context = self.context(context);
+    pub fn charge_request(&mut self, id: RequestId, ns: u64) {
+        let context = self.contexts.get(id);
         if !context.stopped {
             context.meter.charge(ns);
         } else if !context.logged {
             context.late_ns += ns;
         } else {
-            let accounts = context.accounts.clone();
-            self.zones.charge(self.laps.meter.recent_ns(), &accounts, ns);
+            self.zones.charge(self.laps.meter.recent_ns(), &context.accounts, ns);
         }
     }
 
     /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the worker totals.
     #[cfg(ngx_feature = "threads")]
-    pub fn charge_pool_thread(&mut self, context: NonNull<Context>, ns: u64) {
+    pub fn charge_pool_thread(&mut self, id: RequestId, ns: u64) {
         self.laps.totals.charge_pool_thread(ns);
-        self.charge_request(context, ns);
+        self.charge_request(id, ns);
     }
 
     /// A stream of a connection is gone. In the connection's first handler call frames are not seen yet
@@ -140,13 +164,10 @@ impl Worker {
         self.exact_connection
     }
 
-    /// The context of a request that has not been freed.
+    /// The context of a request.
     #[inline]
-    pub fn context(&mut self, mut context: NonNull<Context>) -> &mut Context {
-        // SAFETY: contexts live in their request's pool, and `phases::freed` takes them out of the worker before the
-        // pool is destroyed. There is no other reference: each borrows the worker, of which `with` gives out only
-        // one.
-        unsafe { context.as_mut() }
+    pub fn context(&mut self, id: RequestId) -> &mut Context {
+        self.contexts.get(id)
     }
 
     /// Whether frames of HTTP/2 are looked at in this handler call.
@@ -174,38 +195,38 @@ impl Worker {
 
     /// Counts a handler call of a request, once in each.
     #[inline]
-    pub fn touch(&mut self, pointer: NonNull<Context>) {
+    pub fn touch(&mut self, id: RequestId) {
         let head = self.touched;
-        let context = self.context(pointer);
+        let context = self.context(id);
         if !context.touched {
             context.touched = true;
             context.next_touched = head;
             context.meter.wake();
-            self.touched = Some(pointer);
+            self.touched = Some(id);
         }
     }
 
     /// Takes one request off the list of those that were an owner in this handler call.
     #[inline]
-    pub fn next_touched(&mut self) -> Option<NonNull<Context>> {
-        let pointer = self.touched?;
-        let context = self.context(pointer);
+    pub fn next_touched(&mut self) -> Option<RequestId> {
+        let id = self.touched?;
+        let context = self.context(id);
         context.touched = false;
         let next = context.next_touched.take();
         self.touched = next;
-        Some(pointer)
+        Some(id)
     }
 
     /// The context is about to be freed.
-    pub fn forget(&mut self, gone: NonNull<Context>) {
+    pub fn forget(&mut self, gone: RequestId) {
         let next = self.context(gone).next_touched.take();
         if self.touched == Some(gone) {
             self.touched = next;
             return;
         }
         let mut at = self.touched;
-        while let Some(pointer) = at {
-            let context = self.context(pointer);
+        while let Some(id) = at {
+            let context = self.context(id);
             if context.next_touched == Some(gone) {
                 context.next_touched = next;
                 return;

@@ -1,6 +1,6 @@
 //! Mistakes in a configuration that is valid: what is warned of when it has been read.
 
-use nginx_sys::{NGX_LOG_WARN, ngx_http_core_main_conf_t, ngx_log_t};
+use nginx_sys::{NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
 
 use crate::config::key::Key;
@@ -8,7 +8,7 @@ use crate::config::main::MainConf;
 use crate::config::place::Place;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
-use crate::nginx::conf::{Conf, Failed};
+use crate::nginx::conf::{Conf, Core, Failed};
 use crate::nginx::server::{self, Server};
 
 /// Looks at the whole configuration.
@@ -17,7 +17,7 @@ use crate::nginx::server::{self, Server};
 /// NGINX has no servers.
 pub fn give(cf: &mut Conf<'_>, main: &MainConf) -> Result<(), Failed> {
     let log = cf.log();
-    let core = cf.core()?;
+    let core = cf.core();
     warn_of_servers_without_name(core, main, log);
     #[cfg(ngx_feature = "http_v3")]
     warn_of_http_host(core, main, log);
@@ -25,7 +25,7 @@ pub fn give(cf: &mut Conf<'_>, main: &MainConf) -> Result<(), Failed> {
 }
 
 /// `$server_name` is empty in such a server, and requests with an empty key are not counted.
-fn warn_of_servers_without_name(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mut ngx_log_t) {
+fn warn_of_servers_without_name(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
     for server in server::all(core).filter(|server| server.has_no_name()) {
         if let Some(zone) = counted(main, server, |zone| matches!(zone.key, Key::ServerName(_))) {
             ngx_log_error!(
@@ -43,7 +43,7 @@ fn warn_of_servers_without_name(core: &ngx_http_core_main_conf_t, main: &MainCon
 /// (`ngx_http_v2_construct_host_header`, and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not
 /// (`ngx_http_v3_init_pseudo_headers`).
 #[cfg(ngx_feature = "http_v3")]
-fn warn_of_http_host(core: &ngx_http_core_main_conf_t, main: &MainConf, log: *mut ngx_log_t) {
+fn warn_of_http_host(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
     use accounting::key;
     for zone in main.zones().filter(|zone| key::has_variable(zone.key_text.as_bytes(), b"http_host")) {
         let is_it = |other: &Zone| core::ptr::eq(other, zone);

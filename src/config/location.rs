@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use std::rc::Rc;
 
 use accounting::account_set::AccountSet;
-use nginx_sys::{ngx_http_request_t, ngx_uint_t};
+use nginx_sys::ngx_uint_t;
 
 use crate::config::limit::{LimitAccounts, LimitConf};
 use crate::config::list::List;
@@ -14,7 +14,9 @@ use crate::config::place::Place;
 use crate::config::status::StatusConf;
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::conf::{Conf, Failed, Inherit};
-use crate::nginx::module::{self, Configuration, IN_LOCATION, LocationConfiguration};
+use crate::nginx::location;
+use crate::nginx::module::{Configuration, IN_LOCATION, LocationConfiguration};
+use crate::nginx::request::Request;
 
 /// What is configured in a location. An empty list is inherited, or there is nothing.
 #[derive(Default)]
@@ -115,11 +117,7 @@ impl Inherit for LocConf {
 }
 
 /// The module's configuration of the location that a request is in.
-///
-/// # Safety
-/// `r` must be a request that NGINX has created, and that is there for `'a`.
 #[inline]
-pub unsafe fn loc_conf<'a>(r: *mut ngx_http_request_t) -> &'a LocConf {
-    // SAFETY: as the caller says.
-    unsafe { module::location(r) }
+pub fn loc_conf(r: Request<'_>) -> &LocConf {
+    location::configuration(r)
 }

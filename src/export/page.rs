@@ -97,7 +97,7 @@ pub fn answer(r: &mut Request, by_accept: bool, text: &mut Vec<u8>) -> Option<()
     r.add_header("X-Content-Type-Options", "nosniff")?;
     r.add_header("Referrer-Policy", "no-referrer")?;
     // a token, maybe: as the client has sent them, not as NGINX may have rewritten them
-    let arguments = arguments::others_as_html(r.unparsed_uri(), &ARGUMENTS);
+    let arguments = arguments::others_as_html(r.unparsed_uri().as_bytes(), &ARGUMENTS);
     for (n, part) in PAGE.split(OTHER_ARGUMENTS).enumerate() {
         if n > 0 {
             text.extend_from_slice(&arguments);

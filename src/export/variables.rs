@@ -1,41 +1,43 @@
 //! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and
 //! `$request_cpu_subrequest`, which tells the log lines of subrequests from those of main requests.
 
-use nginx_sys::{NGX_ERROR, NGX_OK, ngx_conf_t, ngx_http_core_main_conf_t, ngx_int_t, ngx_str_t};
-use ngx::ngx_string;
+use nginx_sys::{NGX_ERROR, NGX_OK, ngx_int_t};
 
 use crate::charge::limit::check;
 use crate::charge::reading::{Reading, read};
+use crate::nginx::callback::callback;
+use crate::nginx::conf::{Conf, Core};
 use crate::nginx::request::Request;
 use crate::nginx::variable::{NoMemory, Value, Variable, add, indexed};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-const CONNECTION_NS: ngx_str_t = ngx_string!("request_cpu_connection_ns");
+const CONNECTION_NS: &str = "request_cpu_connection_ns";
 
 /// What a variable shows: a whole number, and decimals of it.
 type Show = fn(&Reading) -> (u64, Option<u64>);
 
 /// A variable's `data` is its place here.
-const VARIABLES: [(ngx_str_t, Show); 4] = [
-    (ngx_string!("request_cpu_time"), |r| (r.total_ns / NS_PER_S, Some(r.total_ns % NS_PER_S))),
-    (ngx_string!("request_cpu_ns"), |r| (r.total_ns, None)),
-    (ngx_string!("request_cpu_wakeups"), |r| (r.wakeups, None)),
+const VARIABLES: [(&str, Show); 4] = [
+    ("request_cpu_time", |r| (r.total_ns / NS_PER_S, Some(r.total_ns % NS_PER_S))),
+    ("request_cpu_ns", |r| (r.total_ns, None)),
+    ("request_cpu_wakeups", |r| (r.wakeups, None)),
     (CONNECTION_NS, |r| (r.connection_ns, None)),
 ];
 
-pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let add_all = || {
-        // SAFETY: NGINX calls with the configuration that it reads.
-        unsafe {
-            for (at, (name, _)) in VARIABLES.into_iter().enumerate() {
-                add::<Number>(cf, name, at)?;
-            }
-            add::<Subrequest>(cf, ngx_string!("request_cpu_subrequest"), 0)?;
-            add::<LimitStatus>(cf, ngx_string!("request_cpu_limit_status"), 0)
-        }
-    };
-    if add_all().is_some() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+callback! {
+    /// The place for the variables: `ngx_http_block` calls this before it reads directives.
+    pub fn preconfiguration(cf: Conf<'_>) -> ngx_int_t {
+        if add_all(&cf).is_some() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+    }
+}
+
+fn add_all(cf: &Conf<'_>) -> Option<()> {
+    for (at, (name, _)) in VARIABLES.into_iter().enumerate() {
+        add::<Number>(cf, name, at)?;
+    }
+    add::<Subrequest>(cf, "request_cpu_subrequest", 0)?;
+    add::<LimitStatus>(cf, "request_cpu_limit_status", 0)
 }
 
 /// Which of the variables a configuration uses.
@@ -45,12 +47,9 @@ pub struct Used {
 }
 
 /// Looks at all variables that directives have asked for by now (`ngx_http_get_variable_index`).
-pub fn used(core: &ngx_http_core_main_conf_t) -> Used {
-    let indexed = indexed(core);
-    Used {
-        any: indexed.iter().any(|v| VARIABLES.iter().any(|(name, _)| *name == v.name)),
-        connection: indexed.iter().any(|v| v.name == CONNECTION_NS),
-    }
+pub fn used(core: Core<'_>) -> Used {
+    let is_used = |name: &str| indexed(core).any(|indexed| indexed.as_bytes() == name.as_bytes());
+    Used { any: VARIABLES.iter().any(|(name, _)| is_used(name)), connection: is_used(CONNECTION_NS) }
 }
 
 /// A number, or a number with nine decimals.

@@ -7,8 +7,8 @@ use ngx::ngx_log_error;
 
 use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
 
-/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in between, an
-/// interrupt may take any time.
+/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in
+/// between, an interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Audited {
     measured_ns: u64,
@@ -17,6 +17,9 @@ pub struct Audited {
 }
 
 impl Audited {
+    /// No time.
+    pub const NONE: Audited = Audited { measured_ns: 0, least_ns: 0, most_ns: 0 };
+
     pub fn add(&mut self, other: Audited) {
         self.measured_ns += other.measured_ns;
         self.least_ns += other.least_ns;
@@ -103,6 +106,12 @@ impl Audit {
             self.charged.exact_ns += exact_ns;
         }
         (measured_ns, audited)
+    }
+
+    /// Waits for events have used `ns` nanoseconds, in laps that have ended before.
+    pub fn add_waits(&mut self, ns: u64, loop_ns: &mut u64) {
+        self.all.measured_ns += ns;
+        *loop_ns += ns;
     }
 
     pub fn end_wakeup(&mut self) {

@@ -21,6 +21,7 @@ pub trait Charge: Sized + 'static {
     /// A lap of `ns` nanoseconds has ended.
     fn lap(&mut self, owner: Owner<Self::Request>, ns: u64);
 
+    #[cfg(ngx_feature = "http_v2")]
     /// `ns` nanoseconds of laps that were [`Owner::Apart`] are `owner`'s.
     fn share(&mut self, owner: Owner<Self::Request>, ns: u64);
 
@@ -32,6 +33,13 @@ pub trait Charge: Sized + 'static {
     fn read_clock(&mut self) {
         let laps = self.laps();
         let (ns, owner) = (laps.end(), laps.owner());
+        self.lap(owner, ns);
+    }
+
+    /// As [`Charge::read_clock`], by the clock of CPU time itself.
+    fn read_clock_exactly(&mut self) {
+        let laps = self.laps();
+        let (ns, owner) = (laps.end_exactly(), laps.owner());
         self.lap(owner, ns);
     }
 
@@ -54,6 +62,7 @@ pub trait Charge: Sized + 'static {
         self.laps().owner()
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Ends the running lap, which was for several requests, and tells its length in nanoseconds, to be divided.
     fn set_lap_apart(&mut self) -> u64 {
         self.take(Owner::Apart);

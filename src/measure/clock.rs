@@ -3,30 +3,28 @@
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
 
 use accounting::meter::Clocks;
+use rustix::io::Errno;
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
 /// Reads a clock of the kernel, in nanoseconds.
 ///
 /// # Errors
 /// Those of clock_gettime(2): a sandbox may forbid a clock, and an emulation may not have it.
 #[inline]
-fn try_read(clock: libc::clockid_t) -> Result<u64, i32> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`.
-    if unsafe { libc::clock_gettime(clock, &mut time) } == 0 {
-        Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
-    } else {
-        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-    }
+fn try_read(clock: ClockId) -> Result<u64, Errno> {
+    // not `clock_gettime`, which ends the process at an error
+    let time = clock_gettime_dynamic(DynamicClockId::Known(clock))?;
+    Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
 /// Time that is not slewed, of the clock that all processes share, in nanoseconds.
 #[inline]
 fn raw_ns() -> u64 {
     // the second one is always there: NGINX reads it too (`ngx_monotonic_time`)
-    try_read(libc::CLOCK_MONOTONIC_RAW).or_else(|_| try_read(libc::CLOCK_MONOTONIC)).unwrap_or(0)
+    try_read(ClockId::MonotonicRaw).or_else(|_| try_read(ClockId::Monotonic)).unwrap_or(0)
 }
 
 /// What `getrusage` says, in nanoseconds: where it has to stand in for a clock, which is more exact.
@@ -46,12 +44,12 @@ fn usage_ns(who: libc::c_int) -> u64 {
 /// CPU time of the calling thread, in nanoseconds.
 #[inline]
 pub fn thread_cpu_ns() -> u64 {
-    try_read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_else(|_| usage_ns(libc::RUSAGE_THREAD))
+    try_read(ClockId::ThreadCPUTime).unwrap_or_else(|_| usage_ns(libc::RUSAGE_THREAD))
 }
 
 /// CPU time of all threads of the process, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
-    try_read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_else(|_| usage_ns(libc::RUSAGE_SELF))
+    try_read(ClockId::ProcessCPUTime).unwrap_or_else(|_| usage_ns(libc::RUSAGE_SELF))
 }
 
 /// What is wrong with the clock of CPU time.
@@ -76,9 +74,9 @@ const MOST_READINGS: u32 = 2_000_000;
 
 /// Looks at the clock of CPU time as it is: what it says about itself, and how it advances while the thread runs.
 pub fn fault_of_thread_clock() -> Option<Fault> {
-    let mut last_ns = match try_read(libc::CLOCK_THREAD_CPUTIME_ID) {
+    let mut last_ns = match try_read(ClockId::ThreadCPUTime) {
         Ok(ns) => ns,
-        Err(error) => return Some(Fault::Fails(error)),
+        Err(error) => return Some(Fault::Fails(error.raw_os_error())),
     };
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one `timespec`.
@@ -93,7 +91,7 @@ pub fn fault_of_thread_clock() -> Option<Fault> {
     let used = || usage_ns(libc::RUSAGE_THREAD);
     let (start_ns, mut used_ns, mut steps, mut step_ns) = (used(), 0, 0, u64::MAX);
     for _ in 0..MOST_READINGS {
-        let now_ns = try_read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(last_ns);
+        let now_ns = try_read(ClockId::ThreadCPUTime).unwrap_or(last_ns);
         if now_ns > last_ns {
             steps += 1;
             step_ns = step_ns.min(now_ns - last_ns);
@@ -260,8 +258,8 @@ fn instant() -> (u64, u64) {
 /// (linux/rseq.h). So an empty section, in which the thread never is, serves as a mark that is gone after a switch.
 #[derive(Debug)]
 struct Switches {
-    /// `rseq_cs` of the thread that made this
-    mark: NonNull<AtomicU64>,
+    /// of the thread that made this
+    registration: Registration,
     section: u64,
 }
 
@@ -280,9 +278,14 @@ struct Section {
 
 /// `RSEQ_SIG` of glibc's bits/rseq.h for x86
 const SIGNATURE: u32 = 0x5305_3053;
-/// Places in `struct rseq`.
-const CPU_ID: usize = 4;
-const RSEQ_CS: usize = 8;
+/// The beginning of `struct rseq` of linux/rseq.h.
+#[repr(C)]
+struct Rseq {
+    cpu_id_start: AtomicU32,
+    cpu_id: AtomicU32,
+    rseq_cs: AtomicU64,
+}
+
 /// `RSEQ_CPU_ID_UNINITIALIZED` and `RSEQ_CPU_ID_REGISTRATION_FAILED` of linux/rseq.h are above.
 const LAST_CPU_ID: u32 = i32::MAX as u32;
 
@@ -290,10 +293,7 @@ impl Switches {
     /// None where there is no registration, or where the kernel leaves the mark alone: some may when the thread was
     /// switched out in a system call, since there can be no critical section around one.
     fn of_this_thread() -> Option<Switches> {
-        let rseq = registration()?;
-        // SAFETY: glibc's registration of this thread, which lives as long as the thread, and holds these fields.
-        let (cpu_id, mark) =
-            unsafe { (rseq.add(CPU_ID).cast::<u32>().read_volatile(), rseq.add(RSEQ_CS).cast()) };
+        let registration = Registration::of_this_thread()?;
         // Leaked: the kernel reads it until the thread ends, when the module may not be mapped any more
         // (ngx_unload_module).
         let section = Box::leak(Box::new(Section {
@@ -307,8 +307,8 @@ impl Switches {
         }));
         section.abort_ip = (&raw const section.abort).addr() as u64;
         section.start_ip = section.abort_ip;
-        let switches = Switches { mark, section: (&raw const *section).addr() as u64 };
-        let works = cpu_id <= LAST_CPU_ID && {
+        let switches = Switches { registration, section: (&raw const *section).addr() as u64 };
+        let works = switches.registration.get().cpu_id.load(Relaxed) <= LAST_CPU_ID && {
             switches.since_last_call();
             std::thread::sleep(core::time::Duration::from_micros(50));
             switches.since_last_call()
@@ -319,10 +319,9 @@ impl Switches {
         works.then_some(switches)
     }
 
+    #[inline]
     fn mark(&self) -> &AtomicU64 {
-        // SAFETY: it is in the registration, which lives as long as the thread, is aligned for it, and is only used
-        // by the thread itself and by the kernel on its behalf.
-        unsafe { self.mark.as_ref() }
+        &self.registration.get().rseq_cs
     }
 
     /// Whether the mark is gone; sets it again.
@@ -343,9 +342,27 @@ impl Switches {
     }
 }
 
-/// The calling thread's `struct rseq`, if glibc has registered one.
+/// The `struct rseq` that glibc has registered for a thread. Only that thread has this.
+#[derive(Debug)]
+struct Registration(NonNull<Rseq>);
+
+impl Registration {
+    /// That of the calling thread, if there is one.
+    fn of_this_thread() -> Option<Registration> {
+        registration().map(Registration)
+    }
+
+    #[inline]
+    fn get(&self) -> &Rseq {
+        // SAFETY: the registration lives as long as the thread, is aligned for this type, and is only used by the
+        // thread itself and by the kernel on its behalf. This is not sent to another thread: a pointer is not `Send`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// Where the calling thread has its `struct rseq`, if glibc has registered one that has all of [`Rseq`].
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
-fn registration() -> Option<NonNull<u8>> {
+fn registration() -> Option<NonNull<Rseq>> {
     // SAFETY: symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`; null in a glibc
     // without them.
     let (size, offset) = unsafe {
@@ -356,11 +373,11 @@ fn registration() -> Option<NonNull<u8>> {
     let thread: usize;
     // SAFETY: the ABI has the thread pointer at the start of the segment that it points to; nothing else is touched.
     unsafe { asm!("mov {}, fs:0", out(reg) thread, options(nostack, preserves_flags, readonly)) };
-    let rseq = core::ptr::with_exposed_provenance_mut::<u8>(thread.checked_add_signed(offset)?);
-    NonNull::new(rseq).filter(|_| size as usize >= RSEQ_CS + size_of::<u64>())
+    let rseq = core::ptr::with_exposed_provenance_mut::<Rseq>(thread.checked_add_signed(offset)?);
+    NonNull::new(rseq).filter(|_| size as usize >= size_of::<Rseq>())
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
-fn registration() -> Option<NonNull<u8>> {
+fn registration() -> Option<NonNull<Rseq>> {
     None
 }

@@ -9,7 +9,9 @@
 //! which the method reports it, before timers, and before what was posted already (an answer must not lose against
 //! its own timeout). With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
 
-use nginx_sys::{NGX_ERROR, NGX_POST_EVENTS, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t};
+use core::marker::PhantomData;
+
+use nginx_sys::{NGX_ERROR, NGX_POST_EVENTS, ngx_cycle_t, ngx_int_t, ngx_uint_t};
 
 use crate::measure::attribution::{self, Attribute};
 use crate::measure::owner::Owner;
@@ -18,6 +20,7 @@ use crate::nginx::hook::Hook;
 use crate::nginx::io::{self, ProcessEvents};
 use crate::nginx::listening;
 use crate::nginx::queue::{self, Added, Last, Queue};
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 
 /// The event method's own `process_events`.
 static PROCESS_EVENTS: Hook<ProcessEvents> = Hook::new();
@@ -51,19 +54,20 @@ pub trait EventLoop: Attribute {
 pub fn hook<W: EventLoop>() {
     queue::find_queues();
     listening::accept_first(io::uses_accept_mutex());
-    PROCESS_EVENTS.replace(io::process_events(), process_events::<W>);
+    PROCESS_EVENTS.replace(io::process_events(), ProcessEvents::ours::<Turn<W>>());
 }
 
 /// In the place of `ngx_epoll_process_events` and its like.
-unsafe extern "C" fn process_events<W: EventLoop>(
-    cycle: *mut ngx_cycle_t,
-    timer: ngx_msec_t,
-    flags: ngx_uint_t,
-) -> ngx_int_t {
-    let Some(real) = PROCESS_EVENTS.real() else { return NGX_ERROR as ngx_int_t };
-    // SAFETY: as NGINX called us.
-    let process_events = |flags| unsafe { real(cycle, timer, flags) };
-    if W::enter_loop(cycle) { take_turn::<W>(flags, process_events) } else { process_events(flags) }
+struct Turn<W>(PhantomData<W>);
+
+impl<W: EventLoop> StandIn<ProcessEvents> for Turn<W> {
+    #[inline]
+    fn call(call: Call<'_, ProcessEvents>) -> ngx_int_t {
+        let (cycle, flags) = (call.cycle(), call.flags());
+        let process_events =
+            |flags| PROCESS_EVENTS.pass(call.with_flags(flags)).unwrap_or(NGX_ERROR as ngx_int_t);
+        if W::enter_loop(cycle) { take_turn::<W>(flags, process_events) } else { process_events(flags) }
+    }
 }
 
 /// One turn of the event loop. `process_events` only queues events, so those that wait are there when it returns.
@@ -86,21 +90,41 @@ fn take_turn<W: EventLoop>(
         end_turn::<W>();
         return rc;
     }
-    let mut waiting = W::with(|worker| core::mem::take(worker.waiting())).unwrap_or_default();
-    // not as a queue: one of them may become ready too, and then its turn is before the timers
-    while let Some(event) = posted.take_first() {
-        waiting.push(event);
+    if !posted.is_empty() {
+        set_aside::<W>(posted);
     }
     let rc = process_events(flags | post);
-    W::with(W::begin_turn);
+    let has_waiting = W::with(|worker| {
+        worker.begin_turn();
+        !worker.waiting().is_empty()
+    });
     posted.apart(|ready| {
-        waiting.drain(..).for_each(|event| posted.push(&event));
-        W::with(|worker| *worker.waiting() = waiting);
+        if has_waiting == Some(true) {
+            put_back::<W>(posted);
+        }
         run::<W>(queue::posted_accept());
         run::<W>(ready);
     });
     end_turn::<W>();
     rc
+}
+
+/// Takes the events out of a queue. They are not kept as a queue: one of them may become ready too, and then its turn
+/// is before the timers.
+#[inline(never)]
+fn set_aside<W: EventLoop>(posted: Queue<'static>) {
+    W::with(|worker| {
+        let waiting = worker.waiting();
+        while let Some(event) = posted.take_first() {
+            waiting.push(event);
+        }
+    });
+}
+
+/// Puts the events back that were set aside.
+#[inline(never)]
+fn put_back<W: EventLoop>(posted: Queue<'static>) {
+    W::with(|worker| worker.waiting().drain(..).for_each(|event| posted.push(&event)));
 }
 
 /// Timers, and what was posted.

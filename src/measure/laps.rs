@@ -21,7 +21,8 @@ pub struct Laps<R> {
     owner: Owner<R>,
     /// the owner with which the handler call began
     woken: Owner<R>,
-    /// laps of [`Owner::Apart`], in nanoseconds
+    /// laps of `Owner::Apart`, in nanoseconds
+    #[cfg(ngx_feature = "http_v2")]
     apart_ns: u64,
 }
 
@@ -37,6 +38,7 @@ impl<R: Copy + Eq> Laps<R> {
             totals: WorkerTotals::default(),
             owner: Owner::Loop,
             woken: Owner::Loop,
+            #[cfg(ngx_feature = "http_v2")]
             apart_ns: 0,
         }
     }
@@ -70,12 +72,37 @@ impl<R: Copy + Eq> Laps<R> {
     /// Ends the running lap, and tells its length in nanoseconds. The next one has the same owner.
     #[inline]
     pub fn end(&mut self) -> u64 {
+        self.end_by(Meter::lap)
+    }
+
+    /// Ends the running lap, in which the event loop has waited for events. What it has used may be known later.
+    #[inline]
+    pub fn end_wait(&mut self) {
+        self.totals.loop_ns += self.end_by(Meter::wait);
+    }
+
+    /// As [`Laps::end`], and all that waits have used is known then.
+    pub fn end_exactly(&mut self) -> u64 {
+        let lap_ns = self.end_by(Meter::lap_exactly);
+        self.add_waits();
+        lap_ns
+    }
+
+    /// Adds what is known by now of waits to the worker's totals.
+    #[inline]
+    pub fn add_waits(&mut self) {
+        self.totals.loop_ns += self.meter.take_waits();
+    }
+
+    #[inline]
+    fn end_by(&mut self, end: impl FnOnce(&mut Meter<ThreadClocks>) -> u64) -> u64 {
         #[cfg(not(feature = "audit"))]
-        let lap_ns = self.meter.lap();
+        let lap_ns = end(&mut self.meter);
         #[cfg(feature = "audit")]
         let lap_ns = {
             let is_loop = matches!(self.owner, Owner::Loop | Owner::Listener);
-            let (lap_ns, audited) = self.audit.lap(|| self.meter.lap(), is_loop);
+            let (lap_ns, audited) = self.audit.lap(|| end(&mut self.meter), is_loop);
+            self.audit.add_waits(self.meter.take_waits(), &mut self.totals.loop_ns);
             self.audited = audited;
             lap_ns
         };
@@ -83,11 +110,13 @@ impl<R: Copy + Eq> Laps<R> {
     }
 
     /// Nanoseconds for several requests, which are divided at once.
+    #[cfg(ngx_feature = "http_v2")]
     #[inline]
     pub fn keep_apart(&mut self, ns: u64) {
         self.apart_ns += ns;
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// The nanoseconds that are to be divided now.
     pub fn take_apart(&mut self) -> u64 {
         core::mem::take(&mut self.apart_ns)

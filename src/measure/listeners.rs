@@ -2,8 +2,6 @@
 
 use core::marker::PhantomData;
 
-use nginx_sys::ngx_cycle_t;
-
 use crate::measure::owner::Owner;
 use crate::measure::quic::{self, Datagrams};
 use crate::measure::tls::{self, Handshakes};
@@ -11,6 +9,7 @@ use crate::nginx::connection::Connection;
 use crate::nginx::http_log;
 use crate::nginx::listening::{Accept, SetUp, replace_handlers};
 use crate::nginx::pool::AtEnd;
+use crate::nginx::served::ServedCycle;
 
 /// What is told to the layer above.
 pub trait Clients: Datagrams + Handshakes {
@@ -29,12 +28,8 @@ pub trait Clients: Datagrams + Handshakes {
 struct Client<W>(PhantomData<W>);
 
 /// Puts us before every listening socket's handler, in this process only.
-///
-/// # Safety
-/// The cycle must be the one that the process is about to serve.
-pub unsafe fn hook<W: Clients>(cycle: &mut ngx_cycle_t) {
-    // SAFETY: as the caller says.
-    unsafe { replace_handlers::<Client<W>>(cycle) };
+pub fn hook<W: Clients>(cycle: ServedCycle) {
+    replace_handlers::<Client<W>>(cycle);
 }
 
 impl<W: Clients> Accept for Client<W> {

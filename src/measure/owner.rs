@@ -15,6 +15,7 @@ pub enum Owner<R> {
     Header(usize),
     /// A client's connection that sends for several requests at a time.
     Sending(usize),
+    #[cfg(ngx_feature = "http_v2")]
     /// Several requests. The lap is divided at once.
     Apart,
     /// A connection that was closed without a request, or one that is not HTTP.

@@ -8,9 +8,10 @@
 //! or an upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has
 //! received.
 
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use nginx_sys::{NGX_ERROR, ngx_connection_t, u_char};
+use nginx_sys::NGX_ERROR;
 
 #[cfg(ngx_feature = "http_v2")]
 use crate::measure::received::http2::StreamBytes;
@@ -18,6 +19,7 @@ use crate::nginx::connection::{Connection, Receive};
 use crate::nginx::hook::{FnPointer, Hook, Hooks};
 use crate::nginx::io;
 use crate::nginx::request::Request;
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 
 #[cfg(ngx_feature = "http_v2")]
 mod http2;
@@ -72,6 +74,12 @@ impl Received {
         matches!(self, Received::Reads(_))
     }
 
+    /// Whether [`Received::end`] has nothing to do.
+    #[inline]
+    pub fn ends_simply(&self) -> bool {
+        matches!(self, Received::Length | Received::Quic)
+    }
+
     /// The request that this is of is being freed. `is_counted`: its bytes are in its accounts.
     #[inline]
     pub fn end<W: Receivers>(&self, r: Request<'_>, is_counted: bool) {
@@ -111,8 +119,13 @@ impl Received {
 /// `ngx_ssl_recv`, and functions of other modules.
 static REAL: Hooks<Receive, 4> = Hooks::new();
 
-const fn ours<W: Receivers>() -> [Receive; 4] {
-    [receive::<W, 0>, receive::<W, 1>, receive::<W, 2>, receive::<W, 3>]
+fn ours<W: Receivers>() -> [Receive; 4] {
+    [
+        Receive::ours::<Read<W, 0>>(),
+        Receive::ours::<Read<W, 1>>(),
+        Receive::ours::<Read<W, 2>>(),
+        Receive::ours::<Read<W, 3>>(),
+    ]
 }
 
 /// From here on each read of a main request's connection is counted.
@@ -131,7 +144,7 @@ pub fn count_reads<W: Receivers>(r: Request<'_>) {
     }
     COUNTED.fetch_add(1, Relaxed);
     // the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s caller does
-    let plain: Receive = receive_plain::<W>;
+    let plain = Receive::ours::<ReadPlain<W>>();
     if c.recv().function().is_some_and(|real| real.address() != plain.address()) {
         REAL.replace(c.recv(), &ours::<W>());
     }
@@ -162,14 +175,13 @@ fn leave<W: Receivers>(c: Connection<'_>) {
 }
 
 /// In the place of `ngx_ssl_recv`, or of a function of another module.
-unsafe extern "C" fn receive<W: Receivers, const AT: usize>(
-    c: *mut ngx_connection_t,
-    buffer: *mut u_char,
-    size: usize,
-) -> isize {
-    let Some(real) = REAL.real(AT) else { return NGX_ERROR as isize };
-    // SAFETY: as NGINX called us: with a connection that is open.
-    unsafe { count::<W>(Connection::new(c), || real(c, buffer, size)) }
+struct Read<W, const AT: usize>(PhantomData<W>);
+
+impl<W: Receivers, const AT: usize> StandIn<Receive> for Read<W, AT> {
+    #[inline]
+    fn call(call: Call<'_, Receive>) -> isize {
+        count::<W>(call.connection(), || REAL.pass_kept(AT, &call).unwrap_or(NGX_ERROR as isize))
+    }
 }
 
 /// Requests whose bytes are known by what is read.
@@ -180,23 +192,17 @@ static PLAIN: Hook<Receive> = Hook::new();
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later,
 /// and once more in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
 pub fn hook<W: Receivers>() {
-    PLAIN.replace(io::receive(), receive_plain::<W>);
+    PLAIN.replace(io::receive(), Receive::ours::<ReadPlain<W>>());
 }
 
 /// In the place of `ngx_unix_recv`.
-unsafe extern "C" fn receive_plain<W: Receivers>(
-    c: *mut ngx_connection_t,
-    buffer: *mut u_char,
-    size: usize,
-) -> isize {
-    let Some(real) = PLAIN.real() else { return NGX_ERROR as isize };
-    // SAFETY: as NGINX called us: with a connection that is open.
-    unsafe {
-        if COUNTED.load(Relaxed) == 0 {
-            real(c, buffer, size)
-        } else {
-            count::<W>(Connection::new(c), || real(c, buffer, size))
-        }
+struct ReadPlain<W>(PhantomData<W>);
+
+impl<W: Receivers> StandIn<Receive> for ReadPlain<W> {
+    #[inline]
+    fn call(call: Call<'_, Receive>) -> isize {
+        let read = || PLAIN.pass_kept(&call).unwrap_or(NGX_ERROR as isize);
+        if COUNTED.load(Relaxed) == 0 { read() } else { count::<W>(call.connection(), read) }
     }
 }
 

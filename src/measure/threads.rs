@@ -10,21 +10,21 @@
 //! task is posted: static functions of NGINX choose their handlers (`ngx_http_copy_filter`,
 //! `ngx_http_file_cache_aio_read`, `ngx_http_upstream_send_response`) and post in the same breath.
 
-use core::ffi::c_void;
 use core::marker::PhantomData;
 
-use nginx_sys::{
-    NGX_ERROR, ngx_chain_t, ngx_connection_t, ngx_file_t, ngx_int_t, ngx_log_t, ngx_thread_task_t, off_t,
-};
+use nginx_sys::{NGX_ERROR, ngx_chain_t, ngx_int_t};
 
 use crate::measure::charge::Charge;
 use crate::measure::clock::thread_cpu_ns;
 use crate::nginx::connection::{Connection, SendChain};
-use crate::nginx::event::{Event, EventHandler, HandleEvent, handle};
-use crate::nginx::hook::{FnPointer, Hook, Hooks};
+use crate::nginx::event::EventHandler;
+use crate::nginx::hook::{Hook, Hooks};
 use crate::nginx::io;
 use crate::nginx::request::Request;
-use crate::nginx::thread_task::{Post, Run, Task, post_of_next_file, request_of, take_noted_ns};
+use crate::nginx::stand_in::{Call, Callable, StandIn};
+use crate::nginx::thread_task::{
+    Completion, CompletionHandler, HandleCompletion, Post, Run, Task, post_of_next_file,
+};
 
 /// `NGX_CHAIN_ERROR`
 const NGX_CHAIN_ERROR: *mut ngx_chain_t = core::ptr::without_provenance_mut(usize::MAX);
@@ -48,85 +48,66 @@ pub trait PoolThreads: Charge {
 
 /// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
 pub fn hook<W: PoolThreads>() {
-    SEND_CHAIN.replace(io::send_chain(), send_chain::<W>);
+    SEND_CHAIN.replace(io::send_chain(), SendChain::ours::<Send<W>>());
 }
 
 /// In the place of `ngx_linux_sendfile_chain`.
-unsafe extern "C" fn send_chain<W: PoolThreads>(
-    c: *mut ngx_connection_t,
-    chain: *mut ngx_chain_t,
-    limit: off_t,
-) -> *mut ngx_chain_t {
-    let Some(real) = SEND_CHAIN.real() else { return NGX_CHAIN_ERROR };
-    // SAFETY: as NGINX called us: with a connection that is open. Buffers and their file outlive the call, and a
-    // thread that is at work on the file reads no more of it than its descriptor.
-    unsafe {
-        let Some(place) = post_of_next_file(chain).filter(|_| W::is_measuring()) else {
-            return real(c, chain, limit);
+struct Send<W>(PhantomData<W>);
+
+impl<W: PoolThreads> StandIn<SendChain> for Send<W> {
+    fn call(call: Call<'_, SendChain>) -> *mut ngx_chain_t {
+        let Some(place) = post_of_next_file(&call).filter(|_| W::is_measuring()) else {
+            return SEND_CHAIN.pass(call).unwrap_or(NGX_CHAIN_ERROR);
         };
         let before = place.function();
-        POST.replace(place, post);
-        let rest = real(c, chain, limit);
+        POST.replace(place, Post::ours::<PostTask>());
+        let rest = SEND_CHAIN.pass_kept(&call).unwrap_or(NGX_CHAIN_ERROR);
+        // the file outlives the call; a thread that is at work on it reads no more of it than its descriptor
         place.set_function(before);
-        watch_completion::<W>(Connection::new(c));
+        watch_completion::<W>(call.connection());
         rest
     }
 }
 
 /// In the place of `ngx_http_copy_thread_handler` and its like, which post the task.
-unsafe extern "C" fn post(task: *mut ngx_thread_task_t, file: *mut ngx_file_t) -> ngx_int_t {
-    let Some(real) = POST.real() else { return NGX_ERROR as ngx_int_t };
-    // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task, in the midst of `send_chain`.
-    unsafe {
-        watch_run(Task::new(task));
-        real(task, file)
-    }
-}
+struct PostTask;
 
-/// A task is about to be posted. Its handler is set once, when it is made.
-fn watch_run(task: Task<'_>) {
-    let ours: Run = run;
-    if let Some(handler) = task.handler().function()
-        && handler.address() != ours.address()
-        && !task.is_active()
-        // from there `run` finds the task again
-        && task.is_before_context()
-    {
-        SEND_FILE.replace(task.handler(), &[ours]);
+impl StandIn<Post> for PostTask {
+    fn call(call: Call<'_, Post>) -> ngx_int_t {
+        // its handler is set once, when it is made
+        call.task().replace_handler::<SendFile>(&SEND_FILE);
+        POST.pass(call).unwrap_or(NGX_ERROR as ngx_int_t)
     }
 }
 
 /// In the place of `ngx_linux_sendfile_thread_handler`, in a thread of the pool.
-unsafe extern "C" fn run(context: *mut c_void, log: *mut ngx_log_t) {
-    let start_ns = thread_cpu_ns();
-    let Some(real) = SEND_FILE.real(0) else { return };
-    // SAFETY: as the pool's thread called us. `watch_run` has seen to it that the task stands before its context. The
-    // task is this thread's until it is done; NGINX's locks are between that and any other thread's use of it.
-    unsafe {
-        real(context, log);
-        Task::of_context(context).note_ns(thread_cpu_ns().saturating_sub(start_ns));
+struct SendFile;
+
+impl StandIn<Run> for SendFile {
+    fn call(call: Call<'_, Run>) {
+        let start_ns = thread_cpu_ns();
+        if SEND_FILE.pass_kept(0, &call).is_some() {
+            call.task().note_ns(thread_cpu_ns().saturating_sub(start_ns));
+        }
     }
 }
 
-/// A task of a connection was posted just now, if there is one: it tells us when it completes. The thread that may be
-/// at work on it does not touch its event's handler.
+/// A task of a connection was posted just now, if there is one: it tells us when it completes.
 fn watch_completion<W: PoolThreads>(c: Connection<'_>) {
     if let Some(task) = Task::of_sending(c).filter(|task| task.is_active()) {
-        COMPLETE.replace(task.completion(), &[handle::<Completed<W, 0>>, handle::<Completed<W, 1>>]);
+        let ours = [CompletionHandler::of::<Completed<W, 0>>(), CompletionHandler::of::<Completed<W, 1>>()];
+        task.replace_completion(&COMPLETE, ours);
     }
 }
 
 /// In the place of `ngx_http_copy_thread_event_handler` and its like.
 struct Completed<W, const AT: usize>(PhantomData<W>);
 
-impl<W: PoolThreads, const AT: usize> HandleEvent for Completed<W, AT> {
-    fn handle(event: Event<'_>) {
-        // at a timeout the task still runs
-        if !event.is_timed_out() {
-            let ns = take_noted_ns(&event);
-            // SAFETY: `watch_completion` has put us in the place of a handler of such an event.
-            W::charge_pool_thread(unsafe { request_of(&event) }, ns);
+impl<W: PoolThreads, const AT: usize> HandleCompletion for Completed<W, AT> {
+    fn handle(completion: Completion<'_>) {
+        if let Some((r, ns)) = completion.complete() {
+            W::charge_pool_thread(r, ns);
         }
-        COMPLETE.call(AT, event);
+        completion.pass(&COMPLETE, AT);
     }
 }

@@ -5,12 +5,14 @@
 //! itself. The connection's first request pays it, like all else that came before that request.
 
 #[cfg(ngx_feature = "ssl")]
-use nginx_sys::ngx_connection_t;
+use core::marker::PhantomData;
 
 use crate::measure::attribution::Attribute;
 use crate::nginx::connection::Connection;
 #[cfg(ngx_feature = "ssl")]
 use crate::nginx::hook::{FnPointer, Hook};
+#[cfg(ngx_feature = "ssl")]
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 #[cfg(ngx_feature = "ssl")]
 use crate::nginx::tls::HandshakeHandler;
 
@@ -42,7 +44,7 @@ fn watch_connection<W: Handshakes>(_c: Connection<'_>) {}
 
 #[cfg(ngx_feature = "ssl")]
 fn watch_connection<W: Handshakes>(c: Connection<'_>) {
-    let ours: HandshakeHandler = handshake_over::<W>;
+    let ours = HandshakeHandler::ours::<HandshakeOver<W>>();
     let Some(tls) = c.tls().filter(|tls| !tls.is_handshaked()) else { return };
     let Some(handler) = tls.handler().function() else { return };
     // one that another module has put there is left alone
@@ -54,8 +56,12 @@ fn watch_connection<W: Handshakes>(c: Connection<'_>) {
 
 /// In the place of `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
 #[cfg(ngx_feature = "ssl")]
-unsafe extern "C" fn handshake_over<W: Handshakes>(c: *mut ngx_connection_t) {
-    let over = |c: Connection<'_>| {
+struct HandshakeOver<W>(PhantomData<W>);
+
+#[cfg(ngx_feature = "ssl")]
+impl<W: Handshakes> StandIn<HandshakeHandler> for HandshakeOver<W> {
+    fn call(call: Call<'_, HandshakeHandler>) {
+        let c = call.connection();
         if c.tls().is_some_and(|tls| tls.is_handshaked()) {
             W::with(|worker| {
                 if let Some(at) = worker.client(c) {
@@ -63,12 +69,6 @@ unsafe extern "C" fn handshake_over<W: Handshakes>(c: *mut ngx_connection_t) {
                 }
             });
         }
-    };
-    // SAFETY: as NGINX called us: with a connection that is open.
-    unsafe {
-        over(Connection::new(c));
-        if let Some(handler) = HANDSHAKE_HANDLER.real() {
-            handler(c);
-        }
+        HANDSHAKE_HANDLER.pass(call);
     }
 }

@@ -1,8 +1,8 @@
 //! Bit fields of NGINX's structures, where the C compiler places them.
 //!
-//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit. What is here
-//! comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and one store to write it.
-//! tools/check-layout fails where the module uses a generated accessor.
+//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit.
+//! What is here comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and
+//! one store to write it. tools/check-layout fails where the module uses a generated accessor.
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -37,61 +37,28 @@ macro_rules! units {
 
             /// The unit of a structure that the field is a part of.
             #[inline(always)]
-            const fn unit(self, of: *const S) -> *const $unit {
-                of.cast::<$unit>().wrapping_byte_add(self.offset)
-            }
-
-            /// The field's value.
-            ///
-            /// # Safety
-            /// `of` must point to a structure of this type.
-            #[inline(always)]
-            pub const unsafe fn get(self, of: *const S) -> $unit {
-                // SAFETY: as the caller says; `new` has seen to it that the unit is in the structure, and aligned as that is.
-                let unit = unsafe { self.unit(of).read() };
-                unit >> self.shift & self.mask
-            }
-
-            /// Whether the field is not zero.
-            ///
-            /// # Safety
-            /// As for `get`.
-            #[inline(always)]
-            pub const unsafe fn is_set(self, of: *const S) -> bool {
-                // SAFETY: as the caller says.
-                unsafe { self.unit(of).read() & self.mask << self.shift != 0 }
-            }
-
-            /// Gives the field a value; bits that it has no room for are lost, as in C.
-            ///
-            /// # Safety
-            /// As for `get`, and nothing else may use the structure meanwhile.
-            #[inline(always)]
-            pub const unsafe fn set(self, of: *mut S, value: $unit) {
-                let unit = self.unit(of).cast_mut();
-                // SAFETY: as in `get`.
-                unsafe { unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value)) }
+            fn unit(self, live: Live<'_, S>) -> Live<'_, $unit> {
+                // SAFETY: `new` has seen to it that the unit is in the structure, and aligned as that is.
+                unsafe { live.within(live.as_ptr().cast::<$unit>().wrapping_byte_add(self.offset)) }
             }
 
             /// The field's value.
             #[inline(always)]
             pub fn of(self, live: Live<'_, S>) -> $unit {
-                // SAFETY: the structure is in use, as `Live` says.
-                unsafe { self.get(live.as_ptr()) }
+                self.unit(live).read() >> self.shift & self.mask
             }
 
             /// Whether the field is not zero.
             #[inline(always)]
             pub fn is_on(self, live: Live<'_, S>) -> bool {
-                // SAFETY: as in `of`.
-                unsafe { self.is_set(live.as_ptr()) }
+                self.unit(live).read() & self.mask << self.shift != 0
             }
 
             /// Gives the field a value; bits that it has no room for are lost, as in C.
             #[inline(always)]
             pub fn put(self, live: Live<'_, S>, value: $unit) {
-                // SAFETY: as in `of`; no reference to it exists.
-                unsafe { self.set(live.as_ptr(), value) };
+                let unit = self.unit(live);
+                unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value));
             }
 
             /// A value where it stands in the unit.
@@ -101,16 +68,12 @@ macro_rules! units {
             }
 
             /// Writes the whole unit: fields that are given by `bits`, all others zero.
-            ///
-            /// # Safety
-            /// As for `set`.
             #[inline(always)]
-            pub const unsafe fn set_unit(self, of: *mut S, bits: $unit) {
-                // SAFETY: as in `get`.
-                unsafe { self.unit(of).cast_mut().write(bits) }
+            pub fn put_unit(self, live: Live<'_, S>, bits: $unit) {
+                self.unit(live).write(bits);
             }
 
-            /// Whether both are in one unit, so that `set_unit` can write them together.
+            /// Whether both are in one unit, so that `put_unit` can write them together.
             pub const fn is_beside(self, other: Self) -> bool {
                 self.offset == other.offset
             }
@@ -133,7 +96,8 @@ const fn size_of_member<S, M>(_: fn(&S) -> &M) -> usize {
 
 include!(concat!(env!("OUT_DIR"), "/layout.rs"));
 
-// The whole of an error at compile time, since there is no other place to say what is wrong with the memory of a server.
+// The whole of an error at compile time, since there is no other place to say what is wrong with the memory of a
+// server.
 const _: () = {
     let mut at = 0;
     while at < PLACES.len() {
@@ -150,9 +114,10 @@ const _: () = {
                 .text(" with ")
                 .number(bindings.1)
                 .text(
-                    " bytes. The module would use the wrong memory of this server, so it is not built. Let libclang and the C \
-                     compiler see the same headers and flags (CC, CFLAGS, LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS); if they \
-                     do, this server is not supported: please report it with the output of `nginx -V`.",
+                    " bytes. The module would use the wrong memory of this server, so it is not built. Let libclang \
+                     and the C compiler see the same headers and flags (CC, CFLAGS, LIBCLANG_PATH, \
+                     BINDGEN_EXTRA_CLANG_ARGS); if they do, this server is not supported: please report it with \
+                     the output of `nginx -V`.",
                 );
             panic!("{}", message.as_str());
         }

@@ -1,21 +1,23 @@
 //! Connections.
 
-use nginx_sys::{
-    ngx_atomic_uint_t, ngx_chain_t, ngx_connection_t, ngx_listening_t, ngx_log_t, off_t, u_char,
-};
+use nginx_sys::{ngx_chain_t, ngx_connection_t, ngx_listening_t, ngx_log_t, off_t, u_char};
 
+use super::callback::argument;
 use super::event::Event;
 use super::live::{Live, get, member};
 use super::pool::Pool;
 
 /// The type of a connection's `recv`.
 pub type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usize) -> isize;
+#[cfg_attr(not(any(ngx_feature = "http_v2", ngx_feature = "threads")), allow(dead_code))]
 /// The type of a connection's `send_chain`.
 pub type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 
 /// A connection that is open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connection<'a>(Live<'a, ngx_connection_t>);
+
+argument!(Connection: ngx_connection_t);
 
 impl<'a> Connection<'a> {
     /// # Safety
@@ -43,9 +45,10 @@ impl<'a> Connection<'a> {
         self.0
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// `$connection`
     #[inline]
-    pub fn number(self) -> ngx_atomic_uint_t {
+    pub fn number(self) -> nginx_sys::ngx_atomic_uint_t {
         get!(self.0, number)
     }
 
@@ -91,6 +94,7 @@ impl<'a> Connection<'a> {
         member!(self.0, recv)
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// The place of the function that sends a chain of buffers.
     #[inline]
     pub fn send_chain(self) -> Live<'a, Option<SendChain>> {

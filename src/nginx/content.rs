@@ -3,74 +3,56 @@
 //! `ngx::http::Request` does what it can: it has no arguments, adds headers by copies, and knows nothing of an
 //! answer in pieces.
 
-use core::ffi::c_void;
-use core::ptr::{NonNull, fn_addr_eq, null_mut};
+use core::cell::RefCell;
+use core::ptr::null_mut;
 
 use nginx_sys::{
     NGX_DONE, NGX_ERROR, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_INTERNAL_SERVER_ERROR,
-    NGX_HTTP_REQUEST_TIME_OUT, NGX_LOG_INFO, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_connection_t, ngx_event_t,
-    ngx_handle_write_event, ngx_http_arg, ngx_http_core_loc_conf_t, ngx_http_finalize_request,
-    ngx_http_headers_out_t, ngx_http_output_filter, ngx_http_request_t, ngx_http_test_reading, ngx_int_t,
-    ngx_list_push, ngx_msec_t, ngx_pool_cleanup_add, ngx_posted_events, ngx_str_t, ngx_table_elt_t,
-    ngx_uint_t, ngx_unescape_uri,
+    NGX_HTTP_REQUEST_TIME_OUT, NGX_LOG_INFO, NGX_OK, ngx_buf_t, ngx_chain_t, ngx_http_arg,
+    ngx_http_core_loc_conf_t, ngx_http_finalize_request, ngx_http_headers_out_t, ngx_http_request_t,
+    ngx_http_test_reading, ngx_int_t, ngx_msec_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t, ngx_unescape_uri,
 };
-use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 use ngx::ngx_log_error;
 
-use crate::nginx::text::text;
-use crate::nginx::{bits, event};
-
-/// What NGINX calls for the content of a location.
-pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
+use super::callback::{Argument, callback};
+use super::event::Event;
+use super::live::{Live, get, member, of_static, set};
+use super::request;
+pub use super::request::ContentHandler;
+use super::text::text;
+use super::zero::zeroed;
+use super::{bits, functions};
 
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const NO_MEMORY: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// What a request leads to.
-struct Parts<'a> {
-    r: &'a ngx_http_request_t,
-    main: &'a ngx_http_request_t,
-    connection: &'a ngx_connection_t,
-    /// the event in which the connection can be written to
-    write: *mut ngx_event_t,
-}
-
 /// A request that a content handler of ours answers. Not to be kept for longer than the request is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request(NonNull<ngx_http_request_t>);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Request(request::Request<'static>);
 
 impl Request {
-    /// `None` for null.
-    ///
-    /// # Safety
-    /// `r` must be what NGINX calls a content handler with. It is not used after the request is freed; a
-    /// [`Pending`] in its pool is dropped before that.
-    pub unsafe fn new(r: *mut ngx_http_request_t) -> Option<Request> {
-        NonNull::new(r).map(Request)
+    fn live(self) -> Live<'static, ngx_http_request_t> {
+        self.0.live()
     }
 
-    fn parts(&self) -> Parts<'_> {
-        // SAFETY: the request is there, as the caller of `new` says, and so are its main request and its
-        // connection with its events. No reference is kept over a call of NGINX.
-        unsafe {
-            let r = self.0.as_ref();
-            Parts { r, main: &*r.main, connection: &*r.connection, write: (*r.connection).write }
-        }
+    /// The event in which the connection can be written to.
+    fn write_event(self) -> Option<Event<'static>> {
+        self.live().connection().write_event().map(Event::of)
     }
 
-    fn r_mut(&mut self) -> &mut ngx::http::Request {
-        // SAFETY: as above; only the event loop's thread uses it.
-        unsafe { ngx::http::Request::from_ngx_http_request(self.0.as_ptr()) }
-    }
-
-    fn headers_out(&mut self) -> &mut ngx_http_headers_out_t {
-        &mut self.r_mut().as_mut().headers_out
+    fn headers_out(self) -> Live<'static, ngx_http_headers_out_t> {
+        member!(self.live(), headers_out)
     }
 
     /// The core module's configuration of the main request's location.
-    fn core_conf(&self) -> Option<&ngx_http_core_loc_conf_t> {
-        NgxHttpCoreModule::location_conf(self.parts().main)
+    fn core_conf(self) -> Live<'static, ngx_http_core_loc_conf_t> {
+        self.live().main_request().core_loc_conf()
+    }
+
+    /// The request.
+    pub fn request(&self) -> request::Request<'_> {
+        self.0
     }
 
     /// The request, for functions that take it as NGINX does.
@@ -79,26 +61,26 @@ impl Request {
     }
 
     pub fn is_get_or_head(self) -> bool {
-        self.parts().r.method & (NGX_HTTP_GET | NGX_HTTP_HEAD) as ngx_uint_t != 0
+        get!(self.live(), method) & (NGX_HTTP_GET | NGX_HTTP_HEAD) as ngx_uint_t != 0
     }
 
     /// Whether it is no subrequest.
     pub fn is_main(self) -> bool {
-        self.parts().r.main == self.0.as_ptr()
+        self.0.is_main()
     }
 
     /// The URI as the client has sent it.
-    pub fn unparsed_uri(&self) -> &[u8] {
-        self.parts().r.unparsed_uri.as_bytes()
+    pub fn unparsed_uri(self) -> ngx_str_t {
+        get!(self.live(), unparsed_uri)
     }
 
     /// Reads the body and throws it away.
     ///
     /// # Errors
     /// What the content handler must return.
-    pub fn discard_body(mut self) -> Result<(), ngx_int_t> {
-        let status = self.r_mut().discard_request_body();
-        if status.is_ok() { Ok(()) } else { Err(status.0) }
+    pub fn discard_body(self) -> Result<(), ngx_int_t> {
+        let status = functions::discard_request_body(self.live());
+        if status == OK { Ok(()) } else { Err(status) }
     }
 
     /// An argument of the request, unescaped.
@@ -118,9 +100,11 @@ impl Request {
     }
 
     /// All values of the request's headers of a name (in small letters), joined as one list.
-    pub fn header_values(mut self, name: &[u8]) -> Vec<u8> {
+    pub fn header_values(self, name: &[u8]) -> Vec<u8> {
         let mut values = Vec::new();
-        for (key, value) in self.r_mut().headers_in_iterator() {
+        // SAFETY: the request is there, and nothing changes its headers meanwhile.
+        let request = unsafe { ngx::http::Request::from_ngx_http_request(self.as_ptr()) };
+        for (key, value) in request.headers_in_iterator() {
             if !key.as_bytes().eq_ignore_ascii_case(name) {
                 continue;
             }
@@ -134,57 +118,43 @@ impl Request {
 
     /// Adds a header to the answer. `None` if there is no memory.
     pub fn add_header(&mut self, name: &'static str, value: &'static str) -> Option<Header> {
-        let headers = &raw mut self.headers_out().headers;
-        // SAFETY: the list was made with the request, in its pool; an element of zeros is an empty header, and
-        // its `next` (since 1.23) is null. NGINX does not write to the text of headers.
-        unsafe {
-            let header = ngx_list_push(headers).cast::<ngx_table_elt_t>();
-            if header.is_null() {
-                return None;
-            }
-            header.write_bytes(0, 1);
-            (*header).hash = 1;
-            (*header).key = text(name.as_bytes());
-            (*header).value = text(value.as_bytes());
-            Some(Header(header))
-        }
+        self.0.push_header(text(name.as_bytes()), text(value.as_bytes())).map(Header)
     }
 
     /// The answer has this tag.
     pub fn set_etag(&mut self, header: Header) {
-        self.headers_out().etag = header.0;
+        set!(self.headers_out(), etag, header.0.as_ptr());
     }
 
     /// The answer is encoded already: NGINX's own filter does not compress it once more
     /// (`ngx_http_gzip_header_filter`).
     pub fn set_content_encoding(&mut self, header: Header) {
-        self.headers_out().content_encoding = header.0;
+        set!(self.headers_out(), content_encoding, header.0.as_ptr());
     }
 
     pub fn set_status(&mut self, status: u32) {
-        self.headers_out().status = status as ngx_uint_t;
+        set!(self.headers_out(), status, status as ngx_uint_t);
     }
 
     pub fn set_content_type(&mut self, content_type: &'static str) {
         /// The end of a `Content-Type` with a charset.
         const CHARSET: &str = "; charset=utf-8";
-        let headers = &mut self.headers_out();
-        headers.content_type = text(content_type.as_bytes());
+        let headers = self.headers_out();
+        set!(headers, content_type, text(content_type.as_bytes()));
         // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
-        headers.content_type_len = content_type.find(';').unwrap_or(content_type.len());
+        set!(headers, content_type_len, content_type.find(';').unwrap_or(content_type.len()));
         if content_type.ends_with(CHARSET) {
             // so that `charset` does not change it (`ngx_http_destination_charset`); the header has it already
-            headers.charset = text(b"utf-8");
+            set!(headers, charset, text(b"utf-8"));
         }
     }
 
     /// Sends the header, with the length of the whole answer if that is known. Says with what the request ends,
     /// if nothing is to follow.
-    fn send_header(&mut self, content_length: Option<usize>) -> Option<ngx_int_t> {
-        self.headers_out().content_length_n = content_length.map_or(-1, |length| length as i64);
-        let rc = self.r_mut().send_header().0;
-        // SAFETY: the request is there.
-        let is_header_only = unsafe { bits::request::HEADER_ONLY.is_set(self.as_ptr()) };
+    fn send_header(self, content_length: Option<usize>) -> Option<ngx_int_t> {
+        set!(self.headers_out(), content_length_n, content_length.map_or(-1, |length| length as i64));
+        let rc = functions::send_header(self.live());
+        let is_header_only = bits::request::HEADER_ONLY.is_on(self.live());
         (rc == ERROR || rc > OK || is_header_only).then_some(rc)
     }
 
@@ -193,14 +163,13 @@ impl Request {
     /// # Errors
     /// With what the request ends.
     pub fn flush(self) -> Result<(), ngx_int_t> {
-        // SAFETY: the request is there.
-        let rc = unsafe { ngx_http_output_filter(self.as_ptr(), null_mut()) };
+        let rc = functions::output_filter(self.live(), None);
         if rc == ERROR { Err(rc) } else { Ok(()) }
     }
 
     /// Whether the connection is this request's now, and not that of a subrequest or of its parent.
     pub fn is_active(self) -> bool {
-        self.parts().connection.data == self.as_ptr().cast()
+        get!(self.live().connection(), data) == self.as_ptr().cast()
     }
 
     /// Waits until the client takes more. A request that is not active is called when it gets so
@@ -213,16 +182,15 @@ impl Request {
             return Ok(());
         }
         self.start_timer();
-        let send_lowat = self.core_conf().map_or(0, |core| core.send_lowat);
-        // SAFETY: the request's connection has its events.
-        let status = unsafe { ngx_handle_write_event(self.parts().write, send_lowat) };
+        let event = self.write_event().ok_or(ERROR)?;
+        let status = functions::handle_write_event(event.live(), get!(self.core_conf(), send_lowat));
         if status == OK { Ok(()) } else { Err(ERROR) }
     }
 
     /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as
     /// soon as there is no timer (`ngx_worker_process_cycle`), and would cut the answer short.
     pub fn start_timer(self) {
-        self.set_timer(self.core_conf().map(|core| core.send_timeout));
+        self.set_timer(Some(get!(self.core_conf(), send_timeout)));
     }
 
     /// The client is not waited for, unless `limit_rate` holds the answer back.
@@ -231,30 +199,37 @@ impl Request {
     }
 
     fn set_timer(self, wait_ms: Option<ngx_msec_t>) {
-        let event = self.parts().write;
-        // SAFETY: the request's connection has its events.
-        unsafe {
-            if !self.is_active() || bits::event::DELAYED.is_set(event) {
-                return;
-            }
-            match wait_ms {
-                Some(wait_ms) => event::add_timer(event, wait_ms),
-                None if bits::event::TIMER_SET.is_set(event) => event::delete_timer(event),
-                None => {}
-            }
+        let Some(event) = self.write_event() else { return };
+        if !self.is_active() || event.is_delayed() {
+            return;
+        }
+        match wait_ms {
+            Some(wait_ms) => event.add_timer(wait_ms),
+            None => event.delete_timer(),
         }
     }
 
     /// Lets the connection's event run in this turn of the event loop. Its handler calls that of the
     /// connection's active request.
     pub fn post(self) {
-        // SAFETY: the request's connection has its events.
-        unsafe { event::post(self.parts().write, &raw mut ngx_posted_events) };
+        if let Some(event) = self.write_event() {
+            event.post(of_static!(ngx_posted_events));
+        }
+    }
+}
+
+impl Argument for Request {
+    type C = *mut ngx_http_request_t;
+
+    #[inline(always)]
+    unsafe fn of(c: *mut ngx_http_request_t) -> Self {
+        // SAFETY: NGINX calls with it. What keeps it is a [`Pending`], which is dropped before the request is freed.
+        Request(request::Request::of(unsafe { Live::at(c) }))
     }
 }
 
 /// A header of an answer.
-pub struct Header(*mut ngx_table_elt_t);
+pub struct Header(Live<'static, ngx_table_elt_t>);
 
 /// A piece of an answer: text that is being made, or that the filters have.
 pub struct Piece {
@@ -262,21 +237,20 @@ pub struct Piece {
     text: Vec<u8>,
     /// it is complete, and the filters have it
     sent: bool,
-    /// where they note how much of it they have taken; null until the header is sent
-    buffer: *mut ngx_buf_t,
+    /// where they note how much of it they have taken, in the request's pool; none until the header is sent
+    buffer: Option<Live<'static, ngx_buf_t>>,
 }
 
 impl Piece {
     /// Of the answer to a request; to be kept in a [`Pending`] for that request.
     pub fn new(request: Request, text: Vec<u8>) -> Piece {
-        Piece { request, text, sent: false, buffer: null_mut() }
+        Piece { request, text, sent: false, buffer: None }
     }
 
     /// The text, if the filters do not have it: one that was sent is thrown away when it has left its memory.
     /// With HTTP/2, that happens while other streams are written.
     pub fn text(&mut self) -> Option<&mut Vec<u8>> {
-        // SAFETY: null, or made by `send`, in the pool of the request that this is for.
-        let taken = unsafe { self.buffer.as_ref() }.is_some_and(|buffer| buffer.pos == buffer.last);
+        let taken = self.buffer.is_some_and(|buffer| get!(buffer, pos) == get!(buffer, last));
         if self.sent && taken {
             self.sent = false;
             self.text.clear();
@@ -292,33 +266,32 @@ impl Piece {
         if self.text().is_none() {
             return Ok(());
         }
-        let mut request = self.request;
-        if self.buffer.is_null() {
-            // a buffer of zeros is one of NGINX's
-            self.buffer = request.r_mut().pool().calloc_type();
-            if self.buffer.is_null() {
-                return Err(NO_MEMORY);
+        let request = self.request;
+        let buffer = match self.buffer {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = request.0.pool().and_then(|pool| pool.put_live(zeroed)).ok_or(NO_MEMORY)?;
+                self.buffer = Some(buffer);
+                if let Some(rc) = request.send_header(is_last.then_some(self.text.len())) {
+                    return Err(rc);
+                }
+                buffer
             }
-            if let Some(rc) = request.send_header(is_last.then_some(self.text.len())) {
-                return Err(rc);
-            }
-        }
+        };
         self.sent = true;
         let range = self.text.as_mut_ptr_range();
-        // SAFETY: the text stays as it is until it is taken, and the buffer as long as the request. Filters do
-        // not keep the link of a chain. A flush keeps no part of the piece back, be it for `postpone_output` or
-        // in TLS.
-        let rc = unsafe {
-            let buffer = &mut *self.buffer;
-            (buffer.start, buffer.pos) = (range.start, range.start);
-            (buffer.last, buffer.end) = (range.end, range.end);
-            bits::buf::TEMPORARY.set(buffer, (!self.text.is_empty()).into());
-            bits::buf::FLUSH.set(buffer, (!is_last).into());
-            bits::buf::LAST_IN_CHAIN.set(buffer, is_last.into());
-            bits::buf::LAST_BUF.set(buffer, (is_last && request.is_main()).into());
-            let mut link = ngx_chain_t { buf: self.buffer, next: null_mut() };
-            request.r_mut().output_filter(&mut link).0
-        };
+        set!(buffer, start, range.start);
+        set!(buffer, pos, range.start);
+        set!(buffer, last, range.end);
+        set!(buffer, end, range.end);
+        // A flush keeps no part of the piece back, be it for `postpone_output` or in TLS.
+        bits::buf::TEMPORARY.put(buffer, (!self.text.is_empty()).into());
+        bits::buf::FLUSH.put(buffer, (!is_last).into());
+        bits::buf::LAST_IN_CHAIN.put(buffer, is_last.into());
+        bits::buf::LAST_BUF.put(buffer, (is_last && request.is_main()).into());
+        let mut link = ngx_chain_t { buf: buffer.as_ptr(), next: null_mut() };
+        // the text stays as it is until it is taken, and the buffer as long as the request
+        let rc = functions::output_filter(request.live(), Some(Live::ours(&mut link)));
         // what is left of the last piece is `ngx_http_writer`'s
         if is_last || rc == ERROR { Err(rc) } else { Ok(()) }
     }
@@ -335,7 +308,7 @@ pub enum Turn {
 }
 
 /// An answer on its way to the client; in the request's pool.
-pub trait Pending {
+pub trait Pending: 'static {
     /// The request that it answers.
     fn request(&self) -> Request;
 
@@ -348,80 +321,50 @@ pub trait Pending {
 
 /// Begins with an answer, and finishes at once where the client takes it all. Returns what the content handler
 /// must return.
-pub fn begin<P: Pending>(mut request: Request, pending: P) -> ngx_int_t {
-    const { assert!(align_of::<P>() <= align_of::<usize>()) }
-    // SAFETY: the request has a pool. Memory from a pool is aligned to NGX_ALIGNMENT, which is enough for
-    // pointers and 64-bit integers.
-    let turn = unsafe {
-        let cleanup = ngx_pool_cleanup_add(request.parts().r.pool, size_of::<P>());
-        if cleanup.is_null() {
-            return NO_MEMORY;
-        }
-        let place = (*cleanup).data.cast::<P>();
-        place.write(pending);
-        (*cleanup).handler = Some(freed::<P>);
-        (*place).go_on()
+pub fn begin<P: Pending>(request: Request, pending: P) -> ngx_int_t {
+    let Some(pending) = request.0.pool().and_then(|pool| pool.keep(RefCell::new(pending))) else {
+        return NO_MEMORY;
     };
-    if let Turn::Done(rc) = turn {
+    if let Turn::Done(rc) = pending.borrow_mut().go_on() {
         return rc;
     }
     // as `ngx_http_upstream_init_request` and `ngx_http_set_write_handler`; with a body to be discarded,
     // `ngx_http_finalize_connection` sets the handler for reading
-    request.r_mut().as_mut().read_event_handler = Some(ngx_http_test_reading);
-    request.r_mut().as_mut().write_event_handler = Some(write_handler::<P>);
-    let main = request.parts().r.main;
-    // SAFETY: the main request is there as long as its subrequests.
-    unsafe { bits::request::COUNT.set(main, bits::request::COUNT.get(main) + 1) };
+    set!(request.live(), read_event_handler, Some(ngx_http_test_reading as RequestHandler));
+    set!(request.live(), write_event_handler, Some(write_handler::<P> as RequestHandler));
+    let main = request.live().main_request();
+    bits::request::COUNT.put(main, bits::request::COUNT.of(main) + 1);
     NGX_DONE as ngx_int_t
 }
 
-/// The request's pool is being destroyed: nothing refers to the answer any more.
-unsafe extern "C" fn freed<P: Pending>(data: *mut c_void) {
-    // SAFETY: `begin` has written it there, and this is called once.
-    unsafe { data.cast::<P>().drop_in_place() };
-}
+type RequestHandler = unsafe extern "C" fn(*mut ngx_http_request_t);
 
-/// The answer that a request is being sent.
-fn find<P: Pending>(request: Request) -> Option<*mut P> {
-    // SAFETY: the request has a pool, which subrequests have in common; data that has this handler is a `P`.
-    unsafe {
-        let mut cleanup = (*request.parts().r.pool).cleanup;
-        while let Some(this) = cleanup.as_ref() {
-            let pending = this.data.cast::<P>();
-            let ours = freed::<P> as unsafe extern "C" fn(*mut c_void);
-            if this.handler.is_some_and(|handler| fn_addr_eq(handler, ours))
-                && (*pending).request() == request
-            {
-                return Some(pending);
-            }
-            cleanup = this.next;
+callback! {
+    /// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
+    fn write_handler<P: Pending>(request: Request) {
+        if let Turn::Done(rc) = go_on::<P>(request) {
+            // SAFETY: NGINX has called with it, and it is not used after this.
+            unsafe { ngx_http_finalize_request(request.as_ptr(), rc) };
         }
     }
-    None
 }
 
-/// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
-unsafe extern "C" fn write_handler<P: Pending>(r: *mut ngx_http_request_t) {
-    // SAFETY: NGINX calls with a request that `begin` has set this handler for, so it has a `P`, which nothing
-    // else uses now.
-    unsafe {
-        let Some(request) = Request::new(r) else { return };
-        let Some(pending) = find::<P>(request) else { return ngx_http_finalize_request(r, ERROR) };
-        let (c, event) = ((*r).connection, request.parts().write);
-        let timed_out = bits::event::TIMEDOUT.is_set(event);
-        let turn = if timed_out && !(*pending).waits_for_turn() {
-            ngx_log_error!(NGX_LOG_INFO, (*c).log, "client timed out");
-            bits::connection::TIMEDOUT.set(c, 1);
-            Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t)
-        } else {
-            if timed_out {
-                // the client was not waited for
-                bits::event::TIMEDOUT.set(event, 0);
-            }
-            (*pending).go_on()
-        };
-        if let Turn::Done(rc) = turn {
-            ngx_http_finalize_request(r, rc);
+fn go_on<P: Pending>(request: Request) -> Turn {
+    // subrequests have the pool in common
+    let of_request =
+        |pending: &RefCell<P>| pending.try_borrow().is_ok_and(|pending| pending.request() == request);
+    let found = request.0.pool().and_then(|pool| pool.find_kept(of_request));
+    let (Some(found), Some(event)) = (found, request.write_event()) else { return Turn::Done(ERROR) };
+    let mut pending = found.borrow_mut();
+    if event.is_timed_out() {
+        if !pending.waits_for_turn() {
+            let c = request.live().connection();
+            ngx_log_error!(NGX_LOG_INFO, get!(c, log), "client timed out");
+            bits::connection::TIMEDOUT.put(c, 1);
+            return Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t);
         }
+        // the client was not waited for
+        bits::event::TIMEDOUT.put(event.live(), 0);
     }
+    pending.go_on()
 }

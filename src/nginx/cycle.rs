@@ -1,12 +1,14 @@
 //! A cycle: one configuration that NGINX has read, and the processes that serve it.
 
-use core::ffi::CStr;
-use core::ptr;
+use core::ffi::{CStr, c_char};
+use core::ptr::null_mut;
 
 use nginx_sys::{ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_module, ngx_log_t, ngx_module_t, ngx_str_t};
 
+use crate::nginx::callback::Argument;
+use crate::nginx::live::{Live, get};
 use crate::nginx::log;
-use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
+use crate::nginx::module::{self, MainConfiguration, Module};
 
 /// A cycle that is complete, or that is being made after its configuration was read.
 ///
@@ -15,18 +17,17 @@ use crate::nginx::module::{self, Descriptor, MainConfiguration, Module};
 /// configuration is only reached through [`Cycle::http_main_conf`], which looks at the modules of the cycle
 /// first: the cycle itself is private.
 #[derive(Clone, Copy)]
-pub struct Cycle<'a>(&'a ngx_cycle_t);
+pub struct Cycle<'a>(Live<'a, ngx_cycle_t>);
 
 impl<'a> Cycle<'a> {
-    /// `None` for null, and for `init_cycle` of NGINX's main function, which has no configuration
-    /// (`ngx_is_init_cycle`).
-    ///
-    /// # Safety
-    /// A cycle must live for `'a`, and its configuration must have been read.
-    pub unsafe fn new(cycle: *const ngx_cycle_t) -> Option<Cycle<'a>> {
-        // SAFETY: as the caller says.
-        let cycle = unsafe { cycle.as_ref() }?;
-        (!cycle.conf_ctx.is_null()).then_some(Cycle(cycle))
+    /// A cycle whose configuration was read. `None` for `init_cycle` of NGINX's main function, which has no
+    /// configuration (`ngx_is_init_cycle`).
+    pub(super) fn of(cycle: Live<'a, ngx_cycle_t>) -> Option<Cycle<'a>> {
+        (!get!(cycle, conf_ctx).is_null()).then_some(Cycle(cycle))
+    }
+
+    pub(super) fn live(self) -> Live<'a, ngx_cycle_t> {
+        self.0
     }
 
     /// Calls `f` with the cycle in use. `None` until the first configuration is in use.
@@ -37,40 +38,39 @@ impl<'a> Cycle<'a> {
         // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after
         // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which
         // `f` does not call.
-        f(unsafe { Cycle::new(running) })
+        f(unsafe { Live::new(running) }.and_then(Cycle::of))
     }
 
     /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).
     pub fn with_previous<R>(self, f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
-        // SAFETY: `ngx_init_cycle` sets it, and sets it to null when the cycle of before is destroyed.
-        f(unsafe { Cycle::new(self.0.old_cycle) })
+        f(self.0.previous().and_then(Cycle::of))
     }
 
     /// The modules of this cycle, dynamic ones included.
-    fn modules(self) -> impl ExactSizeIterator<Item = &'a ngx_module_t> {
-        let ours = if self.0.modules.is_null() { 0 } else { self.0.modules_n };
+    fn modules(self) -> impl ExactSizeIterator<Item = Live<'a, ngx_module_t>> {
+        let first: *mut *mut ngx_module_t = get!(self.0, modules);
+        let count = if first.is_null() { 0 } else { get!(self.0, modules_n) };
         // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as
-        // long as a cycle that has them, and change only while a configuration is read, in this thread.
-        (0..ours).map(move |at| unsafe { &**self.0.modules.add(at) })
+        // long as a cycle that has them.
+        (0..count).map(move |at| unsafe { Live::at(*first.add(at)) })
     }
 
     /// Whether this copy of this module is part of the cycle.
     pub fn has_module(self) -> bool {
-        self.modules().any(|its| ptr::eq(its, Module::descriptor()))
+        self.modules().any(|its| its == Module::live())
     }
 
     /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from
     /// another path.
     pub fn has_other_copy(self) -> bool {
-        // SAFETY: `ngx_add_module` and `ngx_preinit_modules` set the names of modules, and NGINX knows this one.
-        unsafe {
-            let name = |module: *const ngx_module_t| {
-                let name = (*module).name;
-                (!name.is_null()).then(|| CStr::from_ptr(name))
-            };
-            let own = Module::descriptor();
-            self.modules().any(|its| !ptr::eq(its, own) && name(its) == name(own))
-        }
+        let name = |module: Live<'a, ngx_module_t>| {
+            let name: *mut c_char = get!(module, name);
+            // SAFETY: a string that ends with a null, which is there as long as the module (`ngx_add_module`,
+            // `ngx_preinit_modules`).
+            (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
+        };
+        let own = Module::live();
+        self.modules().any(|its| its != own && name(its) == name(own))
     }
 
     /// Gives this module a place among the HTTP modules, if `http` has not done that.
@@ -101,7 +101,7 @@ impl<'a> Cycle<'a> {
         // `ngx_http_block` has put an array there that has a place for each HTTP module of this cycle, the
         // module included.
         unsafe {
-            let http = *self.0.conf_ctx.add(ngx_http_module.index);
+            let http = *get!(self.0, conf_ctx).add(ngx_http_module.index);
             module::element(http.cast::<ngx_http_conf_ctx_t>().as_ref()?.main_conf)
         }
     }
@@ -109,18 +109,33 @@ impl<'a> Cycle<'a> {
     /// Calls `f` with a log that writes where the cycle's log did, though NGINX may have closed its files: see
     /// [`log::reopened`].
     pub fn with_reopened_log(self, f: impl FnOnce(*mut ngx_log_t)) {
-        // SAFETY: a cycle has a log, which lives as long as the cycle.
-        unsafe { log::reopened(self.0.log, f) };
+        log::reopened(self.0.log(), f);
     }
 
     /// The name of this machine.
     pub fn hostname(self) -> ngx_str_t {
-        self.0.hostname
+        get!(self.0, hostname)
     }
 
     /// Its error log.
     pub fn log(self) -> *mut ngx_log_t {
-        self.0.log
+        get!(self.0, log)
+    }
+}
+
+/// The error log of the cycle in use, in a process that serves one.
+pub(super) fn running_log() -> *mut ngx_log_t {
+    Cycle::with_running(|cycle| cycle.map_or(null_mut(), Cycle::log))
+}
+
+/// `None` is null, or a cycle without a configuration.
+impl Argument for Option<Cycle<'_>> {
+    type C = *mut ngx_cycle_t;
+
+    #[inline(always)]
+    unsafe fn of(c: *mut ngx_cycle_t) -> Self {
+        // SAFETY: as for `Live`, or null. NGINX calls nothing of ours with a cycle whose configuration is being read.
+        unsafe { Live::new(c) }.and_then(Cycle::of)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Directives, as NGINX's table of commands has them.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{CStr, c_char};
 
-use nginx_sys::{ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t};
+use nginx_sys::{ngx_command_t, ngx_str_t, ngx_uint_t};
 
+use crate::nginx::callback::callback;
 use crate::nginx::conf::{CONF_ERROR, CONF_OK, Conf, Failed};
 use crate::nginx::module::Configuration;
 
@@ -63,20 +64,18 @@ pub const fn command<D: Directive>() -> ngx_command_t {
 /// The end of a table of commands.
 pub const END: ngx_command_t = ngx_command_t::empty();
 
-unsafe extern "C" fn set<D: Directive>(
-    cf: *mut ngx_conf_t,
-    _cmd: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: NGINX calls with the configuration that the table of commands names, which is of this type.
-    let (cf, conf) = unsafe { (Conf::new(cf), conf.cast::<D::Conf>().as_ref()) };
-    let (Some(mut cf), Some(conf)) = (cf, conf) else { return CONF_ERROR };
-    match D::set(&mut cf, conf) {
-        Ok(()) => CONF_OK,
-        Err(Refusal::Failed) => CONF_ERROR,
-        Err(Refusal::Message(message)) => {
-            cf.refuse(&message);
-            CONF_ERROR
+callback! {
+    /// The table of commands names the configuration, which is of this type.
+    fn set<D: Directive>(cf: Conf<'_>, _cmd: *mut ngx_command_t, conf: Option<&D::Conf>) -> *mut c_char {
+        let mut cf = cf;
+        let Some(conf) = conf else { return CONF_ERROR };
+        match D::set(&mut cf, conf) {
+            Ok(()) => CONF_OK,
+            Err(Refusal::Failed) => CONF_ERROR,
+            Err(Refusal::Message(message)) => {
+                cf.refuse(&message);
+                CONF_ERROR
+            }
         }
     }
 }

@@ -4,31 +4,26 @@ use core::mem::offset_of;
 use core::ptr::null_mut;
 
 use nginx_sys::{
-    NGX_TIMER_LAZY_DELAY, ngx_current_msec, ngx_cycle, ngx_event_t, ngx_event_timer_rbtree, ngx_msec_t,
-    ngx_queue_insert_before, ngx_queue_remove, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_insert,
-    ngx_rbtree_min,
+    NGX_TIMER_LAZY_DELAY, ngx_event_t, ngx_msec_t, ngx_queue_t, ngx_rbtree_delete, ngx_rbtree_insert,
 };
 
 use super::bits;
-use super::hook::{Hook, Hooks};
-use super::live::{Live, get, member};
+use super::callback::{argument, callback};
+use super::cycle;
+use super::hook::Hook;
+use super::live::{Live, get, member, of_static, set};
 
 /// The type of an event's handler.
 pub type EventHandler = unsafe extern "C" fn(*mut ngx_event_t);
 
-/// An event of NGINX that is in use.
+/// An event of NGINX that is in use. One that is in use no longer is in no queue, and its timer is not set: NGINX sees
+/// to that.
 #[derive(PartialEq, Eq)]
 pub struct Event<'a>(Live<'a, ngx_event_t>);
 
-impl<'a> Event<'a> {
-    /// # Safety
-    /// The event must be in use for `'a`.
-    #[inline]
-    pub unsafe fn new(event: *mut ngx_event_t) -> Event<'a> {
-        // SAFETY: as the caller says.
-        Event(unsafe { Live::at(event) })
-    }
+argument!(Event: ngx_event_t);
 
+impl<'a> Event<'a> {
     /// An event that is in use.
     #[inline]
     pub(super) fn of(event: Live<'a, ngx_event_t>) -> Event<'a> {
@@ -52,6 +47,7 @@ impl<'a> Event<'a> {
         bits::event::TIMEDOUT.is_on(self.0)
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether there is something to read or room to write, as far as NGINX knows.
     pub fn is_ready(&self) -> bool {
         bits::event::READY.is_on(self.0)
@@ -63,7 +59,6 @@ impl<'a> Event<'a> {
     }
 
     /// Whether the timer is set.
-    #[cfg(ngx_feature = "http_v3")]
     pub fn has_timer(&self) -> bool {
         bits::event::TIMER_SET.is_on(self.0)
     }
@@ -109,8 +104,8 @@ impl<'a> Event<'a> {
     #[inline]
     pub(super) fn debug(&self, what: &str) {
         if cfg!(ngx_feature = "debug") {
-            // SAFETY: as `ngx_event_process_posted`, which writes to the cycle's log.
-            let log = unsafe { (*ngx_cycle).log };
+            // as `ngx_event_process_posted`
+            let log = cycle::running_log();
             ngx::ngx_log_debug_mask!(DebugMask::Event, log, "{what} {:p}", self.0.as_ptr());
         }
     }
@@ -122,13 +117,11 @@ pub trait HandleEvent {
     fn handle(event: Event<'_>);
 }
 
-/// A handler for NGINX.
-///
-/// # Safety
-/// To be called as an event's handler.
-pub unsafe extern "C" fn handle<H: HandleEvent>(event: *mut ngx_event_t) {
-    // SAFETY: as the caller says.
-    H::handle(unsafe { Event::new(event) });
+callback! {
+    /// A handler for NGINX.
+    pub fn handle<H: HandleEvent>(event: Event<'_>) {
+        H::handle(event);
+    }
 }
 
 impl Hook<EventHandler> {
@@ -139,7 +132,8 @@ impl Hook<EventHandler> {
     }
 }
 
-impl<const N: usize> Hooks<EventHandler, N> {
+#[cfg(ngx_feature = "threads")]
+impl<const N: usize> super::hook::Hooks<EventHandler, N> {
     /// As [`Hook::call`], for the handler with this number.
     #[inline]
     pub fn call(&self, number: usize, event: Event<'_>) {
@@ -150,92 +144,94 @@ impl<const N: usize> Hooks<EventHandler, N> {
 /// Takes the event whose timer comes first out of the timers, if its time has come, as `ngx_event_expire_timers` does.
 #[inline]
 pub fn next_expired() -> Option<Event<'static>> {
-    // SAFETY: NGINX's own tree, which only the event loop's thread uses; its nodes are timers of events that are in
-    // use. A handler may change it, so its least node is looked up anew each time.
-    let event = unsafe {
-        let tree = &raw mut ngx_event_timer_rbtree;
-        if (*tree).root == (*tree).sentinel {
-            return None;
-        }
-        let node = ngx_rbtree_min((*tree).root, (*tree).sentinel);
-        let now = (&raw const ngx_current_msec).read_volatile();
-        let due = (*node).key.wrapping_sub(now).cast_signed() <= 0;
-        if !due {
-            return None;
-        }
-        let event = Event::new(node.byte_sub(offset_of!(ngx_event_t, timer)).cast());
-        event.debug("event timer del");
-        delete_timer(event.as_ptr());
-        event
-    };
+    let tree = of_static!(ngx_event_timer_rbtree);
+    let sentinel = tree.sentinel();
+    // a handler may change the tree, so its least node is looked up anew each time
+    let mut node = tree.root();
+    if node == sentinel {
+        return None;
+    }
+    while node.left() != sentinel {
+        node = node.left();
+    }
+    let due = get!(node, key).wrapping_sub(global!(ngx_current_msec)).cast_signed() <= 0;
+    if !due {
+        return None;
+    }
+    // SAFETY: the nodes of this tree are timers of events that are in use.
+    let event = Event(unsafe { Live::at(node.as_ptr().byte_sub(offset_of!(ngx_event_t, timer)).cast()) });
+    event.debug("event timer del");
+    event.remove_timer();
     bits::event::TIMEDOUT.put(event.0, 1);
     Some(event)
 }
 
-/// `ngx_event_add_timer`.
-///
-/// # Safety
-/// `event` must be one of NGINX's or made like those, and stay where it is until the timer has expired or was deleted.
-#[inline]
-pub unsafe fn add_timer(event: *mut ngx_event_t, wait_ms: ngx_msec_t) {
-    // SAFETY: as the caller says; only the event loop's thread uses the tree.
-    unsafe {
-        let key = (&raw const ngx_current_msec).read_volatile().wrapping_add(wait_ms);
-        if bits::event::TIMER_SET.is_set(event) {
+/// Timers and queues.
+impl Event<'_> {
+    /// `ngx_event_add_timer`.
+    #[inline]
+    pub(super) fn add_timer(&self, wait_ms: ngx_msec_t) {
+        let timer = member!(self.0, timer);
+        let key = global!(ngx_current_msec).wrapping_add(wait_ms);
+        if bits::event::TIMER_SET.is_on(self.0) {
             // a timer that would hardly move stays, which saves operations on the tree
-            if key.abs_diff((*event).timer.key) < NGX_TIMER_LAZY_DELAY as ngx_msec_t {
+            if key.abs_diff(get!(timer, key)) < NGX_TIMER_LAZY_DELAY as ngx_msec_t {
                 return;
             }
-            delete_timer(event);
+            self.remove_timer();
         }
-        (*event).timer.key = key;
-        ngx_rbtree_insert(&raw mut ngx_event_timer_rbtree, &raw mut (*event).timer);
-        bits::event::TIMER_SET.set(event, 1);
+        set!(timer, key, key);
+        // SAFETY: the timer is not in the tree, and stays where it is until it is taken out.
+        unsafe { ngx_rbtree_insert(of_static!(ngx_event_timer_rbtree).as_ptr(), timer.as_ptr()) };
+        bits::event::TIMER_SET.put(self.0, 1);
     }
-}
 
-/// `ngx_event_del_timer`.
-///
-/// # Safety
-/// The event's timer must be set.
-#[inline]
-pub unsafe fn delete_timer(event: *mut ngx_event_t) {
-    // SAFETY: as the caller says.
-    unsafe {
-        ngx_rbtree_delete(&raw mut ngx_event_timer_rbtree, &raw mut (*event).timer);
+    /// `ngx_event_del_timer`, if the timer is set.
+    #[inline]
+    pub(super) fn delete_timer(&self) {
+        if bits::event::TIMER_SET.is_on(self.0) {
+            self.remove_timer();
+        }
+    }
+
+    /// The timer is set.
+    #[inline]
+    fn remove_timer(&self) {
+        let timer = member!(self.0, timer);
+        // SAFETY: a timer that is set is in the tree.
+        unsafe { ngx_rbtree_delete(of_static!(ngx_event_timer_rbtree).as_ptr(), timer.as_ptr()) };
         if cfg!(ngx_feature = "debug") {
-            (*event).timer.left = null_mut();
-            (*event).timer.right = null_mut();
-            (*event).timer.parent = null_mut();
+            set!(timer, left, null_mut());
+            set!(timer, right, null_mut());
+            set!(timer, parent, null_mut());
         }
-        bits::event::TIMER_SET.set(event, 0);
+        bits::event::TIMER_SET.put(self.0, 0);
     }
-}
 
-/// `ngx_post_event`.
-///
-/// # Safety
-/// `event` and `queue` must be NGINX's, or made like those.
-#[inline]
-pub unsafe fn post(event: *mut ngx_event_t, queue: *mut ngx_queue_t) {
-    // SAFETY: as the caller says.
-    unsafe {
-        if !bits::event::POSTED.is_set(event) {
-            bits::event::POSTED.set(event, 1);
-            ngx_queue_insert_before(queue, &raw mut (*event).queue);
+    /// `ngx_post_event`.
+    #[inline]
+    pub(super) fn post(&self, queue: Live<'_, ngx_queue_t>) {
+        if bits::event::POSTED.is_on(self.0) {
+            return;
         }
+        bits::event::POSTED.put(self.0, 1);
+        let node = member!(self.0, queue);
+        let last = queue.previous();
+        set!(node, prev, last.as_ptr());
+        set!(last, next, node.as_ptr());
+        set!(node, next, queue.as_ptr());
+        set!(queue, prev, node.as_ptr());
     }
-}
 
-/// `ngx_delete_posted_event`.
-///
-/// # Safety
-/// The event must be in a queue.
-#[inline]
-pub unsafe fn delete_posted(event: *mut ngx_event_t) {
-    // SAFETY: as the caller says.
-    unsafe {
-        bits::event::POSTED.set(event, 0);
-        ngx_queue_remove(&raw mut (*event).queue);
+    /// `ngx_delete_posted_event`, for an event that is in a queue.
+    #[inline]
+    pub(super) fn delete_posted(&self) {
+        bits::event::POSTED.put(self.0, 0);
+        let node = member!(self.0, queue);
+        let (next, previous) = (node.next(), node.previous());
+        set!(next, prev, previous.as_ptr());
+        set!(previous, next, next.as_ptr());
+        set!(node, prev, null_mut());
+        set!(node, next, null_mut());
     }
 }

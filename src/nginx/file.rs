@@ -1,14 +1,15 @@
 //! Files that NGINX opens with all others, and reopens on USR1.
 
-use core::ptr::NonNull;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use nginx_sys::{ngx_open_file_t, ngx_str_t};
 
+use super::live::{Live, get};
+
 /// A file of a configuration; to be kept in that configuration.
-pub struct OpenFile(NonNull<ngx_open_file_t>);
+pub struct OpenFile(Live<'static, ngx_open_file_t>);
 
 impl OpenFile {
     /// `None` for null.
@@ -16,17 +17,13 @@ impl OpenFile {
     /// # Safety
     /// The file must live as long as what this is kept in.
     pub(super) unsafe fn new(file: *mut ngx_open_file_t) -> Option<OpenFile> {
-        NonNull::new(file).map(OpenFile)
-    }
-
-    fn get(&self) -> &ngx_open_file_t {
-        // SAFETY: as the caller of `new` says. NGINX changes it in this thread, and not while this is borrowed.
-        unsafe { self.0.as_ref() }
+        // SAFETY: as the caller says.
+        unsafe { Live::new(file) }.map(OpenFile)
     }
 
     /// The full name.
     pub fn name(&self) -> ngx_str_t {
-        self.get().name
+        get!(self.0, name)
     }
 
     /// A duplicate of the descriptor that NGINX has open. Nothing here waits for a disk.
@@ -34,7 +31,7 @@ impl OpenFile {
     /// # Errors
     /// Those of the system, and that NGINX has not opened the file.
     pub fn duplicate(&self) -> io::Result<File> {
-        let descriptor = self.get().fd;
+        let descriptor = get!(self.0, fd);
         if descriptor < 0 {
             return Err(io::ErrorKind::NotFound.into());
         }

@@ -79,6 +79,7 @@ impl<F: FnPointer> Hook<F> {
 }
 
 impl<F: FnPointer> Hook<F> {
+    #[cfg(ngx_feature = "ssl")]
     /// Looks up a function that not every NGINX has, by its name.
     ///
     /// # Safety

@@ -7,11 +7,53 @@ use nginx_sys::{
 use super::bits;
 use super::connection::Connection;
 use super::event::EventHandler;
+use super::hook::Hook;
 use super::live::{Live, get, member};
+use super::stand_in::Call;
 
 /// The type of the handler of a connection's state.
 pub type StateHandler =
     unsafe extern "C" fn(*mut ngx_http_v2_connection_t, *mut u_char, *mut u_char) -> *mut u_char;
+
+/// NGINX reads what is left of a buffer of a connection of HTTP/2.
+impl Call<'_, StateHandler> {
+    /// The connection.
+    #[inline]
+    pub fn http2(&self) -> Http2<'_> {
+        // SAFETY: NGINX calls with a connection that is open. It is borrowed from the call, which is given up when a
+        // handler is called that may close the connection.
+        unsafe { Http2::new(self.arguments.0) }
+    }
+
+    /// What is left of the buffer.
+    #[inline]
+    pub fn left(&self) -> &[u8] {
+        let (_, pos, end) = self.arguments;
+        // SAFETY: NGINX calls with its buffer: `end` is not before `pos`.
+        unsafe { core::slice::from_raw_parts(pos, end.addr() - pos.addr()) }
+    }
+
+    /// Whether nothing is left of the buffer.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.arguments.1.addr() >= self.arguments.2.addr()
+    }
+
+    /// Lets a handler read. `None` if the connection is being closed then, and may be gone already.
+    #[inline]
+    pub fn read(self, handler: &Hook<StateHandler>) -> Option<Self> {
+        let (h2c, _, end) = self.arguments;
+        let pos = handler.pass(self)?;
+        // SAFETY: a handler that does not return null has left the connection open, and returns how far it has read.
+        (!pos.is_null()).then(|| unsafe { Call::of((h2c, pos, end)) })
+    }
+
+    /// How far the buffer is read, for NGINX.
+    #[inline]
+    pub fn position(self) -> *mut u_char {
+        self.arguments.1
+    }
+}
 
 /// What NGINX knows of a connection of HTTP/2; in the connection's pool.
 #[derive(Clone, Copy, PartialEq, Eq)]

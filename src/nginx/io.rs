@@ -3,11 +3,11 @@
 //! A worker has one thread that uses them. Connections get theirs when they are made.
 
 use nginx_sys::{
-    NGX_USE_CLEAR_EVENT, ngx_accept_mutex, ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_int_t, ngx_msec_t,
-    ngx_shmtx_unlock, ngx_uint_t, off_t,
+    NGX_USE_CLEAR_EVENT, ngx_chain_t, ngx_connection_t, ngx_cycle_t, ngx_int_t, ngx_msec_t, ngx_uint_t, off_t,
 };
 
-use super::connection::{Receive, SendChain};
+use super::connection::Receive;
+use super::functions;
 use super::live::{Live, member, of_static};
 
 /// The type of `ngx_event_actions.process_events`.
@@ -37,8 +37,9 @@ pub fn receive() -> Live<'static, Option<Receive>> {
     member!(of_static!(ngx_io), recv)
 }
 
+#[cfg(ngx_feature = "threads")]
 /// Where NGINX keeps the function that sends a chain of buffers.
-pub fn send_chain() -> Live<'static, Option<SendChain>> {
+pub fn send_chain() -> Live<'static, Option<super::connection::SendChain>> {
     member!(of_static!(ngx_io), send_chain)
 }
 
@@ -51,8 +52,7 @@ pub fn uses_accept_mutex() -> bool {
 /// compares the holder's pid.
 pub fn release_accept_mutex() {
     if of_static!(ngx_accept_mutex_held).read() != 0 {
-        // SAFETY: this worker has it.
-        unsafe { ngx_shmtx_unlock(&raw mut ngx_accept_mutex) };
+        functions::shmtx_unlock(of_static!(ngx_accept_mutex));
     }
 }
 

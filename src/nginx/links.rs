@@ -5,7 +5,7 @@
 
 use nginx_sys::*;
 
-use super::live::Live;
+use super::live::{Live, get, member, of_static};
 
 macro_rules! links {
     ($($(#[$attribute:meta])* $from:ty, $($member:ident).+ => $link:ident: $to:ty;)*) => { $(
@@ -22,28 +22,112 @@ macro_rules! links {
 
 /// Links that are never null.
 macro_rules! certain_links {
-    ($($(#[$attribute:meta])* $from:ty, $member:ident => $link:ident: $to:ty;)*) => { $(
+    ($($(#[$attribute:meta])* $from:ty, $($member:ident).+ => $link:ident: $to:ty;)*) => { $(
         $(#[$attribute])*
         impl<'a> Live<'a, $from> {
             #[inline]
             pub(super) fn $link(self) -> Live<'a, $to> {
                 // SAFETY: the structure is in use, as `Live` says; and as the table says of the pointer.
-                unsafe { Live::at((*self.as_ptr()).$member) }
+                unsafe { Live::at((*self.as_ptr()).$($member).+.cast()) }
             }
         }
     )* };
 }
 
+/// The core module's element of an array that has one for each HTTP module.
+macro_rules! core_links {
+    ($($(#[$attribute:meta])* $from:ty, $member:ident => $link:ident: $to:ty;)*) => { $(
+        $(#[$attribute])*
+        impl<'a> Live<'a, $from> {
+            #[inline]
+            pub(super) fn $link(self) -> Live<'a, $to> {
+                let index = get!(of_static!(ngx_http_core_module), ctx_index);
+                // SAFETY: as for a certain link; the core module is in each cycle that has such arrays.
+                unsafe { Live::at((*(*self.as_ptr()).$member.add(index)).cast()) }
+            }
+        }
+    )* };
+}
+
+/// Arrays of structures.
+macro_rules! arrays {
+    ($($(#[$attribute:meta])* $from:ty, $member:ident => $array:ident: $to:ty;)*) => { $(
+        $(#[$attribute])*
+        impl<'a> Live<'a, $from> {
+            pub(super) fn $array(self) -> impl ExactSizeIterator<Item = Live<'a, $to>> {
+                // SAFETY: the table has the type of the elements.
+                unsafe { elements(member!(self, $member)) }
+            }
+        }
+    )* };
+}
+
+/// The elements of an array.
+///
+/// # Safety
+/// They must be of this type.
+pub(super) unsafe fn elements<'a, T: 'a>(
+    array: Live<'a, ngx_array_t>,
+) -> impl ExactSizeIterator<Item = Live<'a, T>> {
+    let first: *mut T = get!(array, elts).cast();
+    // SAFETY: within the array, which does not move as long as the configuration is not read on.
+    (0..get!(array, nelts)).map(move |at| unsafe { Live::at(first.add(at)) })
+}
+
+core_links! {
+    /// An `ngx_http_conf_ctx_t` has arrays with an element for each HTTP module.
+    ngx_http_conf_ctx_t, main_conf => core_main_conf: ngx_http_core_main_conf_t;
+    ngx_http_conf_ctx_t, loc_conf => core_loc_conf: ngx_http_core_loc_conf_t;
+    /// A request has the same, as the server and the location have it that it is in.
+    ngx_http_request_t, main_conf => core_main_conf: ngx_http_core_main_conf_t;
+    ngx_http_request_t, loc_conf => core_loc_conf: ngx_http_core_loc_conf_t;
+}
+
+arrays! {
+    /// `ngx_create_listening`
+    ngx_cycle_t, listening => sockets: ngx_listening_t;
+    /// `ngx_http_init_phases`
+    ngx_http_phase_t, handlers => handlers: ngx_http_handler_pt;
+    /// `ngx_http_get_variable_index`
+    ngx_http_core_main_conf_t, variables => indexed_variables: ngx_http_variable_t;
+    /// `ngx_http_core_create_main_conf`
+    ngx_http_core_main_conf_t, servers => servers: *mut ngx_http_core_srv_conf_t;
+    /// `ngx_http_add_address`
+    #[cfg(ngx_feature = "http_v3")]
+    ngx_http_conf_port_t, addrs => addresses: ngx_http_conf_addr_t;
+    /// `ngx_http_add_server`
+    #[cfg(ngx_feature = "http_v3")]
+    ngx_http_conf_addr_t, servers => servers: *mut ngx_http_core_srv_conf_t;
+}
+
 certain_links! {
+    /// A server has the configurations of all modules (`ngx_http_core_server`).
+    ngx_http_core_srv_conf_t, ctx => configurations: ngx_http_conf_ctx_t;
+    /// Shared memory begins with a slab pool (`ngx_init_zone_pool`).
+    ngx_shm_zone_t, shm.addr => slab_pool: ngx_slab_pool_t;
+
     /// Each request has one, which outlives its subrequests.
     ngx_http_request_t, main => main_request: ngx_http_request_t;
     /// Each request has one, which outlives it. With HTTP/2 and HTTP/3 it is the stream's.
     ngx_http_request_t, connection => connection: ngx_connection_t;
 
+    /// The configuration that is read has a file: directives of `http` cannot be in `-g`.
+    ngx_conf_t, conf_file => file: ngx_conf_file_t;
+    /// It has a cycle, which is being made.
+    ngx_conf_t, cycle => cycle: ngx_cycle_t;
+    /// It has a pool, the cycle's.
+    ngx_conf_t, pool => pool: ngx_pool_t;
+
     /// Links of a queue lead to nodes of the same queue, or to its head.
     ngx_queue_t, next => next: ngx_queue_t;
     /// As above.
     ngx_queue_t, prev => previous: ngx_queue_t;
+    /// A tree has its sentinel in the place of nodes that are not there (`ngx_rbtree_init`).
+    ngx_rbtree_t, root => root: ngx_rbtree_node_t;
+    /// As above.
+    ngx_rbtree_t, sentinel => sentinel: ngx_rbtree_node_t;
+    /// As above.
+    ngx_rbtree_node_t, left => left: ngx_rbtree_node_t;
 }
 
 links! {
@@ -51,6 +135,7 @@ links! {
     ngx_http_request_t, pool => pool: ngx_pool_t;
     /// Of the connection, or in the request's pool.
     ngx_http_request_t, header_in => header_buffer: ngx_buf_t;
+    #[cfg(ngx_feature = "http_v2")]
     /// In the request's pool.
     ngx_http_request_t, request_body => body: ngx_http_request_body_t;
     /// In the request's pool.
@@ -62,6 +147,8 @@ links! {
 
     /// An open connection has its events.
     ngx_connection_t, read => read_event: ngx_event_t;
+    /// As above.
+    ngx_connection_t, write => write_event: ngx_event_t;
     /// An open connection has its pool.
     ngx_connection_t, pool => pool: ngx_pool_t;
     /// The log of an open connection is valid; `ngx_http_upstream_free_keepalive_peer` and its like take it away for
@@ -69,6 +156,8 @@ links! {
     ngx_connection_t, log => log: ngx_log_t;
     /// One of the cycle's, which are there as long as the cycle.
     ngx_connection_t, listening => listening: ngx_listening_t;
+    /// In the cycle's array of connections. `ngx_close_listening_sockets` leaves it, and then it may be another's.
+    ngx_listening_t, connection => connection: ngx_connection_t;
     /// In the connection's pool.
     #[cfg(ngx_feature = "ssl")]
     ngx_connection_t, ssl => tls: ngx_ssl_connection_t;
@@ -81,6 +170,18 @@ links! {
     /// The connection of QUIC outlives its streams (`ngx_quic_create_stream`).
     #[cfg(ngx_feature = "http_v3")]
     ngx_quic_stream_t, parent => parent: ngx_connection_t;
+
+    /// The cycle of before, while it is there: `ngx_init_cycle` clears this when it destroys that.
+    ngx_cycle_t, old_cycle => previous: ngx_cycle_t;
+    /// A cycle has a log, which is there as long as the cycle.
+    ngx_cycle_t, log => log: ngx_log_t;
+    /// The next log of a chain of them, all of one cycle (`ngx_log_set_log`).
+    ngx_log_t, next => next: ngx_log_t;
+    /// A file of the same cycle.
+    ngx_log_t, file => file: ngx_open_file_t;
+    /// An array, once there is a server (`ngx_http_add_listen`).
+    #[cfg(ngx_feature = "http_v3")]
+    ngx_http_core_main_conf_t, ports => ports: ngx_array_t;
 
     /// A log is valid as long as what it is the log of. A timer of another module may have none.
     ngx_event_t, log => log: ngx_log_t;

@@ -1,33 +1,29 @@
 //! Listening sockets, and the handlers that set up the connections that are accepted from them.
 
-use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::OnceLock;
 
-use nginx_sys::{
-    ngx_connection_handler_pt, ngx_connection_t, ngx_cycle_t, ngx_http_init_connection, ngx_listening_t,
-};
+use nginx_sys::{ngx_connection_handler_pt, ngx_connection_t, ngx_http_init_connection, ngx_listening_t};
 
 #[cfg(ngx_feature = "http_v3")]
 use super::bits;
+use super::callback::callback;
 use super::connection::Connection;
 use super::event::Event;
-use super::live::{Live, get};
+use super::live::{Live, get, set};
+use super::served::ServedCycle;
 
 type ConnectionHandler = unsafe extern "C" fn(*mut ngx_connection_t);
 
 /// The handlers of listening sockets that ours stands before, by their place in `cycle->listening`.
 struct Handlers {
-    first: *mut ngx_listening_t,
+    /// the first socket
+    first: AtomicPtr<ngx_listening_t>,
     handlers: Vec<ngx_connection_handler_pt>,
 }
 
 /// Set once. It stays when the process stops measuring, since ours still stands before the handlers.
-static HANDLERS: AtomicPtr<Handlers> = AtomicPtr::new(null_mut());
-
-fn handlers() -> Option<&'static Handlers> {
-    // SAFETY: null, or leaked by `replace_handlers`, and never changed.
-    unsafe { HANDLERS.load(Relaxed).as_ref() }
-}
+static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
 /// What is done about a connection that was accepted, or about a QUIC stream that was opened.
 pub trait Accept {
@@ -35,18 +31,20 @@ pub trait Accept {
     fn accept(c: Connection<'_>, handler: SetUp);
 }
 
-unsafe extern "C" fn accept<A: Accept>(c: *mut ngx_connection_t) {
-    // SAFETY: `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
-    let c = unsafe { Connection::new(c) };
-    if let Some(handler) = c.listening().and_then(handler_of) {
-        A::accept(c, SetUp(handler));
+callback! {
+    /// `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
+    fn accept<A: Accept>(c: Connection<'_>) {
+        if let Some(handler) = c.listening().and_then(handler_of) {
+            A::accept(c, SetUp(handler));
+        }
     }
 }
 
 /// The handler that a listening socket had before.
 fn handler_of(socket: Live<'_, ngx_listening_t>) -> ngx_connection_handler_pt {
-    let handlers = handlers()?;
-    let at = socket.as_ptr().addr().wrapping_sub(handlers.first.addr()) / size_of::<ngx_listening_t>();
+    let handlers = HANDLERS.get()?;
+    let at = socket.as_ptr().addr().wrapping_sub(handlers.first.load(Relaxed).addr())
+        / size_of::<ngx_listening_t>();
     handlers.handlers.get(at).copied().flatten()
 }
 
@@ -68,35 +66,30 @@ impl SetUp {
 }
 
 /// Puts `A` before every listening socket's handler, in this process only.
-///
-/// # Safety
-/// The cycle must be the one that the process is about to serve.
-pub unsafe fn replace_handlers<A: Accept>(cycle: &mut ngx_cycle_t) {
-    // SAFETY: an array of `ngx_listening_t`, complete since the configuration was read.
-    let sockets = unsafe { cycle.listening.as_slice_mut::<ngx_listening_t>() };
-    let handlers = sockets.iter_mut().map(|socket| socket.handler.replace(accept::<A>)).collect();
-    let handlers = Handlers { first: cycle.listening.elts.cast(), handlers };
-    HANDLERS.store(Box::into_raw(Box::new(handlers)), Relaxed);
+pub fn replace_handlers<A: Accept>(cycle: ServedCycle) {
+    let sockets = || cycle.live().sockets();
+    let Some(first) = sockets().next() else { return };
+    let handlers = sockets().map(|socket| get!(socket, handler)).collect();
+    if HANDLERS.set(Handlers { first: AtomicPtr::new(first.as_ptr()), handlers }).is_ok() {
+        sockets().for_each(|socket| set!(socket, handler, Some(accept::<A> as ConnectionHandler)));
+    }
 }
-
 /// Whether the event method queues listening sockets apart from all others, as `ngx_event_process_init` has told it.
 ///
 /// With the accept mutex, accepting has the right of way. Without, NGINX does it in the order in which the method
 /// reports, and so it has to be queued in that order too.
 pub fn accept_first(first: bool) {
-    let Some(handlers) = handlers() else { return };
+    let Some(handlers) = HANDLERS.get() else { return };
     for at in 0..handlers.handlers.len() {
-        // SAFETY: the array stays as long as the cycle. A socket that this process serves has a connection, with its
-        // events. `ngx_close_listening_sockets` leaves a pointer to it, and then it may be another's, which has
-        // another listening socket or none.
-        unsafe {
-            let socket = handlers.first.add(at);
-            if let Some(c) = Live::new((*socket).connection).map(Connection::of)
-                && c.listening().is_some_and(|its| its.as_ptr() == socket)
-                && let Some(event) = c.read_event()
-            {
-                event.set_accept(first);
-            }
+        // SAFETY: within the array, which stays as long as the cycle.
+        let socket = unsafe { Live::at(handlers.first.load(Relaxed).add(at)) };
+        // one that this process has closed may lead to a connection that is another's, which has another listening
+        // socket or none
+        if let Some(c) = socket.connection().map(Connection::of)
+            && c.listening() == Some(socket)
+            && let Some(event) = c.read_event()
+        {
+            event.set_accept(first);
         }
     }
 }

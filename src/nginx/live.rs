@@ -50,6 +50,11 @@ impl<'a, T> Live<'a, T> {
         Live { pointer: unsafe { NonNull::new_unchecked(pointer) }, of: PhantomData }
     }
 
+    /// One of ours, which nothing else uses for `'a`.
+    pub(super) fn ours(structure: &'a mut T) -> Live<'a, T> {
+        Live { pointer: NonNull::from(structure), of: PhantomData }
+    }
+
     /// The pointer, for functions of NGINX.
     #[inline]
     pub fn as_ptr(self) -> *mut T {
@@ -57,10 +62,13 @@ impl<'a, T> Live<'a, T> {
     }
 }
 
-impl<T: Copy> Live<'_, T> {
+impl<T> Live<'_, T> {
     /// The value.
     #[inline]
-    pub(super) fn read(self) -> T {
+    pub(super) fn read(self) -> T
+    where
+        T: Copy,
+    {
         // SAFETY: it is in use, as `Live` says.
         unsafe { self.as_ptr().read() }
     }
@@ -73,46 +81,47 @@ impl<T: Copy> Live<'_, T> {
     }
 }
 
+impl<'a, T, const N: usize> Live<'a, [T; N]> {
+    /// An element; `None` if there are not as many.
+    pub(super) fn element(self, at: usize) -> Option<Live<'a, T>> {
+        // SAFETY: within the array.
+        (at < N).then(|| unsafe { self.within(self.as_ptr().cast::<T>().add(at)) })
+    }
+}
+
 /// A static of NGINX's.
 macro_rules! of_static {
-    ($name:ident) => {
+    ($name:ident) => {{
+        #[allow(unused_unsafe)]
         // SAFETY: it is there as long as the process. Only the event loop's thread uses those that are named in this
         // folder.
-        unsafe { $crate::nginx::live::Live::at(&raw mut nginx_sys::$name) }
-    };
+        let of_static = unsafe { $crate::nginx::live::Live::at(&raw mut nginx_sys::$name) };
+        of_static
+    }};
 }
 
 /// The value of a member. A member of a member can be named, if it is a part of the structure itself.
 macro_rules! get {
     ($live:expr, $($member:ident).+) => {{
-        let pointer = $crate::nginx::live::Live::as_ptr($live);
-        #[allow(unused_unsafe)] // it may be used in an `unsafe` block
-        // SAFETY: the structure is in use, as `Live` says. No pointer is followed: `.` does not do that for raw
-        // pointers.
-        let value = unsafe { (*pointer).$($member).+ };
-        value
+        let value = $crate::nginx::live::Live::read($crate::nginx::live::member!($live, $($member).+));
+        value // now it may become another type
     }};
 }
 
 /// Gives a member a value.
 macro_rules! set {
-    ($live:expr, $($member:ident).+, $value:expr) => {{
-        let pointer = $crate::nginx::live::Live::as_ptr($live);
-        let value = $value;
-        #[allow(unused_unsafe)]
-        // SAFETY: as in `get`.
-        unsafe {
-            (*pointer).$($member).+ = value;
-        }
-    }};
+    ($live:expr, $($member:ident).+, $value:expr) => {
+        $crate::nginx::live::Live::write($crate::nginx::live::member!($live, $($member).+), $value)
+    };
 }
 
 /// A member that is a part of the structure itself, as a [`Live`] of its own.
 macro_rules! member {
     ($live:expr, $($member:ident).+) => {{
         let live = $live;
-        #[allow(unused_unsafe)]
-        // SAFETY: as in `get`. The member is there as long as the structure.
+        #[allow(unused_unsafe)] // it may be used in an `unsafe` block
+        // SAFETY: the structure is in use, as `Live` says, and the member is there as long as it. No pointer is
+        // followed: `.` does not do that for raw pointers.
         let member = unsafe { $crate::nginx::live::Live::within(live, &raw mut (*live.as_ptr()).$($member).+) };
         member
     }};

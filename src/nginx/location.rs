@@ -1,18 +1,13 @@
-//! Configurations of locations.
+//! The location that a request is in.
 
-use core::ffi::c_void;
+use super::live::get;
+use super::module::{LocationConfiguration, context_index};
+use super::request::Request;
 
-use nginx_sys::{ngx_http_core_loc_conf_t, ngx_http_core_module};
-
-/// Whether something follows the answers of a location.
-///
-/// # Safety
-/// It must be the configurations of all modules for a location, merged.
+/// The module's configuration of the location that a request is in.
 #[inline]
-pub unsafe fn has_post_action(loc_conf: *mut *mut c_void) -> bool {
-    // SAFETY: as the caller says.
-    unsafe {
-        let core = (*loc_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_loc_conf_t>();
-        !(*core).post_action.data.is_null()
-    }
+pub fn configuration<T: LocationConfiguration>(r: Request<'_>) -> &T {
+    // SAFETY: the request is there. A cycle that has requests with a configuration of this module has the module,
+    // and NGINX makes a configuration for each location.
+    unsafe { &*(*get!(r.live(), loc_conf).add(context_index())).cast::<T>() }
 }

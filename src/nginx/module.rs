@@ -6,7 +6,9 @@
 
 use core::ffi::c_void;
 
-use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_http_request_t, ngx_module_t};
+use nginx_sys::{NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF_OFFSET, ngx_module_t};
+
+use super::live::{Live, get, set};
 
 /// This module.
 pub struct Module;
@@ -15,6 +17,14 @@ pub struct Module;
 pub trait Descriptor {
     /// A static of this library.
     fn descriptor() -> *mut ngx_module_t;
+}
+
+impl Module {
+    #[inline]
+    pub(super) fn live() -> Live<'static, ngx_module_t> {
+        // SAFETY: a static, which NGINX changes while a configuration is read, in the thread of the event loop.
+        unsafe { Live::at(Module::descriptor()) }
+    }
 }
 
 /// A configuration of this module's.
@@ -44,26 +54,22 @@ pub const IN_LOCATION: usize = NGX_HTTP_LOC_CONF_OFFSET;
 /// The module's place in the arrays of contexts and configurations of HTTP modules.
 #[inline]
 pub fn context_index() -> usize {
-    // SAFETY: `ngx_http_block` sets it while the configuration is read; after that it is only read.
-    unsafe { (*Module::descriptor()).ctx_index }
+    get!(Module::live(), ctx_index)
 }
 
 /// `NGX_MODULE_UNSET_INDEX`
 const UNSET_INDEX: usize = usize::MAX;
 
 /// Whether a module has this place.
-pub(super) fn has_index(module: &ngx_module_t, index: usize) -> bool {
-    module.ctx_index == index
+pub(super) fn has_index(module: Live<'_, ngx_module_t>, index: usize) -> bool {
+    get!(module, ctx_index) == index
 }
 
-/// Gives the module a place among the HTTP modules, if `http` has not done that.
+/// Gives the module a place among the HTTP modules, if `http` has not done that. A place that is set is kept by
+/// `ngx_count_modules`.
 pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
-    // SAFETY: called by `ngx_init_modules`, in the one thread that reads configurations. A place that is set is
-    // kept by `ngx_count_modules`.
-    unsafe {
-        if (*Module::descriptor()).ctx_index == UNSET_INDEX {
-            (*Module::descriptor()).ctx_index = free();
-        }
+    if get!(Module::live(), ctx_index) == UNSET_INDEX {
+        set!(Module::live(), ctx_index, free());
     }
 }
 
@@ -71,6 +77,7 @@ pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
 ///
 /// # Safety
 /// As there.
+#[inline]
 pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
     // SAFETY: as the caller says.
     unsafe { (*array.add(context_index())).cast_const() }
@@ -83,16 +90,5 @@ pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
 #[inline]
 pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
     // SAFETY: as the caller says.
-    unsafe { (*array.add(context_index())).cast::<T>().as_ref() }
-}
-
-/// The module's configuration of the location that a request is in.
-///
-/// # Safety
-/// `r` must be a request that NGINX has created, and that is there for `'a`.
-#[inline]
-pub unsafe fn location<'a, T: LocationConfiguration>(r: *const ngx_http_request_t) -> &'a T {
-    // SAFETY: as the caller says. A cycle that has requests with a configuration of this module has the module,
-    // and NGINX makes a configuration for each location.
-    unsafe { &*(*(*r).loc_conf.add(context_index())).cast::<T>() }
+    unsafe { element_id(array).cast::<T>().as_ref() }
 }

@@ -47,14 +47,16 @@ impl<'a> Mutex<'a> {
     /// None if another thread that lives has it, of this process or of another one. A thread that has ended may
     /// have left what the mutex guards half done.
     pub fn try_lock(self) -> Option<Guard<'a>> {
-        // SAFETY: `make` has initialised it, maybe in another process.
-        match unsafe { libc::pthread_mutex_trylock(self.place.as_ptr()) } {
-            0 => {}
-            // SAFETY: this thread has the mutex now.
-            libc::EOWNERDEAD => _ = unsafe { libc::pthread_mutex_consistent(self.place.as_ptr()) },
-            _ => return None,
-        }
-        Some(Guard { mutex: self, of_thread: PhantomData })
+        // SAFETY: `make` has initialised it, maybe in another process. Where its owner has ended, this thread has it
+        // now.
+        let error = unsafe {
+            match libc::pthread_mutex_trylock(self.place.as_ptr()) {
+                libc::EOWNERDEAD => libc::pthread_mutex_consistent(self.place.as_ptr()),
+                error => error,
+            }
+        };
+        // not `then_some`: a guard that is dropped unlocks
+        (error == 0).then(|| Guard { mutex: self, of_thread: PhantomData })
     }
 
     /// As [`Mutex::try_lock`], for so long.

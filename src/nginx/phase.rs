@@ -1,13 +1,17 @@
 //! Handlers of phases, and filters of answers and of bodies.
 
+use core::ptr::null_mut;
+
 use nginx_sys::{
-    NGX_ERROR, ngx_array_push, ngx_chain_t, ngx_http_core_main_conf_t, ngx_http_handler_pt,
-    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
-    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t, ngx_int_t,
+    NGX_ERROR, ngx_array_push, ngx_chain_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
+    ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_http_phases_NGX_HTTP_PREACCESS_PHASE, ngx_http_request_t,
+    ngx_int_t,
 };
 
+use super::callback::callback;
+use super::conf::Core;
 use super::hook::Hook;
-use super::live::of_static;
+use super::live::{Live, member, of_static};
 use super::request::Request;
 
 /// A phase of a request.
@@ -35,33 +39,30 @@ pub trait PhaseHandler {
     fn handle(r: Request<'_>) -> ngx_int_t;
 }
 
-unsafe extern "C" fn handle<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request.
-    H::handle(unsafe { Request::new(r) })
+callback! {
+    fn handle<H: PhaseHandler>(r: Request<'_>) -> ngx_int_t {
+        H::handle(r)
+    }
 }
 
 /// Adds a handler to a phase. `None` if there is no memory.
 ///
 /// The last handler of a phase is called first (`ngx_http_init_phase_handlers`), but for the phase of logs.
-pub fn add_handler<H: PhaseHandler>(core: &mut ngx_http_core_main_conf_t, phase: Phase) -> Option<()> {
-    let phase = core.phases.get_mut(phase.index())?;
-    // SAFETY: an array of handlers that `ngx_http_init_phases` has made.
-    unsafe {
-        let place = ngx_array_push(&mut phase.handlers).cast::<ngx_http_handler_pt>();
-        if place.is_null() {
-            return None;
-        }
-        place.write(Some(handle::<H>));
-    }
+pub fn add_handler<H: PhaseHandler>(core: Core<'_>, phase: Phase) -> Option<()> {
+    let phase = member!(core, phases).element(phase.index())?;
+    // SAFETY: an array of handlers that `ngx_http_init_phases` has made, with room for one more now; or null.
+    let place = unsafe { Live::new(ngx_array_push(member!(phase, handlers).as_ptr()).cast()) };
+    let place: Live<'_, ngx_http_handler_pt> = place?;
+    place.write(Some(handle::<H>));
     Some(())
 }
 
 /// Puts the last handler of the phase of logs to the front, where `ngx_http_log_request` begins.
-pub fn move_last_log_handler_to_front(core: &mut ngx_http_core_main_conf_t) {
-    if let Some(phase) = core.phases.get_mut(Phase::Log.index()) {
-        // SAFETY: as in `add_handler`.
-        unsafe { phase.handlers.as_slice_mut::<ngx_http_handler_pt>() }.rotate_right(1);
-    }
+pub fn move_last_log_handler_to_front(core: Core<'_>) {
+    let Some(phase) = member!(core, phases).element(Phase::Log.index()) else { return };
+    let mut handlers: Vec<_> = phase.handlers().map(Live::read).collect();
+    handlers.rotate_right(1);
+    phase.handlers().zip(handlers).for_each(|(place, handler)| place.write(handler));
 }
 
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
@@ -95,32 +96,40 @@ pub fn add_filters<F: Filters>() {
     NEXT_BODY_FILTER.replace(body, body_filter::<F>);
 }
 
-unsafe extern "C" fn header_filter<F: Filters>(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request; the next filter is the one that was at the top before ours.
-    unsafe {
-        F::header(Request::new(r));
-        NEXT_HEADER_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r))
+impl Hook<HeaderFilter> {
+    #[inline(always)]
+    fn next(&self, r: Request<'_>) -> ngx_int_t {
+        // SAFETY: the filter that was at the top before ours, which would have been called with the request.
+        self.real().map_or(NGX_ERROR as ngx_int_t, |next| unsafe { next(r.as_ptr()) })
     }
 }
 
-unsafe extern "C" fn body_filter<F: Filters>(
-    r: *mut ngx_http_request_t,
-    chain: *mut ngx_chain_t,
-) -> ngx_int_t {
-    // SAFETY: as in `header_filter`.
-    unsafe {
-        F::body(Request::new(r));
-        NEXT_BODY_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r, chain))
+impl Hook<BodyFilter> {
+    #[inline(always)]
+    fn next(&self, r: Request<'_>, chain: Option<Live<'_, ngx_chain_t>>) -> ngx_int_t {
+        let chain = chain.map_or(null_mut(), Live::as_ptr);
+        // SAFETY: as above.
+        self.real().map_or(NGX_ERROR as ngx_int_t, |next| unsafe { next(r.as_ptr(), chain) })
     }
 }
 
-unsafe extern "C" fn request_body_filter<F: Filters>(
-    r: *mut ngx_http_request_t,
-    chain: *mut ngx_chain_t,
-) -> ngx_int_t {
-    // SAFETY: as in `header_filter`.
-    unsafe {
-        F::request_body(Request::new(r));
-        NEXT_REQUEST_BODY_FILTER.real().map_or(NGX_ERROR as ngx_int_t, |next| next(r, chain))
+callback! {
+    fn header_filter<F: Filters>(r: Request<'_>) -> ngx_int_t {
+        F::header(r);
+        NEXT_HEADER_FILTER.next(r)
+    }
+}
+
+callback! {
+    fn body_filter<F: Filters>(r: Request<'_>, chain: Option<Live<'_, ngx_chain_t>>) -> ngx_int_t {
+        F::body(r);
+        NEXT_BODY_FILTER.next(r, chain)
+    }
+}
+
+callback! {
+    fn request_body_filter<F: Filters>(r: Request<'_>, chain: Option<Live<'_, ngx_chain_t>>) -> ngx_int_t {
+        F::request_body(r);
+        NEXT_REQUEST_BODY_FILTER.next(r, chain)
     }
 }

@@ -1,9 +1,11 @@
 //! Connections and events by their place in the arrays of a cycle.
 
-use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_cycle_t, ngx_event_t};
+use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_event_t};
 
 use super::connection::Connection;
 use super::event::Event;
+use super::live::get;
+use super::served::ServedCycle;
 
 /// The arrays of a cycle.
 pub struct Places {
@@ -15,15 +17,12 @@ pub struct Places {
 
 impl Places {
     /// Those of a cycle. If `count` is less than the cycle has, the rest have no place.
-    ///
-    /// # Safety
-    /// `ngx_event_process_init` must have run for the cycle, and the cycle must live as long as this is used.
-    pub unsafe fn of(cycle: &ngx_cycle_t, count: usize) -> Places {
+    pub fn of(cycle: ServedCycle, count: usize) -> Places {
         Places {
-            first: cycle.connections,
-            read_events: cycle.read_events,
-            write_events: cycle.write_events,
-            count: count.min(cycle.connection_n),
+            first: get!(cycle.live(), connections),
+            read_events: get!(cycle.live(), read_events),
+            write_events: get!(cycle.live(), write_events),
+            count: count.min(get!(cycle.live(), connection_n)),
         }
     }
 

@@ -2,15 +2,15 @@
 //!
 //! Not `ngx::core::Pool`: it has no lifetime, and does not tell how much memory a pool holds.
 
+use core::any::TypeId;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use nginx_sys::{
-    ngx_palloc, ngx_pnalloc, ngx_pool_cleanup_add, ngx_pool_cleanup_t, ngx_pool_large_t, ngx_pool_t,
-};
+use nginx_sys::{ngx_pool_cleanup_t, ngx_pool_large_t, ngx_pool_t};
 
-use super::allocator;
+use super::callback::callback;
 use super::live::{Live, get, set};
+use super::{allocator, functions};
 
 /// As many large pieces of memory of a pool are looked at.
 const MAX_LARGE: usize = 1000;
@@ -22,8 +22,9 @@ pub type Cleanup = unsafe extern "C" fn(*mut c_void);
 #[derive(Clone, Copy)]
 pub struct Pool<'a>(Live<'a, ngx_pool_t>);
 
+#[cfg(ngx_feature = "http_v2")]
 /// A value in a pool that is told when the pool is destroyed. It changes through cells only.
-pub trait Pooled {
+pub trait Pooled: 'static {
     /// The pool is being destroyed. Its memory is there still.
     fn end(&self);
 }
@@ -44,22 +45,28 @@ impl<'a> Pool<'a> {
     /// Puts a value into the pool, which is never dropped. `None` if there is no memory.
     #[inline]
     pub fn put<T>(self, value: impl FnOnce() -> T) -> Option<NonNull<T>> {
-        const { assert!(align_of::<T>() <= align_of::<usize>() && !core::mem::needs_drop::<T>()) }
-        // SAFETY: the pool is there. It gives out memory that is aligned to a word (`NGX_ALIGNMENT`).
-        unsafe {
-            let place = NonNull::new(ngx_palloc(self.0.as_ptr(), size_of::<T>()).cast::<T>())?;
-            place.write(value());
-            Some(place)
-        }
+        const { assert!(!core::mem::needs_drop::<T>()) }
+        NonNull::new(self.put_live(value)?.as_ptr())
+    }
+
+    /// As [`Pool::put`].
+    #[inline]
+    pub(super) fn put_live<T>(self, value: impl FnOnce() -> T) -> Option<Live<'a, T>> {
+        const { assert!(align_of::<T>() <= align_of::<usize>()) }
+        let place = functions::palloc(self.0, size_of::<T>());
+        // SAFETY: memory for this value, aligned to a word, which is there as long as the pool; or null.
+        let place = unsafe { Live::new(place.cast::<T>()) }?;
+        place.write(value());
+        Some(place)
     }
 
     /// Copies pieces of bytes into the pool, one after the other. `None` if there is no memory.
     #[inline]
     pub fn join(self, pieces: &[&[u8]]) -> Option<&'a mut [u8]> {
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        // SAFETY: the pool is there. Nobody else has the memory that it gives out.
+        let start = NonNull::new(functions::pnalloc(self.0, len).cast::<u8>())?;
+        // SAFETY: memory for so many bytes, which nobody else has.
         unsafe {
-            let start = NonNull::new(ngx_pnalloc(self.0.as_ptr(), len).cast::<u8>())?;
             let mut place = start.as_ptr();
             for piece in pieces {
                 place.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
@@ -71,37 +78,61 @@ impl<'a> Pool<'a> {
 
     /// Calls `H` with a number when the pool is destroyed. `None` if there is no memory.
     pub fn at_end<H: AtEnd>(self, number: usize) -> Option<()> {
-        unsafe extern "C" fn at_end<H: AtEnd>(data: *mut c_void) {
-            H::at_end(data.addr());
+        callback! {
+            fn at_end<H: AtEnd>(data: *mut c_void) {
+                H::at_end(data.addr());
+            }
         }
-        let cleanup = self.add_cleanup(0)?;
+        let cleanup = functions::pool_cleanup_add(self.0, 0)?;
         set!(cleanup, data, core::ptr::without_provenance_mut(number));
         set!(cleanup, handler, Some(at_end::<H> as Cleanup));
         Some(())
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// The value of this type in the pool, which is made if there is none. `None` if there is no memory.
     pub fn get_or_put<T: Pooled>(self, value: impl FnOnce() -> T) -> Option<&'a T> {
-        unsafe extern "C" fn end<T: Pooled>(data: *mut c_void) {
-            // SAFETY: it is called with the value, as is said below.
-            if let Some(value) = unsafe { data.cast::<T>().as_ref() } {
-                value.end();
+        let ended = self.find_kept(|_| true).or_else(|| self.keep(Ended(value())))?;
+        Some(&ended.0)
+    }
+
+    /// Keeps a value in the pool, to be dropped when the pool is destroyed. Values that were kept later are dropped
+    /// first. `None` if there is no memory. It changes through cells only.
+    pub(super) fn keep<T: 'static>(self, value: T) -> Option<&'a T> {
+        let kept = self.put_with(Kept { of: TypeId::of::<T>(), value }, drop_kept::<T>)?;
+        // SAFETY: just put there; nothing but `drop_kept` changes it.
+        Some(unsafe { &(*kept.as_ptr()).value })
+    }
+
+    /// The first kept value of this type that is looked for.
+    pub(super) fn find_kept<T: 'static>(self, is: impl Fn(&T) -> bool) -> Option<&'a T> {
+        let mut cleanup = self.0.first_cleanup();
+        while let Some(this) = cleanup {
+            let is_kept = |handler| core::ptr::fn_addr_eq(handler, drop_kept::<T> as Cleanup);
+            if get!(this, handler).is_some_and(is_kept) {
+                let data: *mut c_void = get!(this, data);
+                // SAFETY: `keep` has put a value there. It may be of another type, since functions of equal code may be
+                // one: the beginning tells.
+                let value = unsafe {
+                    let is_such = data.cast::<TypeId>().read() == TypeId::of::<T>();
+                    is_such.then(|| &(*data.cast::<Kept<T>>()).value)
+                };
+                if value.is_some_and(&is) {
+                    return value;
+                }
             }
+            cleanup = this.next();
         }
-        const { assert!(align_of::<T>() <= align_of::<usize>() && !core::mem::needs_drop::<T>()) }
-        let data = match self.find(|handler| core::ptr::fn_addr_eq(handler, end::<T> as Cleanup)) {
-            Some(data) => data,
-            None => {
-                let cleanup = self.add_cleanup(size_of::<T>())?;
-                let data: *mut c_void = get!(cleanup, data);
-                // SAFETY: the memory is for this value, and is aligned to a word (`NGX_ALIGNMENT`).
-                unsafe { data.cast::<T>().write(value()) };
-                set!(cleanup, handler, Some(end::<T> as Cleanup));
-                data
-            }
-        };
-        // SAFETY: written above, now or at an earlier call: no other value has this function.
-        unsafe { data.cast::<T>().as_ref() }
+        None
+    }
+
+    /// Puts a value into the pool, and has a function called with it when the pool is destroyed.
+    fn put_with<T>(self, value: T, handler: Cleanup) -> Option<Live<'a, T>> {
+        let cleanup = functions::pool_cleanup_add(self.0, 0)?;
+        let place = self.put_live(|| value)?;
+        set!(cleanup, data, place.as_ptr().cast());
+        set!(cleanup, handler, Some(handler));
+        Some(place)
     }
 
     /// The data of the first cleanup whose function is the one that is looked for.
@@ -115,12 +146,6 @@ impl<'a> Pool<'a> {
             cleanup = this.next();
         }
         None
-    }
-
-    /// A cleanup with so many bytes of data, whose function is still to be set.
-    fn add_cleanup(self, bytes: usize) -> Option<Live<'a, ngx_pool_cleanup_t>> {
-        // SAFETY: the pool is there.
-        unsafe { Live::new(ngx_pool_cleanup_add(self.0.as_ptr(), bytes)) }
     }
 
     /// Adds a cleanup that lies in memory of the pool, as `ngx_pool_cleanup_add` does with one that it makes.
@@ -148,17 +173,35 @@ impl<'a> Pool<'a> {
     }
 }
 
+#[cfg(ngx_feature = "http_v2")]
+/// A value that is told when its pool is destroyed.
+struct Ended<T: Pooled>(T);
+
+#[cfg(ngx_feature = "http_v2")]
+impl<T: Pooled> Drop for Ended<T> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A value that is dropped with its pool.
+#[repr(C)]
+struct Kept<T> {
+    of: TypeId,
+    value: T,
+}
+
+unsafe extern "C" fn drop_kept<T>(kept: *mut c_void) {
+    // SAFETY: `keep` has put it there. This is called once, before the pool's memory is freed (`ngx_destroy_pool`).
+    unsafe { kept.cast::<Kept<T>>().drop_in_place() }
+}
+
 fn large_bytes(first: Live<'_, ngx_pool_large_t>) -> usize {
     let mut bytes = 0;
     let mut large = Some(first);
     for _ in 0..MAX_LARGE {
         let Some(this) = large else { break };
-        let piece: *mut c_void = get!(this, alloc);
-        // pieces may be freed (`ngx_pfree`)
-        if !piece.is_null() {
-            // SAFETY: `ngx_alloc` and `ngx_memalign` have got it from the system's allocator.
-            bytes += unsafe { allocator::size_of_piece(piece) };
-        }
+        bytes += allocator::size_of_large(this);
         large = this.next();
     }
     bytes

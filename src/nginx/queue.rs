@@ -1,12 +1,12 @@
 //! Queues of events.
 
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use nginx_sys::{ngx_event_t, ngx_queue_t};
 
-use super::event::{self, Event};
+use super::event::Event;
 use super::hook::address_of;
 use super::live::{Live, get, of_static, set};
 
@@ -55,18 +55,13 @@ pub enum Added<'a> {
 }
 
 impl<'a> Queue<'a> {
-    #[inline]
-    fn head(self) -> *mut ngx_queue_t {
-        self.0.as_ptr()
-    }
-
     /// The event of a node, which is not the head.
     #[inline]
     fn event_of(self, node: Live<'a, ngx_queue_t>) -> Event<'a> {
         debug_assert!(node != self.0);
         // SAFETY: all nodes but the head are in events, which are in use: NGINX takes an event that it gives up out
         // of its queue.
-        unsafe { Event::new(node.as_ptr().byte_sub(offset_of!(ngx_event_t, queue)).cast()) }
+        Event::of(unsafe { Live::at(node.as_ptr().byte_sub(offset_of!(ngx_event_t, queue)).cast()) })
     }
 
     /// Takes the first event out of the queue. `what` is for a debug log.
@@ -105,16 +100,20 @@ impl<'a> Queue<'a> {
         if !what.is_empty() {
             event.debug(what);
         }
-        // SAFETY: it is in this queue.
-        unsafe { event::delete_posted(event.as_ptr()) };
+        event.delete_posted();
         Some(event)
     }
 
     /// Adds an event, unless it is in a queue already.
     #[inline]
     pub fn push(self, event: &Event<'_>) {
-        // SAFETY: both are in use. An event that is no longer in use is in no queue: NGINX sees to that.
-        unsafe { event::post(event.as_ptr(), self.head()) };
+        event.post(self.0);
+    }
+
+    /// Whether there is no event.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0.next() == self.0
     }
 
     /// The end of the queue.
@@ -147,24 +146,22 @@ impl<'a> Queue<'a> {
     /// goes back.
     #[inline]
     pub fn apart<R>(self, f: impl FnOnce(Queue<'_>) -> R) -> R {
-        let mut room = MaybeUninit::<ngx_queue_t>::uninit();
-        let (from, to) = (self.head(), room.as_mut_ptr());
-        // SAFETY: neighbours of a queue's head are linked to it. `room` stays where it is as long as events are
-        // linked to it.
-        let apart = unsafe {
-            if (*from).next == from {
-                (*to).prev = to;
-                (*to).next = to;
-            } else {
-                *to = *from;
-                (*(*to).next).prev = to;
-                (*(*to).prev).next = to;
-            }
-            Queue(Live::at(to))
-        };
+        let mut room = ngx_queue_t { prev: ptr::null_mut(), next: ptr::null_mut() };
+        let apart = Queue(Live::ours(&mut room));
+        let (from, to) = (self.0.as_ptr(), apart.0.as_ptr());
+        let (first, last) = (self.0.next(), self.0.previous());
+        if first == self.0 {
+            set!(apart.0, prev, to);
+            set!(apart.0, next, to);
+        } else {
+            set!(apart.0, prev, last.as_ptr());
+            set!(apart.0, next, first.as_ptr());
+            set!(first, prev, to);
+            set!(last, next, to);
+        }
         set!(self.0, prev, from);
         set!(self.0, next, from);
-        let result = f(Queue(apart.0));
+        let result = f(apart);
         while let Some(event) = apart.take_first() {
             self.push(&event);
         }

@@ -7,20 +7,26 @@ use core::ptr::null_mut;
 
 use nginx_sys::{
     NGX_HTTP_SWITCHING_PROTOCOLS, NGX_OK, ngx_buf_t, ngx_http_complex_value, ngx_http_complex_value_t,
-    ngx_http_discard_request_body, ngx_http_get_flushed_variable, ngx_http_request_t, ngx_int_t,
-    ngx_list_push, ngx_log_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_http_request_t, ngx_int_t, ngx_list_push, ngx_log_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 use super::bits;
+use super::callback::argument;
 use super::connection::Connection;
-use super::content::ContentHandler;
+use super::functions;
 use super::live::{Live, get, member, set};
 use super::pool::Pool;
 use super::time::{cached_wall, now_ms};
+use super::zero::zeroed;
+
+/// What NGINX calls for the content of a location.
+pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 /// A request that has not been freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a>(Live<'a, ngx_http_request_t>);
+
+argument!(Request: ngx_http_request_t);
 
 impl<'a> Request<'a> {
     /// # Safety
@@ -237,20 +243,19 @@ impl<'a> Request<'a> {
     /// Whether something follows the answers of the location that it is in.
     #[inline]
     pub fn has_post_action(self) -> bool {
-        // SAFETY: a location has the core module's configuration.
-        unsafe { super::location::has_post_action(get!(self.0, loc_conf)) }
+        !get!(self.0.core_loc_conf(), post_action.data).is_null()
     }
 
     /// The value of a variable, by its index; `None` if it has none.
     #[inline]
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
-        // SAFETY: it looks the variable up, and returns null or a value that is there as long as the request. NGINX's
-        // variables have their text in memory of the request or of the configuration, which outlive it.
-        unsafe {
-            let value = Live::new(ngx_http_get_flushed_variable(self.as_ptr(), index))?;
-            let is_there = !bits::variable_value::NOT_FOUND.is_on(value);
-            is_there.then(|| text(get!(value, data), bits::variable_value::LEN.of(value) as usize))
+        let value = functions::flushed_variable(self.0, index)?;
+        if bits::variable_value::NOT_FOUND.is_on(value) {
+            return None;
         }
+        // SAFETY: NGINX's variables have their text in memory of the request or of the configuration, which outlive
+        // the value.
+        Some(unsafe { text(get!(value, data), bits::variable_value::LEN.of(value) as usize) })
     }
 
     /// The value of a text with variables; `None` if it cannot be made, which NGINX has logged.
@@ -267,18 +272,17 @@ impl<'a> Request<'a> {
     /// Adds a header to its answer. `None` if there is no memory.
     pub fn add_header(self, name: ngx_str_t, value: &[u8]) -> Option<()> {
         let value = self.pool()?.join(&[value])?;
+        self.push_header(name, ngx_str_t { len: value.len(), data: value.as_mut_ptr() }).map(drop)
+    }
+
+    /// Adds a header to its answer, whose name and value stay as long as the request. `None` if there is no memory.
+    pub(super) fn push_header(self, name: ngx_str_t, value: ngx_str_t) -> Option<Live<'a, ngx_table_elt_t>> {
         let headers = member!(self.0, headers_out.headers);
-        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one. All
-        // zero is valid; newer versions have a link to the next one of its name in it.
-        let header = unsafe {
-            let header = Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>())?;
-            header.as_ptr().write(core::mem::zeroed());
-            header
-        };
-        set!(header, hash, 1);
-        set!(header, key, name);
-        set!(header, value, ngx_str_t { len: value.len(), data: value.as_mut_ptr() });
-        Some(())
+        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one.
+        let header = unsafe { Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>()) }?;
+        // newer versions have a link to the next one of its name in it
+        header.write(ngx_table_elt_t { hash: 1, key: name, value, ..zeroed() });
+        Some(header)
     }
 }
 
@@ -294,12 +298,14 @@ unsafe fn text<'a>(data: *const u8, len: usize) -> &'a [u8] {
 
 /// What NGINX does about the body of a request.
 impl<'a> Request<'a> {
+    #[cfg(ngx_feature = "http_v2")]
     /// Whether nobody has begun to read its body.
     #[inline]
     pub fn is_body_untouched(self) -> bool {
         get!(self.0, request_body).is_null()
     }
 
+    #[cfg(ngx_feature = "http_v2")]
     /// Bytes of its body that were read; `None` if nobody has begun to.
     #[inline]
     pub fn body_bytes(self) -> Option<usize> {
@@ -322,8 +328,7 @@ impl<'a> Request<'a> {
 
     /// Reads the body and throws it away. HTTP/2 is told that frames of the stream are to be skipped.
     pub fn discard_body(self) {
-        // SAFETY: a main request whose header was read.
-        unsafe { ngx_http_discard_request_body(self.as_ptr()) };
+        functions::discard_request_body(self.0);
     }
 
     /// From now on it has no body: as `ngx_http_process_request_headers` leaves a request without one.

@@ -5,12 +5,14 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::rc::Rc;
 
-use nginx_sys::{NGX_ERROR, NGX_OK, ngx_int_t, ngx_log_t, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t};
+use nginx_sys::{NGX_ERROR, NGX_OK, ngx_int_t, ngx_log_t, ngx_shm_zone_t};
 
-use crate::nginx::conf::{Conf, Failed};
+use super::conf::{Conf, Failed};
+use super::functions;
+use super::live::{Live, get};
 
 /// What is made of shared memory for a `T`, once NGINX has it. Called by `ngx_init_cycle`.
-pub trait Init<T> {
+pub trait Init<T>: 'static {
     /// `before`: that of the cycle before, if NGINX keeps its memory. NGINX does when name and size are the
     /// same, and this copy of the module had it.
     ///
@@ -32,7 +34,7 @@ struct Kept<T, I> {
 ///
 /// # Errors
 /// There is no memory, or NGINX has logged another reason.
-pub fn add<T, I: Init<T>>(
+pub fn add<T: 'static, I: Init<T>>(
     cf: &Conf<'_>,
     name: &[u8],
     bytes: usize,
@@ -53,7 +55,7 @@ unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c
     let (zone, of, before) = unsafe {
         let before = data.cast::<usize>().as_ref().filter(|&&its| its == kind::<T, I>());
         let before = before.map(|_| &*(*data.cast::<Kept<T, I>>()).of);
-        (&*zone, &(*(*zone).data.cast::<Kept<T, I>>()).of, before)
+        (Live::at(zone), &(*(*zone).data.cast::<Kept<T, I>>()).of, before)
     };
     match I::init(SharedMemory(zone), of, before) {
         Ok(()) => NGX_OK as ngx_int_t,
@@ -74,18 +76,17 @@ pub fn with_slab_pool(bytes: usize) -> usize {
 
 /// Shared memory that NGINX has made.
 #[derive(Clone, Copy)]
-pub struct SharedMemory<'a>(&'a ngx_shm_zone_t);
+pub struct SharedMemory<'a>(Live<'a, ngx_shm_zone_t>);
 
 impl SharedMemory<'_> {
     /// The log of the cycle that is being made.
     pub fn log(self) -> *mut ngx_log_t {
-        self.0.shm.log
+        get!(self.0, shm.log)
     }
 
     /// For how many bytes there is room in new memory.
     pub fn free_bytes(self) -> usize {
-        // SAFETY: `ngx_init_zone_pool` has set up a slab pool at the start of the zone.
-        unsafe { (*self.0.shm.addr.cast::<ngx_slab_pool_t>()).pfree * page_bytes() }
+        get!(self.0.slab_pool(), pfree) * page_bytes()
     }
 
     /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator
@@ -95,8 +96,8 @@ impl SharedMemory<'_> {
         if bytes < needed {
             return None;
         }
-        // SAFETY: as above; a size of whole pages is served by `ngx_slab_alloc_pages`.
-        NonNull::new(unsafe { ngx_slab_alloc(self.0.shm.addr.cast(), bytes) }.cast())
+        // a size of whole pages is served by `ngx_slab_alloc_pages`
+        NonNull::new(functions::slab_alloc(self.0.slab_pool(), bytes).cast())
     }
 
     /// As [`SharedMemory::take_all`], all zero: a debugging slab allocator fills what it gives out

@@ -152,6 +152,7 @@ pub fn within<T: Send + 'static>(patience: Duration, f: impl FnOnce() -> T + Sen
 
 /// Starts a thread that does a task. Without one, the task is given back.
 fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
+    // not `unsafe`, as libc declares `pthread_create`; only the new thread calls it
     extern "C" fn run(task: *mut c_void) -> *mut c_void {
         // SAFETY: what `start` has handed over, once.
         let task = unsafe { Box::from_raw(task.cast::<Task>()) };

@@ -1,16 +1,17 @@
 //! Tasks of thread pools, and files that a pool's thread sends.
 
 use core::ffi::c_void;
+use core::marker::PhantomData;
 
-use nginx_sys::{
-    ngx_chain_t, ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_thread_task_t,
-};
+use nginx_sys::{ngx_event_t, ngx_file_t, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_thread_task_t};
 
 use super::bits;
-use super::connection::Connection;
-use super::event::{Event, EventHandler};
+use super::connection::{Connection, SendChain};
+use super::event::{Event, EventHandler, HandleEvent, handle};
+use super::hook::{FnPointer, Hooks};
 use super::live::{Live, get, member, set};
 use super::request::Request;
+use super::stand_in::{Call, Callable, Keeps, StandIn};
 
 /// The type of a file's `thread_handler`, which posts a task.
 pub type Post = unsafe extern "C" fn(*mut ngx_thread_task_t, *mut ngx_file_t) -> ngx_int_t;
@@ -19,12 +20,8 @@ pub type Run = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 
 /// The place of the function that posts a task for the file that is sent next; `None` if no pool's thread is to send
 /// it.
-///
-/// # Safety
-/// `chain` must be a chain of NGINX's, which is there for `'a`.
-pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, Option<Post>>> {
-    // SAFETY: as the caller says.
-    let mut link = unsafe { Live::new(chain) };
+pub fn post_of_next_file<'a>(sending: &'a Call<'_, SendChain>) -> Option<Live<'a, Option<Post>>> {
+    let mut link = sending.chain();
     while let Some(this) = link {
         let buffer = this.buffer()?;
         if bits::buf::IN_FILE.is_on(buffer) {
@@ -41,30 +38,35 @@ pub unsafe fn post_of_next_file<'a>(chain: *mut ngx_chain_t) -> Option<Live<'a, 
 #[derive(Clone, Copy)]
 pub struct Task<'a>(Live<'a, ngx_thread_task_t>);
 
-impl<'a> Task<'a> {
-    /// # Safety
-    /// The task must be there for `'a`.
-    pub unsafe fn new(task: *mut ngx_thread_task_t) -> Task<'a> {
-        // SAFETY: as the caller says.
-        Task(unsafe { Live::at(task) })
-    }
+/// The handler of a task leaves the task where it is.
+impl Keeps for Run {}
 
+impl Call<'_, Post> {
+    /// The task that is about to be posted.
+    pub fn task(&self) -> Task<'_> {
+        // SAFETY: `ngx_linux_sendfile_thread` calls with the connection's task.
+        Task(unsafe { Live::at(self.arguments.0) })
+    }
+}
+
+impl Call<'_, Run> {
+    /// The task that a thread of the pool is at work on. It is this thread's until it is done; NGINX's locks are
+    /// between that and any other thread's use of it.
+    pub fn task(&self) -> Task<'_> {
+        // SAFETY: `ngx_thread_task_alloc` has put the task in front of its context: `Task::replace_handler` has seen
+        // to it, and is the only one that puts a function of ours there.
+        Task(unsafe { Live::at(self.arguments.0.cast::<ngx_thread_task_t>().sub(1)) })
+    }
+}
+
+impl<'a> Task<'a> {
     /// The task by which a connection sends files.
     pub fn of_sending(c: Connection<'a>) -> Option<Task<'a>> {
         c.live().sending_task().map(Task)
     }
 
-    /// The task that `ngx_thread_task_alloc` has put in front of this context.
-    ///
-    /// # Safety
-    /// [`Task::is_before_context`] must have held for the task, which must be there for `'a`.
-    pub unsafe fn of_context(context: *mut c_void) -> Task<'a> {
-        // SAFETY: as the caller says.
-        Task(unsafe { Live::at(context.cast::<ngx_thread_task_t>().sub(1)) })
-    }
-
     /// Whether its context is where `ngx_thread_task_alloc` puts it.
-    pub fn is_before_context(self) -> bool {
+    fn is_before_context(self) -> bool {
         core::ptr::addr_eq(get!(self.0, ctx), self.0.as_ptr().wrapping_add(1))
     }
 
@@ -73,14 +75,27 @@ impl<'a> Task<'a> {
         bits::event::ACTIVE.is_on(self.event())
     }
 
-    /// The place of the function that a thread of a pool calls. It is to be used while the task is not active.
-    pub fn handler(self) -> Live<'a, Option<Run>> {
-        member!(self.0, handler)
+    /// Puts `S` in the place of the function that a thread of a pool calls, unless the task is active, or is not where
+    /// `S` finds it.
+    pub fn replace_handler<S: StandIn<Run>>(self, real: &Hooks<Run, 1>) {
+        let (place, ours) = (member!(self.0, handler), Run::ours::<S>());
+        let is_ours = |handler: Run| handler.address() == ours.address();
+        if place.function().is_some_and(|handler| !is_ours(handler))
+            && !self.is_active()
+            && self.is_before_context()
+        {
+            real.replace(place, &[ours]);
+        }
     }
 
-    /// The place of the function that the worker calls when it is complete (`ngx_thread_pool_handler`).
-    pub fn completion(self) -> Live<'a, Option<EventHandler>> {
-        member!(self.event(), handler)
+    /// Puts ours in the place of the function that the worker calls when it is complete (`ngx_thread_pool_handler`).
+    /// The thread that may be at work on it does not touch that place.
+    pub fn replace_completion<const N: usize>(
+        self,
+        real: &Hooks<EventHandler, N>,
+        ours: [CompletionHandler; N],
+    ) {
+        real.replace(member!(self.event(), handler), &ours.map(|ours| ours.0));
     }
 
     fn event(self) -> Live<'a, ngx_event_t> {
@@ -95,18 +110,50 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Takes the CPU time that was noted for the task that has this event, in nanoseconds.
-pub fn take_noted_ns(event: &Event<'_>) -> u64 {
-    let ns = get!(event.live(), index);
-    set!(event.live(), index, 0);
-    ns as u64
+/// The event of a task by which a request sends a file: `ngx_http_copy_filter` and its like have made it.
+pub struct Completion<'a>(Event<'a>);
+
+impl<'a> Completion<'a> {
+    /// Takes the CPU time that was noted for the task, in nanoseconds, and tells the request. `None` at a timeout:
+    /// then the task still runs.
+    pub fn complete(&self) -> Option<(Request<'_>, u64)> {
+        if self.0.is_timed_out() {
+            return None;
+        }
+        let ns = get!(self.0.live(), index);
+        set!(self.0.live(), index, 0);
+        // SAFETY: the event's data is the request, which is kept until then by `r->main->blocked`.
+        let request = unsafe { Request::new(get!(self.0.live(), data).cast::<ngx_http_request_t>()) };
+        Some((request, ns as u64))
+    }
+
+    /// Calls the handler with this number that ours stands in for.
+    pub fn pass<const N: usize>(self, real: &Hooks<EventHandler, N>, number: usize) {
+        real.call(number, self.0);
+    }
 }
 
-/// The request of the event of a task of `ngx_http_copy_filter` and its like.
-///
-/// # Safety
-/// The event must be such a one, and the task complete.
-pub unsafe fn request_of<'a>(event: &'a Event<'_>) -> Request<'a> {
-    // SAFETY: the event's data is the request, which is kept until then by `r->main->blocked`.
-    unsafe { Request::new(get!(event.live(), data).cast::<ngx_http_request_t>()) }
+/// What is done when a task is complete.
+pub trait HandleCompletion {
+    /// Does it, and calls the handler that it stands in for.
+    fn handle(completion: Completion<'_>);
+}
+
+/// A handler of ours for the events of tasks.
+#[derive(Clone, Copy)]
+pub struct CompletionHandler(EventHandler);
+
+impl CompletionHandler {
+    /// The one that does what `H` does.
+    pub fn of<H: HandleCompletion>() -> CompletionHandler {
+        CompletionHandler(handle::<OfEvent<H>>)
+    }
+}
+
+struct OfEvent<H>(PhantomData<H>);
+
+impl<H: HandleCompletion> HandleEvent for OfEvent<H> {
+    fn handle(event: Event<'_>) {
+        H::handle(Completion(event));
+    }
 }

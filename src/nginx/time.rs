@@ -1,7 +1,10 @@
 //! Times as NGINX and the kernel tell them.
 
-use nginx_sys::{ngx_gmtime, ngx_msec_t, ngx_tm_t, time_t};
+use nginx_sys::{ngx_msec_t, ngx_timeofday, ngx_tm_t, time_t};
 use rustix::time::{ClockId, clock_gettime};
+
+use super::functions;
+use super::zero::zeroed;
 
 /// Milliseconds of a clock that is always there.
 fn read_ms(clock: ClockId) -> u64 {
@@ -34,12 +37,8 @@ pub fn cached_wall_ms() -> u64 {
 
 /// As `2026-01-31T12:00:00.000Z`.
 pub fn utc(wall_ms: u64) -> String {
-    // SAFETY: all zero is valid for numbers; `ngx_gmtime` fills them, and touches nothing else.
-    let tm = unsafe {
-        let mut tm: ngx_tm_t = core::mem::zeroed();
-        ngx_gmtime((wall_ms / 1000) as libc::time_t, &mut tm);
-        tm
-    };
+    let mut tm: ngx_tm_t = zeroed();
+    functions::gmtime((wall_ms / 1000) as libc::time_t, &mut tm);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
         tm.tm_year,
@@ -55,7 +54,6 @@ pub fn utc(wall_ms: u64) -> String {
 /// NGINX's cached time of day: seconds since 1970, and milliseconds.
 #[inline]
 pub fn cached_wall() -> (time_t, ngx_msec_t) {
-    let time = global!(ngx_cached_time);
-    // SAFETY: `ngx_time_update` replaces the cached time as a whole.
-    unsafe { ((*time).sec, (*time).msec) }
+    let time = ngx_timeofday();
+    (time.sec, time.msec)
 }

@@ -3,16 +3,19 @@
 use core::slice;
 
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_conf_t, ngx_http_add_variable,
-    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_http_variable_t,
-    ngx_http_variable_value_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_OK, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_str_t, ngx_uint_t,
 };
 
 #[cfg(ngx_feature = "pcre")]
 use super::bits;
 use super::bits::variable_value::{LEN, NO_CACHEABLE, NOT_FOUND, VALID};
+use super::callback::callback;
+use super::conf::{Conf, Core};
+use super::functions;
 use super::live::{Live, get, set};
 use super::request::Request;
+use super::text::Text;
 
 const _: () = assert!(
     LEN.is_beside(VALID) && LEN.is_beside(NO_CACHEABLE) && LEN.is_beside(NOT_FOUND),
@@ -57,8 +60,8 @@ impl Value<'_> {
     #[inline]
     fn set_bytes(self, bytes: &[u8]) {
         set!(self.value, data, bytes.as_ptr().cast_mut());
-        // SAFETY: in use, as `Live` says; `no_cacheable` and `not_found` are in the same unit, and get zero.
-        unsafe { LEN.set_unit(self.value.as_ptr(), LEN.bits(bytes.len() as u32) | VALID.bits(1)) };
+        // `no_cacheable` and `not_found` are in the same unit, and get zero
+        LEN.put_unit(self.value, LEN.bits(bytes.len() as u32) | VALID.bits(1));
     }
 }
 
@@ -75,34 +78,29 @@ pub trait Variable {
 type Getter =
     unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_http_variable_value_t, usize) -> ngx_int_t;
 
-unsafe extern "C" fn handler<V: Variable>(
-    r: *mut ngx_http_request_t,
-    value: *mut ngx_http_variable_value_t,
-    data: usize,
-) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request and with room for a value, which lives as long as the request's pool.
-    let (request, value) = unsafe { (Request::new(r), Live::at(value)) };
-    let done = V::get(request, Value { value, request }, data);
-    if done.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+callback! {
+    fn handler<V: Variable>(
+        r: Request<'_>,
+        value: Live<'_, ngx_http_variable_value_t>,
+        data: usize,
+    ) -> ngx_int_t {
+        let done = V::get(r, Value { value, request: r }, data);
+        if done.is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
+    }
 }
 
 /// Adds a variable. `None` if there is no memory, or if NGINX has logged another reason.
-///
-/// # Safety
-/// `cf` must be the configuration that NGINX reads.
-pub unsafe fn add<V: Variable>(cf: *mut ngx_conf_t, mut name: ngx_str_t, data: usize) -> Option<()> {
+pub fn add<V: Variable>(cf: &Conf<'_>, name: &str, data: usize) -> Option<()> {
     let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
-    // SAFETY: as the caller says; NGINX copies the name.
-    let variable = unsafe { Live::new(ngx_http_add_variable(cf, &mut name, flags)) }?;
+    let variable = functions::add_variable(cf.live(), &mut Text::new(name.as_bytes()), flags)?;
     set!(variable, get_handler, Some(handler::<V> as Getter));
     set!(variable, data, data);
     Some(())
 }
 
-/// The variables that directives have asked for by now (`ngx_http_get_variable_index`).
-pub fn indexed(core: &ngx_http_core_main_conf_t) -> &[ngx_http_variable_t] {
-    // SAFETY: the core module's array of them.
-    unsafe { core.variables.as_slice() }
+/// The names of the variables that directives have asked for by now (`ngx_http_get_variable_index`).
+pub fn indexed(core: Core<'_>) -> impl Iterator<Item = ngx_str_t> {
+    core.indexed_variables().map(|variable| get!(variable, name))
 }
 
 /// Variables and captures of a request, as they are now.
@@ -125,13 +123,10 @@ struct Captures {
 impl<'a> Request<'a> {
     /// Its variables, by their index.
     fn values(self) -> &'a [ngx_http_variable_value_t] {
+        let count = get!(self.live().core_main_conf(), variables.nelts);
         // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
         // `ngx_http_variables_init_vars` has indexed all of them before the first request.
-        unsafe {
-            let main_conf = get!(self.live(), main_conf);
-            let core = (*main_conf.add(ngx_http_core_module.ctx_index)).cast::<ngx_http_core_main_conf_t>();
-            slice::from_raw_parts(get!(self.live(), variables), (*core).variables.nelts)
-        }
+        unsafe { slice::from_raw_parts(get!(self.live(), variables), count) }
     }
 
     /// Keeps variables and captures, in `room`.

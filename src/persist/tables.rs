@@ -107,20 +107,27 @@ enum Left {
     Before(TableBefore),
 }
 
+impl Left {
+    /// What is in this memory, for a zone. It is kept as long as it is used.
+    fn open(memory: &Memory, zone: &Zone) -> Result<Left, table::Error> {
+        let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
+        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there. All callers keep it
+        // with what they have from here.
+        unsafe {
+            match Table::open(base, bytes, key_text).map(Left::Table) {
+                Err(table::Error::Foreign) => Table::open_before(base, bytes, key_text).map(Left::Before),
+                result => result,
+            }
+        }
+    }
+}
+
 /// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another
 /// size.
 fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)> {
     let mut refused = None;
     for memory in Memory::left(name, source()?).into_iter().filter(|memory| memory.is_named(name)) {
-        let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
-        let found = unsafe {
-            match Table::open(base, bytes, key_text).map(Left::Table) {
-                Err(table::Error::Foreign) => Table::open_before(base, bytes, key_text).map(Left::Before),
-                result => result,
-            }
-        };
-        match found {
+        match Left::open(&memory, zone) {
             Ok(left) => return Some((left, memory)),
             Err(error) => refused = Some(error),
         }
@@ -141,8 +148,7 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
 fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     let path = zone.state_path()?;
     Memory::left(b":", source()?).into_iter().find_map(|memory| {
-        // SAFETY: as in `left`.
-        let table = unsafe { Table::open(memory.base(), memory.bytes(), zone.key_text.as_bytes()) }.ok()?;
+        let Left::Table(table) = Left::open(&memory, zone).ok()? else { return None };
         is_of(path, &table).then_some((table, Some(memory)))
     })
 }

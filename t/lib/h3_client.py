@@ -1,7 +1,8 @@
 """HTTP/3 client of the test suite: all requests of a run go over one QUIC connection, at the same time.
 
-Arguments: port, rounds (1 or more), then host and path in turn; with several rounds the requests are repeated, one round after
-the other. A path after "POST " is sent a body of 1 MB that does not end. Prints a JSON list of {host, path, status, length} in order of the requests."""
+Arguments: port, rounds (1 or more), then host and path in turn. With several rounds the requests are repeated, one
+round after the other. A path after "POST " gets a body of 1 MB that does not end. Prints a JSON list of {host, path,
+status, length} in the order of the requests."""
 
 import asyncio
 import json
@@ -27,7 +28,7 @@ class Client(QuicConnectionProtocol):
         self.http.send_headers(
             stream,
             [(b":method", method.encode()), (b":scheme", b"https"), (b":path", path.encode())]
-            # an empty host is none
+            # an empty host sends no :authority
             + ([(b":authority", host.encode())] if host else []) + [(b"accept-encoding", b"gzip")],
             end_stream=method == "GET",
         )
@@ -51,7 +52,8 @@ class Client(QuicConnectionProtocol):
 
 
 async def run(port, rounds, requests):
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="h3.test")
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
+        server_name="h3.test")
     configuration.max_data = configuration.max_stream_data = 1 << 26
     answers = []
     async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client) as client:

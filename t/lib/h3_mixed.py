@@ -1,20 +1,20 @@
 """HTTP/3 client for tests of several requests on one QUIC connection.
 
-Arguments: port, the steps as a JSON list, and maybe a host whose requests go over a second connection. Each step is a list: what to
-do, and its arguments.
+Arguments: port, the steps as a JSON list, and optionally a host whose requests go over a second connection. Each step
+is a list: an action and its arguments.
 
-    ["get", HOST, PATH]                   a request, and wait for its answer
-    ["gets", COUNT, HOST, PATH]           so many, one after the other
-    ["start", NAME, HOST, PATH]           a request whose answer is not waited for
+    ["get", HOST, PATH]                   a request; waits for its answer
+    ["gets", COUNT, HOST, PATH]           that many requests, one after the other
+    ["start", NAME, HOST, PATH]           a request; does not wait for its answer
     ["open", NAME, HOST, PATH]            a POST request whose body follows
-    ["body", NAME, BYTES]                 so much of its body, and wait until the server has acknowledged most of it
-    ["gap", NAME, OFFSET]                 one byte of its body, so many bytes after what was sent; what is before it never comes
-    ["end", NAME]                         the end of its body, and wait for its answer
-    ["reset", NAME]                       the client gives the body up
-    ["wait", NAME...]                     for the answers
-    ["fields", HOST, PATH, COUNT]         a request with so many header fields, in the packet of the next one
-    ["pings", COUNT]                      QUIC frames that belong to no stream, each answered
-    ["say", TEXT]                         print a line, and wait for one on the standard input
+    ["body", NAME, BYTES]                 that much of its body; waits until the server has acknowledged most of it
+    ["gap", NAME, OFFSET]                 one byte of its body, OFFSET bytes after the sent part; the gap is never sent
+    ["end", NAME]                         the end of its body; waits for its answer
+    ["reset", NAME]                       the client resets the stream
+    ["wait", NAME...]                     waits for the answers
+    ["fields", HOST, PATH, COUNT]         a request with that many header fields, in the packet of the next request
+    ["pings", COUNT]                      QUIC frames that belong to no stream; each is answered
+    ["say", TEXT]                         prints a line, and waits for a line on the standard input
     ["sleep", SECONDS]
 
 Prints a JSON object of answers at the end: {"statuses": {status: count}, "lengths": {name: bytes}}."""
@@ -45,7 +45,8 @@ class Client(QuicConnectionProtocol):
 
     def request(self, host, path, method=b"GET", end=True, fields=0):
         stream = self._quic.get_next_available_stream_id()
-        headers = [(b":method", method), (b":scheme", b"https"), (b":authority", host.encode()), (b":path", path.encode())]
+        headers = [(b":method", method), (b":scheme", b"https"), (b":authority", host.encode()),
+            (b":path", path.encode())]
         headers += [(b"x-%03d" % n, b"value") for n in range(fields)]
         self.http.send_headers(stream, headers, end_stream=end)
         self.answers[stream] = ({"status": 0, "length": 0}, asyncio.get_running_loop().create_future())
@@ -102,12 +103,14 @@ class Client(QuicConnectionProtocol):
 
 
 async def run(port, steps, apart):
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="h3.test")
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
+        server_name="h3.test")
     configuration.max_data = configuration.max_stream_data = 1 << 28
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for _ in range(2 if apart else 1):
-            client = await stack.enter_async_context(connect("127.0.0.1", port, configuration=configuration, create_protocol=Client))
+            client = await stack.enter_async_context(
+                connect("127.0.0.1", port, configuration=configuration, create_protocol=Client))
             await client.wait_connected()
             clients.append(client)
         return await do_steps(lambda host: clients[-1 if host == apart else 0], steps)
@@ -166,7 +169,8 @@ async def do_steps(client_of, steps):
     statuses = collections.Counter()
     for client in {client_of(None)} | {client for client, _ in named.values()}:
         statuses.update(answer["status"] for answer, _ in client.answers.values())
-    return {"statuses": statuses, "lengths": {name: client.answers[stream][0]["length"] for name, (client, stream) in named.items()}}
+    return {"statuses": statuses,
+        "lengths": {name: client.answers[stream][0]["length"] for name, (client, stream) in named.items()}}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """HTTP/3 client of the test suite that sends bodies: requests one after the other, over one QUIC connection.
 
-Arguments: port, then method, host, path, and bytes of body, in turn. Prints a JSON list of {status, length}, in order."""
+Arguments: port, then method, host, path, and bytes of body, in turn. Prints a JSON list of {status, length},
+in order."""
 
 import asyncio
 import json
@@ -16,7 +17,8 @@ class Uploader(Client):
         stream = self._quic.get_next_available_stream_id()
         self.http.send_headers(
             stream,
-            [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", host.encode()), (b":path", path.encode()),
+            [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", host.encode()),
+                (b":path", path.encode()),
              (b"content-length", str(size).encode())],
         )
         self.http.send_data(stream, b"u" * size, end_stream=True)
@@ -27,7 +29,8 @@ class Uploader(Client):
 
 
 async def run(port, requests):
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="h3.test")
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
+        server_name="h3.test")
     configuration.max_data = configuration.max_stream_data = 1 << 26
     answers = []
     async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Uploader) as client:

@@ -1,11 +1,12 @@
 #!/usr/bin/env perl
-# Keeps half of each processor busy: a process for each of them works for a second, rests for a second, and so on. They are not in
-# step. So the CPU time of the same piece of work changes from second to second, as it does on a machine that is shared.
+# Keeps half of each processor busy: one process for each processor works for a second, rests for a second, and so on.
+# The processes are not synchronised. So the CPU time of the same work changes from second to second, as on a shared
+# machine.
 #
 #   t/torture/bursts.pl COMMAND…      runs the command beside this load, and ends with its status
 #   t/torture/bursts.pl SECONDS       only makes the load, for so many seconds
 #
-# The load ends with the command, with the process that has started it, or after BURSTS_SECONDS (default 7200).
+# The load ends with the command, with the process that started it, or after BURSTS_SECONDS (default 7200).
 
 use strict;
 use warnings;
@@ -25,7 +26,7 @@ sub processors {
     return map { /^(\d+)-(\d+)$/ ? ($1 .. $2) : $_ } split /,/, $list;
 }
 
-# One second of work, one of rest.
+# Works for one second, rests for one second, and so on.
 sub bursts {
     my ($parent) = @_;
     sleep rand 2;
@@ -33,7 +34,7 @@ sub bursts {
         my $until = time + 1;
         my $n = 0;
         while (time < $until) { $n = ($n * 1103515245 + 12345) % 2147483648 for 1 .. 1000 }
-        # in parts, to see soon that the parent is gone
+        # in parts, to notice soon that the parent has ended
         for (1 .. 10) { sleep 0.1; last if getppid != $parent }
     }
 }

@@ -1,4 +1,4 @@
-# Bytes that nobody has thought of: in keys, in what is asked of the status endpoint, in the configuration.
+# Random bytes: in keys, in requests for the status endpoint, and in the configuration.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ sub one_of { return $_[ rand @_ ] }
 sub bytes { my ($most) = @_; return join '', map { chr rand 256 } 1 .. rand(1 + $most) }
 sub escaped { my ($text) = @_; return join '', map { sprintf '%%%02X', ord } split //, $text }
 
-# A change that leaves most of it as it is.
+# Changes a small part of a text.
 sub mutated {
     my ($text) = @_;
     for (1 .. 1 + rand 3) {
@@ -29,7 +29,10 @@ sub mutated {
         if    ($what < 1) { substr($text, $at, 1) = '' if length $text > $at }
         elsif ($what < 2) { substr($text, $at, 0) = chr rand 256 }
         elsif ($what < 3) { substr($text, $at, 1) = chr rand 256 if length $text > $at }
-        elsif ($what < 4) { substr($text, $at, 0) = one_of('zone=', '*', '"', '\\', '%', '%0', '%00', '=', ':', '&', ';', ',', '-', "\xF0\x9F", "\xC3\xA9", '$', '{', '}', ' ', '0' x 30, '9' x 19) }
+        elsif ($what < 4) {
+            substr($text, $at, 0) = one_of('zone=', '*', '"', '\\', '%', '%0', '%00', '=', ':', '&', ';', ',', '-',
+                "\xF0\x9F", "\xC3\xA9", '$', '{', '}', ' ', '0' x 30, '9' x 19);
+        }
         elsif ($what < 5) { substr($text, $at) = '' }
         elsif ($what < 6) { $text .= $text if length $text < 2000 }
         else { $text .= 'x' x one_of(254, 255, 256, 1000) }
@@ -60,7 +63,7 @@ $t->start(main => 'worker_processes 2;', http => <<"EOC");
 EOC
 my @workers = $t->workers;
 
-# Any bytes that can stand in a header are a key; it is found again by its bytes.
+# Any bytes that a header can have are a key. The key is found again by its bytes.
 my %key;
 my $connection = $t->connect('http');
 for (1 .. 300) {
@@ -93,14 +96,16 @@ SKIP: {
     is($status, 0, 'in which promtool finds no fault') or diag($faults);
 }
 
-# What is asked
-my @accepts = ('*/*', 'text/html,application/xhtml+xml,*/*;q=0.8', 'application/json', 'text/plain;version=0.0.4;q=0.5,*/*;q=0.1', 'application/openmetrics-text; version=1.0.0,text/*;q=0.3');
-my @arguments = ('format=json', 'format=prometheus', 'format=auto', 'format=html', 'zone=bytes', 'zone=small', 'key=*', 'key=a.test', 'detail=low', 'detail=full', 'refresh=1');
+# Requests for the status
+my @accepts = ('*/*', 'text/html,application/xhtml+xml,*/*;q=0.8', 'application/json',
+    'text/plain;version=0.0.4;q=0.5,*/*;q=0.1', 'application/openmetrics-text; version=1.0.0,text/*;q=0.3');
+my @arguments = ('format=json', 'format=prometheus', 'format=auto', 'format=html', 'zone=bytes', 'zone=small', 'key=*',
+    'key=a.test', 'detail=low', 'detail=full', 'refresh=1');
 my %answers;
 my @strange;
 $connection = undef;
 for my $n (1 .. $requests) {
-    # all accounts are asked for now and then; mostly it is one, or none
+    # sometimes for all accounts, mostly for one or none
     my @parts = map { rand() < 0.5 ? one_of(@arguments) : mutated(one_of(@arguments)) } 0 .. rand 5;
     push @parts, 'key=' . (rand() < 0.7 ? bytes(20) : escaped(bytes(20))) if rand() < 0.99;
     my $query = join '&', @parts;
@@ -111,7 +116,8 @@ for my $n (1 .. $requests) {
     my $uri = one_of('/cpu', '/cpu', '/low', '/prometheus', '/cpu/' . one_of('', 'a', '%00', '..x')) . "?$query";
 
     $connection ||= $t->connect('http');
-    my $answer = $connection->request($uri, method => $method, headers => { Accept => $accept }) ? $connection->response(method => $method) : { status => 0 };
+    my $answer = $connection->request($uri, method => $method, headers => { Accept => $accept })
+        ? $connection->response(method => $method) : { status => 0 };
     $answers{ $answer->{status} }++;
     my $fault = $answer->{status} =~ /^(?:200|400|404|405|414)$/ ? undef : "status $answer->{status}";
     my $type = $answer->{headers}{'content-type'} || '';
@@ -121,12 +127,16 @@ for my $n (1 .. $requests) {
         $fault ||= "no Prometheus: $@" unless eval { Test::RequestCpu::parse_prometheus($answer->{body}); 1 };
     }
     push @strange, "$fault: $method $uri, Accept: $accept" if $fault;
-    if (!$answer->{complete} || lc($answer->{headers}{connection} || '') eq 'close') { $connection->close; undef $connection }
+    if (!$answer->{complete} || lc($answer->{headers}{connection} || '') eq 'close') {
+        $connection->close;
+        undef $connection;
+    }
 }
 $connection->close if $connection;
-is_deeply([ @strange[0 .. ($#strange > 4 ? 4 : $#strange)] ], [], 'whatever is asked of the status has an answer that can be read');
+is_deeply([ @strange[0 .. ($#strange > 4 ? 4 : $#strange)] ], [],
+    'whatever is asked of the status has an answer that can be read');
 
-# And what is no HTTP at all
+# Data that is not HTTP
 for (1 .. 200) {
     my $noise = rand() < 0.5 ? bytes(3000) : mutated("GET /cpu?format=json HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n");
     my $connection = $t->connect('http');
@@ -136,30 +146,38 @@ for (1 .. 200) {
     $connection->close;
 }
 is_deeply([ $t->workers ], \@workers, 'no worker has died of it');
-figure('random requests to the status endpoint, by status', join ', ', map { "$answers{$_} times $_" } sort keys %answers);
+figure('random requests to the status endpoint, by status', join ', ',
+    map { "$answers{$_} times $_" } sort keys %answers);
 figure('answers that could not be read', scalar @strange);
 figure('keys of random bytes that were not found again', @lost . ' of ' . keys %key);
-$t->done(no_books => 1, more => 1);
+$t->done(no_totals => 1, more => 1);
 
 #
 # The configuration
 #
 
-# Each directive of the interface, and where it stands; sizes stay small, since `nginx -t` makes the zones.
+# Each directive of the interface, and its context. Sizes stay small, since `nginx -t` makes the zones.
 my %valid = (
-    request_cpu_zone => [ http => [ '$host', '$host$uri', 'a-$server_name', '' ], [ 'zone=b:1m', 'zone=b:64k', 'zone=b:65536', 'zone=b:', 'zone=:1m', 'zone=b:-1', 'zone=b:18446744073709551615k', 'zone=a:1m' ] ],
+    request_cpu_zone => [ http => [ '$host', '$host$uri', 'a-$server_name', '' ],
+        [ 'zone=b:1m', 'zone=b:64k', 'zone=b:65536', 'zone=b:', 'zone=:1m', 'zone=b:-1',
+            'zone=b:18446744073709551615k', 'zone=a:1m' ] ],
     request_cpu => [ server => [ 'zone=a', 'off', 'zone=', 'zone=nope' ], [ '', 'zone=a', 'off' ] ],
-    request_cpu_clock => [ http => [ 'thread', 'hybrid', 'sundial' ], [ '', map { "max_error=$_" } qw(20us 1us 10ms 0 1us1 999999999999999999999us -1us 10 ms 1.5us) ] ],
-    request_cpu_status => [ location => [ '', 'format=json', 'format=auto', 'format=html', 'detail=low', 'detail=full' ], [ '', 'format=prometheus', 'detail=low', 'detail=' ] ],
-    request_cpu_log => [ http => [ '{{dir}}/traffic' ], [ 'zone=a', 'zone=nope' ], [ '', map { "interval=$_" } qw(1s 60s 0 500ms 99999999999999999999d 1m30s s) ] ],
-    request_cpu_limit => [ server => [ 'zone=a', 'zone=nope' ], [ map { "cores=$_" } qw(1 0.5 0 -1 1e9 .5 99999999999999999999 0.0000000001 nan) ],
-        [ '', map { "burst=$_" } qw(1s 0 10ms 99999999999999999999d) ], [ '', map { "status=$_" } qw(503 429 200 600 0 -1 99999999999) ], [ '', 'dry_run' ] ],
+    request_cpu_clock => [ http => [ 'thread', 'hybrid', 'sundial' ],
+        [ '', map { "max_error=$_" } qw(20us 1us 10ms 0 1us1 999999999999999999999us -1us 10 ms 1.5us) ] ],
+    request_cpu_status => [ location => [ '', 'format=json', 'format=auto', 'format=html', 'detail=low',
+        'detail=full' ], [ '', 'format=prometheus', 'detail=low', 'detail=' ] ],
+    request_cpu_log => [ http => [ '{{dir}}/traffic' ], [ 'zone=a', 'zone=nope' ],
+        [ '', map { "interval=$_" } qw(1s 60s 0 500ms 99999999999999999999d 1m30s s) ] ],
+    request_cpu_limit => [ server => [ 'zone=a', 'zone=nope' ],
+        [ map { "cores=$_" } qw(1 0.5 0 -1 1e9 .5 99999999999999999999 0.0000000001 nan) ],
+        [ '', map { "burst=$_" } qw(1s 0 10ms 99999999999999999999d) ],
+        [ '', map { "status=$_" } qw(503 429 200 600 0 -1 99999999999) ], [ '', 'dry_run' ] ],
     request_cpu_limit_log_level => [ server => [ 'info', 'notice', 'warn', 'error', 'debug', '' ] ],
 );
 
 sub quoted {
     my ($value) = @_;
-    # NGINX reads "" as an argument, and a backslash before a quote; a NUL byte would end a file name inside of it
+    # NGINX reads "" as an argument, and a backslash before a quote. A NUL byte would end a file name
     $value =~ s/\0//g;
     $value =~ s/(["\\])/\\$1/g;
     return qq{"$value"};
@@ -172,10 +190,10 @@ for my $n (1 .. $configurations) {
     my ($where, @choices) = @{ $valid{$name} };
     my @values = grep { length } map { one_of(@$_) } @choices;
     if (rand() < 0.5 && @values) {
-        # a path is left alone: nothing is to be made in places that nobody knows
+        # paths are not changed, so that no file is made in unknown places
         my $at = int rand @values;
         $values[$at] = mutated($values[$at]) unless $values[$at] =~ /\{\{dir/;
-        # what could come out of it as a size that is real and large
+        # the result could be a valid, large size
         $values[$at] =~ s/(\d{5,})([kKmMgG])/$1x$2/;
         $values[$at] =~ s/[gG]$/k/;
         $values[$at] =~ s/state=//g;
@@ -184,13 +202,15 @@ for my $n (1 .. $configurations) {
     my $directive = join(' ', $name, map { /\{\{dir/ ? $_ : quoted($_) } @values) . ";\n";
     my ($http, $server, $location) = map { $where eq $_ ? $directive : '' } qw(http server location);
     unlink $conf->dir . '/error.log';
-    my ($exit, $output) = $conf->try_config(raw => "load_module {{module}};\nevents { }\nhttp {\naccess_log off;\nrequest_cpu_zone \$host zone=a:64k;\n"
+    my ($exit, $output) = $conf->try_config(raw =>
+        "load_module {{module}};\nevents { }\nhttp {\naccess_log off;\nrequest_cpu_zone \$host zone=a:64k;\n"
         . "${http}server {\n${server}location / {\n$location}\n}\n}\n");
     $exits{$exit}++;
     push @crashed, "exit $exit: $directive$output" if $exit != 0 && $exit != 1 || $output =~ /panicked|Sanitizer/;
     push @mute, "$directive$output" if $exit == 1 && $output !~ /\[emerg\]/;
-    # NGINX's own parser names the line where it finds no directive; of a message it writes 2,048 bytes
-    push @unnamed, "$directive$output" if $exit == 1 && length $output < 2000 && $output !~ /\[emerg\].*(?:request_cpu|unknown ".*" variable|invalid variable name|unexpected|not terminated|too long parameter|nginx\.conf:\d+)/s;
+    # NGINX's own parser names the line if it finds no directive; it writes only 2,048 bytes of a message
+    push @unnamed, "$directive$output" if $exit == 1 && length $output < 2000
+        && $output !~ /\[emerg\].*(?:request_cpu|unknown ".*" variable|invalid variable name|unexpected|not terminated|too long parameter|nginx\.conf:\d+)/s;
 }
 is_deeply(\@crashed, [], 'a configuration of any bytes is accepted or refused');
 is_deeply(\@mute, [], 'and a refusal has a reason');

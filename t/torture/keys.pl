@@ -1,4 +1,4 @@
-# A million keys that nobody has asked for: what a client that makes up Host values can do to a zone keyed by $host.
+# A million invented keys: a client with invented Host values against a zone keyed by $host.
 
 use strict;
 use warnings;
@@ -50,7 +50,7 @@ for my $host (@ordinary) {
 $connection->close;
 is($t->account_with('hosts', $ordinary[-1], 1)->{requests}, 1, 'twenty ordinary keys are there');
 
-# Sends a number of batches, each of which has one request of an ordinary key; how many requests were answered with 200.
+# Sends batches, each with one request of an ordinary key. Returns the number of requests that were answered with 200.
 sub flood {
     my ($batches) = @_;
     my ($connection, $fine) = ($t->connect('http', timeout => 60), 0);
@@ -66,7 +66,7 @@ sub flood {
     return $fine;
 }
 
-# Buffers and the like are there after a first, small flood.
+# After a first, small flood, buffers have been allocated.
 my $began = time;
 my @warm = map { detached(sub { srand; flood(20) }) } 1 .. $clients;
 my $fine = sum(map { $_->result } @warm);
@@ -84,19 +84,22 @@ my $account = accounts($t, 'hosts');
 my $zone = $t->status('zone=hosts&key=*')->{zones}{hosts};
 is(sum(map { $_->{requests} } values %$account), $sent, 'every request is counted');
 is($zone->{accounts}, $zone->{capacity}, 'the zone is full');
-is($zone->{keys}{'*'}{requests}, $zone->{overflowed}, 'what overflowed is in the overflow account');
+is($zone->{keys}{'*'}{requests}, $zone->{overflowed}, 'requests without room are in the overflow account');
 my $each = 1 + $clients * (20 + $batches) / @ordinary;
-is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary ], 'ordinary keys are counted on, to the request');
+is_deeply([ map { $account->{$_}{requests} } @ordinary ], [ ($each) x @ordinary ],
+    'ordinary keys are counted on, to the request');
 cmp_ok($zone->{used_bytes}, '<=', $zone->{size_bytes}, 'the zone keeps its size');
 cmp_ok($after{RssAnon} - $before{RssAnon}, '<=', 1024 * $workers, 'workers keep theirs');
-# each worker maps the zone and the books
-cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024), 'what they share is the zone');
+# each worker maps the zone and the memory of the worker totals
+cmp_ok($after{RssShmem}, '<=', $workers * ($zone->{size_bytes} / 1024 + 1024),
+    'they share only the zone and the worker totals');
 
-# The warning: when it was written last, a minute passes.
+# The warning is written at most once a minute.
 sub warned { my %warned; $warned{$_}++ for $t->error_log =~ /\[warn\] (\d+)#\d+: .*"hosts" is full/g; return \%warned }
 my $first = warned();
 cmp_ok(scalar keys %$first, '>=', 1, 'a full zone is warned of');
-is_deeply([ grep { $first->{$_} > 1 + (time - $began) / 60 } keys %$first ], [], 'not more often than once a minute by each worker');
+is_deeply([ grep { $first->{$_} > 1 + (time - $began) / 60 } keys %$first ], [],
+    'not more often than once a minute by each worker');
 sleep 0.1 while time < $began + 61;
 my @more = map { detached(sub { srand; flood(20) }) } 1 .. $clients;
 is(sum(map { $_->result } @more), $clients * $batch * 20, 'requests of the next minute do not fail either');
@@ -109,9 +112,11 @@ figure('requests with a random Host, seconds', "$keys, " . sprintf '%.0f', $took
 figure('failed', $sent - @ordinary - $fine);
 figure('accounts made, requests in the account *', "$zone->{accounts}, $zone->{keys}{'*'}{requests}");
 figure('requests lost, of all and of twenty ordinary keys',
-    ($sent - sum(map { $_->{requests} } values %$account)) . ', ' . ($each * @ordinary - sum(map { $account->{$_}{requests} } @ordinary)));
+    ($sent - sum(map { $_->{requests} } values %$account)) . ', '
+    . ($each * @ordinary - sum(map { $account->{$_}{requests} } @ordinary)));
 figure("memory of $workers workers before and after, private, KB", "$before{RssAnon}, $after{RssAnon}");
 figure("memory of $workers workers before and after, shared, KB", "$before{RssShmem}, $after{RssShmem}");
-figure("warnings by $workers workers in the first minute, in the second", sum(values %$first) . ', ' . (sum(values %$second) - sum(values %$first)));
+figure("warnings by $workers workers in the first minute, in the second",
+    sum(values %$first) . ', ' . (sum(values %$second) - sum(values %$first)));
 
 $t->done(query => 'zone=hosts&key=*');

@@ -1,5 +1,6 @@
-# Several workers are killed at the same time while requests are in flight in several zones, and those that take their places are
-# killed while they begin, when they look for the dead. Afterwards nothing is in flight, and active time stands still.
+# Several workers are killed at the same time while requests are in flight in several zones. Their replacements are
+# killed while they start, when they reap slots of dead workers. Afterwards nothing is in flight, and active time
+# stands still.
 
 use strict;
 use warnings;
@@ -19,7 +20,7 @@ $t->html('a.txt', "plain\n");
 $t->html('slow.txt', 'x' x 4_000_000);
 $t->expect_log(qr/\[alert\].*worker process \d+ exited on signal 9/);
 
-# The more accounts there are, the longer it takes to look for the dead.
+# Reaping takes longer with more accounts.
 sub configuration {
     my ($size) = @_;
     return <<"EOC";
@@ -69,11 +70,11 @@ my ($killed, $beginners, $old, $longest) = (0, 0, 0, 0);
 my %seen;
 for my $round (1 .. $rounds) {
     my @open = map { slow_request() } 1 .. $slow;
-    # they are known to be in flight in the end of the first turn
+    # workers know at the end of the first turn that the requests are in flight
     sleep 0.01;
     my $is_reload = $round % 8 == 0;
     if ($is_reload) {
-        # the old workers go on with their requests, in tables of which one has another size now
+        # the old workers continue with their requests; one of their tables has another size now
         my @before = $t->workers;
         $t->reload(main => "worker_processes $workers;", log => 0, http => configuration($round % 16 ? '1m' : '960k'));
         push @open, map { slow_request() } 1 .. $slow;
@@ -82,11 +83,11 @@ for my $round (1 .. $rounds) {
     }
     my @victims = all_of($t->master);
     @seen{@victims} = ();
-    # all of them, or all but one
+    # all workers, or all but one
     splice @victims, rand @victims, 1 if !$is_reload && $round % 3 == 0;
     $killed += kill KILL => @victims;
-    # those that come, as they come
-    # Mostly the first one only: if it has begun to put in order what the dead have left, no other death leads to that again.
+    # new workers, as they start. Mostly only the first one: if it has begun to reap, no other death starts the
+    # reaping again.
     my ($until, $left) = (time + 0.05, $round % 4 ? 1 : 2 + int rand 4);
     while ($left && time < $until) {
         for my $pid (grep { !exists $seen{$_} } all_of($t->master)) {
@@ -108,7 +109,10 @@ for my $round (1 .. $rounds) {
     });
     my $took = time - $begin;
     $longest = $took if $took > $longest;
-    if (!$is_over) { push @stay, "round $round: " . join ', ', map { "$_ $flights->{$_}[0]" } sort keys %$flights; next }
+    if (!$is_over) {
+        push @stay, "round $round: " . join ', ', map { "$_ $flights->{$_}[0]" } sort keys %$flights;
+        next;
+    }
     next if $round % 4;
     sleep 0.2;
     my $later = flights();
@@ -121,12 +125,13 @@ is_deeply(\@grow, [], 'and active time stands still');
 ok(wait_until(10, sub { $t->workers == $workers }), 'as many workers as ever are there in the end');
 $t->get('/a.txt', host => 'after.test');
 is($t->account_with('hosts', 'after.test', 1)->{requests}, 1, 'and they count');
-is_deeply([ sort { $a <=> $b } map { $_->{pid} } @{ $t->status('zone=hosts')->{workers} } ], [ $t->workers ], 'and each of them is shown');
+is_deeply([ sort { $a <=> $b } map { $_->{pid} } @{ $t->status('zone=hosts')->{workers} } ], [ $t->workers ],
+    'and each of them is shown');
 
 figure('workers killed at once, those of an older configuration', "$killed, $old");
 figure('workers killed while they began', $beginners);
 figure('rounds, those in which something stayed in flight', "$rounds, " . scalar @stay);
 figure('longest time until nothing was in flight, ms', sprintf '%.0f', 1000 * $longest);
 
-# a worker's first look at large tables is before it measures
+# a worker's first look at large tables comes before its measurement
 $t->done(query => 'zone=hosts', start_ms => 30);

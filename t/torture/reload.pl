@@ -1,5 +1,5 @@
-# Reloads and binary upgrades under load. No request fails that the same NGINX without the module would not fail as well, and
-# counters go on.
+# Reloads and binary upgrades under load. A request fails only if the same NGINX without the module would fail it too,
+# and counters continue.
 
 use strict;
 use warnings;
@@ -14,8 +14,10 @@ use Time::HiRes qw(sleep time);
 
 my ($reloads, $upgrades, $workers) = (50, 3, 2);
 
-# NGINX takes WINCH only as a daemon (ngx_signal_handler), which is an orphan. Orphans come to us: PR_SET_CHILD_SUBREAPER.
-my $prctl = { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] } or plan(skip_all => 'no binary upgrade on this machine');
+# NGINX accepts WINCH only as a daemon (ngx_signal_handler), and a daemon is an orphan. With PR_SET_CHILD_SUBREAPER,
+# orphans become children of this process.
+my $prctl = { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] }
+    or plan(skip_all => 'no binary upgrade on this machine');
 syscall($prctl, 36, 1, 0, 0, 0) == 0 or plan(skip_all => "no binary upgrade here: $!");
 
 sub start {
@@ -42,7 +44,7 @@ sub upgrade {
     }) or return;
     my $new = pid_in($t, 'nginx.pid');
     kill WINCH => $old;
-    # the new master is a child of the old one too
+    # the new master is also a child of the old one
     wait_until(10, sub { !grep { $_ != $new } keys %{ $t->processes } }) or return;
     kill QUIT => $old;
     wait_until(10, sub { waitpid($old, POSIX::WNOHANG()) == $old }) or return;
@@ -50,7 +52,7 @@ sub upgrade {
     return 1;
 }
 
-# Two clients keep their connections, two make a new one for every request.
+# Two clients keep their connections, two open a new one for every request.
 sub clients {
     my ($t) = @_;
     my $stop = $t->dir . '/stop';
@@ -63,7 +65,7 @@ sub clients {
                 sub { $going = !-e $stop if $asked++ % 16 == 0; return $going },
                 sub { ("GET /a.txt HTTP/1.1\r\nHost: load.test\r\n$close\r\n", 'all') },
             );
-            # NGINX closes kept connections when a worker ends, and a client sends its request again
+            # NGINX closes keep-alive connections when a worker ends, and a client then sends its request again
             return { failed => sum(@$seen{qw(cut hung refused wrong)}, $close ? $seen->{unanswered} || 0 : 0),
                 again => $close ? 0 : $seen->{unanswered} || 0, complete => $seen->{complete}{all} || 0 };
         });
@@ -100,7 +102,7 @@ EOC
     if ($module) {
         is($account->{requests}, $reload{complete}, 'every request of every generation of workers is counted, once');
         is($account->{in_flight}, 0, 'and none is in flight');
-        is(scalar @{ $t->status->{workers} }, $workers, 'the books are those of the workers that serve');
+        is(scalar @{ $t->status->{workers} }, $workers, 'the totals are those of the serving workers');
     }
 
     $finish = clients($t);
@@ -110,7 +112,8 @@ EOC
     is($done, $upgrades, "$name: $upgrades binary upgrades");
     $t->quiet;
     if ($module) {
-        cmp_ok($reload{failed}, '<=', $seen{failed}[0], 'reloads: no request fails that would not fail without the module');
+        cmp_ok($reload{failed}, '<=', $seen{failed}[0],
+            'reloads: no request fails that would not fail without the module');
         cmp_ok($upgrade{failed}, '<=', $seen{failed}[1], 'upgrades: none either');
         my $after = $t->account('hosts', 'load.test');
         my $sum = $reload{complete} + $upgrade{complete};
@@ -118,12 +121,15 @@ EOC
             local $TODO = 'accounts are not handed over to a new binary yet' if $after->{requests} < $reload{complete};
             is($after->{requests}, $sum, 'counters go on over an upgrade');
         }
-        figure('counters over a reload, over an upgrade', 'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start anew (pending)'));
+        figure('counters over a reload, over an upgrade',
+            'go on, ' . ($after->{requests} == $sum ? 'go on' : 'start again (pending)'));
     } else {
         $seen{failed} = [ $reload{failed}, $upgrade{failed} ];
     }
-    figure("$name: $reloads reloads: requests, failed, sent again", "$reload{complete}, $reload{failed}, $reload{again}");
-    figure("$name: $upgrades upgrades: requests, failed, sent again", "$upgrade{complete}, $upgrade{failed}, $upgrade{again}");
+    figure("$name: $reloads reloads: requests, failed, sent again",
+        "$reload{complete}, $reload{failed}, $reload{again}");
+    figure("$name: $upgrades upgrades: requests, failed, sent again",
+        "$upgrade{complete}, $upgrade{failed}, $upgrade{again}");
     $t->done(more => 1);
 }
 

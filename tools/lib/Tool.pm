@@ -1,4 +1,4 @@
-# What the programs in tools/, and scripts/bench, share: the repository's folder, help, messages, files, and an NGINX
+# Shared by the programs in tools/ and scripts/bench: the repository's folder, help, messages, files, and an NGINX
 # with the module.
 package Tool;
 
@@ -16,8 +16,8 @@ our $root = abs_path(dirname(__FILE__) . '/../..');
 
 # ---- messages -----------------------------------------------------------------------------------------------------
 
-# The comment block at the head of a program is its help. It goes to stdout with status 0, or to stderr with another
-# status.
+# Prints the help: the comment block at the head of the program. It goes to stdout with status 0, and to stderr with
+# another status.
 sub usage {
     my ($status) = @_;
     $status //= 0;
@@ -37,14 +37,14 @@ sub fail {
     exit 2;
 }
 
-# One line on a terminal, in place of the one before.
+# Prints one line on a terminal, in place of the line before.
 sub progress {
     my ($text) = @_;
     print STDERR "\r\e[K$text" if -t STDERR;
     return;
 }
 
-# 1,234,567
+# Formats a number as 1,234,567.
 sub grouped {
     my ($number) = @_;
     $number = sprintf '%.0f', $number;
@@ -59,7 +59,7 @@ sub has_program {
     return scalar grep { -f -x "$_/$name" } split /:/, $ENV{PATH};
 }
 
-# need(program => package, …) fails where one of them is missing.
+# need(program => package, …) fails if a program is missing.
 sub need {
     my (%package) = @_;
     for my $name (sort keys %package) { has_program($name) or fail("$name is needed (package $package{$name})") }
@@ -81,7 +81,7 @@ sub spew {
     return;
 }
 
-# The lines of a file; none where it is missing, as in /proc when a process has ended.
+# The lines of a file; no lines if the file is missing, as in /proc after a process has ended.
 sub lines {
     my ($path) = @_;
     open my $file, '<', $path or return;
@@ -110,8 +110,8 @@ sub median {
     return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
 }
 
-# A port outside of the range from which the kernel takes those of clients. No port is given out twice. No random
-# numbers are drawn, so that a program that begins with srand 1 draws the same ones each time.
+# A port outside of the range from which the kernel takes the ports of clients. No port is returned twice. The
+# function uses no random numbers, so that a program that begins with srand 1 gets the same numbers each time.
 my %given;
 my $last_port = $$ * 7919;
 sub free_port {
@@ -123,7 +123,7 @@ sub free_port {
     fail('no port is free');
 }
 
-# So many words of a small vocabulary, with the frequencies of a text. They are always the same ones.
+# That many words of a small vocabulary, with the frequencies of a text. They are the same in each run.
 sub words {
     my ($count) = @_;
     srand 1;
@@ -144,7 +144,7 @@ sub build {
     return ($module, $nginx // fail("there is no NGINX for \"$variant\""));
 }
 
-# Builds the module for Test::RequestCpu, which is to be loaded afterwards. It ends the program after so many seconds.
+# Builds the module for Test::RequestCpu; load Test::RequestCpu afterwards. It ends the program after so many seconds.
 sub test_with {
     my ($seconds) = @_;
     @ENV{qw(TEST_NGINX_MODULE TEST_NGINX_BINARY)} = build();

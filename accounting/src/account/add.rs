@@ -1,4 +1,4 @@
-//! Adding to an account.
+//! Additions to an account.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,7 +9,7 @@ use crate::limit::{Apart, DRY_RUN};
 use crate::threshold::ACTIVE_THRESHOLD_NS;
 use crate::window::Over;
 
-/// No thread uses more CPU in a second, in nanoseconds.
+/// The most CPU that a thread can use in a second, in nanoseconds.
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
 impl Account {
@@ -33,7 +33,7 @@ impl Account {
         self.add_charges_apart(table, now_ms, charges, None);
     }
 
-    /// As [`Account::add_charges`]. Not all limits count the CPU in `apart`.
+    /// As [`Account::add_charges`]. The CPU in `apart` counts only in some of the limits.
     #[inline]
     pub fn add_charges_apart(
         &self,
@@ -69,8 +69,7 @@ impl Account {
                 self.cpu_ns.fetch_add(usage.cpu_ns, Relaxed);
             }
         }
-        // After the sum that it is a part of. And before what belongs to the second that is over is mixed with what
-        // is new.
+        // After the sum that contains this CPU. And before new CPU is mixed with the CPU of the second that is over.
         if usage.cpu_ns >= SECOND_NS {
             self.add_seconds(now_ms, usage.cpu_ns, threshold_ns());
         } else if usage.cpu_ns | duration_ns != 0
@@ -85,7 +84,7 @@ impl Account {
         add(&self.received_bytes, usage.received_bytes);
     }
 
-    /// More than a second of CPU was not used within this second alone. Each whole second of it counts as a second
+    /// More than a second of CPU was not used within this second alone. Each whole second of CPU counts as a second
     /// that is over.
     #[cold]
     #[inline(never)]
@@ -98,7 +97,7 @@ impl Account {
         self.billing.judge_all(whole, SECOND_NS, threshold_ns);
     }
 
-    /// A second is over.
+    /// Counts a second that is over.
     #[cold]
     #[inline(never)]
     pub(super) fn judge(&self, over: Over, threshold_ns: u64) {
@@ -106,17 +105,17 @@ impl Account {
             self.windows.add(over);
             self.billing.judge(over.ns, threshold_ns);
         }
-        self.take_signals(over.second);
+        self.close_signals(over.second);
     }
 
-    pub(super) fn take_signals(&self, second: u64) {
-        self.signals.take(second, || {
+    pub(super) fn close_signals(&self, second: u64) {
+        self.signals.close_second(second, || {
             let requests = self.by_order.iter().map(|tally| tally[0].load(Relaxed)).sum();
             (requests, self.billing.duration_ns.load(Relaxed))
         });
     }
 
-    /// Brings up to date what time changes: see [`Table::refresh`](crate::table::Table::refresh).
+    /// Updates the values that depend on time: see [`Table::refresh`](crate::table::Table::refresh).
     pub(crate) fn refresh(&self, table: &impl TableView, now_ms: u64) {
         if self.in_flight.read(table.epoch()) != 0 {
             self.cover_on(now_ms);
@@ -126,35 +125,36 @@ impl Account {
         if let Some(over) = self.second.close(second) {
             self.judge(over, table.active_threshold_ns());
         } else if open.second < second {
-            // no CPU, but maybe requests in flight
-            self.take_signals(open.second);
+            // no CPU, but possibly requests in flight
+            self.close_signals(open.second);
         }
     }
 
-    /// Nobody counts any more: see [`Table::conclude`](crate::table::Table::conclude).
+    /// Counts the last second, when all processes have stopped counting: see
+    /// [`Table::conclude`](crate::table::Table::conclude).
     pub(crate) fn conclude(&self, threshold_ns: u64) {
-        self.billing.judge(self.second.take(), threshold_ns);
+        self.billing.judge(self.second.close_last(), threshold_ns);
     }
 
-    /// A request is in flight at `now_ms`, and has been since the time up to which milliseconds are counted.
+    /// Counts active time up to `now_ms`: a request has been in flight since the last counted millisecond.
     pub(crate) fn cover_on(&self, now_ms: u64) {
         self.billing.cover(now_ms, now_ms + 1, || true);
     }
 
-    /// A request was in flight between these times, in nanoseconds.
+    /// Counts active time between these times, in nanoseconds: a request was in flight.
     #[inline]
     pub(crate) fn cover(&self, table: &impl TableView, from_ns: u64, to_ns: u64) {
         let begun = || self.in_flight.read(table.epoch()) != 0;
         self.billing.cover(from_ns / 1_000_000, to_ns / 1_000_000 + 1, begun);
     }
 
-    /// Adds CPU where limits are concerned.
+    /// Adds CPU to the buckets of limits.
     #[inline(never)]
     pub(super) fn add_limited(&self, table: Option<&dyn TableView>, now_ms: u64, cpu_ns: u64, apart: &Apart) {
         for (n, bucket) in self.buckets(table).enumerate() {
             bucket.add(now_ms, apart.counted_ns(n, cpu_ns));
         }
-        // before the sum that they are a part of
+        // before the sum that contains them
         for (refused, &ns) in self.refused.iter().zip(&apart.refused_ns).filter(|&(_, &ns)| ns != 0) {
             refused[1].fetch_add(ns, Relaxed);
         }

@@ -1,5 +1,6 @@
 //! The memory of counters.
 
+use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 
 use formats::classes::SESSIONS;
@@ -48,6 +49,19 @@ macro_rules! cells {
     };
 }
 
+/// Where a counter begins in the memory of an account, in bytes; 0 if it has no memory.
+macro_rules! offset {
+    ($name:ident,) => {
+        0
+    };
+    ($name:ident, added) => {
+        offset_of!(Account, added) + offset_of!(Added, $name)
+    };
+    ($name:ident, $($field:ident).+) => {
+        offset_of!(Account, $($field).+)
+    };
+}
+
 /// The memory of a counter in [`Added`].
 macro_rules! added {
     (added) => {
@@ -60,7 +74,7 @@ macro_rules! added {
 
 macro_rules! declare {
     ($($name:ident [$($at:tt)*] = $counter:expr;)*) => {
-        /// Counters that the table has added since the first release, in its order.
+        /// Counters that the table has added since the first release, in its order. Releases only append to them.
         #[repr(C)]
         #[derive(Debug)]
         pub(super) struct Added {
@@ -68,6 +82,9 @@ macro_rules! declare {
         }
 
         impl Account {
+            /// Where each counter begins in the memory of an account, in bytes, in the order of the table.
+            pub(crate) const OFFSETS: [usize; LEN] = [$(offset!($name, $($at)*)),*];
+
             /// The cells of each counter, in the order of the table.
             #[inline]
             pub(super) fn rows(&self) -> [&[AtomicU64]; LEN] {
@@ -78,6 +95,13 @@ macro_rules! declare {
 }
 
 formats::each_counter!(declare);
+
+impl Account {
+    /// Where the counters begin that releases append, in bytes.
+    pub(crate) const APPENDED_AT: usize = offset_of!(Account, added);
+    /// How many there are.
+    pub(crate) const APPENDED: usize = size_of::<Added>() / size_of::<AtomicU64>();
+}
 
 /// Counters of one account. All zero is a valid empty account.
 ///

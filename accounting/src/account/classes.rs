@@ -2,10 +2,10 @@
 
 use formats::classes::{CACHE_STATUSES, CPU_BOUNDS_NS, ORDERS, RESPONSES, SIZES};
 
-/// How a request ended, as the breakdowns need it.
+/// The outcome of a request, for the breakdowns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// HTTP status as `$status`, 0 where there is none
+    /// HTTP status as `$status`; 0 if there is none
     pub status: u64,
     /// `$upstream_cache_status`
     pub cache: CacheStatus,
@@ -33,10 +33,10 @@ pub enum CacheStatus {
 }
 
 impl CacheStatus {
-    /// In the order of NGINX's `NGX_HTTP_CACHE_*` values, `NONE` being 0.
+    /// The names in the order of NGINX's `NGX_HTTP_CACHE_*` values; `NONE` is 0.
     pub const NAMES: [&str; 8] = CACHE_STATUSES;
 
-    /// From `r->upstream->cache_status`: 0 is no cache, an unknown value counts as none.
+    /// From `r->upstream->cache_status`: 0 is no cache; unknown values count as none.
     pub fn from_nginx(value: usize) -> Self {
         use CacheStatus::*;
         [None, Miss, Bypass, Expired, Stale, Updating, Revalidated, Hit].get(value).copied().unwrap_or(None)
@@ -48,7 +48,7 @@ pub const CLASSES: [&str; 5] = [RESPONSES[0], RESPONSES[1], RESPONSES[2], RESPON
 
 pub(super) const CPU_BUCKETS: usize = CPU_BOUNDS_NS.len() + 1;
 
-/// Which of [`SIZES`] a response of `bytes` bytes falls into.
+/// The index in [`SIZES`] of a response of `bytes` bytes.
 pub fn size_class(bytes: u64) -> usize {
     let kib = bytes.div_ceil(1024).max(1);
     // smallest n with kib <= 4^n
@@ -56,15 +56,15 @@ pub fn size_class(bytes: u64) -> usize {
     (bits.div_ceil(2) as usize).min(SIZES.len() - 1)
 }
 
-/// Which bucket of [`CPU_BOUNDS_NS`] a request of `ns` nanoseconds falls into.
+/// The index of the bucket of [`CPU_BOUNDS_NS`] for a request of `ns` nanoseconds.
 #[inline]
 pub fn cpu_bucket(ns: u64) -> u8 {
-    // the bounds are so far apart that there is one between two powers of two at most
+    // there is at most one bound between two powers of two
     let first = FIRST_BUCKETS[64 - ns.leading_zeros() as usize];
     first + u8::from(CPU_BOUNDS_NS.get(usize::from(first)).is_some_and(|&bound| ns > bound))
 }
 
-/// The lowest bucket of the numbers that have so many bits.
+/// The lowest bucket for numbers with this many bits.
 pub(super) const FIRST_BUCKETS: [u8; 65] = {
     let mut first = [0; 65];
     let mut bits = 1;
@@ -89,7 +89,7 @@ pub struct Handshake {
     pub cpu_ns: u64,
 }
 
-/// Where a request belongs in each breakdown but that of CPU, as places in them.
+/// The class of a request in each breakdown, except that of CPU, as an index.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Classes {
     pub(super) response: u8,
@@ -99,7 +99,7 @@ pub struct Classes {
 }
 
 impl Outcome {
-    /// Where the request belongs.
+    /// The classes of a request.
     #[inline]
     pub fn classes(&self) -> Classes {
         let response = match self.status / 100 {

@@ -2,17 +2,17 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A number of requests, or of handshakes, and their CPU, read.
+/// A number of requests or handshakes, and their CPU: a copy.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
-    /// how many
+    /// number of requests or handshakes
     pub requests: u64,
     /// their CPU in nanoseconds
     pub cpu_ns: u64,
 }
 
 impl Count {
-    /// All of them.
+    /// The sum of all counts.
     pub fn sum(counts: &[Count]) -> Count {
         counts.iter().fold(Count::default(), |sum, one| Count {
             requests: sum.requests + one.requests,

@@ -1,4 +1,4 @@
-//! Counting requests and handshakes that ended.
+//! Counts requests and handshakes that have ended.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -7,7 +7,7 @@ use super::classes::{Classes, Handshake};
 use super::count::{Count, add_tally, read_tally};
 
 impl Account {
-    /// Counts requests that ended, all of the same classes; not yet by their CPU.
+    /// Counts requests that have ended, all of the same classes. The histogram of CPU is counted separately.
     pub fn count(&self, classes: &Classes, count: &Count) {
         let &Classes { response, order, cache, size } = classes;
         self.responses[usize::from(response)].fetch_add(count.requests, Relaxed);
@@ -16,23 +16,24 @@ impl Account {
         add_tally(&self.by_size[usize::from(size)], count);
     }
 
-    /// Counts requests that ended by their CPU, all of the same bucket, as [`cpu_bucket`](super::cpu_bucket).
+    /// Counts requests that have ended in the histogram of CPU. All are in the same bucket, as
+    /// [`cpu_bucket`](super::cpu_bucket) returns it.
     pub fn count_cpu(&self, bucket: u8, requests: u64) {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }
 
-    /// Counts a handshake. It is not often, and dear by itself, so this goes to the account at once.
+    /// Counts a handshake. Handshakes are rare and expensive, so this adds to the account at once.
     pub fn count_handshake(&self, handshake: &Handshake) {
         let &Handshake { resumed, cpu_ns } = handshake;
         add_tally(&self.by_session[usize::from(resumed)], &Count { requests: 1, cpu_ns });
     }
 
-    /// Counts a request that was refused, or would have been.
+    /// Counts a request that a limit refused, or would have refused with `dry_run`.
     pub fn count_refused(&self, dry_run: bool) {
         self.refused[usize::from(dry_run)][0].fetch_add(1, Relaxed);
     }
 
-    /// CPU that a request takes on the average of those that were not refused, in nanoseconds; 0 where none has ended.
+    /// The average CPU of a request that was not refused, in nanoseconds; 0 if none has ended.
     pub fn average_ns(&self) -> u64 {
         let ended = Count::sum(&self.by_connection_order());
         let refused = read_tally(&self.refused[0]);

@@ -12,7 +12,7 @@ impl Account {
         &self.bucket
     }
 
-    /// Buckets that limits have. Those after the first one are in the table.
+    /// The buckets that belong to limits. Those after the first one are in the table.
     #[inline]
     pub(crate) fn buckets<'a>(
         &'a self,
@@ -22,7 +22,7 @@ impl Account {
         core::iter::successors(first, move |bucket| table?.bucket_after(bucket))
     }
 
-    /// The state of each limit. `table` is the one that has this account.
+    /// The state of each limit. `table` is the table of this account.
     pub fn limits<'a>(
         &'a self,
         table: &'a dyn TableView,
@@ -31,8 +31,8 @@ impl Account {
         self.buckets(Some(table)).filter_map(move |bucket| bucket.read(now_ms))
     }
 
-    /// The state of the limit that was checked last; of those that were checked at the same time, of the one with
-    /// the largest debt. None if no limit has checked a request. `table` is the one that has this account.
+    /// The state of the limit that was checked last. If several were checked at the same time, it is the one with the
+    /// largest debt. None if no limit has checked a request. `table` is the table of this account.
     pub fn limit(&self, table: &impl TableView, now_ms: u64) -> Option<BucketState> {
         let states = self.buckets(Some(table)).filter_map(|bucket| {
             let state = bucket.read(now_ms)?;

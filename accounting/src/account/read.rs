@@ -1,4 +1,4 @@
-//! Reading the counters of an account.
+//! Reads the counters of an account.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +14,7 @@ use crate::gauge::Gauge;
 use crate::window::Cores;
 
 impl Account {
-    /// Reads cells, each given by its place in the table and its place there.
+    /// Reads cells, each given by the place of its counter in the table and its place in the counter.
     pub fn read_cells<const N: usize>(&self, cells: [(usize, usize); N]) -> [u64; N] {
         let rows = self.rows();
         cells.map(|(row, at)| {
@@ -22,7 +22,7 @@ impl Account {
         })
     }
 
-    /// The counter at this place of the table, by its cells.
+    /// The cells of the counter at this place of the table.
     pub fn row(&self, row: usize) -> impl Iterator<Item = u64> {
         let cells = self.rows().get(row).copied().unwrap_or_default();
         cells.iter().map(|cell| cell.load(Relaxed))
@@ -32,8 +32,8 @@ impl Account {
     pub fn totals(&self) -> Totals {
         let mut totals = [0; COUNTERS];
         let mut rest = &mut totals[..];
-        // from the end: CPU of seconds that are over, which comes later in the table, is read before all CPU, so
-        // that it is not more
+        // from the end: the CPU of seconds that are over comes later in the table and is read before all CPU, so it
+        // is never more than all CPU
         for counters in self.rows().into_iter().rev() {
             let (before, cells) = rest.split_at_mut(rest.len().saturating_sub(counters.len()));
             for (cell, counter) in cells.iter_mut().zip(counters) {
@@ -44,10 +44,10 @@ impl Account {
         Totals(totals)
     }
 
-    /// Adds what an account before this one has counted. It is in no window: its CPU is not of the last minutes.
+    /// Adds the counters of an earlier account. They are in no window: their CPU is not of the last minutes.
     ///
-    /// CPU that was in no second that was over is waived: that of the second in which it was last saved, or of a
-    /// time when seconds were not counted.
+    /// CPU that was not in a finished second is waived: the CPU of the second in which the account was last saved, or
+    /// of a time when seconds were not counted.
     pub fn restore(&self, totals: &Totals) {
         let mut totals = totals.0;
         let unjudged_ns = totals[CPU].saturating_sub(totals[BILLABLE]);
@@ -60,12 +60,12 @@ impl Account {
         self.signals.skip(requests, self.billing.duration_ns.load(Relaxed));
     }
 
-    /// Requests that are open, over all workers.
+    /// Requests in flight, over all workers.
     pub fn in_flight(&self) -> &Gauge {
         &self.in_flight
     }
 
-    /// What was added.
+    /// The usage that was added.
     pub fn usage(&self) -> Usage {
         Usage {
             cpu_ns: self.cpu_ns.load(Relaxed),
@@ -75,53 +75,54 @@ impl Account {
         }
     }
 
-    /// Requests that ended, as [`CLASSES`]; the last one: no class.
+    /// Requests that have ended, by [`CLASSES`]; the last number counts requests without a class.
     pub fn responses(&self) -> [u64; CLASSES.len() + 1] {
         self.responses.each_ref().map(|requests| requests.load(Relaxed))
     }
 
-    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
+    /// Counts by [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub fn by_cache_status(&self) -> [Count; 8] {
         self.by_cache.each_ref().map(read_tally)
     }
 
-    /// As [`ORDERS`](super::ORDERS).
+    /// Counts by [`ORDERS`](super::ORDERS).
     pub fn by_connection_order(&self) -> [Count; 4] {
         self.by_order.each_ref().map(read_tally)
     }
 
-    /// As [`SIZES`](super::SIZES).
+    /// Counts by [`SIZES`](super::SIZES).
     pub fn by_response_size(&self) -> [Count; 10] {
         self.by_size.each_ref().map(read_tally)
     }
 
-    /// TLS handshakes of connections whose first request has ended, as [`SESSIONS`].
+    /// TLS handshakes of connections whose first request has ended, by [`SESSIONS`].
     pub fn tls_handshakes(&self) -> [Count; SESSIONS.len()] {
         self.by_session.each_ref().map(read_tally)
     }
 
-    /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS), then those above.
+    /// Requests in each bucket of [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS), not cumulative, and requests above all
+    /// bounds.
     pub fn by_request_cpu(&self) -> [u64; CPU_BUCKETS] {
         self.by_cpu.each_ref().map(|requests| requests.load(Relaxed))
     }
 
-    /// What other ways to charge than by CPU need to know.
+    /// The billing metrics.
     pub fn billing(&self) -> &billing::Sums {
         &self.billing
     }
 
-    /// What an autoscaler looks at, over each of [`WINDOWS`]. To be read after
-    /// [`Table::refresh`](crate::table::Table::refresh).
+    /// The signals for autoscalers over each of [`WINDOWS`]. Call [`Table::refresh`](crate::table::Table::refresh)
+    /// before.
     pub fn signals(&self, now_ms: u64) -> [Signal; WINDOWS.len()] {
         self.signals.read(now_ms, &self.windows, self.second.read(now_ms / 1000))
     }
 
-    /// CPU cores over the last time.
+    /// Average CPU cores over the last seconds and minutes.
     pub fn cores(&self, now_ms: u64) -> Cores {
         self.windows.cores(now_ms, self.second.read(now_ms / 1000))
     }
 
-    /// Nothing was ever counted, and nothing is open. `epoch` is the table's.
+    /// True if nothing was ever counted, and no request is in flight. `epoch` is the table's.
     pub fn is_untouched(&self, epoch: u32) -> bool {
         self.usage() == Usage::default()
             && self.responses.iter().all(|requests| requests.load(Relaxed) == 0)

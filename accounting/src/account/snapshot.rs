@@ -16,46 +16,47 @@ use crate::window::Cores;
 /// All counters of an account at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// All that only grow, in the order of the table.
+    /// All counters that only grow, in the order of the table.
     pub totals: Totals,
-    /// Requests that ended.
+    /// Requests that have ended.
     pub requests: u64,
-    /// Their CPU in nanoseconds, up to their log lines.
+    /// Their CPU up to their log lines, in nanoseconds.
     pub requests_cpu_ns: u64,
-    /// By class, as [`CLASSES`](super::CLASSES).
+    /// Requests by [`CLASSES`](super::CLASSES).
     pub responses: [u64; 5],
-    /// Requests that ended without a status of any class.
+    /// Requests that have ended without a class of status.
     pub other_responses: u64,
-    /// All that was charged: ended requests, running ones as far as they were added, work after the log line.
+    /// All charges: of ended requests, of running ones up to their last flush, and of work after the log line.
     pub usage: Usage,
-    /// Requests that are open.
+    /// Requests in flight.
     pub in_flight: u32,
-    /// CPU cores over the last time.
+    /// Average CPU cores over the last seconds and minutes.
     pub cores: Cores,
-    /// As [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
+    /// Counts by [`CacheStatus::NAMES`](super::CacheStatus::NAMES).
     pub by_cache_status: [Count; 8],
-    /// As [`ORDERS`](super::ORDERS).
+    /// Counts by [`ORDERS`](super::ORDERS).
     pub by_connection_order: [Count; 4],
-    /// As [`SIZES`](super::SIZES).
+    /// Counts by [`SIZES`](super::SIZES).
     pub by_response_size: [Count; 10],
-    /// Requests per bucket, not cumulative: as [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS), then those above.
+    /// Requests in each bucket of [`CPU_BOUNDS_NS`](super::CPU_BOUNDS_NS), not cumulative, and requests above all
+    /// bounds.
     pub by_request_cpu: [u64; CPU_BUCKETS],
-    /// As [`SESSIONS`].
+    /// Handshakes by [`SESSIONS`].
     pub tls_handshakes: [Count; SESSIONS.len()],
     /// As [`Account::limit`].
     pub limit: Option<BucketState>,
-    /// As [`Account::limits`], if there are several.
+    /// As [`Account::limits`], if there are several limits.
     pub limits: Vec<BucketState>,
-    /// Requests that limits have refused, as [`DRY_RUN`].
+    /// Requests that limits refused, by [`DRY_RUN`].
     pub refused: [Count; DRY_RUN.len()],
-    /// For other ways to charge.
+    /// The billing metrics.
     pub billing: BillingMetrics,
-    /// Over each of [`WINDOWS`].
+    /// The signals over each of [`WINDOWS`].
     pub signals: [Signal; WINDOWS.len()],
 }
 
 impl Snapshot {
-    /// With the limits of the account that it is of. `table` is the one that has the account.
+    /// Adds the limits of the account. `table` is the table of this account.
     #[must_use]
     pub fn with_limits(mut self, account: &Account, table: &impl TableView, now_ms: u64) -> Snapshot {
         self.limit = account.limit(table, now_ms);
@@ -67,8 +68,8 @@ impl Snapshot {
 }
 
 impl Account {
-    /// A copy of all counters, each read once. `epoch` is the table's.
-    /// Limits are not in it: see [`Snapshot::with_limits`].
+    /// A copy of all counters, each read once. `epoch` is the table's. Limits are not included: see
+    /// [`Snapshot::with_limits`].
     pub fn snapshot(&self, now_ms: u64, epoch: u32) -> Snapshot {
         let peak_cpu_ns = self.billing.read().peak_cpu_ns;
         let totals = self.totals();

@@ -1,4 +1,4 @@
-//! The counters of an account that only grow, read.
+//! A copy of the counters of an account that only grow.
 
 use formats::classes::RESPONSES;
 use formats::counters::{CELLS, COUNTERS as TABLE, cell, first_cell};
@@ -15,7 +15,7 @@ pub(super) const WAIVED: usize = cell("waived_cpu_ns");
 
 pub(super) const RESPONSE_CELLS: usize = cell("responses");
 
-/// How many counters of an account only grow: the cells of the table.
+/// The number of an account's counters that only grow: the cells of the table.
 pub const COUNTERS: usize = CELLS;
 
 /// The counters of an account that only grow, in the order of the table.
@@ -23,12 +23,12 @@ pub const COUNTERS: usize = CELLS;
 pub struct Totals(pub [u64; COUNTERS]);
 
 impl Totals {
-    /// Requests that ended.
+    /// Requests that have ended.
     pub fn requests(&self) -> u64 {
         self.0[RESPONSE_CELLS..RESPONSE_CELLS + RESPONSES.len()].iter().sum()
     }
 
-    /// What was used.
+    /// The usage.
     pub fn usage(&self) -> Usage {
         let [cpu_ns, wakeups, sent_bytes, received_bytes] =
             const { [cell("cpu_ns"), cell("wakeups"), cell("sent_bytes"), cell("received_bytes")] }
@@ -54,7 +54,7 @@ impl Totals {
         core::array::from_fn(|at| cells.get(at).copied().unwrap_or(0))
     }
 
-    /// The same as tallies.
+    /// The tallies of the counter at this place of the table.
     pub(super) fn counts<const N: usize>(&self, row: usize) -> [Count; N] {
         let (tallies, _) = self.row(row).as_chunks();
         let read = |&[requests, cpu_ns]: &[u64; 2]| Count { requests, cpu_ns };

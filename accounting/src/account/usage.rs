@@ -3,9 +3,9 @@
 /// Usage that is added to an account over time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// nanoseconds of CPU
+    /// CPU in nanoseconds
     pub cpu_ns: u64,
-    /// number of wakeups
+    /// number of handler calls
     pub wakeups: u64,
     /// bytes sent to the client
     pub sent_bytes: u64,
@@ -14,7 +14,10 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The difference to `earlier`, field by field. A field that fell counts as zero.
+    /// Nothing.
+    pub const NONE: Usage = Usage { cpu_ns: 0, wakeups: 0, sent_bytes: 0, received_bytes: 0 };
+
+    /// The difference from `earlier`, field by field. A field that decreased counts as zero.
     pub fn since(&self, earlier: &Usage) -> Usage {
         Usage {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
@@ -35,13 +38,13 @@ impl Usage {
     }
 }
 
-/// Charges of requests that are to be added to their account.
+/// Charges of requests that will be added to their account.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Charges {
     /// what was used
     pub usage: Usage,
-    /// nanoseconds in flight, each request for itself
+    /// nanoseconds in flight, summed over the requests
     pub duration_ns: u64,
-    /// memory times time, in bytes times milliseconds
+    /// memory of requests times time, in bytes times milliseconds
     pub memory_byte_ms: u64,
 }

@@ -7,9 +7,9 @@ pub trait TableView {
     /// The epoch of the gauges of requests in flight.
     fn epoch(&self) -> u32;
 
-    /// How much CPU in a second makes it an active one, in nanoseconds.
+    /// The CPU of a second, in nanoseconds, from which the second is an active one.
     fn active_threshold_ns(&self) -> u64;
 
-    /// The bucket that comes after this one in its account.
+    /// The bucket after this one in the same account.
     fn bucket_after(&self, bucket: &Bucket) -> Option<&Bucket>;
 }

@@ -1,23 +1,24 @@
-//! Which of the last milliseconds were active.
+//! Records which of the last milliseconds were active.
 
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// Which of the last milliseconds were active, a bit for each. All zero: none.
+/// Records which of the last milliseconds were active, one bit for each. All bits zero: none was.
 ///
-/// A worker tells of a request when it is through with it, and of several when its turn of the event loop ends:
-/// later than another one, maybe, that had a shorter turn. So a millisecond is counted by who sets its bit, and
-/// each of them once; only what is told when its word has been reused, after some 200 ms, is not counted any more.
+/// A worker reports a request when it has finished it, and it reports several at the end of its event-loop turn. So
+/// reports may arrive later than those of another worker with a shorter turn. The worker that sets the bit of a
+/// millisecond counts it, so each millisecond is counted once. A report is lost only if its word has been reused,
+/// after some 200 ms.
 ///
-/// A time that is much later than the one of who looks was a wrong one: then it is forgotten.
+/// A recorded time that is much later than the reader's time must be wrong, and is then forgotten.
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct Active {
-    /// The end of the last one that is known, or will be in a moment. It grows, unless it was wrong.
+    /// The end of the last recorded millisecond, or of one that is being recorded. It grows, unless it was wrong.
     pub(super) known_ms: AtomicU64,
-    /// time / 48 ms above, and a bit for each of them below
+    /// the upper bits are time / 48 ms; below, one bit for each of these milliseconds
     pub(super) words: [AtomicU64; ACTIVE_WORDS],
 }
 
@@ -27,16 +28,16 @@ pub(super) const ACTIVE_BITS: u64 = 48;
 
 pub(super) const TAG_MASK: u64 = u64::MAX >> ACTIVE_BITS;
 
-/// So many milliseconds are counted at once, an hour. Accounts with requests in flight are brought up to date each
-/// second, so a longer time in which nobody came is a wrong one, or that of a machine that stood still.
+/// The most milliseconds that are counted at once: an hour. Accounts with requests in flight are updated each second,
+/// so a longer gap comes from a wrong time, or from a machine that was suspended.
 pub(super) const MOST_MS: u64 = 60 * 60 * 1000;
 
-/// No worker that is right is so many milliseconds behind the others: its event loop would have stood still for as
-/// long.
+/// A difference between workers' times that is certainly an error: a worker's event loop would have to stand still
+/// for so many milliseconds.
 pub(super) const WRONG_MS: u64 = 10 * 60 * 1000;
 
 impl Active {
-    /// Whether all these are known already; maybe not, if there are many.
+    /// True if all these milliseconds are already recorded. It may be false for a long span.
     #[inline]
     pub(super) fn has(&self, from_ms: u64, to_ms: u64) -> bool {
         let last_ms = to_ms.saturating_sub(1);
@@ -47,13 +48,13 @@ impl Active {
         from_ms >= start_ms && value >> ACTIVE_BITS == word & TAG_MASK && value & mask == mask
     }
 
-    /// Bits from the first to the last one, of the 48.
+    /// The bits from the first to the last one, of the 48.
     #[inline]
     pub(super) fn mask(first: u64, last: u64) -> u64 {
         (u64::MAX << first) & (u64::MAX >> (63 - last))
     }
 
-    /// Sets them; how many were not set before.
+    /// Sets the bits. Returns how many were not set before.
     pub(super) fn set(&self, from_ms: u64, to_ms: u64) -> u64 {
         let Some(last_ms) = to_ms.checked_sub(1).filter(|&last_ms| last_ms >= from_ms) else { return 0 };
         let mut added = 0;
@@ -72,8 +73,8 @@ impl Active {
         let cell = &self.words[(word % ACTIVE_WORDS as u64) as usize];
         let mut old = cell.load(Acquire);
         loop {
-            // Known before a bit of it is set: if the cell is of a later word already, it is too late. If the cell
-            // comes to be so after this, the exchange fails.
+            // Recorded before its bit is set: if the cell already belongs to a later word, it is too late. If the
+            // cell changes after this, the exchange fails.
             if self.known_ms.load(Relaxed) > (word + ACTIVE_WORDS as u64) * ACTIVE_BITS {
                 return 0;
             }

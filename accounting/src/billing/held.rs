@@ -1,13 +1,13 @@
-//! What requests held over time: memory and their duration.
+//! Memory and duration of requests over time.
 
-/// A request, or a part of the time of one.
+/// A request, or a part of its time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// when it began, in nanoseconds of the clock that all workers share
+    /// its begin, in nanoseconds of the clock that all workers share
     pub from_ns: u64,
-    /// when it ended
+    /// its end
     pub to_ns: u64,
-    /// bytes of memory that it held meanwhile
+    /// bytes of memory that the request held in this time
     pub bytes: u64,
 }
 
@@ -18,7 +18,7 @@ impl Span {
         self.to_ns.saturating_sub(self.from_ns)
     }
 
-    /// What one request has held in it.
+    /// Duration and memory of one request in this time.
     #[inline]
     pub fn held(&self) -> Held {
         let ns = self.ns();
@@ -26,17 +26,17 @@ impl Span {
     }
 }
 
-/// What requests have held in some time: to be added to their account.
+/// Duration and memory of requests over some time, to be added to their account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// nanoseconds in flight, each request for itself
+    /// nanoseconds in flight, summed over the requests
     pub duration_ns: u64,
     /// memory times time
     pub memory: Memory,
 }
 
 impl Held {
-    /// So many requests for so many nanoseconds, with so many bytes altogether.
+    /// This number of requests for this number of nanoseconds, with this number of bytes together.
     #[inline]
     pub fn new(requests: u64, bytes: u64, ns: u64) -> Held {
         Held { duration_ns: requests.wrapping_mul(ns), memory: Memory::new(bytes, ns) }
@@ -53,12 +53,12 @@ impl Held {
     }
 }
 
-/// Memory times time, in bytes times 1024 ns: what is below that is less than a millionth of a byte for a second.
+/// Memory times time, in bytes times 1024 ns. A smaller unit would be less than a millionth of a byte for a second.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Memory(pub(super) u64);
 
 impl Memory {
-    /// So many bytes for so many nanoseconds.
+    /// This number of bytes for this number of nanoseconds.
     #[inline]
     pub fn new(bytes: u64, ns: u64) -> Memory {
         Memory(((u128::from(bytes) * u128::from(ns)) >> 10) as u64)
@@ -77,7 +77,7 @@ impl Memory {
         Memory(self.0 / 2)
     }
 
-    /// In bytes times milliseconds. What is below that is carried to the next call, so that it is not lost on average.
+    /// In bytes times milliseconds. The remainder is carried to the next call, so nothing is lost on average.
     #[inline]
     pub(crate) fn byte_ms(self, carry: &mut u64) -> u64 {
         // 1024 ns are 16 / 15,625 ms

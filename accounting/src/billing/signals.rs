@@ -9,16 +9,16 @@ use crate::window::{Over, Windows};
 
 pub use formats::status::Signal;
 
-/// Windows of [`Signal`]s, in seconds: that of panic, and the stable one.
+/// Windows of [`Signal`]s, in seconds: the panic window, and the stable window.
 pub const WINDOWS: [u64; 2] = [6, 60];
 
-/// How many buckets there are of each kind.
+/// The number of buckets of each kind.
 pub(super) const BUCKETS: u64 = 7;
 
 /// Buckets of `seconds` each.
 pub(super) struct Buckets<'a> {
     pub(super) seconds: u64,
-    /// time / `seconds` + 1 of what a bucket holds; in 136 years it comes again
+    /// time / `seconds` + 1 of the content of each bucket; the number repeats after 136 years
     pub(super) tags: &'a [AtomicU32; BUCKETS as usize],
     /// as [`Pair`]
     pub(super) sums: &'a [AtomicU64; BUCKETS as usize],
@@ -29,16 +29,16 @@ impl Buckets<'_> {
         let bucket = second / self.seconds;
         let (at, tag) = Self::place(bucket);
         if self.tags[at].load(Relaxed) != tag {
-            // In this order: who is killed in between leaves an old bucket. What another one adds in between is
-            // lost, but only for an autoscaler, and as two seconds would have to be closed at the same time for
-            // that.
+            // In this order: a worker that is killed in between leaves an old bucket. An addition of another worker
+            // in between is lost. That needs two seconds that are closed at the same time, and affects only
+            // autoscalers.
             self.sums[at].store(0, Relaxed);
             self.tags[at].store(tag, Release);
         }
         let _ = self.sums[at].fetch_update(Relaxed, Relaxed, |sum| Some(Pair::of(sum).plus(added).packed()));
     }
 
-    /// The sums of buckets, the last one included.
+    /// The sums of the buckets from the first to the last one.
     pub(super) fn sum(&self, first: u64, last: u64) -> [u64; 2] {
         let mut sums = [0; 2];
         for bucket in first..=last {
@@ -77,12 +77,12 @@ impl Pair {
         Pair { requests: self.requests.saturating_add(other.requests), ms: self.ms.saturating_add(other.ms) }
     }
 
-    /// The lower halves of what was counted.
+    /// The lower halves of the totals.
     pub(super) fn of_totals(requests: u64, duration_ns: u64) -> Pair {
         Pair { requests: requests as u32, ms: (duration_ns / 1_000_000) as u32 }
     }
 
-    /// None if there is nothing more, or `earlier` is not.
+    /// The difference; none if it is zero, or if `earlier` is later.
     pub(super) fn since(self, earlier: Pair) -> Option<Pair> {
         let requests = self.requests.wrapping_sub(earlier.requests);
         let ms = self.ms.wrapping_sub(earlier.ms);
@@ -91,17 +91,17 @@ impl Pair {
     }
 }
 
-/// What was counted in the last seconds. All zero: nothing.
+/// Requests and durations of the last seconds. All zero: none.
 ///
-/// What has come up is added when a second is over, by who finds that, to the bucket of that second: so there is
-/// nothing to be done for it while requests are counted.
+/// The worker that finds a finished second adds the increase of the totals to the bucket of that second. So counting
+/// a request costs nothing more.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Signals {
-    /// of seconds, and of ten of them
+    /// for seconds, and for groups of ten seconds
     pub(super) tags: [[AtomicU32; BUCKETS as usize]; 2],
     pub(super) sums: [[AtomicU64; BUCKETS as usize]; 2],
-    /// totals as far as they are in buckets, as [`Pair`]
+    /// the totals that are already in buckets, as [`Pair`]
     pub(super) taken: AtomicU64,
 }
 
@@ -114,11 +114,11 @@ impl Signals {
         Buckets { seconds: 10, tags: &self.tags[1], sums: &self.sums[1] }
     }
 
-    /// A second is over; the totals are of now.
-    pub(crate) fn take(&self, second: u64, totals: impl Fn() -> (u64, u64)) {
+    /// Adds a finished second; `totals` returns the current totals.
+    pub(crate) fn close_second(&self, second: u64, totals: impl Fn() -> (u64, u64)) {
         let mut taken = self.taken.load(Relaxed);
         loop {
-            // read after what they are compared with
+            // read after the value that they are compared with
             let (requests, duration_ns) = totals();
             let now = Pair::of_totals(requests, duration_ns);
             let Some(added) = now.since(Pair::of(taken)) else { return };
@@ -133,13 +133,13 @@ impl Signals {
         }
     }
 
-    /// What was counted until now was counted before these seconds.
+    /// Leaves these totals out of all windows: they were counted before.
     pub(crate) fn skip(&self, requests: u64, duration_ns: u64) {
         self.taken.store(Pair::of_totals(requests, duration_ns).packed(), Relaxed);
     }
 
-    /// As seen at `now_ms`, over whole seconds that are over: 6 of them; and 60, or up to 9 more, from where a
-    /// whole ten of them begins. `open` is in no window yet.
+    /// The signals at `now_ms`, over whole finished seconds: 6 of them; and 60, plus up to 9 back to the begin of a
+    /// group of ten. `open` is in no window yet.
     pub(crate) fn read(&self, now_ms: u64, windows: &Windows, open: Over) -> [Signal; WINDOWS.len()] {
         let second = now_ms / 1000;
         let signal = |[requests, ms]: [u64; 2], seconds: u64, cores| Signal {

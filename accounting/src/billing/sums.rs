@@ -1,4 +1,4 @@
-//! Sums in the account.
+//! The billing metrics of an account in shared memory.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -7,34 +7,34 @@ use core::sync::atomic::{
 
 use super::active::{Active, MOST_MS, WRONG_MS};
 
-/// Traffic logs that a zone can have: each is told the peaks of its own intervals.
+/// The most traffic logs of a zone. Each log gets the peaks of its own intervals.
 pub const LOGS: usize = 2;
 
-/// Sums in shared memory; all zero at first.
+/// Sums in shared memory; they begin with zero.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Sums {
-    /// nanoseconds that requests were in flight, each for itself
+    /// nanoseconds in flight, summed over the requests
     pub(crate) duration_ns: AtomicU64,
-    /// memory of requests times the time that they were in flight, in bytes times milliseconds
+    /// memory of requests times their time in flight, in bytes times milliseconds
     pub(crate) memory_byte_ms: AtomicU64,
-    /// milliseconds in which at least one was
+    /// milliseconds in which at least one request was in flight
     pub(crate) active_ms: AtomicU64,
     pub(super) active: Active,
     /// seconds in which the CPU reached the threshold
     pub(crate) active_seconds: AtomicU64,
-    /// CPU in them, in nanoseconds
+    /// CPU in these seconds, in nanoseconds
     pub(crate) billable_cpu_ns: AtomicU64,
     /// CPU in other seconds, in nanoseconds
     pub(crate) waived_cpu_ns: AtomicU64,
-    /// the most CPU of one second, in nanoseconds: of all, and since each log has taken it
+    /// the most CPU of one second, in nanoseconds: of the whole time, and since each log's last reset
     pub(super) peaks_ns: [AtomicU64; 1 + LOGS],
 }
 
-/// What other ways to charge than by CPU need to know of an account, read.
+/// A copy of the billing metrics of an account.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct BillingMetrics {
-    /// nanoseconds that requests were in flight, each for itself
+    /// nanoseconds in flight, summed over the requests
     pub duration_ns: u64,
     /// the active interval: milliseconds in which at least one request was in flight
     pub active_ms: u64,
@@ -42,24 +42,24 @@ pub struct BillingMetrics {
     pub active_seconds: u64,
     /// CPU in these seconds, in nanoseconds
     pub billable_cpu_ns: u64,
-    /// CPU in all other seconds that are over, in nanoseconds
+    /// CPU in all other finished seconds, in nanoseconds
     pub waived_cpu_ns: u64,
-    /// memory held by requests times the time that they held it, in bytes times milliseconds; 10^12 are a GB-second
+    /// memory of requests times the time that they held it, in bytes times milliseconds; 10^12 are a GB-second
     pub memory_byte_ms: u64,
     /// the most CPU that was used within one second, in nanoseconds
     pub peak_cpu_ns: u64,
 }
 
 impl BillingMetrics {
-    /// Whole milliseconds of [`BillingMetrics::duration_ns`], as every reader is told: what they differ by adds up.
+    /// Whole milliseconds of [`BillingMetrics::duration_ns`], as all readers show them: differences of these add up.
     pub fn duration_ms(&self) -> u64 {
         self.duration_ns / 1_000_000
     }
 }
 
 impl Sums {
-    /// A request was in flight from one millisecond to another, which is the first one after it. `begun`: at least
-    /// one has been since the time up to which milliseconds are known.
+    /// Counts a request that was in flight from one millisecond to another; the second one is not included. `begun`:
+    /// at least one request has been in flight since the last recorded millisecond.
     #[inline]
     pub(crate) fn cover(&self, from_ms: u64, to_ms: u64, begun: impl Fn() -> bool) {
         if !self.active.has(from_ms, to_ms) {
@@ -70,11 +70,10 @@ impl Sums {
     #[cold]
     #[inline(never)]
     pub(super) fn cover_more(&self, from_ms: u64, to_ms: u64, begun: bool) {
-        // after `begun`, which is since that time or an earlier one
+        // after `begun`, which means since this time or an earlier one
         let known_ms = self.active.known_ms.load(Acquire);
         if known_ms > to_ms.saturating_add(WRONG_MS) {
-            // Nothing is counted at once: if it is this worker that is wrong, the next one goes on as if it had not
-            // come.
+            // Nothing is counted at once: if the time of this worker is wrong, the next worker continues without it.
             let _ = self.active.known_ms.compare_exchange(known_ms, 0, Relaxed, Relaxed);
             return;
         }
@@ -87,12 +86,12 @@ impl Sums {
         }
     }
 
-    /// A second with so much CPU is over: it is active, or it is not.
+    /// Classifies a finished second with this CPU: active or not.
     pub(crate) fn judge(&self, ns: u64, threshold_ns: u64) {
         self.judge_all(1, ns, threshold_ns);
     }
 
-    /// As many seconds with so much CPU each.
+    /// Classifies several seconds with this CPU each.
     pub(crate) fn judge_all(&self, seconds: u64, ns: u64, threshold_ns: u64) {
         let sum_ns = seconds * ns;
         if sum_ns == 0 {
@@ -109,13 +108,13 @@ impl Sums {
         }
     }
 
-    /// CPU of all seconds that were judged, in nanoseconds.
+    /// CPU of all classified seconds, in nanoseconds.
     #[cfg(test)]
     pub(crate) fn judged_ns(&self) -> u64 {
         self.billable_cpu_ns.load(Relaxed) + self.waived_cpu_ns.load(Relaxed)
     }
 
-    /// All that only grows by additions.
+    /// All values that only grow by additions.
     #[cfg(test)]
     pub(crate) fn counters(&self) -> [&AtomicU64; 6] {
         [
@@ -142,12 +141,12 @@ impl Sums {
         }
     }
 
-    /// The most CPU of one second, in nanoseconds, since a log has forgotten it.
+    /// The most CPU of one second since a log's last reset, in nanoseconds.
     pub fn peak_of_log(&self, log: usize) -> u64 {
         self.peaks_ns[1..].get(log).map_or(0, |peak| peak.load(Relaxed))
     }
 
-    /// A log has written a peak: it starts anew, if there was no higher one meanwhile.
+    /// Resets the peak of a log that has written it, unless there was a higher one meanwhile.
     pub fn forget_peak(&self, log: usize, written_ns: u64) {
         if let Some(peak) = self.peaks_ns[1..].get(log) {
             let _ = peak.compare_exchange(written_ns, 0, Relaxed, Relaxed);

@@ -9,7 +9,7 @@ use crate::account::{Account, CacheStatus, Charges, Outcome, Usage};
 use crate::table::{ACTIVE_THRESHOLD_NS, Slot, Table};
 use crate::testing::{Region, cases, zeroed};
 
-/// What is told later than this after a later millisecond may not be counted.
+/// A report that comes later than this, after a report of a later millisecond, may be lost.
 const LATE_MS: u64 = (ACTIVE_WORDS as u64 - 1) * ACTIVE_BITS;
 
 #[test]
@@ -81,7 +81,7 @@ fn an_account_that_slept_for_years_is_active_at_once() {
         for n in 2..5 {
             sums.cover(n * gap_ms + 3_200, n * gap_ms + 3_210, || false);
         }
-        // the number of a word in its cell comes again after 4.4 hours
+        // the number of a word in its cell repeats after 4.4 hours
         let expected = if gap_ms == 240 << 16 { 13 } else { 33 };
         assert_eq!(sums.read().active_ms, expected, "{gap_ms}");
     }
@@ -111,7 +111,7 @@ fn memory_is_not_lost_by_rounding() {
     assert!((66_559..=66_560).contains(&sum), "{sum}");
     let gigabyte = Memory::new(1_000_000_000, 1_000_000_000).byte_ms(&mut 0);
     assert!((999_999_999_900..=1_000_000_000_000).contains(&gigabyte), "{gigabyte}");
-    // each second, of one worker
+    // in each second, of one worker
     let terabyte = Memory::new(1_000_000_000_000, 1_000_000_000).byte_ms(&mut 0);
     assert!((999_999_999_999_900..=1_000_000_000_000_000).contains(&terabyte), "{terabyte}");
 }
@@ -190,7 +190,7 @@ fn who_counts_no_more_leaves_no_second_behind() {
     assert_eq!((billing.billable_cpu_ns, billing.active_seconds), (30_000_000, 1));
 }
 
-/// Of four workers, each with a clock and turns of its own.
+/// Reports of four workers, each with its own clock and turns.
 #[derive(Debug, Clone)]
 struct Add {
     worker: usize,
@@ -234,7 +234,8 @@ proptest! {
     }
 
     #[test]
-    fn seconds_are_judged_as_they_were(start_s in 0u64..1 << 30, adds in prop::collection::vec((0u64..3_000, 0u64..12_000_000), 0..60)) {
+    fn seconds_are_judged_as_they_were(start_s in 0u64..1 << 30,
+        adds in prop::collection::vec((0u64..3_000, 0u64..12_000_000), 0..60)) {
         let region = Region::new(10_000);
         let table = region.table().unwrap();
         let mut model = std::collections::BTreeMap::<u64, u64>::new();
@@ -252,7 +253,7 @@ proptest! {
         prop_assert_eq!(billing.peak_cpu_ns, model.values().copied().max().unwrap_or(0));
     }
 
-    /// Told in any order, as long as nobody is too late.
+    /// Reports come in any order, but none is too late.
     #[test]
     fn active_time_is_the_union_of_all_spans(
         start_ms in 1u64..1 << 40, spans in prop::collection::vec((0u64..60, 0u64..LATE_MS, 1u64..90), 0..60),
@@ -272,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn signals_are_what_a_plain_count_says(
+    fn signals_agree_with_a_plain_count(
         start_s in 100u64..1 << 31, steps in prop::collection::vec((0u64..4_000, 0u32..3, 0u64..5_000), 1..60),
     ) {
         let region = Region::new(10_000);
@@ -332,7 +333,8 @@ fn what_was_restored_is_no_signal() {
 #[test]
 fn counts_that_wrap_around_are_signals_all_the_same() {
     let account = zeroed::<Account>();
-    let take = |second, requests, duration_ns| account.signals.take(second, || (requests, duration_ns));
+    let take =
+        |second, requests, duration_ns| account.signals.close_second(second, || (requests, duration_ns));
     account.signals.skip(u64::from(u32::MAX) - 1, 0);
     take(100, u64::from(u32::MAX) + 4, 3_000_000);
     // somebody who has read earlier

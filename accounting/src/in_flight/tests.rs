@@ -55,7 +55,7 @@ fn a_worker_that_has_not_seen_the_new_epoch_changes_nothing_of_it() {
     gauge.update(7, |n| n + 5);
     gauge.update(6, |n| n + 1);
     assert_eq!((gauge.read(7), gauge.read(6)), (5, 0));
-    // also where the number of the epoch wraps around
+    // also when the number of the epoch wraps around
     let gauge = table.account(Slot::OVERFLOW).in_flight();
     gauge.update(u32::MAX, |n| n + 5);
     gauge.update(1, |n| n + 1);
@@ -85,17 +85,17 @@ fn threads_leave_nothing_behind() {
             });
         }
     });
-    // an epoch may have ended after a thread was done, which did not follow it any more
+    // an epoch may have ended after a finished thread, which did not follow it any more
     assert!(read(&table, slots[0]) <= threads as u32);
     assert_eq!(read(&table, slots[1]), 0);
     assert_eq!(read(&table, slots[2]), 0);
 }
 
-/// Tables as a worker of this configuration, one of an older one, and the other binary know them.
+/// Tables of a worker of this configuration, of a worker of an older one, and of a worker of another binary.
 const TABLES: usize = 3;
 
-/// What a worker does in the tables that it knows: it looks for the dead, as it does when it begins and each
-/// second, and has requests in flight.
+/// The work of a worker in its tables: it looks for dead workers, as at its start and each second, and has requests
+/// in flight.
 fn life(tables: &[Table], slots: &[Vec<Slot>], pid: u32, gone: &[u32], now_ms: u64) {
     let mut flights: Vec<InFlight> = tables.iter().map(|_| worker(pid as usize)).collect();
     let span = at(now_ms);
@@ -125,10 +125,10 @@ fn whenever_workers_are_killed_nothing_stays_in_flight() {
         for second in (0..most).step_by(2) {
             let (tables, slots): (Vec<Table>, Vec<Vec<Slot>>) =
                 regions.iter().map(|region| table_with(region, 2)).unzip();
-            // it serves on, and knows the first table only
+            // a living worker that knows the first table only
             let mut living = worker(1);
             living.enter(&tables[0], slots[0][0], &at(now_ms));
-            // the second one finds the first one dead, and may die of that
+            // the second worker finds the first one dead, and may be killed while it reaps
             was_killed = killed_after(first, || life(&tables, &slots, 2, &[], now_ms));
             let again = killed_after(second, || life(&tables[1..], &slots[1..], 3, &[2], now_ms + 10));
             kills += u32::from(was_killed) + u32::from(again);
@@ -242,7 +242,7 @@ fn a_wrong_time_does_not_stop_the_time_of_open_requests() {
 enum Step {
     Enter(usize, usize),
     Leave(usize, usize),
-    /// the worker is killed, a new one takes its place and notices
+    /// a worker is killed; a new one takes its place and notices
     Kill(usize),
     Follow(usize),
 }
@@ -264,7 +264,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn the_gauge_is_what_living_workers_have_open_once_each_has_followed(
+    fn the_gauge_counts_requests_of_living_workers_after_each_has_followed(
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let region = Region::new(65_536);
@@ -291,7 +291,7 @@ proptest! {
                 }
                 Step::Follow(worker) => workers[worker].follow(&table, 0),
             }
-            // never more than there are
+            // the gauge never shows more requests than there are
             for account in 0..ACCOUNTS {
                 let sum: u32 = open.iter().map(|open| open[account]).sum();
                 prop_assert!(read(&table, slots[account]) <= sum);
@@ -329,7 +329,7 @@ fn open_requests_hold_memory_for_as_long_as_they_are_open() {
     let expected = [(slots[0], Held::new(2, 6_000, 100 * MS)), (slots[1], Held::new(1, 1_000, 300 * MS))];
     assert_eq!(told, expected);
     assert_eq!(worker.leave(&table, slots[0], 1_500 * MS, 5_000), Held::new(2, 6_000, 100 * MS));
-    // a clock that is a little behind takes nothing back
+    // a clock that is a little late takes nothing back
     assert_eq!(worker.leave(&table, slots[0], 1_499 * MS, 1_000), Held::default());
     assert_eq!(worker.leave(&table, slots[0], 1_600 * MS, 1_000), Held::default(), "none is open");
     assert_eq!(worker.leave(&table, slots[1], 1_600 * MS, 1_000), Held::new(1, 1_000, 200 * MS));
@@ -360,17 +360,17 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Workers, and which milliseconds of their accounts were active, by a plain list.
+/// Workers, and the active milliseconds of their accounts as a plain list.
 struct Model {
     now_ms: u64,
     passed_ms: u64,
     workers: [InFlight; WORKERS],
     open: [[u32; ACCOUNTS]; WORKERS],
     active: [std::collections::BTreeSet<u64>; ACCOUNTS],
-    /// workers that were killed, and when those were that nobody has noticed yet
+    /// killed workers whose death nobody has noticed yet
     killed: Vec<Option<ProcessId>>,
     killed_ms: Vec<u64>,
-    /// as much may be too much, and too little
+    /// so many milliseconds may be too many, or too few
     over_ms: u64,
     under_ms: u64,
 }

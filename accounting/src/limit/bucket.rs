@@ -11,88 +11,88 @@ use super::times::{CHECKED_MASK, END_MS, LAPSE_MS, LATE_MS, Times, UNIT_LOG2};
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
 
-/// The state of a limit on an account. All zero is one that no limit has.
+/// The state of a limit on an account. All zero: it belongs to no limit.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Bucket {
     /// [`LimitId`]; 0: none
     pub(super) id: AtomicU32,
-    /// where the account's next bucket is, as the table knows it; 0: there is none
+    /// the place of the account's next bucket in the table; 0: there is none
     pub(crate) next: AtomicU32,
     pub(super) times: AtomicU64,
-    /// what was used and is not paid yet
+    /// CPU that was used and is not paid yet, in nanoseconds
     pub(super) missing_ns: AtomicU64,
-    /// of the last check
+    /// the rate at the last check
     pub(super) rate: AtomicU64,
-    /// of the last check: the burst, and the largest debt in the upper half
+    /// the burst, and in the upper half the largest debt, at the last check
     pub(super) sizes_ms: AtomicU64,
 }
 
-/// The state of a bucket, as readers see it.
+/// The state of a bucket for readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
-    /// nanoseconds of CPU per second, as of the last check
+    /// nanoseconds of CPU per second, at the last check
     pub rate: u64,
-    /// nanoseconds of CPU, as of the last check
+    /// nanoseconds of CPU, at the last check
     pub burst_ns: u64,
-    /// nanoseconds of CPU that a debt is at most, as of the last check; none: there is no such bound
+    /// the largest debt in nanoseconds of CPU, at the last check; none: there is no such bound
     pub max_debt_ns: Option<u64>,
-    /// nanoseconds of CPU that have to be paid until requests are let in again
+    /// nanoseconds of CPU that must be paid before requests are admitted again
     pub debt_ns: u64,
 }
 
-/// What a rate brings in some milliseconds, in nanoseconds of CPU. It saturates far above what can have been used.
+/// The payment of a rate over some milliseconds, in nanoseconds of CPU. It saturates far above any possible usage.
 pub(super) fn income_ns(rate: u64, ms: u64) -> u64 {
     ms.saturating_mul(rate) / 1000
 }
 
 impl Bucket {
-    /// Whether a limit has it.
+    /// True if the bucket belongs to a limit.
     #[inline]
     pub fn is_live(&self) -> bool {
         self.id.load(Relaxed) != 0
     }
 
-    /// Whether this limit has it.
+    /// True if the bucket belongs to this limit.
     #[inline]
     pub(crate) fn is_of(&self, limit: &Limit) -> bool {
         self.id.load(Relaxed) == limit.id.0.get()
     }
 
-    /// Gives a bucket that no limit has to this one. False if another limit was first.
-    pub(crate) fn claim(&self, limit: &Limit) -> bool {
+    /// Gives a free bucket to this limit. False if another limit was first.
+    pub(crate) fn assign(&self, limit: &Limit) -> bool {
         let id = limit.id.0.get();
         self.id.compare_exchange(0, id, Relaxed, Relaxed).map_or_else(|seen| seen == id, |_| true)
     }
 
-    /// Gives the bucket of a limit that is in no configuration any more to this one, with its debt: so a debt stays
-    /// when a limit is changed.
-    pub(crate) fn take_over(&self, limit: &Limit, is_configured: impl Fn(LimitId) -> bool) -> bool {
+    /// Gives the bucket of a limit that is not configured any more to this one, with its debt: so a changed limit
+    /// keeps its debt.
+    pub(crate) fn inherit(&self, limit: &Limit, is_configured: impl Fn(LimitId) -> bool) -> bool {
         let id = self.id.load(Relaxed);
         NonZeroU32::new(id).is_some_and(|id| !is_configured(LimitId(id)))
             && self.id.compare_exchange(id, limit.id.0.get(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Gives a bucket to this limit in which nothing is missing: such a bucket is as good as a new one. `unused`:
-    /// only if no request was checked for a long time either, so that no request is open that the bucket's limit
-    /// has checked.
-    pub(crate) fn take_full(&self, now_ms: u64, limit: &Limit, unused: bool) -> bool {
+    /// Gives a bucket to this limit if nothing is missing in it: such a bucket is like a new one. `unused`: only if
+    /// no request was checked for a long time either, so that no running request was checked by the bucket's old
+    /// limit.
+    pub(crate) fn reuse_full(&self, now_ms: u64, limit: &Limit, unused: bool) -> bool {
         let now_ms = now_ms.min(END_MS);
         let id = self.id.load(Relaxed);
         let times = Times(self.times.load(Relaxed));
         let income_ns = income_ns(self.rate.load(Relaxed), now_ms.saturating_sub(times.paid_ms()));
         let is_full = self.missing_ns.load(Relaxed) <= income_ns;
         let is_unused = times.age_ms(now_ms) > LAPSE_MS;
-        // one that was never checked was claimed just now
+        // a bucket that was never checked has just got its limit
         times.paid_ms() != 0
             && is_full
             && (is_unused || !unused)
             && self.id.compare_exchange(id, limit.id.0.get(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether a request is let in; otherwise the debt in nanoseconds. `now_ms` is a monotonic clock's that all
-    /// workers share, and `pending_ns` is what will be added next. With a largest debt, `expected_ns` is charged to
-    /// who is let in, as far as that leaves room for it: the result.
+    /// Checks a request: it is admitted, or the result is the debt in nanoseconds. `now_ms` is a monotonic clock that
+    /// all workers share. `pending_ns` is CPU that will be added next. With a largest debt, `expected_ns` is charged
+    /// to an admitted request, as far as the bound allows; the result is this charge.
     ///
     /// # Errors
     /// The debt, if there is one.
@@ -104,8 +104,8 @@ impl Bucket {
         pending_ns: i64,
         expected_ns: impl Fn() -> u64,
     ) -> Result<u64, NonZeroU64> {
-        // time that has passed is paid by the rate that was in force
-        self.pass(now_ms, true);
+        // the elapsed time is paid at the rate that was in force
+        self.pay_until(now_ms, true);
         let sizes_ms = u64::from(limit.max_debt_ms) << 32 | u64::from(limit.burst_ms);
         for (field, value) in [(&self.rate, limit.rate.get()), (&self.sizes_ms, sizes_ms)] {
             if field.load(Relaxed) != value {
@@ -126,7 +126,7 @@ impl Bucket {
         }
     }
 
-    /// Whether requests are refused now. `pending_ns` is what will be added next.
+    /// True if requests are refused now. `pending_ns` is CPU that will be added next.
     pub(crate) fn is_in_debt(&self, now_ms: u64, pending_ns: i64) -> bool {
         let ms = now_ms.min(END_MS).saturating_sub(Times(self.times.load(Relaxed)).paid_ms());
         let rate = self.rate.load(Relaxed);
@@ -134,11 +134,11 @@ impl Bucket {
         missing_ns.saturating_sub(income_ns(rate, ms)) > burst_ns(rate, self.sizes_ms.load(Relaxed) as u32)
     }
 
-    /// Adds what was used, or takes back what was charged before and was not used.
+    /// Adds CPU that was used, or takes back CPU that was charged before and was not used.
     #[inline]
     pub fn add(&self, now_ms: u64, ns: i64) {
-        // time in which the bucket was full does not pay for what is used later
-        let times = self.pass(now_ms, false);
+        // time in which the bucket was full does not pay for later use
+        let times = self.pay_until(now_ms, false);
         if ns < 0 || times.age_ms(now_ms.min(END_MS)) <= LAPSE_MS {
             self.change(ns);
         }
@@ -151,14 +151,14 @@ impl Bucket {
         let sizes_ms = self.sizes_ms.load(Relaxed);
         let most_ns = most_missing_ns(self.rate.load(Relaxed), sizes_ms as u32, (sizes_ms >> 32) as u32);
         let _ = self.missing_ns.fetch_update(Relaxed, Relaxed, |missing_ns| {
-            // what is there already may be more, where the largest debt was none before
+            // the bucket may already miss more, if there was no largest debt before
             Some(missing_ns.saturating_add_signed(ns).min(most_ns))
         });
     }
 
     /// Pays for the time since the last payment.
     #[inline]
-    pub(super) fn pass(&self, now_ms: u64, checks: bool) -> Times {
+    pub(super) fn pay_until(&self, now_ms: u64, checks: bool) -> Times {
         let now_ms = now_ms.min(END_MS);
         let (times, ms) = self.take_time(now_ms, checks);
         if ms != 0 {
@@ -167,14 +167,14 @@ impl Bucket {
         times
     }
 
-    /// Takes the time since the last payment; what it brings has to be paid by the caller.
+    /// Takes the time since the last payment. The caller must pay for it.
     pub(super) fn take_time(&self, now_ms: u64, checks: bool) -> (Times, u64) {
         let times = Times(self.times.load(Relaxed));
         let paid_ms = times.paid_ms();
         let checked = if checks {
             now_ms >> UNIT_LOG2 & CHECKED_MASK
         } else if times.age_ms(now_ms) > LAPSE_MS {
-            // so that it is long ago also when the units begin anew
+            // a value that is long ago even after the units wrap around
             (now_ms >> UNIT_LOG2).wrapping_sub((LAPSE_MS >> UNIT_LOG2) + 2) & CHECKED_MASK
         } else {
             times.checked()
@@ -184,7 +184,7 @@ impl Bucket {
         if new == times {
             return (times, 0);
         }
-        // who loses this has nothing to pay: the other does
+        // if this fails, another worker has taken the time and pays
         let taken = self.times.compare_exchange(times.0, new.0, Relaxed, Relaxed).is_ok();
         // before the first check there was no limit
         (new, if taken && paid_ms != 0 { now_ms.saturating_sub(paid_ms) } else { 0 })

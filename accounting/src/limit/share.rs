@@ -1,43 +1,43 @@
-//! How the limits on an account count CPU.
+//! How the limits of an account count CPU.
 
 pub use formats::classes::DRY_RUN;
 
 use super::times::MAX_BUCKETS;
 
-/// How the limits on an account count CPU. All of it is in the account's `cpu_ns`.
+/// How the limits of an account count CPU. All CPU is in the account's `cpu_ns`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// No limit has checked it, or there is one limit only: it counts in all buckets.
+    /// No limit has checked the request, or the account has only one limit: the CPU counts in all buckets.
     #[default]
     Used,
-    /// The limit of this bucket has checked it: it counts there.
+    /// The limit of this bucket has checked the request: the CPU counts there.
     Checked(u8),
-    /// A refused request's: it is in no debt. Otherwise a key that keeps asking would be refused for ever. So is
-    /// what a request has used that ended before limits are checked, if it would be in debt.
+    /// CPU of a refused request does not add to the debt. Otherwise a key that keeps sending requests would be
+    /// refused for ever. The same is true for a request that ended before limits are checked, if it would be in debt.
     Refused,
-    /// Of a request that a limit with `dry_run` would have refused. It is in no debt either: so the debt is what it
-    /// were if such requests were refused.
+    /// CPU of a request that a limit with `dry_run` would have refused. It does not add to the debt either. So the
+    /// debt is the same as if such requests were refused.
     RefusedDryRun,
 }
 
-/// CPU that not all buckets of an account count, in nanoseconds.
+/// CPU that counts only in some buckets of an account, in nanoseconds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Apart {
-    /// all of it
+    /// the sum of all parts
     pub(super) total_ns: u64,
-    /// refused requests', as [`DRY_RUN`]
+    /// CPU of refused requests, by [`DRY_RUN`]
     pub(crate) refused_ns: [u64; DRY_RUN.len()],
-    /// what limits have checked, by bucket; less what was charged before
+    /// CPU of checked requests, by bucket, less what was charged at the check
     pub(super) by_bucket_ns: [i64; MAX_BUCKETS],
 }
 
 impl Apart {
-    /// Of refused requests only, as [`DRY_RUN`].
+    /// CPU of refused requests only, by [`DRY_RUN`].
     pub fn refused(refused_ns: [u64; DRY_RUN.len()]) -> Apart {
         Apart { total_ns: refused_ns.iter().sum(), refused_ns, ..Apart::default() }
     }
 
-    /// Adds CPU of a share that is not [`Share::Used`].
+    /// Adds CPU with a share other than [`Share::Used`].
     #[inline]
     pub fn add(&mut self, share: Share, ns: u64) {
         match share {
@@ -49,7 +49,7 @@ impl Apart {
         self.total_ns += ns;
     }
 
-    /// A part of what a request has used was charged before, or is not used any more.
+    /// Takes back CPU that was charged when the request was admitted.
     #[inline]
     pub fn give_back(&mut self, bucket: u8, ns: u64) {
         self.add_to(bucket, -signed(ns));
@@ -61,7 +61,7 @@ impl Apart {
         }
     }
 
-    /// What a bucket counts of so much CPU, of which this is a part.
+    /// The part of this CPU that a bucket counts.
     #[inline]
     pub fn counted_ns(&self, bucket: usize, cpu_ns: u64) -> i64 {
         let checked_ns = self.by_bucket_ns.get(bucket).copied().unwrap_or(0);

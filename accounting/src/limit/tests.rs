@@ -87,7 +87,7 @@ fn a_client_may_come_again_when_the_debt_is_paid() {
     assert_eq!(limit.retry_after_s(u64::MAX), u64::MAX.div_ceil(S / 2));
 }
 
-/// An account's bucket, and what was used.
+/// An account's bucket, and the CPU that was used.
 struct Key {
     bucket: Box<Bucket>,
     used_ns: u64,
@@ -99,7 +99,7 @@ impl Key {
     }
 
     fn check(&self, now_ms: u64, limit: &Limit) -> u64 {
-        assert!(self.bucket.claim(limit));
+        assert!(self.bucket.assign(limit));
         debt(self.bucket.check(now_ms, limit, 0, || 0))
     }
 
@@ -144,7 +144,7 @@ fn what_will_be_added_next_counts() {
     assert_eq!(check(&key, signed(MS)), 0);
     assert_eq!(check(&key, signed(MS) + 15), 15);
     assert_eq!(check(&key, i64::MAX), i64::MAX.unsigned_abs() - MS);
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     key.add(5, 3 * MS);
     assert_eq!(check(&key, -signed(2 * MS)), 0, "what was charged before is given back");
     assert_eq!(check(&key, i64::MIN), 0);
@@ -195,12 +195,12 @@ fn the_rate_is_that_of_the_last_check() {
 }
 
 #[test]
-fn a_debt_stays_while_its_clients_wait_and_what_is_not_limited_makes_none() {
+fn a_debt_stays_while_its_clients_wait_and_unlimited_use_makes_none() {
     let (mut key, limit) = (Key::new(), limit("0.1", 0));
     key.check(1_000, &limit);
     key.add(1_000, 1_000 * S);
     let later_ms = 1_000 + 5 * LAPSE_MS;
-    // the limit is taken away: the key uses a core for an hour
+    // the limit is removed: the key uses a core for an hour
     for n in 0..3_600 {
         key.add(later_ms + n * 1_000, S);
     }
@@ -243,7 +243,7 @@ fn a_worker_whose_time_was_ahead_does_not_stop_the_income() {
         key.check(10_000 + ahead_ms, &limit);
         key.add(11_000, 100 * MS);
         assert_eq!(key.check(11_000, &limit), 100 * MS, "{ahead_ms}");
-        // a lead of up to a second cannot be told from a worker that is late
+        // a lead of up to a second looks like a worker that is late
         let late_ms = if ahead_ms > 1_000 + LATE_MS { 0 } else { ahead_ms.saturating_sub(1_000) };
         assert_eq!(key.check(11_200 + late_ms, &limit), 0, "{ahead_ms}");
         assert!(key.paid_ms() <= 11_200 + late_ms);
@@ -278,17 +278,17 @@ fn a_clock_that_is_set_back_goes_on_from_there() {
 fn what_is_expected_is_charged_to_who_is_let_in() {
     let limit = bounded("0.5", 100 * MS, Some(200 * MS));
     let key = Key::new();
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     let check = |now_ms| key.bucket.check(now_ms, &limit, 0, || 80 * MS);
     assert_eq!((check(1_000), check(1_000)), (Ok(80 * MS), Ok(80 * MS)));
     assert_eq!(debt(check(1_000)), 60 * MS, "two are let in at the same time, and no third one");
-    // one has used 30 ms, the other one nothing
+    // one request has used 30 ms, the other one nothing
     key.bucket.add(1_000, signed(30 * MS) - signed(80 * MS));
     key.bucket.add(1_000, -signed(80 * MS));
     assert_eq!(key.missing_ns(), 30 * MS);
     assert_eq!(check(1_060), Ok(80 * MS), "time has paid for that");
     assert_eq!(key.missing_ns(), 80 * MS);
-    // whoever is killed now takes nothing along: time pays for the charge
+    // a worker that is killed now loses nothing: time pays for the charge
     assert_eq!(key.bucket.read(1_160).unwrap().debt_ns, 0);
     key.bucket.add(1_260, 0);
     assert_eq!(key.missing_ns(), 0);
@@ -299,7 +299,7 @@ fn whenever_a_worker_is_killed_its_charges_are_paid_by_time() {
     let limit = bounded("0.5", 100 * MS, Some(200 * MS));
     for writes in 0.. {
         let key = Key::new();
-        assert!(key.bucket.claim(&limit));
+        assert!(key.bucket.assign(&limit));
         let was_killed = killed_after(writes, || {
             for now_ms in [1_000, 1_010] {
                 let _ = key.bucket.check(now_ms, &limit, 0, || 80 * MS);
@@ -321,7 +321,7 @@ fn whenever_a_worker_is_killed_its_charges_are_paid_by_time() {
 fn a_charge_leaves_the_debt_within_its_bound() {
     let limit = bounded("0.5", 100 * MS, Some(50 * MS));
     let key = Key::new();
-    assert!(key.bucket.claim(&limit));
+    assert!(key.bucket.assign(&limit));
     assert_eq!(key.bucket.check(1_000, &limit, 0, || S), Ok(150 * MS));
     assert_eq!(debt(key.bucket.check(1_000, &limit, 0, || S)), 50 * MS);
     key.bucket.add(1_000, -signed(150 * MS));
@@ -336,7 +336,7 @@ fn a_debt_never_exceeds_its_bound() {
     assert_eq!(key.check(1_000, &limit), 2 * S);
     assert_eq!(key.bucket.read(1_000).unwrap().debt_ns, 2 * S);
     assert_eq!(key.check(21_000, &limit), 0);
-    // also where the debt was made before there was a bound
+    // also if the debt was made before there was a bound
     let (mut key, unbounded) = (Key::new(), bounded("0.1", 100 * MS, None));
     key.check(1_000, &unbounded);
     key.add(1_000, 1_000 * S);
@@ -347,7 +347,7 @@ fn a_debt_never_exceeds_its_bound() {
 }
 
 #[test]
-fn limits_are_told_apart_by_their_text() {
+fn limits_are_distinguished_by_their_text() {
     assert_eq!(LimitId::of(b"cores=1"), LimitId::of(b"cores=1"));
     assert_ne!(LimitId::of(b"cores=1"), LimitId::of(b"cores=2"));
     assert_eq!(LimitId::of(b"cores=1").0.get(), 1_747_268_067, "the same in each binary");
@@ -355,11 +355,11 @@ fn limits_are_told_apart_by_their_text() {
 
 #[test]
 fn many_threads_are_paid_once() {
-    // in each millisecond; so nobody is late by more than LATE_MS
+    // turns in each millisecond; so no time is late by more than LATE_MS
     const TURNS: u64 = 100;
     let (threads, rounds) = if cfg!(miri) { (2, 200) } else { (4, 20_000) };
     let (bucket, limit) = (zeroed::<Bucket>(), limit("1", 0));
-    assert!(bucket.claim(&limit));
+    assert!(bucket.assign(&limit));
     bucket.check(1, &limit, 0, || 0).unwrap();
     bucket.missing_ns.store(u64::MAX / 2, Relaxed);
     let clock = AtomicU64::new(TURNS);
@@ -367,14 +367,14 @@ fn many_threads_are_paid_once() {
         for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..rounds {
-                    // each comes with a time that may be late by now
+                    // the time of each thread may be late by now
                     let now_ms = (clock.fetch_add(1, Relaxed) + 1) / TURNS;
                     let _ = bucket.check(now_ms, &limit, 0, || 0);
                 }
             });
         }
     });
-    // the last time may have lost against an earlier one
+    // an earlier time may have won over the last one
     let _ = bucket.check(clock.load(Relaxed) / TURNS, &limit, 0, || 0);
     assert_eq!(u64::MAX / 2 - bucket.missing_ns.load(Relaxed), (threads * rounds / TURNS) * MS);
 }
@@ -383,9 +383,9 @@ const MAX_LATE_MS: u64 = 20;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// so many milliseconds pass
+    /// this number of milliseconds passes
     Wait(u64),
-    /// a worker, whose time is so much late, is asked by a client, and uses so much if it lets it in
+    /// a client sends a request to a worker whose time is late; if it is admitted, it uses this CPU
     Ask { late_ms: u64, ns: u64 },
     /// a worker takes time and is killed before it pays
     Kill { late_ms: u64 },
@@ -404,9 +404,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(cases())]
 
-    /// From any moment on a key gets no more than the burst, what its rate brings in the time, and one request that
-    /// began within; and it is refused no longer than its debt lasts, but for what killed workers have taken along.
-    /// What a late worker adds is used at its time: it may be paid by the time until now.
+    /// From any moment on, a key gets at most the burst, the payment of the time, and one request that began before
+    /// the debt. It is refused no longer than its debt lasts, except for payments that killed workers have lost. CPU
+    /// added by a late worker is used at that worker's time: the time until now may already have paid for it.
     #[test]
     fn a_key_gets_its_rate_and_no_more(
         steps in steps(),
@@ -422,7 +422,7 @@ proptest! {
         key.check(now_ms, &limit);
         let (mut used_ns, mut from_ms, mut largest_ns, mut lost_ms) = (0, now_ms, 0, 0);
         let late_ns = i128::from(income_ns(rate.get(), MAX_LATE_MS));
-        // the same in nanoseconds of a second, which nothing is lost of
+        // the same in units so small that nothing is rounded
         let mut model = i128::from(burst_ns) * 1000;
         for (n, step) in steps.into_iter().enumerate() {
             if n == since {
@@ -438,7 +438,7 @@ proptest! {
                     let last_ms = key.paid_ms();
                     let seen_ms = now_ms - late_ms;
                     let debt_ns = key.check(seen_ms, &limit);
-                    // who is late sees a debt that is as old
+                    // a worker that is late sees an older debt
                     let unpaid_ms = now_ms - seen_ms.max(last_ms) + lost_ms;
                     let expected = (-model).max(0) / 1000;
                     let most = expected + i128::from(income_ns(rate.get(), unpaid_ms)) + 1 + n as i128;
@@ -462,13 +462,13 @@ proptest! {
             prop_assert!(used_ns <= most, "{used_ns} ns in {} ms", now_ms - from_ms);
             prop_assert!(key.missing_ns() <= key.used_ns);
         }
-        // whatever happened, it comes to an end
+        // whatever happened, the debt is paid in the end
         let state = key.bucket.read(now_ms).unwrap();
         now_ms += limit.retry_after_s(state.debt_ns) * 1000;
         prop_assert_eq!(key.check(now_ms, &limit), 0);
     }
 
-    /// Any numbers, in any order: no overflow, no more missing than used, and a reader sees what a check would see.
+    /// Any numbers, in any order: no overflow, no more missing than used, and a reader sees the same as a check.
     #[test]
     fn nothing_overflows(
         steps in prop::collection::vec(

@@ -1,33 +1,33 @@
-//! When a bucket was paid, and when it was checked.
+//! The times of the last payment and of the last check of a bucket.
 
-/// An account has as many buckets. Where it has more limits, one takes over a bucket that is full, and if there is
-/// none, it shares the last one: rate and burst of that one are those of its last check then.
+/// The most buckets of an account. If an account has more limits, a new limit takes over a full bucket. If there is
+/// none, it shares the last bucket, whose rate and burst are then those of its last check.
 pub const MAX_BUCKETS: usize = 4;
 
-/// When no request was checked for so long, in milliseconds, what the key uses is not limited. So where a limit is
-/// taken away and comes back, or the key has none for a while, no debt of hours has grown meanwhile. What a request
-/// uses in this time, and after it, while it is the only one, is not paid for: it was let in, and nobody had to
-/// wait for it.
+/// After so many milliseconds without a check, the key's CPU is not limited. So if a limit is removed and added
+/// again, or the key has no limit for a while, no debt of hours grows meanwhile. CPU in this time is not paid for;
+/// neither is the CPU after it of a request that is the only one: it was admitted, and no other request had to wait
+/// for it.
 pub(super) const LAPSE_MS: u64 = 10 * 60 * 1000;
 
-/// A worker's time may be so much late, in milliseconds: it reads its clock right before. A time that is older by
-/// more than that says that the one before was ahead.
+/// The most milliseconds by which a worker's time can be late: the worker reads its clock right before. If a time is
+/// older than the last one by more than this, the last one was ahead.
 pub(super) const LATE_MS: u64 = 1000;
 
-/// Up to when a bucket is paid, in milliseconds, and when a request was last checked, in units of 64 ms. Both in
-/// one word.
+/// The time up to which a bucket is paid, in milliseconds, and the time of the last check, in units of 64 ms. Both
+/// are in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times(pub(super) u64);
 
-/// Bits for the time of the last check, which begins anew each 12 days.
+/// Bits for the time of the last check, which wraps around every 12 days.
 pub(super) const CHECKED_BITS: u32 = 24;
 
 pub(super) const CHECKED_MASK: u64 = (1 << CHECKED_BITS) - 1;
 
-/// Milliseconds in one unit of the last check, as a power of two.
+/// Milliseconds in a unit of the last check, as a power of two.
 pub(super) const UNIT_LOG2: u32 = 6;
 
-/// The last millisecond that there is: 34 years after the machine has started.
+/// The largest millisecond: 34 years after the start of the machine.
 pub(super) const END_MS: u64 = (1 << (u64::BITS - CHECKED_BITS)) - 1;
 
 impl Times {
@@ -43,7 +43,7 @@ impl Times {
         self.0 & CHECKED_MASK
     }
 
-    /// How long ago a request was checked, in milliseconds; 0 if that is ahead.
+    /// The milliseconds since the last check of a request; 0 if its time is ahead.
     pub(super) fn age_ms(self, now_ms: u64) -> u64 {
         let age = (now_ms >> UNIT_LOG2).wrapping_sub(self.checked()) & CHECKED_MASK;
         if age > CHECKED_MASK / 2 { 0 } else { age << UNIT_LOG2 }

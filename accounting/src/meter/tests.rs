@@ -10,10 +10,10 @@ struct Machine {
     time_ns: u64,
     switched: bool,
     sees_switches: bool,
-    /// what the readings are multiples of
+    /// readings are multiples of this
     cpu_grain_ns: u64,
     time_grain_ns: u64,
-    /// how long the thread is out before the next readings
+    /// the times for which the thread is switched out before the next readings
     pauses_ns: Vec<u64>,
 }
 
@@ -23,10 +23,12 @@ enum Step {
     Run(u64),
     /// it is preempted, or waits
     Away(u64),
-    /// its processor is taken away so that nobody can see it
+    /// the thread is preempted, or waits
     Stolen(u64),
-    /// the end of a lap
+    /// its processor is taken away, and no clock sees it
     Lap,
+    /// the end of a wait for events
+    Wait,
 }
 
 impl Machine {
@@ -47,7 +49,7 @@ impl Machine {
             }
             Step::Away(ns) => self.away(ns),
             Step::Stolen(ns) => self.time_ns += ns,
-            Step::Lap => {}
+            Step::Lap | Step::Wait => {}
         }
     }
 
@@ -81,7 +83,7 @@ impl Clocks for Machine {
 const MAX_ERROR_NS: u64 = 20_000;
 const HYBRID: Mode = Mode::Hybrid { max_error_ns: MAX_ERROR_NS };
 
-/// What is known of a lap.
+/// The values of a lap.
 #[derive(Debug, Clone, Copy)]
 struct Lap {
     measured_ns: u64,
@@ -92,6 +94,11 @@ struct Lap {
     sum_cpu_ns: u64,
     /// the CPU clock was read at its end
     reconciled: bool,
+    /// it is a wait
+    is_wait: bool,
+    /// of the waits that were open before it: CPU, and what the meter expected
+    open_ns: u64,
+    expected_ns: u64,
 }
 
 impl Lap {
@@ -102,32 +109,51 @@ impl Lap {
 
 /// Runs the steps, and a last lap.
 fn laps(machine: Machine, mode: Mode, steps: &[Step]) -> Vec<Lap> {
+    laps_with_care(machine, mode, steps, u32::MAX)
+}
+
+/// As [`laps`]. The meter leaves waits open after `careful` waits at most.
+fn laps_with_care(machine: Machine, mode: Mode, steps: &[Step], careful: u32) -> Vec<Lap> {
     let mut meter = Meter::start(machine, mode);
     let (start_cpu_ns, mut cpu_ns, mut time_ns) =
         (meter.clocks.cpu_ns, meter.clocks.cpu_ns, meter.clocks.time_ns);
-    let (mut sum_ns, mut readings) = (0, meter.readings());
+    let (mut sum_ns, mut readings, mut open_ns) = (0, meter.readings(), 0);
     let mut laps = Vec::new();
     for &step in steps.iter().chain([&Step::Lap]) {
         meter.clocks().step(step);
-        if let Step::Lap = step {
-            let measured_ns = meter.lap();
-            sum_ns += measured_ns;
-            laps.push(Lap {
-                measured_ns,
-                cpu_ns: meter.clocks.cpu_ns - cpu_ns,
-                time_ns: meter.clocks.time_ns - time_ns,
-                sum_ns,
-                sum_cpu_ns: meter.clocks.cpu_ns - start_cpu_ns,
-                reconciled: meter.readings() != readings,
-            });
-            (cpu_ns, time_ns) = (meter.clocks.cpu_ns, meter.clocks.time_ns);
-            readings = meter.readings();
-        }
+        meter.careful = meter.careful.min(careful);
+        let expected_ns = meter.open * meter.mean_wait_ns;
+        let measured_ns = match step {
+            Step::Lap => meter.lap(),
+            Step::Wait => meter.wait(),
+            _ => continue,
+        };
+        sum_ns += measured_ns + meter.take_waits();
+        let lap = Lap {
+            measured_ns,
+            cpu_ns: meter.clocks.cpu_ns - cpu_ns,
+            time_ns: meter.clocks.time_ns - time_ns,
+            sum_ns,
+            sum_cpu_ns: meter.clocks.cpu_ns - start_cpu_ns,
+            reconciled: meter.readings() != readings,
+            is_wait: matches!(step, Step::Wait),
+            open_ns,
+            expected_ns,
+        };
+        open_ns = match meter.open {
+            0 => 0,
+            // only waits stay open
+            _ if lap.is_wait && measured_ns == 0 && !lap.reconciled => open_ns + lap.cpu_ns,
+            _ => open_ns,
+        };
+        laps.push(lap);
+        (cpu_ns, time_ns) = (meter.clocks.cpu_ns, meter.clocks.time_ns);
+        readings = meter.readings();
     }
     laps
 }
 
-/// Around the lengths where the meter changes its mind, and far from them.
+/// Lengths around those where the meter changes its method, and far from them.
 fn length() -> impl Strategy<Value = u64> {
     prop_oneof![0u64..50, 0..MAX_ERROR_NS, MAX_ERROR_NS - 2..MAX_ERROR_NS + 2, 0..10_000_000u64]
 }
@@ -142,6 +168,18 @@ fn steps(stolen: bool) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
+/// Turns of an event loop: a wait, and some laps.
+fn turns(stolen: bool) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => length().prop_map(Step::Run),
+        3 => length().prop_map(Step::Away),
+        if stolen { 1 } else { 0 } => length().prop_map(Step::Stolen),
+        6 => Just(Step::Lap),
+        6 => Just(Step::Wait),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
 fn pauses() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(prop_oneof![8 => Just(0), 1 => length()], 0..400)
 }
@@ -150,7 +188,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn where_switches_are_seen_every_lap_is_right_and_the_books_close(
+    fn where_switches_are_seen_every_lap_is_exact_and_the_sums_agree(
         steps in steps(false), pauses_ns in pauses(), thread: bool,
     ) {
         let mode = if thread { Mode::Thread } else { HYBRID };
@@ -167,7 +205,7 @@ proptest! {
         for lap in laps(Machine { pauses_ns, ..Machine::exact(false) }, HYBRID, &steps) {
             prop_assert!(lap.error_ns() <= MAX_ERROR_NS, "{:?}", lap);
             prop_assert!(lap.measured_ns <= lap.time_ns, "{:?}", lap);
-            // only a lap that had too little to give leaves something open, and never more than a lap's error
+            // a difference stays only if the lap had too little room, and it is never more than a lap's error
             if lap.reconciled && lap.measured_ns > 0 {
                 prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns);
             }
@@ -175,8 +213,8 @@ proptest! {
         }
     }
 
-    /// A short lap is wrong by what was stolen in it, and the next reconciled one by what was stolen since the one
-    /// before.
+    /// A short lap is wrong by the stolen time in it. The next reconciled lap is wrong by the stolen time since the
+    /// reconciled lap before.
     #[test]
     fn stolen_time_stays_within_the_laps_between_two_readings(steps in steps(true), pauses_ns in pauses()) {
         let (mut open_ns, mut last) = (0, 0);
@@ -198,6 +236,90 @@ proptest! {
         }
     }
 
+    /// Whoever gets the CPU, a lap or a wait: after each reading nothing is missing.
+    #[test]
+    fn after_a_reading_laps_and_waits_are_what_the_cpu_clock_says(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            prop_assert!(lap.sum_ns <= lap.sum_cpu_ns);
+            if lap.reconciled {
+                prop_assert_eq!(lap.sum_ns, lap.sum_cpu_ns, "{:?}", lap);
+            }
+        }
+    }
+
+    /// A lap is wrong by no more than the waits have used that were open, or should have.
+    #[test]
+    fn open_waits_bound_the_error_of_a_lap(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            prop_assert!(lap.is_wait || lap.measured_ns <= lap.time_ns, "{:?}", lap);
+            if lap.is_wait {
+                prop_assert!(lap.measured_ns <= lap.cpu_ns + lap.open_ns, "{:?}", lap);
+            } else if !lap.reconciled {
+                prop_assert_eq!(lap.measured_ns, lap.cpu_ns);
+            } else {
+                prop_assert!(lap.error_ns() <= lap.open_ns.max(lap.expected_ns), "{:?}", lap);
+            }
+        }
+    }
+
+    /// The same where a hypervisor takes time away: its bound is added.
+    #[test]
+    fn stolen_time_and_open_waits_bound_the_error_of_a_lap(
+        steps in turns(true), pauses_ns in pauses(), careful in 0u32..3,
+    ) {
+        let mut ahead_ns = 0;
+        for lap in laps_with_care(Machine { pauses_ns, ..Machine::exact(true) }, HYBRID, &steps, careful) {
+            if !lap.is_wait {
+                let waits_ns = lap.open_ns.max(lap.expected_ns);
+                let most_ns = if lap.reconciled { waits_ns + ahead_ns } else { LONG * MAX_ERROR_NS };
+                prop_assert!(lap.error_ns() <= most_ns, "{:?}", lap);
+            }
+            // by how much the short laps since the last reading were too long
+            ahead_ns = match lap.reconciled {
+                true => lap.sum_ns.saturating_sub(lap.sum_cpu_ns),
+                false if lap.is_wait && lap.measured_ns == 0 => ahead_ns,
+                false => ahead_ns + lap.error_ns(),
+            };
+            prop_assert!(ahead_ns <= TRUST_NS);
+        }
+    }
+
+    /// Two requests take turns. Their waits differ by a third, and one lap in twenty is switched out.
+    #[test]
+    fn two_owners_get_their_own_cpu(
+        calls in prop::collection::vec((2_000u64..60_000, 2_000u64..4_000, 0u32..20), 8_000),
+    ) {
+        let mut meter = Meter::start(Machine::exact(true), HYBRID);
+        let (mut exact_ns, mut measured_ns, mut loop_ns, mut wrong) = ([0; 2], [0; 2], [0; 2], 0);
+        for (n, &(run_ns, wait_ns, switch)) in calls.iter().enumerate() {
+            for step in [Step::Run(wait_ns / 2), Step::Away(100_000), Step::Run(wait_ns / 2)] {
+                meter.clocks().step(step);
+            }
+            loop_ns[0] += wait_ns / 2 * 2;
+            loop_ns[1] += meter.wait() + meter.take_waits();
+            let away_ns = if switch == 0 { 50_000 } else { 0 };
+            for step in [Step::Run(run_ns / 2), Step::Away(away_ns), Step::Run(run_ns / 2)] {
+                meter.clocks().step(step);
+            }
+            let lap_ns = meter.lap();
+            loop_ns[1] += meter.take_waits();
+            exact_ns[n % 2] += run_ns / 2 * 2;
+            measured_ns[n % 2] += lap_ns;
+            wrong += u32::from(lap_ns != run_ns / 2 * 2);
+        }
+        loop_ns[1] += meter.lap_exactly() + meter.take_waits();
+        prop_assert_eq!(exact_ns[0] + exact_ns[1] + loop_ns[0], measured_ns[0] + measured_ns[1] + loop_ns[1]);
+        for owner in 0..2 {
+            let off_ns = exact_ns[owner].abs_diff(measured_ns[owner]);
+            prop_assert!(off_ns * 1_000 <= exact_ns[owner], "{off_ns} of {}", exact_ns[owner]);
+        }
+        prop_assert!(wrong <= calls.len() as u32 / 1_000 + 1, "{wrong}");
+    }
+
     /// Each reading may be late by almost a grain: so a lap is wrong by two grains of each clock at most, beside
     /// its bound, and the sum, however many laps there were, as well.
     #[test]
@@ -214,8 +336,28 @@ proptest! {
         }
     }
 
+    /// The same with waits.
     #[test]
-    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)], readings: Vec<[u64; 2]>) {
+    fn coarse_clocks_and_open_waits_make_no_error_that_grows(
+        steps in turns(false), pauses_ns in pauses(), careful in 0u32..3,
+        cpu_grain_ns in 1u64..100_000, time_grain_ns in 1u64..100_000,
+    ) {
+        let grains_ns = 2 * (cpu_grain_ns + time_grain_ns);
+        let machine = Machine { pauses_ns, cpu_grain_ns, time_grain_ns, ..Machine::exact(true) };
+        for lap in laps_with_care(machine, HYBRID, &steps, careful) {
+            if !lap.is_wait {
+                let most_ns = MAX_ERROR_NS + grains_ns + lap.open_ns.max(lap.expected_ns);
+                prop_assert!(lap.error_ns() <= most_ns, "{:?}", lap);
+            }
+            if lap.reconciled {
+                prop_assert!(lap.sum_ns.abs_diff(lap.sum_cpu_ns) <= MAX_ERROR_NS + grains_ns, "{:?}", lap);
+            }
+        }
+    }
+
+    #[test]
+    fn clocks_that_jump_make_no_negative_lap(mode in prop_oneof![Just(Mode::Thread), Just(HYBRID)],
+        readings: Vec<[u64; 2]>) {
         let mut meter = Meter::start(Machine::exact(true), mode);
         let mut before_ns = meter.charged_ns();
         for [cpu_ns, time_ns] in readings {
@@ -234,7 +376,7 @@ proptest! {
     }
 
     #[test]
-    fn a_max_error_is_what_was_written(us in 1u64..=10_000) {
+    fn a_max_error_is_read_as_written(us in 1u64..=10_000) {
         prop_assert_eq!(parse_max_error(format!("{us}us").as_bytes()), Some(us * 1_000));
         if us <= 10 {
             prop_assert_eq!(parse_max_error(format!("{us}ms").as_bytes()), Some(us * 1_000_000));
@@ -254,7 +396,7 @@ fn a_max_error_has_a_unit_and_bounds() {
     assert_eq!(parse_max_error(b"18446744073709551615ms"), None);
 }
 
-/// The CPU clock is dear: it is read where it must be, and not otherwise.
+/// The CPU clock is expensive: it is read only when it must be.
 #[test]
 fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     let readings = |sees_switches, steps: &[Step]| {
@@ -266,6 +408,69 @@ fn short_laps_read_the_cpu_clock_only_after_a_switch_or_a_long_time() {
     assert_eq!(readings(false, &short.repeat(100)), 16, "each sixth lap");
     assert_eq!(readings(true, &[short, [Step::Away(1), Step::Lap], short].concat()), 1);
     assert_eq!(readings(true, &[Step::Run(MAX_ERROR_NS), Step::Lap]), 1);
+}
+
+#[test]
+fn long_laps_read_the_cpu_clock_after_time_was_taken_away() {
+    let long = [Step::Run(MAX_ERROR_NS / 2 * 3), Step::Lap];
+    let readings = |steps: &[Step]| {
+        let laps = laps(Machine::exact(true), HYBRID, steps);
+        laps.iter().filter(|lap| lap.reconciled).count()
+    };
+    let (first, careful) = (FIRST_READINGS as usize, CAREFUL_READINGS as usize);
+    assert_eq!(readings(&long.repeat(first)), first);
+    // 33 of these laps are less than a millisecond
+    assert_eq!(readings(&long.repeat(first + 33)), first);
+    assert_eq!(readings(&long.repeat(first + 340)), first + 10);
+    let taken =
+        [long.repeat(first + 33), vec![Step::Stolen(2 * TAKEN_NS), Step::Lap], long.repeat(careful)].concat();
+    assert_eq!(readings(&taken), first + careful);
+}
+
+/// A turn of an event loop that sleeps for 100 µs: 3 µs of CPU to wait, 10 µs to work.
+const TURN: [Step; 5] =
+    [Step::Run(1_500), Step::Away(100_000), Step::Run(1_500), Step::Wait, Step::Run(10_000)];
+
+#[test]
+fn short_waits_read_the_cpu_clock_only_each_millisecond_of_cpu() {
+    let turns = |count, step: &[Step]| [[&TURN[..], step].concat(), vec![Step::Lap]].concat().repeat(count);
+    let readings = |steps: &[Step]| {
+        let laps = laps_with_care(Machine::exact(true), HYBRID, steps, u32::MAX);
+        laps.iter().filter(|lap| lap.reconciled).count()
+    };
+    let (learning, careful) = (FIRST_READINGS as usize, CAREFUL_READINGS as usize);
+    assert_eq!(readings(&turns(learning, &[])), learning, "each one");
+    // 32 turns are less than a millisecond, and so many waits are open at most
+    assert_eq!(readings(&turns(learning + 32, &[])), learning);
+    assert_eq!(readings(&turns(learning + 33, &[])), learning + 1);
+    assert_eq!(readings(&turns(learning + 330, &[])), learning + 10);
+    // a handler call that is switched out makes the meter careful again
+    let switched = [turns(learning + 2, &[]), turns(1, &[Step::Away(1)]), turns(careful + 32, &[])].concat();
+    assert_eq!(readings(&switched), learning + 1 + careful);
+}
+
+#[test]
+fn long_waits_and_waits_whose_switches_are_not_seen_read_the_cpu_clock() {
+    let long = [Step::Away(SHORT_WAIT_NS), Step::Wait, Step::Run(1), Step::Lap];
+    let seen = laps_with_care(Machine::exact(true), HYBRID, &long.repeat(10), 0);
+    assert_eq!(seen.iter().filter(|lap| lap.reconciled).count(), 10);
+    let short = [Step::Away(MAX_ERROR_NS), Step::Wait, Step::Run(1), Step::Lap];
+    let unseen = laps(Machine::exact(false), HYBRID, &short.repeat(200));
+    assert_eq!(unseen.iter().filter(|lap| lap.reconciled).count(), 200);
+}
+
+#[test]
+fn a_lap_that_ends_exactly_leaves_no_wait_open() {
+    let mut meter = Meter::start(Machine::exact(true), HYBRID);
+    (meter.careful, meter.mean_wait_ns) = (0, 3_000);
+    for step in TURN {
+        meter.clocks().step(step);
+        if let Step::Wait = step {
+            assert_eq!((meter.wait(), meter.take_waits()), (0, 0));
+        }
+    }
+    assert_eq!((meter.lap_exactly(), meter.take_waits(), meter.take_waits()), (10_000, 3_000, 0));
+    assert_eq!(meter.charged_ns(), 13_000);
 }
 
 /// As an interrupt does: it takes CPU time between the reading of one clock and that of the other.
@@ -296,7 +501,7 @@ fn an_interrupt_between_two_readings_is_in_the_lap_that_it_came_in() {
     assert_eq!((meter.lap(), meter.readings()), (100, 3));
 }
 
-/// As when the counter is found to be of no use any more, and another clock of time takes its place.
+/// The counter is found to be unusable, and another time clock replaces it.
 #[test]
 fn a_clock_of_time_that_goes_back_costs_a_reading_and_nothing_else() {
     let mut machine = Machine::exact(true);

@@ -53,7 +53,7 @@ fn a_missing_parameter_is_named() {
 }
 
 #[test]
-fn a_bad_value_is_named_with_what_is_allowed() {
+fn a_bad_value_is_named_with_the_allowed_values() {
     let number = |value: &[u8]| str::from_utf8(value).ok()?.parse::<u8>().ok();
     let given = read(&["300", "state=7", "zone=x"]).unwrap();
     assert_eq!(given.parse("state", "state", "a number", number), Ok(Some(7)));

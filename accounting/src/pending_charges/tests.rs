@@ -28,7 +28,7 @@ fn shares() -> impl Strategy<Value = Share> {
     ]
 }
 
-/// What CPU of each share comes to: of no limit, of each bucket's, and of refused requests.
+/// The place of the sum that CPU of each share is added to: of no limit, of each bucket, and of refused requests.
 fn place_of(share: Share) -> usize {
     match share {
         Share::Used => 0,
@@ -47,7 +47,7 @@ proptest! {
 
     /// More accounts than places, so that some share one.
     #[test]
-    fn what_is_settled_is_what_was_added(
+    fn flushed_charges_are_the_added_ones(
         steps in prop::collection::vec(prop_oneof![
             4 => (0usize..40, 0u64..1 << 30, shares()).prop_map(|(at, n, share)| Step::Add(at, n, share)),
             4 => (0usize..40, outcomes(), shares()).prop_map(|(at, outcome, share)| Step::Finish(at, outcome, share)),
@@ -98,8 +98,9 @@ proptest! {
                     assert_eq!(place, bucket);
                     pending.pending_ns(slot, place)
                 };
-                // there is no burst, so all of it is debt
-                let debt_ns = table.check(slot, 5_000, limit, pending_ns, |_| true, &mut spare).result.map_or_else(NonZeroU64::get, |_| 0);
+                // there is no burst, so all missing CPU is debt
+                let checked = table.check(slot, 5_000, limit, pending_ns, |_| true, &mut spare);
+                let debt_ns = checked.result.map_or_else(NonZeroU64::get, |_| 0);
                 prop_assert_eq!(debt_ns, by_share[0] + by_share[1 + bucket]);
             }
         }

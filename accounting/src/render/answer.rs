@@ -81,7 +81,7 @@ impl Answer {
 /// Appends why there is no status: a JSON object with the member `error`, or a line of text.
 pub fn error(format: Format, message: &str, out: &mut Vec<u8>) {
     match format {
-        Format::Json => json::error(message, out),
+        Format::Json => formats::status::write::error(message, out),
         Format::Prometheus => out.extend_from_slice(message.as_bytes()),
     }
     out.push(b'\n');

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 
+use formats::counters::Unit;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::key::Cut;
 use crate::limit::{Limit, LimitId, parse_cores};
 use crate::table::Spare;
 use crate::table::{Slot, Table};
-use crate::testing::{Region, cases, process, totals};
+use crate::testing::{Region, appended, cases, process, totals};
 use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
@@ -124,7 +125,9 @@ fn the_json_has_the_members_of_the_interface_in_its_order() {
         r#""by_connection_order":{"1":{"requests":1,"cpu_ns":15000}},"#,
         r#""by_response_size":{"1k":{"requests":1,"cpu_ns":15000}},"#,
         r#""tls_handshakes":{"resumed":{"handshakes":1,"cpu_ns":14000}},"#,
-        r#""by_request_cpu":[{"le_ns":20000,"requests":1}]}},"#,
+        r#""by_request_cpu":[{"le_ns":20000,"requests":1}]"#,
+        &appended().map(|(_, counter)| format!(r#","{}":0"#, counter.name)).collect::<String>(),
+        "}},",
         &format!(r#""windows":{windows}}}}}}}"#),
         "\n",
     ];
@@ -194,6 +197,21 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
     for line in [
         r#"per_request_seconds_sum{zone="domains",key="example.com"} 0.000015000"#,
         r#"per_request_seconds_count{zone="domains",key="example.com"} 1"#,
+    ] {
+        expected.push(format!("nginx_request_cpu_{line}"));
+    }
+    for (_, counter) in appended() {
+        for family in counter.families.iter().flatten() {
+            let zero = match counter.unit {
+                Unit::Nanoseconds => "0.000000000",
+                Unit::Milliseconds | Unit::ByteMilliseconds => "0.000",
+                _ => "0",
+            };
+            let name = family.name;
+            expected.push(format!(r#"nginx_request_cpu_{name}{{zone="domains",key="example.com"}} {zero}"#));
+        }
+    }
+    for line in [
         r#"worker_seconds_total{worker="0",owner="charged"} 1.000000000"#,
         r#"worker_seconds_total{worker="0",owner="no_request"} 0.000000200"#,
         r#"worker_seconds_total{worker="0",owner="loop"} 0.000000030"#,
@@ -738,7 +756,7 @@ fn names_of_classes_and_bounds_fit_their_counters() {
 }
 
 #[test]
-fn an_error_is_told_in_the_format_that_was_asked_for() {
+fn an_error_has_the_requested_format() {
     let told = |format| {
         let mut out = Vec::new();
         error(format, "unknown key \"a\\b\"", &mut out);
@@ -752,7 +770,7 @@ proptest::proptest! {
     #![proptest_config(crate::testing::cases())]
 
     #[test]
-    fn keys_of_any_bytes_can_be_told_apart_in_both_formats(
+    fn keys_of_any_bytes_differ_in_both_formats(
         keys in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..30), 1..10),
     ) {
         let region = Region::new(65_536);

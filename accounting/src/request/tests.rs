@@ -23,7 +23,7 @@ fn a_total_that_falls_gives_no_negative_difference() {
 }
 
 #[test]
-fn settling_twice_settles_once() {
+fn usage_is_taken_only_once() {
     let mut meter = RequestMeter::default();
     meter.charge(5);
     meter.wake();
@@ -58,7 +58,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn what_is_settled_adds_up_to_the_totals(steps in prop::collection::vec(step(), 0..100)) {
+    fn taken_usage_adds_up_to_the_totals(steps in prop::collection::vec(step(), 0..100)) {
         let mut meter = RequestMeter::default();
         let (mut taken, mut cpu_ns, mut connection_ns) = (Usage::default(), 0, 0);
         let (mut wakeups, mut sent_bytes, mut received_bytes) = (0, 0, 0);

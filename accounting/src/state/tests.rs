@@ -54,7 +54,7 @@ fn example() -> Vec<u8> {
 }
 
 #[test]
-fn a_file_says_in_text_what_it_holds() {
+fn a_file_describes_its_content_as_text() {
     let text = String::from_utf8(example()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let start =
@@ -156,7 +156,7 @@ fn what_finds_no_room_is_added_to_the_overflow_account() {
 }
 
 #[test]
-fn cpu_of_a_second_that_nobody_has_judged_is_waived() {
+fn cpu_of_an_unclassified_second_is_waived() {
     let (one, other) = (Region::new(20_000), Region::new(20_000));
     let (from, to) = (one.table().unwrap(), other.table().unwrap());
     for (now_ms, cpu_ns) in [(5_000, 20_000_000), (7_000, 3_000_000), (8_500, 50_000_000)] {
@@ -169,7 +169,7 @@ fn cpu_of_a_second_that_nobody_has_judged_is_waived() {
 }
 
 #[test]
-fn a_writer_that_fails_is_told_of() {
+fn errors_of_a_writer_are_returned() {
     let region = Region::new(20_000);
     let table = region.table().unwrap();
     count(&table, b"a", 5);
@@ -184,7 +184,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn what_was_written_is_what_is_read(
+    fn a_written_table_is_read_again(
         requests in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..6), 0u64..1 << 40), 0..12),
         long in prop::collection::vec(any::<u8>(), 250..260), key_text: Vec<u8>,
     ) {
@@ -214,7 +214,7 @@ proptest! {
     }
 
     #[test]
-    fn lines_that_nobody_wrote_are_read_or_refused_and_nothing_worse(
+    fn any_lines_are_read_or_refused(
         parts in prop::collection::vec(
             prop::sample::select(vec![
                 "[", "]", "{", "}", ",", ":", "\"", "\\", "\n", "\"key\":\"$host\"", "\"counters\":[\"cpu_ns\"]",

@@ -1,9 +1,9 @@
-//! Why a region cannot be used.
+//! Reasons why a region cannot be used.
 
-/// Why a region cannot be used.
+/// The reason why a region cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// Not even one account fits.
+    /// The region has no room for an account.
     TooSmall,
     /// The region holds something else, or was made by another version of the module.
     Foreign,

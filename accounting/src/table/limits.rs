@@ -1,4 +1,5 @@
-//! The token buckets of limits on an account. The first one is in the account, others are in slots of the table.
+//! The token buckets of limits on an account. The first bucket is in the account, the others are in slots of the
+//! table.
 
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -13,18 +14,18 @@ use crate::limit::{Bucket, Limit, LimitId, MAX_BUCKETS};
 /// The result of checking a request against a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checked {
-    /// What was charged before, in nanoseconds of CPU, or the debt.
+    /// The CPU that was charged to the admitted request, in nanoseconds, or the debt.
     pub result: Result<u64, NonZeroU64>,
-    /// The bucket of the limit, by its place among those of the account.
+    /// The place of the limit's bucket among those of the account.
     pub bucket: u8,
     /// The account has no other bucket.
     pub is_only_one: bool,
 }
 
 impl Table {
-    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock's that all workers share,
-    /// `pending_ns` what the caller has not added yet to the bucket of this place, and `spare` belongs to the
-    /// caller and this table. `is_configured` tells which limits the zone has.
+    /// Checks a request of an account against a limit. `now_ms` is a monotonic clock that all workers share.
+    /// `pending_ns` is the CPU that the caller has not added yet to the bucket of this place. `spare` belongs to the
+    /// caller and this table. `is_configured` returns whether the zone has a limit.
     #[inline]
     pub fn check(
         &self,
@@ -37,7 +38,7 @@ impl Table {
     ) -> Checked {
         let account = self.account(slot);
         let first = account.bucket();
-        let (place, bucket) = if first.is_of(limit) || first.claim(limit) {
+        let (place, bucket) = if first.is_of(limit) || first.assign(limit) {
             (0, first)
         } else {
             self.find_bucket(account, now_ms, limit, &is_configured, spare)
@@ -46,7 +47,7 @@ impl Table {
         Checked { result, bucket: place as u8, is_only_one: first.next.load(Relaxed) == 0 }
     }
 
-    /// The bucket of a limit that is not that of the account's first one.
+    /// The bucket of a limit that does not have the account's first bucket.
     #[cold]
     #[inline(never)]
     pub(super) fn find_bucket<'a>(
@@ -58,41 +59,44 @@ impl Table {
         spare: &mut Spare,
     ) -> (usize, &'a Bucket) {
         let buckets = || account.buckets(Some(self)).enumerate();
-        let take_full = |unused| buckets().find(|(_, bucket)| bucket.take_full(now_ms, limit, unused));
+        let reuse_full = |unused| buckets().find(|(_, bucket)| bucket.reuse_full(now_ms, limit, unused));
         let found = buckets()
             .find(|(_, bucket)| bucket.is_of(limit))
-            .or_else(|| buckets().find(|(_, bucket)| bucket.take_over(limit, is_configured)))
-            .or_else(|| take_full(true));
+            .or_else(|| buckets().find(|(_, bucket)| bucket.inherit(limit, is_configured)))
+            .or_else(|| reuse_full(true));
         if let Some(found) = found {
             return found;
         }
-        // others may add some at the same time
+        // Other workers may add buckets at the same time, several of them between two rounds. So each round looks at
+        // all of them.
         let mut last = (0, account.bucket());
-        while let Some(found) = buckets().last() {
-            last = found;
-            let (place, bucket) = found;
-            if bucket.is_of(limit) {
-                return found;
+        loop {
+            for found in buckets() {
+                if found.1.is_of(limit) {
+                    return found;
+                }
+                last = found;
             }
+            let (place, bucket) = last;
             if place + 1 == MAX_BUCKETS {
                 break;
             }
             let Some((at, new)) = self.new_bucket(spare) else { break };
-            if new.claim(limit) && bucket.next.compare_exchange(0, at, Release, Relaxed).is_ok() {
+            if new.assign(limit) && bucket.next.compare_exchange(0, at, Release, Relaxed).is_ok() {
                 return (place + 1, new);
             }
         }
-        take_full(false).unwrap_or(last)
+        reuse_full(false).unwrap_or(last)
     }
 
-    /// Room for one more bucket, all zero, and its place. A slot that no account has holds many; none if no slot is
-    /// left.
+    /// Makes room for one more bucket, all zero. Returns its place. A slot without an account holds many buckets.
+    /// None if no slot is left.
     pub(super) fn new_bucket(&self, spare: &mut Spare) -> Option<(u32, &Bucket)> {
         let next = &self.header().next_bucket;
         loop {
             let at = next.load(Acquire);
             if !at.is_multiple_of(BUCKET_PLACES) {
-                // the next one of the same slot; 0 after the last one
+                // the next place in the same slot; 0 after the last one
                 let after = if at % BUCKET_PLACES + 1 < BUCKETS_PER_SLOT { at + 1 } else { 0 };
                 if next.compare_exchange(at, after, Relaxed, Relaxed).is_ok() {
                     return Some((at, self.bucket_at(at)?));
@@ -106,14 +110,14 @@ impl Table {
             };
             // SAFETY: the record lies within the region, and nobody reads it before `next_bucket` refers to it.
             unsafe { self.record_at(slot).write_bytes(0, 1) };
-            // place 0 is not used: it says that there is none
+            // place 0 is not used: it stands for no bucket
             if next.compare_exchange(at, first + 1, Release, Relaxed).is_err() {
                 spare.0 = Some(slot);
             }
         }
     }
 
-    /// The bucket at a place that [`Table::new_bucket`] has given out.
+    /// The bucket at a place that [`Table::new_bucket`] has returned.
     pub(super) fn bucket_at(&self, at: u32) -> Option<&Bucket> {
         let (slot, place) = (at / BUCKET_PLACES, at % BUCKET_PLACES);
         if slot == 0 || slot >= self.records || place >= BUCKETS_PER_SLOT {
@@ -125,8 +129,8 @@ impl Table {
         Some(unsafe { self.record_at(Slot(slot)).cast::<BucketPlace>().add(place as usize).cast().as_ref() })
     }
 
-    /// Whether a limit of the account refuses requests once `pending_ns` is added to the bucket of this place. As
-    /// for [`Table::check`].
+    /// True if a limit of the account refuses requests after `pending_ns` is added to the bucket of this place. The
+    /// other arguments are those of [`Table::check`].
     pub fn is_in_debt(&self, slot: Slot, now_ms: u64, pending_ns: impl Fn(usize) -> i64) -> bool {
         let mut buckets = self.account(slot).buckets(Some(self)).enumerate();
         buckets.any(|(place, bucket)| bucket.is_in_debt(now_ms, pending_ns(place)))

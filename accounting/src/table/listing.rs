@@ -1,4 +1,4 @@
-//! The accounts of a table, found piece by piece; and how full it is.
+//! Finds the accounts of a table step by step. Computes how full a table is.
 
 #[cfg(test)]
 use crate::testing::AtomicU64;
@@ -14,11 +14,11 @@ use super::slot::Slot;
 /// How full a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fill {
-    /// Bytes taken by accounts and by what is there from the start.
+    /// Bytes of the accounts and of the fixed parts.
     pub used_bytes: u64,
-    /// Accounts that fit, the overflow account not counted.
+    /// Accounts that the table has room for, without the overflow account.
     pub capacity: u32,
-    /// Accounts that are there, the overflow account not counted.
+    /// Existing accounts, without the overflow account.
     pub accounts: u32,
     /// Requests that were counted in the overflow account because the zone was full.
     pub overflowed: u64,
@@ -27,13 +27,13 @@ pub struct Fill {
 }
 
 impl Table {
-    /// How full the table is. Looks through all buckets.
+    /// How full the table is. Reads all hash buckets.
     pub fn fill(&self) -> Fill {
-        // counted, so that a worker that is killed leaves no wrong count behind
+        // counted each time, so that a killed worker leaves no wrong count behind
         self.fill_with(self.published().count() as u32)
     }
 
-    /// How full the table is, by a number of accounts that [`Listing`] has found.
+    /// How full the table is with the number of accounts that a [`Listing`] has found.
     pub fn fill_with(&self, accounts: u32) -> Fill {
         let counters = &self.header().counters;
         let words = self.processes as usize + (1 << self.buckets_log2);
@@ -48,8 +48,8 @@ impl Table {
     }
 }
 
-/// The accounts of a table, found piece by piece: looking through the buckets of a large one takes milliseconds. It
-/// has a bit for each slot, so they come in the order in which they were made without having to be sorted.
+/// Finds the accounts of a table step by step, because reading all hash buckets of a large table takes milliseconds.
+/// The listing has a bit for each slot. So accounts come in the order in which they were made, without sorting.
 #[derive(Debug, Default)]
 pub struct Listing {
     pub(super) bits: Vec<u64>,
@@ -58,11 +58,11 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// How many buckets [`Listing::search`] looks through: some microseconds.
+    /// The number of hash buckets that [`Listing::search`] reads: some microseconds.
     pub(super) const BUCKETS_AT_ONCE: usize = 4096;
 
-    /// Looks through the next buckets of the table, which is the same at every call; whether there are more of
-    /// them. An account that is made meanwhile is found or not.
+    /// Reads the next hash buckets of the table, which must be the same at every call. Returns true if there are
+    /// more. An account that is made meanwhile may be found or not.
     pub fn search(&mut self, table: &Table) -> bool {
         let buckets = table.buckets();
         if self.bits.is_empty() {
@@ -70,8 +70,8 @@ impl Listing {
         }
         let end = buckets.len().min(self.buckets + Self::BUCKETS_AT_ONCE);
         for bucket in &buckets[self.buckets..end] {
-            // an empty bucket sets no bit of the slot 0; without a branch, which would be mispredicted every third
-            // time
+            // an empty hash bucket sets no bit, not even of slot 0; there is no branch, because a third of all
+            // branches would be mispredicted
             let value = bucket.load(Acquire);
             let (slot, taken) = (Slot(value as u32), value != 0);
             if let Some(word) = self.bits.get_mut(slot.index() / 64) {
@@ -83,12 +83,12 @@ impl Listing {
         end < buckets.len()
     }
 
-    /// Accounts that were found; the overflow account is none of them.
+    /// The number of accounts that were found, without the overflow account.
     pub fn accounts(&self) -> u32 {
         self.accounts
     }
 
-    /// The first account that was found and whose slot is not below `index`.
+    /// The first found account whose slot is at least `index`.
     pub fn first_from(&self, index: usize) -> Option<Slot> {
         let mut word = index / 64;
         let mut bits = self.bits.get(word)? & (u64::MAX << (index % 64));

@@ -1,4 +1,4 @@
-//! Finding the account of a key, and making it.
+//! Finds the account of a key, or makes it.
 
 #[cfg(test)]
 use crate::testing::AtomicU64;
@@ -16,20 +16,20 @@ use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
 /// The result of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// The key's account, or the overflow account.
+    /// The account of the key, or the overflow account.
     pub slot: Slot,
     /// The zone is full and had no account of this key.
     pub overflowed: bool,
 }
 
-/// A slot that one worker took and did not use, since another worker was first with the same key.
+/// A slot that a worker took and did not use, because another worker was first with the same key.
 #[derive(Debug, Default)]
 pub struct Spare(pub(super) Option<Slot>);
 
-/// Why a bucket got no account.
+/// The reason why a hash bucket got no account.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There are no more slots.
+    /// No slot is left.
     Full,
     /// Another worker was first, with this entry.
     Taken(u64),
@@ -43,8 +43,8 @@ impl Table {
         hasher.finish()
     }
 
-    /// The account of `key`: an existing one, a new one, or the overflow account where none is left. A longer key than
-    /// [`MAX_KEY_BYTES`] is cut. `spare` belongs to the calling worker and this table.
+    /// The account of `key`: an existing one, a new one, or the overflow account if there is no room. A key longer
+    /// than [`MAX_KEY_BYTES`] is cut. `spare` belongs to the calling worker and this table.
     pub fn find_or_insert(&self, key: &[u8], spare: &mut Spare) -> Found {
         let key = cut(key);
         if key == OVERFLOW_KEY {
@@ -64,11 +64,11 @@ impl Table {
                 return Found { slot, overflowed: false };
             }
         }
-        // not reached: at most half of the buckets are taken
+        // never reached: at most half of the hash buckets are in use
         Found { slot: Slot::OVERFLOW, overflowed: true }
     }
 
-    /// Makes an account in a bucket that was empty a moment ago.
+    /// Makes an account in a hash bucket that was just found empty.
     pub(super) fn insert(
         &self,
         bucket: &AtomicU64,
@@ -85,7 +85,7 @@ impl Table {
         Ok(slot)
     }
 
-    /// The account of `key`, cut like there, if there is one.
+    /// The account of `key`, which is cut as in [`Table::find_or_insert`]; `None` if there is none.
     pub fn find(&self, key: &[u8]) -> Option<Slot> {
         let key = cut(key);
         if key == OVERFLOW_KEY {
@@ -116,13 +116,13 @@ impl Table {
         (value >> 32 == hash >> 32 && self.key(slot) == key).then_some(slot)
     }
 
-    /// The slot with this index, if it has an account. Looks through all buckets.
+    /// The slot with this index, if it has an account. Reads all hash buckets.
     pub fn slot(&self, index: usize) -> Option<Slot> {
         let slot = u32::try_from(index).ok().map(Slot)?;
         (slot == Slot::OVERFLOW || self.published().any(|published| published == slot)).then_some(slot)
     }
 
-    /// The slots of all accounts, the overflow account first, then in the order in which they were made.
+    /// The slots of all accounts: the overflow account first, then the others in the order in which they were made.
     pub fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![Slot::OVERFLOW];
         slots.extend(self.published());
@@ -131,12 +131,12 @@ impl Table {
     }
 }
 
-/// As much of a key as counts.
+/// The part of a key that counts.
 pub(super) fn cut(key: &[u8]) -> &[u8] {
     &key[..key.len().min(MAX_KEY_BYTES)]
 }
 
-/// What a bucket holds: the upper half of the hash, and the slot, which is never 0.
+/// The content of a hash bucket: the upper half of the hash, and the slot, which is never 0.
 pub(super) fn entry(hash: u64, slot: Slot) -> u64 {
     hash >> 32 << 32 | u64::from(slot.0)
 }

@@ -13,10 +13,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use siphasher::sip::SipHasher13;
 
 use super::error::Error;
-use super::layout::{
-    Counters, Header, LAYOUT, LAYOUT_BEFORE, MAGIC, MAGIC_BEFORE, MAGIC_WITHOUT_PROCESSES, NEVER, Record,
-    plan, processes,
-};
+use super::layout::{Counters, Header, LAYOUT, MAGIC, NEVER, Record, plan, plan_for, processes};
 use super::slot::Slot;
 use crate::account::Account;
 use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
@@ -32,10 +29,6 @@ pub struct Table {
     pub(super) records: u32,
     pub(super) processes: u32,
 }
-
-/// A table of a release before, whose accounts can be read.
-#[derive(Clone, Copy)]
-pub struct TableBefore(pub(crate) Table);
 
 // SAFETY: what a `Table` points to is shared between processes anyway and is only touched through atomics, but for
 // records and headers, which are written before they are published and never again.
@@ -109,44 +102,23 @@ impl Table {
     /// As for [`Table::create`], but others may use the table.
     pub unsafe fn open(base: NonNull<u8>, bytes: usize, key_text: &[u8]) -> Result<Table, Error> {
         // SAFETY: as the caller says.
-        unsafe { Table::open_as((MAGIC, LAYOUT), processes(bytes), base, bytes, key_text) }
+        unsafe {
+            Table::open_as((MAGIC, LAYOUT), (processes(bytes), size_of::<Record>()), base, bytes, key_text)
+        }
     }
 
-    /// Opens a table that a release before has made in this region for the same key, to be copied by
-    /// [`crate::state::copy`].
-    ///
-    /// # Errors
-    /// As for [`Table::open`].
+    /// Opens a table of another version too. It has places for so many processes, and records of so many bytes.
     ///
     /// # Safety
-    /// As for [`Table::open`].
-    pub unsafe fn open_before(
-        base: NonNull<u8>,
-        bytes: usize,
-        key_text: &[u8],
-    ) -> Result<TableBefore, Error> {
-        if LAYOUT != LAYOUT_BEFORE {
-            // accounts are not alike any more
-            return Err(Error::Foreign);
-        }
-        let open_as = |magic, processes| {
-            // SAFETY: as the caller says.
-            unsafe { Table::open_as((magic, LAYOUT), processes, base, bytes, key_text) }.map(TableBefore)
-        };
-        match open_as(MAGIC_BEFORE, processes(bytes)) {
-            Err(Error::Foreign) => open_as(MAGIC_WITHOUT_PROCESSES, 0),
-            result => result,
-        }
-    }
-
+    /// As for [`Table::open`]. If the records are not of today's size, no record may be reached through the table.
     pub(super) unsafe fn open_as(
         version: (u64, u64),
-        processes: usize,
+        (processes, record_bytes): (usize, usize),
         base: NonNull<u8>,
         bytes: usize,
         key_text: &[u8],
     ) -> Result<Table, Error> {
-        let (records, buckets_log2) = plan(bytes, processes).ok_or(Error::TooSmall)?;
+        let (records, buckets_log2) = plan_for(bytes, processes, record_bytes).ok_or(Error::TooSmall)?;
         // SAFETY: the region is readable and holds at least a header.
         let header = unsafe { base.cast::<Header>().as_ref() };
         let same = (header.magic, header.layout) == version

@@ -1,11 +1,12 @@
-//! The place of an account in its table.
+//! Slots: the places of accounts in their table.
 
-/// The place of an account in its table. Slots stay valid as long as the table, and mean nothing in another one.
+/// The place of an account in its table. A slot stays valid as long as its table, and has no meaning in another
+/// table.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(crate) u32);
 
 impl Slot {
-    /// The overflow account's.
+    /// The slot of the overflow account.
     pub const OVERFLOW: Slot = Slot(0);
 
     /// The slot as a number, at most the capacity.

@@ -251,10 +251,12 @@ fn buckets_take_slots_and_share_the_first_one_where_there_are_none() {
             use_cpu(&table, slot, 1_000, Share::Checked(n as u8), MS);
         }
     }
-    // 24 in each slot
+    // the first place of a slot is not used
+    let per_slot = BUCKETS_PER_SLOT as usize - 1;
+    let taken = 30usize.div_ceil(per_slot);
     let rest = (0..capacity)
         .filter(|n| !table.find_or_insert(format!("more {n}").as_bytes(), &mut spare).overflowed);
-    assert_eq!(rest.count(), capacity - 30 - 2);
+    assert_eq!(rest.count(), capacity - 30 - taken);
     slots.truncate(20);
     for &slot in &slots {
         for name in ["c", "d"] {
@@ -264,7 +266,8 @@ fn buckets_take_slots_and_share_the_first_one_where_there_are_none() {
     }
     let places: Vec<usize> =
         slots.iter().map(|&slot| table.account(slot).buckets(Some(&table)).count()).collect();
-    assert_eq!(places.iter().sum::<usize>(), 2 * 20 + (48 - 30), "{places:?}");
+    let free = taken * per_slot - 30;
+    assert_eq!(places.iter().sum::<usize>(), 2 * 20 + free.min(2 * 20), "{places:?}");
     let slot = slots[19];
     assert_eq!(
         check(&table, slot, 1_000, &limit("e", b"0.5"), &mut spare).0,
@@ -332,57 +335,6 @@ fn when_a_table_is_saved_is_in_its_header() {
     // t/state.t writes there, so that it need not wait for a minute
     let at = core::mem::offset_of!(Header, counters) + core::mem::offset_of!(Counters, save_due_ms);
     assert_eq!((at, size_of::<Header>()), (88, 128));
-}
-
-/// A table as a release before has made it.
-fn before(region: &Region, key_text: &[u8], magic: u64) -> Table {
-    let places = if magic == MAGIC_WITHOUT_PROCESSES { 0 } else { processes(region.bytes()) };
-    let (records, buckets_log2) = plan(region.bytes(), places).unwrap();
-    let mut table = region.table().unwrap();
-    (table.records, table.buckets_log2, table.processes) = (records, buckets_log2, places as u32);
-    // SAFETY: the region is ours, and has a header.
-    unsafe {
-        let header = region.base().cast::<Header>().as_mut();
-        (header.magic, header.layout) = (magic, LAYOUT_BEFORE);
-        (header.records, header.buckets_log2) = (records, buckets_log2);
-        header.key_text = hash_of_text(key_text);
-        table.bucket_base().write_bytes(0, 1 << buckets_log2);
-    }
-    table.write_record(Slot::OVERFLOW, OVERFLOW_KEY);
-    table
-}
-
-#[test]
-fn accounts_of_the_releases_before_are_copied() {
-    [MAGIC_BEFORE, MAGIC_WITHOUT_PROCESSES].into_iter().for_each(accounts_are_copied);
-}
-
-fn accounts_are_copied(magic: u64) {
-    let region = Region::new(200_000);
-    let old = before(&region, b"$host", magic);
-    for n in 1..=20u64 {
-        let found = old.find_or_insert(format!("{n}.test").as_bytes(), &mut Spare::default());
-        let usage = Usage { cpu_ns: n * 1000, wakeups: n, sent_bytes: n, received_bytes: n };
-        old.account(found.slot).add(0, &usage);
-    }
-    old.conclude();
-    // SAFETY: the region is readable, and stays as long as the tables.
-    let (current, other, opened) = unsafe {
-        (
-            Table::open(region.base(), region.bytes(), b"$host").err(),
-            Table::open_before(region.base(), region.bytes(), b"$uri").err(),
-            Table::open_before(region.base(), region.bytes(), b"$host").unwrap(),
-        )
-    };
-    assert_eq!((current, other), (Some(Error::Foreign), Some(Error::OtherKey)));
-    let to = Region::new(200_000);
-    let table = to.table().unwrap();
-    let restored = crate::state::copy_before(&opened, &table);
-    assert_eq!((restored.accounts, restored.overflowed), (20, 0));
-    for n in 1..=20u64 {
-        let slot = table.find(format!("{n}.test").as_bytes()).unwrap();
-        assert_eq!(table.account(slot).totals(), old.account(old.find(table.key(slot)).unwrap()).totals());
-    }
 }
 
 #[test]
@@ -492,7 +444,7 @@ fn a_slot_that_was_taken_in_vain_is_used_for_the_next_key() {
 }
 
 #[test]
-fn keys_of_the_same_hash_are_told_apart() {
+fn keys_of_the_same_hash_have_different_accounts() {
     let region = Region::new(20_000);
     let table = region.table().unwrap();
     let slot = table.find_or_insert(b"one", &mut Spare::default()).slot;

@@ -1,4 +1,4 @@
-//! Upkeep of the accounts: seconds that are over, and processes that were killed.
+//! Upkeep of the accounts: finished seconds, and killed processes.
 
 use core::sync::atomic::Ordering::Release;
 
@@ -7,31 +7,30 @@ use super::slot::Slot;
 use crate::process::{MOST_DEAD, ProcessId};
 
 impl Table {
-    /// To be called before an account is read: seconds that are over are judged, and while a request is in flight
-    /// its time counts up to now. `now_ms` is the shared clock's.
+    /// Call this before you read an account: finished seconds are classified, and while a request is in flight,
+    /// active time is counted up to now. `now_ms` is the time of the shared clock.
     pub fn refresh(&self, slot: Slot, now_ms: u64) {
         self.account(slot).refresh(self, now_ms);
     }
 
-    /// Nobody counts any more: the last second of each account is judged too.
+    /// Classifies the last second of each account, when all processes have stopped counting.
     pub fn conclude(&self) {
         let threshold_ns = self.active_threshold_ns();
         let slots = [Slot::OVERFLOW].into_iter().chain(self.published());
         slots.for_each(|slot| self.account(slot).conclude(threshold_ns));
     }
 
-    /// Whether it falls to the caller to call [`Table::reap`] now. Of all processes that ask each second, one is
-    /// told so.
+    /// True if the caller must call [`Table::reap`] now. Of all processes that ask in a second, one gets the order.
     pub fn claim_look(&self, now_ms: u64) -> bool {
         self.header().counters.look.claim(now_ms)
     }
 
-    /// Looks for processes that had requests in flight here and are gone; how many there were. `now_ms` is the
-    /// shared clock's.
+    /// Finds dead processes that had requests in flight here. Returns their number. `now_ms` is the time of the
+    /// shared clock.
     ///
-    /// In this order: whoever is killed in between leaves the dead in the register, and the next one who looks
-    /// finds them there and begins again. An epoch that moves twice does no harm: the living add their requests
-    /// once more.
+    /// The order of the steps matters: if this process is killed in between, the dead processes are still in the
+    /// register, and the next search begins again. It does no harm if the epoch changes twice: living workers add
+    /// their requests once more.
     pub fn reap(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) -> usize {
         let mut count = 0;
         loop {
@@ -47,8 +46,8 @@ impl Table {
         }
     }
 
-    /// Requests in flight of processes that are gone are gone too. `now_ms` is the shared clock's: until now,
-    /// nobody knew.
+    /// Removes the requests in flight of dead processes. `now_ms` is the time of the shared clock: active time is
+    /// counted up to now, because nobody knew of the death before.
     pub(crate) fn next_epoch(&self, now_ms: u64) {
         let epoch = self.epoch();
         for slot in [Slot::OVERFLOW].into_iter().chain(self.published()) {

@@ -3,45 +3,45 @@
 use core::ops::Range;
 use std::io;
 
-/// A file that others may write into, move away or cut at any time.
+/// The identity and size of a file. Others may write into it, move it or truncate it at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     /// device and number
     pub id: [u64; 2],
     /// bytes
     pub size: u64,
-    /// not a pipe or a device, so that it can be known what is there
+    /// not a pipe or a device: its content can be read again
     pub is_regular: bool,
 }
 
 /// A file to append to.
 pub trait Append {
-    /// What and how large it is.
+    /// Returns the identity and the size.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     fn about(&mut self) -> io::Result<About>;
 
-    /// Appends some of the bytes; how many.
+    /// Appends some of the bytes. Returns their number.
     ///
     /// # Errors
-    /// Those of the system. Nothing has been written then.
+    /// Errors of the system. Nothing has been written then.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts it to this size.
+    /// Truncates the file to this size.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     fn cut(&mut self, size: u64) -> io::Result<()>;
 
-    /// Some of the bytes there, no more than fit; none at its end.
+    /// Reads some of the bytes at a place, at most as many as fit. Returns 0 at the end of the file.
     ///
     /// # Errors
-    /// If it may only be written.
+    /// An error if the file can only be written.
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize>;
 }
 
-/// How much was written.
+/// The amount that was written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// lines
@@ -51,7 +51,7 @@ pub struct Written {
 }
 
 pub(super) fn find(region: &[u8], text: &[u8]) -> Option<usize> {
-    // where it was written by itself, at once
+    // the usual case: the batch was written alone, in one call
     if region.starts_with(text) {
         return Some(0);
     }

@@ -1,4 +1,4 @@
-//! Writing the text of the journal, and noting that its lines are written.
+//! Writes the text of the journal, and records that its lines are written.
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use std::io;
@@ -11,7 +11,7 @@ use super::step::step;
 use crate::table::{Slot, Table};
 
 impl Ledger {
-    /// Writes the text of the journal from `start` on; as a rule, at once.
+    /// Writes the text of the journal from `start` on, usually in one call.
     pub(super) fn write(&self, text: &[u8], start: usize, file: &mut dyn Append) -> io::Result<()> {
         let journal = self.journal();
         let mut there = start;
@@ -29,26 +29,26 @@ impl Ledger {
             step();
             journal.written.store(there as u32, Relaxed);
             step();
-            // what is not there can be in a line of its own later
+            // missing lines can be written later with other lines
             journal.state.store(if there == 0 { state::IDLE } else { state::TORN }, Release);
             return Err(error);
         }
         Ok(())
     }
 
-    /// Of the batch in the journal, so many bytes are in the file for good.
+    /// Records that the first `bytes` bytes of the batch in the journal are in the file.
     pub(super) fn reconcile(&self, table: &Table, bytes: usize) {
         let journal = self.journal();
         step();
-        // in one store: a line is written if it ends before
+        // in one store: a line counts as written if it ends before
         journal.text_bytes.store(bytes as u32, Relaxed);
         step();
         journal.state.store(state::WRITTEN, Release);
         self.apply(table);
     }
 
-    /// What the lines of the batch tell is what has been written. Can be repeated: a peak is forgotten only as long
-    /// as it is the one that was written, so the worst is that it is written again.
+    /// Makes the counters of the batch the written ones. It can be repeated: a peak is reset only as long as it is
+    /// the written one. In the worst case a peak is written again.
     pub(super) fn apply(&self, table: &Table) {
         let journal = self.journal();
         let bytes = journal.text_bytes.load(Relaxed);

@@ -1,13 +1,14 @@
-//! When a part of the log is written.
+//! The times at which parts of the log are written.
 
 use crate::window::FAR_MS;
 
-/// One instant on two clocks, in milliseconds. The wall clock can be set; lengths are those of the monotonic clock.
+/// One instant on two clocks, in milliseconds. The wall clock can be set. Lengths are measured by the monotonic
+/// clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
     /// since 1970
     pub wall_ms: u64,
-    /// since anything, the same in all processes
+    /// since an arbitrary origin, the same in all processes
     pub monotonic_ms: u64,
 }
 
@@ -17,18 +18,18 @@ impl Instant {
         Instant { wall_ms: wall_ms.saturating_sub(by_ms), monotonic_ms: monotonic_ms.saturating_sub(by_ms) }
     }
 
-    /// When the last interval ended: intervals begin and end at multiples of their length on the wall clock.
+    /// The end of the last interval. Intervals begin and end at multiples of their length on the wall clock.
     pub fn last_end(self, interval_ms: u64) -> Instant {
         self.earlier(self.wall_ms % interval_ms)
     }
 
-    /// Milliseconds until the next one ends.
+    /// Milliseconds until the end of the current interval.
     pub fn next_end_ms(self, interval_ms: u64) -> u64 {
         interval_ms - self.wall_ms % interval_ms
     }
 }
 
-/// Whether a time lies further ahead than clocks of workers can be apart.
+/// True if a time is further ahead than clocks of workers can differ.
 pub(super) fn is_wrong(ms: u64, now_ms: u64) -> bool {
     ms > now_ms.saturating_add(FAR_MS)
 }

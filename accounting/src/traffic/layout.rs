@@ -8,26 +8,26 @@ use formats::line::FIELDS;
 
 use crate::table::ACCOUNT_BYTES;
 
-/// Changes with the meaning of anything in a region, since a new binary goes on with the region of the one before.
+/// Changes with the meaning of anything in a region, because a new binary continues with the region of the old one.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"rctraf02");
 
 pub(super) const LAYOUT: u64 = (size_of::<Header>() as u64) << 32 | size_of::<Baseline>() as u64;
 
-/// Largest batch in bytes; a line is never divided, and always shorter.
+/// The largest batch in bytes. A line is never divided, and is always shorter.
 pub const BATCH_BYTES: usize = 64 * 1024;
 
-/// Most lines of a batch: as many as there is room for, if they are of the shortest kind, of 298 bytes.
+/// The most lines of a batch: as many as fit if they have the smallest length, 298 bytes.
 pub(super) const BATCH_LINES: usize = 220;
 
-/// What the journal holds.
+/// The states of the journal.
 pub(super) mod state {
-    /// Nothing.
+    /// The journal is empty.
     pub const IDLE: u32 = 0;
-    /// A batch that is being written: who finds it there without its writer has to look at the file.
+    /// A batch is being written. If its writer is dead, the next one must look at the file.
     pub const WRITING: u32 = 1;
-    /// A batch of which `written` bytes were written, before there was an error.
+    /// A batch of which `written` bytes were written before an error.
     pub const TORN: u32 = 2;
-    /// A batch that is in the file, up to `text_bytes`.
+    /// A batch that is in the file up to `text_bytes`.
     pub const WRITTEN: u32 = 3;
 }
 
@@ -39,18 +39,18 @@ pub(super) const CLOSED: u32 = 2;
 pub(super) struct Header {
     pub(super) magic: u64,
     pub(super) layout: u64,
-    /// the table whose accounts these are
+    /// the table of the accounts
     pub(super) table: [u64; 2],
     pub(super) records: u32,
-    /// which of the logs of its zone this is: where the accounts keep its peaks
+    /// the number of this log in its zone: the index of its peaks in the accounts
     pub(super) log: u32,
     pub(super) retired: AtomicU32,
-    /// of its log, as [`name_of`](super::ledger::name_of)
+    /// the name of the log, as [`name_of`](super::ledger::name_of)
     pub(super) name: AtomicU64,
-    /// end of the last part that was written as a whole, on the monotonic clock
+    /// end of the last part that was completely written, on the monotonic clock
     pub(super) done_ms: AtomicU64,
     pub(super) next_try_ms: AtomicU64,
-    /// the error that was reported, until something could be written again
+    /// the error that was reported; 0 after a successful write
     pub(super) failing: AtomicU32,
     pub(super) lock: Lock,
     pub(super) journal: Journal,
@@ -79,25 +79,26 @@ pub(super) struct Journal {
 #[repr(C)]
 pub(super) struct Counted {
     pub(super) slot: AtomicU32,
-    /// where it ends in the text
+    /// the end of the line in the text
     pub(super) end: AtomicU32,
     pub(super) reading: [AtomicU64; FIELDS],
-    /// the peak that it tells
+    /// the peak in the line
     pub(super) peak_ns: AtomicU64,
 }
 
-/// What has been written of an account. All zero: nothing.
+/// The written counters of an account. All zero: nothing was written.
 #[repr(C)]
 pub(super) struct Baseline {
     pub(super) reading: [AtomicU64; FIELDS],
-    /// end of the last part with a line of it
+    /// end of the last part that has a line of this account
     pub(super) end_ms: AtomicU64,
 }
 
-/// Bytes of shared memory that a log takes per account of its zone.
+/// Bytes of shared memory that a log needs per account of its zone.
 pub const BASELINE_BYTES: usize = size_of::<Baseline>();
 
-/// Bytes of shared memory for a log of a zone of `zone_bytes` bytes, without room for accounts that cannot be there.
+/// Bytes of shared memory for a log of a zone of `zone_bytes` bytes. There is room only for as many accounts as the
+/// zone can have.
 pub fn region_bytes(zone_bytes: usize) -> usize {
     size_of::<Header>() + (zone_bytes / ACCOUNT_BYTES + 1) * BASELINE_BYTES
 }

@@ -1,4 +1,4 @@
-//! The ledger of a log: which counters of each account are written already.
+//! The ledger of a log: the counters of each account that are already written.
 
 use core::hash::Hasher;
 use core::mem::size_of;
@@ -11,7 +11,7 @@ use super::layout::{BASELINE_BYTES, Baseline, CLOSED, Header, Journal, LAYOUT, M
 use super::reading::{Reading, store};
 use crate::table::{Error, Slot, Table};
 
-/// What a log of this zone and file is known by to other processes.
+/// The number by which other processes know a log of this zone and file.
 pub fn name_of(zone: &[u8], path: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(zone);
@@ -20,7 +20,7 @@ pub fn name_of(zone: &[u8], path: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A view of what a log has written. Copies are views of the same one.
+/// A view of the ledger. Copies are views of the same ledger.
 #[derive(Clone, Copy)]
 pub struct Ledger {
     pub(super) base: NonNull<u8>,
@@ -35,15 +35,15 @@ unsafe impl Send for Ledger {}
 unsafe impl Sync for Ledger {}
 
 impl Ledger {
-    /// Makes a ledger for the accounts of `table`, where all they have counted until now is taken as written. `log`
-    /// is the number that no other log has that tells of these accounts, below [`LOGS`](super::LOGS).
+    /// Makes a ledger for the accounts of `table`. All counts until now are regarded as written. `log` is a number
+    /// below [`LOGS`](super::LOGS) that no other log of these accounts has.
     ///
     /// # Errors
     /// [`Error::TooSmall`] if the region has less than [`region_bytes`](super::region_bytes) of the zone.
     ///
     /// # Safety
-    /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for
-    /// as long as any copy of the ledger is used, and that nobody else uses yet.
+    /// `base` must be aligned to 64 bytes and point to `bytes` bytes, all zero, that are readable and writable for as
+    /// long as any copy of the ledger is used, and that nobody else uses yet.
     pub unsafe fn create(
         base: NonNull<u8>,
         bytes: usize,
@@ -73,8 +73,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Forgets the peaks that a log has left which had this number before. Once, when the log of this ledger gets
-    /// in use.
+    /// Resets the peaks that an earlier log with this number has left. Call it once, when the log of this ledger
+    /// comes into use.
     pub fn forget_peaks(&self, table: &Table) {
         for slot in table.slots() {
             let billing = table.account(slot).billing();
@@ -82,7 +82,7 @@ impl Ledger {
         }
     }
 
-    /// Opens a ledger that [`Ledger::create`] made for this table, maybe in another process.
+    /// Opens a ledger that [`Ledger::create`] made for this table, possibly in another process.
     ///
     /// # Errors
     /// [`Error::Foreign`] if there is no such ledger.
@@ -113,7 +113,8 @@ impl Ledger {
     }
 
     pub(super) fn baseline(&self, slot: Slot) -> &Baseline {
-        // a slot of another table would be an error of the caller's; it gets the overflow account's, not other memory
+        // a slot of another table would be an error of the caller; it gets the entry of the overflow account, not
+        // other memory
         let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
         // SAFETY: as many were laid out behind the header and zeroed by `create`, aligned to 8 bytes.
         unsafe { self.base.add(size_of::<Header>()).cast::<Baseline>().add(index).as_ref() }
@@ -125,33 +126,33 @@ impl Ledger {
         baseline.end_ms.store(end_ms, Relaxed);
     }
 
-    /// The log that it belongs to, as [`name_of`]; zero if that was not said.
+    /// The log of this ledger, as [`name_of`]; zero if it was not set.
     pub fn name(&self) -> u64 {
         self.header().name.load(Relaxed)
     }
 
-    /// It belongs to this log from now on.
+    /// Sets the log of this ledger.
     pub fn set_name(&self, name: u64) {
         self.header().name.store(name, Relaxed);
     }
 
-    /// Which of the logs of its zone it belongs to, as [`Ledger::create`] was told.
+    /// The number of the log in its zone, as it was given to [`Ledger::create`].
     pub fn log(&self) -> usize {
         self.header().log as usize
     }
 
-    /// Whether two views are of the same ledger.
+    /// True if both are views of the same ledger.
     pub fn is(&self, other: &Ledger) -> bool {
         self.base == other.base
     }
 
-    /// 64 bytes, aligned to as many, for a lock that makes one writer at a time of all processes; zero at first.
+    /// 64 bytes, aligned to 64, for a lock that admits one writer at a time of all processes; zero at first.
     pub fn lock(&self) -> NonNull<u8> {
         NonNull::from(&self.header().lock.0).cast()
     }
 
-    /// The configuration has not these accounts any more: what is left to write falls to the workers that still
-    /// count there.
+    /// Records that the configuration does not have these accounts any more: the workers that still count there must
+    /// write the remaining lines.
     pub fn retire(&self) {
         self.header().retired.store(RETIRED, Relaxed);
     }
@@ -161,7 +162,7 @@ impl Ledger {
         self.header().retired.load(Relaxed) == RETIRED
     }
 
-    /// The configuration has no such log any more, and its last line has been written.
+    /// Records that the configuration does not have this log any more, and that its last line has been written.
     pub fn close(&self) {
         self.header().retired.store(CLOSED, Relaxed);
     }
@@ -171,12 +172,12 @@ impl Ledger {
         self.header().retired.load(Relaxed) == CLOSED
     }
 
-    /// Notes the number of an error, or that there is none (0). What was noted before.
+    /// Stores the number of an error, or 0 for none. Returns the number that was stored before.
     pub fn note_error(&self, error: u32) -> u32 {
         self.header().failing.swap(error, Relaxed)
     }
 
-    /// Whether there may be a batch that is half done.
+    /// True if there may be an incomplete batch.
     pub fn is_open(&self) -> bool {
         self.journal().state.load(Relaxed) != state::IDLE
     }

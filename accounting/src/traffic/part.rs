@@ -1,4 +1,4 @@
-//! Writing a part of the log: a line for each account that was active.
+//! Writes a part of the log: a line for each active account.
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use std::io;
@@ -22,14 +22,14 @@ pub struct Part {
 }
 
 impl Part {
-    /// `time` is its end, in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` the same on the monotonic clock. Batches
-    /// are of at most `batch_bytes` bytes, but for a single line that is longer.
+    /// `time` is the end of the part in UTC, as `2026-01-31T12:00:00.000Z`; `end_ms` is the same on the monotonic
+    /// clock. Batches have at most `batch_bytes` bytes, except for a single longer line.
     pub fn new(time: &str, end_ms: u64, host: &str, zone: &str, batch_bytes: usize) -> Part {
         Part { head: Head::new(time, host, zone), end_ms, batch_bytes: batch_bytes.min(BATCH_BYTES) }
     }
 }
 
-/// Lines that are to be written together.
+/// Lines that are written together.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) text: Vec<u8>,
@@ -39,19 +39,19 @@ pub(super) struct Batch {
 /// A line of a [`Batch`].
 pub(super) struct Line {
     pub(super) slot: Slot,
-    /// where it ends in the text
+    /// the end of the line in the text
     pub(super) end: usize,
-    /// what it makes known
+    /// the counters that it reports
     pub(super) reading: Reading,
     pub(super) peak_ns: u64,
 }
 
 impl Ledger {
-    /// Writes a line for each account that has counted something since its last one. Before, [`Ledger::resolve`]
-    /// must have been successful. `now_ms` is the time of the accounts.
+    /// Writes a line for each account that has counted something since its last line. [`Ledger::resolve`] must have
+    /// succeeded before. `now_ms` is the time of the accounts.
     ///
     /// # Errors
-    /// Those of the file. What has not been written is in the next part.
+    /// Errors of the file. Lines that were not written are in the next part.
     pub fn write_part(
         &self,
         table: &Table,
@@ -111,7 +111,7 @@ impl Ledger {
             return Ok(());
         }
         if text.len() > BATCH_BYTES {
-            // no name and no key is so long
+            // never reached: names and keys are shorter
             return Err(io::ErrorKind::InvalidData.into());
         }
         let about = file.about()?;

@@ -1,4 +1,4 @@
-//! The counters of an account that a line tells.
+//! The counters of an account that a line reports.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use formats::line::{FIELDS, FIELDS_IN_ORDER};
 use super::step::step;
 use crate::account::Account;
 
-/// The counters of an account that a line tells of, as every reader is told them: differences of whole milliseconds
+/// The counters of an account that a line reports, in the units that readers see: differences of whole milliseconds
 /// add up to the milliseconds of the whole.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading(pub(super) [u64; FIELDS]);

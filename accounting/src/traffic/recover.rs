@@ -1,4 +1,4 @@
-//! Completing a batch that an earlier writer began.
+//! Completes a batch that an earlier writer began.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::io;
@@ -8,27 +8,27 @@ use super::layout::{BATCH_BYTES, state};
 use super::ledger::Ledger;
 use crate::table::Table;
 
-/// How far in a file a batch is looked for, if others have written into it as well.
+/// The part of a file in which a batch is searched, if others have also written into the file.
 pub(super) const LOOK_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How much of a batch is in a file.
+/// The part of a batch that is in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// So many bytes, and nothing after them.
+    /// This number of bytes, at the end of the file.
     AtEnd(usize),
-    /// So many bytes, and others after them; or nobody can know any more.
+    /// This number of bytes, and other bytes after them; or the number cannot be known any more.
     Within(usize),
 }
 
 impl Ledger {
-    /// Brings to an end what a writer before has begun: it was killed, or there was an error. `files` are those
-    /// that it may have written into, as far as they are known; the last one is the file that is written now.
+    /// Completes the batch of an earlier writer that was killed, or had an error. `files` are the known files that it
+    /// may have written into; the last one is the current file.
     ///
-    /// If the file is gone, or it is no regular one, nobody can know how much of the batch is in it: it is taken as
+    /// If the file is gone, or is not a regular file, the written part cannot be known: the batch is regarded as
     /// written.
     ///
     /// # Errors
-    /// Those of the file: it is to be tried again later.
+    /// Errors of the file: the caller should try again later.
     pub fn resolve(&self, table: &Table, files: &mut [&mut dyn Append]) -> io::Result<()> {
         let journal = self.journal();
         match journal.state.load(Acquire) {
@@ -47,7 +47,7 @@ impl Ledger {
         for (at, file) in files.iter_mut().enumerate() {
             let about = file.about()?;
             if about.id == journal.file.each_ref().map(|part| part.load(Relaxed)) {
-                found = self.look(text, &mut **file, about);
+                found = self.search(text, &mut **file, about);
                 if let Found::AtEnd(start @ 1..) = found
                     && start < bytes
                 {
@@ -61,8 +61,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// A file ends with so much of the text, maybe within a line. Readers that follow the file would not like it to
-    /// be cut, so the rest is written; in a file that was moved away, where that is not possible, half a line goes.
+    /// The file ends with this part of the text, possibly within a line. Programs that follow the file could not
+    /// handle a truncation, so the rest is written. If a file was moved away and cannot be completed, the incomplete
+    /// line is cut off.
     pub(super) fn complete(
         &self,
         text: &[u8],
@@ -77,12 +78,13 @@ impl Ledger {
         let there = (self.journal().written.load(Relaxed) as usize).min(text.len());
         let lines = text[..there].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         let size = file.about()?.size;
-        // if it stays, there is no line of it
+        // if this fails, the incomplete line stays, and counts as not written
         let _ = file.cut(size.saturating_sub((there - lines) as u64));
         Ok(Found::Within(lines))
     }
 
-    /// What is there as far as it is known without the file: after an error, it is; of a writer that was killed, all.
+    /// The written bytes as far as they are known without the file: known after an error; all, if the writer was
+    /// killed.
     pub(super) fn known(&self, bytes: usize) -> usize {
         let journal = self.journal();
         match journal.state.load(Relaxed) {
@@ -91,18 +93,18 @@ impl Ledger {
         }
     }
 
-    /// Looks at the file that a batch was written into.
-    pub(super) fn look(&self, text: &[u8], file: &mut dyn Append, about: About) -> Found {
+    /// Looks in the file that a batch was written into.
+    pub(super) fn search(&self, text: &[u8], file: &mut dyn Append, about: About) -> Found {
         let known = self.known(text.len());
         let torn = self.journal().state.load(Relaxed) == state::TORN;
         let at = self.journal().at.load(Relaxed);
         if !about.is_regular {
             return if torn { Found::AtEnd(known) } else { Found::Within(known) };
         }
-        // it is shorter if somebody has cut it since
+        // the file is shorter if it was truncated since
         let from = if about.size >= at { at } else { about.size.saturating_sub(LOOK_BYTES) };
         let Ok(region) = read(file, from..about.size.min(from + LOOK_BYTES)) else {
-            // only its size is known
+            // only the size is known
             return match about.size.checked_sub(at).map(|more| more as usize) {
                 Some(more) if torn && more != known => Found::Within(known),
                 Some(more) => Found::AtEnd(more.min(text.len())),
@@ -127,7 +129,7 @@ impl Ledger {
         }
     }
 
-    /// How many bytes of the text are lines, from the first one on, that are there.
+    /// The number of bytes of the text, in whole lines from the first one on, that are in the region.
     pub(super) fn lines_in(&self, region: &[u8], text: &[u8]) -> usize {
         let mut rest = region;
         let mut there = 0;

@@ -1,6 +1,6 @@
-//! Where tests let a writer die.
+//! A hook with which tests kill a writer.
 
-/// Where tests let a writer die.
+/// Tests kill a writer here.
 #[cfg(not(test))]
 #[inline(always)]
 pub(super) fn step() {}

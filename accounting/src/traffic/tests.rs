@@ -12,7 +12,7 @@ use crate::account::{CacheStatus, Outcome, Usage};
 use crate::key;
 use crate::table::Spare;
 use crate::table::{Error, Table};
-use crate::testing::{Region, cases};
+use crate::testing::{Region, cases, documented};
 use core::sync::atomic::Ordering::Relaxed;
 use formats::line::{FIELDS, FIELDS_IN_ORDER};
 use std::io;
@@ -375,9 +375,12 @@ fn a_ledger_can_be_opened_again_with_its_own_table_and_no_other() {
 }
 
 #[test]
-fn what_a_log_takes_is_in_the_readme() {
-    assert_eq!(BASELINE_BYTES, 144);
-    assert_eq!(size_of::<Header>().div_ceil(1000), 100);
+fn what_a_log_takes_is_in_the_documentation() {
+    documented(
+        "sizing.md",
+        &format!("(traffic-log.md) | {BASELINE_BYTES} bytes of shared memory, for each account"),
+    );
+    documented("sizing.md", &format!(", and {} KB for each log |", size_of::<Header>().div_ceil(1000)));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn a_second_that_is_over_is_taken_out_once() {
     assert_eq!(cell.close((1 << 20) + 9), over((1 << 20) + 1, 8));
     assert_eq!(cell.close((1 << 20) + 9), None);
     assert_eq!(cell.add((1 << 20) + 9, 2), None);
-    assert_eq!((cell.take(), cell.take()), (2, 0));
+    assert_eq!((cell.close_last(), cell.close_last()), (2, 0));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_second_can_hold_hours_and_no_more() {
     let cell = zeroed::<Second>();
     assert_eq!(cell.add(70, NS_MASK), None);
     assert_eq!(cell.add(70, 3), Some(Over { second: 70, ns: NS_MASK }));
-    let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.take();
+    let sum_ns = cell.add(70, u64::MAX - 10).map_or(0, |over| over.ns) + cell.close_last();
     assert_eq!(sum_ns, u64::MAX - 10 + 3);
 }
 
@@ -54,7 +54,7 @@ fn a_second_follows_another_after_any_time() {
             assert_eq!(cell.add(first, 5), None);
             let over = cell.add(first + later, 7);
             assert_eq!(over.map(|over| over.ns), Some(5), "{first} {later}");
-            // without CPU even where its number was the same
+            // a second without CPU closes nothing, even if the number was the same
             assert_eq!(cell.close(first + later + 1).map(|over| over.ns), Some(7));
             let second = first + later + ROUND_MASK - 5;
             assert_eq!(cell.add(second, 9).map_or(0, |over| over.ns), 0);
@@ -73,7 +73,7 @@ fn each_nanosecond_is_in_one_second_between_threads() {
             let (cell, taken) = (&cell, &taken);
             scope.spawn(move || {
                 for n in 0..rounds {
-                    // their clocks are apart, and one of them reads
+                    // their clocks differ, and one of the threads reads
                     let second = 1_000_000 + n / 50 + thread % 3;
                     let over = if thread == 3 { cell.close(second) } else { cell.add(second, 7) };
                     taken.fetch_add(over.map_or(0, |over| over.ns), Relaxed);
@@ -82,7 +82,7 @@ fn each_nanosecond_is_in_one_second_between_threads() {
         }
     });
     let adding = threads.min(3);
-    assert_eq!(taken.load(Relaxed) + cell.take(), adding * rounds * 7);
+    assert_eq!(taken.load(Relaxed) + cell.close_last(), adding * rounds * 7);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_account_that_slept_for_years_counts_at_once() {
         for later_ms in window_ms {
             let ring = zeroed::<Ring<12, 1_000>>();
             ring.add(first_ms, 7);
-            // its own round comes again after 2^20 rounds, and a little before that it seems to be late
+            // the round number repeats after 2^20 rounds; shortly before, the time seems to be late
             let now_ms = first_ms + later_ms + 20 * 12_000;
             ring.add(now_ms, 1_000_000_000);
             assert!(ring.cores(now_ms, 10, NONE) > 0.09, "{first_ms} {later_ms}");
@@ -196,7 +196,7 @@ proptest! {
             windows.add(over(now_ms, (cores * step_ms as f64 * 1e6) as u64));
         }
         let seen = windows.cores(now_ms, NONE);
-        // what an addition stands for may lie before the bucket that it fell into
+        // the CPU of an addition may be older than the bucket that it was added to
         let near = |seen: f64, window_ms: f64| (seen / cores - 1.0).abs() <= step_ms as f64 / window_ms + 1e-3;
         if !cfg!(miri) {
             prop_assert!(near(seen.ten_seconds, 10e3), "{} {}", cores, seen.ten_seconds);
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_hold_what_was_added_in_their_time(
+    fn windows_contain_the_cpu_of_their_time(
         start_ms in 0u64..1 << 45, adds in prop::collection::vec((0u64..40_000, 1u64..1 << 40), 0..30),
     ) {
         let windows = zeroed::<Windows>();

@@ -15,7 +15,7 @@ enum Step {
     NoRequest(u64),
     Loop(u64),
     Other(u64),
-    /// a connection, and what it uses
+    /// a connection, and its CPU
     Pending(usize, u64),
     TakeOver(usize),
     Close(usize),
@@ -61,18 +61,18 @@ proptest! {
     }
 }
 
-/// What happens to one of some requests.
+/// An event of one of several requests.
 #[derive(Debug, Clone)]
 enum Event {
     Charge(u64),
     ChargePoolThread(u64),
     /// a second has passed
     Flush,
-    /// it ends, and the next one has other accounts
+    /// the request ends, and the next one has other accounts
     End([Option<usize>; 2]),
 }
 
-/// An account in each of two zones; none where the key is empty or the zone is not used.
+/// An account in each of two zones; none if the key is empty or the zone is not used.
 fn accounts() -> impl Strategy<Value = [Option<usize>; 2]> {
     prop::array::uniform2(prop::option::of(0usize..3))
 }
@@ -87,13 +87,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// One worker with two zones, and requests that have used CPU and not been flushed.
+/// One worker with two zones, and requests with CPU that was not flushed.
 struct Model {
     totals: WorkerTotals,
     cpu: CountedCpu,
     zones: [(Table, PendingCharges); 2],
     open: [(u64, [Option<usize>; 2]); 4],
-    /// CPU of requests that are in an account of the one zone and not of the other one
+    /// CPU of requests that are in an account of one zone, but not of the other one
     only_ns: [u64; 2],
 }
 
@@ -177,7 +177,7 @@ proptest! {
             prop_assert_eq!(counted_ns + uncounted_ns + open_ns, model.charged_ns());
         }
         if killed {
-            // a fast shutdown: what open requests have stays with them
+            // a fast shutdown: the CPU of open requests stays with them
             model.cpu.close(&model.totals);
             model.cpu.show(&mut model.totals);
         } else {
@@ -192,7 +192,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_pool_did_for_requests_is_a_part_of_what_it_did_and_in_no_sum() {
+fn charged_cpu_of_a_pool_is_a_part_of_its_cpu_and_in_no_sum() {
     let mut totals = WorkerTotals { pool_threads_cpu_ns: 10, charged_ns: 1, ..WorkerTotals::default() };
     totals.charge_pool_thread(7);
     assert_eq!((totals.pool_threads_charged_ns, totals.pool_threads_cpu_ns), (7, 10));

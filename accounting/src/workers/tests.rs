@@ -27,7 +27,7 @@ fn totals(n: u64) -> WorkerTotals {
     }
 }
 
-/// What is left of worker totals when their process is gone.
+/// The worker totals that remain after their process has ended.
 fn retired(n: u64) -> WorkerTotals {
     WorkerTotals { pending_ns: 0, no_request_ns: 2 * n, ..totals(n) }
 }
@@ -45,7 +45,7 @@ fn a_region_that_holds_something_else_is_refused() {
 }
 
 #[test]
-fn books_of_a_worker_that_exits_stay_in_its_sums() {
+fn totals_of_a_worker_that_exits_stay_in_its_sums() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(3, process(100)).unwrap();
@@ -113,13 +113,13 @@ fn slots_can_all_be_taken_and_come_free_again_for_the_same_number() {
 }
 
 #[test]
-fn of_a_worker_killed_while_it_published_the_books_before_are_seen() {
+fn a_worker_killed_while_it_publishes_shows_its_totals_of_before() {
     let region = Region::new(BYTES);
     let workers = new(&region);
     let slot = workers.acquire(0, process(100)).unwrap();
     workers.publish(slot, &totals(1));
     let place = &workers.processes()[slot.at];
-    // as far as `publish` got
+    // as far as `publish` came
     let next = place.sequence.load(Relaxed) + 1;
     place.sums[next as usize & 1][1].store(2, Relaxed);
     assert_eq!(workers.living(), [Worker { worker: 0, pid: 100, totals: totals(1) }]);
@@ -140,7 +140,7 @@ fn a_reader_that_was_overtaken_looks_again() {
     let sequence = place.sequence.load(Relaxed);
     assert_eq!(place.try_read(0, sequence).unwrap().sums, [1; FIELDS]);
     workers.publish(slot, &totals(2));
-    // its copy is what is written next
+    // its copy is the one that is written next
     assert!(place.try_read(0, sequence).is_none());
     workers.publish(slot, &totals(3));
     assert!(place.try_read(0, sequence).is_none());
@@ -163,7 +163,7 @@ fn a_slot_of_a_worker_that_was_killed_while_it_changed_hands_is_free_again() {
     assert_eq!(workers.totals(), [(0, retired(1))]);
 }
 
-/// What a worker does from its start to its end, but for requests.
+/// The work of a worker from start to end, without requests.
 fn life(workers: &Workers, own: ProcessId, gone: &[ProcessId]) {
     workers.reap(own, |id| !gone.contains(&id));
     let slot = workers.acquire(0, own).unwrap();
@@ -178,7 +178,7 @@ fn life(workers: &Workers, own: ProcessId, gone: &[ProcessId]) {
 fn whenever_workers_are_killed_their_slots_are_free_again_and_sums_do_not_fall() {
     let region = Region::new(BYTES);
     let mut kills = 0;
-    // one after the other, each in the middle of what it does about the one before
+    // one after the other, each killed while it cleans up after the one before
     let most = if cfg!(miri) { 4 } else { u32::MAX };
     for first in (0..most).step_by(1) {
         for second in (0..most).step_by(3) {
@@ -243,7 +243,7 @@ fn a_reader_sees_all_fields_of_the_same_instant_and_sums_never_fall() {
                 assert_eq!(worker.totals, totals(worker.totals.wakeups), "torn");
             }
             for (_, total) in workers.totals() {
-                // pending moves to no_request, and nothing else differs
+                // pending moves to no_request; nothing else changes
                 let decided = WorkerTotals { pending_ns: 0, no_request_ns: total.charged_ns, ..total };
                 assert_eq!(decided, WorkerTotals { pending_ns: 0, ..totals(total.wakeups) }, "torn");
                 assert!(total.no_request_ns + total.pending_ns <= 2 * total.charged_ns, "torn");
@@ -286,7 +286,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn sums_are_what_all_processes_have_counted(
+    fn sums_are_the_counts_of_all_processes(
         steps in prop::collection::vec((0u32..3, 0u8..4, 1u64..1 << 40), 1..40),
     ) {
         let region = Region::new(BYTES);

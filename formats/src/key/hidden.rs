@@ -49,7 +49,7 @@ pub fn is_hidden(char: char) -> bool {
     }
 }
 
-/// A text in which hidden characters are written as `\xHH`, byte by byte. All else stays.
+/// A text in which hidden characters are written as `\xHH`, byte by byte. Everything else is unchanged.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);

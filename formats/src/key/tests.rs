@@ -84,7 +84,7 @@ fn a_key_that_looks_like_one_that_is_cut_is_shown_otherwise() {
     assert_eq!(display(short.as_bytes()), format!("a\\x5C...{}", "0".repeat(32)));
     assert_eq!(Cut::new(b"\\..."), None);
     assert_eq!(Cut::new(&[]), None);
-    // capital letters are no hash of ours
+    // a hash with capital letters is not ours
     let other = format!("a\\...{}", "A".repeat(32));
     assert_eq!(display(other.as_bytes()), other);
 }
@@ -98,7 +98,7 @@ fn what_an_earlier_version_wrote_is_shown_as_today() {
     assert_eq!(shown_again("C:\\xyz"), "C:\\xyz");
 }
 
-/// Parts that are chosen so that their compositions look like escapes, marks and hashes.
+/// Parts whose combinations look like escapes, marks and hashes.
 fn tricky() -> impl Strategy<Value = Vec<u8>> {
     let parts = vec![
         &b"\\"[..],
@@ -129,7 +129,7 @@ fn tricky() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// As JSON and Prometheus' format write it.
+/// The length in JSON and in Prometheus' format.
 fn written_bytes(shown: &str) -> usize {
     shown.len() + shown.matches(['\\', '"']).count()
 }

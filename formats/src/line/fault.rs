@@ -7,8 +7,8 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::members::{MEMBERS_IN_ORDER, Member, Need};
-use crate::key;
+use super::members::{FORMAT, MEMBERS_IN_ORDER, Member, Need};
+use crate::{key, version};
 
 const NAMES: [&str; 3] = ["host", "zone", "key"];
 const NEEDED_NAMES: [&str; 4] = ["time", "interval_ms", "zone", "key"];
@@ -33,6 +33,11 @@ pub fn of(line: &[u8]) -> String {
         Err(error) if error.is_eof() => return "the line is incomplete".to_owned(),
         Err(error) => return format!("this is not JSON: syntax error at column {}", error.column()),
     };
+    for (_, value) in members.iter().filter(|(name, _)| name == FORMAT) {
+        if let Err(later) = version::check_member(value.get()) {
+            return later;
+        }
+    }
     for (at, (name, _)) in members.iter().enumerate() {
         let is_known = name == "time" || NAMES.contains(&&**name) || is_number(name);
         if is_known && members.iter().take(at).any(|(before, _)| before == name) {

@@ -234,3 +234,6 @@ pub const fn member(name: &str) -> usize {
 
 /// The members before the numbers, in the order of the line.
 pub const NAMES: [&str; 5] = ["time", "interval_ms", "host", "zone", "key"];
+
+/// Lines of later versions may say their version.
+pub(super) const FORMAT: &str = "format";

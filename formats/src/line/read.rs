@@ -7,8 +7,8 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor}
 use serde_json::value::RawValue;
 
 use super::fault;
-use super::members::{MEMBERS, MEMBERS_IN_ORDER, Need};
-use crate::key;
+use super::members::{FORMAT, MEMBERS, MEMBERS_IN_ORDER, Need};
+use crate::{key, version};
 
 /// What one server counted for one key of a zone in an interval of time. Members that are not in the table are
 /// ignored.
@@ -136,6 +136,9 @@ impl<'de> Visitor<'de> for AnyOrder {
                 "zone" => set(&mut zone, map.next_value::<Text<'de>>()?.0)?,
                 "key" => set(&mut key, map.next_value::<Text<'de>>()?.0)?,
                 "interval_ms" => set(&mut interval_ms, map.next_value()?)?,
+                FORMAT => {
+                    version::check_member(map.next_value::<&RawValue>()?.get()).map_err(de::Error::custom)?
+                }
                 name => {
                     let known =
                         MEMBERS_IN_ORDER.iter().zip(&mut numbers).find(|(member, _)| member.name == name);

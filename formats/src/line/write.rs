@@ -37,7 +37,7 @@ impl Head {
         out.extend_from_slice(itoa::Buffer::new().format(interval_ms).as_bytes());
         out.extend_from_slice(self.names.as_bytes());
         push_string(out, key);
-        // the sum of what follows, even while workers count
+        // the sum of the numbers that follow, even while workers count
         let responses = counted.get(RESPONSES).unwrap_or_default();
         push_number(out, "requests", responses.iter().sum());
         let fields = || FIELDS_IN_ORDER.iter().zip(counted);

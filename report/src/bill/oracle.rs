@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use num_bigint::BigUint;
 use proptest::prelude::*;
 
-use super::statement::{self, Sort, StatementOptions};
+use super::statement::{self, StatementOptions, StatementSort};
 use crate::billing::book::{Book, Needs, Period, Used};
 use crate::billing::parse_plan;
 use crate::output::{Format, Layout};
 use crate::traffic::Member;
 
-/// A measure with all that the oracle needs to know of it.
+/// A measure with the properties that the oracle needs.
 #[derive(Clone, Copy, Debug)]
 enum What {
     Requests,
@@ -42,8 +42,8 @@ impl What {
         matches!(self, Self::Billable | Self::ActiveSeconds)
     }
 
-    /// What was used of it, and what was idle.
-    fn of(self, usage: &Usage) -> (u64, u64) {
+    /// The usage, and the idle part of it.
+    fn of(self, usage: &DrawnUsage) -> (u64, u64) {
         match self {
             Self::Requests => (usage.requests, 0),
             Self::CpuMs => (usage.cpu, 0),
@@ -58,7 +58,7 @@ impl What {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Usage {
+struct DrawnUsage {
     requests: u64,
     cpu: u64,
     sent: u64,
@@ -66,7 +66,7 @@ struct Usage {
     active_seconds: u64,
 }
 
-/// An item as it is drawn by lot. Rates are in 10^-4 of the currency; quantities are in thousandths of a
+/// An item with random values. Rates are in 10^-4 of the currency; quantities are in thousandths of a
 /// unit, of requests whole.
 #[derive(Clone, Debug)]
 struct Item {
@@ -76,7 +76,7 @@ struct Item {
     per: u64,
     free: u64,
     round_up: u64,
-    /// what each tier has more than the one before, and its rate
+    /// the size of each tier, and its rate
     tiers: Vec<(u64, u64)>,
     idle_rate: u64,
 }
@@ -88,7 +88,7 @@ struct Case {
     base_fee: u64,
     minimum: u64,
     items: Vec<Item>,
-    usages: Vec<Usage>,
+    usages: Vec<DrawnUsage>,
 }
 
 fn item() -> impl Strategy<Value = Item> {
@@ -116,7 +116,7 @@ fn item() -> impl Strategy<Value = Item> {
 fn case() -> impl Strategy<Value = Case> {
     let number = || prop_oneof![Just(0u64), 0u64..10, 0u64..3000, 0u64..5_000_000_000];
     let usage = (number(), number(), number(), number(), 0u64..40).prop_map(
-        |(requests, cpu, sent, active_ms, active_seconds)| Usage {
+        |(requests, cpu, sent, active_ms, active_seconds)| DrawnUsage {
             requests,
             cpu,
             sent,
@@ -143,7 +143,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Item {
-    /// Smallest units in what quantities are given in.
+    /// Smallest units in the unit of quantities.
     fn step(&self) -> u64 {
         match self.what {
             What::Requests => 1,
@@ -151,11 +151,11 @@ impl Item {
         }
     }
 
-    /// A quantity as a plan has it.
+    /// A quantity in the form of a plan.
     fn quantity(&self, steps: u64) -> String {
         match self.what {
             What::Requests => steps.to_string(),
-            // of bytes, a step of nothing less than a byte
+            // the smallest step of bytes is a byte
             _ => format!("{}.{:03}", steps / 1000, steps % 1000),
         }
     }
@@ -203,7 +203,7 @@ impl Item {
         }
     }
 
-    /// What is charged at which rate: the tier's number, its quantity and rate.
+    /// The quantity that is charged at each rate: the tier's number, its quantity and rate.
     fn by_tier(&self, charged: u64) -> Vec<(u64, u64)> {
         let mut left = charged;
         let mut end = 0;
@@ -259,7 +259,7 @@ impl Case {
     fn rounded(&self, item: &Item, product: BigUint) -> BigUint {
         let above = product * 10u64.pow(self.decimals);
         let below = BigUint::from(item.what.names().2) * item.per * 10_000u64;
-        // the number of halves tells it
+        // the number of halves decides
         let halves = &above * 2u8 / &below;
         let is_half = &above * 2u8 % &below == BigUint::ZERO && &halves % 2u8 == BigUint::from(1u8);
         let whole = &halves / 2u8;
@@ -298,7 +298,7 @@ fn expected(case: &Case) -> Vec<Vec<Expected>> {
         let used: Vec<(u64, u64)> = case.usages.iter().map(|usage| item.what.of(usage)).collect();
         let rounded: Vec<u64> = used.iter().map(|(used, _)| item.rounded(*used)).collect();
         let with_idle: Vec<u64> = used.iter().map(|(used, idle)| item.rounded(used + idle)).collect();
-        // groups that have one price: all domains, or each
+        // groups with one price: all domains together, or each domain
         let groups: Vec<Vec<usize>> = match item.is_account {
             true => vec![(0..used.len()).collect()],
             false => (0..used.len()).map(|domain| vec![domain]).collect(),
@@ -359,7 +359,7 @@ fn expected(case: &Case) -> Vec<Vec<Expected>> {
     statements
 }
 
-/// Money as it is in CSV.
+/// Money in the form of CSV.
 fn money(amount: &BigUint, decimals: u32) -> String {
     let text = format!("{amount:0>width$}", width = decimals as usize + 1);
     let (whole, fraction) = text.split_at(text.len() - decimals as usize);
@@ -387,7 +387,7 @@ fn bill(case: &Case, top: usize) -> Vec<Row> {
         book.add(&format!("{at:02}"), (0, 1000), &used, true);
     }
     let accounts = book.into_accounts((0, 1000)).unwrap();
-    let wanted = StatementOptions { top, sort: Sort::Domain, format: Format::Csv };
+    let wanted = StatementOptions { top, sort: StatementSort::Domain, format: Format::Csv };
     let mut csv = Vec::new();
     statement::write(&wanted, &plan, &accounts, &mut csv, &Layout::default()).unwrap();
     csv::Reader::from_reader(csv.as_slice()).deserialize().map(Result::unwrap).collect()
@@ -475,7 +475,7 @@ fn tiers(case: &Case, rows: &[&Row]) {
 
 proptest! {
     #[test]
-    fn a_bill_is_what_the_documentation_says(case in case()) {
+    fn a_bill_agrees_with_the_documentation(case in case()) {
         check(&case);
     }
 }

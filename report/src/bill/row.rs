@@ -7,7 +7,7 @@ use crate::billing::charge::Quantity;
 use crate::billing::decimal::{Decimal, grouped, in_unit, shown, with_point};
 use crate::billing::plan::{Item, Plan, Scope, Tiering};
 use crate::billing::tiers::Slice;
-use crate::output::{Cell, Column, Format, Value, Visibility};
+use crate::output::{Cell, CellValue, Column, Format, Visibility};
 use crate::time;
 
 /// A row without its amount.
@@ -15,11 +15,11 @@ use crate::time;
 pub struct Row<'a> {
     /// the kind of row, in CSV and JSON
     pub kind: &'static str,
-    /// none in rows that are of no domain, or of several
+    /// none in rows of no domain, or of several domains
     pub domain: Option<&'a str>,
-    /// of a row in a table that is of no domain, or of several
+    /// title of a row of no domain, or of several domains, in a table
     pub title: &'a str,
-    /// of its domain, this row is the first one
+    /// the first row of its domain
     pub is_first: bool,
     /// the item's name, or the name of the fee, the minimum or the total
     pub item: Option<&'a str>,
@@ -29,11 +29,11 @@ pub struct Row<'a> {
     pub quantities: Quantities,
     /// where there is one
     pub rate: Option<&'a Decimal>,
-    /// in a table, what stands in the column of rates
+    /// in a table, the text in the column of rates
     pub note: Option<String>,
     /// in a row of a tier
     pub tier: Option<&'a Slice<'a>>,
-    /// what was not charged for
+    /// the amount that was not charged
     pub waived: Option<BigUint>,
 }
 
@@ -51,7 +51,7 @@ pub struct Quantities {
 }
 
 impl Quantities {
-    /// Adds others, of which each may be missing.
+    /// Adds other quantities. Each may be missing.
     pub fn add(&mut self, more: Self) {
         let pairs = [
             (&mut self.used, more.used),
@@ -67,7 +67,7 @@ impl Quantities {
     }
 }
 
-/// Decimals of quantities in CSV and JSON, which have the exact number in smallest units beside.
+/// Decimals of quantities in CSV and JSON. The exact number in smallest units stands beside.
 const DECIMALS: u32 = 12;
 
 const fn text(name: &'static str) -> Column<'static> {
@@ -146,12 +146,12 @@ impl Row<'_> {
         let (begin, end) = accounts.period.bounds(period, accounts.range);
         let size = self.of.map_or(1, |item| item.unit.size);
         let exact = |number: Option<String>| match number {
-            Some(number) => Cell { shown: number.clone().into(), value: Value::Exact(number) },
+            Some(number) => Cell { shown: number.clone().into(), value: CellValue::Exact(number) },
             None => empty(),
         };
         let readable = |quantity: Option<u128>| match quantity {
             Some(quantity) => Cell {
-                value: Value::Exact(in_unit(quantity, size, DECIMALS)),
+                value: CellValue::Exact(in_unit(quantity, size, DECIMALS)),
                 shown: shown(quantity, size).into(),
             },
             None => empty(),
@@ -172,7 +172,7 @@ impl Row<'_> {
             shown: self.note.as_deref().unwrap_or_default().to_owned().into(),
             ..exact(self.rate.map(Decimal::to_string))
         };
-        // a rate is for so many units
+        // a rate is for this number of units
         let per = self.of.filter(|_| self.domain.is_some()).map(|item| item.per.to_string());
         let cells = vec![
             Cell::text(time::format(begin)),
@@ -206,7 +206,7 @@ impl Row<'_> {
 }
 
 fn empty() -> Cell<'static> {
-    Cell { value: Value::Nothing, shown: "".into() }
+    Cell { value: CellValue::Nothing, shown: "".into() }
 }
 
 fn maybe<'a>(text: Option<impl Into<std::borrow::Cow<'a, str>>>) -> Cell<'a> {
@@ -219,7 +219,7 @@ fn maybe<'a>(text: Option<impl Into<std::borrow::Cow<'a, str>>>) -> Cell<'a> {
 /// An amount.
 pub fn money(plan: &Plan, amount: &BigUint) -> Cell<'static> {
     let number = with_point(amount, plan.decimals);
-    Cell { shown: grouped(&number).into(), value: Value::Exact(number) }
+    Cell { shown: grouped(&number).into(), value: CellValue::Exact(number) }
 }
 
 /// A quantity with its unit: `1 request`, `2.5 GB`.
@@ -234,14 +234,14 @@ pub fn unit(item: &Item) -> String {
     if per == "1" { item.unit.name.to_owned() } else { format!("{} {}", grouped(&per), item.unit.plural) }
 }
 
-/// What was charged at which rate.
+/// The quantity that was charged at each rate.
 pub fn rates(item: &Item, quantity: &Quantity<'_>) -> String {
     let per = unit(item);
     let slice =
         |slice: &Slice<'_>| format!("{} at {}", shown(slice.quantity, item.unit.size), slice.tier.rate);
     let mut rate = match (quantity.slices.as_slice(), item.tiers.len()) {
         ([only], 1) => format!("{} per {per}", only.tier.rate),
-        // all of it, at the rate that was reached
+        // the whole quantity, at the rate of the reached tier
         ([only], _) if item.scope == Scope::Domain || item.tiering == Tiering::Volume => {
             format!("{} per {per}", only.tier.rate)
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::row::{self, Quantities, Row, money};
 use crate::billing::book::Accounts;
-use crate::billing::charge::{Charged, Kind, Quantity, Statement, StatementLine};
+use crate::billing::charge::{Charged, LineKind, Quantity, Statement, StatementLine};
 use crate::billing::decimal::with_point;
 use crate::billing::plan::{Item, Plan};
 use crate::billing::tiers;
@@ -16,7 +16,7 @@ use crate::time;
 
 /// The order of statements.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
+pub enum StatementSort {
     /// amount, largest first
     #[default]
     Amount,
@@ -24,13 +24,13 @@ pub enum Sort {
     Domain,
 }
 
-/// Which rows are wanted, and how.
+/// The choice of rows, and their form.
 #[derive(Clone, Copy, Debug)]
 pub struct StatementOptions {
-    /// so many domains have statements, the others a total together
+    /// the number of domains with statements; the others have one total
     pub top: usize,
     /// which are first
-    pub sort: Sort,
+    pub sort: StatementSort,
     /// how it is written
     pub format: Format,
 }
@@ -109,12 +109,12 @@ impl<'a> Writer<'a> {
             .filter_map(|domain| Some((charged.total(domain)?, domain)))
             .collect();
         let total: BigUint = order.iter().map(|(total, _)| total).sum();
-        if self.wanted.sort == Sort::Amount {
+        if self.wanted.sort == StatementSort::Amount {
             // equal amounts are sorted by name
             order.sort_by(|(a, _), (b, _)| b.cmp(a));
         }
         let (listed, others) = order.split_at(order.len().min(self.wanted.top));
-        let mut sums = Sums::new(self.plan);
+        let mut sums = StatementSums::new(self.plan);
         for (at, (_, domain)) in listed.iter().enumerate() {
             let Some(statement) = charged.statement(*domain) else { continue };
             let Some((name, _)) = self.accounts.domains.get(*domain) else { continue };
@@ -171,7 +171,7 @@ impl<'a> Writer<'a> {
         name: &str,
         line: &StatementLine<'_>,
     ) -> io::Result<()> {
-        let Kind::Item(item, quantity) = &line.kind else { return Ok(()) };
+        let LineKind::Item(item, quantity) = &line.kind else { return Ok(()) };
         if self.wanted.format == Format::Table {
             return Ok(());
         }
@@ -193,7 +193,7 @@ impl<'a> Writer<'a> {
 
     fn line<'l>(&self, line: &'l StatementLine<'_>) -> Row<'l> {
         match &line.kind {
-            Kind::Item(item, quantity) => Row {
+            LineKind::Item(item, quantity) => Row {
                 kind: "item",
                 item: Some(&item.name),
                 of: Some(item),
@@ -205,7 +205,7 @@ impl<'a> Writer<'a> {
                 note: Some(row::rates(item, quantity)),
                 ..Row::default()
             },
-            Kind::Idle(item, idle, waived) => {
+            LineKind::Idle(item, idle, waived) => {
                 let note = match item.idle_rate.is_zero() {
                     false => format!("idle: {} per {}", item.idle_rate, row::unit(item)),
                     true => format!("idle: waived, worth {}", money(self.plan, waived).shown),
@@ -226,8 +226,8 @@ impl<'a> Writer<'a> {
                     ..Row::default()
                 }
             }
-            Kind::BaseFee => Row { kind: "base_fee", item: Some("base fee"), ..Row::default() },
-            Kind::Minimum => Row {
+            LineKind::BaseFee => Row { kind: "base_fee", item: Some("base fee"), ..Row::default() },
+            LineKind::Minimum => Row {
                 kind: "minimum",
                 item: Some("up to the minimum"),
                 note: Some(format!("at least {}", money(self.plan, &self.plan.minimum).shown)),
@@ -237,7 +237,12 @@ impl<'a> Writer<'a> {
     }
 
     /// The sums of all domains, by item.
-    fn all<W: Write>(&self, rows: &mut Rows<'_, W>, sums: &Sums<'_>, total: &BigUint) -> io::Result<()> {
+    fn all<W: Write>(
+        &self,
+        rows: &mut Rows<'_, W>,
+        sums: &StatementSums<'_>,
+        total: &BigUint,
+    ) -> io::Result<()> {
         let mut title = "all";
         for sum in sums.0.iter().filter(|sum| sum.is_there) {
             let quantities = match sum.of.is_none_or(|item| item.measure.is_sum()) {
@@ -268,7 +273,7 @@ impl<'a> Writer<'a> {
 }
 
 /// The sums of statements, by kind of line.
-struct Sums<'a>(Vec<Sum<'a>>);
+struct StatementSums<'a>(Vec<Sum<'a>>);
 
 struct Sum<'a> {
     kind: &'static str,
@@ -281,7 +286,7 @@ struct Sum<'a> {
     is_there: bool,
 }
 
-impl<'a> Sums<'a> {
+impl<'a> StatementSums<'a> {
     fn new(plan: &'a Plan) -> Self {
         let sum = |kind, item, of: Option<&'a Item>, note| Sum {
             kind,
@@ -309,15 +314,15 @@ impl<'a> Sums<'a> {
         for line in &statement.lines {
             let none = Quantities::default();
             let (kind, name, quantities, waived) = match &line.kind {
-                Kind::Item(item, quantity) => {
+                LineKind::Item(item, quantity) => {
                     ("all_item", item.name.as_str(), self::quantities(quantity), None)
                 }
-                Kind::Idle(item, idle, waived) => {
+                LineKind::Idle(item, idle, waived) => {
                     let quantities = Quantities { used: Some(*idle), ..none };
                     ("all_idle", item.name.as_str(), quantities, Some(waived))
                 }
-                Kind::BaseFee => ("all_base_fee", "base fee", none, None),
-                Kind::Minimum => ("all_minimum", "up to the minimum", none, None),
+                LineKind::BaseFee => ("all_base_fee", "base fee", none, None),
+                LineKind::Minimum => ("all_minimum", "up to the minimum", none, None),
             };
             let Some(sum) = self.0.iter_mut().find(|sum| sum.kind == kind && sum.item == name) else {
                 continue;

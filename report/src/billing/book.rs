@@ -58,18 +58,18 @@ impl Period {
         self.by().map(|by| by.bounds(period).1)
     }
 
-    /// As it is asked for.
+    /// The name in arguments.
     pub fn name(self) -> &'static str {
         self.by().map_or("total", By::name)
     }
 }
 
-/// What plans go by.
+/// The members and samples that plans need.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
-    /// these are added up
+    /// members that are added up
     pub members: Vec<Member>,
-    /// and these are kept by slots
+    /// numbers that are kept by slots
     pub samples: Vec<Samples>,
 }
 
@@ -104,9 +104,9 @@ struct PeriodUsage {
     sums: Box<[u128]>,
 }
 
-/// What a domain used.
+/// The usage of a domain.
 #[derive(Debug, Default)]
-pub struct Account {
+pub struct DomainUsage {
     /// in order
     periods: Vec<PeriodUsage>,
     /// of each kind that is needed
@@ -115,7 +115,7 @@ pub struct Account {
     ends: Ends,
 }
 
-impl Account {
+impl DomainUsage {
     fn add(&mut self, needs: &Needs, (period, has_fees): (u32, bool), number: impl Fn(Member) -> u128) {
         let place = match self.periods.last() {
             Some(last) if last.period == period => Ok(self.periods.len() - 1),
@@ -153,16 +153,16 @@ impl Account {
 /// All domains with their usage, in the order of their names.
 #[derive(Debug)]
 pub struct Accounts {
-    /// what is known
+    /// the members and samples that are known
     pub needs: Needs,
-    /// how long a period is
+    /// the length of a period
     pub period: Period,
     /// the time that the bill covers
     pub range: (Millis, Millis),
     /// the zone; none if there was no line
     pub zone: Option<String>,
     /// by name
-    pub domains: Vec<(Box<str>, Account)>,
+    pub domains: Vec<(Box<str>, DomainUsage)>,
 }
 
 impl Accounts {
@@ -174,24 +174,24 @@ impl Accounts {
     }
 
     /// Whether there was a line of the domain in the period.
-    pub fn is_in(account: &Account, period: u32) -> bool {
+    pub fn is_in(account: &DomainUsage, period: u32) -> bool {
         account.of(period).is_some()
     }
 
     /// Whether the domain pays the base fee and the minimum of the period; see [`Book::add`].
-    pub fn has_fees(account: &Account, period: u32) -> bool {
+    pub fn has_fees(account: &DomainUsage, period: u32) -> bool {
         account.of(period).is_some_and(|usage| usage.has_fees)
     }
 
     /// The usage of a domain in a period.
-    pub fn used(&self, account: &Account, period: u32, member: Member) -> u128 {
+    pub fn used(&self, account: &DomainUsage, period: u32, member: Member) -> u128 {
         let at = self.needs.members.iter().position(|needed| *needed == member);
         account.of(period).zip(at).and_then(|(usage, at)| usage.sums.get(at)).copied().unwrap_or(0)
     }
 
     /// The samples of a domain in a period that are not 0, and the number of all samples. A slot that is cut
     /// by the begin or end of the time is a sample like any other.
-    pub fn samples(&self, account: &Account, period: u32, samples: Samples) -> (Vec<u128>, u64) {
+    pub fn samples(&self, account: &DomainUsage, period: u32, samples: Samples) -> (Vec<u128>, u64) {
         let (begin, end) = self.period.bounds(period, self.range);
         if begin >= end {
             return (Vec::new(), 0);
@@ -213,7 +213,7 @@ pub struct Book {
     to: Option<Millis>,
     max_domains: usize,
     hasher: DefaultHashBuilder,
-    shards: Vec<Mutex<HashMap<Box<str>, Account, DefaultHashBuilder>>>,
+    shards: Vec<Mutex<HashMap<Box<str>, DomainUsage, DefaultHashBuilder>>>,
     domains: AtomicUsize,
     is_full: AtomicBool,
     zones: Mutex<Vec<String>>,
@@ -255,8 +255,8 @@ impl Book {
         }
     }
 
-    /// Notes a zone with usage.
-    pub fn see_zone(&self, name: &str) {
+    /// Records a zone with usage.
+    pub fn add_zone(&self, name: &str) {
         let mut zones = lock(&self.zones);
         // a few zones are enough for the error message
         if zones.len() < 10 && !zones.iter().any(|zone| zone == name) {
@@ -300,7 +300,7 @@ impl Book {
                     return;
                 }
                 let samples = self.needs.samples.iter().map(|_| Series::default()).collect();
-                shard.entry(name.into()).or_insert(Account {
+                shard.entry(name.into()).or_insert(DomainUsage {
                     periods: Vec::new(),
                     samples,
                     ends: Ends::default(),
@@ -373,7 +373,7 @@ impl Book {
         self.check_zones()?;
         let mut zones = self.zones.into_inner().unwrap_or_else(PoisonError::into_inner);
         let shards = self.shards.into_iter();
-        let mut domains: Vec<(Box<str>, Account)> =
+        let mut domains: Vec<(Box<str>, DomainUsage)> =
             shards.flat_map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         domains.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Accounts { needs: self.needs, period: self.period, range, zone: zones.pop(), domains })
@@ -475,7 +475,7 @@ mod tests {
         book.add("b", (0, 1), &Used::default(), true);
         assert!(book.into_accounts((0, 1)).unwrap_err().starts_with("there are more than 1 domains"));
         let book = Book::new(needs(), Period::Month, (None, None), 1);
-        ["b", "a", "b"].iter().for_each(|zone| book.see_zone(zone));
+        ["b", "a", "b"].iter().for_each(|zone| book.add_zone(zone));
         assert!(book.into_accounts((0, 1)).unwrap_err().ends_with("--zone (a, b)"));
     }
 }

@@ -7,7 +7,7 @@
 
 use super::book::Accounts;
 use super::plan::{Item, Plan, Scope};
-use super::pool::{Pool, Share};
+use super::pool::{AccountPrice, Share};
 use super::quantity::{denominator, idle, round_up, used};
 use super::tiers::{Slice, at_scale, price};
 use num_bigint::BigUint;
@@ -24,15 +24,15 @@ pub struct Statement<'a> {
 /// A line of a statement.
 #[derive(Debug)]
 pub struct StatementLine<'a> {
-    /// what it is for
-    pub kind: Kind<'a>,
+    /// the thing that is charged
+    pub kind: LineKind<'a>,
     /// rounded, in smallest units of money
     pub amount: BigUint,
 }
 
-/// What a line is for.
+/// The thing that a line charges.
 #[derive(Debug)]
-pub enum Kind<'a> {
+pub enum LineKind<'a> {
     /// an item
     Item(&'a Item, Quantity<'a>),
     /// the idle part of an item: its quantity, and the waived amount, which is the additional price if the
@@ -65,14 +65,15 @@ pub struct Charged<'a> {
     accounts: &'a Accounts,
     period: u32,
     /// for each item with the scope account
-    pools: Vec<Option<Pool<'a>>>,
+    pools: Vec<Option<AccountPrice<'a>>>,
 }
 
 impl<'a> Charged<'a> {
     /// Applies it.
     pub fn new(plan: &'a Plan, accounts: &'a Accounts, period: u32) -> Self {
-        let pool =
-            |item: &'a Item| (item.scope == Scope::Account).then(|| Pool::new(item, plan, accounts, period));
+        let pool = |item: &'a Item| {
+            (item.scope == Scope::Account).then(|| AccountPrice::new(item, plan, accounts, period))
+        };
         Self { plan, accounts, period, pools: plan.items.iter().map(pool).collect() }
     }
 
@@ -93,21 +94,21 @@ impl<'a> Charged<'a> {
             let rounded = round_up(used, item.round_up);
             let free = share.free.min(rounded);
             let quantity = Quantity { used, rounded, free, charged: rounded - free, slices };
-            lines.push(StatementLine { kind: Kind::Item(item, quantity), amount: share.amount });
+            lines.push(StatementLine { kind: LineKind::Item(item, quantity), amount: share.amount });
             if item.measure.has_idle() {
                 lines.push(StatementLine {
-                    kind: Kind::Idle(item, idle, share.waived),
+                    kind: LineKind::Idle(item, idle, share.waived),
                     amount: share.idle_amount,
                 });
             }
         }
         let has_fees = Accounts::has_fees(account, self.period);
         if has_fees && self.plan.base_fee != BigUint::ZERO {
-            lines.push(StatementLine { kind: Kind::BaseFee, amount: self.plan.base_fee.clone() });
+            lines.push(StatementLine { kind: LineKind::BaseFee, amount: self.plan.base_fee.clone() });
         }
         let mut total: BigUint = lines.iter().map(|line| &line.amount).sum();
         if has_fees && total < self.plan.minimum {
-            lines.push(StatementLine { kind: Kind::Minimum, amount: &self.plan.minimum - &total });
+            lines.push(StatementLine { kind: LineKind::Minimum, amount: &self.plan.minimum - &total });
             total = self.plan.minimum.clone();
         }
         Some(Statement { lines, total })
@@ -242,7 +243,7 @@ mod tests {
         let waived = |plan: &Plan| {
             let accounts = accounts(plan, used);
             let statement = Charged::new(plan, &accounts, 0).statement(0).unwrap();
-            let [_, StatementLine { kind: Kind::Idle(_, idle, waived), .. }] = statement.lines.as_slice()
+            let [_, StatementLine { kind: LineKind::Idle(_, idle, waived), .. }] = statement.lines.as_slice()
             else {
                 panic!()
             };
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(lines, [3300, 1650, 550]);
         let free = [0, 1, 2].map(|domain| {
             let statement = Charged::new(&plan, &used, 0).statement(domain).unwrap();
-            let Kind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
+            let LineKind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
             (quantity.free, quantity.charged)
         });
         assert_eq!(free, [(60, 540), (30, 270), (10, 90)]);
@@ -331,7 +332,7 @@ mod tests {
             let charged = Charged::new(&plan, &used, 0);
             let line = |domain: usize| {
                 let statement = charged.statement(domain).unwrap();
-                let [active, StatementLine { kind: Kind::Idle(_, _, waived), amount }] =
+                let [active, StatementLine { kind: LineKind::Idle(_, _, waived), amount }] =
                     statement.lines.as_slice()
                 else {
                     panic!()
@@ -353,7 +354,7 @@ mod tests {
         let of = |requests| {
             let used = accounts(&plan, &[("a", &[(Member::Requests, requests)])]);
             let statement = Charged::new(&plan, &used, 0).statement(0).unwrap();
-            let Kind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
+            let LineKind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
             [quantity.used, quantity.rounded, quantity.free, quantity.charged]
         };
         assert_eq!([0, 2, 5].map(of), [[0, 0, 0, 0], [2, 4, 4, 0], [5, 8, 5, 3]]);
@@ -424,7 +425,7 @@ mod tests {
                     statement.total.clone(),
                 );
                 prop_assert!(statement.total >= plan.minimum);
-                let Kind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
+                let LineKind::Item(_, quantity) = &statement.lines[0].kind else { panic!() };
                 prop_assert_eq!(quantity.free + quantity.charged, quantity.used);
                 free_given += quantity.free;
                 all += &statement.lines[0].amount;

@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::book::{Book, Needs, Used};
 use super::plan::Plan;
 use super::source::{Read, SERVED, Source, blame};
-use crate::input::{self, Broken, Place, fold_places};
+use crate::input::{self, Broken, LinePlace, fold_places};
 use crate::output::complain;
 use crate::select::Names;
 use crate::time::{self};
@@ -75,8 +75,8 @@ pub fn read(source: &Source, files: &[PathBuf], plans: &[Plan], is_raw: bool) ->
 /// Lines that lack a member.
 #[derive(Clone, Debug)]
 struct Gap {
-    first: Place,
-    last: Place,
+    first: LinePlace,
+    last: LinePlace,
     lines: u64,
     domain: String,
 }
@@ -86,7 +86,7 @@ struct Gap {
 struct Lacks([Option<Gap>; Member::ALL.len()]);
 
 impl Lacks {
-    fn note(&mut self, member: Member, place: Place, domain: &str) {
+    fn note(&mut self, member: Member, place: LinePlace, domain: &str) {
         let Some(gap) = self.0.get_mut(member as usize) else { return };
         match gap {
             Some(gap) => {
@@ -117,7 +117,7 @@ impl Lacks {
 
     /// The message about missing members, if any are missing.
     fn report(&self, files: &[PathBuf], plans: &[Plan]) -> Option<String> {
-        let name = |place: Place| {
+        let name = |place: LinePlace| {
             files
                 .get(place.file)
                 .map(|file| format!("{}:{}", input::name(file), place.line))
@@ -172,14 +172,14 @@ impl Thread {
         (source, is_raw): (&Source, bool),
         needs: &Needs,
         (book, hosts, rule): (&Book, &Hosts, &Rule),
-        place: Place,
+        place: LinePlace,
         line: &[u8],
     ) -> Result<(), String> {
         let line = Line::read(line, is_raw)?;
         let (begin, end) = self.time.interval(&line)?;
         let is_zone = self.zone.get(&line.zone, || {
             self.is_zone_seen = false;
-            self.zones.see(&line.zone);
+            self.zones.add(&line.zone);
             Ok(source.filter.takes_zone(&line.zone))
         })?;
         let host = self.hosts.get(&line.host, hosts, || source.filter.takes_host(&line.host));
@@ -201,7 +201,7 @@ impl Thread {
                     }
                 }
                 if !self.is_zone_seen {
-                    book.see_zone(&line.zone);
+                    book.add_zone(&line.zone);
                     self.is_zone_seen = true;
                 }
                 let number = host.number;

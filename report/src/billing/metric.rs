@@ -54,7 +54,7 @@ pub enum Samples {
 }
 
 impl Samples {
-    /// All of them.
+    /// All values.
     #[cfg(test)]
     pub const ALL: [Self; 4] = [Self::Cpu, Self::Sent, Self::Received, Self::Traffic];
 
@@ -124,7 +124,7 @@ const BANDWIDTH: [Unit; 3] =
     [unit("Mbit/s", SLOT_S * 125_000), unit("kbit/s", SLOT_S * 125), unit("Gbit/s", SLOT_S * 125_000_000)];
 
 impl BillingMetric {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 16] = [
         Self::Requests,
         Self::Executions,

@@ -14,34 +14,34 @@ pub struct Plan {
     pub stem: String,
     /// three letters, usually
     pub currency: String,
-    /// of money: the decimals of the smallest coin
+    /// decimals of money, which are those of the smallest coin
     pub decimals: u32,
-    /// of each line
+    /// the rounding of each line
     pub rounding: Rounding,
     /// for each domain and period, in smallest units of money
     pub base_fee: BigUint,
     /// of each domain and period, in smallest units of money
     pub minimum: BigUint,
-    /// what is charged for
+    /// the thing that is charged
     pub items: Vec<Item>,
 }
 
-/// What is charged for.
+/// A thing that is charged.
 #[derive(Debug)]
 pub struct Item {
     /// for a person
     pub name: String,
-    /// what is charged for
+    /// the thing that is charged
     pub measure: BillingMetric,
-    /// of quantities
+    /// the unit of quantities
     pub unit: &'static Unit,
-    /// a rate is for so many units
+    /// a rate is for this number of units
     pub per: BigUint,
     /// in smallest units: usage is rounded up to a multiple of it. At least 1
     pub round_up: u128,
     /// in smallest units, in each period: of each domain or of the account
     pub free: u128,
-    /// who shares the allowance and the tiers
+    /// the sharing of the allowance and the tiers
     pub scope: Scope,
     /// how tiers are meant
     pub tiering: Tiering,
@@ -51,7 +51,7 @@ pub struct Item {
     pub scale: u32,
     /// for the idle part, of metrics that have one
     pub idle_rate: Decimal,
-    /// of percentiles
+    /// the rank, for percentiles
     pub percentile: Percentile,
 }
 
@@ -64,7 +64,7 @@ pub struct Tier {
     pub rate: Decimal,
 }
 
-/// Who shares the allowance and the tiers.
+/// The sharing of the allowance and the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// each domain has its own

@@ -9,30 +9,30 @@ use super::quantity::{denominator, idle, round_up, used};
 use super::tiers::{Slice, at_scale, price};
 
 /// The parts of all domains, by domain.
-pub struct Pool<'a> {
+pub struct AccountPrice<'a> {
     free: Vec<u128>,
     amounts: Vec<BigUint>,
     /// this and the next list are empty if the metric has no idle part
     idle_amounts: Vec<BigUint>,
     waived: Vec<BigUint>,
-    /// of the account
+    /// the parts of the account's price
     pub slices: Vec<Slice<'a>>,
 }
 
 /// The part of a domain.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
-    /// of the allowance
+    /// the part of the allowance
     pub free: u128,
-    /// of the price
+    /// the part of the price
     pub amount: BigUint,
-    /// of the price of what was idle
+    /// the part of the price of the idle usage
     pub idle_amount: BigUint,
-    /// of what was waived
+    /// the part of the waived amount
     pub waived: BigUint,
 }
 
-impl<'a> Pool<'a> {
+impl<'a> AccountPrice<'a> {
     /// Divides the allowance and the price of the account in proportion to the rounded usage of the domains.
     pub fn new(item: &'a Item, plan: &Plan, accounts: &Accounts, period: u32) -> Self {
         let of_domains = || accounts.domains.iter().map(|(_, account)| account);

@@ -2,7 +2,7 @@
 
 use num_bigint::BigUint;
 
-use super::book::{Account, Accounts};
+use super::book::{Accounts, DomainUsage};
 use super::decimal::power_of_ten;
 use super::metric::BillingMetric;
 use super::plan::{Item, Plan};
@@ -20,7 +20,7 @@ pub fn round_up(used: u128, to: u128) -> u128 {
 }
 
 /// The usage of a domain for an item.
-pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) -> u128 {
+pub fn used(item: &Item, accounts: &Accounts, account: &DomainUsage, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match item.measure {
         BillingMetric::ActiveSeconds => of(Member::ActiveSeconds).saturating_mul(1000),
@@ -42,7 +42,7 @@ pub fn used(item: &Item, accounts: &Accounts, account: &Account, period: u32) ->
 }
 
 /// The idle part of the usage.
-pub fn idle(measure: BillingMetric, accounts: &Accounts, account: &Account, period: u32) -> u128 {
+pub fn idle(measure: BillingMetric, accounts: &Accounts, account: &DomainUsage, period: u32) -> u128 {
     let of = |member| accounts.used(account, period, member);
     match measure {
         BillingMetric::BillableCpu => of(Member::Waived),

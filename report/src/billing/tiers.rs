@@ -24,9 +24,9 @@ pub struct Slice<'a> {
 pub struct TierPart<'a> {
     /// the tier
     pub slice: &'a Slice<'a>,
-    /// what the line is charged for at this rate, in smallest units
+    /// the quantity that is charged at this rate, in smallest units
     pub charged: u128,
-    /// what of the line's amount it is
+    /// the part of the line's amount
     pub amount: BigUint,
 }
 

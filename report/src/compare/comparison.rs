@@ -11,41 +11,41 @@ use crate::billing::charge::Charged;
 use crate::billing::decimal::{Rounding, grouped, power_of_ten, with_point};
 use crate::billing::parts::divide;
 use crate::billing::plan::Plan;
-use crate::output::{Cell, Column, Format, Layout, Rows, Value, Visibility};
+use crate::output::{Cell, CellValue, Column, Format, Layout, Rows, Visibility};
 use crate::time;
 
-/// What the rows are sorted by.
+/// The order of the rows.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// what the domain pays more under the last plan than under the first, most first
+pub enum ComparisonSort {
+    /// increase from the first plan to the last, largest first
     #[default]
     Change,
     /// the same, in percent
     Percent,
-    /// what it pays under the first plan, most first
+    /// amount under the first plan, largest first
     Amount,
     /// name
     Domain,
 }
 
-/// Which rows are wanted, and how.
+/// The choice of rows, and their form.
 #[derive(Clone, Copy, Debug)]
 pub struct CompareOptions {
     /// the amounts of each plan are multiplied so that all come to the same
     pub is_equal_revenue: bool,
-    /// so many domains have rows
+    /// the number of domains with rows
     pub top: usize,
     /// which are first
-    pub sort: Sort,
+    pub sort: ComparisonSort,
     /// how it is written
     pub format: Format,
 }
 
-/// What domains pay under several plans.
+/// The amounts of domains under several plans.
 pub struct Comparison<'a> {
     plans: &'a [Plan],
     accounts: &'a Accounts,
-    /// of all amounts: that of the plan which has most
+    /// decimals of all amounts, those of the plan with the most
     decimals: u32,
     /// by plan, then by domain
     amounts: Vec<Vec<BigUint>>,
@@ -122,12 +122,12 @@ impl Change {
     }
 
     fn cell(&self, number: &str) -> Cell<'static> {
-        let value = Value::Exact(format!("{}{number}", self.sign().trim_start_matches('+')));
+        let value = CellValue::Exact(format!("{}{number}", self.sign().trim_start_matches('+')));
         Cell { value, shown: format!("{}{}", self.sign(), grouped(number)).into() }
     }
 }
 
-/// A share; none of nothing.
+/// A share; none if the whole is zero.
 fn ratio(part: &BigUint, whole: &BigUint, decimals: u32) -> Option<String> {
     let round = || Rounding::HalfUp.round(&(part * power_of_ten(decimals)), whole);
     (*whole != BigUint::ZERO).then(|| with_point(&round(), decimals))
@@ -165,7 +165,7 @@ pub fn columns<'a>(names: &'a PlanNames, plans: &'a [Plan]) -> Vec<Column<'a>> {
             columns.push(Column::number(in_percent, "%").rank(3));
         }
     }
-    // so that files of several months can be put together
+    // files of several months can be joined
     columns
         .extend(["zone", "currency", "from", "to"].map(|name| Column::text(name, name).at(Visibility::Data)));
     columns
@@ -233,10 +233,12 @@ fn rows<W: Write>(
     let mut order: Vec<usize> = (0..comparison.accounts.domains.len()).collect();
     let change = |domain: usize| (comparison.amount(0, domain), comparison.amount(last, domain));
     match wanted.sort {
-        Sort::Domain => {}
-        Sort::Amount => order.sort_by_cached_key(|domain| std::cmp::Reverse(comparison.amount(0, *domain))),
-        // what is more by most comes first, what is less by most comes last
-        Sort::Change => order.sort_by_cached_key(|domain| {
+        ComparisonSort::Domain => {}
+        ComparisonSort::Amount => {
+            order.sort_by_cached_key(|domain| std::cmp::Reverse(comparison.amount(0, *domain)))
+        }
+        // the largest increase comes first, the largest decrease last
+        ComparisonSort::Change => order.sort_by_cached_key(|domain| {
             let (before, after) = change(*domain);
             let change = Change::between(&before, &after);
             match change.is_less {
@@ -244,7 +246,7 @@ fn rows<W: Write>(
                 true => (1, std::cmp::Reverse(BigUint::ZERO), change.by),
             }
         }),
-        Sort::Percent => order.sort_by(|a, b| {
+        ComparisonSort::Percent => order.sort_by(|a, b| {
             let ((a_before, a_after), (b_before, b_after)) = (change(*a), change(*b));
             // after / before, without a division; from nothing to something it is without end, and from
             // nothing to nothing 1
@@ -287,15 +289,15 @@ fn row<W: Write>(
     cells.push(Cell::text(kind));
     cells.push(match name {
         Some(name) => Cell::domain(name),
-        None => Cell { value: Value::Nothing, shown: title.to_owned().into() },
+        None => Cell { value: CellValue::Nothing, shown: title.to_owned().into() },
     });
     let empty = BigUint::ZERO;
     let before = amounts.first().unwrap_or(&empty);
     for (plan, (amount, total)) in amounts.iter().zip(&comparison.totals).enumerate() {
         let number = with_point(amount, comparison.decimals);
-        cells.push(Cell { shown: grouped(&number).into(), value: Value::Exact(number) });
+        cells.push(Cell { shown: grouped(&number).into(), value: CellValue::Exact(number) });
         cells.push(match percent(amount, total, 1) {
-            Some(share) => Cell { shown: format!("{share} %").into(), value: Value::Exact(share) },
+            Some(share) => Cell { shown: format!("{share} %").into(), value: CellValue::Exact(share) },
             None => Cell::nothing(),
         });
         if plan > 0 {
@@ -331,7 +333,7 @@ mod tests {
             let cell = change.cell(&with_point(&change.by, 2));
             (cell.shown.into_owned(), cell.value)
         };
-        let exact = |text: &str| Value::Exact(text.to_owned());
+        let exact = |text: &str| CellValue::Exact(text.to_owned());
         assert_eq!(cell(100, 250_000), ("+2,499.00".to_owned(), exact("2499.00")));
         assert_eq!(cell(250, 100), ("-1.50".to_owned(), exact("-1.50")));
         assert_eq!(cell(100, 100), ("0.00".to_owned(), exact("0.00")));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::table::Sort;
+use super::table::TableSort;
 use crate::input;
 use crate::output;
 use crate::prometheus::Scrape;
@@ -98,7 +98,7 @@ pub struct Args {
 
     /// The figure that rows are sorted by; --top also goes by it
     #[arg(long, short, value_name = "FIGURE", default_value = "cpu")]
-    pub sort: Sort,
+    pub sort: TableSort,
 
     /// Show cores, and no CPU time
     #[arg(long, conflicts_with = "seconds")]

@@ -1,14 +1,14 @@
-//! A domain of a zone, and what it used: in total, by slots, and by the buckets that are asked for.
+//! A domain of a zone, and its usage: in total, by slots, and by the requested buckets.
 
 use crate::time::{By, Millis, slot};
 use crate::traffic::{Ends, Metric, Peak, Series, Usage};
 
-/// A domain of a zone, and what it used.
+/// A domain of a zone, and its usage.
 #[derive(Debug)]
 pub struct Domain {
     /// the zone's number
     pub zone: u32,
-    /// its name; none for what came when there were too many
+    /// its name; none for the domains above the limit
     pub name: Option<Box<str>>,
     /// in the whole time
     pub total: Usage,
@@ -18,7 +18,7 @@ pub struct Domain {
     pub ends: Ends,
     /// nanoseconds of CPU by slot
     slots: Series,
-    /// by bucket, where that is asked for; without CPU, where buckets are slots
+    /// usage by bucket if it is requested; without CPU if buckets are slots
     buckets: Option<Box<Buckets>>,
 }
 
@@ -48,7 +48,7 @@ impl Domain {
         self.slots.iter()
     }
 
-    /// What was used in a bucket.
+    /// The usage in a bucket.
     pub fn in_bucket(&self, by: By, bucket: u32) -> Usage {
         let Some(buckets) = &self.buckets else { return Usage::default() };
         Usage::from_fn(|metric| self.series(by, buckets, metric).get(bucket))
@@ -89,7 +89,7 @@ impl Domain {
         }
     }
 
-    /// A second of a line, of which the part from `begin` to `end` is asked for, of `whole` milliseconds.
+    /// Adds a second of a line. The part from `begin` to `end` is requested; the line has `whole` milliseconds.
     pub fn add_peak(&mut self, by: Option<By>, (begin, end): (Millis, Millis), whole: i64, peak: Peak) {
         if peak > self.peak && Peak::counts_in(end - begin, whole) {
             self.peak = peak;

@@ -1,40 +1,44 @@
-//! Reads what domains used from the counters of a fleet in Prometheus.
+//! Reads the usage of domains from the counters of a fleet in Prometheus.
 
 use std::process::ExitCode;
 
+use formats::prometheus::family;
+
 use super::args::Args;
 use super::report;
-use super::store::{Kept, Store};
-use super::table::Sort;
+use super::store::{Store, StoreOptions};
+use super::table::TableSort;
 use crate::input::{self};
 use crate::output::{Wrong, complain};
 use crate::prometheus::{self, Counter};
 use crate::time::Millis;
 use crate::traffic::{Metric, Peak, Usage};
 
+const RESPONSES: Counter = Counter::of(family("requests_total"), 1.0);
 const COUNTERS: [(Metric, Counter); 6] = [
     (Metric::Cpu, prometheus::CPU),
     (Metric::Sent, prometheus::SENT),
     (Metric::Requests, prometheus::REQUESTS),
-    (Metric::Responses4xx, Counter { query: "nginx_request_cpu_requests_total{class=\"4xx\",}", scale: 1.0 }),
-    (Metric::Responses5xx, Counter { query: "nginx_request_cpu_requests_total{class=\"5xx\",}", scale: 1.0 }),
+    (Metric::Responses4xx, Counter { condition: "class=\"4xx\",", ..RESPONSES }),
+    (Metric::Responses5xx, Counter { condition: "class=\"5xx\",", ..RESPONSES }),
     (
         Metric::Refused,
         Counter {
-            // labels are those of the other counters
-            query: "sum without (dry_run) (nginx_request_cpu_limit_refused_requests_total{dry_run=\"no\",})",
-            scale: 1.0,
+            condition: "dry_run=\"no\",",
+            // so that labels are those of the other counters
+            summed: Some("dry_run"),
+            ..Counter::of(family("limit_refused_requests_total"), 1.0)
         },
     ),
 ];
 
 pub fn read(args: &Args, url: &str) -> anyhow::Result<ExitCode> {
-    if args.sort == Sort::PeakSecond {
+    if args.sort == TableSort::PeakSecond {
         let why = "the gauge in Prometheus is the peak since the account began. Use traffic logs";
         return Err(Wrong(format!("--sort peak-second: {why}")).into());
     }
     let (prometheus, (from, to)) = args.scrape.open(url, &args.range, args.duplicates)?;
-    let store = Store::new(Kept {
+    let store = Store::new(StoreOptions {
         from: Some(from),
         to: Some(to),
         by: args.by,

@@ -1,19 +1,19 @@
-//! Reads what domains used from traffic logs.
+//! Reads the usage of domains from traffic logs.
 
 use std::process::ExitCode;
 
 use super::args::Args;
 use super::report;
-use super::store::{Kept, Store};
-use super::table::Sort;
-use crate::input::{Place, fold_places};
+use super::store::{Store, StoreOptions};
+use super::table::TableSort;
+use crate::input::{LinePlace, fold_places};
 use crate::output::{self, complain};
 use crate::select::Names;
 use crate::time::{self};
 use crate::traffic::{Gaps, Hosts, LastTime, Latest, Line, Peak, Rule, Seen, Span, Twice, Usage};
 
 pub fn read(args: &Args) -> anyhow::Result<ExitCode> {
-    let store = Store::new(Kept {
+    let store = Store::new(StoreOptions {
         from: args.range.from,
         to: args.range.to,
         by: args.by,
@@ -55,7 +55,7 @@ pub fn read(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(summary.status(&args.input))
 }
 
-/// How many lines tell their highest second.
+/// The number of lines with a highest second.
 #[derive(Clone, Copy, Default)]
 struct Peaks {
     known: u64,
@@ -69,7 +69,7 @@ impl Peaks {
 
     /// Says where a highest second may not be the highest.
     fn report(self, args: &Args) {
-        let is_sorted = args.sort == Sort::PeakSecond;
+        let is_sorted = args.sort == TableSort::PeakSecond;
         if self.known == 0 && self.missing > 0 && is_sorted {
             complain("--sort peak-second: no line has \"peak_cpu_ns\", so domains are sorted by name");
         }
@@ -100,13 +100,13 @@ impl Thread {
         &mut self,
         args: &Args,
         (store, hosts, rule): (&Store, &Hosts, &Rule),
-        place: Place,
+        place: LinePlace,
         line: &[u8],
     ) -> Result<(), String> {
         let line = Line::read(line, args.output.raw)?;
         let (begin, end) = self.time.interval(&line)?;
         let zone = self.zone.get(&line.zone, || {
-            self.zones.see(&line.zone);
+            self.zones.add(&line.zone);
             match args.filter.takes_zone(&line.zone) {
                 true => store.zone(&line.zone).map(Some).ok_or_else(|| "there are too many zones".to_owned()),
                 false => Ok(None),

@@ -12,9 +12,9 @@ use super::domain::Domain;
 use crate::time::{self, By, Millis, slot};
 use crate::traffic::{Ends, Peak, Usage};
 
-/// What is to be kept.
+/// The choice of data that is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept {
+pub struct StoreOptions {
     /// earlier usage is left out
     pub from: Option<Millis>,
     /// usage from this time on is left out
@@ -29,7 +29,7 @@ pub struct Kept {
 
 /// The domains of all zones.
 pub struct Store {
-    kept: Kept,
+    kept: StoreOptions,
     hasher: DefaultHashBuilder,
     shards: Vec<Mutex<Shard>>,
     domains: AtomicUsize,
@@ -41,7 +41,7 @@ struct Shard {
     /// places in `domains`
     places: HashTable<u32>,
     domains: Vec<Domain>,
-    /// by zone, what came when there were too many
+    /// by zone, the usage of domains above the limit
     unnamed: Vec<Domain>,
 }
 
@@ -52,7 +52,7 @@ const MAX_ZONES: usize = 1000;
 
 impl Store {
     /// An empty one.
-    pub fn new(kept: Kept) -> Self {
+    pub fn new(kept: StoreOptions) -> Self {
         Self {
             kept,
             hasher: DefaultHashBuilder::default(),
@@ -203,11 +203,11 @@ mod tests {
             .prop_map(|values| usage_of(values.map(u128::from)))
     }
 
-    fn kept() -> impl Strategy<Value = Kept> {
+    fn kept() -> impl Strategy<Value = StoreOptions> {
         let by = prop::sample::select(
             &[None, Some(By::FiveMinutes), Some(By::Hour), Some(By::Day), Some(By::Month)][..],
         );
-        (by, 1usize..5).prop_map(|(by, max_domains)| Kept {
+        (by, 1usize..5).prop_map(|(by, max_domains)| StoreOptions {
             from: None,
             to: None,
             by,
@@ -254,7 +254,7 @@ mod tests {
         ) {
             let mut sum = Usage::default();
             for (from, to) in [(None, Some(border)), (Some(border), None)] {
-                let store = Store::new(Kept { from, to, by: None, max_domains: 1, peaks: true });
+                let store = Store::new(StoreOptions { from, to, by: None, max_domains: 1, peaks: true });
                 let zone = store.zone("zone").unwrap();
                 store.add(zone, "a", (begin, begin + length), &usage, Peak::default());
                 for (_, domains) in store.into_zones() {
@@ -267,8 +267,13 @@ mod tests {
 
     #[test]
     fn threads_lose_nothing() {
-        let store =
-            Store::new(Kept { from: None, to: None, by: Some(By::Hour), max_domains: 300, peaks: true });
+        let store = Store::new(StoreOptions {
+            from: None,
+            to: None,
+            by: Some(By::Hour),
+            max_domains: 300,
+            peaks: true,
+        });
         let zone = store.zone("zone").unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -303,7 +308,7 @@ mod tests {
         assert!(Peak::new(None) < Peak::new(Some(0)) && Peak::new(Some(0)) < Peak::new(Some(1)));
         assert!(!Peak::default().is_some_cpu() && !Peak::new(Some(0)).is_some_cpu());
         assert!(Peak::new(Some(u64::MAX)) > Peak::new(Some(u64::MAX - 2)));
-        // it is for this that it is one number: there is room for it beside the others
+        // this is why it is one number: it fits beside the other fields
         assert_eq!(size_of::<Domain>(), 192);
     }
 
@@ -311,7 +316,8 @@ mod tests {
     fn a_second_counts_where_it_can_lie_whole() {
         let hour = By::Hour.bounds(100).0;
         let peaks = |from, to, time: (Millis, Millis)| {
-            let store = Store::new(Kept { from, to, by: Some(By::Hour), max_domains: 1, peaks: true });
+            let store =
+                Store::new(StoreOptions { from, to, by: Some(By::Hour), max_domains: 1, peaks: true });
             let zone = store.zone("zone").unwrap();
             store.add(zone, "a", time, &usage_of([6_000_000; 6]), Peak::new(Some(7)));
             let domain = store.into_zones().remove(0).1.remove(0);
@@ -325,7 +331,7 @@ mod tests {
         // of a line of a second, the larger part
         assert_eq!(peaks(None, None, (hour - 400, hour + 600)), (Some(7), None, Some(7)));
         assert_eq!(peaks(None, None, (hour - 500, hour + 500)), (Some(7), Some(7), Some(7)));
-        // the same of what is asked for
+        // the same for the requested part
         let line = (hour - 30_000, hour + 30_000);
         assert_eq!(peaks(Some(hour), None, line), (Some(7), None, Some(7)));
         assert_eq!(peaks(Some(hour + 29_001), None, line), (None, None, None));

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::domain::Domain;
-use crate::output::{Cell, Column, Format, Layout, Rows, Value, Visibility};
+use crate::output::{Cell, CellValue, Column, Format, Layout, Rows, Visibility};
 use crate::time::{self, By, Millis, slot};
 use crate::traffic::{Metric, Peak, Usage};
 
 /// The order of rows: largest first, or by name.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
+pub enum TableSort {
     /// CPU time, which also is the order of average cores
     #[default]
     Cpu,
@@ -42,17 +42,17 @@ pub struct TableOptions {
     pub range: (Millis, Millis),
     /// a row for each of these; otherwise one for the whole time
     pub by: Option<By>,
-    /// so many domains of each zone have rows, the others one together
+    /// the number of domains of each zone with rows; the others have one row together
     pub top: usize,
     /// which are first
-    pub sort: Sort,
+    pub sort: TableSort,
     /// CPU time is shown
     pub seconds: bool,
     /// cores are shown
     pub cores: bool,
     /// how it is written
     pub format: Format,
-    /// the highest second is known of something: there is a column for it, with cores
+    /// the highest second is known for some rows: there is a column for it, in cores
     pub peak_second: bool,
     /// limits have refused something: there is a column for it
     pub refused: bool,
@@ -124,7 +124,7 @@ fn zone<W: Write>(
     for (_, domain) in others {
         rest.add(domain);
     }
-    // those that were too many to be told apart
+    // domains above the limit
     for domain in domains.iter().filter(|domain| domain.name.is_none()) {
         rest.add(domain);
     }
@@ -161,7 +161,7 @@ fn zone<W: Write>(
     Ok(())
 }
 
-/// Whose row it is.
+/// The owner of a row.
 #[derive(Clone, Copy)]
 struct Label<'a> {
     zone: &'a str,
@@ -171,7 +171,7 @@ struct Label<'a> {
     shown: &'a str,
 }
 
-/// The rows of a domain, a rest or all; whether there were any.
+/// Writes the rows of a domain, of the others, or of all. Returns false if there were none.
 fn account<W: Write>(
     wanted: &TableOptions,
     plan: &Columns,
@@ -215,7 +215,7 @@ fn seconds((begin, end): (Millis, Millis)) -> f64 {
     (end - begin) as f64 / 1e3
 }
 
-/// Of a row.
+/// The figures of a row.
 struct Figures {
     usage: Usage,
     /// how long that took
@@ -275,16 +275,16 @@ fn key(wanted: &TableOptions, domain: &Domain) -> f64 {
     let per = |number: f64, by: f64| if by > 0.0 { number / by } else { -1.0 };
     let peak_and_p95 = || peak_and_p95(domain.slots(), wanted.range, wanted.range);
     match wanted.sort {
-        Sort::Cpu => of(Metric::Cpu),
-        Sort::Requests => of(Metric::Requests),
-        Sort::Gb => of(Metric::Sent),
-        Sort::Peak => peak_and_p95().0,
-        Sort::P95 => peak_and_p95().1,
-        Sort::PeakSecond => cores(domain.peak).unwrap_or(-1.0),
-        Sort::PerRequest => per(of(Metric::Cpu), of(Metric::Requests)),
-        Sort::PerGb => per(of(Metric::Cpu), of(Metric::Sent)),
-        Sort::Errors => of(Metric::Responses5xx),
-        Sort::Domain => 0.0,
+        TableSort::Cpu => of(Metric::Cpu),
+        TableSort::Requests => of(Metric::Requests),
+        TableSort::Gb => of(Metric::Sent),
+        TableSort::Peak => peak_and_p95().0,
+        TableSort::P95 => peak_and_p95().1,
+        TableSort::PeakSecond => cores(domain.peak).unwrap_or(-1.0),
+        TableSort::PerRequest => per(of(Metric::Cpu), of(Metric::Requests)),
+        TableSort::PerGb => per(of(Metric::Cpu), of(Metric::Sent)),
+        TableSort::Errors => of(Metric::Responses5xx),
+        TableSort::Domain => 0.0,
     }
 }
 
@@ -370,7 +370,7 @@ impl Columns {
         };
         let domain = match label.domain {
             Some(name) => Cell::domain(name),
-            None => Cell { value: Value::Nothing, shown: label.shown.into() },
+            None => Cell { value: CellValue::Nothing, shown: label.shown.into() },
         };
         vec![
             Cell::text(label.zone),

@@ -1,4 +1,4 @@
-//! The first names that come, up to a limit.
+//! The first names, up to a limit.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Room for so many.
+    /// An empty set with room for this number of names.
     pub fn new(most: usize) -> Self {
         Self { admitted: Mutex::default(), most }
     }

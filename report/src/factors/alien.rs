@@ -51,7 +51,7 @@ impl fmt::Display for Alien {
 }
 
 impl Alien {
-    /// What the line is, if that is known.
+    /// The format of the line, if it is known.
     pub fn of(line: &[u8]) -> Option<Self> {
         if is_error_log(line) {
             return Some(Self::ErrorLog);

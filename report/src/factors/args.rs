@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::fields::Field;
-use super::figures::Kind;
+use super::figures::FigureKind;
 use super::format::{self, LogFormat};
 use super::names::field_of_role;
-use super::part::Part;
+use super::part::RequestPart;
 use crate::input;
 use crate::output;
 use crate::select::Pattern;
@@ -93,7 +93,7 @@ pub struct Args {
 
     /// Only these figures
     #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
-    pub figure: Vec<Kind>,
+    pub figure: Vec<FigureKind>,
 
     /// Split the figure by order by the values of this variable, instead of by kinds of keys
     #[arg(long, value_name = "VARIABLE")]
@@ -151,8 +151,8 @@ impl Args {
         }
         asked.extend(self.split.is_some().then(|| ("--split".to_owned(), vec![Field::Split])));
         asked.extend(self.by.as_deref().map(|name| {
-            let part = Part::of(name.strip_prefix('$').unwrap_or(name));
-            ("--by".to_owned(), part.map_or(&[Field::By][..], Part::fields).to_vec())
+            let part = RequestPart::of(name.strip_prefix('$').unwrap_or(name));
+            ("--by".to_owned(), part.map_or(&[Field::By][..], RequestPart::fields).to_vec())
         }));
         asked
     }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::spread::Spread;
 
-/// A histogram begins with room for so many nanoseconds, an hour.
+/// The first range of a histogram, in nanoseconds: an hour.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// A value of a histogram is right to 1 %. A histogram is 18 KB.
@@ -18,7 +18,7 @@ const NORMAL_95: f64 = 1.959_964;
 pub struct Cell {
     /// how many
     pub requests: u64,
-    /// nanoseconds of all together
+    /// nanoseconds of all requests together
     pub cpu_ns: u64,
     squares: u128,
     spread: Option<Histogram<u32>>,
@@ -62,7 +62,7 @@ impl Cell {
         }
     }
 
-    /// The mean in nanoseconds; none of nothing.
+    /// The mean in nanoseconds; none without requests.
     pub fn mean_ns(&self) -> Option<f64> {
         (self.requests > 0).then(|| self.cpu_ns as f64 / self.requests as f64)
     }
@@ -76,14 +76,14 @@ impl Cell {
         Some(NORMAL_95 * (variance / n).sqrt())
     }
 
-    /// Nanoseconds that 50, 95 and 99 % of the requests do not exceed, to 1 %; none of nothing.
+    /// Nanoseconds that 50, 95 and 99 % of the requests do not exceed, to 1 %; none without requests.
     pub fn percentiles_ns(&self) -> Option<[u64; 3]> {
         let spread = self.spread.as_ref().filter(|spread| !spread.is_empty())?;
         Some([50.0, 95.0, 99.0].map(|percent| spread.value_at_percentile(percent)))
     }
 }
 
-/// The same with a [`Spread`], for many values of a variable.
+/// Like [`Cell`], with a [`Spread`], for many values of a variable.
 #[derive(Clone, Debug, Default)]
 pub struct SmallCell {
     /// all but the percentiles: it has no histogram
@@ -111,9 +111,9 @@ impl SmallCell {
 pub struct Ratio {
     /// how many
     pub requests: u64,
-    /// nanoseconds of all together
+    /// nanoseconds of all requests together
     pub cpu_ns: u64,
-    /// bytes of all together
+    /// bytes of all requests together
     pub bytes: u64,
     cpu_squares: u128,
     byte_squares: u128,

@@ -15,7 +15,7 @@ use self::canvas::MOST_BARS;
 use self::lying::rows;
 use self::text::{escaped, value, visible};
 use self::upright::columns;
-use super::figures::{Bar, Figure, Kind};
+use super::figures::{Bar, Figure, FigureKind};
 
 /// The figure as an SVG document.
 pub fn svg(figure: &Figure) -> anyhow::Result<String> {
@@ -24,11 +24,11 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     let mut out = String::new();
     // drawing in memory fails only by a fault of this program; it is reported like other errors
     let drawn = match figure.kind {
-        Kind::Domain | Kind::By => rows(figure, &bars, &mut out),
+        FigureKind::Domain | FigureKind::By => rows(figure, &bars, &mut out),
         _ => columns(figure, &bars, &mut out),
     };
     drawn.map_err(|error| anyhow!("{error}"))?;
-    // for those who hear it
+    // a text for screen readers
     let about = format!("<title>{}</title>\n", escaped(&alternative(figure, &bars)));
     let end_of_tag = out.find(">\n").map_or(0, |at| at + 2);
     out.insert_str(end_of_tag, &about);
@@ -36,7 +36,7 @@ pub fn svg(figure: &Figure) -> anyhow::Result<String> {
     Ok(root)
 }
 
-/// What a figure shows, in words.
+/// The content of a figure in words.
 fn alternative(figure: &Figure, bars: &[&Bar]) -> String {
     let bars = bars.iter().map(|bar| {
         let group = bar.shown_group().map_or_else(String::new, |group| format!("{group} "));
@@ -52,15 +52,15 @@ mod tests {
 
     use super::super::figures::FigureOptions;
     use super::super::names::FieldNames;
-    use super::super::shared::Shared;
-    use super::super::tally::Tally;
+    use super::super::shared::SharedNames;
+    use super::super::tally::FactorSums;
     use super::*;
 
     fn drawn(names: &[String]) -> Vec<String> {
         use super::super::fields::Field;
         use super::super::record::Record;
-        let shared = Shared::new(9, 9, Some("u"), false);
-        let mut tally = Tally::default();
+        let shared = SharedNames::new(9, 9, Some("u"), false);
+        let mut tally = FactorSums::default();
         for name in names {
             let mut record = Record::default();
             for field in [Field::By, Field::Split, Field::Cache, Field::Host] {
@@ -70,7 +70,7 @@ mod tests {
             tally.record(&record, 7, &shared);
         }
         let wanted = FigureOptions { min_requests: 1, top: 20 };
-        let kinds = [Kind::By, Kind::Order, Kind::Cache, Kind::Domain];
+        let kinds = [FigureKind::By, FigureKind::Order, FigureKind::Cache, FigureKind::Domain];
         let figures =
             kinds.into_iter().filter_map(|kind| wanted.figure(kind, &tally, &FieldNames::default()));
         figures.map(|figure| svg(&figure).unwrap()).collect()

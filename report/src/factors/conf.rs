@@ -49,7 +49,7 @@ fn file_and_name(place: &str) -> (&Path, Option<&str>) {
 /// The formats found in a configuration.
 #[derive(Default)]
 struct Search {
-    /// NGINX's conf_prefix: includes are relative to the folder of the main file (`ngx_conf_full_name`)
+    /// NGINX's conf_prefix: paths of includes are relative to the folder of the main file (`ngx_conf_full_name`)
     prefix: PathBuf,
     /// names and arguments of `log_format`, in order
     formats: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
@@ -153,7 +153,7 @@ impl Search {
     }
 
     fn choose(&self, file: &Path, name: Option<&str>) -> anyhow::Result<LogFormat> {
-        // access_log takes the first that is alike but for upper and lower case
+        // access_log uses the first format whose name is equal without regard to case
         let found = match name {
             Some(name) => self.formats.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())),
             None => match self.formats.as_slice() {

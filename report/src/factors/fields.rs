@@ -48,7 +48,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// All of them.
+    /// All values.
     const ALL: [Self; FIELDS] = [
         Self::CpuNs,
         Self::CpuSeconds,
@@ -87,7 +87,7 @@ impl Set {
         self.0 |= 1 << field as u32;
     }
 
-    /// Whether there is none.
+    /// True if it is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_what_was_put_into_it() {
+    fn a_set_contains_its_fields() {
         for (at, field) in Field::ALL.into_iter().enumerate() {
             assert_eq!(field as usize, at);
             let mut set = Set::default();

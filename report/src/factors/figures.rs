@@ -7,12 +7,12 @@ use super::cell::{Cell, Ratio, SmallCell};
 use super::fields::Field;
 use super::names::FieldNames;
 use super::shared::{MAX_GROUPS, MAX_STATUSES};
-use super::tally::{ORDERS, Orders, SIZES, Tally};
+use super::tally::{FactorSums, ORDERS, Orders, SIZES};
 use crate::output::counted;
 
 /// A figure.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FigureKind {
     /// CPU per request, by its order in the connection
     Order,
     /// CPU per request, by cache status
@@ -26,8 +26,8 @@ pub enum Kind {
     By,
 }
 
-impl Kind {
-    /// All of them.
+impl FigureKind {
+    /// All values.
     pub const ALL: [Self; 4] = [Self::Order, Self::Cache, Self::Size, Self::Domain];
 
     /// As it is asked for, and as files are named.
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// What stands above it.
+    /// The title above the figure.
     pub fn title(self, names: &FieldNames) -> String {
         match self {
             Self::Order => "CPU per request, by its order in the connection".to_owned(),
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// The variables that it is made of.
+    /// The variables that the figure is computed from.
     pub fn variables(self, names: &FieldNames) -> String {
         self.needs().iter().map(|fields| names.any_of(fields)).collect::<Vec<_>>().join(" and ")
     }
@@ -72,8 +72,8 @@ impl Kind {
 /// A figure with its numbers.
 pub struct Figure {
     /// which one
-    pub kind: Kind,
-    /// what stands above it
+    pub kind: FigureKind,
+    /// the title above the figure
     pub title: String,
     /// in the order in which they are shown
     pub bars: Vec<Bar>,
@@ -85,15 +85,15 @@ pub struct Figure {
 
 /// A bar of a figure, and a row of its table.
 pub struct Bar {
-    /// whose requests, where the figure has groups
+    /// the group of the requests, if the figure has groups
     pub group: Option<String>,
     /// order, cache status, size or domain
     pub name: String,
     /// how many
     pub requests: u64,
-    /// nanoseconds of all together
+    /// nanoseconds of all requests together
     pub cpu_ns: u64,
-    /// bytes of all together, where they are known
+    /// bytes of all requests together, if they are known
     pub bytes: Option<u64>,
     /// nanoseconds per request, or seconds per GB
     pub value: f64,
@@ -103,7 +103,7 @@ pub struct Bar {
     pub percentiles: Option<[u64; 3]>,
     /// whether there are too few requests to rely on it
     pub is_few: bool,
-    /// whether it is the sum of all others
+    /// true if it is the sum of all other bars
     pub is_rest: bool,
 }
 
@@ -117,7 +117,7 @@ impl Bar {
         self.shown(&self.name)
     }
 
-    /// The same of its group.
+    /// The name of its group in tables and drawings.
     pub fn shown_group(&self) -> Option<Cow<'_, str>> {
         self.group.as_deref().map(|group| self.shown(group))
     }
@@ -128,36 +128,36 @@ impl Bar {
     }
 }
 
-/// What is wanted of the figures.
+/// The options of the figures.
 pub struct FigureOptions {
     /// bars of fewer requests are marked
     pub min_requests: u64,
-    /// so many domains have bars of their own
+    /// the number of domains with bars of their own
     pub top: usize,
 }
 
-/// The title of the row of all that have none of their own.
+/// The title of the row of all others.
 const OTHERS: &str = "all others";
 
-/// So many groups have bars of their own.
+/// The number of groups with bars of their own.
 const SHOWN_GROUPS: usize = 6;
 
 impl FigureOptions {
     /// A figure. None if no line has its fields.
-    pub fn figure(&self, kind: Kind, tally: &Tally, names: &FieldNames) -> Option<Figure> {
+    pub fn figure(&self, kind: FigureKind, tally: &FactorSums, names: &FieldNames) -> Option<Figure> {
         let mut notes = Vec::new();
         let bars = match kind {
-            Kind::Order => self.orders(tally, &mut notes),
-            Kind::Cache => self.statuses(tally, &mut notes),
-            Kind::Size => self.sizes(tally, &mut notes),
-            Kind::Domain => self.domains(tally, &mut notes),
-            Kind::By => self.values(tally, names, &mut notes),
+            FigureKind::Order => self.orders(tally, &mut notes),
+            FigureKind::Cache => self.statuses(tally, &mut notes),
+            FigureKind::Size => self.sizes(tally, &mut notes),
+            FigureKind::Domain => self.domains(tally, &mut notes),
+            FigureKind::By => self.values(tally, names, &mut notes),
         };
         let requests: u64 = bars.iter().map(|bar| bar.requests).sum();
         (requests > 0).then(|| Figure { kind, title: kind.title(names), bars, requests, notes })
     }
 
-    fn orders(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn orders(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let requests = |row: &Orders| row.cells.iter().map(|cell| cell.requests).sum::<u64>();
         let mut rows: Vec<&Orders> = tally.orders.iter().collect();
         rows.sort_by_key(|row| (Reverse(requests(row)), &row.group, row.is_resumed));
@@ -201,7 +201,7 @@ impl FigureOptions {
         }
     }
 
-    fn statuses(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn statuses(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut statuses: Vec<_> = tally.statuses.iter().collect();
         // hits first, then misses; other statuses by name
         let place = |name: &[u8]| {
@@ -222,21 +222,21 @@ impl FigureOptions {
         bars.chain(others).collect()
     }
 
-    fn sizes(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn sizes(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         if tally.has_body_sizes {
             notes.push("sizes are those of bodies, without headers".to_owned());
         }
         SIZES.into_iter().zip(&tally.sizes).filter_map(|(name, cell)| self.bar(None, name, cell)).collect()
     }
 
-    fn domains(&self, tally: &Tally, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn domains(&self, tally: &FactorSums, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut domains: Vec<(&[u8], &Ratio)> =
             tally.domains.iter().map(|(name, ratio)| (name.as_slice(), ratio)).collect();
         domains.sort_by_key(|(name, ratio)| (Reverse(ratio.cpu_ns), *name));
         let (shown, rest) = domains.split_at(self.top.min(domains.len()));
         let mut bars: Vec<Bar> =
             shown.iter().filter_map(|(name, ratio)| self.ratio(&self.text(name), ratio)).collect();
-        // those without bytes last
+        // bars without bytes come last
         let value = |bar: &Bar| if bar.value.is_nan() { -1.0 } else { bar.value };
         bars.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| a.name.cmp(&b.name)));
         let mut others = tally.other_domains;
@@ -254,7 +254,7 @@ impl FigureOptions {
         bars
     }
 
-    fn values(&self, tally: &Tally, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
+    fn values(&self, tally: &FactorSums, names: &FieldNames, notes: &mut Vec<String>) -> Vec<Bar> {
         let mut values: Vec<(&Vec<u8>, &SmallCell)> = tally.values.iter().collect();
         values.sort_by_key(|(value, cell)| (Reverse(cell.sums.cpu_ns), *value));
         let (shown, rest) = values.split_at(self.top.min(values.len()));

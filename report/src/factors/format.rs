@@ -10,13 +10,13 @@ pub const COMBINED: &str = concat!(
     r#""$http_referer" "$http_user_agent""#,
 );
 
-/// How the values of variables are written; the `escape=` of `log_format`.
+/// The escaping of values: `escape=` of `log_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Escape {
     /// `"`, `\`, control characters and bytes from 0x7f on as `\xHH`; `-` for what is not there
     #[default]
     Default,
-    /// as in JSON strings; nothing for what is not there
+    /// as in JSON strings; a missing value is empty
     Json,
     /// as they are
     None,
@@ -36,7 +36,7 @@ pub enum Piece {
 pub struct LogFormat {
     /// how values are written
     pub escape: Escape,
-    /// what stands in a line, in order
+    /// the parts of a line, in order
     pub pieces: Vec<Piece>,
 }
 

@@ -1,4 +1,4 @@
-//! The groups of the first figure: the kinds of keys, or the values of a variable.
+//! The groups of the first figure: kinds of keys, or values of a variable.
 
 use super::fields::Field;
 use super::record::Record;

@@ -126,7 +126,7 @@ pub fn tolerant<'n, 'a>(
             None => return Err(Unreadable::Cut),
             Some(b'"') => {
                 let (value, after) = text(after.get(1..).unwrap_or_default()).ok_or(Unreadable::Cut)?;
-                faults.look(value);
+                faults.check_text(value);
                 (value, after)
             }
             Some(b'{' | b'[') => {
@@ -154,7 +154,7 @@ pub fn tolerant<'n, 'a>(
     }
 }
 
-/// The names of an object's members, as far as they can be read.
+/// The readable names of an object's members.
 pub fn member_names(line: &[u8], most: usize) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = trimmed(line).strip_prefix(b"{").unwrap_or_default();
@@ -243,7 +243,7 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
         match byte {
             b'"' => {
                 let (inside, after) = text(after)?;
-                faults.look(inside);
+                faults.check_text(inside);
                 rest = after;
             }
             b'{' | b'[' => depth += 1,
@@ -258,7 +258,7 @@ fn nested<'a>(value: &'a [u8], faults: &mut Faults) -> Option<&'a [u8]> {
 impl Faults {
     /// Checks a text between quotes. Bytes that are not UTF-8 are no fault, since NGINX writes them
     /// unchanged.
-    fn look(&mut self, text: &[u8]) {
+    fn check_text(&mut self, text: &[u8]) {
         self.controls |= text.iter().any(|byte| *byte < 0x20);
         self.escapes |= !has_json_escapes(text);
     }
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_line_cannot_be_read_is_said_with_what_helps() {
+    fn the_reason_why_a_line_cannot_be_read_comes_with_help() {
         for (line, message) in [
             ("[", "jq -c '.[]' FILE"),
             ("]", "jq -c '.[]' FILE"),

@@ -6,7 +6,7 @@ use super::json;
 use super::line::LineReader;
 use super::lines::{LineThread, TIMES};
 use super::names::FieldNames;
-use super::tally::Tally;
+use super::tally::FactorSums;
 use crate::output::{self, complain};
 
 /// The message about an option with a variable that no line has. None if no line could be read.
@@ -33,7 +33,7 @@ pub fn missing(
 }
 
 /// Writes a message for each kind of lines that are in no figure, or that are not valid JSON.
-pub fn report(tally: &Tally, names: &FieldNames) {
+pub fn report(tally: &FactorSums, names: &FieldNames) {
     let lines = |count: u64| output::counted(count, "line", "lines");
     if tally.without_cpu > 0 {
         let variables = names.any_of(&[Field::CpuNs, Field::CpuSeconds]);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_have_in_it_what_should_end_it() {
+    fn a_value_may_contain_its_own_end() {
         // $upstream_addr is a list when there was more than one, and the browser's name is not in quotes here
         let reader = reader(
             "$host $upstream_addr $connection_requests $http_user_agent $bytes_sent $request_cpu_time",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_a_text_between_them_cannot_be_told_apart() {
+    fn variables_without_a_text_between_them_cannot_be_separated() {
         let reader = reader("$scheme://$host$request_uri $request_cpu_ns");
         assert_eq!(reader.glued(), ["host", "request_uri"]);
         assert!(!reader.tells(Field::Host) && reader.tells(Field::CpuNs));

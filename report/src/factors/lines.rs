@@ -1,4 +1,4 @@
-//! The work of a thread for each line.
+//! Reads one line in a thread.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use super::json::{self, Faults};
 use super::line::LineReader;
 use super::misfit::Misfit;
 use super::record::Record;
-use super::shared::Shared;
-use super::tally::Tally;
+use super::shared::SharedNames;
+use super::tally::FactorSums;
 use super::value;
 use crate::select::Pattern;
 use crate::time::{self, Millis};
@@ -40,23 +40,23 @@ impl fmt::Display for Broken<'_> {
 /// The state of a thread between lines.
 #[derive(Default)]
 pub struct LineThread {
-    pub tally: Tally,
-    /// by option of [`Args::asked`], whether a line had what it asks for
+    pub tally: FactorSums,
+    /// for each option of [`Args::asked`], whether a line had its variable
     pub had: Vec<bool>,
     /// the first line that could be read
     pub sample: Vec<u8>,
-    /// as it was written, and what it is
+    /// the text of the time, and the time
     pub last_time: (Vec<u8>, Option<Millis>),
 }
 
 impl LineThread {
-    /// Adds up a line, or tells why it cannot.
+    /// Adds a line to the sums. Returns the reason if it cannot.
     pub fn line<'r>(
         &mut self,
         args: &Args,
         asked: &[(String, Vec<Field>)],
         reader: &'r LineReader,
-        shared: &Shared,
+        shared: &SharedNames,
         line: &[u8],
     ) -> Result<(), Broken<'r>> {
         // large, so it is not moved
@@ -78,7 +78,7 @@ impl LineThread {
         if faults != Faults::default() {
             self.tally.faults.add(faults);
         }
-        // with --field, the CPU of a traffic log may look like that of requests
+        // with --field, CPU of a traffic log may look like CPU of requests
         let is_suspect = record.cpu_ns.is_none() || !args.field.is_empty();
         if is_suspect && json::is_traffic_log(line) {
             self.tally.traffic_log += 1;
@@ -96,7 +96,12 @@ impl LineThread {
         self.record(args, &record, shared)
     }
 
-    fn record<'r>(&mut self, args: &Args, record: &Record<'_>, shared: &Shared) -> Result<(), Broken<'r>> {
+    fn record<'r>(
+        &mut self,
+        args: &Args,
+        record: &Record<'_>,
+        shared: &SharedNames,
+    ) -> Result<(), Broken<'r>> {
         if args.range.from.is_some() || args.range.to.is_some() {
             if !TIMES.iter().any(|field| record.fields.get(*field).is_some()) {
                 self.tally.without_time += 1;
@@ -130,7 +135,7 @@ impl LineThread {
             return i64::try_from(value::nanoseconds(seconds)? / 1_000_000).ok();
         }
         let text = fields.get(Field::Iso8601).or_else(|| fields.get(Field::TimeLocal))?;
-        // many lines of a second follow on each other
+        // many consecutive lines have the same second
         if *text != *self.last_time.0 {
             self.last_time.0 = text.to_vec();
             let text = std::str::from_utf8(text).ok();

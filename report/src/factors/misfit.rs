@@ -14,7 +14,7 @@ pub enum Misfit<'r> {
     After(&'r str, &'r [u8]),
     /// there is more than the format has, in this last variable
     Surplus(&'r str),
-    /// a number is none
+    /// a number is invalid
     Invalid(Invalid),
     /// it begins as JSON does, and cannot be read
     Json(Unreadable<'r>),

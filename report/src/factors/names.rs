@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::fields::{Field, Set};
-use super::part::Part;
+use super::part::RequestPart;
 
 /// The roles of `--field`.
 const ROLES: [(&str, Field, &[Field]); 9] = [
@@ -72,9 +72,9 @@ impl FieldNames {
     /// variable.
     pub fn add_up_by(&mut self, name: &str) -> anyhow::Result<()> {
         self.add(name, Field::By)?;
-        if let Some(part) = Part::of(self.name(Field::By)) {
+        if let Some(part) = RequestPart::of(self.name(Field::By)) {
             self.add("request", Field::Request)?;
-            if part == Part::Path {
+            if part == RequestPart::Path {
                 self.add("request_uri", Field::RequestUri)?;
             }
         }

@@ -4,7 +4,7 @@ use super::fields::Field;
 
 /// A part of `$request`, as in `GET /a?b=1 HTTP/1.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RequestPart {
     /// `$request_method`
     Method,
     /// `$request_uri`, with arguments
@@ -13,7 +13,7 @@ pub enum Part {
     Path,
 }
 
-impl Part {
+impl RequestPart {
     /// The fields that it can be taken from.
     pub fn fields(self) -> &'static [Field] {
         match self {
@@ -62,9 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_request_line_are_told_apart() {
+    fn parts_of_a_request_line_are_separated() {
         let parts = |request: &'static str| {
-            [Part::Method, Part::Uri, Part::Path].map(|part| {
+            [RequestPart::Method, RequestPart::Uri, RequestPart::Path].map(|part| {
                 part.of_request(request.as_bytes()).map_or("none", |part| std::str::from_utf8(part).unwrap())
             })
         };

@@ -1,4 +1,4 @@
-//! The reader of lines that the arguments ask for.
+//! Makes the reader of lines for the arguments.
 
 use anyhow::{Context, bail};
 

@@ -1,9 +1,9 @@
-//! The values of a line that the figures are made of.
+//! The values of a line that the figures need.
 
 use std::fmt;
 
 use super::fields::{Field, Fields};
-use super::part::{Part, path};
+use super::part::{RequestPart, path};
 use super::value::{integer, nanoseconds};
 
 /// An invalid value of a field.
@@ -64,7 +64,7 @@ impl<'a> Record<'a> {
             None => number(Field::CpuSeconds, nanoseconds)?,
             ns => ns,
         };
-        // sums of more than these, 31 years, could not be kept
+        // sums of larger values, above 31 years, would overflow
         if self.cpu_ns.is_some_and(|ns| ns > MOST_CPU_NS) {
             let ns = fields.get(Field::CpuNs).map(|value| (Field::CpuNs, value));
             let (field, value) = ns
@@ -80,7 +80,7 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
-    /// The domain; none if the line does not tell.
+    /// The domain; none if the line does not have it.
     pub fn domain(&self) -> Option<&'a [u8]> {
         self.fields.get(Field::ServerName).or_else(|| self.fields.get(Field::Host))
     }
@@ -92,13 +92,13 @@ impl<'a> Record<'a> {
 
     /// The value that `--by` asks for, `part` of `$request` if it is one; none if the line does not tell. The
     /// second is another variable that it was taken from.
-    pub fn by(&self, part: Option<Part>) -> Option<(&'a [u8], Option<Field>)> {
+    pub fn by(&self, part: Option<RequestPart>) -> Option<(&'a [u8], Option<Field>)> {
         let own = self.fields.has(Field::By).then(|| self.fields.get(Field::By).unwrap_or(b"-"));
         if let Some(value) = own {
             return Some((value, None));
         }
         let part = part?;
-        if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == Part::Path) {
+        if let Some(uri) = self.fields.get(Field::RequestUri).filter(|_| part == RequestPart::Path) {
             return Some((path(uri), Some(Field::RequestUri)));
         }
         if !self.fields.has(Field::Request) {
@@ -132,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_taken_from_what_the_log_has() {
+    fn the_path_is_taken_from_any_variable_that_has_it() {
         let by = |fields: &[(Field, &'static str)]| {
             let mut record = Record::default();
             fields.iter().for_each(|(field, value)| record.fields.set(*field, value.as_bytes()));
-            record.by(Some(Part::Path)).map(|(value, _)| std::str::from_utf8(value).unwrap())
+            record.by(Some(RequestPart::Path)).map(|(value, _)| std::str::from_utf8(value).unwrap())
         };
         let (request, uri) = ((Field::Request, "GET /r?x HTTP/1.1"), (Field::RequestUri, "/u?x"));
         assert_eq!(by(&[(Field::By, "/own?x"), uri, request]), Some("/own?x"));

@@ -1,4 +1,4 @@
-//! Lines that seem to be of one request.
+//! Finds lines that seem to belong to one request.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,7 +8,7 @@ use super::record::Record;
 /// The number of remembered requests. Subrequests are logged shortly before their main request.
 const REMEMBERED: usize = 64;
 
-/// Finds lines that seem to be of one request, in logs that do not tell subrequests.
+/// Finds lines that seem to belong to one request, in logs that do not mark subrequests.
 #[derive(Default)]
 pub struct Repeated {
     /// how many
@@ -19,7 +19,7 @@ pub struct Repeated {
 
 impl Repeated {
     /// Counts a line if one of the last requests has its `$request_id` too.
-    pub fn look(&mut self, record: &Record<'_>) {
+    pub fn count(&mut self, record: &Record<'_>) {
         let fields = &record.fields;
         if fields.has(Field::Subrequest) {
             return;

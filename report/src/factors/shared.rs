@@ -1,10 +1,10 @@
-//! What threads share while they add up: the names that have rows of their own.
+//! The names with rows of their own, which all threads share.
 
 use std::borrow::Cow;
 
 use super::admitted::Admitted;
 use super::escape::unescape;
-use super::part::Part;
+use super::part::RequestPart;
 
 /// The most groups of the first figure.
 pub const MAX_GROUPS: usize = 64;
@@ -15,25 +15,25 @@ pub const MAX_STATUSES: usize = 64;
 /// Longer names are cut there, as in the module's zones.
 const MAX_NAME_BYTES: usize = 255;
 
-/// What all threads share.
-pub struct Shared {
-    /// of domains
+/// The names that all threads share.
+pub struct SharedNames {
+    /// names of domains
     pub domains: Admitted,
-    /// of the groups of the first figure
+    /// names of the groups of the first figure
     pub groups: Admitted,
-    /// of cache statuses
+    /// names of cache statuses
     pub statuses: Admitted,
-    /// of values of `--by`
+    /// values of `--by`
     pub values: Admitted,
     /// whether requests are added up by a variable
     pub is_by: bool,
     /// the part of `$request` that the variable is
-    pub part: Option<Part>,
+    pub part: Option<RequestPart>,
     /// whether values are to be turned back to what they were before they were written
     pub is_escaped: bool,
 }
 
-impl Shared {
+impl SharedNames {
     /// A name without NGINX's escapes, cut if it is long. So a name has one row, however it was escaped.
     pub fn name<'a>(&self, written: &'a [u8]) -> Cow<'a, [u8]> {
         if self.is_escaped && memchr::memchr(b'\\', written).is_some() {
@@ -48,7 +48,7 @@ impl Shared {
             is_escaped,
             values: Admitted::new(max_values),
             is_by: by.is_some(),
-            part: by.and_then(Part::of),
+            part: by.and_then(RequestPart::of),
             domains: Admitted::new(max_domains),
             groups: Admitted::new(MAX_GROUPS),
             statuses: Admitted::new(MAX_STATUSES),

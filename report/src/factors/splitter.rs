@@ -14,7 +14,7 @@ pub struct Splitter {
     pub slots: Vec<Slot>,
     /// slots of variables that may have anything in them
     pub loose: Vec<usize>,
-    /// a line may end after so many slots
+    /// the least number of slots of a line
     pub least: usize,
     /// whether a line may have more, after a space
     pub is_open: bool,
@@ -28,10 +28,10 @@ pub struct Slot {
     pub is_loose: bool,
     /// the length of its value, if that is always the same
     pub len: Option<usize>,
-    pub after: Text,
+    pub after: FixedText,
 }
 
-pub struct Text {
+pub struct FixedText {
     bytes: Vec<u8>,
     finder: Finder<'static>,
     reverse: FinderRev<'static>,
@@ -39,7 +39,7 @@ pub struct Text {
     is_quote: bool,
 }
 
-impl Text {
+impl FixedText {
     fn new(bytes: &[u8], escape: Escape) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -81,7 +81,7 @@ impl Splitter {
         for piece in &format.pieces {
             match (piece, slots.last_mut()) {
                 (Piece::Text(text), Some(slot)) => {
-                    slot.after = Text::new(text, format.escape);
+                    slot.after = FixedText::new(text, format.escape);
                     is_after_variable = false;
                 }
                 (Piece::Text(text), None) => begin.clone_from(text),
@@ -100,7 +100,7 @@ impl Splitter {
                         fields: names.fields(name.as_bytes()).iter().collect(),
                         is_loose: !has_no_space(name),
                         len: (name == "time_local").then_some("31/Jan/2026:12:00:00 +0000".len()),
-                        after: Text::new(b"", format.escape),
+                        after: FixedText::new(b"", format.escape),
                     });
                 }
             }
@@ -187,7 +187,7 @@ impl Splitter {
 }
 
 impl Slot {
-    /// Its value at the beginning of `rest`, and what follows on the text after it.
+    /// Its value at the beginning of `rest`, and the rest after the text that follows.
     fn value<'a>(&self, rest: &'a [u8], is_last: bool) -> Option<(&'a [u8], &'a [u8])> {
         let after = &self.after;
         if is_last {

@@ -3,7 +3,7 @@
 /// Bits that are kept of a number below its first one: a percentile is right to 1 %.
 const BITS: u32 = 7;
 
-/// How many requests had about which CPU time, in order of the time.
+/// Numbers of requests by approximate CPU time, in the order of the time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spread(Vec<(u16, u32)>);
 
@@ -29,7 +29,7 @@ impl Spread {
         }
     }
 
-    /// Nanoseconds that 50, 95 and 99 % of the requests do not exceed, to 1 %; none of nothing.
+    /// Nanoseconds that 50, 95 and 99 % of the requests do not exceed, to 1 %; none without requests.
     pub fn percentiles_ns(&self) -> Option<[u64; 3]> {
         let all: u64 = self.0.iter().map(|(_, count)| u64::from(*count)).sum();
         let value = |percent: u64| {

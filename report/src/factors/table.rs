@@ -4,39 +4,39 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::figures::{Bar, Figure, Kind};
+use super::figures::{Bar, Figure, FigureKind};
 use crate::output::{Cell, Column, Format, Layout, Rows, Visibility, printable};
 
-/// A column, and what it shows of a bar.
+/// A column, and the value of a bar that it shows.
 #[derive(Clone, Copy)]
-struct Shown {
+struct BarColumn {
     column: Column<'static>,
     cell: fn(&Bar) -> Cell<'_>,
 }
 
-const fn shown(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> Shown {
-    Shown { column: Column::number(name, title), cell }
+const fn shown(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> BarColumn {
+    BarColumn { column: Column::number(name, title), cell }
 }
 
-const REQUESTS: Shown = shown("requests", "requests", |bar| Cell::count(bar.requests));
-const BYTES: Shown = shown("bytes", "GB", |bar| match bar.bytes {
+const REQUESTS: BarColumn = shown("requests", "requests", |bar| Cell::count(bar.requests));
+const BYTES: BarColumn = shown("bytes", "GB", |bar| match bar.bytes {
     Some(bytes) => Cell { shown: format!("{:.3}", bytes as f64 / 1e9).into(), ..Cell::count(bytes) },
     None => Cell::nothing(),
 });
-const CPU: Shown = shown("cpu_seconds", "CPU time", |bar| Cell::duration(bar.cpu_ns as f64));
-const MEAN: Shown = shown("cpu_seconds_per_request", "CPU/request", |bar| {
+const CPU: BarColumn = shown("cpu_seconds", "CPU time", |bar| Cell::duration(bar.cpu_ns as f64));
+const MEAN: BarColumn = shown("cpu_seconds_per_request", "CPU/request", |bar| {
     Cell::duration(bar.cpu_ns as f64 / bar.requests as f64)
 });
-const MARGIN: Shown = shown("cpu_seconds_per_request_margin", "± 95 %", |bar| {
+const MARGIN: BarColumn = shown("cpu_seconds_per_request_margin", "± 95 %", |bar| {
     bar.margin.filter(|_| bar.bytes.is_none()).map_or_else(Cell::nothing, Cell::duration)
 });
-const P50: Shown = shown("cpu_seconds_p50", "p50", |bar| percentile(bar, 0));
-const P95: Shown = shown("cpu_seconds_p95", "p95", |bar| percentile(bar, 1));
-const P99: Shown = shown("cpu_seconds_p99", "p99", |bar| percentile(bar, 2));
-const PER_GB: Shown = shown("cpu_seconds_per_gb", "CPU s/GB", |bar| {
+const P50: BarColumn = shown("cpu_seconds_p50", "p50", |bar| percentile(bar, 0));
+const P95: BarColumn = shown("cpu_seconds_p95", "p95", |bar| percentile(bar, 1));
+const P99: BarColumn = shown("cpu_seconds_p99", "p99", |bar| percentile(bar, 2));
+const PER_GB: BarColumn = shown("cpu_seconds_per_gb", "CPU s/GB", |bar| {
     if bar.bytes.is_some() && bar.value.is_finite() { per_gb(bar.value) } else { Cell::nothing() }
 });
-const PER_GB_MARGIN: Shown = shown("cpu_seconds_per_gb_margin", "± 95 %", |bar| {
+const PER_GB_MARGIN: BarColumn = shown("cpu_seconds_per_gb_margin", "± 95 %", |bar| {
     bar.margin.filter(|_| bar.bytes.is_some()).map_or_else(Cell::nothing, per_gb)
 });
 
@@ -49,8 +49,8 @@ fn per_gb(value: f64) -> Cell<'static> {
     Cell::number(value, 2)
 }
 
-const fn text(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> Shown {
-    Shown { column: Column::name(name, title), cell }
+const fn text(name: &'static str, title: &'static str, cell: fn(&Bar) -> Cell<'_>) -> BarColumn {
+    BarColumn { column: Column::name(name, title), cell }
 }
 
 fn few(bar: &Bar) -> Cell<'_> {
@@ -66,8 +66,8 @@ fn group(bar: &Bar) -> Cell<'_> {
     bar.group.as_deref().map_or_else(Cell::nothing, |group| Cell { shown, ..Cell::text(group) })
 }
 
-/// What is known besides the figures.
-pub struct Head {
+/// Data about the figures as a whole.
+pub struct FigureTableHead {
     /// requests that were read
     pub requests: u64,
     /// bars of fewer are marked
@@ -77,7 +77,7 @@ pub struct Head {
 /// Writes the figures.
 pub fn write(
     figures: &[Figure],
-    head: &Head,
+    head: &FigureTableHead,
     format: Format,
     mut out: impl Write,
     layout: &Layout,
@@ -119,7 +119,7 @@ pub fn columns() -> Vec<Column<'static>> {
     columns
 }
 
-/// Of the CPU of all bars. It is shown where these are the values of a variable.
+/// The share of the CPU of all bars. It is shown if the bars are values of a variable.
 const SHARE: Column<'static> = Column::number("cpu_share", "share").at(Visibility::Nowhere).rank(2);
 
 /// The place after CPU time.
@@ -129,7 +129,7 @@ const SHARE_AT: usize = 6;
 const FIGURE: Column<'static> = Column::text("figure", "figure").at(Visibility::Data);
 
 /// All other columns, in their order.
-const ALL: [Shown; 14] = [
+const ALL: [BarColumn; 14] = [
     text("group", "group", group),
     text("name", "name", name),
     REQUESTS.rank(2),
@@ -146,7 +146,7 @@ const ALL: [Shown; 14] = [
     text("row", "row", |bar| Cell::text(if bar.is_rest { "rest" } else { "value" })).nowhere(),
 ];
 
-impl Shown {
+impl BarColumn {
     /// Not in tables, unless it is asked for.
     const fn nowhere(self) -> Self {
         Self { column: self.column.at(Visibility::Data), ..self }
@@ -157,17 +157,17 @@ impl Shown {
     }
 }
 
-/// A table of its own, with the columns that the figure has something for.
+/// A separate table, with the columns for which the figure has values.
 fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
     let title = match figure.kind {
-        Kind::Order => "order",
-        Kind::Cache => "cache status",
-        Kind::Size => "up to",
-        Kind::Domain => "domain",
-        Kind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
+        FigureKind::Order => "order",
+        FigureKind::Cache => "cache status",
+        FigureKind::Size => "up to",
+        FigureKind::Domain => "domain",
+        FigureKind::By => figure.bars.first().and_then(|bar| bar.group.as_deref()).unwrap_or("value"),
     };
-    let is_domain = figure.kind == Kind::Domain;
-    let is_by = figure.kind == Kind::By;
+    let is_domain = figure.kind == FigureKind::Domain;
+    let is_by = figure.kind == FigureKind::By;
     let column = |column: Column<'static>| -> Column<'_> {
         if column.name == SHARE.name && is_by {
             return column.at(Visibility::Everywhere);
@@ -185,9 +185,9 @@ fn table<W: Write>(figure: &Figure, out: W, layout: &Layout) -> io::Result<W> {
         let column = if is_there { column } else { column.at(Visibility::Nowhere) };
         match column.name {
             "name" => Column { title, ..column },
-            // the mark says itself what it means
+            // the mark explains itself
             "is_few" => Column { title: "", is_number: false, ..column },
-            // the chief figure of domains is that of a GB
+            // the main figure of domains is CPU per GB
             "cpu_seconds_per_request" if is_domain => column.rank(4),
             _ => column,
         }

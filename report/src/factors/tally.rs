@@ -9,7 +9,7 @@ use super::group::group;
 use super::json::Faults;
 use super::record::Record;
 use super::repeated::Repeated;
-use super::shared::Shared;
+use super::shared::SharedNames;
 
 /// Upper bounds of the response sizes that are told apart, in powers of four, as in the module's status.
 pub const SIZES: [&str; 10] = ["1k", "4k", "16k", "64k", "256k", "1m", "4m", "16m", "64m", "inf"];
@@ -22,14 +22,14 @@ const NO_CACHE: &[u8] = b"NONE";
 
 /// The sums of a thread, and in the end of all threads.
 #[derive(Default)]
-pub struct Tally {
-    /// requests that were taken into the figures, as far as their lines tell what a figure needs
+pub struct FactorSums {
+    /// requests in the figures, if their lines have the needed values
     pub requests: u64,
-    /// nanoseconds of CPU of them
+    /// nanoseconds of their CPU
     pub cpu_ns: u64,
     /// lines without a CPU time
     pub without_cpu: u64,
-    /// of those, lines of a traffic log
+    /// the part of those that are lines of a traffic log
     pub traffic_log: u64,
     /// whether there were lines of NGINX's own format
     pub has_combined: bool,
@@ -41,31 +41,31 @@ pub struct Tally {
     pub subrequests: u64,
     /// lines that are not valid JSON, but were read all the same
     pub faults: FaultCounts,
-    /// lines of domains or times that were not asked for
+    /// lines of domains or times that were not requested
     pub left_out: u64,
     /// by group, and in it by order
     pub orders: Vec<Orders>,
-    /// by order, of groups that came when there were too many
+    /// by order, requests of groups above the limit
     pub other_orders: [Cell; ORDERS.len()],
     /// requests whose order is 0, which NGINX does not write
     pub zero_orders: u64,
     /// by cache status
     pub statuses: Vec<(Box<[u8]>, Cell)>,
-    /// of statuses that came when there were too many
+    /// requests of statuses above the limit
     pub other_statuses: Cell,
     /// by size
     pub sizes: [Cell; SIZES.len()],
-    /// whether a size is that of the body, since the line did not have more
+    /// whether a size is that of the body, because the line had no other
     pub has_body_sizes: bool,
     /// by domain
     pub domains: HashMap<Vec<u8>, Ratio>,
-    /// of domains that came when there were too many
+    /// requests of domains above the limit
     pub other_domains: Ratio,
     /// by value of the variable of `--by`
     pub values: HashMap<Vec<u8>, SmallCell>,
-    /// of values that came when there were too many
+    /// requests of values above the limit
     pub other_values: SmallCell,
-    /// which of `$request` and `$request_uri` values were taken from
+    /// the variables, `$request` or `$request_uri`, from which values were taken
     pub derived: Set,
     /// lines whose `$request_id` a line shortly before has as well
     pub repeated: Repeated,
@@ -87,7 +87,7 @@ pub struct FaultCounts {
 }
 
 impl FaultCounts {
-    /// Adds those of a line.
+    /// Adds the faults of a line.
     pub fn add(&mut self, faults: Faults) {
         self.escapes += u64::from(faults.escapes);
         self.values += u64::from(faults.values);
@@ -107,12 +107,12 @@ pub struct Orders {
     pub cells: [Cell; ORDERS.len()],
 }
 
-impl Tally {
+impl FactorSums {
     /// Adds a request.
-    pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &Shared) {
+    pub fn record(&mut self, record: &Record<'_>, cpu_ns: u64, shared: &SharedNames) {
         self.requests += 1;
         self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
-        self.repeated.look(record);
+        self.repeated.count(record);
         if shared.is_by
             && let Some((value, source)) = record.by(shared.part)
         {
@@ -142,7 +142,7 @@ impl Tally {
         }
     }
 
-    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &Shared) -> &mut [Cell; ORDERS.len()] {
+    fn orders(&mut self, group: &[u8], is_resumed: bool, shared: &SharedNames) -> &mut [Cell; ORDERS.len()] {
         let group = &*shared.name(group);
         let found = self.orders.iter().position(|row| *row.group == *group && row.is_resumed == is_resumed);
         if found.is_none() && shared.groups.admit(group) {
@@ -157,7 +157,7 @@ impl Tally {
         }
     }
 
-    fn status(&mut self, status: &[u8], shared: &Shared) -> &mut Cell {
+    fn status(&mut self, status: &[u8], shared: &SharedNames) -> &mut Cell {
         let status = &*shared.name(status);
         let found = self.statuses.iter().position(|(name, _)| **name == *status);
         if found.is_none() && shared.statuses.admit(status) {
@@ -172,7 +172,7 @@ impl Tally {
         }
     }
 
-    fn domain(&mut self, domain: &[u8], shared: &Shared) -> &mut Ratio {
+    fn domain(&mut self, domain: &[u8], shared: &SharedNames) -> &mut Ratio {
         match self.domains.entry_ref(domain) {
             EntryRef::Occupied(entry) => entry.into_mut(),
             EntryRef::Vacant(entry) if shared.domains.admit(domain) => entry.insert(Ratio::default()),
@@ -180,7 +180,7 @@ impl Tally {
         }
     }
 
-    fn value(&mut self, value: &[u8], shared: &Shared) -> &mut SmallCell {
+    fn value(&mut self, value: &[u8], shared: &SharedNames) -> &mut SmallCell {
         match self.values.entry_ref(value) {
             EntryRef::Occupied(entry) => entry.into_mut(),
             EntryRef::Vacant(entry) if shared.values.admit(value) => entry.insert(SmallCell::default()),
@@ -188,8 +188,8 @@ impl Tally {
         }
     }
 
-    /// Adds what another thread has added up.
-    pub fn add(&mut self, other: Self, shared: &Shared) {
+    /// Adds the sums of another thread.
+    pub fn add(&mut self, other: Self, shared: &SharedNames) {
         self.requests += other.requests;
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.without_cpu += other.without_cpu;
@@ -285,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_domain_is_exact_or_among_the_others_in_whichever_thread() {
-        let shared = Shared::new(2, 2, None, true);
-        let [mut one, mut two] = [Tally::default(), Tally::default()];
+        let shared = SharedNames::new(2, 2, None, true);
+        let [mut one, mut two] = [FactorSums::default(), FactorSums::default()];
         for (tally, hosts) in [(&mut one, ["a", "b", "c", "a"]), (&mut two, ["b", "c", "d", "a"])] {
             for host in hosts {
                 let line = [(Field::Host, host), (Field::Bytes, "100"), (Field::CpuNs, "7")];
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn groups_and_statuses_are_bounded() {
-        let shared = Shared::new(1, 1, None, true);
-        let mut tally = Tally::default();
+        let shared = SharedNames::new(1, 1, None, true);
+        let mut tally = FactorSums::default();
         for at in 0..1000 {
             let value = at.to_string();
             let line = [(Field::Split, value.as_str()), (Field::Order, "2"), (Field::Cache, &value)];
@@ -315,8 +315,8 @@ mod tests {
 
     #[test]
     fn what_a_line_does_not_tell_is_not_counted_in_that_figure() {
-        let shared = Shared::new(10, 10, None, true);
-        let mut tally = Tally::default();
+        let shared = SharedNames::new(10, 10, None, true);
+        let mut tally = FactorSums::default();
         tally.record(&record(&[(Field::Order, "9")]), 5, &shared);
         tally.record(
             &record(&[(Field::Cache, "-"), (Field::BodyBytes, "5000"), (Field::Host, "a")]),

@@ -19,7 +19,7 @@ pub enum End {
     Close,
 }
 
-/// The words of a directive, and how it ends.
+/// The words of a directive, and its end.
 pub type Directive = (Vec<Vec<u8>>, End);
 
 /// The directives of a configuration, as `ngx_conf_read_token` reads them.
@@ -28,7 +28,7 @@ pub struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Of this text.
+    /// The directives of this text.
     pub fn new(conf: &'a [u8]) -> Self {
         Self { rest: conf.iter().peekable() }
     }
@@ -147,7 +147,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The backslashes that `ngx_conf_read_token` takes away; others stay.
+/// Removes the backslashes that `ngx_conf_read_token` removes; others stay.
 pub fn unescape(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(word.len());
     let mut bytes = word.iter().copied().peekable();

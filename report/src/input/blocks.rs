@@ -85,7 +85,7 @@ impl BlockReader {
             len += got;
             let filled = bytes.get(..len).unwrap_or_default();
             if is_begin {
-                self.summary.copies.note(file, filled);
+                self.summary.copies.add(file, filled);
             }
             let whole = match memchr::memrchr(b'\n', filled) {
                 _ if is_end => len,
@@ -93,7 +93,7 @@ impl BlockReader {
                 None => 0,
             };
             if in_long_line {
-                // the rest of a line that is too long is dropped
+                // the rest of an overlong line is dropped
                 match memchr::memchr(b'\n', filled) {
                     Some(end) => {
                         bytes.copy_within(end + 1..len, 0);
@@ -110,13 +110,13 @@ impl BlockReader {
             } else if whole > 0 {
                 len = self.send(file, line, &mut bytes, whole, len);
             } else if let nuls @ 1.. = marks::leading_nuls(filled) {
-                // a run of NULs may be longer than a line may be
-                self.summary.nuls.note(file, *line + 1, nuls as u64);
+                // a run of NULs may be longer than the longest line
+                self.summary.nuls.count(file, *line + 1, nuls as u64);
                 bytes.copy_within(nuls..len, 0);
                 len -= nuls;
             } else if len == bytes.len() {
                 self.summary.lines += 1;
-                self.summary.note_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
+                self.summary.count_broken(file, *line + 1, &format!("longer than {MAX_LINE_BYTES} bytes"));
                 in_long_line = true;
                 len = 0;
             }

@@ -16,8 +16,8 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Notes the first bytes of a file, by its place in the list of files.
-    pub fn note(&mut self, file: usize, content: &[u8]) {
+    /// Records the first bytes of a file, by its place in the list of files.
+    pub fn add(&mut self, file: usize, content: &[u8]) {
         let begin = content.get(..COMPARED).unwrap_or(content);
         if begin.is_empty() {
             return;
@@ -55,18 +55,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_begin_alike_are_told() {
+    fn files_that_begin_alike_are_reported() {
         let files: Vec<PathBuf> = ["a", "b", "c", "d", "-"].iter().map(PathBuf::from).collect();
         let told = |contents: &[&str]| {
             let mut copies = Copies::default();
-            contents.iter().enumerate().for_each(|(at, content)| copies.note(at, content.as_bytes()));
+            contents.iter().enumerate().for_each(|(at, content)| copies.add(at, content.as_bytes()));
             copies.report(&files)
         };
         assert_eq!(told(&["x\ny\n", "x\nz\n", "", ""]), None);
         let said = told(&["x\n", "y\n", "x\n"]).unwrap();
         assert!(said.starts_with("c begins with the same lines as a: "), "{said}");
         assert!(told(&["x\n", "x\n", "x\n", "y\n", "y\n"]).unwrap().contains("and so do 2 more files"));
-        // one of them goes on, as while it is copied
+        // one of them is longer, as while it is copied
         let long = "x".repeat(COMPARED);
         assert!(told(&[&long, &format!("{long}y")]).is_some());
     }

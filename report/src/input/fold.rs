@@ -19,7 +19,7 @@ const MAX_WORKERS: usize = 8;
 
 /// The place of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct LinePlace {
     /// the file's place in the list of files
     pub file: usize,
     /// from 1 on
@@ -48,7 +48,7 @@ pub fn fold_places<State, Reason>(
     files: &[PathBuf],
     options: &Options,
     new: impl Fn() -> State + Sync,
-    each: impl Fn(&mut State, Place, &[u8]) -> Result<(), Reason> + Sync,
+    each: impl Fn(&mut State, LinePlace, &[u8]) -> Result<(), Reason> + Sync,
 ) -> (Vec<State>, Summary)
 where
     State: Send,
@@ -66,15 +66,15 @@ where
             for (line, number) in Lines(lines).zip(block.first_line..) {
                 let mut line = line;
                 if marks::may_begin(line) {
-                    line = marks::strip(line, |nuls| summary.nuls.note(block.file, number, nuls));
+                    line = marks::strip(line, |nuls| summary.nuls.count(block.file, number, nuls));
                 }
                 let line = prefix::strip(line);
                 if line.is_empty() {
                     continue;
                 }
                 summary.lines += 1;
-                if let Err(reason) = each(&mut state, Place { file: block.file, line: number }, &line) {
-                    summary.note_broken(block.file, number, &reason);
+                if let Err(reason) = each(&mut state, LinePlace { file: block.file, line: number }, &line) {
+                    summary.count_broken(block.file, number, &reason);
                 }
             }
             // the reader may have ended

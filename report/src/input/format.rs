@@ -26,7 +26,7 @@ impl Packing {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
-            // a block, or the end of a file that has none
+            // a block, or the end of a file without blocks
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Some(Self::Bzip2),
             _ => None,
@@ -66,9 +66,9 @@ pub struct Foreign {
 /// The way to make lines of a format.
 #[derive(Clone, Copy, Debug)]
 enum Help {
-    /// by a command that takes a file, or standard input if it has none
+    /// by a command that reads a file, or standard input without a file
     Pipe(&'static str),
-    /// by a command that takes a file alone
+    /// by a command that reads only files
     File(&'static str),
     /// by a command for a file, and one for standard input
     Both(&'static str, &'static str),
@@ -149,7 +149,7 @@ impl Foreign {
     pub fn message(&self, file: &Path, outer: Option<Packing>) -> String {
         let is = match outer {
             None => format!("this is {}", self.name),
-            // two compressions are told in their order
+            // two compressions are named in their order
             Some(outer) => match self.name.strip_prefix("compressed by ") {
                 Some(inner) => format!("this is compressed twice, by {inner} and then by {}", outer.name()),
                 None => format!("this is {} compressed by {}", self.name, outer.name()),
@@ -187,12 +187,12 @@ pub fn use_pipe(command: &str) -> String {
     format!("use: {command} | cpu-report … -")
 }
 
-/// The command with the file as a shell takes it; without, it reads standard input.
+/// The command with the file, quoted for a shell; without a file, it reads standard input.
 pub fn with_file(command: &str, file: &Path) -> String {
     if is_stdin(file) { command.to_owned() } else { format!("{command} {}", quoted(file)) }
 }
 
-/// A name as a shell takes it.
+/// A name, quoted for a shell.
 fn quoted(file: &Path) -> String {
     let name = file.display().to_string();
     let name = if name.starts_with('-') { format!("./{name}") } else { name };

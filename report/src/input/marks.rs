@@ -56,8 +56,8 @@ struct NulsOfFile {
 }
 
 impl Nuls {
-    /// Notes that so many NULs precede this line.
-    pub fn note(&mut self, file: usize, line: u64, bytes: u64) {
+    /// Counts the NULs before this line.
+    pub fn count(&mut self, file: usize, line: u64, bytes: u64) {
         self.join(file, &NulsOfFile { bytes, first_line: line, last_line: line });
     }
 

@@ -26,7 +26,7 @@ pub enum Broken {
 }
 
 impl Options {
-    /// What is asked for, or else `usual`.
+    /// The value of the argument, or `usual`.
     pub fn broken(&self, usual: Broken) -> Broken {
         if self.strict { Broken::Error } else { self.broken.unwrap_or(usual) }
     }

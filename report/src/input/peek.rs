@@ -11,7 +11,7 @@ pub struct Peek {
     buffer: Vec<u8>,
     begin: usize,
     end: usize,
-    /// comes after the bytes in the buffer
+    /// an error after the bytes in the buffer
     error: Option<io::Error>,
 }
 

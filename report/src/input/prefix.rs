@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// A record of docker's json-file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct DockerRecord {
     log: String,
     #[serde(rename = "stream")]
     _stream: String,
@@ -32,7 +32,7 @@ pub fn strip(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether it begins as docker's record does, also if another program has written it again.
+/// True if it begins like docker's record, also after another program has rewritten it.
 fn may_be_record(line: &[u8]) -> bool {
     let members = line.get(1..).unwrap_or_default().trim_ascii_start();
     members.starts_with(b"\"log\"") || members.starts_with(b"\"stream\"")
@@ -40,12 +40,12 @@ fn may_be_record(line: &[u8]) -> bool {
 
 /// The text of docker's record, if it is a whole line: a longer line lies in several records.
 fn record(line: &[u8]) -> Option<Vec<u8>> {
-    let record: Record = serde_json::from_slice(line).ok()?;
+    let record: DockerRecord = serde_json::from_slice(line).ok()?;
     let is_object = record.log.starts_with('{') && record.log.ends_with('}');
-    // some programs take the line end away; of a part of a line, there is none either
+    // some programs remove the line end; a part of a line has none either
     let text = record.log.strip_suffix('\n').or(is_object.then_some(record.log.as_str()))?;
     let text = text.strip_suffix('\r').unwrap_or(text);
-    // prefixes may stand in each other: docker's record of a line of syslog
+    // prefixes may be nested: docker's record of a line of syslog
     Some(behind(text.as_bytes()).unwrap_or(text.as_bytes()).to_vec())
 }
 

@@ -17,7 +17,7 @@ use super::files::is_stdin;
 use super::options::Options;
 use crate::output::style;
 
-/// A terminal that does not tell its width has so many columns at least.
+/// The assumed width of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
 /// A bar is not longer than this.
@@ -59,7 +59,7 @@ fn shown(
         // a line that cannot be written is not shown
         let _ = out.write_str(&line(state, &texts(state), width, style::is_utf8()));
     };
-    // the template is constant; if it were wrong, indicatif's own would do
+    // the template is constant; if it were wrong, indicatif's default would be used
     if let Ok(style) = ProgressStyle::with_template("{line}") {
         bar.set_style(style.with_key("line", write));
     }
@@ -186,7 +186,7 @@ fn clear_when_killed(bar: &ProgressBar) {
     });
 }
 
-/// A bit for each, as Linux tells them; none elsewhere.
+/// A bit for each ignored signal, on Linux; zero elsewhere.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

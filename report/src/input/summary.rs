@@ -13,7 +13,7 @@ use crate::output::{complain, counted, grouped};
 /// The most broken lines that are shown.
 const SHOWN_BROKEN: usize = 5;
 
-/// What was read, and what could not be read.
+/// The lines and files that were read, and those that could not be read.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// files that were read to their end
@@ -98,7 +98,7 @@ impl Summary {
         self.shown.truncate(SHOWN_BROKEN);
     }
 
-    pub fn note_broken(&mut self, file: usize, line: u64, reason: &dyn Display) {
+    pub fn count_broken(&mut self, file: usize, line: u64, reason: &dyn Display) {
         self.broken += 1;
         // the blocks come in order, so that these are the first ones that this thread sees
         if self.shown.len() < SHOWN_BROKEN {

@@ -20,11 +20,11 @@ pub struct Unpack {
     path: PathBuf,
     packing: Packing,
     /// none after the end, and after an error
-    part: Option<Part>,
+    part: Option<PackedPart>,
 }
 
-/// What one call of a compressor has written: gzip calls it a member, zstd a frame, and the others a stream.
-enum Part {
+/// The output of one call of a compressor: gzip calls it a member, zstd a frame, the others a stream.
+enum PackedPart {
     Gzip(Box<GzDecoder<Peek>>),
     Xz(Box<XzReader<Peek>>),
     Zstd(Box<Frame>),
@@ -46,7 +46,7 @@ impl Unpack {
     }
 
     /// The part that `input` begins with, if it is not at its end.
-    fn open(&mut self, mut input: Peek) -> io::Result<Option<Part>> {
+    fn open(&mut self, mut input: Peek) -> io::Result<Option<PackedPart>> {
         // a frame of zstd that has no text
         while let Some(bytes) = skipped(input.peek(8)) {
             let copied = io::copy(&mut input.by_ref().take(bytes), &mut io::sink())?;
@@ -59,9 +59,9 @@ impl Unpack {
         match Packing::of(begin) {
             Some(packing) => {
                 self.packing = packing;
-                Part::new(packing, input).map(Some).map_err(|error| self.explain(error))
+                PackedPart::new(packing, input).map(Some).map_err(|error| self.explain(error))
             }
-            // an error of reading comes here
+            // reading reports its error here
             None if begin.is_empty() => io::copy(&mut input, &mut io::sink()).map(|_| None),
             None => {
                 let name = self.packing.name();
@@ -116,7 +116,7 @@ impl Read for Unpack {
     }
 }
 
-impl Part {
+impl PackedPart {
     fn new(packing: Packing, input: Peek) -> io::Result<Self> {
         Ok(match packing {
             Packing::Gzip => Self::Gzip(Box::new(GzDecoder::new(input))),
@@ -144,7 +144,7 @@ impl Part {
         }
     }
 
-    /// What follows the part, all of which has been read.
+    /// The input after the part, which must have been read completely.
     fn end(self) -> io::Result<Peek> {
         match self {
             Self::Gzip(decoder) => Ok(decoder.into_inner()),
@@ -163,7 +163,7 @@ impl Frame {
             Some(sum) => decoder.get_calculated_checksum() == Some(sum),
             None => true,
         };
-        // 0 is that of a frame that does not tell
+        // 0 stands for a frame without a length
         let length = decoder.content_size();
         if is_whole && (length == 0 || length == self.bytes) {
             Ok(input)
@@ -190,7 +190,7 @@ enum Cause {
     Damage,
 }
 
-/// Decoders wrap what they got from the reader, some of them more than once.
+/// Decoders wrap the reader's error, some of them more than once.
 fn cause(error: &io::Error) -> Cause {
     if let Some(code) = error.raw_os_error() {
         return Cause::Reading(code);

@@ -54,7 +54,7 @@ impl<'a> Column<'a> {
         Self { is_number: true, ..Self::text(name, title) }
     }
 
-    /// A column of names, which are shortened if there is no other way.
+    /// A column of names, which are shortened only if nothing else helps.
     pub const fn name(name: &'a str, title: &'a str) -> Self {
         Self { is_name: true, rank: 0, ..Self::text(name, title) }
     }

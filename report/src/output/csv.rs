@@ -9,10 +9,10 @@
 
 use std::borrow::Cow;
 
-/// A cell that begins with one of these is computed.
+/// A spreadsheet computes a cell that begins with one of these.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
-/// Behind one of these, a new cell may begin.
+/// After one of these, a new cell may begin.
 const SEPARATORS: [char; 6] = [';', ',', '|', '"', '\t', '\n'];
 
 /// The text with an apostrophe wherever a cell would begin with a formula.

@@ -48,7 +48,7 @@ impl Options {
         }
     }
 
-    /// Whether there are columns of the names that are asked for.
+    /// Checks that there are columns with the requested names.
     pub fn check(&self, columns: &[Column<'_>]) -> Result<(), Wrong> {
         for (at, name) in self.columns.iter().enumerate() {
             if self.columns.iter().take(at).any(|other| other.trim() == name.trim()) {

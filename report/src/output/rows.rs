@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
-use super::cell::{Cell, Value, json};
+use super::cell::{Cell, CellValue, json};
 use super::column::{Column, Format};
 use super::layout::Layout;
 use super::style;
@@ -13,11 +13,11 @@ use super::text::printable;
 
 /// Writes rows in a format.
 pub struct Rows<'c, W: Write> {
-    /// of the cells of a row
+    /// the number of cells of a row
     all: usize,
-    /// the places of those that are written
+    /// the places of the columns that are written
     chosen: Vec<usize>,
-    /// those that are written
+    /// the columns that are written
     columns: Vec<Column<'c>>,
     layout: Layout,
     sink: Sink<W>,
@@ -29,7 +29,7 @@ enum Sink<W: Write> {
     Json { out: W, is_first: bool },
 }
 
-/// A table's widths are those of so many rows.
+/// The number of rows that decide the widths of a table.
 pub(super) const HELD_ROWS: usize = 20_000;
 
 impl<'c, W: Write> Rows<'c, W> {
@@ -71,12 +71,14 @@ impl<'c, W: Write> Rows<'c, W> {
             Sink::Csv(writer) => {
                 for cell in cells {
                     let written = match &cell.value {
-                        Value::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
-                        Value::Exact(number) => writer.write_field(number),
-                        Value::Count(count) => writer.write_field(count.to_string()),
-                        Value::Large(sum) => writer.write_field(sum.to_string()),
-                        Value::Number(number) if number.is_finite() => writer.write_field(number.to_string()),
-                        Value::Number(_) | Value::Nothing => writer.write_field(""),
+                        CellValue::Text(text) => writer.write_field(self.layout.csv_text(text).as_bytes()),
+                        CellValue::Exact(number) => writer.write_field(number),
+                        CellValue::Count(count) => writer.write_field(count.to_string()),
+                        CellValue::Large(sum) => writer.write_field(sum.to_string()),
+                        CellValue::Number(number) if number.is_finite() => {
+                            writer.write_field(number.to_string())
+                        }
+                        CellValue::Number(_) | CellValue::Nothing => writer.write_field(""),
                     };
                     written.map_err(csv_error)?;
                 }
@@ -92,11 +94,11 @@ impl<'c, W: Write> Rows<'c, W> {
                     out.write_all(b":")?;
                     let value = match &cell.value {
                         // serde_json's numbers end at 2^64
-                        Value::Large(sum) => {
+                        CellValue::Large(sum) => {
                             write!(out, "{sum}")?;
                             continue;
                         }
-                        Value::Text(text) => Json::from(self.layout.text(text).as_ref()),
+                        CellValue::Text(text) => Json::from(self.layout.text(text).as_ref()),
                         value => json(value),
                     };
                     serde_json::to_writer(&mut *out, &value)?;
@@ -114,13 +116,13 @@ impl<'c, W: Write> Rows<'c, W> {
         }
     }
 
-    /// Writes what is held back, and gives the output back; it is not flushed.
+    /// Writes the rows that are held back. Returns the output, which is not flushed.
     pub fn finish(mut self) -> io::Result<W> {
         self.release()?;
         match self.sink {
             Sink::Table { mut out, fitted, .. } => {
                 if let Some(fitted) = fitted {
-                    fitted.note(&mut out, &self.columns, &self.layout)?;
+                    fitted.write_left_out(&mut out, &self.columns, &self.layout)?;
                 }
                 Ok(out)
             }
@@ -193,7 +195,7 @@ fn table_line(
     }
 }
 
-/// The error within, by whose kind a closed pipe is known.
+/// The inner error, whose kind shows a closed pipe.
 fn csv_error(error: ::csv::Error) -> io::Error {
     match error.into_kind() {
         ::csv::ErrorKind::Io(error) => error,

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use textwrap::{Options as Wrap, WordSplitter};
 
-/// Characters of this program's own texts that ASCII does not have, and what stands for them there.
+/// Characters of this program's own texts that are not ASCII, and their replacements.
 const ASCII: [(char, &str); 9] = [
     ('…', "..."),
     ('µ', "u"),
@@ -59,7 +59,7 @@ pub fn is_utf8() -> bool {
     })
 }
 
-/// What the variables say, if one of them is set.
+/// The value of the variables, if one of them is set.
 fn is_utf8_by(variables: [Option<OsString>; 3]) -> Option<bool> {
     let locale = variables.into_iter().flatten().find(|value| !value.is_empty())?;
     let locale = locale.to_string_lossy().to_ascii_lowercase();

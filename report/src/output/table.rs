@@ -12,7 +12,7 @@ use super::style::{plain, write_text};
 /// Between two columns.
 const GAP: usize = 2;
 
-/// A name stays as wide as this where that makes room for a column that rows are told apart by.
+/// The least width of a name, if that makes room for a column that distinguishes rows.
 const SHORT_NAME: usize = 5;
 
 /// A name is not made shorter than this.
@@ -28,9 +28,9 @@ pub fn width(text: &str) -> usize {
 pub struct Fitted {
     /// places of columns, and widths
     shown: Vec<(usize, usize)>,
-    /// places of columns that there is no room for
+    /// places of columns without room
     pub left_out: Vec<usize>,
-    /// a line may have so many columns
+    /// the most columns of a line
     limit: Option<usize>,
     pub has_short_names: bool,
 }
@@ -142,7 +142,12 @@ impl Fitted {
     }
 
     /// Says what the table leaves out.
-    pub fn note(&self, out: &mut impl Write, columns: &[Column<'_>], layout: &Layout) -> io::Result<()> {
+    pub fn write_left_out(
+        &self,
+        out: &mut impl Write,
+        columns: &[Column<'_>],
+        layout: &Layout,
+    ) -> io::Result<()> {
         let limit = self.limit.unwrap_or(usize::MAX);
         let names: Vec<&str> =
             self.left_out.iter().filter_map(|at| columns.get(*at)).map(|column| column.name).collect();
@@ -174,7 +179,7 @@ fn excess(shown: &[(usize, usize)], limit: usize) -> usize {
     (shown.iter().map(|(_, width)| width).sum::<usize>() + gaps).saturating_sub(limit)
 }
 
-/// Takes from the widest of the columns that have a least width, one by one.
+/// Narrows the widest of the columns that have a least width, one by one.
 fn shorten(shown: &mut [(usize, usize)], excess: &mut usize, least: impl Fn(usize) -> Option<usize>) {
     while *excess > 0 {
         let can_be_less = |(at, width): &&mut (usize, usize)| least(*at).is_some_and(|least| *width > least);
@@ -189,14 +194,14 @@ fn shorten(shown: &mut [(usize, usize)], excess: &mut usize, least: impl Fn(usiz
 /// The text without its middle, in so many columns.
 fn shortened(text: &str, room: usize) -> String {
     let mark = plain("…");
-    let Some(left) = room.checked_sub(width(&mark)) else { return take(text.chars(), room) };
-    let begin = take(text.chars(), left.div_ceil(2));
-    let end: String = take(text.chars().rev(), left - width(&begin)).chars().rev().collect();
+    let Some(left) = room.checked_sub(width(&mark)) else { return fitting(text.chars(), room) };
+    let begin = fitting(text.chars(), left.div_ceil(2));
+    let end: String = fitting(text.chars().rev(), left - width(&begin)).chars().rev().collect();
     format!("{begin}{mark}{end}")
 }
 
-/// As many of the first characters as there is room for.
-fn take(chars: impl Iterator<Item = char>, room: usize) -> String {
+/// The first characters that fit.
+fn fitting(chars: impl Iterator<Item = char>, room: usize) -> String {
     let mut left = room;
     chars
         .map_while(|c| {

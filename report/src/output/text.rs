@@ -21,7 +21,7 @@ pub fn grouped(count: u64) -> String {
     grouped_digits(&count.to_string())
 }
 
-/// The same of a number that may have any length.
+/// The same for a number of any length.
 pub fn grouped_digits(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use anyhow::bail;
+use formats::prometheus::{PREFIX, family};
 
 use super::answer::{Series, parse};
 use super::client::Prometheus;
@@ -28,25 +29,45 @@ const ANSWER_NUMBERS: usize = 500_000;
 /// A counter, and the factor for its numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Counter {
-    /// the query; `{}` is the place for conditions
-    pub query: &'static str,
+    /// its family, as [`family`] names it
+    pub family: &'static str,
+    /// a condition on its labels, with a comma behind it
+    pub condition: &'static str,
+    /// a label whose values are added up
+    pub summed: Option<&'static str>,
     /// the number of whole units in one unit of the counter, such as 10^9 ns in a second
     pub scale: f64,
 }
 
+impl Counter {
+    /// The counter of a family without labels of its own.
+    pub const fn of(family: &'static str, scale: f64) -> Counter {
+        Counter { family, condition: "", summed: None, scale }
+    }
+
+    /// The query; `restrict` are conditions on labels of all counters.
+    fn query(&self, restrict: &str) -> String {
+        let Counter { family, condition, summed, .. } = self;
+        let series = format!("{PREFIX}{family}{{{condition}{restrict}}}");
+        match summed {
+            Some(label) => format!("sum without ({label}) ({series})"),
+            None => series,
+        }
+    }
+}
+
 /// CPU in nanoseconds; every account has it.
-pub const CPU: Counter = Counter { query: "nginx_request_cpu_seconds_total{}", scale: 1e9 };
+pub const CPU: Counter = Counter::of(family("seconds_total"), 1e9);
 
 /// Bytes.
-pub const SENT: Counter = Counter { query: "nginx_request_cpu_sent_bytes_total{}", scale: 1.0 };
+pub const SENT: Counter = Counter::of(family("sent_bytes_total"), 1.0);
 
 /// All classes restart at the same time, so their sum is a counter too.
-pub const REQUESTS: Counter =
-    Counter { query: "sum without (class) (nginx_request_cpu_requests_total{})", scale: 1.0 };
+pub const REQUESTS: Counter = Counter { summed: Some("class"), ..Counter::of(family("requests_total"), 1.0) };
 
 /// The result of reading counters.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FleetCounters {
     /// the time with data
     pub span: Span,
     /// for each counter, an instance that lacks it although it has the first counter
@@ -58,7 +79,7 @@ pub struct Found {
     pub doubt: Option<String>,
 }
 
-impl Found {
+impl FleetCounters {
     /// Warns of parts of the time without data.
     pub fn report_span(&self, (from, to): (Millis, Millis)) {
         self.span.report(Some(from), Some(to));
@@ -86,7 +107,7 @@ impl Found {
 }
 
 /// A metric that every zone has, even a zone without keys.
-const ZONES: &str = "nginx_request_cpu_zone_accounts{}";
+const ZONES: Counter = Counter::of(family("zone_accounts"), 1.0);
 
 impl Prometheus {
     /// Reads the growth of counters from `from` to `to`, which are borders of slots. Calls `add` with the
@@ -99,7 +120,7 @@ impl Prometheus {
         filter: &Filter,
         (from, to): (Millis, Millis),
         done: impl Fn(Millis),
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<FleetCounters> {
         let mut growth = Growth {
             filter,
             add,
@@ -115,19 +136,21 @@ impl Prometheus {
         let (mut begin, mut points) = (from, 1);
         while begin <= to {
             let end = to.min(begin + (points - 1) * SLOT_MS);
-            let ask = |query: &str| self.query(&query.replacen('}', &format!("{restrict}}}"), 1), begin, end);
+            let ask = |counter: &Counter| self.query(&counter.query(&restrict), begin, end);
             growth.forget(begin);
-            growth.see(&parse(&ask(ZONES)?)?.data.result);
+            growth.record_times(&parse(&ask(&ZONES)?)?.data.result);
             let mut most = 1;
             for (at, counter) in counters.iter().enumerate() {
-                let answer = ask(counter.query)?;
+                let answer = ask(counter)?;
                 let answer = parse(&answer)?;
                 doubt = doubt.or_else(|| answer.doubt());
                 let answer = answer.data.result;
                 most = most.max(answer.len());
-                growth.see(&answer);
-                overlaps.see(&answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>());
-                // a series that continues another one comes after it
+                growth.record_times(&answer);
+                overlaps.compare_all(
+                    &answer.iter().filter_map(|series| series.points(filter)).collect::<Vec<_>>(),
+                );
+                // a series that continues another one is sorted after it
                 let mut in_order: Vec<&Series<'_>> = answer.iter().collect();
                 in_order.sort_by_cached_key(|series| {
                     let is_new = !growth.counters.contains_key(&series.labels(&[]));
@@ -141,7 +164,7 @@ impl Prometheus {
             begin = end + SLOT_MS;
             done(end);
         }
-        Ok(Found {
+        Ok(FleetCounters {
             missing: growth.missing(counters.len()),
             span: growth.span,
             twice: overlaps.found(),
@@ -158,13 +181,13 @@ impl Prometheus {
         }
         // the answer has a limited number of points
         let begin = from.max(to - (MAX_POINTS - 1) * SLOT_MS);
-        let answer = self.query(&ZONES.replacen('}', &format!("{}}}", self.restrict("")), 1), begin, to)?;
+        let answer = self.query(&ZONES.query(&self.restrict("")), begin, to)?;
         let answer = parse(&answer)?.data.result;
         let (mut zones, mut hosts) = (Names::default(), Names::default());
         for series in &answer {
             let (zone, instance) = (printable(series.label("zone")), series.instance());
-            zones.see(&zone);
-            hosts.see(instance);
+            zones.add(&zone);
+            hosts.add(instance);
             // the filter also has to see zones without keys
             filter.takes_zone(&zone);
             filter.takes_host(instance);

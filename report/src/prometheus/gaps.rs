@@ -13,7 +13,7 @@ pub struct Gaps(BTreeMap<String, BTreeSet<(Millis, Millis)>>);
 const NAMED_GAPS: usize = 5;
 
 impl Gaps {
-    pub fn note(&mut self, instance: &str, gap: (Millis, Millis)) {
+    pub fn add(&mut self, instance: &str, gap: (Millis, Millis)) {
         match self.0.get_mut(instance) {
             Some(gaps) => {
                 gaps.insert(gap);

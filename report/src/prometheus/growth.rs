@@ -19,7 +19,7 @@ pub struct Growth<'a> {
     pub filter: &'a Filter,
     pub add: Add<'a>,
     /// the counters by the labels that all metrics of an account have
-    pub counters: HashMap<String, Account>,
+    pub counters: HashMap<String, InstanceCounters>,
     /// the times at which an instance had a zone, by the labels that all its accounts have
     pub zones: HashMap<String, BTreeSet<Millis>>,
     /// the last values by instance, zone and key, for series whose other labels change
@@ -32,7 +32,7 @@ pub struct Growth<'a> {
 pub type Seen = Box<[Option<(Millis, u128)>]>;
 
 /// The counters of an account of an instance.
-pub struct Account {
+pub struct InstanceCounters {
     instance: String,
     last: Seen,
     /// the first time of each counter
@@ -42,11 +42,11 @@ pub struct Account {
 impl Growth<'_> {
     /// For each counter, an instance that lacks it although it has the first counter.
     pub fn missing(&self, counters: usize) -> Vec<Option<String>> {
-        let is_missing = |account: &&Account, at: usize| match (account.first.first(), account.first.get(at))
-        {
-            (Some(Some(begin)), Some(first)) => first.is_none_or(|first| first > *begin),
-            _ => false,
-        };
+        let is_missing =
+            |account: &&InstanceCounters, at: usize| match (account.first.first(), account.first.get(at)) {
+                (Some(Some(begin)), Some(first)) => first.is_none_or(|first| first > *begin),
+                _ => false,
+            };
         let of = |at| {
             let without = self.counters.values().filter(|account| is_missing(account, at));
             without.map(|account| &account.instance).min().cloned()
@@ -62,8 +62,8 @@ impl Growth<'_> {
         }
     }
 
-    /// Notes the times of zones, or of their accounts.
-    pub fn see(&mut self, answer: &[Series<'_>]) {
+    /// Records the times of zones, or of their accounts.
+    pub fn record_times(&mut self, answer: &[Series<'_>]) {
         for series in answer {
             let times = self.zones.entry(series.labels(&["key"])).or_default();
             times.extend(series.numbers().map(|(time, _)| time));
@@ -81,7 +81,7 @@ impl Growth<'_> {
             return;
         }
         let times = self.zones.get(&series.labels(&["key"]));
-        let account = self.counters.entry(series.labels(&[])).or_insert_with(|| Account {
+        let account = self.counters.entry(series.labels(&[])).or_insert_with(|| InstanceCounters {
             instance: instance.to_owned(),
             last: vec![None; counters].into(),
             first: vec![None; counters].into(),
@@ -115,7 +115,7 @@ impl Growth<'_> {
             // the growth is spread over the time without scrapes
             let since = since.max(scraped.unwrap_or(since));
             if time - since > SLOT_MS {
-                self.gaps.note(instance, (since, time));
+                self.gaps.add(instance, (since, time));
             }
             if let Some((begin, end)) = (self.add)(at, zone, key, (since, time), number - before) {
                 self.span.add(begin, end);

@@ -30,8 +30,8 @@ pub struct Points<'a> {
 }
 
 impl Overlaps {
-    /// Looks at all series of one counter in one answer.
-    pub fn see(&mut self, series: &[Points<'_>]) {
+    /// Compares all series of one counter in one answer.
+    pub fn compare_all(&mut self, series: &[Points<'_>]) {
         let mut accounts: HashMap<(&str, &str, &str), Vec<&Points<'_>>> = HashMap::new();
         for points in series {
             self.targets.insert((points.instance.to_owned(), target(points.labels)));
@@ -141,12 +141,12 @@ mod tests {
             .iter()
             .map(|(labels, key, times)| (&*Box::leak(Box::new((*labels).clone())), *key, *times))
             .collect();
-        overlaps.see(&leaked.iter().map(points).collect::<Vec<_>>());
+        overlaps.compare_all(&leaked.iter().map(points).collect::<Vec<_>>());
         overlaps.found()
     }
 
     #[test]
-    fn two_series_at_the_same_times_are_told_and_those_that_follow_are_not() {
+    fn two_series_at_the_same_times_are_reported_and_consecutive_ones_are_not() {
         let (a, b) = (labels("low"), labels("full"));
         let told = found(&[(&a, "a", &[0, 300, 600]), (&b, "a", &[300, 600])]).unwrap();
         assert!(

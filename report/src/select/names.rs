@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// So many names are shown.
+/// The number of names that are shown.
 const SHOWN: usize = 10;
 
 /// The first names in their order, and whether there are more.
@@ -14,7 +14,7 @@ pub struct Names {
 
 impl Names {
     /// Notes a name.
-    pub fn see(&mut self, name: &str) {
+    pub fn add(&mut self, name: &str) {
         if !self.first.contains(name) {
             self.first.insert(name.into());
             if self.first.len() > SHOWN {
@@ -24,14 +24,14 @@ impl Names {
         }
     }
 
-    /// The span of both.
+    /// The names of both.
     pub fn with(mut self, other: Self) -> Self {
-        other.first.iter().for_each(|name| self.see(name));
+        other.first.iter().for_each(|name| self.add(name));
         self.is_more |= other.is_more;
         self
     }
 
-    /// Whether there is none.
+    /// True if it is empty.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
@@ -46,7 +46,7 @@ impl Names {
 impl<'a> FromIterator<&'a str> for Names {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
         let mut all = Self::default();
-        names.into_iter().for_each(|name| all.see(name));
+        names.into_iter().for_each(|name| all.add(name));
         all
     }
 }

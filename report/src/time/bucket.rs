@@ -128,7 +128,7 @@ impl By {
         self == Self::FiveMinutes
     }
 
-    /// As it is asked for.
+    /// The name in arguments.
     pub fn name(self) -> &'static str {
         match self {
             Self::FiveMinutes => "5m",

@@ -180,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn pages_hold_what_a_set_would_hold(
+        fn pages_have_the_content_of_a_set(
             numbers in prop::collection::vec(0u64..1000, 0..200), more in prop::collection::vec(0u64..1000, 0..200),
         ) {
             let (mut pages, mut others, mut set) = (Pages::default(), Pages::default(), BTreeSet::new());

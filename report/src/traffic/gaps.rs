@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_of_several_gaps_is_told() {
+    fn the_longest_of_several_gaps_is_reported() {
         assert_eq!(found(&[("a", &[1, 20, 90, 91], 1)], (0, 95)), [("a".to_owned(), 2, (20, 85))]);
     }
 }

@@ -51,7 +51,7 @@ impl Member {
         line.number(PLACES[self as usize])
     }
 
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 11] = [
         Self::Requests,
         Self::Cpu,

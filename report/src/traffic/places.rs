@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::previous::LastTime;
 use super::repeated::{Content, LineName};
-use crate::input::{self, Options, Place, fold_places, identity, is_regular};
+use crate::input::{self, LinePlace, Options, fold_places, identity, is_regular};
 use crate::time::{self, Millis};
 use formats::line::Line;
 
@@ -14,18 +14,18 @@ use formats::line::Line;
 pub struct Pair {
     pub name: LineName,
     /// none if the first place cannot be read again, as with standard input
-    pub first: Option<Place>,
-    pub second: Place,
+    pub first: Option<LinePlace>,
+    pub second: LinePlace,
     /// whether the contents are equal; none if one of the lines cannot be read again
     pub is_equal: Option<bool>,
 }
 
 /// Looks for the first places of lines with a known second place. Returns at most `wanted` pairs, in the
 /// order of files and lines.
-pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_raw: bool) -> Vec<Pair> {
+pub fn find(files: &[PathBuf], again: &[(LinePlace, LineName)], wanted: usize, is_raw: bool) -> Vec<Pair> {
     let names: HashSet<&LineName> = again.iter().map(|(_, name)| name).collect();
     let ends: HashSet<Millis> = names.iter().map(|name| name.end).collect();
-    let mut found: HashMap<&LineName, Vec<(Place, Content)>> = HashMap::new();
+    let mut found: HashMap<&LineName, Vec<(LinePlace, Content)>> = HashMap::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let options = Options { quiet: true, ..Options::default() };
     let mut seen = HashSet::new();
@@ -35,13 +35,13 @@ pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_ra
             continue;
         }
         let new = || (LastTime::default(), Vec::new());
-        let each = |(last, found): &mut (LastTime, Vec<_>), place: Place, line: &[u8]| {
+        let each = |(last, found): &mut (LastTime, Vec<_>), place: LinePlace, line: &[u8]| {
             let line = Line::read(line, is_raw)?;
             let (begin, end) = last.interval(&line)?;
             if ends.contains(&end)
                 && let Some(name) = names.get(&LineName::of(&line, end))
             {
-                found.push((*name, Place { file: at, ..place }, Content::of(&line, begin)));
+                found.push((*name, LinePlace { file: at, ..place }, Content::of(&line, begin)));
             }
             Ok::<(), String>(())
         };
@@ -68,7 +68,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_ra
             continue;
         }
         // the same line of a file that is named twice is not another place
-        let is_other = |other: &Place| match (files.get(other.file), files.get(place.file)) {
+        let is_other = |other: &LinePlace| match (files.get(other.file), files.get(place.file)) {
             (Some(a), Some(b)) => identity(a) != identity(b),
             _ => false,
         };
@@ -88,7 +88,7 @@ pub fn find(files: &[PathBuf], again: &[(Place, LineName)], wanted: usize, is_ra
 impl Pair {
     /// The pair in words.
     pub fn shown(&self, files: &[PathBuf]) -> String {
-        let place = |place: &Place| {
+        let place = |place: &LinePlace| {
             let file = files.get(place.file).map(|file| input::name(file)).unwrap_or_default();
             format!("{file}:{}", place.line)
         };

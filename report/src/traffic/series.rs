@@ -135,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_would_hold(
+        fn it_has_the_content_of_a_map(
             added in prop::collection::vec(
                 (0u32..400, prop_oneof![0u128..10, Just(u128::from(u32::MAX)),
                     any::<u64>().prop_map(u128::from), any::<u128>()]), 0..200)
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_takes_what_is_said_of_it() {
+    fn a_page_contains_its_options() {
         assert_eq!(size_of::<(u32, Page)>(), 24);
     }
 }

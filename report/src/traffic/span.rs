@@ -19,7 +19,7 @@ impl Span {
         self.time = Some((first.min(begin), last.max(end)));
     }
 
-    /// The span of both.
+    /// The names of both.
     pub fn with(mut self, other: Self) -> Self {
         if let Some((begin, end)) = other.time {
             self.add(begin, end);

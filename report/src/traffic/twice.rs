@@ -9,7 +9,7 @@ use anyhow::bail;
 use super::ends::{Ends, Verdict};
 use super::places;
 use super::repeated::{Content, LineName};
-use crate::input::Place;
+use crate::input::LinePlace;
 use crate::output::{complain, counted};
 use crate::time::Millis;
 use formats::line::Line;
@@ -52,7 +52,7 @@ pub struct Twice {
     /// lines that could not be checked, as their domain has no row
     unseen: u64,
     /// the first ones
-    first: Vec<(Place, LineName)>,
+    first: Vec<(LinePlace, LineName)>,
 }
 
 impl Rule {
@@ -67,7 +67,7 @@ impl Rule {
         twice: &mut Twice,
         ends: Option<&mut Ends>,
         host: Option<u32>,
-        (place, line, (begin, end)): (Place, &Line<'_>, (Millis, Millis)),
+        (place, line, (begin, end)): (LinePlace, &Line<'_>, (Millis, Millis)),
     ) -> bool {
         let Some((ends, host)) = ends.zip(host) else {
             twice.unseen += 1;

@@ -22,7 +22,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 6] =
         [Self::Requests, Self::Cpu, Self::Sent, Self::Responses4xx, Self::Responses5xx, Self::Refused];
 }

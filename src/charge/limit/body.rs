@@ -10,14 +10,16 @@
 //! In HTTP/2 and HTTP/3, flow control lets a client send no more than a first window for a stream that nobody reads
 //! from.
 
-use nginx_sys::{NGX_AGAIN, ngx_connection_t, u_char};
+use nginx_sys::NGX_AGAIN;
 
-use crate::charge::context::dropped_body;
-use crate::charge::verdict::Dropped;
-use crate::nginx::connection::{Connection, Receive};
+use crate::charge::context::find;
+use crate::charge::verdict::{Dropped, LimitedRef};
+use crate::charge::worker::with_context;
+use crate::nginx::connection::Receive;
 use crate::nginx::hook::FnPointer;
 use crate::nginx::io::reports_once;
 use crate::nginx::request::Request;
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 
 /// As many bytes of a refused request's body are read at most.
 pub const MAX_READ: usize = 64 * 1024;
@@ -46,13 +48,19 @@ pub fn drop_large(r: Request<'_>) -> bool {
     true
 }
 
+/// What limits have to know of a main request besides, if its body was dropped. The worker must not be in use.
+pub fn dropped_body(main: Request<'_>) -> Option<LimitedRef> {
+    let limited = with_context(find(main)?, |context| context.limited).flatten()?;
+    limited.dropped.is_dropped.get().then_some(limited)
+}
+
 /// From now on, reading from the connection of this main request of HTTP/1 ends at the bound. To be called again when
 /// NGINX may have given the connection another `recv`, as `ngx_ssl_shutdown` does.
 pub fn watch(r: Request<'_>, dropped: &Dropped) {
     let recv = r.connection().recv();
     if !is_ours(recv.function()) {
-        dropped.recv.set(recv.function());
-        recv.set_function(Some(receive));
+        dropped.recv.remember(recv.function());
+        recv.set_function(Some(Receive::ours::<ReadSome>()));
     }
 }
 
@@ -60,33 +68,35 @@ pub fn watch(r: Request<'_>, dropped: &Dropped) {
 pub fn leave(r: Request<'_>, dropped: &Dropped) {
     let recv = r.connection().recv();
     if dropped.is_dropped.get() && is_ours(recv.function()) {
-        recv.set_function(dropped.recv.get());
+        recv.set_function(dropped.recv.real());
     }
 }
 
 fn is_ours(recv: Option<Receive>) -> bool {
-    recv.is_some_and(|recv| recv.address() == (receive as Receive).address())
+    recv.is_some_and(|recv| recv.address() == Receive::ours::<ReadSome>().address())
 }
 
 /// In the place of the connection's `recv`.
-unsafe extern "C" fn receive(c: *mut ngx_connection_t, buffer: *mut u_char, size: usize) -> isize {
-    /// the value that `recv` returns when the other end has closed
-    const CLOSED: isize = 0;
-    // SAFETY: NGINX reads from an open connection, which serves the request: see `leave`.
-    unsafe {
-        let c = Connection::new(c);
-        let Some(limited) = dropped_body(Request::of_connection(c)) else { return CLOSED };
+struct ReadSome;
+
+impl StandIn<Receive> for ReadSome {
+    fn call(call: Call<'_, Receive>) -> isize {
+        /// the value that `recv` returns when the other end has closed
+        const CLOSED: isize = 0;
+        // SAFETY: ours is there only while the connection serves the request: see `leave`.
+        let main = unsafe { Request::of_connection(call.connection()) };
+        let Some(limited) = dropped_body(main) else { return CLOSED };
         let dropped = &limited.dropped;
-        let (Some(recv), left) = (dropped.recv.get(), dropped.left.get()) else { return CLOSED };
+        let left = dropped.left.get();
         if left > 0 {
-            let count = recv(c.as_ptr(), buffer, size.min(left));
+            let Some(count) = call.read_at_most(left, &dropped.recv) else { return CLOSED };
             dropped.left.set(left - usize::try_from(count).unwrap_or(0).min(left));
             return count;
         }
         // An event method that goes on reporting what is not read would keep the worker busy; the connection is
         // closed at once then.
-        let Some(event) = c.read_event() else { return CLOSED };
-        if !reports_once() || event.is_eof_pending() {
+        let Some(event) = call.connection().read_event() else { return CLOSED };
+        if !dropped.recv.is_known() || !reports_once() || event.is_eof_pending() {
             return CLOSED;
         }
         event.set_not_ready();

@@ -10,20 +10,21 @@ use accounting::key;
 use accounting::limit::{Limit, parse_cores};
 use accounting::table::Checked;
 use nginx_sys::{
-    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, ngx_http_complex_value_t,
-    ngx_http_core_main_conf_t, ngx_int_t, ngx_uint_t,
+    NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, ngx_http_complex_value_t, ngx_int_t,
+    ngx_uint_t,
 };
 use ngx::{ngx_log_error, ngx_string};
 
-use crate::charge::context::{dropped_body, find};
+use crate::charge::context::find;
 use crate::charge::counted_by::location;
-use crate::charge::limit::body;
+use crate::charge::limit::body::{self, dropped_body};
 use crate::charge::lookup::{find_account, key_of};
 use crate::charge::unnoticed::unnoticed;
 use crate::charge::verdict::{Charge, LimitedRef, Status, Verdict};
 use crate::charge::worker::{is_measuring, with};
 use crate::config::limit::{Cores, LimitAccounts, LimitConf};
 use crate::config::location::LocConf;
+use crate::nginx::conf::Core;
 use crate::nginx::phase::{self, Phase, PhaseHandler};
 use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
@@ -35,7 +36,7 @@ const NS_PER_MS: u64 = 1_000_000;
 const COMPLAIN_MS: u64 = 60_000;
 
 /// Adds the phase handler. `None` if there is no memory.
-pub fn register(core: &mut ngx_http_core_main_conf_t) -> Option<()> {
+pub fn register(core: Core<'_>) -> Option<()> {
     phase::add_handler::<Check>(core, Phase::Preaccess)
 }
 

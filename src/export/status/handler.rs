@@ -5,8 +5,8 @@ use accounting::meter::Mode;
 use accounting::render::negotiate::{Content, Format, accepts_gzip};
 use accounting::render::{self, Answer, Detail, Status};
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_BAD_REQUEST, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_ALLOWED,
-    NGX_HTTP_NOT_FOUND, NGX_HTTP_OK, ngx_http_request_t, ngx_int_t,
+    NGX_HTTP_BAD_REQUEST, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_ALLOWED, NGX_HTTP_NOT_FOUND,
+    NGX_HTTP_OK, ngx_int_t,
 };
 
 use crate::charge::worker::{Worker, with};
@@ -17,6 +17,7 @@ use crate::config::status::StatusConf;
 use crate::export::page::{self, Asset};
 use crate::export::status::selection::select;
 use crate::export::status::sending::{self, PIECE_BYTES};
+use crate::nginx::callback::callback;
 use crate::nginx::content::{ContentHandler, Request};
 use crate::nginx::time::{cached_wall_ms, utc};
 use crate::persist::lifecycle::workers;
@@ -28,13 +29,10 @@ impl Answers for StatusAnswers {
     const HANDLER: ContentHandler = handler;
 }
 
-unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: NGINX calls with a request that is in a location. What is begun here is dropped with the
-    // request's pool.
-    let (request, conf) = unsafe { (Request::new(r), loc_conf(r)) };
-    match request {
-        Some(request) => answer(request, conf.status.get()),
-        None => NGX_ERROR as ngx_int_t,
+callback! {
+    fn handler(request: Request) -> ngx_int_t {
+        let conf = loc_conf(request.request()).status.get();
+        answer(request, conf)
     }
 }
 

@@ -15,9 +15,10 @@ use crate::export::traffic_log::job::{Job, News, Reason, now};
 use crate::export::traffic_log::last::LastPart;
 use crate::export::traffic_log::log;
 use crate::nginx::cycle::Cycle;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::{self, Role};
 use crate::nginx::thread::{PATIENCE, Work};
-use crate::nginx::timer::{Task, Timer};
+use crate::nginx::timer::Task;
 
 /// How long until somebody else tries what one was told to do.
 const CLAIM_MS: u64 = 1000;
@@ -50,7 +51,7 @@ fn current_file(ledger: &Ledger) -> io::Result<File> {
 
 thread_local! {
     /// The writer of this process, if there is anything to write.
-    static WRITER: Cell<Option<Timer<Writer>>> = const { Cell::new(None) };
+    static WRITER: Cell<Option<OwnTimer<Writer>>> = const { Cell::new(None) };
 }
 
 /// A worker begins.
@@ -66,7 +67,7 @@ pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     let mut writer = Writer { log: cycle.log(), logs };
     writer.logs.iter_mut().for_each(Writing::follow);
     let wait_ms = writer.wait_ms();
-    let timer = Timer::new(writer, cycle.log());
+    let timer = OwnTimer::new(writer, cycle.log());
     if let Some(wait_ms) = wait_ms {
         timer.set(wait_ms);
     }
@@ -76,9 +77,7 @@ pub fn start(main: &MainConf, cycle: Cycle<'_>) {
 /// A worker ends: what it has begun to write gets done, and what nobody else will write is written.
 /// `is_current`: the files are still those of the cycle that the worker began with.
 pub fn stop(is_current: bool) {
-    let Some(timer) = WRITER.take() else { return };
-    // SAFETY: there is no other copy.
-    let mut writer = unsafe { timer.stop() };
+    let Some(mut writer) = WRITER.take().and_then(OwnTimer::stop) else { return };
     let is_worker = process::role() == Role::Worker;
     let log = writer.log;
     for writing in &mut writer.logs {

@@ -1,15 +1,16 @@
 //! The frames of HTTP/2, one after the other.
 
-use core::ptr::{NonNull, null_mut};
-use core::slice;
+use core::marker::PhantomData;
+use core::ptr::null_mut;
 
 use accounting::pool::Pool;
-use nginx_sys::{ngx_atomic_uint_t, ngx_http_v2_connection_t, u_char};
+use nginx_sys::{ngx_atomic_uint_t, u_char};
 
 use crate::measure::charge::Charge;
 use crate::measure::owner::Owner;
 use crate::nginx::hook::{FnPointer, Hook};
 use crate::nginx::http2::{Http2, StateHandler};
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 
 /// `NGX_HTTP_V2_FRAME_HEADER_SIZE`
 const FRAME_HEADER: usize = 9;
@@ -29,13 +30,16 @@ enum FrameOwner {
 
 /// `ngx_http_v2_state_head`, a static function of ngx_http_v2.c, once it is known.
 static HEAD: Hook<StateHandler> = Hook::new();
-/// The handler of the state of the connection that is being read, where [`frames`] stands in its place.
+/// The handler of the state of the connection that is being read, where [`Reader`] stands in its place.
 static STATE: Hook<StateHandler> = Hook::new();
 
 /// What frames need from the layer above.
 pub trait Frames: Charge {
     /// The connection whose frames are looked at.
     fn frame_hook(&mut self) -> &mut FrameHook;
+
+    /// The connection of HTTP/2 at this place, if there is one that has had a request: then it is open.
+    fn http2(&self, at: usize) -> Option<Http2<'_>>;
 
     /// The request of a stream of the connection at this place.
     fn stream(&mut self, at: usize, id: usize) -> Option<Self::Request>;
@@ -56,14 +60,13 @@ pub struct FrameHook {
     /// the rest is of the connection that was looked at last
     at: usize,
     number: ngx_atomic_uint_t,
-    h2c: Option<NonNull<ngx_http_v2_connection_t>>,
     /// the CPU time that was used to receive the buffer, and is not given to a frame yet
     received: Pool,
 }
 
 impl Default for FrameHook {
     fn default() -> FrameHook {
-        FrameHook { is_set: false, at: 0, number: 0, h2c: None, received: Pool { ns: 0, weight: 0 } }
+        FrameHook { is_set: false, at: 0, number: 0, received: Pool { ns: 0, weight: 0 } }
     }
 }
 
@@ -75,8 +78,9 @@ impl FrameHook {
     }
 }
 
-/// Puts [`frames`] in the place of the handler of a connection's state.
-pub fn set<W: Frames>(worker: &mut W, at: usize, h2c: Http2<'_>) {
+/// Puts [`Reader`] in the place of the handler of the state of the connection at this place, if it is one of HTTP/2.
+pub fn set<W: Frames>(worker: &mut W, at: usize) {
+    let Some(h2c) = worker.http2(at) else { return };
     let (Some(handler), Some(c)) = (h2c.state_handler().function(), h2c.connection()) else { return };
     if !HEAD.is_known() {
         if !h2c.is_between_frames() {
@@ -84,14 +88,9 @@ pub fn set<W: Frames>(worker: &mut W, at: usize, h2c: Http2<'_>) {
         }
         HEAD.remember(Some(handler));
     }
-    STATE.replace(h2c.state_handler(), frames::<W>);
-    *worker.frame_hook() = FrameHook {
-        is_set: true,
-        at,
-        number: c.number(),
-        h2c: NonNull::new(h2c.as_ptr()),
-        received: Pool { ns: 0, weight: 0 },
-    };
+    STATE.replace(h2c.state_handler(), StateHandler::ours::<Reader<W>>());
+    let number = c.number();
+    *worker.frame_hook() = FrameHook { is_set: true, at, number, received: Pool { ns: 0, weight: 0 } };
 }
 
 /// The handler call is over.
@@ -104,52 +103,44 @@ pub fn unset<W: Frames>(worker: &mut W) {
 
 /// In the place of the handler of a state of HTTP/2: goes through the frames of a buffer, as
 /// `ngx_http_v2_read_handler` does.
-unsafe extern "C" fn frames<W: Frames>(
-    h2c: *mut ngx_http_v2_connection_t,
-    mut pos: *mut u_char,
-    end: *mut u_char,
-) -> *mut u_char {
-    let Some(mut handler) = STATE.real() else { return null_mut() };
-    let mut is_first = true;
-    let mut is_inside = false;
-    let mut is_header = false;
-    loop {
-        // SAFETY: NGINX has called us with an open connection and with its buffer. A handler that does not return
-        // null has left the connection open, and returns how far it has read.
-        let (connection, left) =
-            unsafe { (Http2::new(h2c), slice::from_raw_parts(pos, end.addr() - pos.addr())) };
-        if !is_inside {
-            let (frame, bytes) = next_frame(connection, handler, left);
-            W::with(|worker| begin_frame(worker, frame, bytes, left.len(), is_first));
-            is_first = false;
-            is_header = frame == FrameOwner::Header;
-        }
-        // SAFETY: the handler that NGINX would have called.
-        let next = unsafe { handler(h2c, pos, end) };
-        if next.is_null() {
-            // the connection is being closed, and may be gone already
-            return next;
-        }
-        pos = next;
-        let state = connection.state_handler().function();
-        is_inside = !state.is_some_and(|state| HEAD.is(state));
-        if is_header && !is_inside {
-            W::with(end_header);
-        }
-        let ended = pos.addr() >= end.addr();
-        if let (Some(next), false) = (state, ended) {
-            handler = next;
-        } else {
+struct Reader<W>(PhantomData<W>);
+
+impl<W: Frames> StandIn<StateHandler> for Reader<W> {
+    fn call(mut call: Call<'_, StateHandler>) -> *mut u_char {
+        let Some(mut handler) = STATE.real() else { return null_mut() };
+        let mut is_first = true;
+        let mut is_inside = false;
+        let mut is_header = false;
+        loop {
+            if !is_inside {
+                let left = call.left();
+                let (frame, bytes) = next_frame(call.http2(), handler, left);
+                W::with(|worker| begin_frame(worker, frame, bytes, left.len(), is_first));
+                is_first = false;
+                is_header = frame == FrameOwner::Header;
+            }
+            let Some(read) = call.read(&STATE) else { return null_mut() };
+            call = read;
+            let state = call.http2().state_handler().function();
+            is_inside = !state.is_some_and(|state| HEAD.is(state));
+            if is_header && !is_inside {
+                W::with(end_header);
+            }
             // one handler call may read several buffers
             STATE.remember(state);
-            connection.state_handler().set_function(Some(frames::<W>));
-            if connection.connection().is_some_and(|c| c.read_event().is_some_and(|event| event.is_ready())) {
-                // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the
-                // next one
-                W::with(W::read_clock);
+            match state {
+                Some(next) if !call.is_over() => handler = next,
+                _ => break,
             }
-            return pos;
         }
+        let h2c = call.http2();
+        h2c.state_handler().set_function(Some(StateHandler::ours::<Reader<W>>()));
+        if h2c.connection().is_some_and(|c| c.read_event().is_some_and(|event| event.is_ready())) {
+            // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the
+            // next one
+            W::with(W::read_clock);
+        }
+        call.position()
     }
 }
 
@@ -220,15 +211,14 @@ fn end_header<W: Frames>(worker: &mut W) {
 fn unset_now<W: Frames>(worker: &mut W) {
     let hook = worker.frame_hook();
     hook.is_set = false;
-    let &mut FrameHook { at, number, h2c, received, .. } = hook;
+    let &mut FrameHook { at, number, received, .. } = hook;
     if !worker.has_number(at, number) {
         worker.charge_closed(at, received.ns);
         return;
     }
-    // SAFETY: the connection is open still, and so this is there.
-    if let Some(h2c) = h2c.map(|h2c| unsafe { Http2::new(h2c.as_ptr()) }) {
+    if let Some(h2c) = worker.http2(at) {
         let handler = h2c.state_handler().function();
-        let ours: StateHandler = frames::<W>;
+        let ours = StateHandler::ours::<Reader<W>>();
         if handler.is_some_and(|handler| handler.address() == ours.address()) {
             h2c.state_handler().set_function(STATE.real());
         }

@@ -5,12 +5,15 @@
 //! sends them: that may be a small answer. So we stand in the place of the connection's `send_chain`. Where frames
 //! have waited, the CPU time of sending is kept, and divided by the bytes that each stream has got out.
 
-use nginx_sys::{ngx_chain_t, ngx_connection_t, off_t};
+use core::marker::PhantomData;
+
+use nginx_sys::ngx_chain_t;
 
 use crate::measure::charge::Charge;
 use crate::measure::owner::Owner;
 use crate::nginx::connection::{Connection, SendChain};
 use crate::nginx::hook::Hooks;
+use crate::nginx::stand_in::{Call, Callable, StandIn};
 
 /// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
 static REAL: Hooks<SendChain, 4> = Hooks::new();
@@ -34,23 +37,27 @@ pub struct Sent<R> {
 
 /// Puts us in the place of a connection's `send_chain`.
 pub fn watch<W: Sending>(c: Connection<'_>) {
-    REAL.replace(c.send_chain(), &[send::<W, 0>, send::<W, 1>, send::<W, 2>, send::<W, 3>]);
+    let ours = [
+        SendChain::ours::<Send<W, 0>>(),
+        SendChain::ours::<Send<W, 1>>(),
+        SendChain::ours::<Send<W, 2>>(),
+        SendChain::ours::<Send<W, 3>>(),
+    ];
+    REAL.replace(c.send_chain(), &ours);
 }
 
-unsafe extern "C" fn send<W: Sending, const AT: usize>(
-    c: *mut ngx_connection_t,
-    chain: *mut ngx_chain_t,
-    limit: off_t,
-) -> *mut ngx_chain_t {
-    let Some(real) = REAL.real(AT) else { return chain };
-    // SAFETY: as NGINX called us: with a connection that is open.
-    let (sending, rest) = unsafe {
-        let c = Connection::new(c);
-        (W::with(|worker| worker.begin_sending(c)).flatten(), real(c.as_ptr(), chain, limit))
-    };
-    if let Some(sent) = sending {
-        // a connection is not closed while it sends
-        W::with(|worker| worker.end_sending(sent, !rest.is_null()));
+struct Send<W, const AT: usize>(PhantomData<W>);
+
+impl<W: Sending, const AT: usize> StandIn<SendChain> for Send<W, AT> {
+    #[inline]
+    fn call(call: Call<'_, SendChain>) -> *mut ngx_chain_t {
+        let sending = W::with(|worker| worker.begin_sending(call.connection())).flatten();
+        let unsent = call.unsent();
+        let rest = REAL.pass(AT, call).unwrap_or(unsent);
+        if let Some(sent) = sending {
+            // a connection is not closed while it sends
+            W::with(|worker| worker.end_sending(sent, !rest.is_null()));
+        }
+        rest
     }
-    rest
 }

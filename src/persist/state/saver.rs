@@ -10,10 +10,11 @@ use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t};
 use ngx::ngx_log_error;
 
 use crate::config::main::MainConf;
+use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::is_finishing;
 use crate::nginx::thread::{Progress, Work};
 use crate::nginx::time::now_ms;
-use crate::nginx::timer::{Task, Timer};
+use crate::nginx::timer::Task;
 use crate::persist::state::save::{INTERVAL_MS, Job, Results, Saving, log_hang, save_all};
 
 /// How long until a worker looks again whether its thread is done.
@@ -31,7 +32,7 @@ struct Saver {
 
 thread_local! {
     /// The saver of this process, if there is anything to save.
-    static SAVER: Cell<Option<Timer<Saver>>> = const { Cell::new(None) };
+    static SAVER: Cell<Option<OwnTimer<Saver>>> = const { Cell::new(None) };
 }
 
 /// A worker begins.
@@ -43,7 +44,7 @@ pub fn start(main: &MainConf, log: *mut ngx_log_t) {
     }
     let saver = Saver { log, jobs, progress, running: None };
     let wait_ms = saver.wait_ms();
-    let timer = Timer::new(saver, log);
+    let timer = OwnTimer::new(saver, log);
     if let Some(wait_ms) = wait_ms {
         timer.set(wait_ms);
     }
@@ -52,9 +53,7 @@ pub fn start(main: &MainConf, log: *mut ngx_log_t) {
 
 /// A worker ends: what it has begun to write gets done. What nobody else will write is written.
 pub fn stop() {
-    let Some(timer) = SAVER.take() else { return };
-    // SAFETY: there is no other copy.
-    let mut saver = unsafe { timer.stop() };
+    let Some(mut saver) = SAVER.take().and_then(OwnTimer::stop) else { return };
     saver.finish(WORKER_PATIENCE);
     let orphans: Vec<_> = saver.jobs.iter().filter(|job| job.table().is_orphaned()).cloned().collect();
     // so that the last second is in it

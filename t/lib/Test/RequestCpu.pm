@@ -1,9 +1,9 @@
 package Test::RequestCpu;
 
-# Runs a real NGINX with the module in a folder of its own, on free loopback ports, and tells what it did: its access
-# log, its accounts, its books, and what the kernel says about the CPU time of its workers. Core Perl only.
+# Runs a real NGINX with the module in its own folder, on free loopback ports. Reads what it did: its access log, its
+# accounts, its worker totals, and the CPU time of its workers by the kernel's count. Core Perl only.
 #
-# The methods are in the files below, each for one concern. A test file needs this one only.
+# Each file below has the methods of one concern. A test file needs only this one.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use File::Temp ();
 use Test::More;
 
 use Test::RequestCpu::Accounts qw(parse_prometheus);
-use Test::RequestCpu::Checks qw(books_faults);
+use Test::RequestCpu::Checks qw(totals_faults);
 use Test::RequestCpu::Child qw(detached);
 use Test::RequestCpu::Content qw(burn_rules burn_text words);
 use Test::RequestCpu::Figures qw(least median sum within);
@@ -48,23 +48,25 @@ sub new {
 
     my $about = `$binary -V 2>&1`;
     $self->{about} = $about;
-    # a fork names itself in a line before, or in this one: "nginx version: openresty/1.27.1.2"
-    ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m or BAIL_OUT("$binary is no NGINX: $about");
+    # a fork prints its name in the line before, or in this one: "nginx version: openresty/1.27.1.2"
+    ($self->{version}) = $about =~ m{^nginx version: [\w-]+/(\d+\.\d+\.\d+)}m
+    or BAIL_OUT("$binary is no NGINX: $about");
     $class->remember($self);
     return $self;
 }
 
-# Last words of a test: the books, a clean end, a clean log.
+# The end of a test: the worker totals add up, NGINX ends with status 0, the error log is clean.
 sub done {
     my ($self, %option) = @_;
     if ($self->{pid}) {
-        $self->check_books(%option) if $self->{status_port} && !$option{no_books};
+        $self->check_totals(%option) if $self->{status_port} && !$option{no_totals};
         my $left = $self->stop;
         is($left, 0, 'NGINX ends by itself');
     }
     $_->_clean for splice @{ $self->{children} };
     my @bad = $self->log_faults;
-    ok(!@bad, 'nothing at alert, emerg or crit in the error log') or diag(join "\n", @bad[0 .. ($#bad > 20 ? 20 : $#bad)]);
+    ok(!@bad, 'nothing at alert, emerg or crit in the error log')
+        or diag(join "\n", @bad[0 .. ($#bad > 20 ? 20 : $#bad)]);
     $self->_clean;
     unless ($option{more}) { done_testing() }
 }

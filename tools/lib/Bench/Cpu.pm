@@ -93,7 +93,8 @@ sub how {
     print <<"TEXT";
 
 busy, waits: time that the worker without the module runs, or waits for its processor; left out: turns, since the
-machine changed around them; spread: half the distance of the quartiles of the rounds' ratios; readings: of the thread clock
+machine changed around them; spread: half the distance of the quartiles of the rounds' ratios; readings: of the
+thread clock
 
 TEXT
     printf "%-16s%5s%6s%13s" . '%8s' x @$others . '%18s' x @measured . "\n", 'case', 'busy', 'waits', 'left out',

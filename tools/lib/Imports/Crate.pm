@@ -1,4 +1,4 @@
-# The files of one crate, and which of them imports which.
+# The files of one crate, and their imports of each other.
 package Imports::Crate;
 
 use strict;
@@ -21,7 +21,7 @@ sub new {
     return $self;
 }
 
-# One file, and those that it declares as its modules. A file of tests is declared under cfg(test), and so is not found.
+# Reads one file and the modules that it declares. Files of tests are declared under cfg(test), so they are not found.
 sub file {
     my ($self, $path, $known, @module) = @_;
     push @{ $self->{files} }, $path;
@@ -53,7 +53,7 @@ sub name {
     return substr $file, length($self->{folder}) + 1;
 }
 
-# arrows: {from file}{to file} = [[line, import], …], without those of a file to itself.
+# arrows: {from file}{to file} = [[line, import], …]. Imports within a file are left out.
 sub arrows {
     my ($self) = @_;
     for my $module (map { $self->{modules}{$_} } sort keys %{ $self->{modules} }) {
@@ -69,8 +69,8 @@ sub arrows {
     return;
 }
 
-# The module that has the item of a path, or nothing where the path leads out of the crate. A name that a module only
-# passes on (pub use) is looked for where it comes from.
+# The module that defines the item of a path; nothing if the path leads out of the crate. A name that a module only
+# re-exports (pub use) is looked up in the module that defines it.
 sub resolve {
     my ($self, $module, $kind, $depth, @path) = @_;
     return if $depth > 20 || !@path;
@@ -83,8 +83,8 @@ sub resolve {
         while (@path && $path[0] eq 'super') { pop @name; shift @path }
         $at = $self->{modules}{ join '::', @name };
     }
-    # the first word of another path is a module of this one, or a name that this module imports; the latter is
-    # counted at its `use`
+    # the first word of another path is a module of this module, or a name that this module imports; an imported name
+    # is counted at its `use`
     elsif ($module->{children}{$first}) { $at = $module }
     elsif ($kind eq 'use' && $module->{renames}{$first} && "@{ $module->{renames}{$first} }" ne "@path") {
         return $self->resolve($module, $kind, $depth + 1, @{ $module->{renames}{$first} }, @path[ 1 .. $#path ]);
@@ -99,7 +99,7 @@ sub walk {
         if ($at->{children}{$word}) { $at = $self->{modules}{ join '::', @{ $at->{name} }, $word } or return; next }
         return $at if $at->{defines}{$word};
         if (my $rename = $at->{renames}{$word}) {
-            # a name of another crate that this module imports: its user leans on this module
+            # this module re-exports a name of another crate: the user of the name depends on this module
             return $self->resolve($at, 'use', $depth + 1, @$rename, @path) || $at;
         }
         for my $glob (@{ $at->{globs} }) {
@@ -116,7 +116,7 @@ sub has {
     return $module->{children}{$word} || $module->{defines}{$word} || $module->{renames}{$word};
 }
 
-# Circles: the groups of files in which each reaches each other (Tarjan's algorithm), largest first.
+# Circles: groups of files in which each file reaches each other file (Tarjan's algorithm), largest group first.
 sub circles {
     my ($self) = @_;
     my (%index, %low, %on_stack, @stack, @circles);
@@ -147,7 +147,7 @@ sub circles {
     return sort { @$b <=> @$a || $a->[0] cmp $b->[0] } @circles;
 }
 
-# One shortest way around inside of a group: [file, line, import, file], …
+# A shortest circle inside of a group: [file, line, import, file], …
 sub around {
     my ($self, @group) = @_;
     my %group = map { $_ => 1 } @group;

@@ -1,4 +1,4 @@
-# Reads one file of Rust: its modules, its imports, and the names that it defines.
+# Reads one Rust file: its modules, its imports, and the names that it defines.
 package Imports::Source;
 
 use strict;
@@ -21,7 +21,8 @@ sub parse {
     return;
 }
 
-# Words, "::" and single characters, each with its line. Comments, strings and lifetimes are left out.
+# Splits the text into words, "::" and single characters, each with its line. Comments, strings and lifetimes are left
+# out.
 sub tokens {
     my ($text) = @_;
     my @tokens;
@@ -58,7 +59,7 @@ sub line { my ($self) = @_; my $token = $self->{tokens}[ $self->{at} ] // $self-
 sub next_token { my ($self) = @_; my $token = $self->peek; $self->{at}++; return $token }
 sub more { my ($self) = @_; return $self->{at} < @{ $self->{tokens} } }
 
-# A module up to the brace that closes it, or to the end of the file.
+# Reads a module up to its closing brace, or to the end of the file.
 sub module {
     my ($self, @module) = @_;
     my $name = join '::', @module;
@@ -115,8 +116,8 @@ sub attribute {
     return "@words";
 }
 
-# The item behind an attribute: up to its semicolon or its closing brace. A field, a variant or an argument ends with
-# its comma.
+# Skips the item after an attribute: up to its semicolon or its closing brace. A field, a variant or an argument ends
+# at its comma.
 sub skip_item {
     my ($self) = @_;
     my $depth = 0;
@@ -132,7 +133,7 @@ sub skip_item {
     return;
 }
 
-# A path in code: only the leading words are of interest, and those in braces of a use tree do not occur.
+# Reads a path in code. Only the leading words matter; braces as in a use tree do not occur.
 sub path_in_code {
     my ($self, $module) = @_;
     my $line = $self->line;

@@ -48,7 +48,7 @@ fn who_comes_last_waits_behind_the_others() {
 }
 
 #[test]
-fn an_answer_that_was_chosen_and_left_keeps_nobody_waiting() {
+fn an_answer_that_was_chosen_and_left_delays_no_other() {
     let mut turns = Turns::default();
     turns.wait(1).unwrap();
     turns.wait(2).unwrap();

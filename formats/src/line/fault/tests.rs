@@ -10,7 +10,7 @@ const LINE: &str = concat!(
 );
 
 #[test]
-fn a_fault_is_told_in_the_words_of_the_log() {
+fn a_fault_is_described_in_the_words_of_the_log() {
     for (from, to, told) in [
         ("\"requests\":12,", "", "\"requests\" is missing"),
         ("3400", "-12", "\"cpu_ns\" is -12, and it must be a whole number from 0 to 18446744073709551615"),
@@ -43,7 +43,7 @@ fn another_kind_of_file_is_named() {
 
 proptest! {
     #[test]
-    fn damage_is_told_without_the_words_of_the_parser(at in 0..LINE.len(), byte: u8, len in 0..=LINE.len()) {
+    fn damage_is_described_without_the_words_of_the_parser(at in 0..LINE.len(), byte: u8, len in 0..=LINE.len()) {
         let mut line = LINE.as_bytes().to_vec();
         line[at] = byte;
         let told = of(&line[..len]);

@@ -49,6 +49,17 @@ fn a_line_is_read() {
 }
 
 #[test]
+fn a_line_of_a_later_version_is_refused_and_named() {
+    let with = |format: &str| LINE.replacen("\"more\":[{}]", &format!("\"format\":{format}"), 1);
+    let later = crate::VERSION + 1;
+    let error = Line::read(with(&later.to_string()).as_bytes(), false).unwrap_err();
+    assert!(error.starts_with(&format!("it has format {later}, but this program knows")), "{error}");
+    for format in ["0", &crate::VERSION.to_string(), "\"json\"", "-1", "null", "1.5", "{}"] {
+        assert!(Line::read(with(format).as_bytes(), false).is_ok(), "{format}");
+    }
+}
+
+#[test]
 fn an_array_is_no_line() {
     let array = br#"["2026-01-31T12:01:00Z",60000,"h","z","k",1,2,3,4,5,6,7,8,9,10,11,12,13,14]"#;
     assert_eq!(Line::read(array, false).unwrap_err(), "this is a JSON array, not an object");
@@ -131,8 +142,14 @@ fn a_line_of_the_module_is_read_the_fast_way() {
 proptest! {
     #[test]
     fn both_ways_read_the_same(
-        key in ".*", numbers: [u64; 9], more in prop_oneof![Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")],
-        at: prop::sample::Index, byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')], is_damaged: bool,
+        key in ".*",
+        numbers: [u64; 9],
+        more in prop_oneof![
+            Just(""), Just(MEASURES), Just(",\"3xx\":05"), Just(",\"5xx\":1"), Just(",\"a\":[]")
+        ],
+        at: prop::sample::Index,
+        byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b' '), Just(b'\\')],
+        is_damaged: bool,
     ) {
         let mut line = line(&key, numbers, more).into_bytes();
         let at = at.index(line.len());

@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::super::figures::{Bar, Figure, Kind};
+use super::super::figures::{Bar, Figure, FigureKind};
 use crate::output::grouped;
 
 /// Colours that are told apart with any kind of colour vision (Okabe and Ito, 2008).
@@ -38,7 +38,7 @@ pub fn headline(root: &Area<'_>, figure: &Figure, is_log: bool) -> Result<(), Bo
     let style = ("sans-serif", 22).into_font().style(FontStyle::Bold).color(&INK);
     root.draw(&Text::new(figure.title.clone(), (16, 14), style))?;
     let bars = match figure.kind {
-        Kind::Domain => "bar: ratio of the sums",
+        FigureKind::Domain => "bar: ratio of the sums",
         _ => "bar: mean  ·  ring: median",
     };
     let few = if figure.bars.iter().any(|bar| bar.is_few) { "  ·  pale, !: few requests" } else { "" };

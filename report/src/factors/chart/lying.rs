@@ -7,7 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::super::figures::{Bar, Figure, Kind};
+use super::super::figures::{Bar, Figure, FigureKind};
 use super::canvas::*;
 use super::text::{shortened, value};
 use crate::output::grouped;
@@ -39,7 +39,7 @@ pub fn rows(figure: &Figure, bars: &[&Bar], out: &mut String) -> Result<(), Box<
 }
 
 fn lying<X>(
-    kind: Kind,
+    kind: FigureKind,
     chart: &mut ChartContext<'_, Backend<'_>, Cartesian2d<X, RangedCoordf64>>,
     root: &Area<'_>,
     bars: &[&Bar],

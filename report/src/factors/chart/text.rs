@@ -1,11 +1,11 @@
 //! Texts in drawings.
 
-use super::super::figures::Kind;
+use super::super::figures::FigureKind;
 use crate::output::printable;
 
-/// A value as it stands at a bar and at the axis.
-pub fn value(kind: Kind, value: f64) -> String {
-    if kind == Kind::Domain { plain(value) } else { short(value) }
+/// A value as a label of a bar or the axis.
+pub fn value(kind: FigureKind, value: f64) -> String {
+    if kind == FigureKind::Domain { plain(value) } else { short(value) }
 }
 
 /// Nanoseconds with three digits at most.

@@ -7,7 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::super::figures::{Bar, Figure, Kind};
+use super::super::figures::{Bar, Figure, FigureKind};
 use super::canvas::*;
 use super::text::{short, shortened};
 use crate::output::grouped;
@@ -25,12 +25,12 @@ fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[Cow<'_, str>]) -> V
     let mut clusters: Vec<Cluster<'_>> = Vec::new();
     for bar in bars {
         let name = match (figure.kind, bar.name.as_str()) {
-            (Kind::Size, "inf") => "> 64m".to_owned(),
-            (Kind::Size, bound) => format!("≤ {bound}"),
-            (Kind::Order, "1") => "1st request".to_owned(),
-            (Kind::Order, "2") => "2nd".to_owned(),
-            (Kind::Order, "3") => "3rd".to_owned(),
-            (Kind::Order, "4+") => "4th and later".to_owned(),
+            (FigureKind::Size, "inf") => "> 64m".to_owned(),
+            (FigureKind::Size, bound) => format!("≤ {bound}"),
+            (FigureKind::Order, "1") => "1st request".to_owned(),
+            (FigureKind::Order, "2") => "2nd".to_owned(),
+            (FigureKind::Order, "3") => "3rd".to_owned(),
+            (FigureKind::Order, "4+") => "4th and later".to_owned(),
             _ => bar.shown_name().into_owned(),
         };
         let own = bar.shown_group();
@@ -40,7 +40,7 @@ fn clusters<'a>(figure: &Figure, bars: &[&'a Bar], groups: &[Cow<'_, str>]) -> V
             None => clusters.push(Cluster { name, bars: vec![(group, bar)] }),
         }
     }
-    if figure.kind == Kind::Order {
+    if figure.kind == FigureKind::Order {
         // a group may have no first requests
         clusters.sort_by_key(|cluster| cluster.bars.first().map(|(_, bar)| bar.name.clone()));
     }

@@ -18,15 +18,16 @@ sub status {
     return JSON::PP->new->utf8->decode($answer->{body});
 }
 
-# One account, or an empty one with zeros for what every account has.
+# One account. If it does not exist, an empty one, with zeros for the counters of each account.
 sub account {
     my ($self, $zone, $key) = @_;
     my $zones = $self->status->{zones};
     my $found = $zones->{$zone}{keys}{$key};
-    return $found || { requests => 0, cpu_ns => 0, wakeups => 0, sent_bytes => 0, received_bytes => 0, in_flight => 0, responses => {} };
+    return $found || { requests => 0, cpu_ns => 0, wakeups => 0, sent_bytes => 0, received_bytes => 0, in_flight => 0,
+        responses => {} };
 }
 
-# The account once it has so many requests: counting is the last thing that happens to a request.
+# The account as soon as it has so many requests: a request is counted at its very end.
 sub account_with {
     my ($self, $zone, $key, $requests) = @_;
     my $account;

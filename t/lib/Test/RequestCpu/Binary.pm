@@ -1,6 +1,6 @@
 package Test::RequestCpu::Binary;
 
-# What the NGINX under test can do. A part of Test::RequestCpu.
+# The features of the NGINX under test. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -8,7 +8,7 @@ use warnings;
 use File::Basename qw(dirname);
 use Test::More;
 
-# Modules that are always built unless somebody says --without.
+# Modules that are built unless they are excluded by --without.
 my %default = map { $_ => 1 } qw(gzip ssi auth_basic proxy limit_req limit_conn rewrite map mirror upstream_keepalive);
 
 sub version { $_[0]{version} }
@@ -33,8 +33,8 @@ sub has {
     return $about =~ /--with-(?:http_)?\Q$feature\E(?:_module)?(?![=\w-])/;
 }
 
-# A dynamic module: below the folder that the package with the binary is unpacked to, which may not be the system's;
-# or beside a binary that was not installed.
+# The path of a dynamic module: below the folder that the package of the binary is unpacked to, which may not be the
+# system's, or beside a binary that was not installed.
 sub _dynamic {
     my ($self, $file) = @_;
     my $place = dirname($self->{binary});
@@ -50,7 +50,7 @@ sub _dynamic {
     return $found;
 }
 
-# load_module line for a part of NGINX that some packages ship as a dynamic module.
+# The load_module line for a part of NGINX that some packages ship as a dynamic module.
 sub load {
     my ($self, $feature) = @_;
     return '' if $self->{about} =~ /--with-$feature(?![=\w])/;

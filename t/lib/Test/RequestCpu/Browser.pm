@@ -22,23 +22,24 @@ sub _find {
     return undef;
 }
 
-# What is missing for it, or nothing.
+# The name of a missing program, or nothing.
 sub missing {
     return 'chromium' unless _find('chromium', 'chromium-browser', 'google-chrome');
     return 'chromedriver' unless _find('chromedriver');
     return '';
 }
 
-# dir: a folder for its files
+# dir: the folder for the browser's files
 sub new {
     my ($class, %option) = @_;
     my $port = Test::RequestCpu::free_port();
     my $self = bless { owner => $$, url => "http://127.0.0.1:$port" }, $class;
-    # HTTP::Tiny would use a proxy of the environment
+    # otherwise HTTP::Tiny would use a proxy of the environment
     $self->{http} = HTTP::Tiny->new(timeout => 60, proxy => undef, http_proxy => undef, https_proxy => undef);
     local $ENV{HOME} = $option{dir};
     $self->{driver} = Test::RequestCpu::Child->new(_find('chromedriver'), "--port=$port", '--log-level=SEVERE');
-    my $ready = Test::RequestCpu::wait_until(20, sub { sleep 0.05; my $s = eval { $self->call(GET => '/status') }; return $s && $s->{ready} });
+    my $ready = Test::RequestCpu::wait_until(20,
+        sub { sleep 0.05; my $s = eval { $self->call(GET => '/status') }; return $s && $s->{ready} });
     die "chromedriver does not answer\n" unless $ready;
     my $answer = $self->call(POST => '/session', { capabilities => { alwaysMatch => {
         browserName => 'chrome',
@@ -46,8 +47,10 @@ sub new {
         'goog:chromeOptions' => {
             binary => _find('chromium', 'chromium-browser', 'google-chrome'),
             args => [
-                '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage',
-                '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-extensions',
+                '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+                    '--disable-dev-shm-usage',
+                '--disable-background-networking', '--disable-component-update', '--disable-sync',
+                '--disable-extensions',
                 '--disable-default-apps', '--metrics-recording-only', '--no-default-browser-check', '--no-proxy-server',
                 "--user-data-dir=$option{dir}/chromium",
             ],
@@ -71,7 +74,8 @@ sub call {
         $method eq 'POST' ? (content => $json->encode($body || {})) : (),
     });
     my $value = eval { $json->decode($answer->{content})->{value} };
-    die "WebDriver, $method $path: " . (ref $value && $value->{message} || "$answer->{status} $answer->{content}") . "\n"
+    die "WebDriver, $method $path: " . (ref $value && $value->{message} || "$answer->{status} $answer->{content}")
+        . "\n"
         if !$answer->{success};
     return $value;
 }
@@ -88,10 +92,11 @@ sub js {
     return $self->_do(POST => '/execute/sync', { script => $script, args => \@arguments });
 }
 
-# The first value of an expression that is true.
+# Waits until an expression is true. Returns its value.
 sub wait_for {
     my ($self, $seconds, $script, @arguments) = @_;
-    return Test::RequestCpu::wait_until($seconds, sub { my $value = $self->js($script, @arguments); sleep 0.05 unless $value; return $value });
+    return Test::RequestCpu::wait_until($seconds,
+        sub { my $value = $self->js($script, @arguments); sleep 0.05 unless $value; return $value });
 }
 
 sub find {
@@ -99,7 +104,7 @@ sub find {
     return $self->_do(POST => '/element', { using => 'css selector', value => $css })->{$ELEMENT};
 }
 
-# As soon as it can be clicked, and stays where it is: a message that comes or goes moves what is below it.
+# Clicks an element as soon as it is clickable and does not move: a message moves the elements below it.
 sub click {
     my ($self, $css) = @_;
     my ($end, $was) = (time + 10, '');
@@ -121,7 +126,7 @@ sub type {
     return $self->_do(POST => '/element/' . $self->find($css) . '/value', { text => $text });
 }
 
-# Keys for what has the focus: characters, or the names of those that have none.
+# Sends keys to the focused element: characters, or the names of keys without a character.
 my %key = (
     Enter => "\x{E007}", Tab => "\x{E004}", Escape => "\x{E00C}", Space => ' ', Up => "\x{E013}", Down => "\x{E015}",
     Home => "\x{E011}", End => "\x{E010}", PageUp => "\x{E00E}", PageDown => "\x{E00F}",
@@ -132,7 +137,7 @@ sub press {
     return $self->_do(POST => '/actions', { actions => [ { type => 'key', id => 'keyboard', actions => \@actions } ] });
 }
 
-# A command of Chromium's own protocol.
+# Runs a command of Chromium's own protocol.
 sub cdp {
     my ($self, $command, %parameters) = @_;
     return $self->_do(POST => '/goog/cdp/execute', { cmd => $command, params => \%parameters });
@@ -146,7 +151,8 @@ sub size {
 
 sub prefer {
     my ($self, $scheme) = @_;
-    return $self->cdp('Emulation.setEmulatedMedia', features => [ { name => 'prefers-color-scheme', value => $scheme } ]);
+    return $self->cdp('Emulation.setEmulatedMedia',
+        features => [ { name => 'prefers-color-scheme', value => $scheme } ]);
 }
 
 sub screenshot {
@@ -157,13 +163,17 @@ sub screenshot {
     close $file;
 }
 
-# What the page has said, and what the browser has said of it, since the last call.
-sub console { my ($self) = @_; return map { "$_->{level}: $_->{message}" } @{ $self->_do(POST => '/se/log', { type => 'browser' }) } }
+# Messages of the page and of the browser since the last call.
+sub console {
+    my ($self) = @_;
+    return map { "$_->{level}: $_->{message}" } @{ $self->_do(POST => '/se/log', { type => 'browser' }) }
+}
 
 # Addresses of all requests since the last call.
 sub requests {
     my ($self) = @_;
-    my @events = map { JSON::PP->new->decode($_->{message})->{message} } @{ $self->_do(POST => '/se/log', { type => 'performance' }) };
+    my @events = map { JSON::PP->new->decode($_->{message})->{message} } @{
+        $self->_do(POST => '/se/log', { type => 'performance' }) };
     return map { $_->{params}{request}{url} } grep { $_->{method} eq 'Network.requestWillBeSent' } @events;
 }
 
@@ -172,7 +182,7 @@ sub _clean {
     return if $$ != $self->{owner} || $self->{gone}++;
     local $self->{http} = HTTP::Tiny->new(timeout => 5, proxy => undef, http_proxy => undef, https_proxy => undef);
     eval { $self->_do(DELETE => '') } if $self->{session};
-    # should it not have ended: the process that the driver has named
+    # the process that the driver has named, if it still runs
     kill KILL => $self->{pid} if $self->{pid} && kill 0 => $self->{pid};
     $self->{driver}->end;
     Test::RequestCpu->forget($self);

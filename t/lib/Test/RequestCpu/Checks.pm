@@ -1,6 +1,6 @@
 package Test::RequestCpu::Checks;
 
-# What holds at the end of every test: the worker totals add up, and the error log is clean. A part of Test::RequestCpu.
+# Checks at the end of every test: the worker totals add up, and the error log is clean. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -8,21 +8,21 @@ use warnings;
 use Exporter qw(import);
 use Test::More;
 
-our @EXPORT_OK = qw(books_faults);
+our @EXPORT_OK = qw(totals_faults);
 
-# The books are exact; and they are about the thread's real time.
-sub check_books {
+# The worker totals add up exactly, and agree with the thread's CPU time.
+sub check_totals {
     my ($self, %option) = @_;
-    my $name = $option{name} || 'books';
+    my $name = $option{name} || 'worker totals';
     $self->quiet;
     my %before = map { $_ => $self->sched_ns($_) } $self->workers;
     my $workers = $self->status($option{query})->{workers};
-    # the kernel's figure of a thread that runs may be as old as its last tick
+    # the kernel updates the figure of a running thread only at each tick
     $self->quiet;
     my %after = map { $_ => $self->sched_ns($_) } keys %before;
-    my @wrong = books_faults($workers);
-    # CPU before the hook went in is not the module's: what a worker had used when it was first seen, which is when it
-    # has begun (ngx_worker_process_cycle gives it its title then), and some milliseconds.
+    my @wrong = totals_faults($workers);
+    # The module does not count CPU before the event-loop hook was set: the CPU of a worker when it was first seen,
+    # which is at its begin (ngx_worker_process_cycle then sets its title), and some milliseconds.
     my $start_ns = ($option{start_ms} || 5) * 1e6;
     my %seen;
     for my $worker (@$workers) {
@@ -30,7 +30,8 @@ sub check_books {
         next unless defined $before{$pid} && defined $after{$pid};
         $seen{$pid} = 1;
         my $counted = $worker->{thread_cpu_ns};
-        push @wrong, "worker $pid counted $counted ns, its thread had $after{$pid} ns" if $counted > $after{$pid} * 1.001 + 2e5;
+        push @wrong, "worker $pid counted $counted ns, its thread had $after{$pid} ns"
+            if $counted > $after{$pid} * 1.001 + 2e5;
         push @wrong, "worker $pid counted $counted ns of its thread's $before{$pid} ns"
             if $counted < $before{$pid} * 0.97 - $start_ns - ($self->{begun}{$pid} || 0);
     }
@@ -40,7 +41,7 @@ sub check_books {
     return $workers;
 }
 
-sub books_faults {
+sub totals_faults {
     my ($workers) = @_;
     my @wrong;
     for my $worker (@$workers) {
@@ -51,7 +52,7 @@ sub books_faults {
     return @wrong;
 }
 
-# Messages of the error log that this test provokes on purpose.
+# Adds messages of the error log that the test provokes on purpose.
 sub expect_log { my ($self, @patterns) = @_; push @{ $self->{expected} }, @patterns }
 
 sub error_log { my ($self) = @_; return $self->slurp("$self->{dir}/error.log") }

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Child;
 
-# A helper process of a test: a function or a command, which ends with the test.
+# A helper process of a test: a function or a command. It ends with the test.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ sub new {
     defined(my $pid = fork) or die "fork: $!\n";
     if ($pid == 0) {
         close $read;
-        # A group of its own, so that whatever it starts in turn ends with it.
+        # a process group of its own, so that its children end with it
         setpgrp 0, 0;
         alarm 0;
         $SIG{$_} = 'DEFAULT' for qw(ALRM INT TERM HUP);
@@ -38,7 +38,7 @@ sub new {
         exec { $what[0] } @what or POSIX::_exit(127);
     }
     close $write;
-    # Before anyone can signal the group, it must exist.
+    # the group must exist before anything can signal it
     eval { POSIX::setpgid($pid, $pid) };
     my $self = bless { pid => $pid, read => $read, owner => $$ }, $class;
     Test::RequestCpu::Cleanup->remember($self);
@@ -47,7 +47,7 @@ sub new {
 
 sub pid { $_[0]{pid} }
 
-# What it wrote, once it has ended.
+# The output, after the process has ended.
 sub output {
     my ($self) = @_;
     local $/;
@@ -96,7 +96,7 @@ sub _clean {
 
 sub DESTROY { my ($self) = @_; local ($?, $@, $!); $self->_clean if $self->{pid} && $$ == $self->{owner} }
 
-# A function in the background whose result (a data structure) can be waited for.
+# Runs a function in the background. Its result is a data structure; the caller can wait for it.
 sub detached {
     my ($code) = @_;
     return Test::RequestCpu::Child->new(sub {

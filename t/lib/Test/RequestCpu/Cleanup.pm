@@ -1,6 +1,6 @@
 package Test::RequestCpu::Cleanup;
 
-# Whatever happens to a test file, its servers and helper processes end with it; and it ends in time.
+# The servers and helper processes of a test file always end with it, and a test file ends in time.
 
 use strict;
 use warnings;
@@ -9,8 +9,8 @@ use POSIX ();
 use Scalar::Util ();
 use Test::More;
 
-# A suite that hangs tells nothing. A single file is done in seconds, but not on a machine that is busy with something
-# else.
+# The time limit of a test file. A hanging suite would report nothing. A file takes some seconds, but longer on a busy
+# machine.
 my $TIME_LIMIT = $ENV{TEST_TIME_LIMIT} || 300;
 
 my %live;        # servers and helper processes to be stopped whatever happens, by process
@@ -25,7 +25,7 @@ sub _emergency {
 }
 
 sub _clean_all {
-    # copies: cleaning one may let go of another
+    # a copy, because cleaning one object may remove another
     my @things = grep { defined } values %live;
     $_->_clean for @things;
     %live = ();
@@ -40,7 +40,7 @@ $SIG{PIPE} = 'IGNORE';
 alarm $TIME_LIMIT;
 
 END {
-    # $? is the status that the test leaves with, and waitpid would overwrite it.
+    # $? is the exit status of the test; waitpid would overwrite it.
     if ($$ == $owner) { local ($?, $@, $!); _clean_all() }
 }
 

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Configuration;
 
-# The folder of a test: its configuration, and the files that it names. A part of Test::RequestCpu.
+# The folder of a test: the configuration and its files. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ my @log_fields = (
     protocol => '$server_protocol', pid => '$pid',
 );
 
-# A new key, "rsa" or "ecdsa", and a certificate of its own making: $name.key and $name.pem in the test's folder.
+# Makes a new key, "rsa" or "ecdsa", and a self-signed certificate: $name.key and $name.pem in the test's folder.
 my %new_key = (rsa => [ '-newkey', 'rsa:2048' ], ecdsa => [ '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256' ]);
 
 sub dir     { $_[0]{dir} }
@@ -53,7 +53,7 @@ sub _config {
     my ($self, %part) = @_;
     return $part{raw} if defined $part{raw};
     my ($main, $events, $http, $extra) = map { defined $part{$_} ? $part{$_} : '' } qw(main events http extra);
-    # Not as root, NGINX warns about the directive; as root, it would give up its right to the test's folder.
+    # as an ordinary user, NGINX warns about the directive; as root, it would give up its right to the test's folder
     my $user = $> == 0 ? 'user root;' : '';
     my $load = $self->{with} ? 'load_module {{module}};' : '';
     $main = "worker_processes 1;\n$main" unless $main =~ /\bworker_processes\b/;
@@ -92,7 +92,7 @@ EOC
 sub _write_config {
     my ($self, %part) = @_;
     my $text = $self->fill($self->_config(%part));
-    # Where NGINX would write to by itself is not for a test to touch.
+    # a test must not write to NGINX's default paths
     $text = "pid $self->{dir}/nginx.pid;\n$text"                unless $text =~ /^\s*pid\s/m;
     $text = "lock_file $self->{dir}/nginx.lock;\n$text"         unless $text =~ /^\s*lock_file\s/m;
     my $level = $ENV{TEST_LOG_LEVEL} || 'info';
@@ -115,7 +115,7 @@ sub certificate {
     die $output if $status;
 }
 
-# A file below the document root.
+# Writes a file below the document root.
 sub html {
     my ($self, $name, $content) = @_;
     my $path = "$self->{dir}/html/$name";
@@ -132,11 +132,12 @@ sub slurp {
     return defined $text ? $text : '';
 }
 
-# What `nginx -t` says of a configuration: its exit status, and its messages.
+# Runs `nginx -t` on a configuration. Returns its exit status and its messages.
 sub try_config {
     my ($self, %part) = @_;
     $self->_write_config(%part);
-    my ($status, $output) = run_command($self->{binary}, '-t', '-e', 'stderr', '-p', "$self->{dir}/", '-c', "$self->{dir}/nginx.conf");
+    my ($status, $output) = run_command($self->{binary}, '-t', '-e', 'stderr', '-p', "$self->{dir}/", '-c',
+        "$self->{dir}/nginx.conf");
     return ($status, $output . $self->slurp("$self->{dir}/error.log"));
 }
 

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Connection;
 
-# A client's TCP connection, told byte by byte: what a test sends is what goes over the wire, when it says so.
+# A client's TCP connection: a test decides which bytes are sent, and when.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ sub new {
     my ($class, %option) = @_;
     my $socket = IO::Socket::INET->new(
         PeerAddr => '127.0.0.1', PeerPort => $option{port}, Proto => 'tcp', Timeout => 30,
-        # A receive buffer has to be set before the connection is made to bound the window.
+        # a receive buffer limits the window only if it is set before connect()
         $option{window} ? (Sockopts => [ [ SOL_SOCKET, SO_RCVBUF, pack 'i', $option{window} ] ]) : (),
     ) or die "cannot connect to port $option{port}: $@\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
@@ -36,7 +36,7 @@ sub send {
     return 1;
 }
 
-# Piece by piece, with a pause between them.
+# Sends pieces with a pause between them.
 sub send_slowly {
     my ($self, $data, $pieces, $pause) = @_;
     my $size = int(length($data) / $pieces) + 1;
@@ -65,14 +65,14 @@ sub request {
     return $self->send($self->request_text($uri, %option));
 }
 
-# Request and answer on this connection.
+# Sends a request on this connection, and reads the answer.
 sub get {
     my ($self, $uri, %option) = @_;
     $self->request($uri, %option);
     return $self->response(method => $option{method});
 }
 
-# More bytes in the buffer; 0 at the end of the stream, undef when the time is over or the connection was reset.
+# Reads more bytes into the buffer. 0: the end of the stream; undef: a timeout or a reset.
 sub fill {
     my ($self, $timeout) = @_;
     my $limit = time + (defined $timeout ? $timeout : $self->{timeout});
@@ -115,7 +115,7 @@ sub read_all {
     return $all;
 }
 
-# True when the server closes the connection in time, whatever it still sends.
+# True if the server closes the connection in time. Data before that is ignored.
 sub closed_within {
     my ($self, $seconds) = @_;
     my $limit = time + $seconds;
@@ -128,7 +128,7 @@ sub closed_within {
     }
 }
 
-# { status, headers => { lower-case name => value }, raw, body, complete }; status 0 when there was no answer at all.
+# { status, headers => { lower-case name => value }, raw, body, complete }; status 0 if there was no answer.
 sub response {
     my ($self, %option) = @_;
     my $timeout = $option{timeout};
@@ -162,7 +162,7 @@ sub response {
 
 sub close { my ($self) = @_; close $self->{socket} if $self->{socket}; delete $self->{socket} }
 
-# Closes with a reset instead of the usual exchange.
+# Closes with a reset.
 sub reset {
     my ($self) = @_;
     setsockopt $self->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0);

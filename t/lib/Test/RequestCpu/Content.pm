@@ -1,6 +1,6 @@
 package Test::RequestCpu::Content;
 
-# What makes a server work: rules and texts, the same on every run.
+# Rules and texts that make a server work. They are the same on every run.
 
 use strict;
 use warnings;
@@ -9,8 +9,8 @@ use Exporter qw(import);
 
 our @EXPORT_OK = qw(burn_rules burn_text words);
 
-# Rewrite rules that burn CPU in one piece, within one wakeup: a pattern whose cost doubles with every letter of the
-# argument x (about 35 ms at twenty letters), and which stays below PCRE's own limit up to there.
+# Rewrite rules that burn CPU in one handler call: the cost of the pattern doubles with every letter of the argument x
+# (about 35 ms at twenty letters). Up to there it stays below PCRE's own limit.
 sub burn_rules {
     my ($count) = @_;
     return join "\n", map { 'if ($arg_x ~ "^(a+)+$") { set $burnt ' . $_ . '; }' } 1 .. $count;
@@ -18,7 +18,7 @@ sub burn_rules {
 
 sub burn_text { my ($letters) = @_; return 'a' x ($letters || 20) . 'b' }
 
-# Text that keeps a compressor busy; the same on every run.
+# A text that keeps a compressor busy; it is the same on every run.
 sub words {
     my ($bytes) = @_;
     my @word = qw(request wakeup owner lap account worker zone key connection stream handler cycle phase filter upstream);

@@ -1,6 +1,6 @@
 package Test::RequestCpu::CpuTime;
 
-# What the kernel knows of the CPU time of workers. A part of Test::RequestCpu.
+# The CPU time of workers by the kernel's count. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::RequestCpu::Figures qw(sum);
 use Test::RequestCpu::Process qw(wait_until);
 use Time::HiRes qw(sleep);
 
-# CPU nanoseconds of one thread, by default the main one.
+# CPU nanoseconds of a thread; the default is the main thread.
 sub sched_ns {
     my ($self, $pid, $tid) = @_;
     $tid ||= $pid;
@@ -17,14 +17,14 @@ sub sched_ns {
     return $ns;
 }
 
-# Sum over the threads of a worker that are not its main one.
+# CPU nanoseconds of all threads of a worker, except the main thread.
 sub pool_ns {
     my ($self, $pid) = @_;
     my @tids = grep { $_ != $pid } map { m{/(\d+)$} } glob "/proc/$pid/task/[0-9]*";
     return sum(map { $self->sched_ns($pid, $_) || 0 } @tids);
 }
 
-# Waits until processes sleep and stay asleep. One that waits for a processor uses no CPU either, but does not sleep.
+# Waits until processes sleep, and stay asleep. A process that waits for a processor uses no CPU, but does not sleep.
 sub quiet {
     my ($self, @pids) = @_;
     @pids = $self->workers unless @pids;
@@ -39,14 +39,14 @@ sub quiet {
     });
 }
 
-# What changes when the main thread of a process runs; "awake" if it does not sleep.
+# A text that changes whenever the main thread of a process runs; "awake" if it does not sleep.
 sub _rest {
     my ($self, $pid) = @_;
     my ($state) = $self->slurp("/proc/$pid/stat") =~ /^\d+ \(.*\) (\S)/s or return 'gone';
     return $state =~ /[SZ]/ ? $self->slurp("/proc/$pid/task/$pid/schedstat") : 'awake';
 }
 
-# CPU of all workers' main threads during a function.
+# CPU of the main threads of all workers during a function.
 sub measured {
     my ($self, $code) = @_;
     my @pids = $self->workers;
@@ -57,9 +57,9 @@ sub measured {
     return sum(map { $self->sched_ns($_) } @pids) - $before;
 }
 
-# As measured(), and what is left of it without the event loop itself: a worker that sleeps and wakes often spends a
-# good part of its CPU on that, more on some machines than on others. The requests for the status are in the loop's
-# part and not in what was measured, so a function has to be worth some milliseconds.
+# Like measured(), and the same CPU without that of the event loop. A worker that sleeps and wakes often uses a good
+# part of its CPU for the loop, on some machines more than on others. The status requests are in the loop's part and
+# not in the measured CPU, so the function should use some milliseconds.
 sub worked {
     my ($self, $code) = @_;
     my $before = sum(map { $_->{loop_ns} } @{ $self->status->{workers} });
@@ -68,8 +68,8 @@ sub worked {
     return ($used, $used - $loop);
 }
 
-# Nanoseconds that a function's requests have in the log, which are so many lines, and what the workers' threads used
-# in the same moment: whatever a machine makes dearer is dearer in both.
+# The nanoseconds in the log of the requests of a function, which make so many lines, and the CPU of the workers'
+# threads in the same time. A slow machine increases both.
 sub charged_and_used {
     my ($self, $count, $code) = @_;
     $self->clear_log;
@@ -84,7 +84,7 @@ sub processors {
     return map { /^(\d+)-(\d+)$/ ? ($1 .. $2) : $_ } split /,/, defined $list ? $list : '0';
 }
 
-# worker_cpu_affinity that pins every worker to one processor.
+# A worker_cpu_affinity that pins every worker to one processor.
 sub affinity {
     my ($self, $processor) = @_;
     return 'worker_cpu_affinity ' . '1' . '0' x $processor . ';';

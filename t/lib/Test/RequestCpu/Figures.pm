@@ -1,6 +1,6 @@
 package Test::RequestCpu::Figures;
 
-# Comparing figures on a machine whose speed changes.
+# Compares figures on a machine whose speed changes.
 
 use strict;
 use warnings;
@@ -10,9 +10,9 @@ use Test::More;
 
 our @EXPORT_OK = qw(least median sum within);
 
-# What is known of several kinds of work on a machine whose speed changes: each is done in turn, and again, until what
-# is to be shown of the figures holds, but at most so many times. Work gets dearer by what else a machine does, and
-# never cheaper than it is, so of each kind it is the least figure. Returns them in the order of the functions.
+# The minimum cost of several kinds of work, on a machine whose speed changes. All kinds are done in turn, and again
+# until a condition on the figures holds, but at most so many times. Other load makes work cost more, but never less
+# than it does, so the minimum of each kind counts. Returns the minimums in the order of the functions.
 sub least {
     my ($holds, @kinds) = @_;
     my ($least_rounds, $most_rounds) = (3, 60);
@@ -30,7 +30,7 @@ sub least {
 sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[@sorted / 2] }
 sub sum { my $sum = 0; $sum += $_ for @_; return $sum }
 
-# Whether a is the part of b that two limits allow.
+# Checks that a / b is between two limits.
 sub within {
     my ($part, $whole, $low, $high, $name) = @_;
     my $ratio = $whole ? $part / $whole : 0;

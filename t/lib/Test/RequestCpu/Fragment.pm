@@ -1,6 +1,6 @@
 package Test::RequestCpu::Fragment;
 
-# A configuration in the documentation: completes it, so that the NGINX under test can load it.
+# A configuration in the documentation. Completes it, so that the NGINX under test can load it.
 
 use strict;
 use warnings;
@@ -33,8 +33,8 @@ sub blocks {
     return @blocks;
 }
 
-# load($server, $block, $root): nothing if NGINX loads it, and otherwise what is wrong, with file and line. A block
-# that is to fail is loaded well if it fails so.
+# load($server, $block, $root): returns nothing if NGINX loads the block, and otherwise the fault with file and line.
+# A block that must fail passes if it fails with its words.
 sub load {
     my ($t, $block, $root) = @_;
     my @unknown = grep { !/^(?:file|line|text|context|fails|needs|skip)$/ } sort keys %$block;
@@ -46,7 +46,8 @@ sub load {
         if (!$new) { $fault = undef; last }
         $new->{context} = $context;
         my $is_misplaced = $new->{said} =~ /directive is not allowed here/;
-        # in a wrong context, the first directive that is not allowed stands earlier than in the right one
+        # in a wrong context, NGINX reports an earlier line than in the right one: the first directive that is not
+        # allowed
         $fault = $new if !$fault || !$is_misplaced || $new->{line} > $fault->{line};
         last if !$is_misplaced;
     }
@@ -66,7 +67,7 @@ my %around = (
     location => [ "http {\n", "$server location / {\n", "}\n}\n}\n" ],
 );
 
-# What is wrong with the block in a context: { line, said }, or nothing.
+# The fault of the block in a context: { line, said }, or nothing.
 sub in_context {
     my ($t, $block, $root, $context) = @_;
     my $around = $around{$context} or return { line => $block->{line}, said => "unknown context \"$context\"" };
@@ -74,7 +75,7 @@ sub in_context {
     my $after = pop @rest;
     my $text = moved($t, $block->{text});
     my $is_whole = $context eq 'main';
-    # the module of the test, and root, who may write in the folder of the test
+    # use the module of the test, and root, which may write in the folder of the test
     $text =~ s/^(\s*)(?:load_module\s+\S*ngx_http_request_cpu_module|user\s)[^;]*;/$1/mg;
     my $main = 'load_module {{module}};' . ($> == 0 ? ' user root;' : '');
     $main .= " events { }" unless $is_whole && $text =~ /\bevents\s*\{/;
@@ -103,7 +104,7 @@ sub in_context {
     return { line => $block->{line}, said => 'it cannot be completed' };
 }
 
-# Files and ports are those of the test.
+# Replaces files and ports by those of the test.
 sub moved {
     my ($t, $text) = @_;
     my $dir = $t->dir;
@@ -122,7 +123,7 @@ sub listen_address {
     return $host eq '' ? $own : $host =~ /^(?:127\.0\.0\.1|\*|\[.*\])$/ ? "$host:$own" : "127.0.0.1:$own";
 }
 
-# Adds what NGINX has just missed. False if there is nothing to add.
+# Adds what NGINX reported as missing. False if nothing can be added.
 sub completed {
     my ($t, $said, $text, $more, $root) = @_;
     my $dir = $t->dir;

@@ -1,7 +1,7 @@
 package Test::RequestCpu::HTTP2;
 
-# As much of HTTP/2 (RFC 9113) as a test needs to say itself which frames go into one packet: prior knowledge or TLS,
-# header fields as literals without compression, statuses read only where NGINX sends them as index or plain literal.
+# The part of HTTP/2 (RFC 9113) that lets a test choose the frames of each packet: prior knowledge or TLS, header
+# fields as literals without compression, statuses only as NGINX sends them: as an index or a plain literal.
 
 use strict;
 use warnings;
@@ -17,9 +17,9 @@ sub new {
     my ($class, $connection, %option) = @_;
     my $self = bless { connection => $connection, next => 1, streams => {} }, $class;
     $self->{window} = $option{window} || 1 << 30;
-    # the connection's window is opened again by every DATA frame, or after so many bytes
+    # a window update for the connection follows every DATA frame, or so many bytes
     $self->{update_after} = $option{update_after} || 1;
-    # what may be sent: on the connection, and on a stream that begins (RFC 9113, section 6.9.2)
+    # bytes that may be sent: on the connection, and on a new stream (RFC 9113, section 6.9.2)
     $self->{may_send} = $self->{initial} = 65_535;
     return $self;
 }
@@ -29,7 +29,7 @@ sub frame {
     return substr(pack('N', length $payload), 1) . pack('CCN', $type{$type}, $flags, $stream) . $payload;
 }
 
-# Connection preface, with windows large enough not to be in the way.
+# The connection preface, with large windows.
 sub preface {
     my ($self) = @_;
     return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame('settings', 0, 0, pack 'nN', 4, $self->{window})
@@ -52,7 +52,8 @@ sub request {
     ${ $option{number} } = $stream if $option{number};
     my %header = %{ $option{headers} || {} };
     my $block = field(':method', $option{method} || 'GET') . field(':scheme', 'http') . field(':path', $uri)
-        . field(':authority', $option{host} || 'localhost') . join '', map { field(lc $_, $header{$_}) } sort keys %header;
+        . field(':authority', $option{host} || 'localhost') . join '',
+        map { field(lc $_, $header{$_}) } sort keys %header;
     my $frames = frame('headers', defined $option{body} || $option{open} ? 0x4 : 0x5, $stream, $block);
     $frames .= frame('data', 0x1, $stream, $option{body}) if defined $option{body};
     return $frames;
@@ -62,12 +63,12 @@ sub ping { return frame('ping', 0, 0, $_[1] || 'requests') }
 sub rst_stream { my ($self, $stream) = @_; return frame('rst_stream', 0, $stream, pack 'N', 8) }
 sub data { my ($self, $stream, $data, %option) = @_; return frame('data', $option{end} ? 1 : 0, $stream, $data) }
 sub settings { return frame('settings', 0, 0, '') }
-# a frame of a type that nobody knows, which has to be ignored (RFC 9113, section 4.1)
+# a frame of an unknown type, which must be ignored (RFC 9113, section 4.1)
 sub unknown { my ($self, $stream) = @_; return substr(pack('N', 8), 1) . pack('CCN', 0x40, 0, $stream || 0) . 'x' x 8 }
 sub send { my ($self, @frames) = @_; return $self->{connection}->send(join '', @frames) }
 
-# Sends so many bytes of a body, as fast as the server lets it. With end => 1 the body ends there. False when the
-# stream was reset or answered meanwhile, or the connection is gone.
+# Sends so many bytes of a body, as fast as the server allows. With end => 1 the body ends there. False if the stream
+# was reset or answered meanwhile, or if the connection was closed.
 sub upload {
     my ($self, $number, $bytes, %option) = @_;
     my $stream = $self->{streams}{$number};
@@ -78,7 +79,8 @@ sub upload {
             my ($length) = sort { $a <=> $b } 16_384, $bytes, $self->{may_send}, $stream->{may_send};
             $bytes -= $length;
             $_ -= $length for $self->{may_send}, $stream->{may_send};
-            $frames .= $self->data($number, $length == 16_384 ? $payload : substr($payload, 0, $length), end => $option{end} && !$bytes);
+            $frames .= $self->data($number, $length == 16_384 ? $payload : substr($payload, 0, $length),
+                end => $option{end} && !$bytes);
         }
         if (length $frames) { $self->send($frames) or return 0 }
         else { $self->read_frame or return 0 }
@@ -88,15 +90,17 @@ sub upload {
     return 1;
 }
 
-# Reads what has arrived, without waiting for more.
+# Reads the data that has arrived, without waiting.
 sub read_pending {
     my ($self) = @_;
     my $connection = $self->{connection};
-    while (length $connection->{buffer} || IO::Select->new($connection->socket)->can_read(0)) { $self->read_frame or return 0 }
+    while (length $connection->{buffer} || IO::Select->new($connection->socket)->can_read(0)) {
+        $self->read_frame or return 0;
+    }
     return 1;
 }
 
-# Reads frames until all the streams named (by default every one that was asked for) have ended.
+# Reads frames until the named streams, or by default all streams, have ended.
 sub finish {
     my ($self, @streams) = @_;
     @streams = keys %{ $self->{streams} } unless @streams;
@@ -140,7 +144,7 @@ sub read_frame {
         $state->{ended} = 1 if $flags & 1;
     } elsif ($type == $type{headers} && $state) {
         my $first = ord substr $payload, 0, 1;
-        # NGINX may begin with a change of the table's size.
+        # NGINX may begin with a change of the table size
         if (($first & 0xe0) == 0x20) { $first = ord substr $payload, 1, 1 }
         $state->{status} = $static_status{ $first & 0x7f } if $first & 0x80;
         $state->{ended} = 1 if $flags & 1;

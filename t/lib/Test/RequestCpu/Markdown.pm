@@ -11,8 +11,8 @@ use File::Spec;
 
 our @EXPORT_OK = qw(link_faults summary_faults);
 
-# link_faults($root, @files): each link to a file or a heading that is not there, with file and line. Links to other
-# servers are not looked at.
+# link_faults($root, @files): links to a missing file or heading, with file and line. Links to other servers are not
+# checked.
 sub link_faults {
     my ($root, @files) = @_;
     my (%page, @faults);
@@ -44,7 +44,7 @@ sub summary_faults {
     return map { "$_ is not in docs/src/SUMMARY.md" } grep { $_ ne 'docs/src/SUMMARY.md' && !$named{$_} } @pages;
 }
 
-# a/b/../c is a/c
+# Shortens a/b/../c to a/c.
 sub short {
     my ($path) = @_;
     $path = File::Spec->canonpath($path);
@@ -70,7 +70,7 @@ sub page {
         $anchors{$1} = 1 while $line =~ /<\w+[^>]*\s(?:id|name)="([^"]+)"/g;
         $text .= $line;
     }
-    # code in a line, also where it goes on in the next one; line ends stay
+    # removes code, also code over several lines; line ends stay
     $text =~ s/(?<!`)(`+)(?!`)(?:(?!\n\n).)+?(?<!`)\1(?!`)/$& =~ tr{\n}{}cdr/gse;
     my $title = qr/(?:\s+(?:"[^"]*"|'[^']*'))?/;
     my @forms = (

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Port;
 
-# Ports that no other test has.
+# Finds ports that no other test uses.
 
 use strict;
 use warnings;
@@ -14,9 +14,9 @@ our @EXPORT_OK = qw(free_port);
 my %given;
 
 sub free_port {
-    # Outside the range that the kernel takes source ports from, which a client of another test may hold at any
-    # moment. One that was given out may not be in use yet: while this process lives, a socket without a file says so
-    # to other tests.
+    # The ports are outside the range from which the kernel takes source ports: a client of another test may use one
+    # of those at any moment. A returned port may not be in use yet. While this process lives, an abstract socket
+    # shows other tests that the port is taken.
     for (1 .. 500) {
         my $port = 10_000 + int rand 20_000;
         next if $given{$port};

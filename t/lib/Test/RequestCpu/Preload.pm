@@ -1,6 +1,6 @@
 package Test::RequestCpu::Preload;
 
-# Libraries that stand before libc's functions in a server (LD_PRELOAD), compiled for a test.
+# Libraries that replace functions of libc in a server (LD_PRELOAD), compiled for a test.
 
 use strict;
 use warnings;
@@ -10,8 +10,8 @@ use Test::RequestCpu;
 
 our @EXPORT = qw(preload hanging_fsync);
 
-# preload($t, $name, $source, ENVIRONMENT => VALUE …): what start() takes as `before`; undef where nothing can be
-# compiled.
+# preload($t, $name, $source, ENVIRONMENT => VALUE …): returns the value of `before` for start(); undef if there is no
+# compiler.
 sub preload {
     my ($t, $name, $source, @environment) = @_;
     my $base = $t->dir . "/$name";
@@ -25,7 +25,7 @@ sub preload {
     return [ '/usr/bin/env', "LD_PRELOAD=$base.so", @pairs ];
 }
 
-# A disk that hangs: fsync() takes so many seconds, whatever signals come.
+# A disk that hangs: fsync() takes so many seconds, even if signals come.
 sub hanging_fsync {
     my ($t, $seconds) = @_;
     return scalar preload($t, 'hanging', <<'EOC', HANG_SECONDS => $seconds);

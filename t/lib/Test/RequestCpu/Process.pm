@@ -1,6 +1,6 @@
 package Test::RequestCpu::Process;
 
-# Commands, and what the kernel is to do with this file's processes.
+# Runs commands, and sets options of the kernel for this process.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw($PATIENCE _adopt_orphans _die_with_parent run_command wait_until);
 
-# How long is waited for what has to come. It costs nothing where it does come.
+# The seconds that a test waits for an expected event. If the event comes, the value does not matter.
 our $PATIENCE = 60;
 
 sub _prctl {
@@ -21,10 +21,10 @@ sub _prctl {
     eval { syscall($prctl, $option, $value, 0, 0, 0) };
 }
 
-# PR_SET_CHILD_SUBREAPER: a daemon, or a new master whose old one is gone, becomes this process' child.
+# PR_SET_CHILD_SUBREAPER: a daemon, or a new master whose old one has ended, becomes a child of this process.
 sub _adopt_orphans { _prctl(36, 1) }
 
-# PR_SET_PDEATHSIG: should the test be killed in a way that leaves no time to clean up, its NGINX goes as well.
+# PR_SET_PDEATHSIG: if the test is killed and cannot clean up, its NGINX ends too.
 sub _die_with_parent { _prctl(1, POSIX::SIGTERM()) }
 
 sub wait_until {
@@ -35,13 +35,13 @@ sub wait_until {
         my $value = $condition->();
         return $value if $value;
         return if time > $limit;
-        # what takes long is looked at less often, since to look takes time as well
+        # longer waits check less often, since a check takes time too
         sleep $pause;
         $pause *= 1.3 if $pause < 0.05;
     }
 }
 
-# Runs a command without a shell; (exit status, output of both streams).
+# Runs a command without a shell. Returns its exit status and the output of both streams.
 sub run_command {
     my (@command) = @_;
     my %option = ref $command[-1] eq 'HASH' ? %{ pop @command } : ();

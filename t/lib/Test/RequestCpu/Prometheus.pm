@@ -1,7 +1,7 @@
 package Test::RequestCpu::Prometheus;
 
-# A real Prometheus, or VictoriaMetrics, on a free loopback port with its data in the test's folder; what
-# nginx-conf/prometheus holds, with time running faster; and PromQL questions to either. Core Perl only.
+# A real Prometheus, or VictoriaMetrics, on a free loopback port with its data in the test's folder. The files of
+# nginx-conf/prometheus, with faster time. PromQL queries to either server. Core Perl only.
 
 use strict;
 use warnings;
@@ -20,8 +20,7 @@ use Test::RequestCpu;
 our @EXPORT = qw(shipped shipped_files faster uncommented recorded_names dashboard dashboard_expressions dashboard_variables);
 
 #
-# What is shipped
-#
+# The shipped files
 
 my $folder = abs_path(dirname(__FILE__) . '/../../../../nginx-conf/prometheus');
 
@@ -34,7 +33,7 @@ sub shipped {
     return scalar <$file>;
 }
 
-# The same with every duration divided by a number: 15s is 1s, and [5m] is [20s], where it is 15. Names keep their
+# A text with every duration divided by a number. With 15, 15s becomes 1s, and [5m] becomes [20s]. Names keep their
 # "rate5m".
 sub faster {
     my ($text, $times) = @_;
@@ -43,33 +42,35 @@ sub faster {
     return $text;
 }
 
-# With what is commented out put in. Where "#" is followed by a space, it is prose.
+# A text in which commented-out parts are active. "#" with a space after it begins prose.
 sub uncommented {
     my ($text) = @_;
     $text =~ s/^( *)#(?=\S)/$1/mg;
     return $text;
 }
 
-# { name => 1 }
+# The names of the recorded series: { name => 1 }
 sub recorded_names {
-    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg } grep { /^(?:rules-|scale|limits)/ } shipped_files();
+    return map { $_ => 1 } map { shipped($_) =~ /^\s*- record: (\S+)$/mg }
+        grep { /^(?:rules-|scale|limits)/ } shipped_files();
 }
 
 sub dashboard { return JSON::PP->new->utf8->decode(shipped('grafana-dashboard.json')) }
 
-# [ panel, refId, expression ] of every target, with the dashboard's variables put in.
+# [ panel, refId, expression ] of every target, with the values of the dashboard's variables.
 sub dashboard_expressions {
     my (%variable) = @_;
     my @found;
     my @panels = @{ dashboard()->{panels} };
     while (my $panel = shift @panels) {
         push @panels, @{ $panel->{panels} || [] };
-        push @found, map { [ "$panel->{title}", $_->{refId}, filled($_->{expr}, %variable) ] } @{ $panel->{targets} || [] };
+        push @found, map { [ "$panel->{title}", $_->{refId}, filled($_->{expr}, %variable) ] } @{ $panel->{targets}
+            || [] };
     }
     return @found;
 }
 
-# [ name, function, expression, label or regular expression ] of the variables that ask Prometheus.
+# [ name, function, expression, label or regular expression ] of the variables that query Prometheus.
 sub dashboard_variables {
     my (%variable) = @_;
     my @found;
@@ -78,14 +79,20 @@ sub dashboard_variables {
         my ($regex) = $each->{regex} =~ m{^/(.*)/$};
         if    ($query =~ /^label_values\((.*), (\w+)\)$/) { push @found, [ $each->{name}, 'label_values', $1, $2 ] }
         elsif ($query =~ /^query_result\((.*)\)$/)        { push @found, [ $each->{name}, 'query_result', $1, $regex ] }
-        else                                              { die "variable $each->{name} asks in an unknown way: $query\n" }
+        else                                              {
+            die "variable $each->{name} asks in an unknown way: $query\n";
+        }
     }
     return @found;
 }
 
 sub filled {
     my ($text, %variable) = @_;
-    $text =~ s/\$(\w+|\{\w+\})/my $name = $1; $name =~ tr{{}}{}d; defined $variable{$name} ? $variable{$name} : die "no variable $name in $text\n"/ge;
+    my $value = sub {
+        my $name = $_[0] =~ tr{{}}{}dr;
+        return $variable{$name} // die "no variable $name in $text\n";
+    };
+    $text =~ s/\$(\w+|\{\w+\})/$value->($1)/ge;
     return $text;
 }
 
@@ -100,7 +107,7 @@ sub command {
     return;
 }
 
-# Whatever answers Prometheus' HTTP API at a port, run by a command.
+# Starts a command that answers Prometheus' HTTP API at a port.
 sub _start {
     my ($class, %part) = @_;
     my ($log, @command) = ($part{log}, @{ $part{command} });
@@ -111,7 +118,8 @@ sub _start {
         exec { $command[0] } @command or POSIX::_exit(127);
     });
     my $self = bless {
-        child => $child, port => $part{port}, log => $log, http => HTTP::Tiny->new(timeout => 30), nocache => $part{nocache},
+        child => $child, port => $part{port}, log => $log, http => HTTP::Tiny->new(timeout => 30),
+            nocache => $part{nocache},
     }, $class;
     Test::RequestCpu::wait_until(20, sub { $self->{http}->get($self->url($part{ready}))->{success} })
         or die "$command[0] did not start: " . $self->log;
@@ -142,7 +150,7 @@ sub victoria_metrics {
     my $port = $part{port} || Test::RequestCpu::free_port();
     return $class->_start(
         port => $port, log => "$dir/log", ready => '/health', nocache => 1,
-        # it would hide what is younger than 30 s
+        # the default would hide samples younger than 30 s
         command => [
             $class->command('victoria-metrics'), "-storageDataPath=$dir/data", "-httpListenAddr=127.0.0.1:$port",
             '-search.latencyOffset=0s', '-loggerLevel=WARN', '-retentionPeriod=1',
@@ -162,7 +170,7 @@ sub log {
     return defined $text ? $text : '';
 }
 
-# Its own exit status, or undef if it had to be killed.
+# Stops the server. Returns its exit status, or undef if it had to be killed.
 sub stop {
     my ($self) = @_;
     kill TERM => $self->{child}->pid;
@@ -172,15 +180,15 @@ sub stop {
 }
 
 #
-# Questions
-#
+# Queries
 
 sub api {
     my ($self, $path, %argument) = @_;
     $argument{nocache} = 1 if $self->{nocache};
     my $answer = $self->{http}->post_form($self->url("/api/v1/$path"), \%argument);
     my $data = eval { JSON::PP->new->utf8->decode($answer->{content}) };
-    die "$path: $answer->{status} $answer->{content}\n" unless $answer->{success} && $data && $data->{status} eq 'success';
+    die "$path: $answer->{status} $answer->{content}\n"
+        unless $answer->{success} && $data && $data->{status} eq 'success';
     return $data->{data};
 }
 
@@ -191,10 +199,11 @@ sub get {
     return JSON::PP->new->utf8->decode($answer->{content})->{data};
 }
 
-# Series of an instant query: [ { label => value }, number, time ]; of one for a range: [ { … }, [ time, number ], … ].
+# Series of an instant query: [ { label => value }, number, time ]. Of a range query: [ { … }, [ time, number ], … ].
 sub query {
     my ($self, $expression, $time) = @_;
-    my $data = $self->api('query', query => $expression, time => sprintf('%.3f', defined $time ? $time : Time::HiRes::time()));
+    my $data = $self->api('query', query => $expression,
+        time => sprintf('%.3f', defined $time ? $time : Time::HiRes::time()));
     return [ map { [ $_->{metric}, @{ $_->{values} } ] } @{ $data->{result} } ] if $data->{resultType} eq 'matrix';
     return [ [ {}, $data->{result}[1], $data->{result}[0] ] ] if $data->{resultType} eq 'scalar';
     return [ map { [ $_->{metric}, $_->{value}[1], $_->{value}[0] ] } @{ $data->{result} } ];

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Requests;
 
-# Requests, and the access log that tells of them. A part of Test::RequestCpu.
+# Requests and their lines in the access log. A part of Test::RequestCpu.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ sub connect {
     return Test::RequestCpu::Connection->new(port => $port =~ /^\d+$/ ? $port : $self->port($port), %option);
 }
 
-# One request on a connection of its own.
+# Sends one request on a new connection.
 sub get {
     my ($self, $uri, %option) = @_;
     my $port = delete $option{port} || 'http';
@@ -26,8 +26,8 @@ sub get {
     return $answer;
 }
 
-# Lines of the access log, as soon as there are $count for which the filter is true. The log is written after the
-# client has its answer, so every reader has to wait for it.
+# Lines of the access log, as soon as there are $count lines for which the filter is true. NGINX writes a line after
+# the client has its answer, so every reader must wait for it.
 sub logged {
     my ($self, $count, $filter, %option) = @_;
     my @lines;
@@ -46,8 +46,9 @@ sub log_lines {
     my ($self) = @_;
     my $path = "$self->{dir}/access.log";
     my $read = $self->{log_read};
-    # lines that were decoded before are kept, unless it is another file, or it was emptied
-    $read = $self->{log_read} = { offset => 0, lines => [], file => '' } if !$read || $read->{offset} > (-s $path || 0) || $read->{file} ne _identity($path);
+    # lines that were already decoded are kept, unless the file is another one or was emptied
+    $read = $self->{log_read} = { offset => 0, lines => [], file => '' }
+        if !$read || $read->{offset} > (-s $path || 0) || $read->{file} ne _identity($path);
     open my $file, '<', $path or return;
     $read->{file} = _identity($path);
     binmode $file;
@@ -55,7 +56,7 @@ sub log_lines {
     local $/;
     my $text = <$file>;
     my $json = JSON::PP->new;
-    # the last line may be half written
+    # the last line may be incomplete
     while (defined $text && $text =~ /\G(.*)\n/g) {
         my $line = $1;
         $read->{offset} += 1 + length $line;
@@ -68,7 +69,7 @@ sub _identity { my ($path) = @_; my ($device, $inode) = stat $path; return defin
 
 sub clear_log {
     my ($self) = @_;
-    # A request whose answer is already here may still have its line to write.
+    # An answered request may not have written its line yet.
     $self->quiet;
     truncate "$self->{dir}/access.log", 0;    # NGINX appends
     delete $self->{log_read};

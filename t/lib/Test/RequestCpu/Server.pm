@@ -17,7 +17,7 @@ sub start {
     delete $self->{log_read};
     $self->_write_config(%part);
     my $master = $part{single_process} ? 'master_process off;' : 'master_process on;';
-    # A master whose first parent is still there takes no USR2 (ngx_signal_handler).
+    # A master whose first parent still runs ignores USR2 (ngx_signal_handler).
     my $daemon = $part{daemon} ? 'on' : 'off';
     _adopt_orphans() if $part{daemon};
     unlink "$self->{dir}/nginx.pid";
@@ -25,7 +25,7 @@ sub start {
     defined(my $pid = fork) or die "fork: $!\n";
     if ($pid == 0) {
         _die_with_parent();
-        # The limit of the test must not become an alarm of NGINX.
+        # the alarm of the test must not become an alarm of NGINX
         alarm 0;
         $SIG{$_} = 'DEFAULT' for qw(ALRM INT TERM HUP PIPE);
         open STDIN, '<', '/dev/null';
@@ -76,13 +76,14 @@ sub processes {
     return \%title;
 }
 
-# Worker processes that serve; with old => 1 those that a reload told to finish.
+# Worker processes that serve; with old => 1, those that a reload told to finish.
 sub workers {
     my ($self, %which) = @_;
     return $self->{pid} if $self->{single};
     my $title = $self->processes;
     my @pids = grep {
-        $title->{$_} =~ /worker process/ && ($which{all} || (($title->{$_} =~ /shutting down/ ? 1 : 0) == ($which{old} ? 1 : 0)))
+        $title->{$_} =~ /worker process/
+            && ($which{all} || (($title->{$_} =~ /shutting down/ ? 1 : 0) == ($which{old} ? 1 : 0)))
     } keys %$title;
     for my $pid (@pids) { $self->{begun}{$pid} = $self->sched_ns($pid) unless defined $self->{begun}{$pid} }
     return @pids = sort { $a <=> $b } @pids;
@@ -90,7 +91,7 @@ sub workers {
 
 sub worker { ($_[0]->workers)[0] }
 
-# The master starts them one after the other, and answers are there before the last one is.
+# The master starts workers one after the other, and serves before the last one runs.
 sub expected_workers {
     my ($self) = @_;
     return 1 if $self->{single};
@@ -110,8 +111,8 @@ sub reload {
     return $done;
 }
 
-# Lets the master, started with daemon => 1, execute another one that serves beside it, maybe with another
-# configuration. From then on this is about the new one; the old one is told to go by retire().
+# Makes the master, started with daemon => 1, execute another one that serves beside it, possibly with another
+# configuration. From then on, this object stands for the new master. retire() ends the old one.
 sub upgrade {
     my ($self, %part) = @_;
     $self->{part} = { %{ $self->{part} }, %part };
@@ -128,7 +129,7 @@ sub upgrade {
     return $ready;
 }
 
-# Ends the old master after an upgrade: first its workers, then itself. Returns its exit status.
+# Ends the old master after an upgrade: first its workers, then the master. Returns its exit status.
 sub retire {
     my ($self, %how) = @_;
     my $new = $self->{pid};
@@ -140,7 +141,7 @@ sub retire {
     return $idle ? $status : 'old workers stay';
 }
 
-# An upgrade that is taken back: the new master ends, and the old one goes on.
+# Rolls an upgrade back: the new master ends, and the old one continues.
 sub take_back {
     my ($self) = @_;
     my $old = delete $self->{old};
@@ -150,7 +151,7 @@ sub take_back {
     return $gone;
 }
 
-# Ends the server and returns its exit status; gracefully unless another signal is named.
+# Ends the server, gracefully unless another signal is named. Returns its exit status.
 sub stop {
     my ($self, %how) = @_;
     my $pid = delete $self->{pid} or return $self->{left};
@@ -163,7 +164,7 @@ sub stop {
         if ($got == $pid) { $status = $?; last }
         if ($got < 0) { $status = -1; last }
         if (time > $limit) {
-            # A worker outlives a master that is killed, so it goes first.
+            # A worker outlives a killed master, so it is killed first.
             kill KILL => @children, $pid;
             $forced = 1;
             $limit = time + 5;
@@ -176,7 +177,7 @@ sub stop {
 
 sub _is_nginx { my ($self, $pid) = @_; return $self->slurp("/proc/$pid/cmdline") =~ /^nginx: / }
 
-# A helper process of the test, stopped with the server: a function in a child, or a command.
+# Starts a helper process of the test, which is stopped with the server: a function in a child, or a command.
 sub spawn {
     my ($self, @what) = @_;
     my $child = Test::RequestCpu::Child->new(@what);

@@ -1,6 +1,6 @@
 package Test::RequestCpu::Shares;
 
-# Compares what accounts are charged with the work that each of them has caused.
+# Compares the charges of accounts with the work that each of them caused.
 
 use strict;
 use warnings;
@@ -8,15 +8,15 @@ use warnings;
 use Test::More;
 use Test::RequestCpu;
 
-# new(TEST, zone => NAME, rounds => N): a scenario that does not hold is repeated, since what else a machine does
-# makes some figures wrong, but not those of all rounds.
+# new(TEST, zone => NAME, rounds => N): a scenario that fails is repeated. Other load on the machine makes some
+# figures wrong, but not those of all rounds.
 sub new {
     my ($class, $t, %option) = @_;
     return bless { t => $t, zone => $option{zone} || 'hosts', rounds => $option{rounds} || 3, prefix => '' }, $class;
 }
 
-# What uploads are sent to is another NGINX: what it costs is not the worker's. The server, which goes with the
-# result, and its address.
+# The upstream of uploads is another NGINX, so that its cost is not the worker's. Returns the server, which lives as
+# long as the result, and its address.
 sub sink {
     my $back = Test::RequestCpu->new(module => 0);
     $back->start(log => 0, http => <<'EOC');
@@ -30,10 +30,14 @@ EOC
     return ($back, '127.0.0.1:' . $back->port('http'));
 }
 
-# What a small request may cost, if it costs so much alone.
+# The largest charge of a small request that costs so much alone.
 sub bound { my ($self, $ns) = @_; return 1.2 * $ns + 50_000 }
 
-sub used { my ($self) = @_; my $keys = $self->{t}->status->{zones}{ $self->{zone} }{keys}; return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys } }
+sub used {
+    my ($self) = @_;
+    my $keys = $self->{t}->status->{zones}{ $self->{zone} }{keys};
+    return { map { $_ => $keys->{$_}{cpu_ns} } keys %$keys }
+}
 
 sub refused {
     my ($self, $key) = @_;
@@ -41,9 +45,9 @@ sub refused {
     return { map { $_ => $limit->{$_} || 0 } qw(refused refused_cpu_ns debt_ns) };
 }
 
-# CPU of the worker during a function, and what the accounts got of it while connections stay open: as soon as they
-# have most of it, and at the latest when the module has had the time that it takes. The function returns what is to
-# be closed then.
+# CPU of the worker during a function, and the charges of the accounts while connections stay open. The charges are
+# read as soon as the accounts have most of the CPU, and at the latest after the time that the module may take. The
+# function returns the connections to close then.
 sub accounted {
     my ($self, $code) = @_;
     my $before = $self->used;
@@ -59,8 +63,8 @@ sub accounted {
     return { used => $used, work => $work, grown => $grown, of => sub { $grown->{ $_[0] } || 0 } };
 }
 
-# What one of so many small requests costs that a function sends: the least of some rounds. For hosts that have no
-# other figure.
+# The cost of one of so many small requests that a function sends: the minimum of some rounds. It is for hosts without
+# another figure.
 sub alone {
     my ($self, $host, $requests, $code) = @_;
     my $least = $self->least_cost($host, $requests, $code);
@@ -68,7 +72,7 @@ sub alone {
     return $self->{alone} = $self->{alone_of}{$host} = $least;
 }
 
-# Requests of this host cost more than small ones, since they are logged as errors, say.
+# Requests of this host cost more than small ones, for example because they are logged as errors.
 sub alone_of {
     my ($self, $host, $requests, $code) = @_;
     my $least = $self->least_cost($host, $requests, $code);
@@ -88,8 +92,8 @@ sub least_cost {
     return $least;
 }
 
-# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE) The owners cause all the work,
-# in these shares; the small requests are not part of it, nor is what first.test and the hosts of `aside` are charged.
+# scenario(NAME, owners => { HOST => SHARE }, small => { HOST => NUMBER }, run => CODE). The owners cause all work, in
+# these shares. The small requests are not part of it, nor are the charges of first.test and of the hosts of `aside`.
 sub scenario {
     my ($self, $name, %what) = @_;
     $name = "$self->{prefix}$name";
@@ -98,7 +102,7 @@ sub scenario {
     my %owners = %{ $what{owners} };
     my $whole = sum(values %owners);
     my %most = map { $_ => $small{$_} * $self->bound($self->cost_of($_)) } keys %small;
-    # of several owners, one may have got a twentieth of the work from another: 95 % are right then
+    # with several owners, one may have got a twentieth of the work from another: 95 % are right then
     my $slack = keys %owners > 1 ? 0.05 * $whole : 0;
     my %least = map { $_ => 0.8 - $slack / $owners{$_} } keys %owners;
     my %greatest = map { $_ => 1.25 + $slack / $owners{$_} } keys %owners;
@@ -106,21 +110,25 @@ sub scenario {
     for (1 .. $self->{rounds}) {
         $figures = $self->accounted($what{run});
         $of = $figures->{of};
-        my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] }) - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
+        my $rest = $figures->{work} - sum(map { $of->($_) } 'first.test', @{ $what{aside} || [] })
+            - sum(map { $small{$_} * $self->cost_of($_) } keys %small);
         %expected = map { $_ => $rest * $owners{$_} / $whole } keys %owners;
         last if !(grep { $of->($_) > $most{$_} } keys %small)
-            && !(grep { $of->($_) < $least{$_} * $expected{$_} || $of->($_) > $greatest{$_} * $expected{$_} } keys %owners);
-        # A busy machine does not halve a share.
+            && !(grep { $of->($_) < $least{$_} * $expected{$_}
+                || $of->($_) > $greatest{$_} * $expected{$_} } keys %owners);
+        # a busy machine does not halve a share
         last if grep { $of->($_) < 0.5 * $expected{$_} } keys %owners;
     }
-    within($of->($_), $expected{$_}, $least{$_}, $greatest{$_}, "$name: $_ is charged what it has caused") for sort keys %owners;
-    cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02, "$name: and no more than the worker has used");
+    within($of->($_), $expected{$_}, $least{$_}, $greatest{$_}, "$name: $_ is charged what it has caused")
+        for sort keys %owners;
+    cmp_ok(sum(map { $of->($_) } keys %owners), '<=', $figures->{used} * 1.02,
+        "$name: and no more than the worker has used");
     cmp_ok($of->($_), '<=', $most{$_}, "$name: $_ is charged what its requests cost alone") for sort keys %small;
     return $figures;
 }
 
-# A host whose requests for a location with a limit are refused from now on, for as long as a test takes. `get` sends
-# a request and returns nothing; that for "burn" is to cost much.
+# Brings a host into debt: its requests for a location with a limit are refused for as long as a test takes. `get`
+# sends a request and returns nothing. The request for "burn" should cost much.
 sub indebted {
     my ($self, $host, $get) = @_;
     return wait_until(30, sub {

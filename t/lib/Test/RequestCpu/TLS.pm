@@ -1,6 +1,6 @@
 package Test::RequestCpu::TLS;
 
-# A client's TLS connection: what a test sends goes through `openssl s_client`, since no TLS is in core Perl.
+# A client's TLS connection. Data goes through `openssl s_client`, since core Perl has no TLS.
 
 use strict;
 use warnings;
@@ -25,17 +25,19 @@ sub new {
         open STDOUT, '>&', $theirs;
         open STDERR, '>', '/dev/null';
         close $mine;
-        exec 'openssl', 's_client', '-quiet', '-connect', "127.0.0.1:$option{port}", '-servername', $option{name} || 'localhost',
+        exec 'openssl', 's_client', '-quiet', '-connect', "127.0.0.1:$option{port}", '-servername',
+            $option{name} || 'localhost',
             '-alpn', $option{alpn} || 'http/1.1' or POSIX::_exit(127);
     }
     close $theirs;
     binmode $mine;
-    my $self = bless { socket => $mine, buffer => '', timeout => $option{timeout} || 60, child => $pid, owner => $$ }, $class;
+    my $self = bless { socket => $mine, buffer => '', timeout => $option{timeout} || 60, child => $pid, owner => $$ },
+        $class;
     Test::RequestCpu->remember($self) if Test::RequestCpu->can('remember');
     return $self;
 }
 
-# The connection ends without a word of TLS, as it does when a client's process ends.
+# Ends the connection without a TLS message, as it happens when a client's process ends.
 sub close {
     my ($self) = @_;
     $self->_clean;

@@ -1,6 +1,7 @@
 package Test::RequestCpu::Torture;
 
-# What the parts of tools/torture share: figures for its table, a status that is read fast, clients that count exactly.
+# Shared by the parts of tools/torture: figures for its table, a fast reader of the status, clients that count
+# exactly.
 
 use strict;
 use warnings;
@@ -10,7 +11,7 @@ use Time::HiRes qw(time);
 
 our @EXPORT = qw(figure accounts falls client);
 
-# A line of the table.
+# Adds a line to the table.
 sub figure {
     my ($name, $value) = @_;
     Test::More::note("$name: $value");
@@ -20,8 +21,9 @@ sub figure {
     close $file;
 }
 
-# { key => { counter => number } } of one zone. Tens of thousands of accounts take JSON::PP minutes, so this reads the
-# text of `detail=low` (location /low at the port low), in which an account has no object but its responses and cores.
+# { key => { counter => number } } of one zone. JSON::PP takes minutes for tens of thousands of accounts. So this
+# reads the text of `detail=low` (location /low at the port low), in which an account has no objects except its
+# responses and cores.
 sub accounts {
     my ($t, $zone, %option) = @_;
     my $answer = $t->get("/low?format=json&zone=$zone", port => 'low', timeout => $option{timeout} || 20);
@@ -34,7 +36,7 @@ sub accounts {
     return \%account;
 }
 
-# What became less from one reading of accounts to a later one, in words.
+# Counters that decreased from one reading of accounts to a later one, as text.
 sub falls {
     my ($before, $after) = @_;
     my @falls;
@@ -42,13 +44,15 @@ sub falls {
         my ($old, $new) = ($before->{$key}, $after->{$key});
         if (!$new) { push @falls, "$key is gone"; next }
         push @falls, map { "$_ of $key was $old->{$_} and is $new->{$_}" }
-            grep { /^(?:\dxx|requests|cpu_ns|wakeups|sent_bytes|received_bytes)$/ && $new->{$_} < $old->{$_} } keys %$old;
+            grep { /^(?:\dxx|requests|cpu_ns|wakeups|sent_bytes|received_bytes)$/
+                && $new->{$_} < $old->{$_} } keys %$old;
     }
     return @falls;
 }
 
-# Sends requests one by one on a kept connection until $more->() is false, and counts complete answers. $next->() is the
-# text of the next request and a name to count it by. A connection that ends without an answer is made anew.
+# Sends requests one by one on a keep-alive connection until $more->() is false, and counts complete answers.
+# $next->() returns the text of the next request and the name under which it counts. A connection that ends without an
+# answer is opened again.
 sub client {
     my ($t, $more, $next, %option) = @_;
     my $limit = $option{timeout} || 10;
@@ -70,7 +74,7 @@ sub client {
         } elsif ($answer->{status}) {
             $seen{cut}++;
         } else {
-            # nothing of the answer came: a client may send such a request again
+            # no byte of the answer came: a client may send such a request again
             $seen{unanswered}++;
         }
         $connection->close;

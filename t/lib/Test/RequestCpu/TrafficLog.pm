@@ -1,6 +1,6 @@
 package Test::RequestCpu::TrafficLog;
 
-# Reads traffic logs, and compares their sums to the counters of the status page.
+# Reads traffic logs, and compares their sums with the counters of the status.
 
 use strict;
 use warnings;
@@ -16,7 +16,8 @@ my @plain = qw(requests cpu_ns wakeups sent_bytes received_bytes duration_ms act
 my @members = (@plain, qw(1xx 2xx 3xx 4xx 5xx other refused));
 my $number = qr/(?:0|[1-9][0-9]*)/;
 my $string = qr/"(?:[^"\\\x00-\x1f]|\\(?:["\\\/bfnrt]|u[0-9a-f]{4}))*"/;
-my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),"host":($string),"zone":($string),"key":($string),
+my $line = qr/\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ)","interval_ms":($number),
+    "host":($string),"zone":($string),"key":($string),
     "requests":($number),"cpu_ns":($number),"wakeups":($number),"sent_bytes":($number),"received_bytes":($number),
     "2xx":($number),"4xx":($number),"5xx":($number),
     "duration_ms":($number),"active_ms":($number),"active_seconds":($number),"billable_cpu_ns":($number),"waived_cpu_ns":($number),
@@ -37,12 +38,12 @@ sub text_of {
     return $text;
 }
 
-# All lines of some files; dies if one is not as it should be.
+# All lines of some files; dies if a line is invalid.
 sub lines_of {
     my (@files) = @_;
     my $text = text_of(@files);
     die "the last line is torn: ..." . substr($text, -100) . "\n" if $text ne '' && $text !~ /\n\z/;
-    # JSON::PP would take a minute for what a test writes
+    # JSON::PP would take a minute for the lines of a test
     my $json = JSON::PP->new->utf8->allow_nonref;
     my %decoded;
     return map {
@@ -62,7 +63,7 @@ sub sums_of {
     return \%sum;
 }
 
-# { zone => { key => nanoseconds } }: the most CPU of one second that a line tells
+# { zone => { key => nanoseconds } }: the largest CPU of one second in the lines
 sub peaks_of {
     my (@lines) = @_;
     my %peak;
@@ -73,8 +74,8 @@ sub peaks_of {
     return \%peak;
 }
 
-# The highest peak of each key's lines is the peak of its account, if all that it has counted is in these files: maybe
-# in a line that is still to come, if the second has just ended.
+# The highest peak of each key's lines is the peak of its account, if these files have all its counts. If the last
+# second has just ended, the peak may be in a line that is still to come.
 sub peaks_are_peaks {
     my ($t, $zone, $name, @files) = @_;
     my @wrong;
@@ -91,7 +92,7 @@ sub peaks_are_peaks {
     return ok(!@wrong, $name) || diag(join "\n", @wrong[ 0 .. ($#wrong > 20 ? 20 : $#wrong) ]);
 }
 
-# The same of a zone, as the status page has it.
+# The counters of a zone in the same form, from the status.
 sub counters_of {
     my ($t, $zone) = @_;
     my $keys = $t->status("zone=$zone&detail=low")->{zones}{$zone}{keys};
@@ -109,7 +110,7 @@ sub counters_of {
     return \%counter;
 }
 
-# The same when nothing goes on: the last second is over, so its CPU is billable or waived.
+# The same when nothing runs: the last second is over, so its CPU is billable or waived.
 sub final_counters_of {
     my ($t, $zone) = @_;
     $t->quiet;
@@ -121,7 +122,7 @@ sub final_counters_of {
     return $counters;
 }
 
-# Keys and members whose sum in the lines is not the counter.
+# Keys and members for which the sum of the lines differs from the counter.
 sub unwritten {
     my ($sums, $counters) = @_;
     my @wrong;

@@ -1,7 +1,6 @@
 package Test::RequestCpu::Upstream;
 
-# A small HTTP/1.1 server behind NGINX: a process of its own that forks for every connection, with a function that
-# answers.
+# A small HTTP/1.1 server behind NGINX: a process that forks for every connection, with a function that answers.
 
 use strict;
 use warnings;
@@ -13,9 +12,9 @@ use Time::HiRes qw(sleep);
 
 use Test::RequestCpu::Connection;
 
-# start($test, port name, sub { my ($upstream connection, $request) = @_; ... }) The request is { method, uri,
-# headers, body }; the function writes with answer(), or with send() if it wants it in its own way. A connection is
-# kept open as long as the function returns true.
+# start($test, port name, sub { my ($upstream connection, $request) = @_; ... }). The request is { method, uri,
+# headers, body }. The function answers with answer(), or with send() for another form. A connection stays open as
+# long as the function returns true.
 sub start {
     my ($class, $test, $port, $answer) = @_;
     my $listen = IO::Socket::INET->new(
@@ -31,7 +30,8 @@ sub start {
             if ($pid == 0) {
                 close $listen;
                 setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
-                my $connection = bless { socket => $socket, buffer => '', timeout => 60 }, 'Test::RequestCpu::Upstream::Connection';
+                my $connection = bless { socket => $socket, buffer => '', timeout => 60 },
+                    'Test::RequestCpu::Upstream::Connection';
                 eval { $connection->serve($answer) };
                 POSIX::_exit(0);
             }
@@ -57,12 +57,13 @@ sub serve {
         $header{ lc $1 } = $2 while $head =~ /^([^:\r\n]+):[ \t]*([^\r\n]*)\r$/mg;
         my $body = $header{'content-length'} ? $self->read_bytes($header{'content-length'}) : '';
         $self->{served}++;
-        my $more = $answer->($self, { method => $method, uri => $uri, headers => \%header, body => $body, nth => $self->{served} });
+        my $more = $answer->($self,
+            { method => $method, uri => $uri, headers => \%header, body => $body, nth => $self->{served} });
         return unless $more && lc($header{connection} || '') ne 'close';
     }
 }
 
-# A complete answer; true, so that a function can end with it and keep the connection.
+# Sends a complete answer. Returns true, so that a function can end with it and keep the connection.
 sub answer {
     my ($self, $body, %option) = @_;
     my $status = $option{status} || '200 OK';

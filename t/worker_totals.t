@@ -1,4 +1,4 @@
-# Where a busy worker's CPU goes.
+# The worker totals of a busy worker.
 
 use strict;
 use warnings;
@@ -26,7 +26,7 @@ EOC
 my ($idle) = @{ $t->status->{workers} };
 cmp_ok($idle->{charged_ns}, '<=', $idle->{thread_cpu_ns}, 'a worker that has just started');
 
-# Small static requests on several connections, as fast as they go
+# Sends small static requests on several connections, as fast as possible
 sub load {
     my ($seconds) = @_;
     my @connections = map { $t->connect('http') } 1 .. 4;
@@ -40,23 +40,26 @@ sub load {
 }
 my ($before) = @{ $t->status->{workers} };
 my $sent;
-my $used = $t->measured(sub { my @clients = map { detached(sub { load(1.5) }) } 1 .. 2; $sent = sum(map { $_->result } @clients) });
+my $used = $t->measured(sub { my @clients = map { detached(sub { load(1.5) }) } 1 .. 2;
+    $sent = sum(map { $_->result } @clients) });
 my ($after) = @{ $t->status->{workers} };
-my %part = map { $_ => $after->{$_} - $before->{$_} } qw(thread_cpu_ns charged_ns no_request_ns loop_ns other_ns wakeups);
+my %part = map { $_ => $after->{$_}
+    - $before->{$_} } qw(thread_cpu_ns charged_ns no_request_ns loop_ns other_ns wakeups);
 cmp_ok($sent, '>', 500, 'a load of small requests');
-is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_ns} + $part{other_ns}, 'the books are exact');
+is($part{thread_cpu_ns}, $part{charged_ns} + $part{no_request_ns} + $part{loop_ns} + $part{other_ns},
+    'the worker totals add up');
 within($part{thread_cpu_ns}, $used, 0.97, 1.03, 'and are those of the thread');
 my $work = $part{thread_cpu_ns} - $part{loop_ns};
-within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of what is not the event loop is charged')
+within($part{charged_ns}, $work, 0.97, 1, 'at least 97 % of the CPU outside of the event loop is charged')
     or diag(explain(\%part));
-cmp_ok($part{other_ns}, '<=', $part{charged_ns} / 100, 'what has no owner is less than a hundredth of that');
+cmp_ok($part{other_ns}, '<=', $part{charged_ns} / 100, 'CPU without an owner is less than a hundredth of that');
 cmp_ok($part{wakeups}, '>=', $sent / 4, 'wakeups are counted');
 
 my $account = $t->account_with('hosts', 'busy.test', $sent);
 is($account->{requests}, $sent, 'every request is in the account');
-within($account->{cpu_ns}, $part{charged_ns}, 0.95, 1, 'with what was charged');
+within($account->{cpu_ns}, $part{charged_ns}, 0.95, 1, 'with the charged CPU');
 
-# Books of an idle worker stand still, but for the loop
+# The totals of an idle worker do not change, except for the loop
 $t->quiet;
 my $kernel = $t->sched_ns($t->worker);
 my ($one) = @{ $t->status->{workers} };
@@ -67,12 +70,12 @@ $kernel = $t->sched_ns($t->worker) - $kernel;
 cmp_ok($two->{other_ns} - $one->{other_ns}, '<', $kernel, 'time that passes is no CPU');
 cmp_ok($two->{thread_cpu_ns} - $one->{thread_cpu_ns}, '<', $kernel, 'for the thread neither');
 
-# A reader of the status page cannot see books that do not add up: tried while a request is in the middle of it
+# Totals in the status always add up, also while a request is being handled
 my @faults;
 my $client = detached(sub { load(1) });
 my $end = time + 1;
-while (time < $end) { push @faults, Test::RequestCpu::books_faults($t->status->{workers}) }
+while (time < $end) { push @faults, Test::RequestCpu::totals_faults($t->status->{workers}) }
 $client->result;
-is_deeply(\@faults, [], 'the books add up at every moment');
+is_deeply(\@faults, [], 'the worker totals add up at every moment');
 
 $t->done;
