@@ -1,7 +1,8 @@
 //! The version of the formats.
 
 /// The version of the formats: of the status document, of the text for Prometheus, of the traffic log's line and of
-/// the state file. It is higher after each change of an example in `accounting/tests/golden`.
+/// the columns of the state file. It is higher after each change of an example in `accounting/tests/golden`. The state
+/// file also tells a version of its own, which says how its lines are read.
 pub const VERSION: u32 = 1;
 
 /// Refuses a version that is later than [`VERSION`].
