@@ -16,7 +16,6 @@ pub struct Laps<R> {
     /// audit of the lap that ended last
     #[cfg(feature = "audit")]
     pub audited: Audited,
-    /// the worker's totals
     pub totals: WorkerTotals,
     owner: Owner<R>,
     /// the owner with which the handler call began

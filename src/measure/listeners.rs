@@ -1,4 +1,4 @@
-//! Connections: accepted, set up, closed.
+//! The life of connections: they are accepted, set up and closed.
 
 use core::marker::PhantomData;
 

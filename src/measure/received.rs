@@ -42,7 +42,7 @@ pub enum Received {
     Reads(Reads),
     #[cfg(ngx_feature = "http_v2")]
     Stream(StreamBytes),
-    /// HTTP/3
+    /// HTTP/3: by the bytes that have arrived in the stream
     Quic,
 }
 
@@ -118,7 +118,7 @@ impl Received {
     }
 }
 
-/// `ngx_ssl_recv`, and functions of other modules.
+/// The functions that ours stand in for: `ngx_ssl_recv`, and functions of other modules.
 static REAL: Hooks<Receive, 4> = Hooks::new();
 
 fn ours<W: Receivers>() -> [Receive; 4] {

@@ -16,7 +16,7 @@ use crate::nginx::connection::{Connection, SendChain};
 use crate::nginx::hook::Hooks;
 use crate::nginx::stand_in::{Call, Callable, StandIn};
 
-/// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
+/// The functions that ours stand in for: `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
 static REAL: Hooks<SendChain, 4> = Hooks::new();
 
 /// Reports to the layer above.
