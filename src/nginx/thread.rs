@@ -45,8 +45,8 @@ impl Progress {
 /// Work in a thread of its own.
 ///
 /// This is not a thread of the standard library. That library registers destructors of thread-local values in the
-/// thread that starts another one. After that, this library stays in memory when NGINX has unloaded it, and NGINX would
-/// get the old code when it loads the library again.
+/// thread that starts another one. The destructors would keep this module in memory after NGINX has unloaded it. When
+/// NGINX loads the module again, it would get the old code.
 pub struct Work<T> {
     /// none if the work was done without a thread
     thread: Option<libc::pthread_t>,
