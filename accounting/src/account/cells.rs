@@ -129,7 +129,7 @@ pub struct Account {
     pub(super) by_cache: [Tally; 8],
     pub(super) by_size: [Tally; 10],
     pub(super) by_cpu: [AtomicU64; CPU_BUCKETS],
-    /// requests that limits have refused, by [`DRY_RUN`]; requests refused by `dry_run` were served
+    /// requests that limits have refused, by [`DRY_RUN`]; requests that count as `dry_run` were served
     pub(super) refused: [Tally; DRY_RUN.len()],
     /// handshakes, where the others count requests
     pub(super) by_session: [Tally; SESSIONS.len()],
