@@ -114,7 +114,7 @@ impl Zones {
         self.cpu.show(totals);
     }
 
-    /// Called when the process ends. CPU of open requests without an account is then counted as CPU in no account.
+    /// Called when the process ends: CPU that open requests still have is counted as CPU in no account.
     pub fn close_uncounted(&mut self, totals: &WorkerTotals) {
         self.cpu.close(totals);
     }
@@ -169,7 +169,7 @@ impl Zones {
         }
     }
 
-    /// Notices slots of workers that were found dead, and keeps the slot of this worker registered.
+    /// Handles the death of other workers, and registers this worker again if its slot was lost.
     pub fn follow(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
             zone.in_flight.stay_registered(&zone.table, now_ns);
@@ -190,7 +190,7 @@ impl Zones {
         });
     }
 
-    /// Number of tables that have no slot left for this worker's requests in flight.
+    /// Number of tables that had no slot left for this worker: its requests are not shown in flight there.
     pub fn unregistered(&self) -> usize {
         self.zones.iter().filter(|zone| !zone.in_flight.is_registered()).count()
     }

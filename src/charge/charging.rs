@@ -274,7 +274,8 @@ impl EventLoop for Worker {
             None
         });
         if let Some(Some(exit)) = entered {
-            // `ngx_clean_old_cycles` may unload the module after the old cycle, and NGINX still calls the hooks
+            // When the old cycle is gone, `ngx_clean_old_cycles` may unload the module, but its hooks are still in
+            // place.
             keep_library();
             exit(false);
         }

@@ -10,8 +10,8 @@ use crate::measure::tls::watch;
 use accounting::account_set::AccountSet;
 
 impl Worker {
-    /// A connection was accepted, or was handed to another listening socket. In the second case its pending CPU is
-    /// kept.
+    /// Opens the entry of a connection that was accepted, or was handed to another listening socket. In the second
+    /// case the entry keeps its pending CPU.
     pub(super) fn open(&mut self, at: usize) {
         let number = Number::of(self.connections.places().number(at));
         let entry = &self.connections.entries[at];

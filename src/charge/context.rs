@@ -201,7 +201,7 @@ impl Tracked {
 /// The pool cleanup that identifies a context.
 static FREED: Hook<Cleanup> = Hook::new();
 
-/// The reaction to the end of a main request.
+/// A type with a function that runs when a main request is freed.
 pub(super) trait Freed {
     /// Called while a main request is freed. Nothing may keep the request afterwards.
     fn freed(id: RequestId);

@@ -69,9 +69,8 @@ impl Worker {
     #[inline(never)]
     fn take_over_connection(&mut self, id: RequestId, at: usize) {
         let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(id));
-        // CPU from before this request is charged to the other open requests, or was counted before. The first counted
-        // request takes over the rest. It does not if other requests are open: they are charged for the connection
-        // already.
+        // CPU from before this request belongs to requests that were open or counted before. The first counted request
+        // takes over the rest, unless other requests are open: these are charged for the connection already.
         let is_first = !self.has_counted(at);
         let divides = if is_first { !is_alone } else { !is_quic };
         if divides && self.connections.pending_ns(at) != 0 {

@@ -6,7 +6,7 @@ use crate::config::location::LocConf;
 use crate::config::main::{MainConf, with_running};
 use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
-/// The shares of CPU beyond a limit that the limit could not refuse, by the limits of a location.
+/// The share of CPU that is beyond a limit, if the limit could not refuse it. It depends on the limits of a location.
 #[derive(Clone, Copy)]
 pub struct Beyond {
     /// the zones, by their index in the configuration, in which the location's limit refuses nothing

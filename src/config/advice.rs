@@ -11,7 +11,7 @@ use crate::config::zone_use::ZoneUse;
 use crate::nginx::conf::{Conf, Core, Failed};
 use crate::nginx::server::{self, Server};
 
-/// Looks at the whole configuration.
+/// Checks the whole configuration for mistakes.
 ///
 /// # Errors
 /// NGINX has no servers.
@@ -63,8 +63,8 @@ fn warn_of_http_host(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
 fn counted<'a>(main: &'a MainConf, server: Server<'_>, wanted: impl Fn(&Zone) -> bool) -> Option<&'a Zone> {
     let Server { id, own_location: own, .. } = server;
     let places = || main.places.as_slice().iter().filter(move |place| place.server == id);
-    // A server that serves only the status need not be counted. Its own configuration then applies to the remaining
-    // addresses.
+    // A server that serves only the status need not be counted. The configuration of the server itself applies only to
+    // its remaining addresses.
     let mut locations = places().filter(|place| place.location != own).peekable();
     if locations.peek().is_some() && locations.all(|place| place.in_status) {
         return None;

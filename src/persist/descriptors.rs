@@ -37,7 +37,7 @@ pub fn id_of(descriptor: RawFd) -> Option<(u64, u64)> {
 /// only if the program could not look it up: see [`memory`](super::memory).
 ///
 /// # Errors
-/// Those of the system.
+/// Errors of the system.
 pub fn keep(file: &File) -> io::Result<File> {
     // whether another process of the same user may look into this one
     let is_dumpable = matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable));

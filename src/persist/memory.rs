@@ -7,9 +7,9 @@
 //! those of its own process.
 //!
 //! Only masters have the descriptor. Worker processes close theirs and keep the mapping. A program that the master
-//! executes does not inherit the descriptor, unless it could not look it up in `/proc` either. That is the case if the
-//! process got privileges by its file (capabilities, set-user-ID): other processes may not look into it
-//! (`PR_GET_DUMPABLE`).
+//! executes finds the memory in `/proc`, so it does not inherit the descriptor. There is one exception: if the master
+//! has got privileges by its file (capabilities, set-user-ID), other processes may not look into it
+//! (`PR_GET_DUMPABLE`), so they inherit the descriptor.
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -110,7 +110,7 @@ impl Memory {
             }
         };
         for found in found.iter().filter(|found| found.name.starts_with(&wanted)) {
-            // opening the path creates a new descriptor, for this process's memory as for another one's
+            // a path in `/proc` opens the file anew, both for this process and for another one
             let Ok(file) = OpenOptions::new().read(true).write(true).open(&found.path) else { continue };
             let Ok(about) = file.metadata() else { continue };
             let id = (about.dev(), about.ino());

@@ -54,8 +54,9 @@ fn go_on(zone: &Zone, table: Table, memory: Option<Memory>) {
 /// Sets a table for a zone whose memory NGINX has just created. This is either a table that was left, or a new one. A
 /// new table gets the earlier counters of the accounts, if they are known.
 ///
-/// A table that other masters may continue to use lies outside of the zone that NGINX created. The pages of that zone
-/// are then not touched, and take no memory. The zone keeps its name and size for NGINX's own checks.
+/// A table that another master or another copy of this module may continue to use lies outside of the zone that NGINX
+/// created. The pages of that zone are then not touched, and take no memory. The zone keeps its name and size for
+/// NGINX's own checks.
 fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
     let log = shm.log();
     let bytes = shm.free_bytes();

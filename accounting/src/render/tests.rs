@@ -84,7 +84,7 @@ fn one_request(region: &Region) -> Table {
     for (counter, n) in [(duration_ns, 1_234_999_999), (active_ms, 987), (memory_byte_ms, 2_500_000_001)] {
         counter.store(n, Relaxed);
     }
-    // The second with the CPU above has ended, since no thread uses more than one core.
+    // A full second of the CPU above has ended, since no thread uses more than one core.
     billing.judge(400_000_000, 10_000_000);
     billing.judge(99, 10_000_000);
     table

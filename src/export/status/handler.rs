@@ -95,7 +95,7 @@ enum Wanted {
 enum Answered {
     Page,
     Asset(&'static Asset),
-    /// the status; the format; the message if no zone has the account
+    /// the status, its format, and the message if no zone has the account
     Status(Status, Format, String),
 }
 

@@ -111,7 +111,7 @@ impl Sending {
             for _ in 0..STEPS_PER_READING {
                 if !answer.write_some(shared_ms(), text) {
                     if answer.is_missing() {
-                        // All steps so far are in the first piece, and the header is sent with that piece.
+                        // The whole message is in the first piece, and the header is sent with that piece.
                         self.request.set_status(NGX_HTTP_NOT_FOUND);
                     }
                     self.answer = None;

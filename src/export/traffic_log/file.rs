@@ -23,13 +23,13 @@ impl Held {
     /// Opens the file of this name as NGINX does (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn reopened(path: &Path) -> io::Result<Held> {
         Held::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?)
     }
 
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn new(file: File) -> io::Result<Held> {
         let id = Descriptor::new(&file).about()?.id;
         Ok(Held { file: Arc::new(file), id })
