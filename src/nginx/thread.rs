@@ -106,14 +106,15 @@ impl<T: Send + 'static> Work<T> {
         (Work { thread: None, shared, progress: progress.clone() }, Box::new(task))
     }
 
-    /// As [`Work::start`], with the lowest priority, since the event loop may need the same processor.
+    /// As [`Work::start`], with a low priority, since the event loop may need the same processor. It is not the lowest
+    /// one: a thread that holds a lock must get on, even if all processors are busy.
     ///
     /// # Errors
     /// The system cannot start another thread.
     pub fn start_nice(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
         Work::start(progress, move || {
             // This sets the priority of the new thread only. If that fails, the work is done all the same.
-            let _ = rustix::process::setpriority_process(None, 19);
+            let _ = rustix::process::setpriority_process(None, 10);
             f()
         })
     }

@@ -91,7 +91,11 @@ impl Saver {
             return;
         }
         let log = self.log;
-        match Work::start_nice(&self.progress, move || save_all(due, Job::save_in_worker)) {
+        // The lock of an orphaned file is held while the file is written, and the master of a new configuration waits
+        // for it. A thread with a low priority could hold it for seconds on a busy machine.
+        let start =
+            if due.iter().any(|job| job.table().is_orphaned()) { Work::start } else { Work::start_nice };
+        match start(&self.progress, Box::new(move || save_all(due, Job::save_in_worker))) {
             Ok(work) => self.running = Some(work),
             Err(error) => {
                 ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
