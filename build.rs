@@ -1,4 +1,4 @@
-//! Sets `cfg`s for the features of the NGINX that nginx-sys was built for (`DEP_NGINX_*`), asks the C compiler for
+//! Sets a `cfg` for each feature of the NGINX for which nginx-sys was built (`DEP_NGINX_*`), asks the C compiler for
 //! the layout of NGINX's structures, and prepares the live page.
 
 use std::error::Error;
@@ -49,7 +49,7 @@ fn page() -> Result<(), Box<dyn Error>> {
     {
         let asset = fs::read(dist.join(name))?;
         let compressed = fs::File::create(Path::new(&out).join(format!("{name}.gz")))?;
-        // the compressed file contains no time and no file name: equal assets give equal files
+        // The compressed file contains no time and no file name. So equal assets give equal files.
         let mut gzip = GzBuilder::new().write(compressed, Compression::best());
         gzip.write_all(&asset)?;
         gzip.finish()?;

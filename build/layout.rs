@@ -18,8 +18,8 @@ use object::{Object, ObjectSection, ObjectSymbol};
 const TABLE: &str = "src/nginx/members.txt";
 /// Offsets and sizes of all ordinary members, and the sizes of the structures.
 const PLACES: &str = "request_cpu_places";
-/// The prefix of constants; a number follows. Each is an object of a structure in which all bits of one bit field are
-/// 1 and all other bits are 0.
+/// The prefix of constants. A number follows it. Each constant is an object of a structure in which all bits of one bit
+/// field are 1 and all other bits are 0.
 const ONES: &str = "request_cpu_ones_";
 
 type Failure = Box<dyn Error>;
@@ -52,7 +52,7 @@ pub fn generate(features: &[&str]) -> Result<(), Failure> {
     println!("cargo::rerun-if-env-changed=DEP_NGINX_INCLUDE");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_BUILD_DIR");
     let structures = parse(&fs::read_to_string(TABLE)?, features)?;
-    // nginx-sys may not make its bindings again when a header changes; the comparison finds that
+    // nginx-sys may not make its bindings again when a header changes. The comparison finds that.
     for include in env::split_paths(&env::var_os("DEP_NGINX_INCLUDE").unwrap_or_default()) {
         if include.components().any(|part| part.as_os_str() == "src") {
             println!("cargo::rerun-if-changed={}", include.display());

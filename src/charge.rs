@@ -1,6 +1,6 @@
-//! Laps are added to requests, accounts and limits here.
+//! This layer adds laps to requests, accounts and limits.
 //!
-//! [`worker`] holds the state of a worker process; the files above it add what one kind of event does to it.
+//! [`worker`] holds the state of a worker process. The other files add the methods for one kind of event each.
 //! [`charging`] implements the traits of the layer below.
 
 pub mod accounts;

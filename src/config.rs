@@ -1,8 +1,8 @@
-//! Directives: their types, how they are read, inherited and checked.
+//! Directives: their types, and how they are read, inherited and checked.
 //!
-//! The parts of a configuration ([`zone`], [`log`], [`limit`] …) are put together in [`main`] (what is in
-//! `http`) and in [`location`]. [`directives`] read them, [`resolve`] finds what they name, [`advice`] warns of
-//! mistakes. What upper layers do with a configuration at run time, they attach to its parts ([`attached`]).
+//! The parts of a configuration ([`zone`], [`log`], [`limit`] …) are put together in [`main`] (the level `http`) and
+//! in [`location`]. [`directives`] reads them, [`resolve`] finds the zones that they name, and [`advice`] warns of
+//! mistakes. Upper layers attach their run-time state to these parts ([`attached`]).
 
 pub mod advice;
 pub mod attached;

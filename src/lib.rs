@@ -1,17 +1,18 @@
-//! An NGINX module that tells, in nanoseconds of CPU, what each request cost, and whose it was.
+//! An NGINX module that measures the CPU time of each request in nanoseconds, and charges it to accounts.
 //!
-//! This file is only the wiring. The layers below it; none imports from one above it:
+//! This file is only the wiring. The layers below it are listed from top to bottom. No layer imports from a layer above
+//! it:
 //!
-//! - `export`: variables, the status endpoint, the traffic log; `persist`: counters that outlive a reload, an
-//!   upgrade, a restart;
-//! - `charge`: requests, accounts and limits, which laps are added to;
-//! - `measure`: from an event to its owner and to a lap; beside it `config`: directives;
-//! - `nginx`: NGINX's structures, typed, with their bit fields where the C compiler places them.
+//! - `export`: variables, the status endpoint, the traffic log. `persist`: counters that survive a reload, an upgrade,
+//!   or a restart.
+//! - `charge`: requests, accounts and limits. Laps are added to them.
+//! - `measure`: from an event to its owner and to a lap. Beside it, `config`: the directives.
+//! - `nginx`: typed access to NGINX's structures. Bit fields are at the positions that the C compiler gives them.
 //!
-//! All state of a worker belongs to its one thread that runs the event loop. The pure part is the crate
-//! `accounting`.
+//! All state of a worker belongs to one thread, which runs the event loop. Code that does not depend on NGINX is in the
+//! crate `accounting`.
 
-// the only public items are the names that NGINX looks for, which a macro makes
+// The only public items are the names that NGINX looks for. A macro makes them.
 #![allow(missing_docs)]
 
 use core::ptr::{addr_of, addr_of_mut};
@@ -49,7 +50,7 @@ mod measure;
 mod nginx;
 mod persist;
 
-// ---- what NGINX finds ------------------------------------------------------------------------------------
+// ---- data that NGINX looks up ----------------------------------------------------------------------------
 
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(variables::preconfiguration),
@@ -73,7 +74,7 @@ static mut COMMANDS: [ngx_command_t; 8] = [
     directive::END,
 ];
 
-// NGINX finds a module's descriptor by its own name, and writes its place among the modules into it
+// NGINX finds a module's descriptor by its name, and writes the module's index into it.
 ngx::ngx_modules!(ngx_http_request_cpu_module);
 
 #[allow(non_upper_case_globals)]
@@ -96,10 +97,10 @@ impl Descriptor for Module {
     }
 }
 
-// ---- a configuration is read -----------------------------------------------------------------------------
+// ---- reading a configuration -----------------------------------------------------------------------------
 
 callback! {
-    /// All directives have been read: `ngx_http_block` calls this before it sets up phases and variables.
+    /// All directives have been read. `ngx_http_block` calls this before it sets up phases and variables.
     fn postconfiguration(cf: Conf<'_>) -> ngx_int_t {
         let mut cf = cf;
         if complete(&mut cf).is_ok() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
@@ -113,8 +114,8 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
     let used = variables::used(cf.core());
     main.set_use_of_variables(used.any, used.connection);
     if main.is_measured() {
-        // the last handler of a phase is called first (`ngx_http_init_phase_handlers`): where a request is
-        // counted is known before a limit refuses it
+        // NGINX calls the last handler of a phase first (`ngx_http_init_phase_handlers`). So the accounts of a request
+        // are known before a limit refuses it.
         if main.has_limits() {
             limit::check::register(cf.core()).ok_or(Failed)?;
         }
@@ -122,21 +123,21 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
         lifecycle::add_workers(cf, main)?;
         advice::give(cf, main)?;
     }
-    // last, so that it is called first: before anything of this configuration is gone
+    // This comes last, so that NGINX calls it first, before anything of this configuration is freed.
     cf.at_end(end_configuration)
 }
 
-/// NGINX gives a configuration up.
+/// NGINX discards a configuration.
 fn end_configuration(cycle: Cycle<'_>) {
     if let Some(main) = main_conf(cycle) {
         lifecycle::end(main, cycle, |is_gone, log| traffic_log::last::end(main, cycle, is_gone, log));
     }
 }
 
-// ---- processes begin and end -----------------------------------------------------------------------------
+// ---- start and end of processes --------------------------------------------------------------------------
 
 callback! {
-    /// Called by `ngx_init_modules`, when a configuration is complete and cannot fail any more.
+    /// `ngx_init_modules` calls this when a configuration is complete and can no longer fail.
     fn init_module(cycle: Option<Cycle<'_>>) -> ngx_int_t {
         let Some(cycle) = cycle else { return NGX_OK as ngx_int_t };
         if origin::is_new_binary() {
@@ -153,7 +154,7 @@ callback! {
 }
 
 callback! {
-    /// Called by `ngx_worker_process_init` and its like, with the cycle that this process serves.
+    /// `ngx_worker_process_init` and its like call this with the cycle that this process serves.
     fn init_process(cycle: Option<Cycle<'_>>) -> ngx_int_t {
         if let Some(cycle) = cycle {
             begin_process(cycle);
@@ -169,12 +170,12 @@ fn begin_process(cycle: Cycle<'_>) {
         lifecycle::close_descriptors(main);
         traffic_log::log::close_descriptors(main);
     }
-    // cache manager and loader come here too
+    // Cache manager and cache loader call this too.
     if !matches!(role, Role::Worker | Role::Single) || !main.is_measured() {
         return;
     }
-    // SAFETY: the cycle that this process serves, and that lives as long as the process; `ngx_event_process_init` has
-    // run, since its module comes before dynamic ones.
+    // SAFETY: This is the cycle that this process serves, and it lives as long as the process. `ngx_event_process_init`
+    // has run, since its module comes before dynamic ones.
     let served = unsafe { ServedCycle::new(cycle) };
     if process::start(main, served, lifecycle::workers(main), end_process) {
         saver::start(main, cycle.log());
@@ -184,13 +185,14 @@ fn begin_process(cycle: Cycle<'_>) {
 }
 
 callback! {
-    /// Called by `ngx_worker_process_exit` and its like.
+    /// `ngx_worker_process_exit` and its like call this.
     fn exit_process(_cycle: Option<Cycle<'_>>) {
         end_process(true);
     }
 }
 
-/// This process ends, or another cycle begins in it. `is_current`: it still serves the cycle that it began with.
+/// This process ends, or another cycle begins in it. `is_current`: the process still serves the cycle with which it
+/// began.
 fn end_process(is_current: bool) {
     process::leave();
     saver::stop();
@@ -199,7 +201,7 @@ fn end_process(is_current: bool) {
 }
 
 callback! {
-    /// Called by `ngx_master_process_exit`, when all workers are gone.
+    /// `ngx_master_process_exit` calls this when all workers have ended.
     fn exit_master(cycle: Option<Cycle<'_>>) {
         let Some(cycle) = cycle else { return };
         if let Some(main) = main_conf(cycle) {

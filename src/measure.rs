@@ -1,7 +1,7 @@
-//! From an event of NGINX to its owner, and from the owner to a lap of CPU time.
+//! The way from an event of NGINX to its owner, and from the owner to a lap of CPU time.
 //!
-//! Nothing here knows an account or a directive. The layer above implements [`charge::Charge`] and the traits of the
-//! files below; all hooks are compiled for its type.
+//! This layer knows neither accounts nor directives. The layer above implements [`charge::Charge`] and the traits of
+//! the files below. All hooks are compiled for the type that implements them.
 
 pub mod attribution;
 #[cfg(feature = "audit")]

@@ -1,7 +1,8 @@
-//! NGINX, typed: its structures as far as this module needs them. Nothing here knows about CPU time.
+//! Typed access to NGINX's structures, as far as this module needs them. This layer does not deal with CPU time.
 //!
-//! A callback of NGINX makes typed values of its pointers once; safe code goes on from there. All of them are a
-//! [`live::Live`]: a pointer that is valid for a lifetime, whose members are read and written one by one.
+//! A callback of NGINX turns its pointers into typed values once. From there on, the code is safe. Each typed value
+//! holds a [`live::Live`]: a pointer that is valid for a lifetime. The members of its structure are read and written
+//! one by one.
 
 #[macro_use]
 mod global;

@@ -85,8 +85,8 @@ const TRUST_NS: u64 = 1_000_000;
 /// Two readings that are this close count as one instant: some three times the cost of reading the CPU clock.
 const NEAR_NS: u64 = 2_000;
 
-/// A longer wait ends with a reading of the CPU clock. Such readings take less than a thousandth of the time.
-const SHORT_WAIT_NS: u64 = 1_000_000;
+/// A longer wait ends with a reading of the CPU clock. After it, caches are cold and a wait uses more CPU.
+const SHORT_WAIT_NS: u64 = 250_000;
 
 /// The most waits that are open at the same time.
 const MAX_OPEN: u64 = 32;
@@ -102,7 +102,7 @@ const TAKEN_NS: u64 = 2_000;
 const FIRST_READINGS: u32 = 100;
 
 /// The meter is careful for this many readings after it had to estimate a lap, and after time was taken away from the
-/// processor. A turn has at most two readings then, so at most one turn in a thousand has an estimated lap.
+/// processor. So at most one of this many readings estimates a lap.
 const CAREFUL_READINGS: u32 = 2_000;
 
 /// Divides CPU time into laps: the end of one lap is the start of the next, so every nanosecond is in exactly one
@@ -117,8 +117,9 @@ const CAREFUL_READINGS: u32 = 2_000;
 ///
 /// Waits are left open only if switches are seen. If the thread ran throughout the reconciled lap, the lap is the time
 /// that passed in it, and the open waits get the rest. If the thread was switched out in it, each open wait gets the
-/// average of a wait, and the lap gets the rest. The lap is then wrong by the difference between the open waits and
-/// their average. Afterwards the meter is careful: no wait is left open for a while.
+/// average of a short wait, and the lap gets the rest. The lap is then wrong by the difference between the open waits
+/// and their average. So the open waits together are expected to use at most `max_error_ns`. Afterwards the meter is
+/// careful: no wait is left open for a while.
 #[derive(Debug)]
 pub struct Meter<C> {
     clocks: C,
@@ -200,12 +201,19 @@ impl<C: Clocks> Meter<C> {
         if !switched && self.is_short(wait_ns) {
             return self.charge(now_ns, wait_ns);
         }
-        if self.careful == 0 && self.open < MAX_OPEN && wait_ns < SHORT_WAIT_NS {
+        if self.careful == 0 && wait_ns < SHORT_WAIT_NS && self.may_open() {
             self.open += 1;
             self.last_ns = now_ns;
             return 0;
         }
-        self.end_wait()
+        self.end_wait(wait_ns)
+    }
+
+    /// Whether one more wait may stay open: the open waits are expected to use no more CPU than an error may be.
+    #[inline]
+    fn may_open(&self) -> bool {
+        let open = self.open + 1;
+        open <= MAX_OPEN && self.mean_wait_ns != 0 && open * self.mean_wait_ns <= self.short_ns
     }
 
     /// Whether the time that passed in a lap may count as its CPU.
@@ -258,14 +266,17 @@ impl<C: Clocks> Meter<C> {
     /// Ends a wait by the CPU clock. The open waits have the same owner, so their CPU is added to this one.
     #[cold]
     #[inline(never)]
-    fn end_wait(&mut self) -> u64 {
+    fn end_wait(&mut self, wait_ns: u64) -> u64 {
         let waits_ns = self.reconcile(
             |meter, due_ns, passed_ns| {
                 if meter.open == 0 { due_ns.min(passed_ns) } else { due_ns }
             },
         );
         let waits = core::mem::take(&mut self.open) + 1;
-        self.learn(waits_ns / waits);
+        // a long wait tells nothing of short ones: the caches are cold after it
+        if wait_ns < SHORT_WAIT_NS {
+            self.learn(waits_ns / waits);
+        }
         waits_ns
     }
 
@@ -298,15 +309,19 @@ impl<C: Clocks> Meter<C> {
     /// before it. Returns the lap's part.
     fn close_waits(&mut self, due_ns: u64, passed_ns: u64, switched: bool) -> u64 {
         let waits = core::mem::take(&mut self.open);
-        let expected_ns = waits * self.mean_wait_ns;
-        // if less than an eighth of the expected CPU is left for the waits, time was taken away unseen in the lap
-        let is_known = !switched && due_ns >= passed_ns.saturating_add(expected_ns / 8);
-        let lap_ns = if is_known { passed_ns } else { passed_ns.min(due_ns.saturating_sub(expected_ns)) };
-        let waits_ns = due_ns - lap_ns;
-        if is_known {
-            self.learn(waits_ns / waits.max(1));
-        } else {
+        let lap_ns = if switched {
             self.be_careful();
+            passed_ns.min(due_ns.saturating_sub(waits * self.mean_wait_ns))
+        } else {
+            passed_ns.min(due_ns)
+        };
+        let waits_ns = due_ns - lap_ns;
+        if !switched {
+            self.learn(waits_ns / waits.max(1));
+            // the waits have used some CPU, so time was taken away in the lap
+            if waits_ns == 0 {
+                self.be_careful();
+            }
         }
         self.waits_ns += waits_ns;
         self.charged_ns += waits_ns;

@@ -1,9 +1,9 @@
-//! What a reader gets to see: the accounts and the worker totals as JSON and in Prometheus' text format.
+//! The accounts and the worker totals for readers: as JSON and in Prometheus' text format.
 //!
-//! Hundreds of thousands of accounts are hundreds of megabytes of text, and most of a second of work. So an
-//! [`Answer`] is written in small steps, between which the caller may send what there is, or do something else. It
-//! knows its place and the slots to be shown, a bit for each: nothing grows with the number of accounts but that.
-//! Each account is read when it is written, in Prometheus' format once for each family.
+//! Hundreds of thousands of accounts are hundreds of megabytes of text, and most of a second of work. So an [`Answer`]
+//! is written in small steps. Between the steps, the caller may send the text so far, or do other work. The answer
+//! stores its position and one bit for each slot to be shown. Nothing else grows with the number of accounts. Each
+//! account is read when it is written. In Prometheus' format it is read once for each family.
 
 mod answer;
 mod json;

@@ -1,12 +1,12 @@
-//! What the accounts of a zone have counted, in a form that outlives the memory they are in.
+//! The totals of a zone's accounts in a file, which outlives their memory.
 //!
-//! A file of lines of JSON. The first one says what the others are: the version of the form, the text of the key in
-//! the configuration, two counts of the zone, and the names of the counters of an account. Each account is a line
-//! with its key, written as the status shows it but never cut, and its counters in the order of the names. The last
-//! line is the checksum of all bytes before it.
+//! The file consists of lines of JSON. The first line describes the others: the version of the form, the text of the
+//! key in the configuration, two counts of the zone, and the names of the counters of an account. Each account is a
+//! line with its key and its counters, in the order of the names. The key is written as the status shows it, but is
+//! never cut. The last line is the checksum of all bytes before it.
 //!
-//! What is not in the file counts as zero, and what this version does not know is left out: counters can come and go
-//! without another version of the form.
+//! A counter that is not in the file counts as zero. A counter that this version does not know is ignored. So counters
+//! can be added and removed without another version of the form.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use crate::account::{COUNTERS, Totals};
 use crate::key;
 use crate::table::{Slot, Spare, Table, TableBefore};
 
-/// What every file begins with, of this version or another.
+/// The first bytes of every file, of this version or another.
 pub const START: &[u8] = b"{\"request_cpu_state\":";
 const VERSION: u64 = 1;
 
@@ -30,18 +30,18 @@ fn end(crc: u32) -> String {
     format!("{END_START}{crc:08x}\"}}\n")
 }
 
-/// Why a file is not used. Displayed as what can be said of the file.
+/// The reason why a file is not used. Its text is a statement about the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// It does not begin as a file of ours.
+    /// The file does not begin like a state file.
     Foreign,
-    /// Its last line is not there.
+    /// The last line is missing.
     Truncated,
-    /// Some of its bytes are not those that were written.
+    /// Some bytes have changed since they were written.
     Corrupt,
-    /// Another version of the form.
+    /// The form has another version.
     Version(u64),
-    /// The accounts are of another key, with this text.
+    /// The accounts belong to another key, with this text.
     OtherKey(String),
 }
 
@@ -57,10 +57,10 @@ impl core::fmt::Display for Refused {
     }
 }
 
-/// Writes all accounts that have counted something. Workers may go on counting.
+/// Writes all accounts that have counted something. Workers may continue counting.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write(table: &Table, key_text: &[u8], out: impl Write) -> io::Result<()> {
     let mut out = Summed { out, crc: crc32fast::Hasher::new() };
     let fill = table.fill();
@@ -95,7 +95,7 @@ fn has_counted<'a>(
     accounts.filter(|(_, totals)| *totals != Totals([0; COUNTERS]))
 }
 
-/// Sums up what is written.
+/// Computes a checksum of the bytes that are written.
 struct Summed<W> {
     out: W,
     crc: crc32fast::Hasher,
@@ -113,21 +113,22 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub struct Saved {
     overflowed: u64,
     cut: u64,
-    /// the place of each of the file's counters in [`Totals`], if it is known there
+    /// for each of the file's counters, its index in [`Totals`], if it is known there
     columns: Vec<Option<usize>>,
-    /// keys, and as many counters as there are columns
+    /// keys, and one counter for each column
     accounts: Vec<(String, Vec<u64>)>,
 }
 
-/// Reads a file that [`write()`] wrote for a key with this text. It takes memory in proportion to the file.
+/// Reads a file that [`write()`] wrote for a key with this text. The memory use is proportional to the size of the
+/// file.
 ///
 /// # Errors
-/// Why the file is not used: it is all or nothing.
+/// The reason why the file is not used. A file is used as a whole, or not at all.
 pub fn read(file: &[u8], key_text: &[u8]) -> Result<Saved, Refused> {
     let Some(rest) = file.strip_prefix(START) else {
         return Err(if START.starts_with(file) { Refused::Truncated } else { Refused::Foreign });
@@ -150,7 +151,7 @@ pub fn read(file: &[u8], key_text: &[u8]) -> Result<Saved, Refused> {
     parse(body, key_text)
 }
 
-/// The lines but for the last one.
+/// Parses all lines except the last one.
 fn parse(body: &[u8], key_text: &[u8]) -> Result<Saved, Refused> {
     let mut lines = body.strip_suffix(b"\n").ok_or(Refused::Corrupt)?.split(|&byte| byte == b'\n');
     let head: Value = lines.next().and_then(parse_line).ok_or(Refused::Corrupt)?;
@@ -174,17 +175,17 @@ fn parse_line<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
-/// What became of accounts that were restored.
+/// The result of restoring accounts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// Accounts that are there again.
+    /// Accounts that were restored.
     pub accounts: usize,
-    /// Accounts that found no room, and were added to the overflow account.
+    /// Accounts for which there was no room. They were added to the overflow account.
     pub overflowed: usize,
 }
 
 impl Saved {
-    /// Adds all accounts to a table that nothing was counted in yet.
+    /// Adds all accounts to a table in which nothing has been counted yet.
     pub fn restore(&self, table: &Table) -> Restored {
         let accounts = self.accounts.iter().map(|(text, counters)| {
             let mut totals = Totals([0; COUNTERS]);
@@ -199,8 +200,8 @@ impl Saved {
     }
 }
 
-/// Adds all accounts of one table to another one that nothing was counted in yet. What is counted in the first table
-/// while, or after that, may be missing in the other.
+/// Adds all accounts of one table to another one, in which nothing has been counted yet. Usage that is counted in the
+/// first table during or after the copy may be missing in the other.
 pub fn copy(from: &Table, to: &Table) -> Restored {
     let fill = from.fill();
     restore(to, accounts(from), fill.overflowed, fill.cut)

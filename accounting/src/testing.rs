@@ -1,4 +1,4 @@
-//! What the tests of several files need.
+//! Functions that the tests of several files use.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -16,13 +16,13 @@ use crate::table::{Error, Table};
 use crate::window::{Ring, Second, Windows};
 use crate::worker_totals::WorkerTotals;
 
-/// Memory as a shared zone has it: aligned, and full of what was there before.
+/// Memory like that of a shared zone: aligned, and with arbitrary old content.
 pub struct Region {
     base: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: it is only memory; those who share it take care of themselves.
+// SAFETY: it is only memory; code that shares it synchronises its own accesses.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
@@ -33,7 +33,7 @@ impl Region {
         // SAFETY: the layout is not empty.
         let base = unsafe { alloc(layout) };
         let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        // SAFETY: all of it is ours.
+        // SAFETY: the whole allocation belongs to this function.
         unsafe { base.write_bytes(0xA5, layout.size()) };
         Region { base, layout }
     }
@@ -46,21 +46,21 @@ impl Region {
         self.layout.size()
     }
 
-    /// A new table in it; the region must outlive it.
+    /// Creates a table in the region. The region must outlive it.
     pub fn table(&self) -> Result<Table, Error> {
-        // SAFETY: the region is aligned and ours; tests keep it as long as the table.
+        // SAFETY: the region is aligned, and no other code uses it. Tests keep it as long as the table.
         unsafe { Table::create(self.base, self.bytes(), [1, 2], b"$host") }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout.
+        // SAFETY: the memory was allocated with this layout.
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
 
-/// How many cases a property is tried with. Miri, which is some hundred times slower, gets a few, and no files.
+/// Number of cases for each property. Miri is some hundred times slower: it gets only a few cases, and no files.
 pub fn cases() -> ProptestConfig {
     if cfg!(miri) {
         ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() }
@@ -69,16 +69,16 @@ pub fn cases() -> ProptestConfig {
     }
 }
 
-/// A value of a type for which all zero is valid, as shared memory has it.
+/// A value that is all zero, as in new shared memory. All zero is valid for its type.
 pub fn zeroed<T: Zeroed>() -> Box<T> {
-    // SAFETY: `Zeroed` says that it is.
+    // SAFETY: `Zeroed` guarantees that all zero is valid.
     Box::new(unsafe { std::mem::zeroed() })
 }
 
 /// # Safety
 /// All zero must be a valid value.
 pub unsafe trait Zeroed {}
-// SAFETY: made of atomics only.
+// SAFETY: the type consists only of atomics.
 unsafe impl Zeroed for Account {}
 // SAFETY: as above.
 unsafe impl Zeroed for Windows {}
@@ -97,7 +97,7 @@ impl Account {
     }
 }
 
-/// The totals of a worker in the example documents: each figure is another one.
+/// The totals of a worker in the example documents. All figures differ.
 pub fn totals() -> WorkerTotals {
     WorkerTotals {
         wakeups: 10,
@@ -113,8 +113,8 @@ pub fn totals() -> WorkerTotals {
     }
 }
 
-/// Fails if a chapter of the documentation does not have a text. With the example counter, which is not documented,
-/// it looks at nothing.
+/// Fails if a chapter of the documentation does not contain a text. With the example counter, which is not documented,
+/// nothing is checked.
 pub fn documented(chapter: &str, text: &str) {
     if cfg!(miri) || cfg!(feature = "example-counter") {
         return;
@@ -124,7 +124,7 @@ pub fn documented(chapter: &str, text: &str) {
     assert!(found, "docs/src/{chapter} must say: {text}");
 }
 
-/// The counters that were appended to the account after the first release, each with its place in the table.
+/// The counters that were appended to the account after the first release, each with its index in the table.
 pub fn appended() -> impl Iterator<Item = (usize, &'static formats::counters::Counter)> {
     let has_cells = |counter: &formats::counters::Counter| counter.shape.cells() > 0;
     formats::counters::COUNTERS
@@ -133,20 +133,20 @@ pub fn appended() -> impl Iterator<Item = (usize, &'static formats::counters::Co
         .filter(move |&(row, counter)| has_cells(counter) && Account::OFFSETS[row] >= Account::APPENDED_AT)
 }
 
-/// A process of this number.
+/// A process with this process ID.
 pub fn process(pid: u32) -> ProcessId {
     ProcessId::new(pid, 77).unwrap()
 }
 
 thread_local! {
-    /// How many more times this thread may write to shared memory until it is killed.
+    /// how many more times this thread may write to shared memory before it is killed
     static WRITES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// What a thread that is killed unwinds with.
+/// The panic value of a killed thread.
 struct Killed;
 
-/// To be called before each write to shared memory.
+/// Called before each write to shared memory.
 fn before_write() {
     match WRITES_LEFT.get() {
         Some(0) => resume_unwind(Box::new(Killed)),
@@ -155,7 +155,8 @@ fn before_write() {
     }
 }
 
-/// Runs `f`, but kills it before its write to shared memory that comes after so many others. Whether it was killed.
+/// Runs `f`, and kills it before the write to shared memory that follows after `writes` others. Returns whether it was
+/// killed.
 pub fn killed_after(writes: u32, f: impl FnOnce()) -> bool {
     WRITES_LEFT.set(Some(writes));
     let result = catch_unwind(AssertUnwindSafe(f));
@@ -169,12 +170,12 @@ pub fn killed_after(writes: u32, f: impl FnOnce()) -> bool {
 
 macro_rules! counted {
     ($name:ident, $value:ty) => {
-        /// The atomic of this name, which counts the writes to it.
+        /// The atomic of this name. It counts the writes to it.
         #[derive(Debug, Default)]
         #[repr(transparent)]
         pub struct $name(core::sync::atomic::$name);
 
-        // not all of them are needed for each type
+        // not every function is used for each type
         #[allow(dead_code)]
         impl $name {
             pub const fn new(value: $value) -> Self {

@@ -16,7 +16,7 @@ pub enum Unit {
     GigabyteSeconds,
     SecondsPerGigabyte,
     Cores,
-    /// several members with units of their own
+    /// several members, each with its own unit
     Limits,
     /// several averages
     Averages,
@@ -50,7 +50,7 @@ impl Unit {
 pub enum Kind {
     /// It only grows.
     Counter,
-    /// It is the value of this moment.
+    /// It is the current value.
     Gauge,
     /// It is the highest value so far.
     Peak,
@@ -77,7 +77,7 @@ impl Detail {
     }
 }
 
-/// A figure without cells: it is computed, or read elsewhere.
+/// A figure without cells. It is computed, or read from another source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
     /// the sum of requests by their order in the connection
@@ -92,7 +92,7 @@ pub enum Figure {
     CpuPerRequest,
     /// memory times time
     GigabyteSeconds,
-    /// the most CPU of one second
+    /// the highest CPU of one second
     Peak,
     /// all limits
     Limits,
@@ -118,7 +118,7 @@ pub enum Shape {
     Refusals(&'static [&'static str]),
     /// The number of requests for each of [`classes::CPU_BOUNDS_NS`], and above the last one.
     Histogram,
-    /// None.
+    /// No cells.
     Figure(Figure),
 }
 
@@ -199,9 +199,9 @@ pub const PREFIX: &str = "nginx_request_cpu_";
 /// The form of a counter in the traffic log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
-    /// Nothing.
+    /// The counter is not in the log.
     No,
-    /// The number of the interval, under the counter's name.
+    /// The number of the interval, in every line, under the counter's name.
     Always,
     /// The number of the interval at the end of the line, if it is not zero.
     IfNotZero,
@@ -222,9 +222,9 @@ pub struct Counter {
     pub unit: Unit,
     /// its help text
     pub help: &'static str,
-    /// how it changes
+    /// the kind of its changes
     pub kind: Kind,
-    /// where it is shown
+    /// the level of detail from which it is shown
     pub detail: Detail,
     /// its cells
     pub shape: Shape,
@@ -304,7 +304,7 @@ impl Counter {
         Counter::new(name, Unit::Requests, Kind::Counter, Shape::Histogram, help).full()
     }
 
-    /// Shown in the full status only.
+    /// Shows the counter only in the full status.
     #[must_use]
     pub const fn full(mut self) -> Counter {
         self.detail = Detail::Full;
@@ -375,32 +375,32 @@ impl Counter {
         self
     }
 
-    /// In every line of the traffic log. New counters take [`Counter::log_if_not_zero`]: new members are at the
-    /// line's end.
+    /// Shows the counter in every line of the traffic log. New counters use [`Counter::log_if_not_zero`], because new
+    /// members must be at the end of the line.
     #[must_use]
     pub const fn log(self) -> Counter {
         self.logged(Log::Always)
     }
 
-    /// At the end of a line of the traffic log, if it is not zero.
+    /// Shows the counter at the end of a line of the traffic log, if it is not zero.
     #[must_use]
     pub const fn log_if_not_zero(self) -> Counter {
         self.logged(Log::IfNotZero)
     }
 
-    /// As [`Log::First`].
+    /// Shows the counter as [`Log::First`].
     #[must_use]
     pub const fn log_first(self, name: &'static str) -> Counter {
         self.logged(Log::First(name))
     }
 
-    /// As [`Log::Classes`].
+    /// Shows the counter as [`Log::Classes`].
     #[must_use]
     pub const fn log_classes(self, always: &'static [&'static str]) -> Counter {
         self.logged(Log::Classes(always))
     }
 
-    /// As [`Log::Peak`].
+    /// Shows the counter as [`Log::Peak`].
     #[must_use]
     pub const fn log_peak(self, name: &'static str) -> Counter {
         self.logged(Log::Peak(name))

@@ -17,7 +17,7 @@ crate::each_counter!(declare);
 /// The number of cells of all counters.
 pub const CELLS: usize = first_cell(LEN);
 
-/// The first cell of a counter among all cells, by the counter's place in the table.
+/// The index of a counter's first cell among all cells. `row` is the counter's index in the table.
 pub const fn first_cell(row: usize) -> usize {
     let (mut cells, mut at) = (0, 0);
     while at < row {
@@ -27,7 +27,7 @@ pub const fn first_cell(row: usize) -> usize {
     cells
 }
 
-/// The place of a counter in the table. It is for constants: an unknown name does not compile.
+/// The index of a counter in the table. For constants: an unknown name does not compile.
 pub const fn row(name: &str) -> usize {
     let mut at = 0;
     while !is_equal(TABLE[at].name, name) {
@@ -36,7 +36,7 @@ pub const fn row(name: &str) -> usize {
     at
 }
 
-/// The first cell of a counter, by its name. For constants, as [`row`].
+/// The index of a counter's first cell, by the counter's name. For constants, as [`row`].
 pub const fn cell(name: &str) -> usize {
     first_cell(row(name))
 }
@@ -79,7 +79,7 @@ pub(crate) const fn is_equal(a: &str, b: &str) -> bool {
     true
 }
 
-/// The table, where a constant is needed.
+/// The table as a constant.
 pub(crate) const fn table() -> &'static [Counter; LEN] {
     &TABLE
 }
@@ -98,7 +98,7 @@ pub const FAMILIES: usize = {
     count
 };
 
-/// The families of Prometheus in the order of the exposition, each with the place of its counter in the table.
+/// The families of Prometheus in the order of the exposition, each with the index of its counter in the table.
 pub static FAMILIES_IN_ORDER: [(usize, Family); FAMILIES] = FAMILY_TABLE;
 pub(crate) const FAMILY_TABLE: [(usize, Family); FAMILIES] = {
     let order = ordered(&["cpu_ns"]);

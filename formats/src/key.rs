@@ -1,8 +1,8 @@
 //! Keys of accounts.
 //!
-//! Clients choose keys, and other programs and people read them. So a key has one shown form, [`display`], in the
-//! status, the traffic log and the error log: without hidden characters, of bounded length if anything in it must
-//! be escaped, and different from that of every other key.
+//! Clients choose keys, and other programs and people read them. So a key has one shown form, [`display`], which is
+//! used in the status, the traffic log and the error log. It has no hidden characters. Its length is bounded if any
+//! part of the key must be escaped. It differs from the shown form of every other key.
 
 use std::borrow::Cow;
 
@@ -17,26 +17,26 @@ pub const MAX_KEY_BYTES: usize = 255;
 /// The key of the overflow account.
 pub const OVERFLOW_KEY: &[u8] = b"*";
 
-/// Most bytes of the shown form of a key that has something to be escaped, as JSON and Prometheus' format write it:
-/// there, backslashes and quotation marks take two bytes.
+/// The longest shown form of a key that contains characters to be escaped, in bytes. JSON and Prometheus' format write
+/// backslashes and quotation marks as two bytes.
 const MOST_BYTES: usize = 80;
 /// The text between the start of a shortened key and its hash.
 const CUT_MARK: &str = "\\...";
-/// Of a key that is shown cut, BLAKE2b of this many bytes follows in hexadecimal digits: `b2sum -l 128` says the
-/// same. The hash is a cryptographic one, since clients would make keys that look alike otherwise.
+/// The number of bytes of the BLAKE2b hash that ends a shortened key, in hexadecimal digits. `b2sum -l 128` prints the
+/// same hash. It is a cryptographic hash, since clients could otherwise create keys with the same shown form.
 const HASH_BYTES: usize = 16;
 /// The room for the start of a shortened key.
 const START_BYTES: usize = MOST_BYTES - (CUT_MARK.len() + 1) - 2 * HASH_BYTES;
 
-/// A key as it is shown; different for different keys.
+/// The shown form of a key. Different keys have different shown forms.
 ///
-/// Most keys stay as they are. Where a key has invalid UTF-8 or hidden characters ([`is_hidden`]), these and its
-/// backslashes are written as `\xHH` byte by byte, the form of NGINX's access log; so are the backslashes of a key
-/// that already looks like that.
+/// Most keys are shown unchanged. If a key has invalid UTF-8 or hidden characters ([`is_hidden`]), these and its
+/// backslashes are written as `\xHH` byte by byte. This is the form of NGINX's access log. If a key already contains
+/// this form, its backslashes are escaped too.
 ///
-/// A key that has such characters, backslashes or quotation marks, and would be longer than `MOST_BYTES` where it
-/// is shown, is cut: its first characters are shown, then `\...`, then the hash of the whole key. A zone that is
-/// full of such keys makes no longer an answer than one with ordinary keys.
+/// A key with such characters, backslashes or quotation marks is shortened if its shown form would be longer than
+/// `MOST_BYTES`. The shown form is then its first characters, `\...`, and the hash of the whole key. A zone that is
+/// full of such keys does not make an answer longer than a zone with ordinary keys.
 pub fn display(key: &[u8]) -> Cow<'_, str> {
     if is_simple(key)
         && let Ok(text) = std::str::from_utf8(key)
@@ -61,7 +61,7 @@ pub fn display(key: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// A key of any length as text from which [`decode`] makes the key again.
+/// The text of a key of any length. [`decode`] returns the key.
 pub fn encode(key: &[u8]) -> Cow<'_, str> {
     match plain(key) {
         Some(text) => Cow::Borrowed(text),
@@ -71,7 +71,7 @@ pub fn encode(key: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The key of a text that [`encode`] has made, or [`display`] unless it shortened the key.
+/// The key of a text from [`encode`], or from [`display`] if that did not shorten the key.
 pub fn decode(text: &str) -> Vec<u8> {
     decode_bytes(text.as_bytes())
 }
@@ -93,8 +93,8 @@ fn decode_bytes(mut rest: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The shown form of a key, from a text that shows it: that may be written by an earlier version, which left more
-/// characters as they are, and cut nothing.
+/// The shown form of a key, from a text that shows it. An earlier version may have written the text: it escaped fewer
+/// characters, and did not shorten keys.
 pub fn shown_again(text: &str) -> Cow<'_, str> {
     if is_simple(text.as_bytes()) || is_cut(text.as_bytes()) {
         return Cow::Borrowed(text);
@@ -104,7 +104,7 @@ pub fn shown_again(text: &str) -> Cow<'_, str> {
     if shown == text { Cow::Borrowed(text) } else { Cow::Owned(shown.into_owned()) }
 }
 
-/// The shown form of a shortened key, by which the key is searched.
+/// The shown form of a shortened key. It is used to search the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     shown: Vec<u8>,
@@ -136,7 +136,7 @@ fn is_cut(text: &[u8]) -> bool {
 
 /// Whether a key consists of printable characters of ASCII without backslashes and quotation marks.
 fn is_simple(key: &[u8]) -> bool {
-    // without an early exit, so that many bytes are compared at once
+    // there is no early exit, so that many bytes are compared at once
     key.iter()
         .fold(true, |simple, byte| simple & matches!(byte, b' '..=b'~') & (*byte != b'\\') & (*byte != b'"'))
 }
@@ -160,12 +160,12 @@ enum Escaped {
     Cut(String),
 }
 
-/// `escapes`: whether anything is written as `\xHH`. `most`: how many bytes it may be where backslashes and
-/// quotation marks take two.
+/// Escapes a key. `escapes` tells whether some characters are written as `\xHH`. `most` is the highest number of
+/// bytes, where backslashes and quotation marks count as two.
 fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
     let mut out = String::with_capacity(key.len().min(most) + 16);
     let (mut bytes, mut start) = (0, 0);
-    // the bytes that each character, or each invalid byte, takes
+    // adds a character or an invalid byte, and the bytes that it takes
     let mut push = |text: Result<char, u8>| {
         bytes += match text {
             Err(byte) => {
@@ -186,7 +186,7 @@ fn escape(key: &[u8], escapes: bool, most: usize) -> Escaped {
         }
         bytes <= most
     };
-    // A character that begins within what fits ends within that and three bytes more. No byte takes less than itself.
+    // A character that begins within the limit ends at most three bytes after it. Each byte takes at least one byte.
     let looked_at = key.get(..most.saturating_add(4)).unwrap_or(key);
     let fits = looked_at.utf8_chunks().all(|chunk| {
         chunk.valid().chars().all(|char| push(Ok(char)))
@@ -205,8 +205,8 @@ fn has_hex_escape(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether the text of a key in the configuration has the variable, as `$name` or `${name}`; in any case, as NGINX
-/// takes it.
+/// Whether the text of a key in the configuration contains the variable, as `$name` or `${name}`. The case does not
+/// matter, as in NGINX.
 pub fn has_variable(text: &[u8], name: &[u8]) -> bool {
     text.split(|&byte| byte == b'$').skip(1).any(|rest| {
         let rest = rest.strip_prefix(b"{").unwrap_or(rest);

@@ -1,6 +1,6 @@
 //! The traffic log's line: one JSON object per key and interval.
 //!
-//! New members are at the line's end, so that readers of older lines go on.
+//! New members are at the end of the line, so that readers of older lines still work.
 
 mod fault;
 mod members;
@@ -13,11 +13,12 @@ pub use members::{
 pub use read::Line;
 pub use write::Head;
 
-/// No interval is longer than ten years of 366 days: no log may be told to have one, no line says more, and
-/// `cpu-report` takes all up to it.
+/// The longest interval: ten years of 366 days. The configuration of a log allows no longer one, no line has a longer
+/// one, and `cpu-report` accepts all up to it.
 pub const MAX_INTERVAL_MS: u64 = 10 * 366 * 86_400_000;
 
-/// If a part is written at most this long after the end of its interval, its end is that of the interval.
+/// The tolerance for late parts. If a part is written at most this long after the end of its interval, that end is the
+/// end of the part.
 pub fn tolerance_ms(interval_ms: u64) -> u64 {
     (interval_ms / 20).min(500)
 }

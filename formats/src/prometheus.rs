@@ -1,7 +1,7 @@
 //! The status in Prometheus' text format 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
 //!
-//! The families of accounts are those of the table of counters, see [`FAMILIES_IN_ORDER`]. Those of the server, of
+//! The table of counters declares the families of accounts, see [`FAMILIES_IN_ORDER`]. The families of the server, of
 //! workers and of zones are declared here.
 
 mod account;
@@ -46,7 +46,7 @@ pub const SERVER_FAMILIES: [Family; 1] = [INFO];
 pub const OTHER_FAMILIES: [Family; 5] =
     [WORKER_SECONDS, WORKER_UNCOUNTED, ZONE_ACCOUNTS, ZONE_CAPACITY, ZONE_OVERFLOWED];
 
-/// The name of a family without its prefix, for readers. For constants: a name that is not there does not compile.
+/// The name of a family without its prefix, for readers. For constants: an unknown name does not compile.
 pub const fn family(name: &'static str) -> &'static str {
     let mut at = 0;
     while at < FAMILY_TABLE.len() {
@@ -67,7 +67,7 @@ type WorkerValue = fn(&Worker) -> u64;
 /// A value of a zone.
 type ZoneValue = fn(&Zone) -> u64;
 
-/// The owners of a worker's CPU time, as the label `owner` has them.
+/// The owners of a worker's CPU time, as values of the label `owner`.
 const OWNERS: [(&str, WorkerValue); 5] = [
     ("charged", |worker| worker.charged_ns),
     ("no_request", |worker| worker.no_request_ns),
@@ -86,7 +86,8 @@ pub fn server(server: &Server<'_>, out: &mut Vec<u8>) {
     Samples::new(&INFO, &mut false, &labels, out).add("", None, Value::Integer(1));
 }
 
-/// Writes the families of workers. A worker is shown by its number; its processes are added up before.
+/// Writes the families of workers. A worker is identified by its number: the values of its processes must be added up
+/// before.
 pub fn workers(workers: &[Worker], out: &mut Vec<u8>) {
     let labels = |worker: &Worker| Labels::of("worker", &worker.worker.to_string());
     let mut is_named = false;

@@ -16,7 +16,7 @@ pub fn markdown() -> String {
         ("Members of a worker in the status", Worker::MEMBERS),
         ("Members of a zone in the status", Zone::MEMBERS),
     ] {
-        // a string takes everything
+        // writing to a string cannot fail
         let _ = write!(text, "\n## {title}\n\n| member | unit | meaning |\n| --- | --- | --- |\n");
         for Member { name, unit, help, .. } in members {
             let _ = writeln!(text, "| `{name}` | {} | {help} |", unit.map_or("", |unit| unit.name()));
@@ -114,7 +114,8 @@ pub fn typescript() -> String {
     text
 }
 
-/// Appends an interface of TypeScript. Each member has a name, a type, whether it is always there, and its meaning.
+/// Appends an interface of TypeScript. Each member has a name, a type, a flag that tells whether it is always there,
+/// and a meaning.
 fn interface<'a>(
     text: &mut String,
     name: &str,

@@ -1,6 +1,6 @@
 //! The columns of the state file.
 //!
-//! A name stands for its meaning in files, for good: a histogram with other bounds gets other names.
+//! A name keeps its meaning in files forever. A histogram with other bounds gets other names.
 
 use crate::classes::CPU_BOUNDS_NS;
 use crate::counters::{COUNTERS, Counter, LEN, Shape, first_cell, ordered};
@@ -20,7 +20,7 @@ const ORDER: [usize; LEN] = ordered(&[
     "limit",
 ]);
 
-/// The name of each column, and the place of its cell among the cells of all counters.
+/// The name of each column, and the index of its cell among the cells of all counters.
 pub fn columns() -> Vec<(String, usize)> {
     let rows = ORDER.iter().filter_map(|&row| Some((row, COUNTERS.get(row)?)));
     rows.flat_map(|(row, counter)| names(counter).into_iter().zip(first_cell(row)..)).collect()

@@ -1,7 +1,7 @@
 //! The status document: JSON with the server, its workers, and its zones with their accounts.
 //!
-//! Its members, their order and their units are declared here: those of an account by the table of counters, those
-//! of the other objects in `members.rs`. [`write`](mod@write) writes a document piece by piece, and
+//! The members, their order and their units are declared here. The table of counters declares those of an account, and
+//! `members.rs` those of the other objects. [`write`](mod@write) writes a document piece by piece, and
 //! [`Document::read`] reads one.
 
 mod account;

@@ -1,9 +1,9 @@
-//! The table: one declaration per counter of an account.
+//! The table of counters, with one declaration for each counter of an account.
 //!
-//! A declaration has a name, the place of the counter in the account's memory, and a description. `[added]` gives
-//! it a place behind all others; the counters of the first release name theirs. `[]` has no place of its own: the
-//! figure is computed from others. To add a counter, add one declaration at the end, and count it with
-//! `Account::add_to`. Every reader then has it.
+//! A declaration has a name, the place of the counter in the account's memory, and a description. `[added]` gives the
+//! counter a place behind all others. The counters of the first release name their places. `[]` means no memory: the
+//! figure is computed from other counters. To add a counter, add one declaration at the end, and count it with
+//! `Account::add_to`. Every reader then shows it.
 
 /// Calls a macro with the whole table.
 #[cfg(not(feature = "example-counter"))]
@@ -14,7 +14,7 @@ macro_rules! each_counter {
     };
 }
 
-/// Calls a macro with the whole table and one more counter, which proves that a counter needs no more than this.
+/// Calls a macro with the whole table and an additional counter, which proves that a counter needs only a declaration.
 #[cfg(feature = "example-counter")]
 #[macro_export]
 macro_rules! each_counter {

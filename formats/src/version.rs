@@ -1,8 +1,8 @@
 //! The version of the formats.
 
-/// The version of the formats: of the status document, of the text for Prometheus, of the traffic log's line and of
-/// the columns of the state file. It is higher after each change of an example in `accounting/tests/golden`. The state
-/// file also tells a version of its own, which says how its lines are read.
+/// The version of the formats: the status document, the text for Prometheus, the traffic log's line, and the columns
+/// of the state file. It increases with each change of an example in `accounting/tests/golden`. The state file also
+/// has its own version, which defines how its lines are read.
 pub const VERSION: u32 = 1;
 
 /// Refuses a version that is later than [`VERSION`].
@@ -19,7 +19,7 @@ pub fn check(version: u64) -> Result<(), String> {
     ))
 }
 
-/// Refuses a line with a member `format` of a later version. A member that is no number is not one of ours.
+/// Refuses a line with a member `format` of a later version. A member that is not a number belongs to another program.
 ///
 /// # Errors
 /// As for [`check`].

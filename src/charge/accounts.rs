@@ -1,4 +1,4 @@
-//! The accounts of requests, as one worker uses them.
+//! The accounts of requests, as this worker uses them.
 
 use accounting::account::{Handshake, Usage};
 use accounting::account_set::{AccountId, AccountSet};
@@ -13,7 +13,7 @@ use accounting::worker_totals::{CountedCpu, WorkerTotals};
 
 use crate::nginx::time::now_ms;
 
-/// A full zone is warned of once in so many milliseconds.
+/// The warning about a full zone is logged at most once in this interval, in milliseconds.
 const WARN_MS: u64 = 60_000;
 
 /// A zone, as this worker uses it.
@@ -22,20 +22,20 @@ struct Zone {
     spare: Spare,
     pending: PendingCharges,
     in_flight: InFlight,
-    /// monotonic milliseconds before which no further warning of a full zone is logged
+    /// no further warning about a full zone is logged before this time, in monotonic milliseconds
     quiet_until_ms: u64,
 }
 
-/// All zones, by their place in the configuration.
+/// All zones, by their index in the configuration.
 pub struct Zones {
     zones: Vec<Zone>,
-    /// what was given to them, and what was to be given and has no account
+    /// CPU that was added to accounts, and CPU that has no account
     cpu: CountedCpu,
 }
 
 impl Zones {
-    /// For `process`, which calls. Tables are those of all zones, in the order of the configuration; if one is
-    /// missing, none can be told from another one by its place.
+    /// Creates the zones for the calling process, `process`. `tables` are the tables of all zones, in the order of the
+    /// configuration. If one is missing, the result is `None`: indexes would no longer identify zones.
     pub fn new(tables: impl Iterator<Item = Option<Table>>, process: Option<ProcessId>) -> Option<Self> {
         let zone = |table: Table| Zone {
             table,
@@ -50,7 +50,7 @@ impl Zones {
             .map(|zones| Zones { zones, cpu: CountedCpu::default() })
     }
 
-    /// Whether no request can be counted.
+    /// Whether there is no zone: no request can be counted.
     pub fn is_empty(&self) -> bool {
         self.zones.is_empty()
     }
@@ -64,14 +64,15 @@ impl Zones {
         }
     }
 
-    /// Adds to accounts.
+    /// Adds usage to accounts.
     #[inline]
     pub fn add(&mut self, now_ns: u64, accounts: &AccountSet, usage: &Usage) {
         self.cpu.add(usage.cpu_ns, !accounts.is_empty());
         self.each(accounts, |zone, slot, share| zone.pending.add(&zone.table, now_ns, slot, share, usage));
     }
 
-    /// Work after a request was logged, or of its connection: its accounts pay, the request does not.
+    /// Charges work that came after a request was logged, or work of its connection: the accounts pay for it, the
+    /// request does not.
     #[inline]
     pub fn charge(&mut self, now_ns: u64, accounts: &AccountSet, ns: u64) {
         if ns != 0 {
@@ -82,7 +83,7 @@ impl Zones {
         }
     }
 
-    /// A request has ended.
+    /// Adds a request that has ended.
     #[inline]
     pub fn finish(&mut self, now_ns: u64, accounts: &AccountSet, ended: &Ended) {
         self.cpu.add(ended.usage.cpu_ns, !accounts.is_empty());
@@ -102,23 +103,23 @@ impl Zones {
         });
     }
 
-    /// The connection of a request has made a TLS handshake.
+    /// Counts the TLS handshake of a request's connection.
     pub fn count_handshake(&mut self, accounts: &AccountSet, handshake: &Handshake) {
         self.each(accounts, |zone, slot, _| zone.table.account(slot).count_handshake(handshake));
     }
 
-    /// Writes the CPU that is in no account.
+    /// Writes the CPU that is in no account to the worker totals.
     #[inline]
     pub fn show_uncounted(&self, totals: &mut WorkerTotals) {
         self.cpu.show(totals);
     }
 
-    /// The process ends: CPU of requests that are open and have no account is in none.
+    /// Called when the process ends: CPU that open requests still have is counted as CPU in no account.
     pub fn close_uncounted(&mut self, totals: &WorkerTotals) {
         self.cpu.close(totals);
     }
 
-    /// What has been added becomes visible to others.
+    /// Adds pending charges to shared memory, where other processes see them.
     #[inline]
     pub fn flush(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
@@ -126,7 +127,7 @@ impl Zones {
         }
     }
 
-    /// A request is in flight from the end of what there is of it so far.
+    /// A request enters flight, at the end of `so_far`.
     pub fn enter_flight(&mut self, accounts: &AccountSet, so_far: &Span) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.enter(&zone.table, slot, so_far);
@@ -134,7 +135,7 @@ impl Zones {
         });
     }
 
-    /// A request is not in flight any more, that held so many bytes.
+    /// A request leaves flight. It held `bytes` until now.
     pub fn leave_flight(&mut self, now_ns: u64, accounts: &AccountSet, bytes: u64) {
         self.each(accounts, |zone, slot, _| {
             let held = zone.in_flight.leave(&zone.table, slot, now_ns, bytes);
@@ -142,8 +143,8 @@ impl Zones {
         });
     }
 
-    /// A request in flight holds another number of bytes from now on; `since_ns`: when the one before was known.
-    /// Where it has grown, it is taken to have done so evenly.
+    /// The memory of a request in flight changes from `from_bytes` to `to_bytes`. `from_bytes` was read at `since_ns`.
+    /// If the memory has grown, an even growth since then is assumed.
     pub fn resize(
         &mut self,
         now_ns: u64,
@@ -161,48 +162,48 @@ impl Zones {
         });
     }
 
-    /// Time has passed for requests in flight.
+    /// Adds the time that has passed for requests in flight.
     pub fn pass(&mut self, now_ns: u64) {
         for Zone { table, pending, in_flight, .. } in &mut self.zones {
             in_flight.pass(table, now_ns, |slot, held| pending.hold(table, now_ns, slot, held));
         }
     }
 
-    /// Takes note of workers that were found dead, and stays where it can be found itself.
+    /// Handles the death of other workers, and registers this worker again if its slot was lost.
     pub fn follow(&mut self, now_ns: u64) {
         for zone in &mut self.zones {
             zone.in_flight.stay_registered(&zone.table, now_ns);
         }
     }
 
-    /// Looks for workers that were killed, in each table where nobody else has looked in this second.
+    /// Looks for killed workers in each table that no other worker has checked in this second.
     pub fn watch(&self, now_ms: u64, mut is_alive: impl FnMut(ProcessId) -> bool) {
         for zone in self.zones.iter().filter(|zone| zone.table.claim_look(now_ms)) {
             zone.table.reap(now_ms, &mut is_alive);
         }
     }
 
-    /// Looks for workers that were killed in each table.
+    /// Looks for killed workers in every table.
     pub fn reap(&self, now_ms: u64, is_alive: impl Fn(ProcessId) -> bool) {
         self.zones.iter().for_each(|zone| {
             zone.table.reap(now_ms, &is_alive);
         });
     }
 
-    /// How many tables have no room for one more worker with requests in flight.
+    /// Number of tables that had no slot left for this worker: its requests are not shown in flight there.
     pub fn unregistered(&self) -> usize {
         self.zones.iter().filter(|zone| !zone.in_flight.is_registered()).count()
     }
 
-    /// Nothing is in flight any more.
+    /// Releases the slots of this worker: none of its requests is in flight any more.
     pub fn release(&mut self) {
         for zone in &mut self.zones {
             zone.in_flight.release(&zone.table);
         }
     }
 
-    /// Checks a request of this account against a limit; a refusal is counted.
-    /// `is_configured` tells which limits the zone has.
+    /// Checks a request of this account against a limit, and counts a refusal. `is_configured` tells which limits the
+    /// zone has.
     pub fn check(
         &mut self,
         now_ms: u64,
@@ -220,16 +221,17 @@ impl Zones {
         Some(checked)
     }
 
-    /// What was charged before to the bucket of an account's limit is charged as use now, or was not used.
+    /// Takes `ns` off the advance charge in the bucket of an account's limit: this CPU is charged as usage now, or was
+    /// not used.
     pub fn give_back(&mut self, now_ns: u64, id: AccountId, bucket: u8, ns: u64) {
         if let Some(zone) = self.zones.get_mut(id.zone()) {
             zone.pending.give_back(&zone.table, now_ns, id.slot(), bucket, ns);
         }
     }
 
-    /// Marks accounts for work of `ns` nanoseconds that no limit could refuse: of a request that was not checked, or
-    /// of a connection beside its requests. Where that would be beyond a limit, it is as that of a refused request,
-    /// by `beyond` for each zone. So such work uses up a burst at most, and makes no debt.
+    /// Marks accounts for `ns` nanoseconds of work that no limit could refuse: work of a request that was not checked,
+    /// or work of a connection beside its requests. Work beyond a limit gets the share that `beyond` returns for the
+    /// zone, as the work of a refused request does. So unchecked work uses up a burst at most, and adds no debt.
     pub fn mark_unchecked(
         &self,
         now_ms: u64,
@@ -247,7 +249,8 @@ impl Zones {
         });
     }
 
-    /// The account of a key. `counts`: once per request.
+    /// Finds or creates the account of a key. `counts` is set once per request: overflowed and cut keys are counted
+    /// then.
     pub fn find(&mut self, index: usize, key: &[u8], counts: bool) -> Option<Found> {
         let zone_id = u16::try_from(index).ok()?;
         let zone = self.zones.get_mut(index)?;
@@ -271,8 +274,8 @@ impl Zones {
 /// The account of a key.
 pub struct Found {
     pub id: AccountId,
-    /// the zone is full, and it is time to say so
+    /// the zone is full, and the warning is due
     pub warn: bool,
-    /// it need not be looked up again
+    /// the account stays the same: it need not be looked up again
     pub lasting: bool,
 }

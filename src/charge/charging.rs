@@ -1,4 +1,4 @@
-//! What the layer below tells of events, as one worker takes it.
+//! How this worker reacts to the events that the layer below reports.
 
 #[cfg(ngx_feature = "http_v2")]
 use nginx_sys::ngx_atomic_uint_t;
@@ -88,7 +88,7 @@ impl Charge for Worker {
             }
             Owner::Header(at) => self.connections.keep_header(at, ns),
             Owner::Connection(at) => self.connections.keep(at, ns),
-            // frames are no one else's
+            // other owners get no share of frames
             _ => {}
         }
     }
@@ -258,23 +258,24 @@ impl Frames for Worker {
 }
 
 impl EventLoop for Worker {
-    /// A reload in single-process mode makes a new cycle without calling `init_process` (`ngx_single_process_cycle`):
-    /// the hooks belong to the old one, and measuring stops.
+    /// A reload in single-process mode creates a new cycle without calling `init_process`
+    /// (`ngx_single_process_cycle`). The hooks belong to the old cycle, so measuring stops.
     #[inline]
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool {
         let entered = worker::with(|worker| {
             if !worker.cycle.is(cycle) {
                 return Some(worker.exit);
             }
-            // handlers may have been called outside of the event-loop hook: `ngx_close_idle_connections` calls them
-            // itself
+            // NGINX may have called handlers outside of the event-loop hook: `ngx_close_idle_connections` calls them
+            // itself.
             if worker.owner() != Owner::Loop {
                 worker.switch(Owner::Loop);
             }
             None
         });
         if let Some(Some(exit)) = entered {
-            // `ngx_clean_old_cycles` may unload the module when the old cycle is gone, and what is hooked in stays
+            // When the old cycle is gone, `ngx_clean_old_cycles` may unload the module, but its hooks are still in
+            // place.
             keep_library();
             exit(false);
         }
@@ -284,7 +285,7 @@ impl EventLoop for Worker {
     #[inline]
     fn begin_turn(&mut self) {
         self.laps.end_wait();
-        // before the first request: the thread may have slept for hours, with a clock that is not quite right
+        // This comes before the first request: the thread may have slept for hours, and the clock may be inexact.
         self.tick_if_due();
     }
 
@@ -302,7 +303,7 @@ impl EventLoop for Worker {
         }
     }
 
-    /// The end of the handler's lap is the start of the next one.
+    /// Ends the lap of the handler. The same clock reading starts the next lap.
     #[inline]
     fn end_handler_call(&mut self) {
         match self.owner() {

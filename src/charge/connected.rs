@@ -10,7 +10,8 @@ use crate::measure::tls::watch;
 use accounting::account_set::AccountSet;
 
 impl Worker {
-    /// A connection was accepted, or handed to another listening socket: then it brings along what it has used so far.
+    /// Opens the entry of a connection that was accepted, or was handed to another listening socket. In the second
+    /// case the entry keeps its pending CPU.
     pub(super) fn open(&mut self, at: usize) {
         let number = Number::of(self.connections.places().number(at));
         let entry = &self.connections.entries[at];
@@ -34,8 +35,9 @@ impl Worker {
         };
     }
 
-    /// A new request takes over what its connection has used for it so far, in nanoseconds: its header; `all`: also
-    /// what no request is known to have caused; and the count of the handshake, if nobody has it yet.
+    /// A new request takes over the CPU that its connection has used for it so far, in nanoseconds: the CPU for its
+    /// header. With `all`, it also takes over the CPU that no request is known to have caused. It takes over the count
+    /// of the handshake if no other request has it yet.
     #[inline]
     pub fn take_over(&mut self, at: usize, all: bool) -> (u64, Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
@@ -51,7 +53,7 @@ impl Worker {
         if !core::mem::take(&mut entry.handshake_due) {
             return (ns, None);
         }
-        // with early data, requests begin before the handshake is over
+        // With early data, requests begin before the handshake is over.
         let cpu_ns = if entry.handshake_ns != 0 { entry.handshake_ns } else { ns };
         #[cfg(ngx_feature = "ssl")]
         let resumed = self.connections.open_client(at).and_then(|c| c.is_resumed());
@@ -60,7 +62,8 @@ impl Worker {
         (ns, resumed.map(|resumed| Handshake { resumed, cpu_ns }))
     }
 
-    /// A request that is not counted leaves what it has taken over to the next one, if none was counted before.
+    /// A request that is not counted returns the CPU and the handshake that it has taken over. The next request gets
+    /// them, if none was counted before.
     pub fn return_to_connection(&mut self, at: usize, ns: u64, handshake: Option<Handshake>) {
         let entry = &mut self.connections.entries[at];
         entry.handshake_due |= handshake.is_some();
@@ -72,8 +75,8 @@ impl Worker {
         !self.connections.accounts(at).is_empty()
     }
 
-    /// What a connection has used beside its requests goes to the accounts of the last one that was counted. No limit
-    /// could refuse it.
+    /// Charges CPU that a connection has used beside its requests to the accounts of its last counted request. No
+    /// limit could refuse this CPU.
     pub fn charge_connection(&mut self, at: usize, ns: u64) {
         if ns == 0 {
             return;
@@ -86,7 +89,7 @@ impl Worker {
         self.zones.charge(now_ns, &accounts, ns);
     }
 
-    /// A handler call of a connection is over, and it was not attributed to a request.
+    /// Ends a handler call of a connection that was not attributed to a request.
     #[inline]
     pub fn end_connection_call(&mut self, at: usize) {
         if self.connections.reads_header(at) {
@@ -95,14 +98,14 @@ impl Worker {
         watch(self, at);
     }
 
-    /// Gives what no request has caused to accounts, for all connections that have such.
+    /// Charges uncharged CPU to accounts, for all connections in the list.
     pub fn charge_connections(&mut self) {
         while let Some(at) = self.connections.next_uncharged() {
             self.divide(at, true);
         }
     }
 
-    /// The handshake of a connection is over: what it has used so far was for that.
+    /// The TLS handshake of a connection is over: all CPU that the connection has used so far was for the handshake.
     pub fn end_tls_handshake(&mut self, at: usize) {
         if self.connections.entries[at].state != State::Fresh
             || self.connections.entries[at].handshake_ns != 0
@@ -116,7 +119,7 @@ impl Worker {
         entry.handshake_ns = entry.pending_ns;
     }
 
-    /// A connection that is not HTTP has no requests.
+    /// Marks a connection that is not HTTP: it has no requests.
     pub(super) fn set_other(&mut self, at: usize) {
         let entry = &mut self.connections.entries[at];
         entry.state = State::Other;
@@ -124,15 +127,15 @@ impl Worker {
         self.laps.totals.pending_to_no_request(ns);
     }
 
-    /// The process is about to exit with connections open.
+    /// Closes all connections: the process is about to exit.
     pub fn close_connections(&mut self) {
         for at in 0..self.connections.entries.len() {
             self.close(at);
         }
     }
 
-    /// What no request has taken over goes to the accounts of the connection's last one; if it never had one, to the
-    /// connections without a request.
+    /// Closes a connection. CPU that no request has taken over goes to the accounts of the connection's last counted
+    /// request. If the connection never had a request, the CPU is counted for connections without a request.
     pub(super) fn close(&mut self, at: usize) {
         let entry = &mut self.connections.entries[at];
         if entry.number == VACANT {

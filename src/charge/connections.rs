@@ -13,8 +13,8 @@ use crate::nginx::places::Places;
 use crate::nginx::served::ServedCycle;
 use accounting::account_set::AccountSet;
 
-/// `connection.number`, or [`VACANT`], which is all zero: so a place that was never used takes no memory. A
-/// connection that nobody has numbered has the number 0, and is not that one.
+/// `connection.number`, or [`VACANT`]. `VACANT` is all zero, so an entry that was never used takes no memory. A
+/// connection that has not been numbered has the number 0, which is not `VACANT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Number {
@@ -46,39 +46,38 @@ pub(super) enum State {
     Served,
     /// not HTTP
     Other,
-    /// not a client's: an upstream connection that was used for a request
+    /// not a client's connection, but an upstream connection that was used for a request
     Upstream,
 }
 
-/// What a client's connection has used that no request has paid for yet, and whom an upstream connection was used for.
-/// What is looked at with every request is in the first line of the cache.
+/// The CPU that a client's connection has used and no request has paid for yet; for an upstream connection, the
+/// accounts that it was used for. Members that every request needs are in the first cache line.
 #[repr(C, align(64))]
 pub(super) struct Entry {
-    /// since places are used again
+    /// tells apart connections that use the same index one after another
     pub(super) number: Number,
-    /// what no request has caused, or all before the first one
+    /// CPU that no request has caused; before the first request, all CPU of the connection
     pub(super) pending_ns: u64,
-    /// what was used to read the header of a request that is not there yet
+    /// CPU that was used to read the header of a request that has no context yet
     pub(super) header_ns: u64,
-    /// the request that has the connection for itself, as it is in HTTP/1
+    /// the request that has the connection for itself, as in HTTP/1
     pub(super) request: Option<RequestId>,
-    /// only a connection that carries several requests at a time has one
+    /// only set for a connection that carries several requests at a time
     pub(super) multiplex: Option<Box<[Multiplex<RequestId>; 1]>>,
     pub(super) state: State,
-    /// no request has taken the handshake over
+    /// no request has taken over the handshake yet
     pub(super) handshake_due: bool,
     pub(super) listed: Listed,
-    /// the accounts that pay for what no request has caused: those of its last request that was counted, and not
+    /// the accounts that pay for CPU that no request has caused: those of the last request that was counted and not
     /// refused
     pub(super) accounts: AccountSet,
-    /// what of it came before the end of the TLS handshake; 0 before that, and where there is none
+    /// the part of `pending_ns` before the end of the TLS handshake; 0 before that end, and without TLS
     pub(super) handshake_ns: u64,
 }
 
 const _: () = assert!(size_of::<Entry>() == 128);
 
-/// Whether an entry is in the list of those with CPU that has to be given to accounts, and the place of the next one
-/// there.
+/// Whether an entry is in the list of connections with uncharged CPU, and the index of the next entry in that list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Listed(u32);
@@ -98,8 +97,9 @@ impl Listed {
 }
 
 impl Entry {
-    /// As many vacant ones; none if there is no memory. Pages of the system's are not there before they are written,
-    /// while the allocator zeroes what has to be aligned. They go with the process, as the worker does.
+    /// Creates `count` vacant entries; none if there is no memory. An anonymous mapping takes no memory until its
+    /// pages are written, whereas the allocator would zero an aligned block. The mapping lives until the process ends,
+    /// as the worker does.
     fn vacant(count: usize) -> &'static mut [Entry] {
         const { assert!(align_of::<Entry>() <= 4096) }
         let bytes = count.checked_mul(size_of::<Entry>());
@@ -107,40 +107,40 @@ impl Entry {
             return &mut [];
         };
         let map = Box::leak(Box::new(map));
-        // SAFETY: as many bytes, at the start of a page, which stay mapped and are nobody else's. All zero is
+        // SAFETY: the mapping has that many bytes, starts at a page, stays mapped, and has no other user. All zero is
         // `VACANT`, `State::Fresh`, no request, no multiplex, and an empty set of accounts.
         unsafe { core::slice::from_raw_parts_mut(map.as_mut_ptr().cast::<Entry>(), count) }
     }
 }
 
-/// The connections, by their place in `cycle->connections`.
+/// The connections, by their index in `cycle->connections`.
 pub struct Connections {
     places: Places,
     pub(super) entries: &'static mut [Entry],
-    /// the first one of those with CPU that has to be given to accounts
+    /// the first connection with uncharged CPU
     uncharged: Option<usize>,
 }
 
 impl Connections {
-    /// Those of a cycle.
+    /// The connections of a cycle.
     pub fn of(cycle: ServedCycle) -> Self {
         let entries = Entry::vacant(cycle.connections());
         Self { places: Places::of(cycle, entries.len()), entries, uncharged: None }
     }
 
-    /// Whether there is a client's connection at this place.
+    /// Whether a client's connection is at this index.
     #[inline]
     pub(super) fn is_client(&self, at: usize) -> bool {
         self.entries[at].state != State::Upstream && self.entries[at].number == self.places.number(at)
     }
 
-    /// A request begins that has the connection for itself.
+    /// Sets the request that has the connection for itself.
     pub fn set_request(&mut self, at: usize, request: RequestId) {
         self.entries[at].request = Some(request);
     }
 
-    /// What the connection has used goes to a new request. `None` if it is not the usual case: a connection of HTTP/1
-    /// that has had a request, and where no other account has to pay.
+    /// Takes the CPU of the connection for a new request. `None` if the connection is not of the usual kind: an HTTP/1
+    /// connection that has had a request, and with no CPU that another account has to pay for.
     #[inline]
     pub(super) fn take_plain(&mut self, at: usize) -> Option<u64> {
         let entry = self.entries.get_mut(at)?;
@@ -151,7 +151,7 @@ impl Connections {
         is_plain.then(|| core::mem::take(&mut entry.header_ns) + core::mem::take(&mut entry.pending_ns))
     }
 
-    /// A request is being freed.
+    /// Removes a request that is being freed.
     pub fn end_request(&mut self, at: usize, request: RequestId) {
         let current = &mut self.entries[at].request;
         if *current == Some(request) {
@@ -159,7 +159,7 @@ impl Connections {
         }
     }
 
-    /// Whose the connection at this place is, if it is a client's of HTTP.
+    /// The owner of the connection at this index, if it is a client's HTTP connection.
     #[inline]
     pub(super) fn client_owner(&self, at: usize) -> Option<Owner<RequestId>> {
         let entry = &self.entries[at];
@@ -168,21 +168,21 @@ impl Connections {
             .then(|| entry.request.map_or(Owner::Connection(at), Owner::Request))
     }
 
-    /// The request that has a client's connection for itself.
+    /// The request that has this client's connection for itself.
     pub fn request_of(&self, connection: Connection<'_>) -> Option<RequestId> {
         self.client(connection).and_then(|at| self.entries[at].request)
     }
 
-    /// The accounts of the request that the upstream connection at this place was used for last.
+    /// The accounts of the request that used the upstream connection at this index last.
     pub(super) fn upstream_accounts(&self, at: usize) -> Option<AccountSet> {
         let entry = &self.entries[at];
         (entry.state == State::Upstream && entry.number == self.places.number(at))
             .then(|| entry.accounts.clone())
     }
 
-    /// The upstream connection at this place is used for a request of these accounts.
+    /// Notes that a request of these accounts uses the upstream connection at this index.
     pub(super) fn set_upstream(&mut self, at: usize, accounts: &AccountSet) {
-        // 0: whoever made it did not number it, and it could not be told from the next one at this place
+        // 0: the connection was not numbered, and could not be told from the next one at this index
         let number = Some(self.places.number(at)).filter(|&number| number != 0).map_or(VACANT, Number::of);
         let entry = &mut self.entries[at];
         entry.number = number;
@@ -190,12 +190,12 @@ impl Connections {
         entry.accounts.copy_from(accounts);
     }
 
-    /// The place of a client's connection.
+    /// The index of a client's connection.
     pub fn client(&self, connection: Connection<'_>) -> Option<usize> {
         self.places.index(connection).filter(|&at| self.is_client(at))
     }
 
-    /// What no request is known to have caused.
+    /// Charges CPU that no request is known to have caused.
     #[inline]
     pub fn charge(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
@@ -212,7 +212,7 @@ impl Connections {
         self.keep(at, ns);
     }
 
-    /// The header of a request that is not there yet.
+    /// Charges CPU for the header of a request that has no context yet.
     pub fn charge_header(&mut self, at: usize, ns: u64, totals: &mut WorkerTotals) {
         let entry = &mut self.entries[at];
         if entry.state == State::Served {
@@ -223,7 +223,7 @@ impl Connections {
         }
     }
 
-    /// Time that is in the worker totals already.
+    /// Keeps CPU that is in the worker totals already.
     #[inline]
     pub fn keep(&mut self, at: usize, ns: u64) {
         let entry = &mut self.entries[at];
@@ -234,13 +234,13 @@ impl Connections {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// Time that is in the worker totals already, for the header of a request that is not there yet.
+    /// Keeps CPU for the header of a request that has no context yet. It is in the worker totals already.
     pub fn keep_header(&mut self, at: usize, ns: u64) {
         self.entries[at].header_ns += ns;
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// No request has come of the header.
+    /// The header did not lead to a request: its CPU belongs to the connection.
     #[cold]
     pub fn drop_header(&mut self, at: usize) {
         let ns = core::mem::take(&mut self.entries[at].header_ns);
@@ -253,14 +253,14 @@ impl Connections {
         self.uncharged = Some(at);
     }
 
-    /// Takes one connection off the list of those with CPU that has to be given to accounts.
+    /// Takes one connection off the list of those with uncharged CPU.
     pub(super) fn next_uncharged(&mut self) -> Option<usize> {
         let at = self.uncharged?;
         self.uncharged = core::mem::replace(&mut self.entries[at].listed, Listed::NO).next();
         Some(at)
     }
 
-    /// There is CPU that has to be given to accounts.
+    /// Puts a connection on the list of those with uncharged CPU.
     pub fn list_uncharged(&mut self, at: usize) {
         if self.entries[at].listed == Listed::NO {
             self.list(at);
@@ -272,7 +272,7 @@ impl Connections {
         self.uncharged.is_some()
     }
 
-    /// What the connection at this place has if it carries several requests at a time.
+    /// The state of a connection that carries several requests at a time.
     #[inline]
     pub fn multiplex(&self, at: usize) -> Option<&Multiplex<RequestId>> {
         self.entries[at].multiplex.as_deref().map(|[multiplex]| multiplex)
@@ -283,7 +283,8 @@ impl Connections {
         self.entries[at].multiplex.as_deref_mut().map(|[multiplex]| multiplex)
     }
 
-    /// The connection carries several requests at a time. If there is no memory, it goes on as one that does not.
+    /// Marks a connection that carries several requests at a time. If there is no memory, the connection is handled as
+    /// an ordinary one.
     pub fn set_multiplex(&mut self, at: usize, multiplex: Multiplex<RequestId>) {
         // not `Box::new`, which ends the process if there is no memory
         let mut room = Vec::new();
@@ -293,28 +294,28 @@ impl Connections {
         }
     }
 
-    /// What no request has caused so far, in nanoseconds.
+    /// CPU that no request has caused so far, in nanoseconds.
     pub fn pending_ns(&self, at: usize) -> u64 {
         self.entries[at].pending_ns
     }
 
-    /// There was nobody to give it to.
+    /// Puts back CPU for which no account was found.
     pub fn put_back(&mut self, at: usize, ns: u64) {
         self.entries[at].pending_ns += ns;
     }
 
-    /// What no request has caused so far is given away.
+    /// Takes the CPU that no request has caused so far.
     pub fn take_pending(&mut self, at: usize) -> u64 {
         core::mem::take(&mut self.entries[at].pending_ns)
     }
 
-    /// The accounts that pay for what no request has caused; empty if no request was counted.
+    /// The accounts that pay for CPU that no request has caused; empty if no request was counted.
     pub fn accounts(&self, at: usize) -> &AccountSet {
         &self.entries[at].accounts
     }
 
-    /// A request of a connection was counted: what no request causes is for its accounts from now on, unless it was
-    /// refused.
+    /// A request of a connection was counted: its accounts pay from now on for CPU that no request causes, unless the
+    /// request was refused.
     pub fn set_accounts(&mut self, at: usize, accounts: &AccountSet) {
         let kept = &mut self.entries[at].accounts;
         if !accounts.is_empty() && (accounts.is_used() || !kept.is_used()) {
@@ -323,13 +324,13 @@ impl Connections {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// Whether the place is still that of this connection.
+    /// Whether the entry still belongs to the connection with this number.
     pub fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool {
         self.entries.get(at).is_some_and(|entry| entry.number == number)
     }
 
-    /// Whether NGINX reads a header on this connection of HTTP/1: then its log has a request, which is not known to
-    /// us yet.
+    /// Whether NGINX reads a header on this HTTP/1 connection: then the connection's log has a request that has no
+    /// context yet.
     pub(super) fn reads_header(&self, at: usize) -> bool {
         let entry = &self.entries[at];
         entry.state == State::Served
@@ -337,21 +338,21 @@ impl Connections {
             && self.open_client(at).is_some_and(http_log::has_request)
     }
 
-    /// The client's connection at this place, if there is one: then it is open.
+    /// The client's connection at this index, if there is one. It is open.
     #[inline]
     pub fn open_client(&self, at: usize) -> Option<Connection<'_>> {
-        // SAFETY: numbers are given once. An entry of a client's connection has the connection's number only while
-        // that is open: `close` is called when its pool is destroyed, and takes the number away.
+        // SAFETY: numbers are given once. The entry of a client's connection has the connection's number only while
+        // the connection is open: `close` is called when its pool is destroyed, and clears the number.
         self.is_client(at).then(|| unsafe { self.places.connection(at) })
     }
 
-    /// The connection at this place, if it has had no request yet.
+    /// The connection at this index, if it has had no request yet.
     #[inline]
     pub fn fresh(&self, at: usize) -> Option<Connection<'_>> {
         if self.entries.get(at)?.state == State::Fresh { self.open_client(at) } else { None }
     }
 
-    /// The arrays that connections have their places in.
+    /// The arrays in which connections have their indexes.
     #[inline]
     pub fn places(&self) -> &Places {
         &self.places

@@ -21,7 +21,7 @@ use crate::nginx::pool::Cleanup;
 use crate::nginx::request::Request;
 use accounting::account_set::AccountSet;
 
-/// A main request that has a context. Nobody keeps it for longer than the request is there: see [`Freed`].
+/// A main request that has a context. No value of this type is kept for longer than the request lives: see [`Freed`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(NonNull<Context>);
 
@@ -29,17 +29,17 @@ impl RequestId {
     /// Calls `f` with the request. The worker must not be in use.
     #[inline]
     pub(super) fn with_request<R>(self, f: impl FnOnce(Request<'_>) -> R) -> R {
-        // SAFETY: contexts are in the pool of their request, which is there. This member does not change.
+        // SAFETY: a context is in the pool of its request, which still exists. This member does not change.
         f(unsafe { Request::new((*self.0.as_ptr()).request) })
     }
 }
 
-/// All contexts. A process has one value of this type, which its worker has; who has a reference to a context borrows
-/// it.
+/// All contexts. A process has one value of this type, and its worker holds it. A reference to a context borrows this
+/// value.
 pub struct Contexts(());
 
 impl Contexts {
-    /// The only one; `None` if somebody has it.
+    /// Takes the only value; `None` if it has been taken already.
     pub(super) fn take() -> Option<Contexts> {
         static IS_TAKEN: AtomicBool = AtomicBool::new(false);
         (!IS_TAKEN.swap(true, Relaxed)).then_some(Contexts(()))
@@ -48,54 +48,54 @@ impl Contexts {
     /// The context of a request.
     #[inline]
     pub(super) fn get(&mut self, id: RequestId) -> &mut Context {
-        // SAFETY: contexts live in the pool of their request, and `Freed` takes them out of the worker before the
-        // pool is destroyed. There is no other reference: each borrows this value, of which there is only one.
+        // SAFETY: contexts live in the pool of their request, and `Freed` removes them from the worker before the pool
+        // is destroyed. No other reference exists: each one borrows this value, and there is only one such value.
         unsafe { &mut *id.0.as_ptr() }
     }
 }
 
-/// What we know of a main request; in its pool.
+/// The state that the module keeps for a main request, in the request's pool.
 pub struct Context {
     request: *mut ngx_http_request_t,
     pub(super) meter: RequestMeter,
-    /// place of the client's connection
+    /// index of the client's connection
     pub(super) connection: Option<usize>,
     pub(super) received: Received,
-    /// of the connection, if this is its first request
+    /// the handshake of the connection, if this is its first request
     pub(super) handshake: Option<Handshake>,
     /// the log phase has begun: the total is final
     pub(super) stopped: bool,
-    /// what came after that and before the accounts were known, in nanoseconds
+    /// CPU between the begin of the log phase and the lookup of the accounts, in nanoseconds
     pub late_ns: u64,
-    /// the request is finished: its accounts pay from here
+    /// the request is finished: its accounts pay from here on
     pub logged: bool,
-    /// the accounts that it is in flight in, then those that its usage was added to
+    /// the accounts in which the request is in flight; later, those that its usage was added to
     pub accounts: AccountSet,
     /// the location that the request is counted by
     pub(super) counted_by: CountedBy,
-    /// what was answered, if `post_action` came after that
+    /// the answer, if `post_action` follows it
     pub(super) answered: Option<Answered>,
-    /// `request_cpu` that `accounts` were chosen by, while it is in flight
+    /// the value of `request_cpu` that selected `accounts`, while the request is in flight
     pub(super) zones: *const ZoneUse,
     pub(super) in_flight: bool,
     pub(super) verdict: Verdict,
-    /// what else limits have to know of it; in its pool
+    /// further data for limits, in the request's pool
     pub(super) limited: Option<LimitedRef>,
-    /// neighbours among the requests in flight
+    /// neighbours in the list of requests in flight
     pub(super) previous_in_flight: Option<RequestId>,
     pub(super) next_in_flight: Option<RequestId>,
-    /// In nanoseconds of the shared clock: when it began; while it is in flight, when it was last flushed or its
-    /// memory looked at; afterwards, when it left flight.
+    /// In nanoseconds of the shared clock. At first, when the request began; in flight, when it was last flushed or
+    /// its memory was last read; afterwards, when it left flight.
     pub(super) since_ns: u64,
-    /// its memory in bytes, while it is in flight
+    /// memory of the request in bytes, while it is in flight
     pub(super) bytes: u64,
-    /// it has been an owner since the last flush; in the list of those in flight, such are in front
+    /// It has been an owner since the last flush. Such requests are at the front of the list of requests in flight.
     pub(super) active_since_flush: bool,
-    /// a subrequest whose log line is being written: all its variables show the same values
+    /// the subrequest whose log line is being written: all variables in the line show the same values
     pub(super) logging: *const ngx_http_request_t,
     pub(super) touched: bool,
     pub(super) next_touched: Option<RequestId>,
-    /// its place among the requests of a connection that carries several
+    /// its links to the other requests of a connection that carries several
     pub(super) stream: Stream<RequestId>,
     #[cfg(feature = "audit")]
     pub audited: crate::measure::audit::Audited,
@@ -108,12 +108,12 @@ impl Context {
         unsafe { Request::new(self.request) }
     }
 
-    /// The place of the client's connection.
+    /// The index of the client's connection.
     pub fn connection(&self) -> Option<usize> {
         self.connection
     }
 
-    /// Whether what its connection does besides is for it too: it is in an account, and not refused.
+    /// Whether a share of its connection's other work may be charged to it: it is in an account, and was not refused.
     pub fn is_counted(&self) -> bool {
         !self.logged && self.accounts.is_used()
     }
@@ -125,19 +125,19 @@ impl Context {
         (r.connection().sent_bytes(), self.received.bytes(r))
     }
 
-    /// The time that its accounts have not got yet, up to now.
+    /// The time span that has not been added to its accounts yet, up to now.
     #[inline]
     pub(super) fn span(&self, now_ns: u64) -> Span {
         let bytes = if self.since_ns < now_ns { self.request().held_bytes() } else { None };
         Span { from_ns: self.since_ns, to_ns: now_ns, bytes: bytes.unwrap_or(0) }
     }
 
-    /// Says what it uses while it is in flight to the limits of its accounts.
+    /// Tells the limits of its accounts how to count its usage while it is in flight.
     pub fn mark_in_flight(&mut self) {
         self.verdict.mark(self.limited.as_deref(), &mut self.accounts);
     }
 
-    /// Its use since the last call.
+    /// Its usage since the last call.
     pub(super) fn new_use(&mut self) -> Usage {
         let (sent, received) = self.traffic();
         if self.accounts.is_empty() {
@@ -155,16 +155,16 @@ pub struct Answered {
     pub(super) cache: CacheStatus,
 }
 
-/// A context, and the cleanup by which it is found and taken back.
+/// A context, and the pool cleanup that finds and removes it.
 #[repr(C)]
 struct Tracked {
-    /// at the front: see [`Context::create`]
+    /// the first member: see [`Context::create`]
     cleanup: ngx_pool_cleanup_t,
     context: Context,
 }
 
 impl Tracked {
-    /// As it is at first: copied as a whole.
+    /// The initial value, which is copied as a whole.
     const NEW: Tracked = Tracked {
         cleanup: ngx_pool_cleanup_t { handler: None, data: null_mut(), next: null_mut() },
         context: Context {
@@ -198,24 +198,24 @@ impl Tracked {
     };
 }
 
-/// The cleanup by which a context is found.
+/// The pool cleanup that identifies a context.
 static FREED: Hook<Cleanup> = Hook::new();
 
-/// What is done when a main request is freed.
+/// A type with a function that runs when a main request is freed.
 pub(super) trait Freed {
-    /// Does it. Nothing may keep the request afterwards.
+    /// Called while a main request is freed. Nothing may keep the request afterwards.
     fn freed(id: RequestId);
 }
 
-/// The pool of a main request is being destroyed.
+/// NGINX calls this when the pool of a main request is destroyed.
 unsafe extern "C" fn freed<F: Freed>(data: *mut c_void) {
     if let Some(context) = NonNull::new(data.cast()) {
         F::freed(RequestId(context));
     }
 }
 
-/// Contexts are found by the cleanup that calls `F` from now on. Called while a configuration is read, before the first
-/// request.
+/// Sets `F`: from now on, contexts are found by the cleanup that calls `F`. Called while a configuration is read,
+/// before the first request.
 pub(super) fn register<F: Freed>() {
     FREED.remember(Some(freed::<F>));
 }
@@ -230,7 +230,7 @@ pub fn find(main: Request<'_>) -> Option<RequestId> {
     if main.may_have_lost_contexts() { find_again(main) } else { None }
 }
 
-/// The context of a request that has lost its pointers to contexts: the cleanup is still there.
+/// Finds the context of a request that has lost its pointers to contexts: the cleanup still exists.
 #[cold]
 #[inline(never)]
 fn find_again(main: Request<'_>) -> Option<RequestId> {
@@ -250,16 +250,16 @@ impl Context {
     ) -> Option<RequestId> {
         let pool = main.pool()?;
         let mut tracked = pool.put(|| Tracked::NEW)?;
-        // SAFETY: nobody else knows it yet.
+        // SAFETY: nothing else refers to it yet.
         let context = unsafe { &mut tracked.as_mut().context };
         context.request = main.as_ptr();
         context.connection = connection;
         context.received = received;
         context.verdict = verdict;
-        // SAFETY: a part of what was made just now in the pool.
+        // SAFETY: the pointer is to a part of the value that was just made in the pool.
         let context = unsafe {
             let context = tracked.cast::<Context>().byte_add(offset_of!(Tracked, context));
-            // as `ngx_pool_cleanup_add`, which would take memory twice
+            // like `ngx_pool_cleanup_add`, which would need a second allocation
             pool.link(tracked.cast().as_ptr(), freed::<F>, context.as_ptr().cast());
             context
         };

@@ -16,26 +16,26 @@ pub fn location(r: Request<'_>) -> &LocConf {
 pub struct CountedBy(*const LocConf);
 
 impl CountedBy {
-    /// The one that the request is in.
+    /// The current location of the request, whichever it is.
     pub const CURRENT: CountedBy = CountedBy(null());
 
-    /// The one that the request is in now, wherever it is later.
+    /// The location in which the request is now, even if the request moves to another one.
     #[inline]
     pub fn this(r: Request<'_>) -> CountedBy {
         CountedBy(location(r))
     }
 
-    /// Whether it is the location that the request is in.
+    /// Whether it is the current location of the request, whichever it is.
     #[inline]
     pub fn is_current(self) -> bool {
         self.0.is_null()
     }
 
-    /// The location, for the request that this is of.
+    /// The location. `r` must be the request that this value was made for.
     #[inline]
     pub fn of(self, r: Request<'_>) -> &LocConf {
-        // SAFETY: null, or a location of the configuration that serves the request; that lives as long as its
-        // requests.
+        // SAFETY: the pointer is null, or points to a location of the configuration that serves the request. That
+        // configuration lives as long as its requests.
         unsafe { self.0.as_ref() }.unwrap_or_else(|| location(r))
     }
 }

@@ -22,7 +22,7 @@ impl Worker {
         self.start_flush_timer();
     }
 
-    /// The first one of the requests in flight, where it is not yet.
+    /// Inserts a request at the front of the list of requests in flight. It must not be in the list yet.
     fn put_in_front(&mut self, id: RequestId) {
         let next = self.first_in_flight.replace(id);
         self.context(id).next_in_flight = next;
@@ -31,7 +31,7 @@ impl Worker {
         }
     }
 
-    /// No request in flight any more.
+    /// Removes a request from the list of requests in flight.
     fn take_out(&mut self, id: RequestId) {
         let context = self.context(id);
         let (previous, next) = (context.previous_in_flight.take(), context.next_in_flight.take());
@@ -44,7 +44,7 @@ impl Worker {
         }
     }
 
-    /// A request was an owner. If it is in flight, it is active since the last flush.
+    /// Notes that a request was an owner: if it is in flight, it is active since the last flush.
     pub fn note_active(&mut self, id: RequestId) {
         let context = self.context(id);
         if context.in_flight && !context.active_since_flush {
@@ -52,7 +52,7 @@ impl Worker {
         }
     }
 
-    /// The active ones are in front.
+    /// Marks a request as active, and moves it to the front of the list, where the active requests are.
     fn move_to_front(&mut self, id: RequestId) {
         self.context(id).active_since_flush = true;
         self.take_out(id);
@@ -89,7 +89,7 @@ impl Worker {
         self.zones.leave_flight(now_ns, &context.accounts, context.bytes);
     }
 
-    /// Looks at the memory of a request in flight.
+    /// Reads the memory of a request in flight.
     pub(super) fn look(&mut self, id: RequestId, now_ns: u64) {
         let context = self.contexts.get(id);
         let Some(bytes) = context.request().held_bytes() else { return };
@@ -100,7 +100,7 @@ impl Worker {
         }
     }
 
-    /// The process is about to exit with requests open: their accounts get what they have used.
+    /// Called when the process is about to exit with open requests: adds their usage to their accounts.
     pub fn leave_all_flights(&mut self) {
         while let Some(id) = self.first_in_flight {
             self.add_use(id);

@@ -12,7 +12,7 @@ use crate::config::zone_use::ZoneUse;
 use crate::nginx::request::Request;
 use accounting::account_set::{AccountId, AccountSet};
 
-/// Calls `f` with the accounts of a request, by the zones of a location. `counts`: once per request.
+/// Calls `f` with the accounts of a request in the zones of a location. `counts` is set once per request.
 #[inline]
 pub fn with_accounts<R>(r: Request<'_>, conf: &LocConf, counts: bool, f: impl FnOnce(&AccountSet) -> R) -> R {
     match known_accounts(r, conf) {
@@ -21,7 +21,7 @@ pub fn with_accounts<R>(r: Request<'_>, conf: &LocConf, counts: bool, f: impl Fn
     }
 }
 
-/// The accounts of a request by the zones of a location, if they are the same for all requests of its server.
+/// The accounts of a request in the zones of a location, if all requests of its server have the same ones.
 #[inline]
 pub fn known_accounts<'a>(r: Request<'_>, conf: &'a LocConf) -> Option<&'a AccountSet> {
     conf.known.get().filter(|(server, _)| *server == r.server()).map(|(_, accounts)| accounts)
@@ -35,14 +35,14 @@ fn find_accounts(r: Request<'_>, conf: &LocConf, counts: bool) -> AccountSet {
         lasting &= find_account(r, used, counts, |id| accounts.push(id));
     }
     if lasting {
-        // a location belongs to one server; if it did not, the first one would be served faster
+        // A location belongs to one server. Otherwise only the first server would profit.
         let _ = conf.known.set((r.server(), accounts.clone()));
     }
     accounts
 }
 
-/// Calls `f` with the account of a request in a zone, if it has a key there; whether that is the same for all
-/// requests of its server. The request must be one of the configuration that names the zone.
+/// Calls `f` with the account of a request in a zone, if it has a key there. Returns whether all requests of its
+/// server have the same account. The request must belong to the configuration that names the zone.
 pub fn find_account(r: Request<'_>, used: &ZoneUse, counts: bool, f: impl FnOnce(AccountId)) -> bool {
     let Some(zone) = used.zone() else { return false };
     let lasting = matches!(zone.key, Key::ServerName(_));
@@ -59,15 +59,14 @@ pub fn find_account(r: Request<'_>, used: &ZoneUse, counts: bool, f: impl FnOnce
     lasting && found.lasting
 }
 
-/// The key of a request in a zone; empty if it has none. The request must be one of the configuration that has the
-/// zone.
+/// The key of a request in a zone; empty if it has none. The request must belong to the configuration of the zone.
 pub fn key_of<'a>(r: Request<'a>, zone: &Zone) -> &'a [u8] {
     let value = match &zone.key {
         Key::ServerName(index) | Key::Variable(index) | Key::Host(index) => r.variable(*index),
         Key::Complex(complex) => r.evaluate(complex),
     };
     match value.unwrap_or_default() {
-        // no `Host` (`ngx_http_variable_host`): counted and limited all the same
+        // A request without `Host` (`ngx_http_variable_host`) is counted and limited nevertheless.
         [] if matches!(zone.key, Key::Host(_)) => OVERFLOW_KEY,
         key => key,
     }

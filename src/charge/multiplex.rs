@@ -1,18 +1,18 @@
 //! Connections that carry several requests at a time: HTTP/2 and HTTP/3.
 //!
-//! An event of such a connection does not tell whose it is. Work in it belongs to the streams that it was done for:
+//! An event of such a connection does not name a stream. Its CPU is charged to the streams that caused the work:
 //!
-//! - HTTP/2, receiving: `ngx_http_v2_read_handler` calls `h2c->state.handler` for each frame. We stand in its place,
-//!   and look at the frame's header: so each frame is its stream's, and what the system and TLS have used to receive
-//!   a buffer is divided by the bytes of the frames in it.
-//! - HTTP/2, sending: `ngx_http_v2_write_handler` sends for all streams. It is divided by the bytes that each has got
-//!   out.
-//! - HTTP/3: datagrams are encrypted, and a packet is made for all streams that have something to send. What was
-//!   received (`ngx_quic_input_handler`) and sent (`ngx_quic_push_handler`) is kept, and divided by the bytes of each
-//!   stream that got further. That is done when a stream ends, and each second.
+//! - HTTP/2, receiving: `ngx_http_v2_read_handler` calls `h2c->state.handler` for each frame. Our function takes the
+//!   place of that handler and reads the frame's header. So the CPU of a frame is charged to the frame's stream. The
+//!   CPU that the system and TLS have used to receive a buffer is divided by the bytes of the frames in it.
+//! - HTTP/2, sending: `ngx_http_v2_write_handler` sends for all streams. Its CPU is divided by the bytes that each
+//!   stream has sent.
+//! - HTTP/3: datagrams are encrypted, and one packet may carry data of all streams that have something to send. CPU
+//!   for receiving (`ngx_quic_input_handler`) and sending (`ngx_quic_push_handler`) is kept. It is divided by the bytes
+//!   that each stream has advanced, when a stream ends and once in each second.
 //!
-//! What no stream has caused goes to the counted requests that are open, in equal parts, or, if there is none, to the
-//! accounts of the last one that was counted and not refused.
+//! CPU that no stream has caused goes in equal parts to the open requests that are counted. If there is none, it goes
+//! to the accounts of the last request that was counted and not refused.
 
 use accounting::pool::Pool;
 
@@ -31,18 +31,18 @@ use crate::nginx::request::Request;
 use crate::nginx::time::now_ms;
 use accounting::account_set::AccountSet;
 
-/// What QUIC has used for streams is divided when one of them ends, if it is as much, in nanoseconds. Less is left to
-/// the next division, which is due within a second.
+/// CPU that QUIC has used for streams is divided at the end of a stream if it is at least this much, in nanoseconds.
+/// Less is left to the next division, which is due within a second.
 const DIVIDE_NS: u64 = 10_000;
-/// The client acknowledges what was sent within so many milliseconds, or it is gone.
+/// The client acknowledges sent data within this time, in milliseconds, or is assumed to be gone.
 const TAIL_MS: u64 = 2000;
-/// What sending the rest of an answer may cost, and handling its acknowledgements, in nanoseconds: in all, and for
-/// each byte. Measured are 2 to 4 for a byte.
+/// The most that sending the rest of an answer and handling its acknowledgements may cost, in nanoseconds: in all
+/// (`TAIL_NS`), and for each byte (`TAIL_NS_PER_BYTE`). Measured values are 2 to 4 ns for a byte.
 const TAIL_NS: u64 = 20_000;
 const TAIL_NS_PER_BYTE: u64 = 10;
 
 impl Worker {
-    /// What a connection has that carries several requests.
+    /// The state of a connection that carries several requests.
     #[inline]
     pub(super) fn multiplex(&self, at: usize) -> Option<&Multiplex<RequestId>> {
         self.connections.multiplex(at)
@@ -53,7 +53,7 @@ impl Worker {
         self.connections.multiplex_mut(at)
     }
 
-    /// Calls `f` with each open request of a connection, and with how far it is.
+    /// Calls `f` with each open request of a connection and its progress.
     fn each_stream(&mut self, at: usize, mut f: impl FnMut(&mut Worker, RequestId, Progress)) {
         let Some(&Multiplex { h2c, streams: mut next, .. }) = self.multiplex(at) else { return };
         while let Some(id) = next {
@@ -64,13 +64,13 @@ impl Worker {
         }
     }
 
-    /// Whether the connection is QUIC's, and carries requests.
+    /// Whether the connection is a QUIC connection that carries requests.
     pub fn is_quic_connection(&self, at: usize) -> bool {
         self.multiplex(at).is_some_and(|multiplex| multiplex.h2c.is_none())
     }
 
-    /// A request of a connection that carries several is there: `r` is the context's, and `c` the connection at the
-    /// place.
+    /// Adds a new request to a connection that carries several. `r` is the request of the context, and `c` is the
+    /// connection at index `at`.
     pub fn join(&mut self, id: RequestId, at: usize, r: Request<'_>, c: Connection<'_>) {
         if self.connections.multiplex(at).is_none() {
             self.begin_multiplex(at, r, c);
@@ -86,8 +86,8 @@ impl Worker {
         self.context(id).stream = Stream { id: stream, previous: None, next, seen, packets, joined: true };
     }
 
-    /// The first request of a connection that carries several. If there is no memory, the connection goes on as one
-    /// that does not.
+    /// Prepares a connection for its first request, if it carries several. If there is no memory, the connection is
+    /// handled as an ordinary one.
     #[cold]
     fn begin_multiplex(&mut self, at: usize, r: Request<'_>, c: Connection<'_>) {
         let multiplex = Multiplex {
@@ -106,7 +106,7 @@ impl Worker {
         }
     }
 
-    /// A request is not open any more; whether it was one of several.
+    /// Removes a request that is no longer open. Returns whether its connection carries several requests.
     #[inline]
     pub fn part(&mut self, id: RequestId) -> bool {
         let was_joined = core::mem::take(&mut self.context(id).stream.joined);
@@ -139,7 +139,7 @@ impl Worker {
         }
     }
 
-    /// QUIC sends the rest of a request's answer when the request is gone.
+    /// Keeps the state of a request that is gone: QUIC still sends the rest of its answer.
     fn keep_tail(&mut self, at: usize, id: RequestId) {
         let context = self.context(id);
         let bytes = outstanding_bytes(context.request());
@@ -152,13 +152,13 @@ impl Worker {
         }
     }
 
-    /// Whether no other request is open on a connection.
+    /// Whether no other request is open on the connection.
     pub fn is_alone(&mut self, id: RequestId) -> bool {
         let stream = &self.context(id).stream;
         stream.previous.is_none() && stream.next.is_none()
     }
 
-    /// A stream is about to end: it gets its part of what its connection has used.
+    /// Called when a stream is about to end: charges its part of the CPU of its connection to it.
     #[inline]
     pub fn divide_for(&mut self, id: RequestId) {
         let context = self.context(id);
@@ -176,12 +176,12 @@ impl Worker {
         }
     }
 
-    /// A datagram of a connection of QUIC has arrived.
+    /// Called when a datagram of a QUIC connection has arrived.
     #[cfg(ngx_feature = "http_v3")]
     pub(super) fn divide_before_datagram(&mut self, at: usize) {
         let Some(multiplex) = self.multiplex(at) else { return };
         if multiplex.streams.is_none() && self.undivided_ns(at) > 0 {
-            // a request that it opens is not to pay for what was before
+            // A request that this datagram opens must not pay for earlier CPU.
             self.divide(at, true);
         }
     }
@@ -194,12 +194,12 @@ impl Worker {
         self.multiplex(at).map_or(0, |multiplex| multiplex.sending_ns)
     }
 
-    /// From here on it counts how far each stream gets.
+    /// Sets the point from which the progress of each stream is counted.
     pub(super) fn look_at_streams(&mut self, at: usize) {
         self.each_stream(at, |worker, id, progress| worker.context(id).stream.seen = progress);
     }
 
-    /// What was used to send for several requests is divided later.
+    /// Keeps CPU that was used to send for several requests. It is divided later.
     pub(super) fn keep_sending(&mut self, at: usize, ns: u64) {
         match self.multiplex_mut(at) {
             Some(multiplex) => {
@@ -207,13 +207,13 @@ impl Worker {
                 self.connections.list_uncharged(at);
             }
             None => {
-                // closed meanwhile
+                // The connection was closed in the meantime.
                 self.charge_connection(at, ns);
             }
         }
     }
 
-    /// What was used to send for several requests.
+    /// Charges CPU that was used to send for several requests.
     pub fn charge_sending(&mut self, at: usize, ns: u64) {
         if self.multiplex(at).is_none_or(|multiplex| multiplex.h2c.is_none()) {
             self.keep_sending(at, ns);
@@ -227,7 +227,7 @@ impl Worker {
         self.connections.keep(at, pool.ns);
     }
 
-    /// Charges each open request of a connection with what `f` says.
+    /// Charges each open request of a connection with the nanoseconds that `f` returns.
     fn each_share(&mut self, at: usize, mut f: impl FnMut(&mut Context, Progress) -> u64) {
         self.each_stream(at, |worker, id, progress| {
             let context = worker.context(id);
@@ -240,7 +240,8 @@ impl Worker {
         });
     }
 
-    /// Divides what a connection has used among those that it was for. `all`: also what no request has caused.
+    /// Divides the CPU of a connection among the requests that caused it. With `all`, CPU that no request has caused
+    /// is divided too.
     pub fn divide(&mut self, at: usize, all: bool) {
         let mut receiving = Pool { ns: self.connections.take_pending(at), weight: 0 };
         let Some(multiplex) = self.multiplex_mut(at) else {
@@ -260,7 +261,7 @@ impl Worker {
             sending.weight += progress.sending;
             counted += u64::from(context.is_counted());
         });
-        // nobody got further
+        // no stream has advanced
         let is_common = |pool: &Pool| pool.weight == 0 && all && counted > 0;
         let (evenly_received, evenly_sent) = (is_common(&receiving), is_common(&sending));
         receiving.weight =
@@ -290,7 +291,7 @@ impl Worker {
         }
     }
 
-    /// What no request that is open has caused goes to the accounts of the last one, if one was counted.
+    /// Charges CPU that no open request has caused to the accounts of the last request, if one was counted.
     fn charge_last(&mut self, at: usize, ns: u64) {
         if self.has_counted(at) {
             self.charge_connection(at, ns);
@@ -299,7 +300,7 @@ impl Worker {
         }
     }
 
-    /// The owner of an event of a connection that carries several requests.
+    /// The owner of an event on a connection that carries several requests.
     pub(super) fn owner_of_stream(&mut self, at: usize, event: &Event<'_>) -> Owner {
         let Some(&Multiplex { h2c: Some(_), streams, .. }) = self.multiplex(at) else {
             return Owner::Connection(at);
@@ -322,7 +323,7 @@ impl Worker {
         Owner::Connection(at)
     }
 
-    /// The open request of a stream of HTTP/2.
+    /// The open request of an HTTP/2 stream.
     #[cfg(ngx_feature = "http_v2")]
     pub(super) fn find_stream(&mut self, at: usize, stream_id: usize) -> Option<RequestId> {
         let &Multiplex { recent, streams: mut next, .. } = self.multiplex(at)?;
@@ -342,7 +343,7 @@ impl Worker {
         None
     }
 
-    /// Frames of several streams are about to be sent. Returns the owner of the running lap.
+    /// Called before frames of several streams are sent. Returns the owner of the running lap.
     #[cfg(ngx_feature = "http_v2")]
     #[cold]
     pub(super) fn begin_sending_for_all(&mut self, at: usize) -> Option<Owner> {
@@ -350,7 +351,7 @@ impl Worker {
             return None;
         }
         let &Multiplex { streams, sending_ns, .. } = self.multiplex(at)?;
-        // one that is alone sends for itself only
+        // a stream that is alone sends only for itself
         self.context(streams?).stream.next?;
         if sending_ns == 0 {
             self.look_at_streams(at);
@@ -360,7 +361,7 @@ impl Worker {
         Some(owner)
     }
 
-    /// They are sent.
+    /// Called after the frames were sent.
     #[cfg(ngx_feature = "http_v2")]
     #[cold]
     pub(super) fn end_sending_for_all(&mut self, at: usize, owner: Owner) {

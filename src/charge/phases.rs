@@ -1,8 +1,8 @@
-//! The phases and filters by which a request makes itself known.
+//! The phases and filters in which requests are found.
 //!
-//! A request makes itself known in the post-read phase, in the header and body filters, and in the log phase (some
-//! never reach another phase: a 400, for instance). Its total is final when the log phase starts; what runs after
-//! that is charged to its accounts.
+//! A request is found in the post-read phase, in the header and body filters, and in the log phase. Some requests
+//! never reach a phase before the log phase, for example those answered with 400. The total of a request is final when
+//! the log phase starts. Later CPU is charged to its accounts.
 
 use core::ptr::null;
 
@@ -22,11 +22,11 @@ use crate::nginx::http_log;
 use crate::nginx::phase::{self, Filters, Phase, PhaseHandler};
 use crate::nginx::request::Request;
 
-/// The use of a running request is added to its accounts when so much time has passed since the last time, in
+/// The usage of a running request is added to its accounts when this time has passed since the last addition, in
 /// nanoseconds.
 const ADD_NS: u64 = 1_000_000_000;
 
-/// Adds the phase handlers and the filters. `ways_differ`: it makes a difference which locations a request goes
+/// Adds the phase handlers and the filters. `ways_differ`: the result depends on the locations that a request goes
 /// through.
 pub fn register(core: Core<'_>, ways_differ: bool) -> Option<()> {
     context::register::<Gone>();
@@ -36,14 +36,14 @@ pub fn register(core: Core<'_>, ways_differ: bool) -> Option<()> {
     }
     phase::add_handler::<Logged>(core, Phase::Log)?;
     phase::add_handler::<Stop>(core, Phase::Log)?;
-    // A request's total is final before the access log is written, and so the same in all its lines. Accounts are
-    // looked up after it, so that a key with patterns changes no capture that the access log shows.
+    // A request's total is final before the access log is written, so it is the same in all log lines. Accounts are
+    // looked up after the access log, so a key with patterns changes no capture that the access log shows.
     phase::move_last_log_handler_to_front(core);
     phase::add_filters::<Passing>();
     Some(())
 }
 
-/// Makes a context for a main request, to which the running lap is attributed; `None` if there is no memory.
+/// Makes a context for a main request, and attributes the running lap to it. `None` if there is no memory.
 #[inline(never)]
 fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     http_log::learn_by_request(main);
@@ -64,7 +64,7 @@ fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     })?
 }
 
-/// The running lap is attributed to a request that NGINX has called us for.
+/// Attributes the running lap to a request for which NGINX has called the module.
 #[inline]
 fn attribute(r: Request<'_>) -> Option<RequestId> {
     if !is_measuring() {
@@ -76,7 +76,7 @@ fn attribute(r: Request<'_>) -> Option<RequestId> {
     Some(id)
 }
 
-/// A thread of a pool is done with its work for a request, whose turn it is now.
+/// Called when a thread of a pool has finished its work for a request. The request is attributed now.
 #[cfg(ngx_feature = "threads")]
 pub fn charge_pool_thread(r: Request<'_>, ns: u64) {
     if let Some(context) = attribute(r) {
@@ -84,7 +84,7 @@ pub fn charge_pool_thread(r: Request<'_>, ns: u64) {
     }
 }
 
-/// A main request is gone: its pool is being destroyed.
+/// Frees the context of a main request when the request's pool is destroyed.
 struct Gone;
 
 impl Freed for Gone {
@@ -104,7 +104,7 @@ impl Freed for Gone {
     }
 }
 
-/// A request is gone that other connections or limits know.
+/// Frees a request that other connections or limits refer to.
 #[inline(never)]
 fn leave(id: RequestId) {
     let known = with_context(id, |context| (context.received, context.logged, context.limited));
@@ -128,10 +128,11 @@ impl PhaseHandler for PostRead {
     }
 }
 
-/// A location with `request_cpu` handles the request from here on: it is counted there, wherever it ends. Otherwise
-/// an upstream's answer (`X-Accel-Redirect`) could lead all that was done before out of the accounts.
+/// From here on, a location with `request_cpu` handles the request. The request is counted by this location, even if
+/// it ends in another one. Otherwise an upstream's answer (`X-Accel-Redirect`) could move all earlier work out of the
+/// accounts.
 ///
-/// The work of `post_action` comes after the answer, and changes nothing (`ngx_http_post_action`).
+/// The work of `post_action` comes after the answer, and does not change the location (`ngx_http_post_action`).
 struct Preaccess;
 
 impl PhaseHandler for Preaccess {
@@ -143,7 +144,8 @@ impl PhaseHandler for Preaccess {
             with(|worker| {
                 let context = worker.context(id);
                 if r.is_post_action() {
-                    // its location has an upstream and a status of its own, and NGINX keeps no other
+                    // the location of `post_action` has its own upstream and status, and NGINX does not keep the first
+                    // ones
                     context.answered.get_or_insert_with(|| answered(r));
                 } else if !location(r).zones().is_empty() {
                     context.counted_by = CountedBy::this(r);
@@ -154,7 +156,7 @@ impl PhaseHandler for Preaccess {
     }
 }
 
-/// Answers and bodies that pass.
+/// The filters for answers and bodies.
 struct Passing;
 
 impl Filters for Passing {
@@ -164,7 +166,7 @@ impl Filters for Passing {
         let is_by_reads = with(|worker| {
             let context = worker.context(id);
             if context.counted_by.is_current() && r.has_post_action() {
-                // what follows is in another location
+                // `post_action` is handled in another location
                 context.counted_by = CountedBy::this(r);
             }
             context.received.is_by_reads()
@@ -185,10 +187,10 @@ impl Filters for Passing {
     }
 }
 
-/// First handler of the log phase: from here on the request's total stands still.
+/// The first handler of the log phase: from here on, the request's total does not change.
 ///
-/// `ngx_http_free_request` calls it for a main request, `ngx_http_finalize_request` for a subrequest, if
-/// `log_subrequest` is on: there, all variables of a line show the same values.
+/// `ngx_http_free_request` calls it for a main request. `ngx_http_finalize_request` calls it for a subrequest if
+/// `log_subrequest` is on. In the line of a subrequest, all variables show the same values.
 struct Stop;
 
 impl PhaseHandler for Stop {
@@ -212,7 +214,7 @@ impl PhaseHandler for Stop {
     }
 }
 
-/// After the access log: the request is finished.
+/// Runs after the access log: the request is finished.
 struct Logged;
 
 impl PhaseHandler for Logged {
@@ -240,7 +242,7 @@ impl PhaseHandler for Logged {
     }
 }
 
-/// A main request is finished whose accounts have to be looked up, or whose limits have to know of it.
+/// Finishes a main request whose accounts must be looked up, or that is relevant to limits.
 #[inline(never)]
 fn finish(r: Request<'_>, id: RequestId) {
     let known = with(|worker| {
@@ -260,20 +262,20 @@ fn finish(r: Request<'_>, id: RequestId) {
     });
 }
 
-/// How a request is answered.
+/// The status and the cache status with which a request is answered.
 fn answered(r: Request<'_>) -> Answered {
     Answered { status: r.status(), cache: CacheStatus::from_nginx(r.cache_status()) }
 }
 
-/// How a request ended, but for its CPU. `known`: how it was answered, if that is over.
+/// The outcome of a request, without its CPU. `known` is the answer, if the request was answered before.
 fn outcome_of(r: Request<'_>, known: Option<Answered>) -> Outcome {
     let Answered { status, cache } = known.unwrap_or_else(|| answered(r));
     let c = r.connection();
     Outcome { status, cache, connection_order: c.requests(), response_bytes: c.sent_bytes(), cpu_ns: 0 }
 }
 
-/// A handler call in which a request was an owner is over. If the request is still there, it is in flight, and its
-/// use is added to its accounts if that was not done for a second.
+/// Called after a handler call in which a request was an owner. If the request still exists, it is in flight. Its
+/// usage is added to its accounts if the last addition was at least a second ago.
 pub fn after_handler_call(id: RequestId) {
     let Some((counted_by, chosen, is_due, limited)) = with(|worker| {
         let now_ns = worker.laps.meter.recent_ns();
@@ -289,7 +291,7 @@ pub fn after_handler_call(id: RequestId) {
     .flatten() else {
         return;
     };
-    // the context is there, so its request is; nothing here frees it
+    // The context exists, so its request exists. Nothing here frees the request.
     id.with_request(|r| {
         if limited && let Some(limited) = dropped_body(r) {
             body::watch(r, &limited.dropped);
@@ -311,7 +313,7 @@ pub fn after_handler_call(id: RequestId) {
             if is_due {
                 worker.add_use(id);
             }
-            // the request pays for this
+            // the CPU of this addition is charged to the request
             worker.take(Owner::Request(id));
             worker.switch(Owner::Loop);
         });

@@ -1,4 +1,4 @@
-//! A worker process: start, what is done each second, end.
+//! A worker process: its start, its work in each second, its end.
 
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
@@ -34,18 +34,18 @@ use crate::nginx::time::now_ms;
 use crate::nginx::timer::Task;
 use accounting::account_set::{AccountId, AccountSet};
 
-/// How often slow values are brought up to date, in milliseconds.
+/// The interval at which slow values are updated, in milliseconds.
 const TICK_MS: u64 = 1000;
-/// When, within each second, the use of requests in flight is flushed to their accounts, in milliseconds: near its
-/// end, so that little of it gets into the next second.
+/// The time within each second at which the usage of requests in flight is flushed to their accounts, in milliseconds.
+/// It is near the end of the second, so that little of the usage is counted in the next second.
 const FLUSH_MS: u64 = 980;
 
-/// This process begins to measure, for the event loop of a cycle. Returns whether it does. `exit` is called when
-/// another cycle begins in this process.
+/// Starts measuring in this process, for the event loop of a cycle. Returns whether this process measures. `exit` is
+/// called when another cycle begins in this process.
 pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit: Exit) -> bool {
     listeners::hook::<Worker>(cycle);
     let (connections, log) = (Connections::of(cycle), cycle.log());
-    // `init_zone` has run for each
+    // `init_zone` has run for each zone
     let tables = main.zones().map(Zone::table);
     let own = process::own();
     let Some(mut zones) = Zones::new(tables, own) else {
@@ -91,7 +91,7 @@ pub fn start(main: &MainConf, cycle: ServedCycle, workers: Option<Workers>, exit
     true
 }
 
-/// Puts our functions in the place of NGINX's. Called after [`start`].
+/// Puts our functions in place of NGINX's functions. Called after [`start`].
 pub fn hook() {
     event_loop::hook::<Worker>();
     io::hook::<Worker>();
@@ -102,7 +102,7 @@ pub fn hook() {
     crate::measure::threads::hook::<Worker>();
 }
 
-/// Logs what is not right with this machine; the first worker does, since it is the same for all.
+/// Logs problems of this machine. Only the first worker logs them, since they are the same for all workers.
 fn report_once(mode: Mode, log: *mut ngx_log_t) {
     let sizes_known = allocator::look();
     let fault = clock::fault_of_thread_clock();
@@ -155,15 +155,15 @@ fn report_once(mode: Mode, log: *mut ngx_log_t) {
     }
 }
 
-/// Looks for workers that were killed: the master starts a new one for each, so they are found here. Then takes a
-/// place in each table, and one in the shared worker totals.
+/// Looks for killed workers: the master starts a new worker for each, so they are found here. Then acquires a slot in
+/// each table, and one in the shared worker totals.
 fn begin_in_shared_memory(
     workers: Option<Workers>,
     zones: &mut Zones,
     own: Option<ProcessId>,
     log: *mut ngx_log_t,
 ) -> Option<(Workers, WorkerSlot)> {
-    // a dead worker may have had the number that is ours now
+    // a dead worker may have had the process ID that this worker has now
     let is_alive = |process: ProcessId| {
         own.is_none_or(|own| own.pid() != process.pid()) && process::is_alive(process, own)
     };
@@ -189,14 +189,15 @@ fn begin_in_shared_memory(
     slot.map(|slot| (workers, slot))
 }
 
-/// The process is about to end: pending charges are added to accounts. Returns whether it has measured.
+/// Called when the process is about to end: adds pending charges to accounts. Returns whether the process has
+/// measured.
 pub fn leave() -> bool {
     let has_measured = with(Worker::leave).is_some();
     if has_measured {
-        // `ngx_worker_process_exit` tells by the flag which connections may be open still
+        // `ngx_worker_process_exit` uses the flag to tell which connections may still be open
         accept_first(true);
     }
-    // requests that end from here on are not measured any more: `worker::stop` follows
+    // Requests that end from here on are not measured any more: `worker::stop` follows.
     if let Some(timer) = with(|worker| worker.flush_timer.take()).flatten() {
         timer.stop();
     }
@@ -219,13 +220,13 @@ impl Worker {
         }
     }
 
-    /// Checks a request of this account against a limit; a refusal is counted.
+    /// Checks a request of this account against a limit, and counts a refusal.
     pub fn check(&mut self, id: AccountId, limit: &Limit, dry_run: bool) -> Option<Checked> {
         let is_configured = |of| is_configured(id.zone(), of);
         self.zones.check(self.laps.meter.recent_ns() / 1_000_000, id, limit, is_configured, dry_run)
     }
 
-    /// Does what is due once in a second.
+    /// Does the work that is due once in a second.
     #[inline]
     pub(super) fn tick_if_due(&mut self) {
         if now_ms() >= self.next_tick_ms {
@@ -246,8 +247,9 @@ impl Worker {
         self.zones.follow(now_ns);
     }
 
-    /// Looks for workers that were killed. The master starts a new one for most, which looks too, but for none that
-    /// was told to finish. In each second one worker does so, for each piece of shared memory.
+    /// Looks for killed workers. In most cases the master starts a new worker, which also looks for them. The master
+    /// starts none for a worker that was told to finish. In each second, one worker looks, for each piece of shared
+    /// memory.
     fn look_for_dead(&mut self) {
         let now_ms = shared_ms();
         let (watch, second) = (&mut self.watch, now_ms / 1000);
@@ -260,7 +262,7 @@ impl Worker {
         }
     }
 
-    /// From now on requests are in flight.
+    /// Starts the flush timer: requests are in flight from now on.
     pub fn start_flush_timer(&mut self) {
         if let Some(timer) = &self.flush_timer
             && !timer.is_set()
@@ -269,11 +271,11 @@ impl Worker {
         }
     }
 
-    /// Requests in flight may be silent for hours: each second their accounts get what they have held, and what
-    /// they have used before.
+    /// Requests in flight may be silent for hours. So each second adds the memory that they have held, and their
+    /// earlier usage, to their accounts.
     fn flush(&mut self) -> Option<u64> {
         self.take(Owner::Loop);
-        // the timers are a little apart
+        // the timers are slightly apart
         if now_ms() + TICK_MS / 2 >= self.next_tick_ms {
             self.tick();
         }
@@ -300,7 +302,7 @@ impl Worker {
         }
     }
 
-    /// Brings the shared worker totals up to date with the running lap.
+    /// Updates the shared worker totals, including the running lap.
     pub fn show_now(&mut self) {
         self.read_clock_exactly();
         self.update_other_threads();
@@ -309,10 +311,10 @@ impl Worker {
     }
 }
 
-/// Milliseconds until the flush timer expires next.
+/// Milliseconds until the flush timer expires the next time.
 fn wait_for_flush_ms(now_ns: u64) -> u64 {
     let wait_ms = (1000 + FLUSH_MS - now_ns / 1_000_000 % 1000) % 1000;
-    // one that expires a little early is the one of this second
+    // a timer that expires slightly early is the one of this second
     if wait_ms < 100 { wait_ms + 1000 } else { wait_ms }
 }
 

@@ -5,14 +5,14 @@ use crate::charge::worker::{Owner, is_measuring, with};
 use crate::measure::charge::Charge;
 use crate::nginx::request::Request;
 
-/// What the variables of a request show.
+/// The values that the variables of a request show.
 pub struct Reading {
     pub total_ns: u64,
     pub connection_ns: u64,
     pub wakeups: u64,
 }
 
-/// The cost of a request so far, the running lap included; `None` if it is not measured.
+/// The cost of a request so far, including the running lap. `None` if the request is not measured.
 pub fn read(r: Request<'_>) -> Option<Reading> {
     if !is_measuring() {
         return None;

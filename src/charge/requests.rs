@@ -1,4 +1,4 @@
-//! Requests: attributed, taken over, added to their accounts, finished.
+//! The steps of a request: attributed, taken over, added to its accounts, finished.
 
 use accounting::account::Outcome;
 use accounting::pending_charges::Ended;
@@ -13,7 +13,8 @@ use crate::measure::charge::Charge as _;
 use accounting::account_set::AccountSet;
 
 impl Worker {
-    /// The running lap is attributed to a request, from the start of the handler call if it was not attributed.
+    /// Attributes the running lap to a request. If the handler call has no owner yet, this covers the call from its
+    /// start.
     #[inline]
     pub fn attribute_to(&mut self, id: RequestId) {
         if self.owner() != Owner::Request(id) {
@@ -27,7 +28,7 @@ impl Worker {
         match self.owner() {
             // the handler call was not attributed: all of it was for this request
             Owner::Nobody | Owner::Listener => self.take(request),
-            // a handler call of QUIC is for all its streams, some of which are called in it (`ngx_quic_close_streams`)
+            // a QUIC handler call serves all streams, and calls handlers of some of them (`ngx_quic_close_streams`)
             Owner::Connection(at)
                 if self.context(id).connection == Some(at) && !self.is_quic_connection(at) =>
             {
@@ -38,12 +39,12 @@ impl Worker {
         self.touch(id);
     }
 
-    /// The request is attributed for the first time: it takes over what its connection has used.
+    /// Attributes a request for the first time. It takes over the CPU that its connection has used.
     pub(super) fn attribute_first(&mut self, id: RequestId, connection: Option<usize>) {
         if let (Some(at), Owner::Connection(of) | Owner::Header(of)) = (connection, self.owner())
             && of == at
         {
-            // its header was read in this handler call
+            // the request's header was read in this handler call
             if self.is_exact_connection() {
                 self.take(Owner::Header(at));
                 self.read_clock();
@@ -64,12 +65,12 @@ impl Worker {
         }
     }
 
-    /// A new request takes over what its connection has used.
+    /// Takes over the CPU that the connection of a new request has used.
     #[inline(never)]
     fn take_over_connection(&mut self, id: RequestId, at: usize) {
         let (is_quic, is_alone) = (self.is_quic_connection(at), self.is_alone(id));
-        // What came before this request is for those that were open, or were counted before. The first one that
-        // is counted takes over the rest, unless others are open: they have the connection already.
+        // CPU from before this request belongs to requests that were open or counted before. The first counted request
+        // takes over the rest, unless other requests are open: these are charged for the connection already.
         let is_first = !self.has_counted(at);
         let divides = if is_first { !is_alone } else { !is_quic };
         if divides && self.connections.pending_ns(at) != 0 {
@@ -81,8 +82,8 @@ impl Worker {
         context.handshake = handshake;
     }
 
-    /// The total of a main request is final. If it is not counted, it leaves to others what its connection has used
-    /// before.
+    /// Makes the total of a main request final. A request that is not counted returns the earlier CPU of its
+    /// connection to later requests.
     #[inline]
     pub(super) fn stop(&mut self, id: RequestId, counts: bool) {
         self.divide_for(id);
@@ -92,7 +93,7 @@ impl Worker {
         }
     }
 
-    /// A request that is not counted leaves what it has taken over from its connection to the first one that is.
+    /// A request that is not counted returns the CPU of its connection. The first counted request gets it.
     #[cold]
     fn leave_connection(&mut self, id: RequestId) {
         let context = self.context(id);
@@ -107,7 +108,7 @@ impl Worker {
         }
     }
 
-    /// Final: what is charged from here on is for the accounts.
+    /// Finishes a request. Later CPU is charged to its accounts.
     pub(super) fn finish(&mut self, id: RequestId, accounts: &AccountSet, outcome: &Outcome) {
         self.leave_flight(id);
         let now_ns = self.laps.meter.now_ns();
@@ -144,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// As [`Worker::finish`], where what the request has used is not the same to all limits.
+    /// As [`Worker::finish`], for a request whose usage is not counted in the same way by all limits.
     #[cold]
     #[inline(never)]
     pub(super) fn finish_apart(
@@ -167,7 +168,8 @@ impl Worker {
         self.finish(id, &marked, outcome);
     }
 
-    /// So much of what was charged before is charged as use now; all of it when the request is over.
+    /// Takes `ns` off the advance charges: this CPU is charged as usage now. All of it is taken off when the request
+    /// is over.
     #[cold]
     #[inline(never)]
     pub(super) fn give_back(&mut self, id: RequestId, ns: u64) {
@@ -183,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Moves what a running request has used since the last time to its accounts.
+    /// Adds the usage of a running request since the last call to its accounts.
     pub(super) fn add_use(&mut self, id: RequestId) {
         let now_ns = self.laps.meter.recent_ns();
         let context = self.context(id);
@@ -191,7 +193,7 @@ impl Worker {
         let (mut accounts, usage) = (context.accounts.clone(), context.new_use());
         let is_limited = context.limited.is_some();
         if context.verdict.is_unchecked() {
-            // it may have been answered already, and its body is discarded still
+            // The request may have been answered, while its body is still being discarded.
             let beyond = Beyond::of(location(context.request()));
             self.zones
                 .mark_unchecked(now_ns / 1_000_000, &mut accounts, usage.cpu_ns, |zone| beyond.share(zone));
@@ -206,7 +208,7 @@ impl Worker {
         }
     }
 
-    /// The request is being freed: nothing may point to its context any more.
+    /// Called when the request is freed: nothing may point to its context any more.
     pub(super) fn free(&mut self, id: RequestId) {
         self.forget(id);
         let is_stream = self.part(id);
@@ -214,7 +216,7 @@ impl Worker {
             self.connections.end_request(at, id);
         }
         if !self.context(id).logged {
-            // never logged: the accounts that it was in flight in pay for the pending charges
+            // The request was never logged: the accounts that it was in flight in pay for the pending charges.
             let context = self.contexts.get(id);
             let pending_ns = context.meter.take_usage(0, 0).cpu_ns + context.late_ns;
             self.zones.charge(self.laps.meter.recent_ns(), &context.accounts, pending_ns);

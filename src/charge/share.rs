@@ -1,4 +1,4 @@
-//! CPU that no limit could refuse.
+//! The share of CPU that no limit could refuse.
 
 use accounting::limit::{LimitId, Share};
 
@@ -6,15 +6,15 @@ use crate::config::location::LocConf;
 use crate::config::main::{MainConf, with_running};
 use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
-/// What CPU beyond a limit is where the limit could not refuse it, by the limits of a location.
+/// The share of CPU that is beyond a limit, if the limit could not refuse it. It depends on the limits of a location.
 #[derive(Clone, Copy)]
 pub struct Beyond {
-    /// the zones, by their place in the configuration, in which the location's limit refuses nothing
+    /// the zones, by their index in the configuration, in which the location's limit refuses nothing
     dry_run: [Option<usize>; MAX_ZONES_PER_REQUEST],
 }
 
 impl Beyond {
-    /// By the limits of a location, which has one for a zone at most.
+    /// The shares by the limits of a location. A location has at most one limit for each zone.
     pub fn of(conf: &LocConf) -> Beyond {
         let mut dry_run = [None; MAX_ZONES_PER_REQUEST];
         let limits = conf.limits().iter().filter(|limit| limit.dry_run);
@@ -22,13 +22,13 @@ impl Beyond {
         Beyond { dry_run }
     }
 
-    /// For an account of this zone.
+    /// The share for an account of this zone.
     pub fn share(&self, zone: usize) -> Share {
         if self.dry_run.contains(&Some(zone)) { Share::RefusedDryRun } else { Share::Refused }
     }
 }
 
-/// As [`Beyond::share`], for work of a connection, which is in no location: by all limits of the zone.
+/// As [`Beyond::share`], for work of a connection. Such work is in no location, so all limits of the zone decide.
 #[cold]
 pub fn share_beyond_all(zone: usize) -> Share {
     with_running(|main| {
@@ -38,7 +38,7 @@ pub fn share_beyond_all(zone: usize) -> Share {
     })
 }
 
-/// Whether the zone at this place has a limit of this number, in the configuration that this worker serves.
+/// Whether the zone at this index has a limit with this number, in the configuration that this worker serves.
 #[cold]
 pub fn is_configured(zone: usize, id: LimitId) -> bool {
     with_running(|main| {

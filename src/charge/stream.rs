@@ -10,51 +10,51 @@ pub type Http2 = nginx_sys::ngx_http_v2_connection_t;
 #[cfg(not(ngx_feature = "http_v2"))]
 pub type Http2 = core::ffi::c_void;
 
-/// Receiving a byte costs as much as handling the acknowledgement of so many.
+/// Receiving one byte costs as much as handling the acknowledgement of this many bytes.
 const RECEIVING: u64 = 8;
-/// The least size that each path must carry, RFC 9000, section 14.
+/// The least packet size that each path must carry: RFC 9000, section 14.
 const BYTES_OF_PACKET: u64 = 1200;
 
-/// What a connection that carries several requests has, until it is closed.
+/// The state of a connection that carries several requests. It lives until the connection is closed.
 pub struct Multiplex<R> {
-    /// of HTTP/2; none for QUIC
+    /// the HTTP/2 connection; none for QUIC
     pub h2c: Option<NonNull<Http2>>,
-    /// the first one of the requests that are open
+    /// the first open request
     pub streams: Option<R>,
-    /// the one that the last frame was for
+    /// the request of the last frame
     pub recent: Option<R>,
-    /// what was used to send, and is not divided yet, in nanoseconds
+    /// CPU for sending that is not divided yet, in nanoseconds
     pub sending_ns: u64,
-    /// frames of HTTP/2 wait for room in the socket
+    /// HTTP/2 frames wait for room in the socket
     #[cfg(ngx_feature = "http_v2")]
     pub has_waiting: bool,
     pub tail: Tail,
 }
 
-/// A request that is gone, whose answer is not all acknowledged: QUIC keeps it, and sends the rest of it.
+/// A freed request whose answer is not fully acknowledged: QUIC keeps the answer, and sends the rest of it.
 pub struct Tail {
     pub bytes: u64,
-    /// what it may cost at most, in nanoseconds
+    /// the most that the rest may still cost, in nanoseconds
     pub ns: u64,
     pub accounts: AccountSet,
     pub until_ms: u64,
 }
 
-/// A request's place among those of its connection.
+/// A request's links and progress among the requests of its connection.
 pub struct Stream<R> {
     #[cfg_attr(not(ngx_feature = "http_v2"), allow(dead_code))]
-    /// of HTTP/2
+    /// the HTTP/2 stream identifier
     pub id: usize,
     pub previous: Option<R>,
     pub next: Option<R>,
-    /// how far it was when the connection's work was last divided
+    /// its progress when the connection's work was last divided
     pub seen: Progress,
-    /// packets of QUIC that it has caused besides
+    /// further QUIC packets that it has caused
     pub packets: Progress,
     pub joined: bool,
 }
 
-/// How far a stream is, as weights: bytes received and acknowledged, and bytes sent.
+/// The progress of a stream as weights: bytes received and acknowledged, and bytes sent.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Progress {
     pub receiving: u64,
@@ -65,24 +65,23 @@ pub struct Progress {
 impl<R> Multiplex<R> {
     /// The connection, if it is one of HTTP/2.
     pub fn http2(&self) -> Option<crate::nginx::http2::Http2<'_>> {
-        // SAFETY: `ngx_http_v2_init` has made it in the pool of the connection, whose entry has this only until the
-        // pool is destroyed.
+        // SAFETY: `ngx_http_v2_init` has made it in the pool of the connection. The connection's entry has this value
+        // only until the pool is destroyed.
         self.h2c.map(|h2c| unsafe { crate::nginx::http2::Http2::new(h2c.as_ptr()) })
     }
 }
 
 impl Progress {
-    /// None yet.
+    /// No progress.
     pub const NONE: Progress = Progress { receiving: 0, sending: 0 };
 
-    /// A datagram that is received costs more if it brings data than if it brings acknowledgements only, and those
-    /// are for several that were sent. What is received has to be acknowledged. Only bytes that have come count
-    /// (`ngx_quic_write_buffer`), and not those that are left out before them (`recv_last`): a client could leave out
-    /// as many as it likes.
+    /// A received datagram costs more if it brings data than if it brings only acknowledgements, and acknowledgements
+    /// cover several sent datagrams. Received data must be acknowledged. Only bytes that have arrived count
+    /// (`ngx_quic_write_buffer`), not gaps before them (`recv_last`): a client could leave gaps of any size.
     pub fn of(r: Request<'_>, is_quic: bool) -> Progress {
         let c = r.connection();
         if !is_quic {
-            // `ngx_http_v2_handle_frame` adds the frames that are out
+            // `ngx_http_v2_handle_frame` adds the frames that are sent
             return Progress { receiving: 0, sending: c.sent_bytes() };
         }
         c.quic_stream().map_or_else(Progress::default, |stream| Progress {
@@ -92,12 +91,12 @@ impl Progress {
     }
 }
 
-/// A new stream of QUIC: its header is short, but most often in a packet of its own, as its answer is.
+/// The weight of a new QUIC stream: its header is short, but is mostly sent in a packet of its own, as is its answer.
 pub const NEW_QUIC_STREAM: Progress =
     Progress { receiving: RECEIVING * BYTES_OF_PACKET, sending: BYTES_OF_PACKET };
 
 impl<R> Stream<R> {
-    /// What it has got further since the last division.
+    /// The progress since the last division.
     pub fn advance(&self, progress: Progress) -> Progress {
         let since = |now: u64, seen: u64, packets: u64| now.saturating_sub(seen).saturating_add(packets);
         Progress {
@@ -107,14 +106,14 @@ impl<R> Stream<R> {
     }
 }
 
-/// Bytes that a request of HTTP/3 has sent and that are not acknowledged.
+/// Bytes that an HTTP/3 request has sent and that are not acknowledged.
 pub fn outstanding_bytes(r: Request<'_>) -> u64 {
     let stream = r.connection().quic_stream();
     stream.map_or(0, |stream| stream.sent_bytes.saturating_sub(stream.acknowledged_bytes))
 }
 
 impl<R> Stream<R> {
-    /// Of a request that has its connection for itself.
+    /// The value for a request that has its connection for itself.
     pub const NEW: Stream<R> = Stream {
         id: 0,
         previous: None,
@@ -125,7 +124,7 @@ impl<R> Stream<R> {
     };
 }
 
-/// `None` if the request is not one of HTTP/2.
+/// The HTTP/2 connection of a request. `None` if the request does not use HTTP/2.
 pub fn http2_of(r: Request<'_>) -> Option<NonNull<Http2>> {
     #[cfg(ngx_feature = "http_v2")]
     return NonNull::new(r.stream()?.connection()?.as_ptr());
@@ -136,7 +135,7 @@ pub fn http2_of(r: Request<'_>) -> Option<NonNull<Http2>> {
     }
 }
 
-/// A stream's identifier of HTTP/2; 0 if it is not one.
+/// The HTTP/2 stream identifier of a request; 0 if the request does not use HTTP/2.
 pub fn id_of(r: Request<'_>) -> usize {
     #[cfg(ngx_feature = "http_v2")]
     return r.stream().map_or(0, |stream| stream.id());

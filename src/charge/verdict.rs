@@ -21,16 +21,16 @@ pub enum Status {
     RejectedDryRun,
 }
 
-/// What its limits have said to a request. It is small, since every request has one.
+/// The result of all limits for a request. The type is small, since every request has one.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict {
-    /// none: it was not checked, or no limit applies
+    /// none: the request was not checked, or no limit applies
     pub status: Option<Status>,
-    /// which of the limits would have refused it, as bits
+    /// the limits that would have refused the request, as bits
     pub dry_run: u8,
-    /// the limits, by their place in [`MainConf::limits`]
+    /// the limits, as an index for [`MainConf::limits`]
     pub limits: u16,
-    /// what it uses may not be the same to all limits of its accounts
+    /// the limits of its accounts may count its usage in different ways
     pub apart: bool,
 }
 
@@ -45,19 +45,19 @@ impl Verdict {
         Verdict { apart: main.has_limits(), ..Verdict::NONE }
     }
 
-    /// Whether what the request uses may not be the same to all limits of its accounts.
+    /// Whether the limits of its accounts may count the request's usage in different ways.
     #[inline]
     pub fn sets_apart(&self) -> bool {
         self.apart
     }
 
-    /// Whether there are limits, and the request has not got to where they are checked.
+    /// Whether limits exist, and the request has not reached the phase in which they are checked.
     #[inline]
     pub fn is_unchecked(&self) -> bool {
         self.apart && self.status.is_none()
     }
 
-    /// Says what the request's CPU is to each of its accounts.
+    /// Sets the share of the request's CPU in each of its accounts.
     #[inline]
     pub fn mark(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
         if self.apart && self.status.is_some() {
@@ -67,7 +67,7 @@ impl Verdict {
 
     #[inline(never)]
     fn set_shares(&self, limited: Option<&Limited>, accounts: &mut AccountSet) {
-        // the cycle that this worker serves
+        // the configuration of the cycle that this worker serves
         with_running(|main| {
             let limits = main.map_or(&[][..], |main| main.limits_of(self.limits));
             let would_refuse = |zone| {
@@ -79,7 +79,7 @@ impl Verdict {
             accounts.set_shares(|id| match self.status {
                 Some(Status::Rejected) => Share::Refused,
                 _ if would_refuse(id.zone()) => Share::RefusedDryRun,
-                // A key that is known later may have another account than the one that was checked.
+                // A key that is known later may have another account than the checked one.
                 _ => limited
                     .and_then(|limited| {
                         limited.charges.iter().filter_map(Cell::get).find(|charge| charge.id.is_same(id))
@@ -90,38 +90,38 @@ impl Verdict {
     }
 }
 
-/// What few limited requests need. It changes through cells only.
+/// Data that only some limited requests need. It changes through cells only.
 pub struct Limited {
-    /// By limit: none where the account has no other limit, and nothing was charged.
+    /// One for each limit. None if the account has no other limit and nothing was charged in advance.
     pub charges: [Cell<Option<Charge>>; MAX_ZONES_PER_REQUEST],
-    /// of a refused request whose body is not read
+    /// set for a refused request whose body is not read
     pub dropped: Dropped,
 }
 
-/// What a limit has charged to its bucket when it let a request in.
+/// The CPU that a limit has charged to its bucket in advance, when it admitted a request.
 #[derive(Clone, Copy)]
 pub struct Charge {
     pub id: AccountId,
     pub bucket: u8,
-    /// what is left of it, in nanoseconds of CPU
+    /// the rest of it, in nanoseconds of CPU
     pub ns: u64,
 }
 
-/// A connection of HTTP/1 that is closed after the answer.
+/// The state of an HTTP/1 connection that is closed after the answer.
 pub struct Dropped {
     pub is_dropped: Cell<bool>,
-    /// the function by which the connection was read from before
+    /// the original `recv` function of the connection
     pub recv: Hook<Receive>,
-    /// as many bytes may still be read
+    /// number of bytes that may still be read
     pub left: Cell<usize>,
 }
 
-/// The [`Limited`] of a request, in the request's pool. It is not kept for longer than the request is there.
+/// The [`Limited`] of a request, in the request's pool. No value is kept for longer than the request lives.
 #[derive(Clone, Copy)]
 pub struct LimitedRef(NonNull<Limited>);
 
 impl LimitedRef {
-    /// Makes that of a request. `None` if there is no memory: what was charged is not given back then.
+    /// Makes the [`Limited`] of a request. `None` if there is no memory: the advance charge is not given back then.
     #[cold]
     #[inline(never)]
     pub fn of(r: Request<'_>) -> Option<LimitedRef> {

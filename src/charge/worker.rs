@@ -24,16 +24,16 @@ use accounting::account_set::AccountSet;
 /// The owner of a lap.
 pub type Owner = crate::measure::owner::Owner<RequestId>;
 
-/// Ends what this process does for the module. `true`: it has served the cycle that it began with until now.
+/// Ends the work of the module in this process. `true`: the process has served the cycle of its start until now.
 pub type Exit = fn(bool);
 
-/// The state of this worker process. Its parts belong to the files of this folder; others use it through [`with`]
-/// only.
+/// The state of this worker process. Its members belong to the files of this folder. Other code uses the state only
+/// through [`with`].
 pub struct Worker {
     pub(super) cycle: ServedCycle,
     pub(super) contexts: Contexts,
     pub(super) laps: Laps<RequestId>,
-    /// whose laps [`Owner::Accounts`] are
+    /// the accounts that own the laps of [`Owner::Accounts`]
     pub(super) last: AccountSet,
     /// requests that were an owner in this handler call, linked through their contexts
     pub(super) touched: Option<RequestId>,
@@ -43,30 +43,30 @@ pub struct Worker {
     #[cfg(ngx_feature = "http_v2")]
     pub(super) frame_hook: FrameHook,
     pub(super) zones: Zones,
-    /// room for a request's variables, so that keeping them takes no memory each time
+    /// buffer for a request's variables, so that keeping them does not allocate each time
     pub(super) scratch: Vec<ngx_http_variable_value_t>,
-    /// room for events that were posted before the event method is asked; empty but while it is
+    /// buffer for events that were posted before the call of the event method; empty except during that call
     pub(super) waiting: Vec<Event<'static>>,
     /// called with `false` when another cycle begins in this process
     pub(super) exit: Exit,
-    /// what limits have said to a request that they have not seen yet
+    /// the verdict of a request before its limits are checked
     pub(super) first_verdict: Verdict,
-    /// whether what a connection brings is cut off exactly where its request begins
+    /// whether the CPU of a connection is cut off exactly where its request begins
     pub(super) exact_connection: bool,
     pub(super) process: Option<ProcessId>,
     pub(super) shown: Option<(Workers, WorkerSlot)>,
     pub(super) watch: Watch,
     pub(super) next_tick_ms: u64,
-    /// none once the process does not measure any more
+    /// none once the process has stopped measuring
     pub(super) flush_timer: Option<OwnTimer<FlushTimer>>,
-    /// what the process had used in other threads when the hook went in
+    /// CPU of other threads of the process when the hooks were installed
     pub(super) other_threads_ns: u64,
 }
 
-/// The worker of this process; null if nothing is measured, and while [`with`] has given it out.
+/// The worker of this process. Null if nothing is measured, and while [`with`] lends it.
 static WORKER: AtomicPtr<Worker> = AtomicPtr::new(null_mut());
 
-/// What was the worker, once this process does not measure any more: contexts of requests are there still.
+/// The former worker, once this process has stopped measuring: contexts of requests still exist.
 static STOPPED: AtomicPtr<Worker> = AtomicPtr::new(null_mut());
 
 /// Whether this process measures.
@@ -75,15 +75,15 @@ pub fn is_measuring() -> bool {
     !WORKER.load(Relaxed).is_null()
 }
 
-/// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back here: no
-/// variable, no handler, no filter. If it came back nevertheless, it would find no worker here.
+/// Runs `f` on the worker of this process, if the process measures. `f` must not call NGINX functions that could call
+/// this module again: no variable, no handler, no filter. Such a call would find no worker here.
 #[inline]
 pub fn with<R>(f: impl FnOnce(&mut Worker) -> R) -> Option<R> {
     with_worker_at(&WORKER, f)
 }
 
-/// Runs `f` on the context of a request, even if this process does not measure any more. As [`with`], it must not call
-/// NGINX, and cannot be used within a use of the worker.
+/// Runs `f` on the context of a request, even if this process has stopped measuring. As in [`with`], `f` must not call
+/// NGINX. This function cannot be used while the worker is in use.
 #[inline]
 pub fn with_context<R>(id: RequestId, f: impl FnOnce(&mut Context) -> R) -> Option<R> {
     with_worker_at(if is_measuring() { &WORKER } else { &STOPPED }, |worker| f(worker.context(id)))
@@ -94,9 +94,9 @@ fn with_worker_at<R>(place: &AtomicPtr<Worker>, f: impl FnOnce(&mut Worker) -> R
     let pointer = place.load(Relaxed);
     #[cfg(debug_assertions)]
     assert!(!pointer.is_null() || !IS_TAKEN.load(Relaxed), "the worker is used within a use of it");
-    // SAFETY: null, or a `Box` that [`begin`] has leaked. Only the thread of the event loop gets here: module
-    // callbacks run nowhere else. The reference is the only one: until it is given up, the place is null, and the
-    // worker is in no other place.
+    // SAFETY: the pointer is null, or a `Box` that [`begin`] has leaked. Only the thread of the event loop gets here:
+    // module callbacks run in no other thread. The reference is the only one: the pointer in `place` is null until the
+    // reference ends, and the worker is in no other place.
     let worker = unsafe { pointer.as_mut() }?;
     place.store(null_mut(), Relaxed);
     #[cfg(debug_assertions)]
@@ -112,15 +112,15 @@ fn with_worker_at<R>(place: &AtomicPtr<Worker>, f: impl FnOnce(&mut Worker) -> R
 #[cfg(debug_assertions)]
 static IS_TAKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
 
-/// The timer of a worker that has requests in flight.
+/// The task of the flush timer, for a worker that has requests in flight.
 pub(super) struct FlushTimer;
 
-/// From now on this process measures.
+/// Starts measuring in this process.
 pub(super) fn begin(worker: Box<Worker>) {
     WORKER.store(Box::into_raw(worker), Relaxed);
 }
 
-/// This process does not measure any more. The memory goes with the process.
+/// Stops measuring in this process. The memory is freed when the process ends.
 pub fn stop() {
     let worker = WORKER.swap(null_mut(), Relaxed);
     if !worker.is_null() {
@@ -141,15 +141,16 @@ impl Worker {
         }
     }
 
-    /// A thread of a pool has worked for a request. It is no lap of this thread, and in no sum of the worker totals.
+    /// Charges the work of a pool thread to a request. It is no lap of this thread, and in no sum of the worker
+    /// totals.
     #[cfg(ngx_feature = "threads")]
     pub fn charge_pool_thread(&mut self, id: RequestId, ns: u64) {
         self.laps.totals.charge_pool_thread(ns);
         self.charge_request(id, ns);
     }
 
-    /// A stream of a connection is gone. In the connection's first handler call frames are not seen yet
-    /// (`ngx_http_v2_init`), and the next one may open another stream.
+    /// A stream of a connection is gone. In the connection's first handler call, frames are not read yet
+    /// (`ngx_http_v2_init`), and the next frame may open another stream.
     #[inline]
     pub fn free_stream(&mut self, at: usize) {
         if self.laps.woken() == Owner::Connection(at)
@@ -170,7 +171,7 @@ impl Worker {
         self.contexts.get(id)
     }
 
-    /// Whether frames of HTTP/2 are looked at in this handler call.
+    /// Whether HTTP/2 frames are read in this handler call.
     #[inline]
     pub(super) fn looks_at_frames(&self) -> bool {
         #[cfg(ngx_feature = "http_v2")]
@@ -179,7 +180,7 @@ impl Worker {
         false
     }
 
-    /// Room for variables, to be given back.
+    /// Takes the buffer for variables. It must be given back.
     pub fn take_scratch(&mut self) -> Vec<ngx_http_variable_value_t> {
         core::mem::take(&mut self.scratch)
     }
@@ -188,12 +189,12 @@ impl Worker {
         self.scratch = scratch;
     }
 
-    /// From here on [`Owner::Accounts`] stands for these accounts.
+    /// Sets the accounts that [`Owner::Accounts`] stands for from now on.
     pub fn set_last(&mut self, accounts: &AccountSet) {
         self.last.copy_from(accounts);
     }
 
-    /// Counts a handler call of a request, once in each.
+    /// Counts a handler call for a request, at most once in each call.
     #[inline]
     pub fn touch(&mut self, id: RequestId) {
         let head = self.touched;
@@ -217,7 +218,7 @@ impl Worker {
         Some(id)
     }
 
-    /// The context is about to be freed.
+    /// Removes a context from that list: it is about to be freed.
     pub fn forget(&mut self, gone: RequestId) {
         let next = self.context(gone).next_touched.take();
         if self.touched == Some(gone) {

@@ -1,4 +1,4 @@
-//! Mistakes in a configuration that is valid: what is warned of when it has been read.
+//! Warnings about mistakes in a valid configuration. They are logged after the configuration has been read.
 
 use nginx_sys::{NGX_LOG_WARN, ngx_log_t};
 use ngx::ngx_log_error;
@@ -11,7 +11,7 @@ use crate::config::zone_use::ZoneUse;
 use crate::nginx::conf::{Conf, Core, Failed};
 use crate::nginx::server::{self, Server};
 
-/// Looks at the whole configuration.
+/// Checks the whole configuration for mistakes.
 ///
 /// # Errors
 /// NGINX has no servers.
@@ -24,7 +24,7 @@ pub fn give(cf: &mut Conf<'_>, main: &MainConf) -> Result<(), Failed> {
     Ok(())
 }
 
-/// `$server_name` is empty in such a server, and requests with an empty key are not counted.
+/// Warns of servers without a name: `$server_name` is empty there, and requests with an empty key are not counted.
 fn warn_of_servers_without_name(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
     for server in server::all(core).filter(|server| server.has_no_name()) {
         if let Some(zone) = counted(main, server, |zone| matches!(zone.key, Key::ServerName(_))) {
@@ -39,9 +39,9 @@ fn warn_of_servers_without_name(core: Core<'_>, main: &MainConf, log: *mut ngx_l
     }
 }
 
-/// NGINX makes `$http_host` of the header `Host` only. For HTTP/2 it adds that header
-/// (`ngx_http_v2_construct_host_header`, and `ngx_http_v2_parse_authority` before 1.27), for HTTP/3 it does not
-/// (`ngx_http_v3_init_pseudo_headers`).
+/// Warns of keys with `$http_host` in a server with HTTP/3. NGINX takes `$http_host` only from the header `Host`. For
+/// HTTP/2 it adds this header (`ngx_http_v2_construct_host_header`, and `ngx_http_v2_parse_authority` before 1.27).
+/// For HTTP/3 it does not (`ngx_http_v3_init_pseudo_headers`).
 #[cfg(ngx_feature = "http_v3")]
 fn warn_of_http_host(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
     use accounting::key;
@@ -59,12 +59,12 @@ fn warn_of_http_host(core: Core<'_>, main: &MainConf, log: *mut ngx_log_t) {
     }
 }
 
-/// The first zone of a kind that requests of a server are counted in, other than those that read the status.
+/// The first zone of a kind in which requests of a server are counted, without requests that read the status.
 fn counted<'a>(main: &'a MainConf, server: Server<'_>, wanted: impl Fn(&Zone) -> bool) -> Option<&'a Zone> {
     let Server { id, own_location: own, .. } = server;
     let places = || main.places.as_slice().iter().filter(move |place| place.server == id);
-    // a server of its own for the status need not be counted; what is set in the server itself is for the rest
-    // of its addresses
+    // A server that serves only the status need not be counted. The configuration of the server itself applies only to
+    // its remaining addresses.
     let mut locations = places().filter(|place| place.location != own).peekable();
     if locations.peek().is_some() && locations.all(|place| place.in_status) {
         return None;

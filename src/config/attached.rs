@@ -1,10 +1,10 @@
-//! Room for the state that an upper layer keeps with a part of the configuration.
+//! State that an upper layer keeps with a part of the configuration.
 
 use core::any::Any;
 use core::cell::OnceCell;
 
-/// A value of one type, which this layer does not know. It is made when it is first asked for, and dropped with
-/// the configuration.
+/// A value of a type that this layer does not know. It is made at the first access, and dropped with the
+/// configuration.
 #[derive(Default)]
 pub struct Attached(OnceCell<Box<dyn Any>>);
 

@@ -1,4 +1,4 @@
-//! The directives: a file for each, named as the directive is.
+//! The directives. Each has a file of its own, with the directive's name.
 
 pub mod parameters;
 pub mod request_cpu;

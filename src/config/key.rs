@@ -4,13 +4,13 @@ use nginx_sys::{ngx_http_complex_value_t, ngx_uint_t};
 
 use crate::nginx::conf::{Conf, Failed};
 
-/// How the key of a request is found.
+/// The way in which the key of a request is found.
 pub enum Key {
-    /// `$server_name`, which is a constant of the server: its account need not be looked up each time
+    /// `$server_name` is a constant of the server: its account need not be looked up each time
     ServerName(ngx_uint_t),
-    /// one variable, by its index: its value is used where it is
+    /// a single variable, by its index: its value is used without a copy
     Variable(ngx_uint_t),
-    /// `$host` or `$http_host`, as a variable: requests without a value, which clients can send, have the
+    /// `$host` or `$http_host`, as a variable: clients can send requests without a value, and these are counted in the
     /// overflow account
     Host(ngx_uint_t),
     /// text and variables
@@ -18,10 +18,10 @@ pub enum Key {
 }
 
 impl Key {
-    /// The key, as it is written.
+    /// Reads a key from the text of the directive.
     ///
     /// # Errors
-    /// There is no memory, or NGINX has logged what is wrong.
+    /// There is no memory, or NGINX has logged the error.
     pub(in crate::config) fn read(cf: &mut Conf<'_>, text: &[u8]) -> Result<Key, Failed> {
         let Some(name) = single_variable(text) else {
             return cf.compile(text).map(Key::Complex);
@@ -36,7 +36,7 @@ impl Key {
     }
 }
 
-/// The name in `$name` or `${name}`, if there is nothing else. Captures (`$1`) are not variables.
+/// The name in `$name` or `${name}`, if the text is nothing else. Captures (`$1`) are not variables.
 fn single_variable(text: &[u8]) -> Option<&[u8]> {
     let name = text.strip_prefix(b"$")?;
     let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);

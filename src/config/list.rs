@@ -1,4 +1,4 @@
-//! Lists that directives add to.
+//! Lists to which directives add elements.
 
 use core::cell::{Cell, OnceCell};
 
@@ -22,7 +22,7 @@ impl<T> List<T> {
         self.growing.set(growing);
     }
 
-    /// Looks at the elements of a list that is not fixed yet. `look` does not use this list.
+    /// Calls `look` with the elements of a list that is not fixed yet. `look` must not use this list.
     pub fn look<R>(&self, look: impl FnOnce(&[T]) -> R) -> R {
         let growing = self.growing.take();
         let result = look(&growing);
@@ -30,7 +30,7 @@ impl<T> List<T> {
         result
     }
 
-    /// Nothing is added any more.
+    /// Fixes the list: no element is added any more.
     pub fn fix(&self) {
         self.fixed.get_or_init(|| self.growing.take().into());
     }

@@ -1,4 +1,4 @@
-//! What is configured in a location, and how it is inherited.
+//! The configuration of a location, and its inheritance.
 
 use core::cell::{Cell, OnceCell};
 use core::ffi::c_void;
@@ -18,60 +18,61 @@ use crate::nginx::location;
 use crate::nginx::module::{Configuration, IN_LOCATION, LocationConfiguration};
 use crate::nginx::request::Request;
 
-/// What is configured in a location. An empty list is inherited, or there is nothing.
+/// The configuration of a location. An empty list means that the list is inherited, or that there is none.
 #[derive(Default)]
 pub struct LocConf {
     pub(in crate::config) uses: OnceCell<Rc<List<ZoneUse>>>,
     pub(in crate::config) off: Cell<bool>,
     pub status: Cell<StatusConf>,
-    /// whether this is a location with `request_cpu_status`, or in one
+    /// whether this location has `request_cpu_status`, or is inside a location that has it
     in_status: Cell<bool>,
     pub(in crate::config) limits: OnceCell<Rc<List<LimitConf>>>,
     pub(in crate::config) limits_place: Cell<u16>,
     pub(in crate::config) limits_off: Cell<bool>,
     limits_spare_status: Cell<bool>,
     pub(in crate::config) limit_log_level: Cell<Option<ngx_uint_t>>,
-    /// As `known`, for the limits.
+    /// As `known`, but the accounts for the limits.
     pub limit_accounts: OnceCell<(*mut *mut c_void, LimitAccounts)>,
-    /// The accounts of all requests here, and their server's `srv_conf`, if that alone decides. Set by a
-    /// worker, for itself.
+    /// The accounts of all requests in this location, and the `srv_conf` of their server, if only the server
+    /// determines the accounts. Each worker sets its own copy.
     pub known: OnceCell<(*mut *mut c_void, AccountSet)>,
 }
 
-// SAFETY: `create_loc_conf` makes it for each location, and nothing else is made there.
+// SAFETY: `create_loc_conf` makes it for each location, and no other value is made there.
 unsafe impl Configuration for LocConf {
     const OFFSET: usize = IN_LOCATION;
 }
 
-// SAFETY: as above; all that changes is in cells.
+// SAFETY: as above; all members that change are cells.
 unsafe impl LocationConfiguration for LocConf {}
 
 impl LocConf {
-    /// The zones that a request is counted in.
+    /// The zones in which a request is counted.
     #[inline]
     pub fn zones(&self) -> &[ZoneUse] {
         self.uses.get().map_or(&[], |uses| uses.as_slice())
     }
 
-    /// The limits that a request is checked against.
+    /// The limits against which a request is checked.
     #[inline]
     pub fn limits(&self) -> &[LimitConf] {
         self.limits.get().map_or(&[], |limits| limits.as_slice())
     }
 
-    /// The number of these limits, see [`MainConf::limits_of`].
+    /// The index of these limits, see [`MainConf::limits_of`].
     #[inline]
     pub fn limits_place(&self) -> u16 {
         self.limits_place.get()
     }
 
-    /// Whether requests that read the status are not checked: the limits are those of levels above its location.
+    /// Whether requests that read the status are not checked: the limits were inherited from a level above the status
+    /// location.
     #[inline]
     pub fn limits_spare_status(&self) -> bool {
         self.limits_spare_status.get()
     }
 
-    /// At which level refusals are logged; none means the default.
+    /// The level at which refusals are logged; none means the default.
     #[inline]
     pub fn limit_log_level(&self) -> Option<ngx_uint_t> {
         self.limit_log_level.get()
@@ -97,8 +98,8 @@ impl Inherit for LocConf {
         }
         self.in_status.set(status.is_set || above.in_status.get());
         if !status.is_set {
-            // for an `if` in the location, which has a configuration of its own, but the handler of the location
-            // (`ngx_http_update_location_config`); other locations have other handlers
+            // This is for an `if` in the location. It has its own configuration, but the handler of the location
+            // (`ngx_http_update_location_config`). Other locations have other handlers.
             self.status.set(StatusConf { is_set: false, ..above.status.get() });
         }
         self.limit_log_level.set(self.limit_log_level.get().or(above.limit_log_level.get()));

@@ -17,7 +17,7 @@ pub struct Log {
     pub interval_ms: u64,
     pub(in crate::config) place: Place,
     pub(in crate::config) zone: OnceCell<Rc<Zone>>,
-    /// what is written to it
+    /// the writer of the log
     pub attached: Attached,
 }
 

@@ -1,4 +1,4 @@
-//! What is configured in `http`.
+//! The configuration of the level `http`.
 
 use core::cell::{Cell, OnceCell};
 use core::ptr;
@@ -16,32 +16,32 @@ use crate::config::zone_use::ZoneUse;
 use crate::nginx::cycle::Cycle;
 use crate::nginx::module::{Configuration, IN_MAIN, MainConfiguration};
 
-/// What is configured in `http`. Lists of it can be read once all directives have been read.
+/// The configuration of the level `http`. Its lists can be read once all directives have been read.
 #[derive(Default)]
 pub struct MainConf {
     pub(in crate::config) zones: List<Rc<Zone>>,
-    /// of all places with `request_cpu`
+    /// one list for each place with `request_cpu`
     pub(in crate::config) uses: List<Rc<List<ZoneUse>>>,
-    /// of all places with `request_cpu_limit`
+    /// one list for each place with `request_cpu_limit`
     pub(in crate::config) limits: List<Rc<List<LimitConf>>>,
     pub(in crate::config) logs: Rc<List<Rc<Log>>>,
     pub(in crate::config) clock: OnceCell<Mode>,
-    /// the zones of the first location whose configuration was merged; null if it has none
+    /// the zones of the first location whose configuration was merged; null if the location has none
     zones_somewhere: OnceCell<*const List<ZoneUse>>,
     ways_differ: Cell<bool>,
     measured: Cell<bool>,
     connection_variable: Cell<bool>,
     pub(in crate::config) places: List<Place>,
-    /// what becomes of this configuration
+    /// the run-time state of this configuration
     pub attached: Attached,
 }
 
-// SAFETY: `create_main_conf` makes it for `http`, and nothing else is made there.
+// SAFETY: `create_main_conf` makes it for `http`, and no other value is made there.
 unsafe impl Configuration for MainConf {
     const OFFSET: usize = IN_MAIN;
 }
 
-// SAFETY: as above; all that changes is in cells.
+// SAFETY: as above; all members that change are cells.
 unsafe impl MainConfiguration for MainConf {}
 
 impl MainConf {
@@ -60,58 +60,59 @@ impl MainConf {
         &self.logs
     }
 
-    /// Whether there is a limit anywhere.
+    /// Whether there is any limit.
     pub fn has_limits(&self) -> bool {
         !self.limits.as_slice().is_empty()
     }
 
-    /// The limits of a place, by its number ([`LocConf::limits_place`](super::location::LocConf::limits_place)).
+    /// The limits of a location, by index ([`LocConf::limits_place`](super::location::LocConf::limits_place)).
     pub fn limits_of(&self, place: u16) -> &[LimitConf] {
         self.limits.as_slice().get(usize::from(place)).map_or(&[], |limits| limits.as_slice())
     }
 
-    /// The limits of all places.
+    /// The limits of all locations.
     pub fn limits(&self) -> impl Iterator<Item = &LimitConf> {
         self.limits.as_slice().iter().flat_map(|limits| limits.as_slice())
     }
 
-    /// The clock that laps are measured with.
+    /// The clock that measures laps.
     pub fn clock(&self) -> Mode {
         self.clock.get().copied().unwrap_or_default()
     }
 
-    /// Whether anything of this module is used, so that requests must be measured.
+    /// Whether any part of this module is used, so that requests must be measured.
     pub fn is_measured(&self) -> bool {
         self.measured.get()
     }
 
-    /// Whether the clock must be read where a request takes over from its connection.
+    /// Whether the clock must be read when a request takes over CPU from its connection.
     pub fn has_connection_variable(&self) -> bool {
         self.connection_variable.get()
     }
 
-    /// Whether it makes a difference which locations a request goes through: not all have the same zones, or one has
-    /// `post_action`.
+    /// Whether the result depends on the locations that a request goes through: the locations have different zones, or
+    /// one has `post_action`.
     pub fn ways_differ(&self) -> bool {
         self.ways_differ.get()
     }
 
-    /// A location has these zones, and maybe `post_action`.
+    /// Notes the zones of a location, and whether it has `post_action`.
     pub(in crate::config) fn note_way(&self, zones: Option<&Rc<List<ZoneUse>>>, has_post_action: bool) {
         let zones = zones.map_or(ptr::null(), Rc::as_ptr);
         let somewhere = *self.zones_somewhere.get_or_init(|| zones);
         self.ways_differ.set(self.ways_differ.get() || has_post_action || somewhere != zones);
     }
 
-    /// All directives have been read, and these variables are used: any, and the one of the connection.
+    /// Called when all directives have been read. `any` tells whether any variable of the module is used, `connection`
+    /// whether the variable of the connection is used.
     pub fn set_use_of_variables(&self, any: bool, connection: bool) {
         self.connection_variable.set(connection);
         self.measured.set(any || !self.uses.as_slice().is_empty() || self.has_limits());
     }
 }
 
-/// The configuration in `http` of a cycle; none without `http`, or if the cycle does not have this copy of the
-/// module.
+/// The configuration of a cycle at the level `http`. None without `http`, or if the cycle does not use this copy of
+/// the module.
 pub fn main_conf(cycle: Cycle<'_>) -> Option<&MainConf> {
     cycle.http_main_conf()
 }

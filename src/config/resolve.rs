@@ -1,5 +1,5 @@
-//! Finds the zones that directives name, when the whole configuration has been read: a zone may be defined
-//! after its use.
+//! Finds the zones that directives name after the whole configuration has been read: a zone may be defined after its
+//! use.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::nginx::conf::{Conf, Failed};
 /// Fixes the lists of the configuration, and finds the zones.
 ///
 /// # Errors
-/// There is no such zone, which has been logged.
+/// A zone does not exist. The error has been logged.
 pub fn resolve(cf: &Conf<'_>, main: &MainConf) -> Result<(), Failed> {
     main.zones.fix();
     main.logs.fix();
@@ -46,17 +46,17 @@ pub fn resolve(cf: &Conf<'_>, main: &MainConf) -> Result<(), Failed> {
             ));
             return Err(Failed);
         };
-        // called once
+        // this is called once
         let _ = log.zone.set(zone.clone());
     }
     Ok(())
 }
 
-/// Returns the place of the zone that is named.
+/// Returns the index of the zone that the directive names.
 fn resolve_use(cf: &Conf<'_>, main: &MainConf, used: &ZoneUse, directive: &str) -> Result<usize, Failed> {
     let zones = main.zones.as_slice().iter().enumerate();
     let Some((index, zone)) = { zones }.find(|(_, zone)| zone.name == used.name) else {
-        // `cf` stands at the end of `http` by now: the place is the one that was kept
+        // `cf` is at the end of `http` by now, so the message names the place that was kept.
         cf.refuse_all(format_args!("unknown zone \"{}\" in \"{directive}\" in {}", used.name, used.place));
         return Err(Failed);
     };

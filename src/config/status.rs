@@ -5,21 +5,21 @@ use accounting::render::negotiate::Content;
 
 use crate::nginx::content::ContentHandler;
 
-/// What `request_cpu_status` sets.
+/// The parameters of `request_cpu_status`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StatusConf {
     pub(in crate::config) is_set: bool,
-    /// none: the client's choice
+    /// none: the client selects the format
     pub content: Option<Content>,
-    /// unless the client names another
+    /// used unless the client selects another one
     pub detail: Detail,
-    /// what answers here
+    /// the handler that answers here
     pub(in crate::config) handler: Option<ContentHandler>,
 }
 
 impl StatusConf {
-    /// Whether a request with this content handler is in a location with `request_cpu_status`: after the
-    /// rewrite phase.
+    /// Whether a request with this content handler is in a location with `request_cpu_status`. Valid after the rewrite
+    /// phase.
     pub fn is_answered_by(&self, handler: Option<ContentHandler>) -> bool {
         matches!((self.handler, handler), (Some(ours), Some(its)) if core::ptr::fn_addr_eq(ours, its))
     }

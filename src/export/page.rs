@@ -1,28 +1,28 @@
-//! The page for browsers: the same for everyone, built into the module (see page/). It reads the accounts as
-//! JSON from the address that it came from, and loads its script, style and icon from there too, with the
-//! argument `asset`.
+//! The page for browsers. It is the same for every client, and is built into the module (see page/). It reads the
+//! accounts as JSON from its own address. It also loads its script, style and icon from there, with the argument
+//! `asset`.
 //!
-//! They are not in the page itself: where a server adds a `Content-Security-Policy` to all its answers
-//! (`ngx_http_headers_filter` adds to what there is), browsers enforce that policy besides the page's own, and
-//! most allow `'self'` but nothing inline.
+//! The assets are separate from the page because of the policies of servers. A server may add a
+//! `Content-Security-Policy` to all its answers: `ngx_http_headers_filter` adds it to the existing one. Browsers
+//! enforce that policy in addition to the page's own. Most such policies allow `'self'`, but nothing inline.
 
 use accounting::arguments;
 
 use crate::nginx::content::Request;
 
-/// The arguments of a request for the status: they are not handed on to what the page loads.
+/// The arguments of a status request. The page does not add them to the addresses that it loads.
 const ARGUMENTS: [&str; 5] = ["format", "detail", "zone", "key", "asset"];
 
-/// build.rs has put the tags of the assets into it.
+/// The page. build.rs has inserted the tags of the assets.
 const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/page.html"));
-/// In the page: where other arguments of the page's address are to be.
+/// The mark in the page that is replaced by the other arguments of the page's address.
 const OTHER_ARGUMENTS: &str = "{{arguments}}";
 
-/// What the page loads.
+/// A file that the page loads.
 pub struct Asset {
     name: &'static str,
     pub content_type: &'static str,
-    /// changes with the asset
+    /// changes with the asset's content
     tag: &'static str,
     etag: &'static str,
     etag_gzip: &'static str,
@@ -51,8 +51,8 @@ static ASSETS: [Asset; 3] = [
 ];
 
 impl Asset {
-    /// The asset of an argument `NAME` or `NAME@TAG`; none if the tag is that of another version of the module:
-    /// a page never gets a script that was not made for it.
+    /// The asset of an argument `NAME` or `NAME@TAG`. None if the tag belongs to another version of the module: a page
+    /// never gets a script that was made for another page.
     pub fn find(argument: &[u8]) -> Option<&'static Asset> {
         let mut parts = argument.splitn(2, |&byte| byte == b'@');
         let (name, tag) = (parts.next()?, parts.next());
@@ -63,8 +63,8 @@ impl Asset {
 
     /// Sets the headers of the asset, and appends it. `None` if there is no memory.
     ///
-    /// As the page it is kept by browsers, which ask each time whether it is still the same: what a filter of
-    /// the server has spoiled is not kept for longer than the filter is there.
+    /// Browsers keep the asset, as they keep the page, but ask each time whether it has changed. So an asset that a
+    /// filter of the server has spoiled is not kept for longer than the filter is configured.
     pub fn answer(&self, r: &mut Request, gzip: bool, text: &mut Vec<u8>) -> Option<()> {
         let etag = r.add_header("ETag", if gzip { self.etag_gzip } else { self.etag })?;
         r.set_etag(etag);
@@ -82,10 +82,9 @@ impl Asset {
 
 /// Sets the headers of the page, and appends it. `None` if there is no memory.
 ///
-/// The page changes with the module only: browsers keep it, but ask each time whether it is still the same,
-/// which NGINX answers by itself (`ngx_http_not_modified_header_filter`). It is small, and not compressed:
-/// filters that are set for `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any
-/// other page.
+/// The page changes only with the module. Browsers keep it, but ask each time whether it has changed; NGINX answers
+/// that itself (`ngx_http_not_modified_header_filter`). The page is small, and is not compressed: filters that are set
+/// for `text/html` (`gzip`, `ssi`, `sub_filter`, `add_before_body`) work on it as on any other page.
 pub fn answer(r: &mut Request, by_accept: bool, text: &mut Vec<u8>) -> Option<()> {
     let etag = r.add_header("ETag", concat!("\"", env!("TAG_PAGE_HTML"), "\""))?;
     r.set_etag(etag);
@@ -96,7 +95,8 @@ pub fn answer(r: &mut Request, by_accept: bool, text: &mut Vec<u8>) -> Option<()
     r.add_header("Content-Security-Policy", env!("PAGE_POLICY"))?;
     r.add_header("X-Content-Type-Options", "nosniff")?;
     r.add_header("Referrer-Policy", "no-referrer")?;
-    // a token, maybe: as the client has sent them, not as NGINX may have rewritten them
+    // An argument may be a token. So the arguments are those that the client has sent, not those that NGINX may have
+    // rewritten.
     let arguments = arguments::others_as_html(r.unparsed_uri().as_bytes(), &ARGUMENTS);
     for (n, part) in PAGE.split(OTHER_ARGUMENTS).enumerate() {
         if n > 0 {

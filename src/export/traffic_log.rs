@@ -1,19 +1,19 @@
 //! The traffic log: `request_cpu_log PATH zone=NAME [interval=TIME]`.
 //!
-//! What is written, and how a writer that was killed loses nothing, is in [`accounting::traffic`]; here is who
-//! writes, when, and where. Each log has a ledger in shared memory of its own, which outlives reloads and
-//! binary upgrades as the accounts do ([`crate::persist::memory`]).
+//! [`accounting::traffic`] defines the lines, and prevents losses if a writer is killed. This folder defines which
+//! process writes, when, and into which file. Each log has a ledger in its own shared memory. Like the accounts, it
+//! outlives reloads and binary upgrades ([`crate::persist::memory`]).
 //!
-//! All workers look at the end of an interval whether there is something to be done, and a compare-and-swap in
-//! the ledger tells one of them to do it; if it has not done it a second later, another one is told so. That
-//! this is not a second one while the first one writes is seen to by a robust mutex of the ledger, which nobody
-//! waits for: its owner is a thread that writes, and the kernel takes it from a thread that has ended, however
-//! that came, and from no other (`set_robust_list(2)`). So a writer that hangs, since its disk does, is waited
-//! for: it may go on writing at any time. What was counted meanwhile stays in the accounts.
+//! At the end of an interval, all workers check whether a log is due. A compare-and-swap in the ledger selects one of
+//! them to write. If that worker has not written after a second, another one is selected. A robust mutex in the ledger
+//! prevents a second writer while the first one writes. No worker waits for the mutex. Its owner is the writing
+//! thread. The kernel releases the mutex when this thread ends, for whatever reason, and at no other time
+//! (`set_robust_list(2)`). A writer may hang because its disk hangs, and it may continue at any time, so other workers
+//! do not write in the meantime. The usage that is counted in the meantime stays in the accounts.
 //!
-//! When NGINX ends, its master writes what is left, after its workers; so it does when a reload removes a log.
-//! A worker that was told to finish leaves writing to its successors; unless they have other accounts, since
-//! then nobody else would do it.
+//! When NGINX ends, its master writes the rest, after its workers have ended. The master also writes the rest when a
+//! reload removes a log. A worker that was told to finish leaves writing to its successors. If its successors have
+//! other accounts, it writes itself, since no other process would.
 
 pub mod file;
 pub mod job;

@@ -1,4 +1,4 @@
-//! `$request_cpu_time` and its like: computed when they are read, since they change all the time; and
+//! `$request_cpu_time` and similar variables, which are computed at each reading, since they change all the time. Also
 //! `$request_cpu_subrequest`, which tells the log lines of subrequests from those of main requests.
 
 use nginx_sys::{NGX_ERROR, NGX_OK, ngx_int_t};
@@ -14,10 +14,10 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 const CONNECTION_NS: &str = "request_cpu_connection_ns";
 
-/// What a variable shows: a whole number, and decimals of it.
+/// The parts of a variable's value: a whole number, and its decimals.
 type Show = fn(&Reading) -> (u64, Option<u64>);
 
-/// A variable's `data` is its place here.
+/// The variables. A variable's `data` is its index here.
 const VARIABLES: [(&str, Show); 4] = [
     ("request_cpu_time", |r| (r.total_ns / NS_PER_S, Some(r.total_ns % NS_PER_S))),
     ("request_cpu_ns", |r| (r.total_ns, None)),
@@ -26,7 +26,7 @@ const VARIABLES: [(&str, Show); 4] = [
 ];
 
 callback! {
-    /// The place for the variables: `ngx_http_block` calls this before it reads directives.
+    /// Adds the variables. `ngx_http_block` calls this before it reads directives.
     pub fn preconfiguration(cf: Conf<'_>) -> ngx_int_t {
         if add_all(&cf).is_some() { NGX_OK as ngx_int_t } else { NGX_ERROR as ngx_int_t }
     }
@@ -40,13 +40,13 @@ fn add_all(cf: &Conf<'_>) -> Option<()> {
     add::<LimitStatus>(cf, "request_cpu_limit_status", 0)
 }
 
-/// Which of the variables a configuration uses.
+/// The variables of this module that a configuration uses.
 pub struct Used {
     pub any: bool,
     pub connection: bool,
 }
 
-/// Looks at all variables that directives have asked for by now (`ngx_http_get_variable_index`).
+/// Checks the variables that directives have requested so far (`ngx_http_get_variable_index`).
 pub fn used(core: Core<'_>) -> Used {
     let is_used = |name: &str| indexed(core).any(|indexed| indexed.as_bytes() == name.as_bytes());
     Used { any: VARIABLES.iter().any(|(name, _)| is_used(name)), connection: is_used(CONNECTION_NS) }
@@ -64,7 +64,7 @@ impl Variable for Number {
         let (whole, decimals) = show(&reading);
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         let whole = first.format(whole).as_bytes();
-        // a 1 in front keeps the zeros; the point takes its place
+        // A leading 1 keeps the zeros. The decimal point replaces this 1.
         let decimals = decimals.map_or(&[][..], |ns| second.format(NS_PER_S + ns).as_bytes());
         value.set_copy(&[whole, decimals], |copy| {
             if let Some(point) = copy.get_mut(whole.len()) {
@@ -84,7 +84,7 @@ impl Variable for Subrequest {
     }
 }
 
-/// The answer of its limits to a request.
+/// The result of a request's limits.
 struct LimitStatus;
 
 impl Variable for LimitStatus {

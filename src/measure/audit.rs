@@ -1,4 +1,4 @@
-//! Both clocks at once, to see how far one is from the other. Only in builds with the feature `audit`; see tools/audit.
+//! Reads both clocks at each lap, and compares them. Only in builds with the feature `audit`; see tools/audit.
 
 use accounting::meter::Clocks;
 use hdrhistogram::Histogram;
@@ -7,8 +7,8 @@ use ngx::ngx_log_error;
 
 use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
 
-/// A time, and between which bounds it is by the CPU clock, since that is read before and after the meter: in
-/// between, an interrupt may take any time.
+/// A measured time, with its lower and upper bound by the CPU clock. The CPU clock is read before and after the meter.
+/// Between these readings, an interrupt may take any time.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Audited {
     measured_ns: u64,
@@ -26,13 +26,13 @@ impl Audited {
         self.most_ns += other.most_ns;
     }
 
-    /// By how much it is wrong for certain.
+    /// The error that is certain, in nanoseconds.
     fn error_ns(&self) -> u64 {
         self.least_ns.saturating_sub(self.measured_ns) + self.measured_ns.saturating_sub(self.most_ns)
     }
 }
 
-/// The CPU clock, right before and right after the meter was asked.
+/// The CPU clock, right before and right after a reading of the meter.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Boundary {
     before_ns: u64,
@@ -49,7 +49,7 @@ impl Boundary {
     }
 }
 
-/// Sums of what was measured, and of what the CPU clock says.
+/// The sum of measured times, and the sum of the same times by the CPU clock.
 #[derive(Debug, Default)]
 struct Sums {
     measured_ns: u64,
@@ -60,7 +60,8 @@ struct Sums {
 pub struct Audit {
     start_ns: u64,
     sees_switches: bool,
-    /// ends of the last lap, and of the last one that was the event loop's or ended a wakeup
+    /// `last` is the end of the last lap; `wakeup_start` is the end of the last lap that was the event loop's or ended
+    /// a handler call
     last: Boundary,
     wakeup_start: Boundary,
     wakeup_ns: u64,
@@ -87,7 +88,8 @@ impl Audit {
         }
     }
 
-    /// Ends a lap by `lap`; what it returns, and how right that is. `is_loop`: the lap is the event loop's.
+    /// Calls `lap`, which ends a lap. Returns its result, with the bounds. `is_loop`: the lap belongs to the event
+    /// loop.
     #[inline]
     pub fn lap(&mut self, lap: impl FnOnce() -> u64, is_loop: bool) -> (u64, Audited) {
         let before_ns = thread_cpu_ns();
@@ -108,7 +110,7 @@ impl Audit {
         (measured_ns, audited)
     }
 
-    /// Waits for events have used `ns` nanoseconds, in laps that have ended before.
+    /// Adds `ns` nanoseconds that waits for events have used, in laps that ended before.
     pub fn add_waits(&mut self, ns: u64, loop_ns: &mut u64) {
         self.all.measured_ns += ns;
         *loop_ns += ns;
@@ -151,7 +153,7 @@ impl Audit {
     }
 }
 
-/// Three digits, up to a minute.
+/// A histogram with three significant digits, for times up to a minute.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(60_000_000_000, 3).unwrap_or_else(|_| unreachable!("bounds are constant"))
 }

@@ -1,18 +1,18 @@
-//! The layer above, as this one sees it.
+//! The interface that this layer needs from the layer above.
 
 use crate::measure::laps::Laps;
 use crate::measure::owner::Owner;
 
-/// Charges laps to their owners. One type implements it, and all hooks are compiled for that type: no call is
-/// indirect.
+/// Charges laps to their owners. One type implements this trait, and all hooks are compiled for that type. So no call
+/// is indirect.
 ///
-/// Each file of this layer that finds something out has a trait of its own for it, which has this one as its base.
+/// Each file of this layer that reports events declares a trait of its own. This trait is the base of those.
 pub trait Charge: Sized + 'static {
-    /// A main request, as an identity.
+    /// The identity of a main request.
     type Request: Copy + Eq;
 
-    /// Runs `f` on the worker of this process, if it measures. `f` must not call NGINX where that could come back
-    /// here.
+    /// Runs `f` on the worker of this process, if the process measures. `f` must not call a function of NGINX that
+    /// could call this module again.
     fn with<T>(f: impl FnOnce(&mut Self) -> T) -> Option<T>;
 
     /// The running lap and the sums of all laps.
@@ -22,12 +22,12 @@ pub trait Charge: Sized + 'static {
     fn lap(&mut self, owner: Owner<Self::Request>, ns: u64);
 
     #[cfg(ngx_feature = "http_v2")]
-    /// `ns` nanoseconds of laps that were [`Owner::Apart`] are `owner`'s.
+    /// `ns` nanoseconds of laps that were [`Owner::Apart`] belong to `owner`.
     fn share(&mut self, owner: Owner<Self::Request>, ns: u64);
 
-    /// Ends the running lap and charges it to its owner, who also owns the next one.
+    /// Ends the running lap and charges it to its owner. The next lap has the same owner.
     ///
-    /// It is one function, and not inlined: then the clock and the charge are inlined in it, since nobody else uses
+    /// This function is not inlined. So the clock and the charge are inlined into it, because no other function uses
     /// them.
     #[inline(never)]
     fn read_clock(&mut self) {
@@ -36,7 +36,7 @@ pub trait Charge: Sized + 'static {
         self.lap(owner, ns);
     }
 
-    /// As [`Charge::read_clock`], by the clock of CPU time itself.
+    /// As [`Charge::read_clock`], but reads the clock of CPU time itself.
     fn read_clock_exactly(&mut self) {
         let laps = self.laps();
         let (ns, owner) = (laps.end_exactly(), laps.owner());
@@ -63,7 +63,8 @@ pub trait Charge: Sized + 'static {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// Ends the running lap, which was for several requests, and tells its length in nanoseconds, to be divided.
+    /// Ends the running lap, which was for several requests. Returns its length in nanoseconds, which the caller
+    /// divides.
     fn set_lap_apart(&mut self) -> u64 {
         self.take(Owner::Apart);
         self.read_clock();

@@ -1,4 +1,5 @@
-//! The clocks of a worker's thread: its CPU time, time as such, and whether it was switched out.
+//! The clocks of a worker's thread: CPU time and elapsed time. The module also detects whether the thread was switched
+//! out.
 
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 use core::arch::asm;
@@ -12,26 +13,26 @@ use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 /// Reads a clock of the kernel, in nanoseconds.
 ///
 /// # Errors
-/// Those of clock_gettime(2): a sandbox may forbid a clock, and an emulation may not have it.
+/// The errors of clock_gettime(2). A sandbox may forbid a clock, and an emulation may lack it.
 #[inline]
 fn try_read(clock: ClockId) -> Result<u64, Errno> {
-    // not `clock_gettime`, which ends the process at an error
+    // rustix's `clock_gettime` would end the process at an error.
     let time = clock_gettime_dynamic(DynamicClockId::Known(clock))?;
     Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
-/// Time that is not slewed, of the clock that all processes share, in nanoseconds.
+/// Elapsed time that is not slewed, in nanoseconds. All processes share this clock.
 #[inline]
 fn raw_ns() -> u64 {
-    // the second one is always there: NGINX reads it too (`ngx_monotonic_time`)
+    // `CLOCK_MONOTONIC` always exists: NGINX reads it too (`ngx_monotonic_time`).
     try_read(ClockId::MonotonicRaw).or_else(|_| try_read(ClockId::Monotonic)).unwrap_or(0)
 }
 
-/// What `getrusage` says, in nanoseconds: where it has to stand in for a clock, which is more exact.
+/// CPU time by `getrusage`, in nanoseconds. It replaces a CPU clock that cannot be read. The clock is more exact.
 #[cold]
 #[inline(never)]
 fn usage_ns(who: libc::c_int) -> u64 {
-    // SAFETY: all zero is a valid `rusage`, of which one is written.
+    // SAFETY: All zero is a valid `rusage`. `getrusage` writes one `rusage`.
     let usage = unsafe {
         let mut usage: libc::rusage = core::mem::zeroed();
         libc::getrusage(who, &mut usage);
@@ -52,42 +53,45 @@ pub fn process_cpu_ns() -> u64 {
     try_read(ClockId::ProcessCPUTime).unwrap_or_else(|_| usage_ns(libc::RUSAGE_SELF))
 }
 
-/// What is wrong with the clock of CPU time.
+/// A fault of the clock of CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It cannot be read, for this reason (`errno`).
+    /// The clock cannot be read. The value is `errno`.
     Fails(i32),
-    /// It advances by so many nanoseconds at a time.
+    /// The clock advances in steps of this many nanoseconds.
     Coarse(u64),
-    /// It does not advance.
+    /// The clock does not advance.
     Stands,
 }
 
-/// Laps are some microseconds long, so a clock is good enough that advances at least so often, in nanoseconds.
+/// The largest step of a clock that is good enough, in nanoseconds. A lap is some microseconds long.
 const FINE_NS: u64 = 50_000;
-/// A clock that stands while the thread uses so much CPU is not waited for, in nanoseconds: kernels count CPU each 10
-/// ms or more often.
+/// If the clock does not advance while the thread uses this much CPU, in nanoseconds, the search for a step ends.
+/// Kernels count CPU every 10 ms or more often.
 const WAIT_NS: u64 = 50_000_000;
 
-/// As often clocks are read at most until they advance: that takes some seconds where the thread gets no processor.
+/// The code reads a clock at most this often while it waits for the clock to advance. If the thread gets no processor,
+/// these readings take some seconds.
 const MOST_READINGS: u32 = 2_000_000;
 
-/// Looks at the clock of CPU time as it is: what it says about itself, and how it advances while the thread runs.
+/// Checks the clock of CPU time: the resolution that the clock reports, and the steps by which it advances while the
+/// thread runs.
 pub fn fault_of_thread_clock() -> Option<Fault> {
     let mut last_ns = match try_read(ClockId::ThreadCPUTime) {
         Ok(ns) => ns,
         Err(error) => return Some(Fault::Fails(error.raw_os_error())),
     };
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`.
+    // SAFETY: `clock_getres` writes one `timespec`.
     let is_known = unsafe { libc::clock_getres(libc::CLOCK_THREAD_CPUTIME_ID, &mut resolution) } == 0;
     let said_ns = resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs();
     if is_known && said_ns > FINE_NS {
         return Some(Fault::Coarse(said_ns));
     }
-    // A reading takes less than a microsecond, so a step that is small is seen at once. Where one is not, it is the
-    // smallest of a few: the first one had begun before, and the thread may have been switched out. How long that may
-    // take is told by the CPU that `getrusage` sees: on a busy machine, the thread may wait for a long time.
+    // A reading takes less than a microsecond, so a small step is seen at once. One large step proves nothing: the step
+    // may have begun before the first reading, and the thread may have been switched out. So the smallest of a few
+    // steps counts. The search is limited by the CPU time of `getrusage`, because the thread may wait long for a
+    // processor on a busy machine.
     let used = || usage_ns(libc::RUSAGE_THREAD);
     let (start_ns, mut used_ns, mut steps, mut step_ns) = (used(), 0, 0, u64::MAX);
     for _ in 0..MOST_READINGS {
@@ -109,12 +113,13 @@ pub fn fault_of_thread_clock() -> Option<Fault> {
     match (steps, used_ns > WAIT_NS) {
         (1.., _) => Some(Fault::Coarse(step_ns)),
         (0, true) => Some(Fault::Stands),
-        // neither clock has told anything
+        // Neither clock has advanced, so nothing is known.
         _ => None,
     }
 }
 
-/// The clock of all times in accounts, the same in all processes, in milliseconds: `CLOCK_MONOTONIC_RAW`.
+/// The time of `CLOCK_MONOTONIC_RAW` in milliseconds. All times in accounts are of this clock. It is the same in all
+/// processes.
 pub fn shared_ms() -> u64 {
     raw_ns() / 1_000_000
 }
@@ -127,8 +132,8 @@ pub struct ThreadClocks {
 }
 
 impl ThreadClocks {
-    /// Those that this machine has, for the calling thread. `cpu_only`: no other clock than that of CPU
-    /// time will be asked.
+    /// The clocks that this machine has, for the calling thread. With `cpu_only`, no clock but that of CPU time is
+    /// read.
     pub fn of_this_thread(cpu_only: bool) -> Self {
         if cpu_only {
             return Self { tsc: None, switches: None };
@@ -137,7 +142,7 @@ impl ThreadClocks {
     }
 
     /// Compares the time stamp counter with the kernel's clock, about once a second. Returns by how much `time_ns` is
-    /// behind the clock of [`shared_ms`], wrapping.
+    /// behind the clock of [`shared_ms`], as a wrapping difference.
     pub fn calibrate(&mut self) -> u64 {
         self.tsc = self.tsc.take().and_then(Tsc::recalibrate);
         self.tsc.as_ref().map_or(0, |tsc| tsc.behind_ns)
@@ -168,26 +173,26 @@ impl Clocks for ThreadClocks {
     }
 }
 
-/// The processor's time stamp counter as a clock of nanoseconds, at the rate of `CLOCK_MONOTONIC_RAW`: unlike
-/// `CLOCK_MONOTONIC` that is not slewed, and so keeps pace with the scheduler's clock.
+/// The processor's time stamp counter as a clock of nanoseconds, at the rate of `CLOCK_MONOTONIC_RAW`. That clock is
+/// not slewed, unlike `CLOCK_MONOTONIC`, so it keeps pace with the scheduler's clock.
 #[derive(Debug)]
 struct Tsc {
-    /// the same instant by both clocks
+    /// `ticks` and `ns` are the same instant by both clocks
     ticks: u64,
     ns: u64,
     /// nanoseconds per tick, times 2^32
     rate: u64,
-    /// what the kernel's clock was ahead at that instant, wrapping
+    /// by how much the kernel's clock was ahead at that instant, as a wrapping difference
     behind_ns: u64,
 }
 
-/// How long the first calibration takes: one reading is off by some 20 ns, so the rate by some 20 ppm, for the first
-/// second.
+/// Duration of the first calibration. One reading is off by about 20 ns, so the rate is off by about 20 ppm during the
+/// first second.
 const CALIBRATION_NS: u64 = 1_000_000;
 
 impl Tsc {
-    /// Where the kernel itself keeps time by the counter, it has found that it ticks steadily, and alike on all
-    /// processors.
+    /// If the kernel itself keeps time by the counter, it has found that the counter ticks steadily, and at the same
+    /// rate on all processors.
     fn calibrate() -> Option<Tsc> {
         let source =
             std::fs::read("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
@@ -196,25 +201,27 @@ impl Tsc {
         }
         let (ticks, ns) = instant();
         let start = Tsc { ticks, ns, rate: 0, behind_ns: 0 };
-        // a limit, in case that the clock stands
+        // The number of readings is limited in case the clock does not advance.
         (0..MOST_READINGS).any(|_| raw_ns() >= ns + CALIBRATION_NS).then(|| start.recalibrate())?
     }
 
-    /// The rate since the last instant that is known. None if the counter was of no use meanwhile, or is not any more.
+    /// Computes the rate since the last known instant. Returns `None` if the counter was not usable meanwhile, or is no
+    /// longer usable.
     fn recalibrate(self) -> Option<Tsc> {
         let (ticks, ns) = instant();
         let passed_ns = u128::from(ns.checked_sub(self.ns)?);
         let passed_ticks = u128::from(ticks.checked_sub(self.ticks)?);
         let rate = u64::try_from((passed_ns << 32).checked_div(passed_ticks)?).ok()?;
-        // it is a constant of the processor: if it seems to change, something is wrong
+        // The rate is a constant of the processor. If it seems to change, something is wrong.
         let steady = self.rate == 0 || rate.abs_diff(self.rate) < self.rate / 1000;
-        // time goes on where it was by the old rate: a lap is running
+        // The clock continues from the time that the old rate gives, because a lap is running.
         let before_ns = if self.rate == 0 { ns } else { self.at(ticks) };
         let behind_ns = ns.wrapping_sub(before_ns);
         (rate != 0 && steady).then_some(Tsc { ticks, ns: before_ns, rate, behind_ns })
     }
 
-    /// A counter that is a little behind, as another processor's may be, is at the last instant that is known.
+    /// The time at a value of the counter. The counter of another processor may be a little behind. For a value before
+    /// the last known instant, this function returns that instant.
     #[inline]
     fn at(&self, ticks: u64) -> u64 {
         self.ns + ((u128::from(ticks.saturating_sub(self.ticks)) * u128::from(self.rate)) >> 32) as u64
@@ -229,7 +236,7 @@ impl Tsc {
 #[inline]
 #[cfg(target_arch = "x86_64")]
 fn ticks() -> u64 {
-    // SAFETY: every processor of this architecture has the instruction, and Linux allows it (`PR_SET_TSC` aside).
+    // SAFETY: Every processor of this architecture has the instruction. Linux allows it, except under `PR_SET_TSC`.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
@@ -238,8 +245,8 @@ fn ticks() -> u64 {
     0
 }
 
-/// The counter and the kernel's clock at the same instant: the closest pair of a few, since the thread may be
-/// switched out between the two readings.
+/// The counter and the kernel's clock at the same instant. The thread may be switched out between the two readings, so
+/// the closest of several pairs is used.
 fn instant() -> (u64, u64) {
     let pair = || {
         let before = ticks();
@@ -251,19 +258,20 @@ fn instant() -> (u64, u64) {
     (ticks, ns)
 }
 
-/// Sees whether the thread was switched out, without asking the kernel.
+/// Detects whether the thread was switched out, without a call of the kernel.
 ///
-/// A thread that has registered a `struct rseq` (glibc does so since 2.35) can name a critical section in it, and the
-/// kernel takes the name away when it switches the thread out, or sends it a signal, outside of that section
-/// (linux/rseq.h). So an empty section, in which the thread never is, serves as a mark that is gone after a switch.
+/// A thread that has registered a `struct rseq` (glibc does this since 2.35) can name a critical section in it. If the
+/// thread is outside of that section when the kernel switches it out or sends it a signal, the kernel removes the name
+/// (linux/rseq.h). So this type names an empty section, in which the thread never is. The name is a mark that is gone
+/// after a switch.
 #[derive(Debug)]
 struct Switches {
-    /// of the thread that made this
+    /// registration of the thread that made this value
     registration: Registration,
     section: u64,
 }
 
-/// `struct rseq_cs` of linux/rseq.h, and what it points to.
+/// `struct rseq_cs` of linux/rseq.h, and the code that it points to.
 #[repr(C, align(32))]
 struct Section {
     version: u32,
@@ -286,16 +294,18 @@ struct Rseq {
     rseq_cs: AtomicU64,
 }
 
-/// `RSEQ_CPU_ID_UNINITIALIZED` and `RSEQ_CPU_ID_REGISTRATION_FAILED` of linux/rseq.h are above.
+/// The largest valid number of a processor. `RSEQ_CPU_ID_UNINITIALIZED` and `RSEQ_CPU_ID_REGISTRATION_FAILED` of
+/// linux/rseq.h are larger.
 const LAST_CPU_ID: u32 = i32::MAX as u32;
 
 impl Switches {
-    /// None where there is no registration, or where the kernel leaves the mark alone: some may when the thread was
-    /// switched out in a system call, since there can be no critical section around one.
+    /// Returns `None` if there is no registration, or if the kernel does not remove the mark. Some kernels do not
+    /// remove it when the thread was switched out in a system call, since a critical section cannot contain a system
+    /// call.
     fn of_this_thread() -> Option<Switches> {
         let registration = Registration::of_this_thread()?;
-        // Leaked: the kernel reads it until the thread ends, when the module may not be mapped any more
-        // (ngx_unload_module).
+        // The section is leaked: the kernel reads it until the thread ends. By then the module may no longer be mapped
+        // (`ngx_unload_module`).
         let section = Box::leak(Box::new(Section {
             version: 0,
             flags: 0,
@@ -324,10 +334,10 @@ impl Switches {
         &self.registration.get().rseq_cs
     }
 
-    /// Whether the mark is gone; sets it again.
+    /// Whether the thread was switched out since the last call: the mark is gone. Sets the mark again.
     #[inline]
     fn since_last_call(&self) -> bool {
-        // the kernel's writes are those of a signal handler in this thread
+        // The kernel's writes act like those of a signal handler in this thread.
         compiler_fence(SeqCst);
         let gone = self.mark().load(Relaxed) != self.section;
         if gone {
@@ -342,36 +352,38 @@ impl Switches {
     }
 }
 
-/// The `struct rseq` that glibc has registered for a thread. Only that thread has this.
+/// The `struct rseq` that glibc has registered for a thread. Only that thread holds this value.
 #[derive(Debug)]
 struct Registration(NonNull<Rseq>);
 
 impl Registration {
-    /// That of the calling thread, if there is one.
+    /// The registration of the calling thread, if there is one.
     fn of_this_thread() -> Option<Registration> {
         registration().map(Registration)
     }
 
     #[inline]
     fn get(&self) -> &Rseq {
-        // SAFETY: the registration lives as long as the thread, is aligned for this type, and is only used by the
-        // thread itself and by the kernel on its behalf. This is not sent to another thread: a pointer is not `Send`.
+        // SAFETY: The registration lives as long as the thread, is aligned for this type, and is only used by the
+        // thread itself and by the kernel on its behalf. This value is not sent to another thread: a pointer is not
+        // `Send`.
         unsafe { self.0.as_ref() }
     }
 }
 
-/// Where the calling thread has its `struct rseq`, if glibc has registered one that has all of [`Rseq`].
+/// The address of the calling thread's `struct rseq`, if glibc has registered one that contains all of [`Rseq`].
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 fn registration() -> Option<NonNull<Rseq>> {
-    // SAFETY: symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`; null in a glibc
-    // without them.
+    // SAFETY: These are symbols of glibc (sys/rseq.h): constants of type `unsigned int` and `ptrdiff_t`. In a glibc
+    // without them, the address is null.
     let (size, offset) = unsafe {
         let find = |name: &core::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
         let size = find(c"__rseq_size").cast::<u32>().as_ref().copied()?;
         (size, find(c"__rseq_offset").cast::<isize>().as_ref().copied()?)
     };
     let thread: usize;
-    // SAFETY: the ABI has the thread pointer at the start of the segment that it points to; nothing else is touched.
+    // SAFETY: By the ABI, the thread pointer is stored at the start of the segment that it points to. Nothing else is
+    // accessed.
     unsafe { asm!("mov {}, fs:0", out(reg) thread, options(nostack, preserves_flags, readonly)) };
     let rseq = core::ptr::with_exposed_provenance_mut::<Rseq>(thread.checked_add_signed(offset)?);
     NonNull::new(rseq).filter(|_| size as usize >= size_of::<Rseq>())

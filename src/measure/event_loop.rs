@@ -1,13 +1,14 @@
-//! The event-loop hook, which every handler call passes.
+//! The event-loop hook. Every handler call passes it.
 //!
-//! NGINX has no hook around an event's handler. But its loop calls `ngx_event_actions.process_events` through a
-//! pointer, and with `NGX_POST_EVENTS` that function only queues what is ready. So we stand in its place, add that
-//! flag, and run the queues ourselves, one event at a time, with a lap around each handler. What
-//! `ngx_process_events_and_timers` does afterwards finds its queues empty.
+//! NGINX has no hook around an event's handler. But the event loop calls `ngx_event_actions.process_events` through a
+//! pointer, and with `NGX_POST_EVENTS` that function only queues the ready events. So our function stands in for it,
+//! adds that flag, and runs the queues itself: one event at a time, with a lap around each handler. When
+//! `ngx_process_events_and_timers` goes on, its queues are empty.
 //!
-//! NGINX's order of things is kept. Without `NGX_POST_EVENTS` from the caller, what is ready runs in the order in
-//! which the method reports it, before timers, and before what was posted already (an answer must not lose against
-//! its own timeout). With it (accept mutex held): accepts, then the mutex is released, then timers, then the rest.
+//! NGINX's order is kept. If the caller did not set `NGX_POST_EVENTS`, ready events run in the order in which the event
+//! method reports them. They run before timers, because an answer must not lose against its own timeout, and before
+//! events that were posted earlier. If the caller set the flag (it holds the accept mutex), accepts run first. Then the
+//! mutex is released, then timers run, then the rest.
 
 use core::marker::PhantomData;
 
@@ -25,39 +26,39 @@ use crate::nginx::stand_in::{Call, Callable, StandIn};
 /// The event method's own `process_events`.
 static PROCESS_EVENTS: Hook<ProcessEvents> = Hook::new();
 
-/// What is told to the layer above.
+/// Events that are reported to the layer above.
 pub trait EventLoop: Attribute {
-    /// The event loop of a cycle goes on. Returns whether this process measures it.
+    /// The event loop of a cycle runs its next turn. Returns whether this process measures that cycle.
     fn enter_loop(cycle: *const ngx_cycle_t) -> bool;
 
-    /// The event method has returned: one turn of the event loop begins.
+    /// The event method has returned, and a turn of the event loop begins.
     fn begin_turn(&mut self);
 
-    /// One turn of the event loop is over.
+    /// The turn of the event loop is over.
     fn end_turn(&mut self);
 
-    /// An event's handler is about to be called; the running lap is its owner's.
+    /// An event's handler is about to be called. The running lap belongs to `owner`.
     fn begin_handler_call(&mut self, owner: Owner<Self::Request>);
 
     /// The handler has returned.
     fn end_handler_call(&mut self);
 
-    /// Called after each handler call, and not within [`Charge::with`](crate::measure::charge::Charge::with).
+    /// Called after each handler call, outside of [`Charge::with`](crate::measure::charge::Charge::with).
     fn after_handler_call();
 
-    /// Room for events that were posted before the event method is asked. It is empty, but for that time.
+    /// A buffer for events that were posted before the event method is called. It is empty at all other times.
     fn waiting(&mut self) -> &mut Vec<Event<'static>>;
 }
 
-/// Puts us between the event loop and its method. Called in `init_process`, after `ngx_event_process_init` has chosen
-/// one.
+/// Makes our function stand in for `process_events`. Called in `init_process`: by then `ngx_event_process_init` has
+/// chosen the event method.
 pub fn hook<W: EventLoop>() {
     queue::find_queues();
     listening::accept_first(io::uses_accept_mutex());
     PROCESS_EVENTS.replace(io::process_events(), ProcessEvents::ours::<Turn<W>>());
 }
 
-/// In the place of `ngx_epoll_process_events` and its like.
+/// Stands in for `ngx_epoll_process_events` and its like.
 struct Turn<W>(PhantomData<W>);
 
 impl<W: EventLoop> StandIn<ProcessEvents> for Turn<W> {
@@ -70,7 +71,8 @@ impl<W: EventLoop> StandIn<ProcessEvents> for Turn<W> {
     }
 }
 
-/// One turn of the event loop. `process_events` only queues events, so those that wait are there when it returns.
+/// One turn of the event loop. `process_events` only queues events, so the events that were set aside are still valid
+/// when it returns.
 #[inline]
 fn take_turn<W: EventLoop>(
     flags: ngx_uint_t,
@@ -79,7 +81,7 @@ fn take_turn<W: EventLoop>(
     let post = NGX_POST_EVENTS as ngx_uint_t;
     let posted = queue::posted();
     if io::is_exiting() {
-        // `ngx_shutdown_timer_handler` tells by the flag what it must leave alone
+        // `ngx_shutdown_timer_handler` recognises listening sockets by this flag, and skips them.
         listening::accept_first(true);
     }
     if flags & post != 0 {
@@ -109,8 +111,8 @@ fn take_turn<W: EventLoop>(
     rc
 }
 
-/// Takes the events out of a queue. They are not kept as a queue: one of them may become ready too, and then its turn
-/// is before the timers.
+/// Takes all events out of a queue, into a vector. They do not stay in a queue, because one of them may become ready
+/// too. Then it runs before the timers.
 #[inline(never)]
 fn set_aside<W: EventLoop>(posted: Queue<'static>) {
     W::with(|worker| {
@@ -121,20 +123,20 @@ fn set_aside<W: EventLoop>(posted: Queue<'static>) {
     });
 }
 
-/// Puts the events back that were set aside.
+/// Puts the events that were set aside back into the queue.
 #[inline(never)]
 fn put_back<W: EventLoop>(posted: Queue<'static>) {
     W::with(|worker| worker.waiting().drain(..).for_each(|event| posted.push(&event)));
 }
 
-/// Timers, and what was posted.
+/// Runs expired timers, then posted events.
 #[inline]
 fn end_turn<W: EventLoop>() {
     while let Some(event) = next_expired() {
         call_handler::<W>(event);
     }
     run::<W>(queue::posted());
-    // what OpenResty's loop does with events that were there before this turn (`ngx.sleep(0)`, a timer at 0)
+    // OpenResty's loop runs events here that were queued before this turn (`ngx.sleep(0)`, a timer at 0).
     if let Some(delayed) = queue::delayed() {
         while let Some(event) = delayed.pop_due("posted delayed event") {
             call_handler::<W>(event);
@@ -151,7 +153,7 @@ fn run<W: EventLoop>(queue: Queue<'_>) {
     }
 }
 
-/// One handler call.
+/// Makes one handler call.
 #[inline]
 fn call_handler<W: EventLoop>(event: Event<'_>) {
     W::with(|worker| {
@@ -170,10 +172,10 @@ fn call_handler<W: EventLoop>(event: Event<'_>) {
     W::after_handler_call();
 }
 
-/// If a handler call that is not attributed has posted exactly one event, the call is attributed to the owner of that
-/// event: so lua hands on a certificate that it has waited for. A call that has posted several is a part of the event
-/// method: `ngx_epoll_eventfd_handler` goes through all that kernel AIO has completed. Timers do not count: what a
-/// server does by itself is no request's, even if requests wait for it.
+/// If an unattributed handler call posted exactly one event, the call is attributed to the owner of that event. In this
+/// way, lua hands on a certificate that it has waited for. If a call posted several events, it is part of the event
+/// method: `ngx_epoll_eventfd_handler` goes through all that kernel AIO has completed. Timers are not attributed in
+/// this way: work that a server does by itself belongs to no request, even if requests wait for it.
 fn follow<W: EventLoop>(worker: &mut W, last: Last) {
     match queue::posted().added_since(last) {
         Added::Nothing => {}

@@ -1,4 +1,4 @@
-//! HTTP/2: a connection that carries several requests at a time.
+//! HTTP/2: a connection that carries several requests at once.
 
 pub mod frames;
 pub mod sending;

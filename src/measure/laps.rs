@@ -13,21 +13,20 @@ pub struct Laps<R> {
     pub meter: Meter<ThreadClocks>,
     #[cfg(feature = "audit")]
     pub audit: Audit,
-    /// of the lap that has ended last
+    /// audit of the lap that ended last
     #[cfg(feature = "audit")]
     pub audited: Audited,
-    /// the worker's totals
     pub totals: WorkerTotals,
     owner: Owner<R>,
     /// the owner with which the handler call began
     woken: Owner<R>,
-    /// laps of `Owner::Apart`, in nanoseconds
+    /// sum of the laps of `Owner::Apart`, in nanoseconds
     #[cfg(ngx_feature = "http_v2")]
     apart_ns: u64,
 }
 
 impl<R: Copy + Eq> Laps<R> {
-    /// The first lap begins, and is the event loop's.
+    /// Begins the first lap. It belongs to the event loop.
     pub fn start(meter: Meter<ThreadClocks>, #[cfg(feature = "audit")] audit: Audit) -> Laps<R> {
         Laps {
             meter,
@@ -61,7 +60,7 @@ impl<R: Copy + Eq> Laps<R> {
         self.woken
     }
 
-    /// A handler call begins; the running lap is its owner's.
+    /// A handler call begins. The running lap belongs to `owner`.
     #[inline]
     pub fn begin_handler_call(&mut self, owner: Owner<R>) {
         self.totals.wakeups += 1;
@@ -69,26 +68,27 @@ impl<R: Copy + Eq> Laps<R> {
         self.woken = owner;
     }
 
-    /// Ends the running lap, and tells its length in nanoseconds. The next one has the same owner.
+    /// Ends the running lap, and returns its length in nanoseconds. The next lap has the same owner.
     #[inline]
     pub fn end(&mut self) -> u64 {
         self.end_by(Meter::lap)
     }
 
-    /// Ends the running lap, in which the event loop has waited for events. What it has used may be known later.
+    /// Ends the running lap, in which the event loop has waited for events. The CPU time of the wait may become known
+    /// later.
     #[inline]
     pub fn end_wait(&mut self) {
         self.totals.loop_ns += self.end_by(Meter::wait);
     }
 
-    /// As [`Laps::end`], and all that waits have used is known then.
+    /// As [`Laps::end`]. Afterwards the CPU time of all waits is known.
     pub fn end_exactly(&mut self) -> u64 {
         let lap_ns = self.end_by(Meter::lap_exactly);
         self.add_waits();
         lap_ns
     }
 
-    /// Adds what is known by now of waits to the worker's totals.
+    /// Adds the CPU time of waits that is known so far to the worker's totals.
     #[inline]
     pub fn add_waits(&mut self) {
         self.totals.loop_ns += self.meter.take_waits();
@@ -109,7 +109,7 @@ impl<R: Copy + Eq> Laps<R> {
         lap_ns
     }
 
-    /// Nanoseconds for several requests, which are divided at once.
+    /// Keeps nanoseconds that were used for several requests. They are divided at once.
     #[cfg(ngx_feature = "http_v2")]
     #[inline]
     pub fn keep_apart(&mut self, ns: u64) {
@@ -117,7 +117,7 @@ impl<R: Copy + Eq> Laps<R> {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// The nanoseconds that are to be divided now.
+    /// Returns the nanoseconds that are to be divided now, and resets them.
     pub fn take_apart(&mut self) -> u64 {
         core::mem::take(&mut self.apart_ns)
     }

@@ -1,4 +1,4 @@
-//! Connections: accepted, set up, closed.
+//! The life of connections: they are accepted, set up and closed.
 
 use core::marker::PhantomData;
 
@@ -11,23 +11,23 @@ use crate::nginx::listening::{Accept, SetUp, replace_handlers};
 use crate::nginx::pool::AtEnd;
 use crate::nginx::served::ServedCycle;
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait Clients: Datagrams + Handshakes {
-    /// A connection was accepted, or handed to another listening socket. In the latter case it keeps the CPU it has
-    /// used so far.
+    /// A connection was accepted, or was handed to another listening socket. In the latter case it keeps the CPU time
+    /// that it has used so far.
     fn open_connection(&mut self, at: usize);
 
-    /// The connection is not HTTP: it has no requests.
+    /// The connection is not HTTP, so it has no requests.
     fn mark_other(&mut self, at: usize);
 
     /// The connection is being closed.
     fn close_connection(&mut self, at: usize);
 }
 
-/// Our part of setting a connection up and of closing it.
+/// Our functions that run when a connection is set up, and when it is closed.
 struct Client<W>(PhantomData<W>);
 
-/// Puts us before every listening socket's handler, in this process only.
+/// Makes our function stand in for the handler of every listening socket, in this process only.
 pub fn hook<W: Clients>(cycle: ServedCycle) {
     replace_handlers::<Client<W>>(cycle);
 }
@@ -38,7 +38,7 @@ impl<W: Clients> Accept for Client<W> {
         let opened = match c.quic_parent() {
             None => open::<W>(c),
             Some(parent) => {
-                // the first one of a connection says that its handshake is over
+                // The first stream of a QUIC connection shows that the handshake is over.
                 W::with(|worker| {
                     if let Some(at) = worker.client(parent) {
                         worker.end_handshake(at);
@@ -53,22 +53,22 @@ impl<W: Clients> Accept for Client<W> {
                 opened_connection(worker, at, handler);
             }
             if from_listener {
-                // the next connection is accepted in the same handler call, or the next datagram read
+                // In the same handler call, the next connection may be accepted, or the next datagram may be read.
                 worker.switch(Owner::Listener);
             }
         });
     }
 }
 
-/// Starts an entry for a connection, which owns the running lap from now on.
+/// Makes an entry for a connection. The connection owns the running lap from now on.
 fn open<W: Clients>(c: Connection<'_>) -> Option<usize> {
     let at = W::with(|worker| worker.places().index(c)).flatten()?;
-    // called in `ngx_http_close_connection` and its like
+    // `ngx_http_close_connection` and its like call this.
     c.pool()?.at_end::<Client<W>>(at)?;
     W::with(|worker| {
         let connection = Owner::Connection(at);
         match worker.owner() {
-            // what the accept has cost so far is this connection's
+            // The cost of the accept so far belongs to this connection.
             Owner::Listener | Owner::NoRequest | Owner::Nobody => worker.take(connection),
             // `ngx_stream_pass_handler` hands an open connection to another listening socket
             owner if owner == connection => {}
@@ -79,7 +79,7 @@ fn open<W: Clients>(c: Connection<'_>) -> Option<usize> {
     Some(at)
 }
 
-/// The handler has set a connection up, or closed it already.
+/// The handler has set up a connection, or has already closed it.
 fn opened_connection<W: Clients>(worker: &mut W, at: usize, handler: SetUp) {
     let Some(c) = worker.open_client(at) else { return };
     if handler.is_http() {

@@ -1,12 +1,12 @@
 //! Bytes that a request has received from its client.
 //!
 //! NGINX counts the header, and the part of a body that it reads to use it (`$request_length`). It does not count
-//! bodies that it reads and drops (`ngx_http_discard_request_body`, `ngx_http_lingering_close_handler`), nor what
-//! comes after a 101 answer (`ngx_http_upstream_process_upgraded`).
+//! bodies that it reads and drops (`ngx_http_discard_request_body`, `ngx_http_lingering_close_handler`), nor bytes
+//! after a 101 answer (`ngx_http_upstream_process_upgraded`).
 //!
-//! With HTTP/1, all of that comes out of the connection's `recv`. We stand in its place while a request with a body
-//! or an upgraded connection is served, and only then. HTTP/2 and HTTP/3 know by their flow control what a stream has
-//! received.
+//! With HTTP/1, NGINX reads all of these bytes with the connection's `recv`. Our function stands in for `recv` only
+//! while a request with a body or an upgraded connection is served. With HTTP/2 and HTTP/3, flow control shows how many
+//! bytes a stream has received.
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -27,39 +27,40 @@ mod late;
 
 pub use late::Late;
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait Receivers: Late {
-    /// The request that has a client's connection for itself, with its received bytes.
+    /// The request that is alone on a client's connection, with its received bytes.
     fn receiver(&mut self, c: Connection<'_>) -> Option<(Self::Request, &mut Received)>;
 }
 
-/// How the bytes of a request are known.
+/// The source of a request's received bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum Received {
     /// by NGINX's `request_length`
     Length,
-    /// HTTP/1 with a body, or upgraded: by what is read from the connection
+    /// HTTP/1 with a body, or upgraded: by the reads from the connection
     Reads(Reads),
     #[cfg(ngx_feature = "http_v2")]
     Stream(StreamBytes),
-    /// HTTP/3
+    /// HTTP/3: by the bytes that have arrived in the stream
     Quic,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Reads {
-    /// bytes that were read before, for this request or for the next one
+    /// bytes that were read before the reads were counted, for this request or for the next one
     before: u64,
-    /// bytes that were read since
+    /// bytes that were read since then
     since: u64,
-    /// no other request follows: bytes that nobody uses are this one's
+    /// no other request follows, so unused bytes belong to this request
     is_last: bool,
-    /// a read is going on: another module may stand between two of ours
+    /// a read is in progress; it may reach our functions twice, because another module's function may stand between
+    /// them
     is_reading: bool,
 }
 
 impl Received {
-    /// Those of a new request. [`Charge::with`](crate::measure::charge::Charge::with) must not be running.
+    /// The source for a new request. Must not be called within [`Charge::with`](crate::measure::charge::Charge::with).
     #[inline]
     pub fn of<W: Receivers>(r: Request<'_>) -> Received {
         #[cfg(ngx_feature = "http_v2")]
@@ -80,7 +81,7 @@ impl Received {
         matches!(self, Received::Length | Received::Quic)
     }
 
-    /// The request that this is of is being freed. `is_counted`: its bytes are in its accounts.
+    /// The request of these bytes is being freed. `is_counted`: the bytes are in the request's accounts.
     #[inline]
     pub fn end<W: Receivers>(&self, r: Request<'_>, is_counted: bool) {
         match self {
@@ -96,7 +97,7 @@ impl Received {
         }
     }
 
-    /// Bytes that the request that this is of has received so far.
+    /// Bytes that the request has received so far.
     #[inline]
     pub fn bytes(&self, r: Request<'_>) -> u64 {
         let length = r.length_bytes();
@@ -108,7 +109,8 @@ impl Received {
             }
             #[cfg(ngx_feature = "http_v2")]
             Received::Stream(stream) => stream.bytes(r),
-            // `request_length` has what was read of the stream, and the buffer what has arrived
+            // `request_length` counts bytes that were read from the stream. The stream counts bytes that have arrived
+            // in its buffer.
             Received::Quic => {
                 length.max(r.connection().quic_stream().map_or(0, |stream| stream.received_bytes))
             }
@@ -116,7 +118,7 @@ impl Received {
     }
 }
 
-/// `ngx_ssl_recv`, and functions of other modules.
+/// The functions that ours stand in for: `ngx_ssl_recv`, and functions of other modules.
 static REAL: Hooks<Receive, 4> = Hooks::new();
 
 fn ours<W: Receivers>() -> [Receive; 4] {
@@ -128,7 +130,7 @@ fn ours<W: Receivers>() -> [Receive; 4] {
     ]
 }
 
-/// From here on each read of a main request's connection is counted.
+/// From now on, each read from a main request's connection is counted.
 #[cold]
 pub fn count_reads<W: Receivers>(r: Request<'_>) {
     let c = r.connection();
@@ -143,15 +145,15 @@ pub fn count_reads<W: Receivers>(r: Request<'_>) {
         return;
     }
     COUNTED.fetch_add(1, Relaxed);
-    // the function of a connection may be exchanged between two calls, as `ngx_ssl_create_connection`'s caller does
+    // `recv` of a connection may change between two calls, as in the caller of `ngx_ssl_create_connection`.
     let plain = Receive::ours::<ReadPlain<W>>();
     if c.recv().function().is_some_and(|real| real.address() != plain.address()) {
         REAL.replace(c.recv(), &ours::<W>());
     }
 }
 
-/// A main request with a body is about to be answered, or one that is upgraded. Without keepalive, no other one
-/// follows; `ngx_http_set_keepalive` takes that flag away later.
+/// A main request that has a body or is upgraded is about to be answered. Without keepalive, no other request follows.
+/// `ngx_http_set_keepalive` clears that flag later.
 #[cold]
 pub fn answer<W: Receivers>(r: Request<'_>) {
     if r.is_upgraded() {
@@ -167,14 +169,14 @@ pub fn answer<W: Receivers>(r: Request<'_>) {
     }
 }
 
-/// Reads of a connection are not counted any more. If another module stands before us by now, we stay where we are,
-/// and do nothing.
+/// Reads from a connection are no longer counted. If another module's function has replaced ours by now, ours stays
+/// where it is, and does nothing.
 #[cold]
 fn leave<W: Receivers>(c: Connection<'_>) {
     REAL.restore(c.recv(), &ours::<W>());
 }
 
-/// In the place of `ngx_ssl_recv`, or of a function of another module.
+/// Stands in for `ngx_ssl_recv`, or for a function of another module.
 struct Read<W, const AT: usize>(PhantomData<W>);
 
 impl<W: Receivers, const AT: usize> StandIn<Receive> for Read<W, AT> {
@@ -184,18 +186,18 @@ impl<W: Receivers, const AT: usize> StandIn<Receive> for Read<W, AT> {
     }
 }
 
-/// Requests whose bytes are known by what is read.
+/// The number of requests whose bytes are known by reads.
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
-/// `ngx_io.recv` as the system has it.
+/// The original `ngx_io.recv`.
 static PLAIN: Hook<Receive> = Hook::new();
 
-/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later,
-/// and once more in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
+/// Called in `init_process`. Connections get their functions from `ngx_io` later, when they are accepted. They get them
+/// once more in `ngx_ssl_shutdown`, in the middle of a request whose body is dropped.
 pub fn hook<W: Receivers>() {
     PLAIN.replace(io::receive(), Receive::ours::<ReadPlain<W>>());
 }
 
-/// In the place of `ngx_unix_recv`.
+/// Stands in for `ngx_unix_recv`.
 struct ReadPlain<W>(PhantomData<W>);
 
 impl<W: Receivers> StandIn<Receive> for ReadPlain<W> {
@@ -206,7 +208,7 @@ impl<W: Receivers> StandIn<Receive> for ReadPlain<W> {
     }
 }
 
-/// Reads, and adds the bytes to the request that has the connection for itself, if that counts them.
+/// Reads, and adds the bytes to the request that is alone on the connection, if that request's reads are counted.
 fn count<W: Receivers>(c: Connection<'_>, read: impl FnOnce() -> isize) -> isize {
     let reading = W::with(|worker| match worker.receiver(c)? {
         (request, Received::Reads(reads)) if !reads.is_reading => {
@@ -219,7 +221,7 @@ fn count<W: Receivers>(c: Connection<'_>, read: impl FnOnce() -> isize) -> isize
     let bytes = read();
     if let Some(reading) = reading {
         W::with(|worker| {
-            // another module's function may have freed it
+            // Another module's function may have freed the request.
             if let Some((request, Received::Reads(reads))) = worker.receiver(c)
                 && request == reading
             {

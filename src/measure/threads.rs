@@ -1,14 +1,15 @@
 //! CPU time of a pool's thread while it sends a file for a request.
 //!
-//! With `sendfile` and `aio threads` it is a thread of the pool that sends (`ngx_linux_sendfile_thread`), and nearly
-//! all of a large answer's CPU is there. The way to it leads through fields that are public: a connection's
-//! `send_chain`, which NGINX takes from `ngx_io`; its `sendfile_task`; and the `thread_handler` of the file, which
-//! posts that. So we measure around the task's handler, in the pool's thread, and charge it when the task completes,
-//! in the worker's own.
+//! With `sendfile` and `aio threads`, a thread of the pool sends the file (`ngx_linux_sendfile_thread`). This thread
+//! uses nearly all CPU of a large answer. The task of the thread is reachable through public fields: a connection's
+//! `send_chain`, which NGINX takes from `ngx_io`; the connection's `sendfile_task`; and the `thread_handler` of the
+//! file, which posts the task. So we measure around the task's handler, in the pool's thread. When the task completes,
+//! the worker's own thread charges the CPU time.
 //!
-//! Files that are read into buffers, the cache's headers and temporary files pass no such place before their first
-//! task is posted: static functions of NGINX choose their handlers (`ngx_http_copy_filter`,
-//! `ngx_http_file_cache_aio_read`, `ngx_http_upstream_send_response`) and post in the same breath.
+//! Other tasks are not measured: files that are read into buffers, headers of the cache, and temporary files. Static
+//! functions of NGINX choose their handlers and post the tasks at once (`ngx_http_copy_filter`,
+//! `ngx_http_file_cache_aio_read`, `ngx_http_upstream_send_response`). So no public field is used before the first task
+//! is posted.
 
 use core::marker::PhantomData;
 
@@ -37,21 +38,21 @@ static SEND_FILE: Hooks<Run, 1> = Hooks::new();
 /// `ngx_http_copy_thread_event_handler` and `ngx_http_upstream_thread_event_handler`, once they are known.
 static COMPLETE: Hooks<EventHandler, 2> = Hooks::new();
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait PoolThreads: Charge {
     /// Whether this process measures.
     fn is_measuring() -> bool;
 
-    /// A thread of a pool has worked `ns` nanoseconds for a request, whose turn it is now.
+    /// A thread of a pool has used `ns` nanoseconds for a request. NGINX goes on with that request now.
     fn charge_pool_thread(r: Request<'_>, ns: u64);
 }
 
-/// Called in `init_process`: connections get their functions from `ngx_io` when they are accepted, which is later.
+/// Called in `init_process`. Connections get their functions from `ngx_io` later, when they are accepted.
 pub fn hook<W: PoolThreads>() {
     SEND_CHAIN.replace(io::send_chain(), SendChain::ours::<Send<W>>());
 }
 
-/// In the place of `ngx_linux_sendfile_chain`.
+/// Stands in for `ngx_linux_sendfile_chain`.
 struct Send<W>(PhantomData<W>);
 
 impl<W: PoolThreads> StandIn<SendChain> for Send<W> {
@@ -62,25 +63,25 @@ impl<W: PoolThreads> StandIn<SendChain> for Send<W> {
         let before = place.function();
         POST.replace(place, Post::ours::<PostTask>());
         let rest = SEND_CHAIN.pass_kept(&call).unwrap_or(NGX_CHAIN_ERROR);
-        // the file outlives the call; a thread that is at work on it reads no more of it than its descriptor
+        // The file outlives the call. A thread that works on the file reads only its descriptor.
         place.set_function(before);
         watch_completion::<W>(call.connection());
         rest
     }
 }
 
-/// In the place of `ngx_http_copy_thread_handler` and its like, which post the task.
+/// Stands in for `ngx_http_copy_thread_handler` and its like, which post the task.
 struct PostTask;
 
 impl StandIn<Post> for PostTask {
     fn call(call: Call<'_, Post>) -> ngx_int_t {
-        // its handler is set once, when it is made
+        // NGINX sets the task's handler once, when it makes the task.
         call.task().replace_handler::<SendFile>(&SEND_FILE);
         POST.pass(call).unwrap_or(NGX_ERROR as ngx_int_t)
     }
 }
 
-/// In the place of `ngx_linux_sendfile_thread_handler`, in a thread of the pool.
+/// Stands in for `ngx_linux_sendfile_thread_handler`, in a thread of the pool.
 struct SendFile;
 
 impl StandIn<Run> for SendFile {
@@ -92,7 +93,7 @@ impl StandIn<Run> for SendFile {
     }
 }
 
-/// A task of a connection was posted just now, if there is one: it tells us when it completes.
+/// If a task of a connection was just posted, our function is called when the task completes.
 fn watch_completion<W: PoolThreads>(c: Connection<'_>) {
     if let Some(task) = Task::of_sending(c).filter(|task| task.is_active()) {
         let ours = [CompletionHandler::of::<Completed<W, 0>>(), CompletionHandler::of::<Completed<W, 1>>()];
@@ -100,7 +101,7 @@ fn watch_completion<W: PoolThreads>(c: Connection<'_>) {
     }
 }
 
-/// In the place of `ngx_http_copy_thread_event_handler` and its like.
+/// Stands in for `ngx_http_copy_thread_event_handler` and its like.
 struct Completed<W, const AT: usize>(PhantomData<W>);
 
 impl<W: PoolThreads, const AT: usize> HandleCompletion for Completed<W, AT> {

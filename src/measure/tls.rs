@@ -1,8 +1,8 @@
-//! TLS handshakes of clients' connections: where they end.
+//! The ends of TLS handshakes on clients' connections.
 //!
-//! NGINX calls `c->ssl->handler` when a handshake is over (`ngx_ssl_handshake_handler`), and that one goes on to the
-//! request at once, in the same handler call. We stand before it, so that the cost of the handshake is known by
-//! itself. The connection's first request pays it, like all else that came before that request.
+//! NGINX calls `c->ssl->handler` when a handshake is over (`ngx_ssl_handshake_handler`). That handler goes on to the
+//! request at once, in the same handler call. Our function stands in for it, so that the cost of the handshake is known
+//! separately. The handshake is charged to the connection's first request, as is all other work before that request.
 
 #[cfg(ngx_feature = "ssl")]
 use core::marker::PhantomData;
@@ -20,17 +20,17 @@ use crate::nginx::tls::HandshakeHandler;
 #[cfg(ngx_feature = "ssl")]
 static HANDSHAKE_HANDLER: Hook<HandshakeHandler> = Hook::new();
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait Handshakes: Attribute {
-    /// The connection of HTTP at this place, if it has had no request yet: then it is open.
+    /// The HTTP connection with this index, if it has had no request yet. Then it is open.
     fn fresh(&self, at: usize) -> Option<Connection<'_>>;
 
-    /// The handshake of the connection at this place is over.
+    /// The handshake of the connection with this index is over.
     fn end_handshake(&mut self, at: usize);
 }
 
-/// A handler call of a connection of HTTP is over. If it has had no request and its handshake goes on, we will know
-/// when that ends.
+/// A handler call of an HTTP connection is over. If the connection has had no request and its handshake goes on, our
+/// function is called at the end of the handshake.
 #[inline]
 pub fn watch<W: Handshakes>(worker: &W, at: usize) {
     if let Some(c) = worker.fresh(at) {
@@ -47,14 +47,14 @@ fn watch_connection<W: Handshakes>(c: Connection<'_>) {
     let ours = HandshakeHandler::ours::<HandshakeOver<W>>();
     let Some(tls) = c.tls().filter(|tls| !tls.is_handshaked()) else { return };
     let Some(handler) = tls.handler().function() else { return };
-    // one that another module has put there is left alone
+    // A handler of another module is left in place.
     let is_nginx = !HANDSHAKE_HANDLER.is_known() || HANDSHAKE_HANDLER.is(handler);
     if handler.address() != ours.address() && is_nginx {
         HANDSHAKE_HANDLER.replace(tls.handler(), ours);
     }
 }
 
-/// In the place of `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
+/// Stands in for `ngx_http_ssl_handshake_handler`: a handshake is over, or has failed.
 #[cfg(ngx_feature = "ssl")]
 struct HandshakeOver<W>(PhantomData<W>);
 

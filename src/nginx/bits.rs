@@ -1,8 +1,8 @@
-//! Bit fields of NGINX's structures, where the C compiler places them.
+//! Bit fields of NGINX's structures, at the positions that the C compiler gives them.
 //!
-//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and go through a field bit by bit.
-//! What is here comes from the C compiler (build/layout.rs, members.txt): each field is one load, and one load and
-//! one store to write it. tools/check-layout fails where the module uses a generated accessor.
+//! The accessors that nginx-sys generates are wrong for some versions of NGINX, and read a field bit by bit. The
+//! positions in this file come from the C compiler (build/layout.rs, members.txt). To read a field takes one load; to
+//! write it takes one load and one store. tools/check-layout fails if the module uses a generated accessor.
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -35,10 +35,10 @@ macro_rules! units {
                 BitField { offset, shift, mask: <$unit>::MAX >> (<$unit>::BITS - width), of: PhantomData }
             }
 
-            /// The unit of a structure that the field is a part of.
+            /// The unit of the structure that contains the field.
             #[inline(always)]
             fn unit(self, live: Live<'_, S>) -> Live<'_, $unit> {
-                // SAFETY: `new` has seen to it that the unit is in the structure, and aligned as that is.
+                // SAFETY: `new` has checked that the unit is within the structure, at an aligned offset.
                 unsafe { live.within(live.as_ptr().cast::<$unit>().wrapping_byte_add(self.offset)) }
             }
 
@@ -54,26 +54,26 @@ macro_rules! units {
                 self.unit(live).read() & self.mask << self.shift != 0
             }
 
-            /// Gives the field a value; bits that it has no room for are lost, as in C.
+            /// Writes the field. Bits for which it has no room are lost, as in C.
             #[inline(always)]
             pub fn put(self, live: Live<'_, S>, value: $unit) {
                 let unit = self.unit(live);
                 unit.write(unit.read() & !(self.mask << self.shift) | self.bits(value));
             }
 
-            /// A value where it stands in the unit.
+            /// A value, shifted to the field's position in the unit.
             #[inline(always)]
             pub const fn bits(self, value: $unit) -> $unit {
                 (value & self.mask) << self.shift
             }
 
-            /// Writes the whole unit: fields that are given by `bits`, all others zero.
+            /// Writes the whole unit. `bits` contains the values of fields; all other fields become zero.
             #[inline(always)]
             pub fn put_unit(self, live: Live<'_, S>, bits: $unit) {
                 self.unit(live).write(bits);
             }
 
-            /// Whether both are in one unit, so that `put_unit` can write them together.
+            /// Whether both fields are in one unit, so that `put_unit` can write them together.
             pub const fn is_beside(self, other: Self) -> bool {
                 self.offset == other.offset
             }
@@ -83,7 +83,7 @@ macro_rules! units {
 
 units!(u8 u16 u32 u64);
 
-/// A structure, or one of its members: offset and size, as the C compiler and the bindings have it.
+/// A structure or one of its members: offset and size, by the C compiler and by the bindings.
 struct Member {
     name: &'static str,
     c: (usize, usize),
@@ -96,8 +96,8 @@ const fn size_of_member<S, M>(_: fn(&S) -> &M) -> usize {
 
 include!(concat!(env!("OUT_DIR"), "/layout.rs"));
 
-// The whole of an error at compile time, since there is no other place to say what is wrong with the memory of a
-// server.
+// The check at compile time. Its message explains everything, because no other place can report wrong memory accesses
+// in a server.
 const _: () = {
     let mut at = 0;
     while at < PLACES.len() {

@@ -1,7 +1,7 @@
 //! Functions of ours that NGINX calls.
 //!
-//! NGINX hands them pointers to structures that are in use as long as the call. [`callback`] makes typed values of them
-//! once, and safe code goes on from there.
+//! NGINX gives them pointers to structures that are in use for the time of the call. [`callback`] turns the pointers
+//! into typed values once. From there on, the code is safe.
 
 use core::ffi::c_void;
 
@@ -9,11 +9,12 @@ use super::live::Live;
 
 /// An argument of a callback, as a typed value.
 pub trait Argument {
-    /// As C has it.
+    /// The type of the argument in C.
     type C;
 
     /// # Safety
-    /// It must be what NGINX calls a function of this kind with, and the value must not be used after the call.
+    /// `c` must be an argument with which NGINX calls a function of this kind. The value must not be used after the
+    /// call.
     unsafe fn of(c: Self::C) -> Self;
 }
 
@@ -22,7 +23,7 @@ impl<T> Argument for Live<'_, T> {
 
     #[inline(always)]
     unsafe fn of(c: *mut T) -> Self {
-        // SAFETY: the structure is in use as long as the call; in this place NGINX has no null.
+        // SAFETY: The structure is in use for the time of the call. NGINX does not pass null in this place.
         unsafe { Live::at(c) }
     }
 }
@@ -33,12 +34,12 @@ impl<T> Argument for Option<Live<'_, T>> {
 
     #[inline(always)]
     unsafe fn of(c: *mut T) -> Self {
-        // SAFETY: as above, or null.
+        // SAFETY: As above, or the pointer is null.
         unsafe { Live::new(c) }
     }
 }
 
-/// The typed value that stands for a structure: it is made by `of`.
+/// Implements [`Argument`] for a typed value that stands for a structure. The value is made by `of`.
 macro_rules! argument {
     ($name:ident: $c:ty) => {
         impl $crate::nginx::callback::Argument for $name<'_> {
@@ -53,13 +54,13 @@ macro_rules! argument {
     };
 }
 
-/// What was said when the callback was given to NGINX: a value of this type, which changes through cells only.
+/// The value that was given to NGINX with the callback. It is of type `T`, and changes through cells only.
 impl<T> Argument for Option<&T> {
     type C = *mut c_void;
 
     #[inline(always)]
     unsafe fn of(c: *mut c_void) -> Self {
-        // SAFETY: null, or such a value, which is there as long as the call.
+        // SAFETY: The pointer is null, or leads to a `T` that lives for the time of the call.
         unsafe { c.cast::<T>().as_ref() }
     }
 }
@@ -83,7 +84,7 @@ impl<T> Argument for *mut T {
     }
 }
 
-/// A function for NGINX with typed arguments, of which the body is safe code.
+/// A function for NGINX with typed arguments. Its body is safe code.
 macro_rules! callback {
     (
         $(#[$attribute:meta])*
@@ -99,7 +100,8 @@ macro_rules! callback {
         ) $(-> $result)? {
             #[inline(always)]
             fn body$(<$generic: $bound>)?($($argument: $type),*) $(-> $result)? $body
-            // SAFETY: NGINX calls it, and `body` does not know for how long its arguments are there.
+            // SAFETY: NGINX calls this function. `body` does not know the lifetime of its arguments, so it cannot keep
+            // them.
             let ($($argument,)*) = unsafe {
                 ($(<$type as $crate::nginx::callback::Argument>::of($argument),)*)
             };

@@ -32,7 +32,7 @@ pub const CONF_ERROR: *mut c_char = without_provenance_mut(usize::MAX);
 #[derive(Debug, Clone, Copy)]
 pub struct Failed;
 
-/// Where a directive is.
+/// The position of a directive: file and line.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     file: ngx_str_t,
@@ -52,20 +52,21 @@ pub fn parse_size(value: &[u8]) -> Option<usize> {
 
 /// A time such as `500ms`, in milliseconds.
 pub fn parse_time_ms(value: &[u8]) -> Option<u64> {
-    // 0: in milliseconds
+    // 0 means that the result is in milliseconds.
     u64::try_from(functions::parse_time(&mut Text::new(value), 0)).ok()
 }
 
 /// The core module's configuration in `http`.
 pub type Core<'a> = Live<'a, ngx_http_core_main_conf_t>;
 
-/// The configuration that is being read, within `http`, as a callback of NGINX gets it.
+/// The configuration that is being read, within `http`. Callbacks of NGINX get it.
 pub struct Conf<'a>(Live<'a, ngx_conf_t>);
 
 argument!(Conf: ngx_conf_t);
 
 impl<'a> Conf<'a> {
-    /// What NGINX calls back with, within `http`: the context is one of `http`, whose configurations are all created.
+    /// The argument of a callback within `http`. Its context is that of `http`, and all configurations of the context
+    /// have been created.
     pub(super) fn of(cf: Live<'a, ngx_conf_t>) -> Conf<'a> {
         Conf(cf)
     }
@@ -76,12 +77,12 @@ impl<'a> Conf<'a> {
 
     /// The name and the arguments of the directive that is being read.
     pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> {
-        // SAFETY: an array of strings that no handler changes, and that is there until the file has been read
+        // SAFETY: This is an array of strings that no handler changes. It lives until the file has been read
         // (`ngx_conf_handler`). The strings are in the configuration's pool.
         unsafe { (*get!(self.0, args)).as_slice::<ngx_str_t>() }.iter().map(ngx_str_t::as_bytes)
     }
 
-    /// Where the directive is that is being read.
+    /// The position of the directive that is being read.
     pub fn place(&self) -> Place {
         let file = self.0.file();
         Place { file: get!(file, file.name), line: get!(file, line) }
@@ -101,23 +102,23 @@ impl<'a> Conf<'a> {
         Pool::of(self.0.pool())
     }
 
-    /// Logs why a directive is refused, with its place.
+    /// Logs the reason why a directive is refused, with the directive's position.
     pub fn refuse(&mut self, message: &str) {
         ngx_conf_log_error!(NGX_LOG_EMERG, self.0.as_ptr(), "{message}");
     }
 
-    /// Logs why the whole configuration is refused.
+    /// Logs the reason why the whole configuration is refused.
     pub fn refuse_all(&self, message: fmt::Arguments<'_>) {
         ngx_log_error!(NGX_LOG_EMERG, self.log(), "{message}");
     }
 
-    /// Warns of something in the whole configuration.
+    /// Logs a warning about the whole configuration.
     pub fn warn(&self, message: fmt::Arguments<'_>) {
         ngx_log_error!(NGX_LOG_WARN, self.log(), "{message}");
     }
 
-    /// Calls `f` when NGINX gives this configuration up, with its cycle: before anything that was kept until
-    /// now is dropped.
+    /// Calls `f` with the configuration's cycle when NGINX discards this configuration. The call comes before values
+    /// are dropped that were kept earlier.
     ///
     /// # Errors
     /// There is no memory.
@@ -128,7 +129,7 @@ impl<'a> Conf<'a> {
         }
         impl Drop for End {
             fn drop(&mut self) {
-                // SAFETY: the cycle is in the pool that is being destroyed, which frees its memory after all
+                // SAFETY: The cycle is in the pool that is being destroyed. The pool's memory is freed after all
                 // cleanups.
                 if let Some(cycle) = unsafe { Live::new(self.cycle) }.and_then(Cycle::of) {
                     (self.f)(cycle);
@@ -138,8 +139,8 @@ impl<'a> Conf<'a> {
         self.pool().keep(End { cycle: get!(self.0, cycle), f }).map(drop).ok_or(Failed)
     }
 
-    /// Adds shared memory of this module's, by a name that is copied, and keeps a value for it. `None` if there
-    /// is such memory already.
+    /// Adds shared memory of this module's, and keeps a value for it. The name is copied. Returns `None` if there is
+    /// such memory already.
     ///
     /// # Errors
     /// There is no memory, or NGINX has logged another reason.
@@ -151,9 +152,9 @@ impl<'a> Conf<'a> {
         value: T,
     ) -> Result<Option<()>, Failed> {
         let mut name = text(self.pool().join(&[name]).ok_or(Failed)?);
-        // the tag is this module's, so that no other module's memory is taken for ours
+        // The tag is this module's descriptor, so that memory of another module is never mistaken for ours.
         let tag = Module::descriptor().cast();
-        // SAFETY: the name is in the configuration's pool. The memory's description is there as long as that.
+        // SAFETY: The name is in the configuration's pool. The memory's description lives as long as the configuration.
         let zone = unsafe { Live::new(ngx_shared_memory_add(self.0.as_ptr(), &mut name, bytes, tag)) };
         let zone = zone.ok_or(Failed)?;
         if !get!(zone, data).is_null() {
@@ -164,7 +165,7 @@ impl<'a> Conf<'a> {
         Ok(Some(()))
     }
 
-    /// A path relative to NGINX's prefix, as a whole.
+    /// The full path for a path relative to NGINX's prefix.
     ///
     /// # Errors
     /// There is no memory.
@@ -174,19 +175,19 @@ impl<'a> Conf<'a> {
         if status == NGX_OK as ngx_int_t { Ok(name.get()) } else { Err(Failed) }
     }
 
-    /// A file that NGINX opens with all others, and reopens on USR1.
+    /// A file that NGINX opens with all other files of the configuration, and reopens on USR1.
     ///
     /// # Errors
     /// There is no memory.
     pub fn open_file(&self, path: &[u8]) -> Result<OpenFile, Failed> {
         let with_end = self.pool().join(&[path, b"\0"]).ok_or(Failed)?;
         let mut name = ngx_str_t { len: path.len(), data: with_end.as_mut_ptr() };
-        // SAFETY: the name is in the configuration's pool, and ends with a null. The file's description is there as
-        // long as the configuration.
+        // SAFETY: The name is in the configuration's pool, and ends with a null. The file's description lives as long
+        // as the configuration.
         unsafe { OpenFile::new(ngx_conf_open_file(get!(self.0, cycle), &mut name)) }.ok_or(Failed)
     }
 
-    /// The index of a variable, which may be defined later.
+    /// The index of a variable. The variable may be defined later.
     ///
     /// # Errors
     /// There is no memory.
@@ -197,7 +198,7 @@ impl<'a> Conf<'a> {
     /// A text with variables.
     ///
     /// # Errors
-    /// There is no memory, or a reason that has been logged.
+    /// There is no memory, or NGINX has logged another reason.
     pub fn compile(&mut self, value: &[u8]) -> Result<ngx_http_complex_value_t, Failed> {
         let mut complex: ngx_http_complex_value_t = zeroed();
         let mut compile: ngx_http_compile_complex_value_t = zeroed();
@@ -205,18 +206,19 @@ impl<'a> Conf<'a> {
         compile.cf = self.0.as_ptr();
         compile.value = &raw mut value;
         compile.complex_value = &raw mut complex;
-        // SAFETY: it fills the complex value, whose parts are in the configuration's pool, or logs why it cannot.
+        // SAFETY: The function fills the complex value, whose parts are in the configuration's pool, or logs the reason
+        // of a failure.
         let status = unsafe { ngx_http_compile_complex_value(&mut compile) };
         if status == NGX_OK as ngx_int_t { Ok(complex) } else { Err(Failed) }
     }
 
     /// The module's configuration in `http`.
     pub fn main_conf<T: MainConfiguration>(&self) -> Option<&'a T> {
-        // SAFETY: the module is in the cycle that calls it back.
+        // SAFETY: A cycle that calls the module back contains the module.
         unsafe { module::element(get!(self.http(), main_conf)) }
     }
 
-    /// What a server is known by: the one that the place is in that is being read or merged.
+    /// The identity of the server to which the block belongs that is being read or merged.
     pub fn server(&self) -> *const c_void {
         get!(self.http(), srv_conf).cast()
     }
@@ -226,26 +228,27 @@ impl<'a> Conf<'a> {
         self.http().core_main_conf()
     }
 
-    /// Sets what answers requests in the location that is being read.
+    /// Sets the function that answers requests in the location that is being read.
     pub fn set_handler(&mut self, handler: ContentHandler) {
         set!(self.http().core_loc_conf(), handler, Some(handler));
     }
 
-    /// Whether something follows the answers of the location that is being merged. `ngx_http_merge_locations` and
-    /// `ngx_http_merge_servers` name the location; the core module has merged its own configuration before.
+    /// Whether the location that is being merged has a `post_action`. `ngx_http_merge_locations` and
+    /// `ngx_http_merge_servers` set the context to this location. The core module has merged its own configuration
+    /// before.
     pub fn has_post_action(&self) -> bool {
         !get!(self.http().core_loc_conf(), post_action.data).is_null()
     }
 }
 
-/// A configuration that begins with its defaults.
+/// A configuration that is created with its default values.
 pub trait MadeByDefault: Configuration + Default + 'static {}
 
 impl<T: Configuration + Default + 'static> MadeByDefault for T {}
 
-/// A configuration of a location, as it inherits.
+/// A location's configuration that inherits from the level above.
 pub trait Inherit: LocationConfiguration {
-    /// Inherits what is not set here from the level above.
+    /// Inherits values that are not set here from the level above.
     ///
     /// # Errors
     /// There is no memory.
@@ -255,14 +258,14 @@ pub trait Inherit: LocationConfiguration {
 callback! {
     /// `create_main_conf` and `create_loc_conf` of a module.
     pub fn create<T: MadeByDefault>(cf: Live<'_, ngx_conf_t>) -> *mut c_void {
-        // no `Conf` is made of it: `ngx_http_block` sets the context only after it has called `create_main_conf` and
-        // its like
+        // The argument is not made a `Conf`: `ngx_http_block` sets the context only after it has called
+        // `create_main_conf` and its like.
         Pool::of(cf.pool()).keep(T::default()).map_or(null_mut(), |made| ptr::from_ref(made).cast_mut().cast())
     }
 }
 
 callback! {
-    /// `merge_loc_conf` of a module. What is merged was made by [`create`], for two levels.
+    /// `merge_loc_conf` of a module. [`create`] has made both configurations, for two levels.
     pub fn merge<T: Inherit>(cf: Conf<'_>, above: Option<&T>, conf: Option<&T>) -> *mut c_char {
         let mut cf = cf;
         let (Some(above), Some(conf)) = (above, conf) else { return CONF_ERROR };

@@ -13,7 +13,7 @@ pub type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u_char, usiz
 /// The type of a connection's `send_chain`.
 pub type SendChain = unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_chain_t, off_t) -> *mut ngx_chain_t;
 
-/// A connection that is open.
+/// An open connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connection<'a>(Live<'a, ngx_connection_t>);
 
@@ -34,7 +34,7 @@ impl<'a> Connection<'a> {
         Connection(c)
     }
 
-    /// The connection, for functions of NGINX.
+    /// The pointer, for functions of NGINX.
     #[inline]
     pub fn as_ptr(self) -> *mut ngx_connection_t {
         self.0.as_ptr()
@@ -52,63 +52,62 @@ impl<'a> Connection<'a> {
         get!(self.0, number)
     }
 
-    /// Bytes sent.
+    /// Bytes that were sent.
     #[inline]
     pub fn sent_bytes(self) -> u64 {
         get!(self.0, sent).max(0) as u64
     }
 
-    /// Requests so far, this one included.
+    /// The number of requests so far, the current one included.
     #[inline]
     pub fn requests(self) -> u64 {
         get!(self.0, requests) as u64
     }
 
-    /// When it was accepted, by NGINX's monotonic time.
+    /// The time at which the connection was accepted, by NGINX's monotonic clock.
     #[inline]
     pub fn start_ms(self) -> u64 {
         get!(self.0, start_time) as u64
     }
 
-    /// Its log.
+    /// The connection's log.
     #[inline]
     pub fn log(self) -> *mut ngx_log_t {
         get!(self.0, log)
     }
 
-    /// The event of reading.
+    /// The connection's read event.
     #[inline]
     pub fn read_event(self) -> Option<Event<'a>> {
         self.0.read_event().map(Event::of)
     }
 
-    /// Its pool.
+    /// The connection's pool.
     #[inline]
     pub fn pool(self) -> Option<Pool<'a>> {
         self.0.pool().map(Pool::of)
     }
 
-    /// The place of the function that reads from it.
+    /// The pointer to the function that reads from the connection.
     #[inline]
     pub fn recv(self) -> Live<'a, Option<Receive>> {
         member!(self.0, recv)
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// The place of the function that sends a chain of buffers.
+    /// The pointer to the function that sends a chain of buffers.
     #[inline]
     pub fn send_chain(self) -> Live<'a, Option<SendChain>> {
         member!(self.0, send_chain)
     }
 
-    /// The listening socket that it is the connection of. A connection that was accepted has the socket that it came
-    /// from.
+    /// The listening socket of the connection. If the connection was accepted, this is the socket from which it came.
     #[inline]
     pub(super) fn listening(self) -> Option<Live<'a, ngx_listening_t>> {
         self.0.listening()
     }
 
-    /// The connection of QUIC that a stream is part of.
+    /// The QUIC connection to which a stream belongs.
     #[cfg(ngx_feature = "http_v3")]
     #[inline]
     pub fn quic_parent(self) -> Option<Connection<'a>> {
@@ -121,13 +120,14 @@ impl<'a> Connection<'a> {
         None
     }
 
-    /// The client's connection: that of QUIC for a stream, and itself for any other.
+    /// The client's connection. For a QUIC stream, this is the stream's QUIC connection. For any other connection, it
+    /// is the connection itself.
     #[inline]
     pub fn client(self) -> Connection<'a> {
         self.quic_parent().unwrap_or(self)
     }
 
-    /// How far its stream of QUIC is; `None` if it has none.
+    /// The progress of the connection's QUIC stream; `None` if it has none.
     #[cfg(ngx_feature = "http_v3")]
     #[inline]
     pub fn quic_stream(self) -> Option<QuicStream> {
@@ -146,15 +146,15 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// How far a stream of QUIC is.
+/// The progress of a QUIC stream.
 #[derive(Debug, Clone, Copy)]
 pub struct QuicStream {
-    /// bytes that have come: not those that are left out before them (`recv_last`)
+    /// bytes that have arrived, without gaps before them (`recv_last` includes the gaps)
     pub received_bytes: u64,
     /// bytes sent that the client has acknowledged
     pub acknowledged_bytes: u64,
     /// bytes that were given to the stream
     pub sent_bytes: u64,
-    /// bytes of it that were put into frames
+    /// bytes of the stream that were put into frames
     pub framed_bytes: u64,
 }

@@ -1,6 +1,6 @@
-//! A request that a content handler answers, and its answer, which may take many turns of the event loop.
+//! A request that a content handler answers, and its answer. The answer may take many turns of the event loop.
 //!
-//! `ngx::http::Request` does what it can: it has no arguments, adds headers by copies, and knows nothing of an
+//! `ngx::http::Request` is not enough: it gives no access to arguments, adds headers by copies, and cannot send an
 //! answer in pieces.
 
 use core::cell::RefCell;
@@ -27,7 +27,7 @@ const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const NO_MEMORY: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-/// A request that a content handler of ours answers. Not to be kept for longer than the request is there.
+/// A request that a content handler of ours answers. The value must not be kept after the request is freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request(request::Request<'static>);
 
@@ -36,7 +36,7 @@ impl Request {
         self.0.live()
     }
 
-    /// The event in which the connection can be written to.
+    /// The event that reports when the connection can be written to.
     fn write_event(self) -> Option<Event<'static>> {
         self.live().connection().write_event().map(Event::of)
     }
@@ -55,7 +55,7 @@ impl Request {
         self.0
     }
 
-    /// The request, for functions that take it as NGINX does.
+    /// The pointer, for functions of NGINX.
     pub fn as_ptr(self) -> *mut ngx_http_request_t {
         self.0.as_ptr()
     }
@@ -64,7 +64,7 @@ impl Request {
         get!(self.live(), method) & (NGX_HTTP_GET | NGX_HTTP_HEAD) as ngx_uint_t != 0
     }
 
-    /// Whether it is no subrequest.
+    /// Whether the request is a main request.
     pub fn is_main(self) -> bool {
         self.0.is_main()
     }
@@ -77,7 +77,7 @@ impl Request {
     /// Reads the body and throws it away.
     ///
     /// # Errors
-    /// What the content handler must return.
+    /// The status that the content handler must return.
     pub fn discard_body(self) -> Result<(), ngx_int_t> {
         let status = functions::discard_request_body(self.live());
         if status == OK { Ok(()) } else { Err(status) }
@@ -87,7 +87,8 @@ impl Request {
     pub fn argument(self, name: &str) -> Option<Vec<u8>> {
         let mut value = ngx_str_t::empty();
         // SAFETY: `ngx_http_arg` reads the name and the request's arguments, and sets the value to a part of them.
-        // `ngx_unescape_uri` writes no more than it reads, in the same memory: it takes pointers to both for that.
+        // `ngx_unescape_uri` writes no more than it reads, in the same memory. It takes pointers to both positions for
+        // that.
         unsafe {
             let found = ngx_http_arg(self.as_ptr(), name.as_ptr().cast_mut(), name.len(), &mut value);
             let mut bytes = value.as_bytes().to_vec();
@@ -99,10 +100,10 @@ impl Request {
         }
     }
 
-    /// All values of the request's headers of a name (in small letters), joined as one list.
+    /// All values of the request's headers with this name, joined as one list. The name must be in lower case.
     pub fn header_values(self, name: &[u8]) -> Vec<u8> {
         let mut values = Vec::new();
-        // SAFETY: the request is there, and nothing changes its headers meanwhile.
+        // SAFETY: The request has not been freed, and nothing changes its headers meanwhile.
         let request = unsafe { ngx::http::Request::from_ngx_http_request(self.as_ptr()) };
         for (key, value) in request.headers_in_iterator() {
             if !key.as_bytes().eq_ignore_ascii_case(name) {
@@ -121,12 +122,12 @@ impl Request {
         self.0.push_header(text(name.as_bytes()), text(value.as_bytes())).map(Header)
     }
 
-    /// The answer has this tag.
+    /// Sets the entity tag of the answer.
     pub fn set_etag(&mut self, header: Header) {
         set!(self.headers_out(), etag, header.0.as_ptr());
     }
 
-    /// The answer is encoded already: NGINX's own filter does not compress it once more
+    /// Marks the answer as encoded, so that NGINX's own filter does not compress it once more
     /// (`ngx_http_gzip_header_filter`).
     pub fn set_content_encoding(&mut self, header: Header) {
         set!(self.headers_out(), content_encoding, header.0.as_ptr());
@@ -141,16 +142,18 @@ impl Request {
         const CHARSET: &str = "; charset=utf-8";
         let headers = self.headers_out();
         set!(headers, content_type, text(content_type.as_bytes()));
-        // without parameters, as `ngx_http_upstream_copy_content_type` has it: `gzip_types` names types
+        // The length excludes parameters, as in `ngx_http_upstream_copy_content_type`, because `gzip_types` contains
+        // types only.
         set!(headers, content_type_len, content_type.find(';').unwrap_or(content_type.len()));
         if content_type.ends_with(CHARSET) {
-            // so that `charset` does not change it (`ngx_http_destination_charset`); the header has it already
+            // With this, `charset` does not change the header (`ngx_http_destination_charset`). The header contains the
+            // charset already.
             set!(headers, charset, text(b"utf-8"));
         }
     }
 
-    /// Sends the header, with the length of the whole answer if that is known. Says with what the request ends,
-    /// if nothing is to follow.
+    /// Sends the header, with the length of the whole answer if that is known. If no body is to follow, returns the
+    /// status with which the request ends.
     fn send_header(self, content_length: Option<usize>) -> Option<ngx_int_t> {
         set!(self.headers_out(), content_length_n, content_length.map_or(-1, |length| length as i64));
         let rc = functions::send_header(self.live());
@@ -158,25 +161,25 @@ impl Request {
         (rc == ERROR || rc > OK || is_header_only).then_some(rc)
     }
 
-    /// Sends what is on its way through the filters.
+    /// Sends data that the filters still hold.
     ///
     /// # Errors
-    /// With what the request ends.
+    /// The status with which the request ends.
     pub fn flush(self) -> Result<(), ngx_int_t> {
         let rc = functions::output_filter(self.live(), None);
         if rc == ERROR { Err(rc) } else { Ok(()) }
     }
 
-    /// Whether the connection is this request's now, and not that of a subrequest or of its parent.
+    /// Whether the connection currently belongs to this request, and not to a subrequest or to the parent.
     pub fn is_active(self) -> bool {
         get!(self.live().connection(), data) == self.as_ptr().cast()
     }
 
-    /// Waits until the client takes more. A request that is not active is called when it gets so
+    /// Waits until the client takes more. NGINX calls a request that is not active when it becomes active
     /// (`ngx_http_postpone_filter`).
     ///
     /// # Errors
-    /// Those of the event method.
+    /// The errors of the event method.
     pub fn wait_for_client(self) -> Result<(), ngx_int_t> {
         if !self.is_active() {
             return Ok(());
@@ -187,13 +190,13 @@ impl Request {
         if status == OK { Ok(()) } else { Err(ERROR) }
     }
 
-    /// Limits how long a client is waited for. Also without waiting: a worker that is told to end does so as
-    /// soon as there is no timer (`ngx_worker_process_cycle`), and would cut the answer short.
+    /// Limits the time of waiting for the client. The timer is also needed without waiting: a worker that was told to
+    /// end does so as soon as there is no timer (`ngx_worker_process_cycle`), and would cut the answer short.
     pub fn start_timer(self) {
         self.set_timer(Some(get!(self.core_conf(), send_timeout)));
     }
 
-    /// The client is not waited for, unless `limit_rate` holds the answer back.
+    /// Stops waiting for the client, unless `limit_rate` holds the answer back.
     pub fn stop_timer(self) {
         self.set_timer(None);
     }
@@ -209,7 +212,7 @@ impl Request {
         }
     }
 
-    /// Lets the connection's event run in this turn of the event loop. Its handler calls that of the
+    /// Makes the connection's event run in this turn of the event loop. The event's handler calls the handler of the
     /// connection's active request.
     pub fn post(self) {
         if let Some(event) = self.write_event() {
@@ -223,7 +226,8 @@ impl Argument for Request {
 
     #[inline(always)]
     unsafe fn of(c: *mut ngx_http_request_t) -> Self {
-        // SAFETY: NGINX calls with it. What keeps it is a [`Pending`], which is dropped before the request is freed.
+        // SAFETY: NGINX calls with this request. A value that outlives the call is kept in a [`Pending`], which is
+        // dropped before the request is freed.
         Request(request::Request::of(unsafe { Live::at(c) }))
     }
 }
@@ -231,24 +235,25 @@ impl Argument for Request {
 /// A header of an answer.
 pub struct Header(Live<'static, ngx_table_elt_t>);
 
-/// A piece of an answer: text that is being made, or that the filters have.
+/// A piece of an answer: text that is being made, or that was handed to the filters.
 pub struct Piece {
     request: Request,
     text: Vec<u8>,
-    /// it is complete, and the filters have it
+    /// the text is complete, and was handed to the filters
     sent: bool,
-    /// where they note how much of it they have taken, in the request's pool; none until the header is sent
+    /// the filters record in it how much of the text they have taken; it is in the request's pool; none until the
+    /// header is sent
     buffer: Option<Live<'static, ngx_buf_t>>,
 }
 
 impl Piece {
-    /// Of the answer to a request; to be kept in a [`Pending`] for that request.
+    /// A piece of the answer to a request. It must be kept in a [`Pending`] for that request.
     pub fn new(request: Request, text: Vec<u8>) -> Piece {
         Piece { request, text, sent: false, buffer: None }
     }
 
-    /// The text, if the filters do not have it: one that was sent is thrown away when it has left its memory.
-    /// With HTTP/2, that happens while other streams are written.
+    /// The text, if the filters do not hold it. When all of a sent text has been taken from its memory, the text is
+    /// cleared. With HTTP/2, that happens while other streams are written.
     pub fn text(&mut self) -> Option<&mut Vec<u8>> {
         let taken = self.buffer.is_some_and(|buffer| get!(buffer, pos) == get!(buffer, last));
         if self.sent && taken {
@@ -258,10 +263,10 @@ impl Piece {
         (!self.sent).then_some(&mut self.text)
     }
 
-    /// Hands the text over to the filters, the header first. Says with what the request ends, if it does.
+    /// Hands the text to the filters, after the header. Returns `Ok` if the request goes on.
     ///
     /// # Errors
-    /// With what the request ends.
+    /// The status with which the request ends.
     pub fn send(&mut self, is_last: bool) -> Result<(), ngx_int_t> {
         if self.text().is_none() {
             return Ok(());
@@ -284,43 +289,43 @@ impl Piece {
         set!(buffer, pos, range.start);
         set!(buffer, last, range.end);
         set!(buffer, end, range.end);
-        // A flush keeps no part of the piece back, be it for `postpone_output` or in TLS.
+        // With a flush, no part of the piece is held back by `postpone_output` or in TLS.
         bits::buf::TEMPORARY.put(buffer, (!self.text.is_empty()).into());
         bits::buf::FLUSH.put(buffer, (!is_last).into());
         bits::buf::LAST_IN_CHAIN.put(buffer, is_last.into());
         bits::buf::LAST_BUF.put(buffer, (is_last && request.is_main()).into());
         let mut link = ngx_chain_t { buf: buffer.as_ptr(), next: null_mut() };
-        // the text stays as it is until it is taken, and the buffer as long as the request
+        // The text does not change until it is taken. The buffer lives as long as the request.
         let rc = functions::output_filter(request.live(), Some(Live::ours(&mut link)));
-        // what is left of the last piece is `ngx_http_writer`'s
+        // `ngx_http_writer` sends the rest of the last piece.
         if is_last || rc == ERROR { Err(rc) } else { Ok(()) }
     }
 }
 
-/// What a turn has come to.
+/// The result of a turn.
 pub enum Turn {
-    /// The request is to be finalized with this.
+    /// The request is to be finalized with this status.
     Done(ngx_int_t),
-    /// It goes on when the request's write handler is called.
+    /// The answer goes on when the request's write handler is called.
     Later,
-    /// It could go on, but has had its time.
+    /// The answer could go on, but its time in this turn is over.
     Spent,
 }
 
-/// An answer on its way to the client; in the request's pool.
+/// An answer that is being sent to the client. It is in the request's pool.
 pub trait Pending: 'static {
-    /// The request that it answers.
+    /// The request that is answered.
     fn request(&self) -> Request;
 
-    /// Goes on with it.
+    /// Goes on with the answer.
     fn go_on(&mut self) -> Turn;
 
-    /// Whether it waits for a turn, and not for its client.
+    /// Whether the answer waits for its next turn, and not for its client.
     fn waits_for_turn(&self) -> bool;
 }
 
-/// Begins with an answer, and finishes at once where the client takes it all. Returns what the content handler
-/// must return.
+/// Begins an answer. If the client takes all of it, the answer is finished at once. Returns the status that the content
+/// handler must return.
 pub fn begin<P: Pending>(request: Request, pending: P) -> ngx_int_t {
     let Some(pending) = request.0.pool().and_then(|pool| pool.keep(RefCell::new(pending))) else {
         return NO_MEMORY;
@@ -328,8 +333,8 @@ pub fn begin<P: Pending>(request: Request, pending: P) -> ngx_int_t {
     if let Turn::Done(rc) = pending.borrow_mut().go_on() {
         return rc;
     }
-    // as `ngx_http_upstream_init_request` and `ngx_http_set_write_handler`; with a body to be discarded,
-    // `ngx_http_finalize_connection` sets the handler for reading
+    // This is what `ngx_http_upstream_init_request` and `ngx_http_set_write_handler` do. If a body is to be discarded,
+    // `ngx_http_finalize_connection` sets the handler for reading.
     set!(request.live(), read_event_handler, Some(ngx_http_test_reading as RequestHandler));
     set!(request.live(), write_event_handler, Some(write_handler::<P> as RequestHandler));
     let main = request.live().main_request();
@@ -340,17 +345,17 @@ pub fn begin<P: Pending>(request: Request, pending: P) -> ngx_int_t {
 type RequestHandler = unsafe extern "C" fn(*mut ngx_http_request_t);
 
 callback! {
-    /// The client takes more, or has not for too long, or it is the next turn. As `ngx_http_writer`.
+    /// The client takes more, or has taken nothing for too long, or the next turn begins. Works like `ngx_http_writer`.
     fn write_handler<P: Pending>(request: Request) {
         if let Turn::Done(rc) = go_on::<P>(request) {
-            // SAFETY: NGINX has called with it, and it is not used after this.
+            // SAFETY: NGINX has called with this request, and the request is not used after this.
             unsafe { ngx_http_finalize_request(request.as_ptr(), rc) };
         }
     }
 }
 
 fn go_on<P: Pending>(request: Request) -> Turn {
-    // subrequests have the pool in common
+    // A request and its subrequests share one pool.
     let of_request =
         |pending: &RefCell<P>| pending.try_borrow().is_ok_and(|pending| pending.request() == request);
     let found = request.0.pool().and_then(|pool| pool.find_kept(of_request));
@@ -363,7 +368,7 @@ fn go_on<P: Pending>(request: Request) -> Turn {
             bits::connection::TIMEDOUT.put(c, 1);
             return Turn::Done(NGX_HTTP_REQUEST_TIME_OUT as ngx_int_t);
         }
-        // the client was not waited for
+        // The answer did not wait for the client, so this is no timeout of the client.
         bits::event::TIMEDOUT.put(event.live(), 0);
     }
     pending.go_on()

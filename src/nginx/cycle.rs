@@ -1,4 +1,4 @@
-//! A cycle: one configuration that NGINX has read, and the processes that serve it.
+//! A cycle: one configuration that NGINX has read. Processes serve it.
 
 use core::ffi::{CStr, c_char};
 use core::ptr::null_mut;
@@ -10,17 +10,16 @@ use crate::nginx::live::{Live, get};
 use crate::nginx::log;
 use crate::nginx::module::{self, MainConfiguration, Module};
 
-/// A cycle that is complete, or that is being made after its configuration was read.
+/// A cycle that is complete, or that is being made and whose configuration was read.
 ///
-/// A cycle need not have a certain module: it may have been made before the module was loaded, without `http`,
-/// or with another copy of the module. Then its arrays have no place for the module. So a module's
-/// configuration is only reached through [`Cycle::http_main_conf`], which looks at the modules of the cycle
-/// first: the cycle itself is private.
+/// A cycle need not contain this module: it may have been made before the module was loaded, without `http`, or with
+/// another copy of the module. Then its arrays have no element for the module. So the module's configuration is only
+/// accessible through [`Cycle::http_main_conf`], which checks the cycle's modules first. The cycle itself is private.
 #[derive(Clone, Copy)]
 pub struct Cycle<'a>(Live<'a, ngx_cycle_t>);
 
 impl<'a> Cycle<'a> {
-    /// A cycle whose configuration was read. `None` for `init_cycle` of NGINX's main function, which has no
+    /// A cycle whose configuration was read. `None` for `init_cycle` in NGINX's main function, which has no
     /// configuration (`ngx_is_init_cycle`).
     pub(super) fn of(cycle: Live<'a, ngx_cycle_t>) -> Option<Cycle<'a>> {
         (!get!(cycle, conf_ctx).is_null()).then_some(Cycle(cycle))
@@ -32,16 +31,16 @@ impl<'a> Cycle<'a> {
 
     /// Calls `f` with the cycle in use. `None` until the first configuration is in use.
     ///
-    /// While NGINX reads a configuration (`ngx_init_cycle`), the cycle in use is the one before.
+    /// While NGINX reads a configuration (`ngx_init_cycle`), the previous cycle is in use.
     pub fn with_running<R>(f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
         let running = global!(ngx_cycle);
         // SAFETY: `ngx_cycle` is null or a complete cycle: `main` and `ngx_master_process_cycle` set it after
-        // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which
-        // `f` does not call.
+        // `ngx_init_cycle` has returned. NGINX destroys a cycle only in `ngx_init_cycle` of a later one, which `f` does
+        // not call.
         f(unsafe { Live::new(running) }.and_then(Cycle::of))
     }
 
-    /// Calls `f` with the cycle that this one follows, while that one is still there (`ngx_init_modules`).
+    /// Calls `f` with the previous cycle, while that still exists (`ngx_init_modules`).
     pub fn with_previous<R>(self, f: impl FnOnce(Option<Cycle<'_>>) -> R) -> R {
         f(self.0.previous().and_then(Cycle::of))
     }
@@ -50,8 +49,8 @@ impl<'a> Cycle<'a> {
     fn modules(self) -> impl ExactSizeIterator<Item = Live<'a, ngx_module_t>> {
         let first: *mut *mut ngx_module_t = get!(self.0, modules);
         let count = if first.is_null() { 0 } else { get!(self.0, modules_n) };
-        // SAFETY: `ngx_cycle_modules` makes the array; `ngx_add_module` adds to it and counts. Modules live as
-        // long as a cycle that has them.
+        // SAFETY: `ngx_cycle_modules` makes the array. `ngx_add_module` adds elements to it and counts them. Modules
+        // live as long as a cycle that contains them.
         (0..count).map(move |at| unsafe { Live::at(*first.add(at)) })
     }
 
@@ -65,7 +64,7 @@ impl<'a> Cycle<'a> {
     pub fn has_other_copy(self) -> bool {
         let name = |module: Live<'a, ngx_module_t>| {
             let name: *mut c_char = get!(module, name);
-            // SAFETY: a string that ends with a null, which is there as long as the module (`ngx_add_module`,
+            // SAFETY: The name is a string that ends with a null. It lives as long as the module (`ngx_add_module`,
             // `ngx_preinit_modules`).
             (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
         };
@@ -73,32 +72,34 @@ impl<'a> Cycle<'a> {
         self.modules().any(|its| its != own && name(its) == name(own))
     }
 
-    /// Gives this module a place among the HTTP modules, if `http` has not done that.
+    /// Gives this module an index among the HTTP modules, if `http` has not done that.
     ///
-    /// Where `http` is not configured, no HTTP module gets a place. If the next cycle has `http` but not this
-    /// module, `ngx_count_modules` takes the unset place of the cycle before for the largest one, and returns
-    /// 0: the master dies at the reload. This holds for each dynamic HTTP module; this one is in nobody's way.
+    /// If `http` is not configured, no HTTP module gets an index. If the next cycle has `http` but not this module,
+    /// `ngx_count_modules` takes the unset index of the previous cycle for the largest one, and returns 0. Then the
+    /// master dies at the reload. This is so for each dynamic HTTP module. With an index, this module does not cause
+    /// it.
     pub fn set_context_index(self) {
         module::set_context_index(|| self.free_context_index());
     }
 
-    /// A place among the contexts and configurations of HTTP modules that no module of this cycle has or will
-    /// be given first.
+    /// An index among the contexts and configurations of HTTP modules. No module of this cycle has this index, and none
+    /// will be given it first.
     ///
-    /// `ngx_module_ctx_index` gives out the lowest free places, so there are fewer than there are modules.
+    /// `ngx_module_ctx_index` gives out the lowest free indexes, so each index that it gives out is less than the
+    /// number of modules.
     fn free_context_index(self) -> usize {
         let is_taken = |&index: &usize| self.modules().any(|its| module::has_index(its, index));
         (self.modules().len()..).find(|index| !is_taken(index)).unwrap_or(usize::MAX)
     }
 
-    /// This module's configuration in `http`; `None` if this cycle does not have this copy of the module, or no
+    /// This module's configuration in `http`. `None` if this cycle does not contain this copy of the module, or has no
     /// `http`.
     pub fn http_main_conf<T: MainConfiguration>(self) -> Option<&'a T> {
         if !self.has_module() {
             return None;
         }
-        // SAFETY: `conf_ctx` has a place for each core module, `http` among them (`ngx_init_cycle`).
-        // `ngx_http_block` has put an array there that has a place for each HTTP module of this cycle, the
+        // SAFETY: `conf_ctx` has an element for each core module, `http` among them (`ngx_init_cycle`).
+        // `ngx_http_block` has put an array there. That array has an element for each HTTP module of this cycle, this
         // module included.
         unsafe {
             let http = *get!(self.0, conf_ctx).add(ngx_http_module.index);
@@ -106,8 +107,8 @@ impl<'a> Cycle<'a> {
         }
     }
 
-    /// Calls `f` with a log that writes where the cycle's log did, though NGINX may have closed its files: see
-    /// [`log::reopened`].
+    /// Calls `f` with a log that writes to the same file as the cycle's log, even if NGINX has closed the cycle's
+    /// files: see [`log::reopened`].
     pub fn with_reopened_log(self, f: impl FnOnce(*mut ngx_log_t)) {
         log::reopened(self.0.log(), f);
     }
@@ -117,7 +118,7 @@ impl<'a> Cycle<'a> {
         get!(self.0, hostname)
     }
 
-    /// Its error log.
+    /// The error log of the cycle.
     pub fn log(self) -> *mut ngx_log_t {
         get!(self.0, log)
     }
@@ -134,17 +135,18 @@ impl Argument for Option<Cycle<'_>> {
 
     #[inline(always)]
     unsafe fn of(c: *mut ngx_cycle_t) -> Self {
-        // SAFETY: as for `Live`, or null. NGINX calls nothing of ours with a cycle whose configuration is being read.
+        // SAFETY: As for `Live`, or the pointer is null. NGINX calls no function of this module with a cycle whose
+        // configuration is being read.
         unsafe { Live::new(c) }.and_then(Cycle::of)
     }
 }
 
-/// What tells one cycle from another one.
+/// The identity of a cycle.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CycleId(*const ngx_cycle_t);
 
 impl CycleId {
-    /// That of the cycle in use.
+    /// The identity of the cycle in use.
     pub fn running() -> CycleId {
         CycleId(global!(ngx_cycle))
     }

@@ -1,4 +1,4 @@
-//! Directives, as NGINX's table of commands has them.
+//! Directives, as entries of NGINX's table of commands.
 
 use core::ffi::{CStr, c_char};
 
@@ -8,12 +8,12 @@ use crate::nginx::callback::callback;
 use crate::nginx::conf::{CONF_ERROR, CONF_OK, Conf, Failed};
 use crate::nginx::module::Configuration;
 
-/// Why a directive is refused.
+/// The reason why a directive is refused.
 #[derive(Debug)]
 pub enum Refusal {
     /// There is no memory, or the reason has been logged.
     Failed,
-    /// To be written to the error log with the file and the line.
+    /// The message for the error log, to which the file and the line are added.
     Message(String),
 }
 
@@ -31,25 +31,25 @@ impl From<Failed> for Refusal {
 
 /// A directive of this module's.
 pub trait Directive {
-    /// The configuration that it is part of.
+    /// The configuration to which the directive belongs.
     type Conf: Configuration;
     const NAME: &'static CStr;
-    /// Where it may be, and with how many arguments: `NGX_HTTP_…_CONF` and `NGX_CONF_…`.
+    /// The contexts and the number of arguments of the directive: `NGX_HTTP_…_CONF` and `NGX_CONF_…`.
     const TYPE: u32;
 
-    /// Reads it.
+    /// Reads the directive.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// The reason why the directive is refused.
     fn set(cf: &mut Conf<'_>, conf: &Self::Conf) -> Result<(), Refusal>;
 
-    /// Its name in messages.
+    /// The directive's name in messages.
     fn name() -> &'static str {
         Self::NAME.to_str().unwrap_or_default()
     }
 }
 
-/// What NGINX has to know of a directive.
+/// The directive's entry in NGINX's table of commands.
 pub const fn command<D: Directive>() -> ngx_command_t {
     let name = D::NAME.to_bytes();
     ngx_command_t {
@@ -65,7 +65,7 @@ pub const fn command<D: Directive>() -> ngx_command_t {
 pub const END: ngx_command_t = ngx_command_t::empty();
 
 callback! {
-    /// The table of commands names the configuration, which is of this type.
+    /// The table of commands contains the offset of the configuration, so the configuration is of this type.
     fn set<D: Directive>(cf: Conf<'_>, _cmd: *mut ngx_command_t, conf: Option<&D::Conf>) -> *mut c_char {
         let mut cf = cf;
         let Some(conf) = conf else { return CONF_ERROR };

@@ -1,4 +1,4 @@
-//! Events, and their timers. nginx-sys has some of these functions too, but with its own accessors of bit fields.
+//! Events and their timers. nginx-sys has some of these functions too, but they use its own accessors of bit fields.
 
 use core::mem::offset_of;
 use core::ptr::null_mut;
@@ -16,8 +16,8 @@ use super::live::{Live, get, member, of_static, set};
 /// The type of an event's handler.
 pub type EventHandler = unsafe extern "C" fn(*mut ngx_event_t);
 
-/// An event of NGINX that is in use. One that is in use no longer is in no queue, and its timer is not set: NGINX sees
-/// to that.
+/// An event of NGINX that is in use. NGINX makes sure that an event that is no longer in use is in no queue, and that
+/// its timer is not set.
 #[derive(PartialEq, Eq)]
 pub struct Event<'a>(Live<'a, ngx_event_t>);
 
@@ -30,7 +30,7 @@ impl<'a> Event<'a> {
         Event(event)
     }
 
-    /// The event, for functions of NGINX.
+    /// The pointer, for functions of NGINX.
     #[inline]
     pub fn as_ptr(&self) -> *mut ngx_event_t {
         self.0.as_ptr()
@@ -48,12 +48,13 @@ impl<'a> Event<'a> {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// Whether there is something to read or room to write, as far as NGINX knows.
+    /// Whether there are bytes to read or room to write, as far as NGINX knows.
     pub fn is_ready(&self) -> bool {
         bits::event::READY.is_on(self.0)
     }
 
-    /// There is nothing to read or no room to write, until the event method reports it again.
+    /// Marks the event as not ready: there are no bytes to read or no room to write until the event method reports it
+    /// again.
     pub fn set_not_ready(&self) {
         bits::event::READY.put(self.0, 0);
     }
@@ -63,28 +64,28 @@ impl<'a> Event<'a> {
         bits::event::TIMER_SET.is_on(self.0)
     }
 
-    /// Whether the other end has closed, and the event method has said so.
+    /// Whether the other end has closed the connection, and the event method has reported that.
     pub fn is_eof_pending(&self) -> bool {
         bits::event::PENDING_EOF.is_on(self.0)
     }
 
-    /// The event's flag that tells events of listening sockets from others.
+    /// Sets the event's flag `accept`, which marks events of listening sockets.
     pub fn set_accept(&self, accept: bool) {
         bits::event::ACCEPT.put(self.0, accept.into());
     }
 
-    /// Whether OpenResty runs the event in the next turn of its loop only.
+    /// Whether OpenResty runs the event only in the next turn of its loop.
     pub(super) fn is_delayed(&self) -> bool {
         bits::event::DELAYED.is_on(self.0)
     }
 
-    /// The place of the event's handler.
+    /// The pointer to the event's handler.
     #[inline]
     pub fn handler(&self) -> Live<'_, Option<EventHandler>> {
         member!(self.0, handler)
     }
 
-    /// Calls the event's handler, after which the event may be in use no longer.
+    /// Calls the event's handler. Afterwards the event may no longer be in use.
     #[inline]
     pub fn call(self) {
         let handler = get!(self.0, handler);
@@ -94,26 +95,26 @@ impl<'a> Event<'a> {
     #[inline]
     fn pass_to(self, handler: Option<EventHandler>) {
         if let Some(handler) = handler {
-            // SAFETY: NGINX would call it just like this. Nothing is left here that refers to the event: it is not
-            // copied.
+            // SAFETY: NGINX would call it in the same way. No reference to the event is left here, because an event is
+            // not copied.
             unsafe { handler(self.0.as_ptr()) };
         }
     }
 
-    /// Writes to a debug log as NGINX would have.
+    /// Writes the debug message that NGINX would have written.
     #[inline]
     pub(super) fn debug(&self, what: &str) {
         if cfg!(ngx_feature = "debug") {
-            // as `ngx_event_process_posted`
+            // `ngx_event_process_posted` writes to the cycle's log too.
             let log = cycle::running_log();
             ngx::ngx_log_debug_mask!(DebugMask::Event, log, "{what} {:p}", self.0.as_ptr());
         }
     }
 }
 
-/// What is done in the place of an event's handler.
+/// The work of a function that stands in for an event's handler.
 pub trait HandleEvent {
-    /// Does it, and calls the handler that it stands in for.
+    /// Does the work, and calls the handler that it stands in for.
     fn handle(event: Event<'_>);
 }
 
@@ -125,7 +126,7 @@ callback! {
 }
 
 impl Hook<EventHandler> {
-    /// Calls the handler that ours stands in for, after which the event may be in use no longer.
+    /// Calls the handler that ours stands in for. Afterwards the event may no longer be in use.
     #[inline]
     pub fn call(&self, event: Event<'_>) {
         event.pass_to(self.real());
@@ -141,12 +142,12 @@ impl<const N: usize> super::hook::Hooks<EventHandler, N> {
     }
 }
 
-/// Takes the event whose timer comes first out of the timers, if its time has come, as `ngx_event_expire_timers` does.
+/// If the first timer has expired, takes its event out of the timers, as `ngx_event_expire_timers` does.
 #[inline]
 pub fn next_expired() -> Option<Event<'static>> {
     let tree = of_static!(ngx_event_timer_rbtree);
     let sentinel = tree.sentinel();
-    // a handler may change the tree, so its least node is looked up anew each time
+    // A handler may change the tree, so its first node is looked up each time.
     let mut node = tree.root();
     if node == sentinel {
         return None;
@@ -158,7 +159,7 @@ pub fn next_expired() -> Option<Event<'static>> {
     if !due {
         return None;
     }
-    // SAFETY: the nodes of this tree are timers of events that are in use.
+    // SAFETY: The nodes of this tree are timers of events that are in use.
     let event = Event(unsafe { Live::at(node.as_ptr().byte_sub(offset_of!(ngx_event_t, timer)).cast()) });
     event.debug("event timer del");
     event.remove_timer();
@@ -174,14 +175,14 @@ impl Event<'_> {
         let timer = member!(self.0, timer);
         let key = global!(ngx_current_msec).wrapping_add(wait_ms);
         if bits::event::TIMER_SET.is_on(self.0) {
-            // a timer that would hardly move stays, which saves operations on the tree
+            // A timer that would hardly move stays, which saves operations on the tree.
             if key.abs_diff(get!(timer, key)) < NGX_TIMER_LAZY_DELAY as ngx_msec_t {
                 return;
             }
             self.remove_timer();
         }
         set!(timer, key, key);
-        // SAFETY: the timer is not in the tree, and stays where it is until it is taken out.
+        // SAFETY: The timer is not in the tree, and does not move until it is taken out.
         unsafe { ngx_rbtree_insert(of_static!(ngx_event_timer_rbtree).as_ptr(), timer.as_ptr()) };
         bits::event::TIMER_SET.put(self.0, 1);
     }
@@ -194,11 +195,11 @@ impl Event<'_> {
         }
     }
 
-    /// The timer is set.
+    /// Removes a timer that is set.
     #[inline]
     fn remove_timer(&self) {
         let timer = member!(self.0, timer);
-        // SAFETY: a timer that is set is in the tree.
+        // SAFETY: A timer that is set is in the tree.
         unsafe { ngx_rbtree_delete(of_static!(ngx_event_timer_rbtree).as_ptr(), timer.as_ptr()) };
         if cfg!(ngx_feature = "debug") {
             set!(timer, left, null_mut());

@@ -1,4 +1,4 @@
-//! Functions of NGINX, or of other modules, that one of ours stands in for.
+//! Functions of NGINX or of other modules for which a function of ours stands in.
 
 use core::ffi::{CStr, c_void};
 use core::marker::PhantomData;
@@ -9,7 +9,7 @@ use super::live::Live;
 /// A pointer to a C function.
 ///
 /// # Safety
-/// The type must be a function pointer: as large as an address, and never null.
+/// The type must be a function pointer: its size is that of an address, and it is never null.
 pub unsafe trait FnPointer: Copy {
     /// The address of the function.
     fn address(self) -> usize;
@@ -17,7 +17,7 @@ pub unsafe trait FnPointer: Copy {
 
 macro_rules! fn_pointers {
     ($(($($argument:ident),*))*) => { $(
-        // SAFETY: a function pointer.
+        // SAFETY: The type is a function pointer.
         unsafe impl<$($argument,)* R> FnPointer for unsafe extern "C" fn($($argument),*) -> R {
             #[inline]
             fn address(self) -> usize {
@@ -29,23 +29,24 @@ macro_rules! fn_pointers {
 
 fn_pointers!((A)(A, B)(A, B, C)(A, B, C, D));
 
-/// The function that stood at a place before ours. All processes have one for each place, so it is a static.
+/// The function that a pointer led to before ours replaced it. All processes share one such function for each pointer,
+/// so the hook is a static.
 ///
-/// Only the thread of the event loop writes it; threads of a pool may read it.
+/// Only the thread of the event loop writes the hook. Threads of a pool may read it.
 pub struct Hook<F> {
-    /// 0 as long as there is none
+    /// the address; 0 if there is no function yet
     real: AtomicUsize,
     of: PhantomData<F>,
 }
 
 impl<F: FnPointer> Hook<F> {
-    /// Nothing is replaced yet.
+    /// A hook that has replaced nothing yet.
     pub const fn new() -> Hook<F> {
         Hook { real: AtomicUsize::new(0), of: PhantomData }
     }
 
-    /// Puts `ours` in the place of the function at `place`, if there is one. NGINX calls `ours` as it would have
-    /// called that one.
+    /// Replaces the function at `place` with `ours`, if there is a function. NGINX calls `ours` as it would have called
+    /// that function.
     pub fn replace(&self, place: Live<'_, Option<F>>, ours: F) {
         if let Some(real) = place.function() {
             self.remember(Some(real));
@@ -53,7 +54,7 @@ impl<F: FnPointer> Hook<F> {
         }
     }
 
-    /// The function that ours stands in for from now on.
+    /// Stores the function that ours stands in for from now on.
     #[inline]
     pub fn remember(&self, real: Option<F>) {
         self.real.store(real.map_or(0, F::address), Relaxed);
@@ -80,7 +81,7 @@ impl<F: FnPointer> Hook<F> {
 
 impl<F: FnPointer> Hook<F> {
     #[cfg(ngx_feature = "ssl")]
-    /// Looks up a function that not every NGINX has, by its name.
+    /// Looks up a function by its name. Not every NGINX has it.
     ///
     /// # Safety
     /// A function of this name must be of this type.
@@ -93,14 +94,14 @@ impl<F: FnPointer> Hook<F> {
 #[inline]
 fn function<F: FnPointer>(address: usize) -> Option<F> {
     const { assert!(size_of::<F>() == size_of::<usize>()) }
-    // SAFETY: not 0, and so the address of a function of this type: `remember` and `number_of` store no other, and
-    // `look_up`'s caller has seen to it.
+    // SAFETY: An address that is not 0 is that of a function of this type. `remember` and `number_of` store no other
+    // addresses, and the caller of `look_up` guarantees it.
     (address != 0).then(|| unsafe { core::mem::transmute_copy::<usize, F>(&address) })
 }
 
-/// Up to `N` functions that stand at the same kind of place in different connections. Each keeps its number for good:
-/// so one of ours, of which there is one for each number, knows the function that it stands in for, whatever becomes
-/// of the place.
+/// Up to `N` functions that the same kind of pointer leads to in different connections. Each function keeps its number
+/// for good. There is one function of ours for each number. So ours always knows the function that it stands in for,
+/// even if the pointer has changed.
 pub struct Hooks<F, const N: usize> {
     real: [AtomicUsize; N],
     of: PhantomData<F>,
@@ -112,8 +113,8 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         Hooks { real: [const { AtomicUsize::new(0) }; N], of: PhantomData }
     }
 
-    /// The number of a function; `None` if as many others are known already. Only the thread of the event loop calls
-    /// it.
+    /// The number of a function. `None` if `N` other functions are known already. Only the thread of the event loop may
+    /// call this.
     pub fn number_of(&self, function: F) -> Option<usize> {
         let address = function.address();
         self.real.iter().position(|known| match known.load(Relaxed) {
@@ -137,7 +138,8 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         function(self.real.get(number)?.load(Relaxed))
     }
 
-    /// Puts the one of `ours` that belongs to the function at `place` there, unless one of them is there already.
+    /// Replaces the function at `place` with the function of `ours` that has its number, unless one of `ours` is there
+    /// already.
     pub fn replace(&self, place: Live<'_, Option<F>>, ours: &[F; N]) {
         let Some(real) = place.function() else { return };
         if position(ours, real).is_none()
@@ -147,8 +149,8 @@ impl<F: FnPointer, const N: usize> Hooks<F, N> {
         }
     }
 
-    /// Puts the function back that the one of `ours` at `place` stands in for. If another module's function is there
-    /// by now, it stays.
+    /// If one of `ours` is at `place`, puts the function back that it stands in for. If another module's function is
+    /// there by now, it stays.
     pub fn restore(&self, place: Live<'_, Option<F>>, ours: &[F; N]) {
         if let Some(number) = place.function().and_then(|function| position(ours, function)) {
             place.set_function(self.real(number));
@@ -163,7 +165,7 @@ impl<F: FnPointer> Live<'_, Option<F>> {
         self.read()
     }
 
-    /// Puts a function at this place. NGINX calls it as its type says, and as it would have called the one before.
+    /// Puts a function at this place. NGINX calls it as its type says, in the same way as the previous function.
     #[inline]
     pub fn set_function(self, function: Option<F>) {
         self.write(function);
@@ -175,8 +177,8 @@ pub fn position<F: FnPointer>(ours: &[F], function: F) -> Option<usize> {
     ours.iter().position(|ours| ours.address() == function.address())
 }
 
-/// The address of something that not every NGINX has, by its name; null if it is not there.
+/// The address of a symbol that not every NGINX has, by its name. Null if it does not exist.
 pub(super) fn address_of(name: &CStr) -> *mut c_void {
-    // SAFETY: a name that ends with a null; the result is an address or null.
+    // SAFETY: The name ends with a null. The result is an address or null.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }

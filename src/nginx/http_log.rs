@@ -1,8 +1,8 @@
-//! Logs of connections tell for which connection or request NGINX runs.
+//! Logs of connections show for which connection or request NGINX runs.
 //!
-//! NGINX prints that in the error log. An event of a connection has that connection's log, and an upstream
-//! connection, a subrequest, or a timer of another module carries the client's log: event, log, `ngx_http_log_ctx_t`,
-//! request.
+//! NGINX prints that connection or request in the error log. An event of a connection has the connection's log. An
+//! upstream connection, a subrequest, or a timer of another module has the client's log. The way leads from the event
+//! to its log, to the `ngx_http_log_ctx_t`, and to the request.
 
 use nginx_sys::{ngx_http_log_ctx_t, ngx_log_t, u_char};
 
@@ -14,16 +14,17 @@ use super::request::Request;
 
 type LogHandler = unsafe extern "C" fn(*mut ngx_log_t, *mut u_char, usize) -> *mut u_char;
 
-/// `ngx_http_log_error`, a static function of ngx_http_request.c, once the first connection was set up.
+/// `ngx_http_log_error`, a static function of ngx_http_request.c. It is known once the first connection was set up.
 static HTTP_LOG_ERROR: Hook<LogHandler> = Hook::new();
-/// Handlers of logs that are not HTTP's: `ngx_stream_log_error` and its like, static functions too, and some to spare.
+/// Handlers of logs that are not HTTP's: `ngx_stream_log_error` and its like, which are static functions too. There is
+/// room for some more.
 static FOREIGN: Hooks<LogHandler, 4> = Hooks::new();
 
-/// The connection or request that NGINX runs for.
+/// The connection or request for which NGINX runs.
 pub enum Speaker<'a> {
-    /// The log is one of stream or mail.
+    /// The log belongs to stream or mail.
     Foreign,
-    /// A client's connection of HTTP without a request.
+    /// A client's HTTP connection without a request.
     Connection(Connection<'a>),
     Request(Request<'a>),
 }
@@ -33,13 +34,13 @@ fn handler_of(log: Live<'_, ngx_log_t>) -> Option<LogHandler> {
     get!(log, handler)
 }
 
-/// A connection of HTTP was set up: its log has the handler that all logs of HTTP have.
+/// An HTTP connection was set up. Its log has the handler of all HTTP logs, so that handler is known from now on.
 pub fn learn_http(c: Connection<'_>) {
     HTTP_LOG_ERROR.remember(c.live().log().and_then(handler_of));
 }
 
-/// A connection was set up by another handler. Returns whether it is not HTTP's; then its log's handler is known from
-/// now on.
+/// A connection was set up by another handler. Returns whether it is not HTTP. If so, the handler of its log is known
+/// from now on.
 pub fn learn_foreign(c: Connection<'_>) -> bool {
     let Some(handler) = c.live().log().and_then(handler_of) else { return true };
     if HTTP_LOG_ERROR.is(handler) {
@@ -49,8 +50,8 @@ pub fn learn_foreign(c: Connection<'_>) -> bool {
     true
 }
 
-/// The log of a request's connection has the handler that all logs of HTTP have. So it is known even if another
-/// module's function stands before the listening sockets.
+/// The log of a request's connection has the handler of all HTTP logs. So the handler becomes known even if another
+/// module's function stands in for the handlers of listening sockets.
 #[inline]
 pub fn learn_by_request(r: Request<'_>) {
     if !HTTP_LOG_ERROR.is_known() {
@@ -76,7 +77,7 @@ fn speaker_of_log(log: Live<'_, ngx_log_t>) -> Option<Speaker<'_>> {
     if !HTTP_LOG_ERROR.is(handler) {
         return FOREIGN.has(handler).then_some(Speaker::Foreign);
     }
-    // SAFETY: a log that has this handler has such a context.
+    // SAFETY: A log with this handler has a context of this type.
     let context = unsafe { Live::<ngx_http_log_ctx_t>::new(get!(log, data).cast()) }?;
     match context.request() {
         Some(request) => Some(Speaker::Request(Request::of(request))),
@@ -84,7 +85,7 @@ fn speaker_of_log(log: Live<'_, ngx_log_t>) -> Option<Speaker<'_>> {
     }
 }
 
-/// Whether the log of a connection of HTTP has a request.
+/// Whether the log of an HTTP connection has a request.
 pub fn has_request(c: Connection<'_>) -> bool {
     matches!(speaker(c), Some(Speaker::Request(_)))
 }

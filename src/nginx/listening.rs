@@ -1,4 +1,4 @@
-//! Listening sockets, and the handlers that set up the connections that are accepted from them.
+//! Listening sockets, and the handlers that set up accepted connections.
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use std::sync::OnceLock;
@@ -15,24 +15,26 @@ use super::served::ServedCycle;
 
 type ConnectionHandler = unsafe extern "C" fn(*mut ngx_connection_t);
 
-/// The handlers of listening sockets that ours stands before, by their place in `cycle->listening`.
+/// The original handlers of listening sockets, by their index in `cycle->listening`. A function of ours stands in for
+/// them.
 struct Handlers {
     /// the first socket
     first: AtomicPtr<ngx_listening_t>,
     handlers: Vec<ngx_connection_handler_pt>,
 }
 
-/// Set once. It stays when the process stops measuring, since ours still stands before the handlers.
+/// Set once. It stays set when the process stops measuring, because our function still stands in for the handlers.
 static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
-/// What is done about a connection that was accepted, or about a QUIC stream that was opened.
+/// The work at a connection that was accepted, or at a QUIC stream that was opened.
 pub trait Accept {
-    /// Does it, and calls the handler that sets the connection up.
+    /// Does the work, and calls the handler that sets up the connection.
     fn accept(c: Connection<'_>, handler: SetUp);
 }
 
 callback! {
-    /// `ngx_event_accept` and its like call with a connection that is complete but for what the handler adds.
+    /// `ngx_event_accept` and its like call this. The connection is complete except for the parts that the handler
+    /// adds.
     fn accept<A: Accept>(c: Connection<'_>) {
         if let Some(handler) = c.listening().and_then(handler_of) {
             A::accept(c, SetUp(handler));
@@ -40,7 +42,7 @@ callback! {
     }
 }
 
-/// The handler that a listening socket had before.
+/// The original handler of a listening socket.
 fn handler_of(socket: Live<'_, ngx_listening_t>) -> ngx_connection_handler_pt {
     let handlers = HANDLERS.get()?;
     let at = socket.as_ptr().addr().wrapping_sub(handlers.first.load(Relaxed).addr())
@@ -53,9 +55,9 @@ fn handler_of(socket: Live<'_, ngx_listening_t>) -> ngx_connection_handler_pt {
 pub struct SetUp(ConnectionHandler);
 
 impl SetUp {
-    /// Sets a connection up, which may be closed then.
+    /// Sets up a connection. Afterwards the connection may be closed.
     pub fn call(self, c: Connection<'_>) {
-        // SAFETY: the handler that NGINX would have called.
+        // SAFETY: This is the handler that NGINX would have called.
         unsafe { self.0(c.as_ptr()) };
     }
 
@@ -65,7 +67,7 @@ impl SetUp {
     }
 }
 
-/// Puts `A` before every listening socket's handler, in this process only.
+/// Makes `A` stand in for the handler of every listening socket, in this process only.
 pub fn replace_handlers<A: Accept>(cycle: ServedCycle) {
     let sockets = || cycle.live().sockets();
     let Some(first) = sockets().next() else { return };
@@ -74,17 +76,18 @@ pub fn replace_handlers<A: Accept>(cycle: ServedCycle) {
         sockets().for_each(|socket| set!(socket, handler, Some(accept::<A> as ConnectionHandler)));
     }
 }
-/// Whether the event method queues listening sockets apart from all others, as `ngx_event_process_init` has told it.
+/// Sets whether the event method puts events of listening sockets into a queue of their own. `ngx_event_process_init`
+/// has set this before.
 ///
-/// With the accept mutex, accepting has the right of way. Without, NGINX does it in the order in which the method
-/// reports, and so it has to be queued in that order too.
+/// With the accept mutex, accepts run first. Without it, NGINX runs them in the order in which the event method reports
+/// events, so they must be queued in that order too.
 pub fn accept_first(first: bool) {
     let Some(handlers) = HANDLERS.get() else { return };
     for at in 0..handlers.handlers.len() {
-        // SAFETY: within the array, which stays as long as the cycle.
+        // SAFETY: The element is within the array, which lives as long as the cycle.
         let socket = unsafe { Live::at(handlers.first.load(Relaxed).add(at)) };
-        // one that this process has closed may lead to a connection that is another's, which has another listening
-        // socket or none
+        // If this process has closed the socket, its connection may be in use for another purpose. Then the connection
+        // has another listening socket or none.
         if let Some(c) = socket.connection().map(Connection::of)
             && c.listening() == Some(socket)
             && let Some(event) = c.read_event()
@@ -94,7 +97,7 @@ pub fn accept_first(first: bool) {
     }
 }
 
-/// What arrives at a listening socket.
+/// The kind of data that arrives at a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     Connections,
@@ -105,9 +108,10 @@ pub enum Arrival {
     Quic,
 }
 
-/// What arrives in an event of this connection; `None` if it is not the connection of a listening socket.
+/// The kind of data that arrives in an event of this connection. `None` if the connection is not that of a listening
+/// socket.
 ///
-/// The event's flag `accept` does not tell: see [`accept_first`].
+/// The event's flag `accept` does not show this: see [`accept_first`].
 #[inline]
 pub fn arrival(c: Connection<'_>) -> Option<Arrival> {
     let socket = c.listening()?;
@@ -122,14 +126,14 @@ pub fn arrival(c: Connection<'_>) -> Option<Arrival> {
     Some(if is_datagram { Arrival::Datagrams } else { Arrival::Connections })
 }
 
-/// The event in which datagrams of a connection of QUIC arrive; `None` if it is another connection, or if QUIC has
-/// given it up.
+/// The event in which datagrams of a QUIC connection arrive. `None` if this is another kind of connection, or if QUIC
+/// has given it up.
 #[cfg(ngx_feature = "http_v3")]
 pub fn quic_input(c: Connection<'_>) -> Option<Event<'_>> {
     let is_quic = bits::listening::QUIC.is_on(c.listening()?);
     let read = c.read_event()?;
-    // `ngx_quic_run` has set its read handler for good, right after the timer of its idle timeout. Where it has given
-    // the connection up, and waits for streams with early data, there is another handler, and no timer.
+    // `ngx_quic_run` sets the read handler for good, right after the timer of the idle timeout. If QUIC has given up
+    // the connection, and waits for streams with early data, there is another handler and no timer.
     (is_quic && read.has_timer()).then_some(read)
 }
 

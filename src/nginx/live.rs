@@ -3,10 +3,10 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-/// A structure of NGINX that is there for `'a`, and that only the thread of the event loop uses.
+/// A structure of NGINX that lives for `'a`. Only the thread of the event loop uses it.
 ///
-/// NGINX changes it whenever it is called. So no Rust reference to it is made: members are read and written one by
-/// one.
+/// NGINX may change the structure whenever NGINX is called. So no Rust reference to it is made: members are read and
+/// written one by one.
 pub struct Live<'a, T> {
     pointer: NonNull<T>,
     of: PhantomData<&'a T>,
@@ -34,7 +34,7 @@ impl<'a, T> Live<'a, T> {
     /// `None` for null.
     ///
     /// # Safety
-    /// The structure must be there for `'a`, unless the pointer is null. Only the thread of the event loop may use it.
+    /// The structure must live for `'a`, unless the pointer is null. Only the thread of the event loop may use it.
     #[inline]
     pub unsafe fn new(pointer: *mut T) -> Option<Live<'a, T>> {
         Some(Live { pointer: NonNull::new(pointer)?, of: PhantomData })
@@ -50,7 +50,7 @@ impl<'a, T> Live<'a, T> {
         Live { pointer: unsafe { NonNull::new_unchecked(pointer) }, of: PhantomData }
     }
 
-    /// One of ours, which nothing else uses for `'a`.
+    /// A structure of ours. Nothing else uses it for `'a`.
     pub(super) fn ours(structure: &'a mut T) -> Live<'a, T> {
         Live { pointer: NonNull::from(structure), of: PhantomData }
     }
@@ -69,11 +69,11 @@ impl<T> Live<'_, T> {
     where
         T: Copy,
     {
-        // SAFETY: it is in use, as `Live` says.
+        // SAFETY: The structure is in use, as `Live` says.
         unsafe { self.as_ptr().read() }
     }
 
-    /// Gives it a value.
+    /// Writes the value.
     #[inline]
     pub(super) fn write(self, value: T) {
         // SAFETY: as in `read`.
@@ -82,9 +82,9 @@ impl<T> Live<'_, T> {
 }
 
 impl<'a, T, const N: usize> Live<'a, [T; N]> {
-    /// An element; `None` if there are not as many.
+    /// An element; `None` if the index is too large.
     pub(super) fn element(self, at: usize) -> Option<Live<'a, T>> {
-        // SAFETY: within the array.
+        // SAFETY: The element is within the array.
         (at < N).then(|| unsafe { self.within(self.as_ptr().cast::<T>().add(at)) })
     }
 }
@@ -93,14 +93,14 @@ impl<'a, T, const N: usize> Live<'a, [T; N]> {
 macro_rules! of_static {
     ($name:ident) => {{
         #[allow(unused_unsafe)]
-        // SAFETY: it is there as long as the process. Only the event loop's thread uses those that are named in this
+        // SAFETY: It lives as long as the process. Only the event loop's thread uses the statics that are named in this
         // folder.
         let of_static = unsafe { $crate::nginx::live::Live::at(&raw mut nginx_sys::$name) };
         of_static
     }};
 }
 
-/// The value of a member. A member of a member can be named, if it is a part of the structure itself.
+/// The value of a member. The name may be that of a member of a member, if that is a part of the structure itself.
 macro_rules! get {
     ($live:expr, $($member:ident).+) => {{
         let value = $crate::nginx::live::Live::read($crate::nginx::live::member!($live, $($member).+));
@@ -108,7 +108,7 @@ macro_rules! get {
     }};
 }
 
-/// Gives a member a value.
+/// Writes the value of a member.
 macro_rules! set {
     ($live:expr, $($member:ident).+, $value:expr) => {
         $crate::nginx::live::Live::write($crate::nginx::live::member!($live, $($member).+), $value)
@@ -120,7 +120,7 @@ macro_rules! member {
     ($live:expr, $($member:ident).+) => {{
         let live = $live;
         #[allow(unused_unsafe)] // it may be used in an `unsafe` block
-        // SAFETY: the structure is in use, as `Live` says, and the member is there as long as it. No pointer is
+        // SAFETY: The structure is in use, as `Live` says, and the member lives as long as the structure. No pointer is
         // followed: `.` does not do that for raw pointers.
         let member = unsafe { $crate::nginx::live::Live::within(live, &raw mut (*live.as_ptr()).$($member).+) };
         member

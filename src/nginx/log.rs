@@ -1,4 +1,4 @@
-//! The error log where NGINX has closed it already.
+//! The error log when NGINX has already closed it.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -11,13 +11,13 @@ use nginx_sys::{NGX_LOG_STDERR, ngx_log_t, ngx_open_file_t, ngx_uint_t};
 use super::live::{Live, get};
 use super::zero::zeroed;
 
-/// Calls `f` with a log that writes where `log` did, though its files are closed: `ngx_init_cycle` closes all
-/// files of the cycle before, and destroys that cycle then. Of several logs, the first one with a file is used,
-/// or with standard error, which NGINX does not close. Where there is none, as with syslog, nothing that `f`
-/// logs is written.
+/// Calls `f` with a log that writes to the same file as `log`, even if the files of `log` are closed. `ngx_init_cycle`
+/// closes all files of the previous cycle before it destroys that cycle. If `log` is a chain of logs, the first log is
+/// used that has a file or writes to standard error, which NGINX does not close. If there is none, as with syslog,
+/// messages of `f` are lost.
 pub(super) fn reopened(log: Option<Live<'_, ngx_log_t>>, f: impl FnOnce(*mut ngx_log_t)) {
     let mut kept = None;
-    // only the file's descriptor and name, and the log's level and file, are used by `ngx_log_error_core`
+    // `ngx_log_error_core` uses only the file's descriptor and name, and the log's level and file.
     let (mut open, mut log_to): (ngx_open_file_t, ngx_log_t) = (zeroed(), zeroed());
     log_to.log_level = NGX_LOG_STDERR as ngx_uint_t;
     let mut next = log;
@@ -34,7 +34,7 @@ pub(super) fn reopened(log: Option<Live<'_, ngx_log_t>>, f: impl FnOnce(*mut ngx
     f(&mut log_to);
 }
 
-/// A descriptor for what was written to a file of NGINX's, as long as `kept` is there.
+/// A descriptor for the same file as one of NGINX's, valid as long as `kept` exists.
 fn reopen(file: &ngx_open_file_t, kept: &mut Option<File>) -> Option<RawFd> {
     if file.fd == libc::STDERR_FILENO {
         return Some(file.fd);

@@ -1,8 +1,8 @@
-//! This module among NGINX's modules: its descriptor, and its place in arrays of configurations and contexts.
+//! This module among NGINX's modules: its descriptor, and its index in arrays of configurations and contexts.
 //!
-//! Not `ngx::http::HttpModule`: its `create_main_conf` writes to null where there is no memory
-//! (`ngx::core::Pool::allocate`), its `merge_loc_conf` does not hand over the configuration that is being read,
-//! and its configurations are found without a look whether the cycle has the module.
+//! `ngx::http::HttpModule` is not used for three reasons. Its `create_main_conf` writes to null if there is no memory
+//! (`ngx::core::Pool::allocate`). Its `merge_loc_conf` does not hand over the configuration that is being read. It
+//! finds configurations without a check whether the cycle contains the module.
 
 use core::ffi::c_void;
 
@@ -13,7 +13,8 @@ use super::live::{Live, get, set};
 /// This module.
 pub struct Module;
 
-/// Where the descriptor of [`Module`] is. `lib.rs` says so, since the descriptor names everything.
+/// The address of the descriptor of [`Module`]. `lib.rs` implements it, since the descriptor contains names of all
+/// parts.
 pub trait Descriptor {
     /// A static of this library.
     fn descriptor() -> *mut ngx_module_t;
@@ -22,7 +23,8 @@ pub trait Descriptor {
 impl Module {
     #[inline]
     pub(super) fn live() -> Live<'static, ngx_module_t> {
-        // SAFETY: a static, which NGINX changes while a configuration is read, in the thread of the event loop.
+        // SAFETY: The descriptor is a static. NGINX changes it while a configuration is read, in the thread of the
+        // event loop.
         unsafe { Live::at(Module::descriptor()) }
     }
 }
@@ -30,9 +32,9 @@ impl Module {
 /// A configuration of this module's.
 ///
 /// # Safety
-/// The module makes a value of this type for each of these places, and no other value.
+/// For each level to which `OFFSET` refers, the module makes a value of this type, and no other value.
 pub unsafe trait Configuration {
-    /// What `ngx_command_t` says of the place.
+    /// The offset by which `ngx_command_t` refers to this level.
     const OFFSET: usize;
 }
 
@@ -51,7 +53,7 @@ pub unsafe trait LocationConfiguration: Configuration {}
 pub const IN_MAIN: usize = NGX_HTTP_MAIN_CONF_OFFSET;
 pub const IN_LOCATION: usize = NGX_HTTP_LOC_CONF_OFFSET;
 
-/// The module's place in the arrays of contexts and configurations of HTTP modules.
+/// The module's index in the arrays of contexts and configurations of HTTP modules.
 #[inline]
 pub fn context_index() -> usize {
     get!(Module::live(), ctx_index)
@@ -60,33 +62,35 @@ pub fn context_index() -> usize {
 /// `NGX_MODULE_UNSET_INDEX`
 const UNSET_INDEX: usize = usize::MAX;
 
-/// Whether a module has this place.
+/// Whether a module has this index.
 pub(super) fn has_index(module: Live<'_, ngx_module_t>, index: usize) -> bool {
     get!(module, ctx_index) == index
 }
 
-/// Gives the module a place among the HTTP modules, if `http` has not done that. A place that is set is kept by
-/// `ngx_count_modules`.
+/// Gives the module an index among the HTTP modules, if `http` has not done that. `ngx_count_modules` keeps an index
+/// that is set.
 pub(super) fn set_context_index(free: impl FnOnce() -> usize) {
     if get!(Module::live(), ctx_index) == UNSET_INDEX {
         set!(Module::live(), ctx_index, free());
     }
 }
 
-/// What the module's element of such an array as in [`element`] is known by.
+/// The identity of the module's element of an array, as in [`element`].
 ///
 /// # Safety
-/// As there.
+/// The same as for [`element`].
 #[inline]
 pub(super) unsafe fn element_id(array: *const *mut c_void) -> *const c_void {
     // SAFETY: as the caller says.
     unsafe { (*array.add(context_index())).cast_const() }
 }
 
-/// The module's element of an array that has one for each HTTP module. The module must be in the cycle of the array.
+/// The module's element of an array that has one element for each HTTP module. The module must be in the cycle of the
+/// array.
 ///
 /// # Safety
-/// `array` must be such an array, and live for `'a`; the element was made for `T`.
+/// `array` must be an array with one element for each HTTP module, and must live for `'a`. The element must have been
+/// made for `T`.
 #[inline]
 pub(super) unsafe fn element<'a, T: Configuration>(array: *const *mut c_void) -> Option<&'a T> {
     // SAFETY: as the caller says.

@@ -1,7 +1,7 @@
-//! A mutex in memory that processes share, which the kernel takes from a thread that has ended
+//! A mutex in memory that processes share. If its owner thread has ended, the kernel releases the mutex
 //! (`set_robust_list(2)`).
 //!
-//! libc's: neither the standard library nor `rustix` has a robust one.
+//! The mutex is libc's, because neither the standard library nor `rustix` has a robust one.
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -15,15 +15,15 @@ pub struct Mutex<'a> {
     of: PhantomData<&'a ()>,
 }
 
-/// So many bytes a place has, and so it is aligned.
+/// The size and the alignment of a place, in bytes.
 const PLACE_BYTES: usize = 64;
 const _: () = assert!(size_of::<libc::pthread_mutex_t>() <= PLACE_BYTES);
 const _: () = assert!(align_of::<libc::pthread_mutex_t>() <= PLACE_BYTES);
 
 impl<'a> Mutex<'a> {
     /// # Safety
-    /// `place` must have 64 bytes, be aligned to as many, be there for `'a`, and be used for a mutex only. But
-    /// for [`Mutex::make`], there must be one.
+    /// `place` must have 64 bytes, be aligned to 64 bytes, live for `'a`, and be used for a mutex only. It must contain
+    /// a mutex already, except for a call of [`Mutex::make`].
     pub unsafe fn at(place: NonNull<u8>) -> Mutex<'a> {
         Mutex { place: place.cast(), of: PhantomData }
     }
@@ -31,10 +31,10 @@ impl<'a> Mutex<'a> {
     /// Makes the mutex.
     ///
     /// # Safety
-    /// Nobody else may know the place yet.
+    /// No other thread or process may know the place yet.
     pub unsafe fn make(self) {
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: there is room for a mutex; attributes are initialised before they are used.
+        // SAFETY: There is room for a mutex. Attributes are initialised before they are used.
         unsafe {
             libc::pthread_mutexattr_init(attributes.as_mut_ptr());
             libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
@@ -44,22 +44,22 @@ impl<'a> Mutex<'a> {
         }
     }
 
-    /// None if another thread that lives has it, of this process or of another one. A thread that has ended may
-    /// have left what the mutex guards half done.
+    /// Returns `None` if another living thread holds the mutex, in this process or in another one. A thread that has
+    /// ended may have left the guarded data half changed.
     pub fn try_lock(self) -> Option<Guard<'a>> {
-        // SAFETY: `make` has initialised it, maybe in another process. Where its owner has ended, this thread has it
-        // now.
+        // SAFETY: `make` has initialised the mutex, maybe in another process. If the mutex's owner has ended, this
+        // thread holds the mutex now.
         let error = unsafe {
             match libc::pthread_mutex_trylock(self.place.as_ptr()) {
                 libc::EOWNERDEAD => libc::pthread_mutex_consistent(self.place.as_ptr()),
                 error => error,
             }
         };
-        // not `then_some`: a guard that is dropped unlocks
+        // This is not `then_some`, because a guard that is dropped unlocks the mutex.
         (error == 0).then(|| Guard { mutex: self, of_thread: PhantomData })
     }
 
-    /// As [`Mutex::try_lock`], for so long.
+    /// As [`Mutex::try_lock`], but tries again until `patience` has passed.
     pub fn lock_within(self, patience: Duration) -> Option<Guard<'a>> {
         let begin = Instant::now();
         loop {
@@ -72,7 +72,7 @@ impl<'a> Mutex<'a> {
     }
 }
 
-/// A mutex, held by the thread that has locked it, and by no other: a robust mutex belongs to its thread.
+/// A locked mutex. Only the thread that has locked it may unlock it, because a robust mutex belongs to its thread.
 pub struct Guard<'a> {
     mutex: Mutex<'a>,
     of_thread: PhantomData<*const ()>,
@@ -80,13 +80,13 @@ pub struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: this thread has locked it: a guard cannot be sent to another one, see below.
+        // SAFETY: This thread has locked the mutex. A guard cannot be sent to another thread, see below.
         unsafe { libc::pthread_mutex_unlock(self.mutex.place.as_ptr()) };
     }
 }
 
-// A guard cannot be sent to another thread. This does not compile if it can: then there are two implementations
-// to choose from.
+// A guard cannot be sent to another thread. If it could, this would not compile, because two implementations would
+// match.
 const _: () = {
     trait IsNotSend<A> {
         fn check() {}

@@ -6,10 +6,10 @@ use super::cycle;
 use super::live::{of_static, set};
 use super::timer::{Task, Timer};
 
-/// An event of ours, whose timer is never set. It stays in memory for good.
+/// An event of ours. Its timer is never set. It stays in memory for good.
 pub struct NextTurn(Timer<Call>);
 
-/// What is called.
+/// The function to call.
 struct Call(fn());
 
 impl Task for Call {
@@ -20,15 +20,15 @@ impl Task for Call {
 }
 
 impl NextTurn {
-    /// For a function.
+    /// An event that calls this function.
     pub fn new(f: fn()) -> NextTurn {
         NextTurn(Timer::new(Call(f), null_mut()))
     }
 
-    /// The next turn of the event loop is to begin with it (`ngx_process_events_and_timers`).
+    /// Makes the next turn of the event loop begin with this event (`ngx_process_events_and_timers`).
     pub fn post(&self) {
         let event = self.0.event();
-        // the running cycle's: that of an earlier one may be gone
+        // The log of the running cycle is used, because the log of an earlier cycle may be gone.
         set!(event.live(), log, cycle::running_log());
         event.post(of_static!(ngx_posted_next_events));
     }

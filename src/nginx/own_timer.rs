@@ -1,4 +1,4 @@
-//! Timers that one owner has, and can stop.
+//! Timers with a single owner, who can stop them.
 
 use core::cell::Cell;
 use std::rc::Rc;
@@ -7,13 +7,13 @@ use nginx_sys::ngx_log_t;
 
 use super::timer::{Task, Timer};
 
-/// A timer of which there is no copy.
+/// A timer that has no copies.
 pub struct OwnTimer<T: 'static> {
     timer: Timer<Watched<T>>,
     is_running: Rc<Cell<bool>>,
 }
 
-/// A task that tells whether it runs.
+/// A task that records whether it is running.
 struct Watched<T: 'static> {
     task: T,
     is_running: Rc<Cell<bool>>,
@@ -36,23 +36,23 @@ impl<T: Task> OwnTimer<T> {
         OwnTimer { timer: Timer::new(watched, log), is_running }
     }
 
-    /// Lets it expire after so many milliseconds, instead of when it would have.
+    /// Makes the timer expire after this many milliseconds. An earlier setting is replaced.
     pub fn set(&self, wait_ms: u64) {
         self.timer.set(wait_ms);
     }
 
-    /// Whether it is going to expire.
+    /// Whether the timer is going to expire.
     #[inline]
     pub fn is_set(&self) -> bool {
         self.timer.is_set()
     }
 
-    /// Ends it. `None` if its own task calls this: then it goes on.
+    /// Stops the timer. Returns `None` if the timer's own task calls this; then the timer goes on.
     pub fn stop(self) -> Option<T> {
         if self.is_running.get() {
             return None;
         }
-        // SAFETY: there is no other copy, and its task does not run.
+        // SAFETY: There is no other copy, and the timer's task is not running.
         Some(unsafe { self.timer.stop() }.task)
     }
 }

@@ -33,9 +33,9 @@ impl Phase {
     }
 }
 
-/// What is done about a request in a phase.
+/// The work for a request in a phase.
 pub trait PhaseHandler {
-    /// Does it. Returns what NGINX is told: `NGX_DECLINED`, a status, and so on.
+    /// Does the work. Returns the status for NGINX: `NGX_DECLINED` and so on.
     fn handle(r: Request<'_>) -> ngx_int_t;
 }
 
@@ -47,17 +47,18 @@ callback! {
 
 /// Adds a handler to a phase. `None` if there is no memory.
 ///
-/// The last handler of a phase is called first (`ngx_http_init_phase_handlers`), but for the phase of logs.
+/// In all phases except the log phase, NGINX calls the last handler first (`ngx_http_init_phase_handlers`).
 pub fn add_handler<H: PhaseHandler>(core: Core<'_>, phase: Phase) -> Option<()> {
     let phase = member!(core, phases).element(phase.index())?;
-    // SAFETY: an array of handlers that `ngx_http_init_phases` has made, with room for one more now; or null.
+    // SAFETY: `ngx_http_init_phases` has made this array of handlers. The pointer leads to memory for one more handler,
+    // or is null.
     let place = unsafe { Live::new(ngx_array_push(member!(phase, handlers).as_ptr()).cast()) };
     let place: Live<'_, ngx_http_handler_pt> = place?;
     place.write(Some(handle::<H>));
     Some(())
 }
 
-/// Puts the last handler of the phase of logs to the front, where `ngx_http_log_request` begins.
+/// Moves the last handler of the log phase to the front, where `ngx_http_log_request` begins.
 pub fn move_last_log_handler_to_front(core: Core<'_>) {
     let Some(phase) = member!(core, phases).element(Phase::Log.index()) else { return };
     let mut handlers: Vec<_> = phase.handlers().map(Live::read).collect();
@@ -72,22 +73,22 @@ static NEXT_HEADER_FILTER: Hook<HeaderFilter> = Hook::new();
 static NEXT_BODY_FILTER: Hook<BodyFilter> = Hook::new();
 static NEXT_REQUEST_BODY_FILTER: Hook<BodyFilter> = Hook::new();
 
-/// What is done before other filters see an answer or a body.
+/// The work before other filters see an answer or a body.
 pub trait Filters {
-    /// The header of an answer.
+    /// The header of an answer is being sent.
     fn header(r: Request<'_>);
 
-    /// A part of an answer's body.
+    /// A part of an answer's body is being sent.
     fn body(r: Request<'_>);
 
-    /// A part of a request's body has come in. With HTTP/2 that may be in an event of its connection.
+    /// A part of a request's body has arrived. With HTTP/2, this may be in an event of the HTTP/2 connection.
     fn request_body(r: Request<'_>);
 }
 
-/// Adds filters. The module calls it once for each configuration.
+/// Adds filters. The module calls this once for each configuration.
 pub fn add_filters<F: Filters>() {
-    // `ngx_http_header_filter_module` and its like have put their functions there before; each module chains its
-    // filters like this
+    // `ngx_http_header_filter_module` and its like have stored their functions before. Each module chains its filters
+    // in this way.
     let header = of_static!(ngx_http_top_header_filter);
     NEXT_HEADER_FILTER.replace(header, header_filter::<F>);
     let request_body = of_static!(ngx_http_top_request_body_filter);
@@ -99,7 +100,7 @@ pub fn add_filters<F: Filters>() {
 impl Hook<HeaderFilter> {
     #[inline(always)]
     fn next(&self, r: Request<'_>) -> ngx_int_t {
-        // SAFETY: the filter that was at the top before ours, which would have been called with the request.
+        // SAFETY: This filter was at the top before ours. NGINX would have called it with the request.
         self.real().map_or(NGX_ERROR as ngx_int_t, |next| unsafe { next(r.as_ptr()) })
     }
 }

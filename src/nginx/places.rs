@@ -1,4 +1,4 @@
-//! Connections and events by their place in the arrays of a cycle.
+//! Connections and events by their index in the arrays of a cycle.
 
 use nginx_sys::{ngx_atomic_uint_t, ngx_connection_t, ngx_event_t};
 
@@ -16,7 +16,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of a cycle. If `count` is less than the cycle has, the rest have no place.
+    /// The arrays of a cycle. If the cycle has more than `count` connections, the rest have no index.
     pub fn of(cycle: ServedCycle, count: usize) -> Places {
         Places {
             first: get!(cycle.live(), connections),
@@ -33,33 +33,33 @@ impl Places {
         (at < self.count).then_some(at)
     }
 
-    /// The place of a connection; none for the fake ones of HTTP/2.
+    /// The index of a connection. HTTP/2's fake connections have none.
     #[inline]
     pub fn index(&self, connection: Connection<'_>) -> Option<usize> {
         self.place(self.first, connection.as_ptr())
     }
 
-    /// The place of the connection that an event belongs to: `ngx_event_process_init` pairs them for good.
+    /// The index of the connection to which an event belongs. `ngx_event_process_init` pairs them for good.
     #[inline]
     pub fn index_of_event(&self, event: &Event<'_>) -> Option<usize> {
         let event = event.as_ptr();
         self.place(self.read_events, event).or_else(|| self.place(self.write_events, event))
     }
 
-    /// The connection that an event of this place belongs to.
+    /// The connection to which an event with this index belongs.
     #[inline]
     pub fn connection_of<'a>(&self, at: usize, _event: &'a Event<'_>) -> Connection<'a> {
-        // SAFETY: an event of a connection is in use only while the connection is open.
+        // SAFETY: An event of a connection is in use only while the connection is open.
         unsafe { self.connection(at) }
     }
 
-    /// Whether a connection's event is that of writing.
+    /// Whether an event is the write event of a connection.
     #[inline]
     pub fn is_write_event(&self, event: &Event<'_>) -> bool {
         self.place(self.write_events, event.as_ptr()).is_some()
     }
 
-    /// The connection at a place.
+    /// The connection with this index.
     ///
     /// # Safety
     /// The connection must be open for `'a`.
@@ -69,10 +69,10 @@ impl Places {
         unsafe { Connection::new(self.first.wrapping_add(at)) }
     }
 
-    /// The number of the connection at a place; 0 if there is no such place.
+    /// The number of the connection with this index; 0 if there is no such index.
     #[inline]
     pub fn number(&self, at: usize) -> ngx_atomic_uint_t {
-        // SAFETY: within the array, which lives as long as the cycle.
+        // SAFETY: The connection is within the array, which lives as long as the cycle.
         if at < self.count { unsafe { (*self.first.wrapping_add(at)).number } } else { 0 }
     }
 }

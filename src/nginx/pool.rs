@@ -1,6 +1,6 @@
-//! Pools of memory.
+//! Memory pools.
 //!
-//! Not `ngx::core::Pool`: it has no lifetime, and does not tell how much memory a pool holds.
+//! The type `ngx::core::Pool` is not used: it has no lifetime, and does not show how much memory a pool holds.
 
 use core::any::TypeId;
 use core::ffi::c_void;
@@ -12,37 +12,38 @@ use super::callback::callback;
 use super::live::{Live, get, set};
 use super::{allocator, functions};
 
-/// As many large pieces of memory of a pool are looked at.
+/// The largest number of large pieces of memory of a pool that are counted.
 const MAX_LARGE: usize = 1000;
 
 /// The type of the function that is called when a pool is destroyed.
 pub type Cleanup = unsafe extern "C" fn(*mut c_void);
 
-/// A pool of memory.
+/// A memory pool.
 #[derive(Clone, Copy)]
 pub struct Pool<'a>(Live<'a, ngx_pool_t>);
 
 #[cfg(ngx_feature = "http_v2")]
-/// A value in a pool that is told when the pool is destroyed. It changes through cells only.
+/// A value in a pool. A function of the value is called when the pool is destroyed. The value changes through cells
+/// only.
 pub trait Pooled: 'static {
-    /// The pool is being destroyed. Its memory is there still.
+    /// The pool is being destroyed. Its memory still exists.
     fn end(&self);
 }
 
-/// What is done when a pool is destroyed.
+/// An action when a pool is destroyed.
 pub trait AtEnd {
-    /// Does it, with the number that was given for it.
+    /// Runs the action, with the number that was given to [`Pool::at_end`].
     fn at_end(number: usize);
 }
 
 impl<'a> Pool<'a> {
-    /// A pool that is there.
+    /// A pool that has not been destroyed.
     #[inline]
     pub(super) fn of(pool: Live<'a, ngx_pool_t>) -> Pool<'a> {
         Pool(pool)
     }
 
-    /// Puts a value into the pool, which is never dropped. `None` if there is no memory.
+    /// Puts a value into the pool. The value is never dropped. `None` if there is no memory.
     #[inline]
     pub fn put<T>(self, value: impl FnOnce() -> T) -> Option<NonNull<T>> {
         const { assert!(!core::mem::needs_drop::<T>()) }
@@ -54,7 +55,8 @@ impl<'a> Pool<'a> {
     pub(super) fn put_live<T>(self, value: impl FnOnce() -> T) -> Option<Live<'a, T>> {
         const { assert!(align_of::<T>() <= align_of::<usize>()) }
         let place = functions::palloc(self.0, size_of::<T>());
-        // SAFETY: memory for this value, aligned to a word, which is there as long as the pool; or null.
+        // SAFETY: The pointer leads to memory for this value, which is aligned to a word and lives as long as the pool;
+        // or it is null.
         let place = unsafe { Live::new(place.cast::<T>()) }?;
         place.write(value());
         Some(place)
@@ -65,7 +67,7 @@ impl<'a> Pool<'a> {
     pub fn join(self, pieces: &[&[u8]]) -> Option<&'a mut [u8]> {
         let len = pieces.iter().map(|piece| piece.len()).sum();
         let start = NonNull::new(functions::pnalloc(self.0, len).cast::<u8>())?;
-        // SAFETY: memory for so many bytes, which nobody else has.
+        // SAFETY: This is memory for `len` bytes, which nobody else uses.
         unsafe {
             let mut place = start.as_ptr();
             for piece in pieces {
@@ -90,29 +92,29 @@ impl<'a> Pool<'a> {
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// The value of this type in the pool, which is made if there is none. `None` if there is no memory.
+    /// The value of this type in the pool. If there is none, it is made. `None` if there is no memory.
     pub fn get_or_put<T: Pooled>(self, value: impl FnOnce() -> T) -> Option<&'a T> {
         let ended = self.find_kept(|_| true).or_else(|| self.keep(Ended(value())))?;
         Some(&ended.0)
     }
 
-    /// Keeps a value in the pool, to be dropped when the pool is destroyed. Values that were kept later are dropped
-    /// first. `None` if there is no memory. It changes through cells only.
+    /// Keeps a value in the pool, and drops it when the pool is destroyed. Values that were kept later are dropped
+    /// first. The value changes through cells only. `None` if there is no memory.
     pub(super) fn keep<T: 'static>(self, value: T) -> Option<&'a T> {
         let kept = self.put_with(Kept { of: TypeId::of::<T>(), value }, drop_kept::<T>)?;
-        // SAFETY: just put there; nothing but `drop_kept` changes it.
+        // SAFETY: The value was just put there. Only `drop_kept` changes it.
         Some(unsafe { &(*kept.as_ptr()).value })
     }
 
-    /// The first kept value of this type that is looked for.
+    /// The first kept value of this type for which `is` returns true.
     pub(super) fn find_kept<T: 'static>(self, is: impl Fn(&T) -> bool) -> Option<&'a T> {
         let mut cleanup = self.0.first_cleanup();
         while let Some(this) = cleanup {
             let is_kept = |handler| core::ptr::fn_addr_eq(handler, drop_kept::<T> as Cleanup);
             if get!(this, handler).is_some_and(is_kept) {
                 let data: *mut c_void = get!(this, data);
-                // SAFETY: `keep` has put a value there. It may be of another type, since functions of equal code may be
-                // one: the beginning tells.
+                // SAFETY: `keep` has put a value there. The value may be of another type, since the compiler may merge
+                // functions of equal code. The type's identity at the beginning shows its type.
                 let value = unsafe {
                     let is_such = data.cast::<TypeId>().read() == TypeId::of::<T>();
                     is_such.then(|| &(*data.cast::<Kept<T>>()).value)
@@ -126,7 +128,7 @@ impl<'a> Pool<'a> {
         None
     }
 
-    /// Puts a value into the pool, and has a function called with it when the pool is destroyed.
+    /// Puts a value into the pool, and makes the pool call a function with it when the pool is destroyed.
     fn put_with<T>(self, value: T, handler: Cleanup) -> Option<Live<'a, T>> {
         let cleanup = functions::pool_cleanup_add(self.0, 0)?;
         let place = self.put_live(|| value)?;
@@ -135,7 +137,7 @@ impl<'a> Pool<'a> {
         Some(place)
     }
 
-    /// The data of the first cleanup whose function is the one that is looked for.
+    /// The data of the first cleanup for whose function `is` returns true.
     #[inline]
     pub fn find(self, is: impl Fn(Cleanup) -> bool) -> Option<*mut c_void> {
         let mut cleanup = self.0.first_cleanup();
@@ -148,7 +150,8 @@ impl<'a> Pool<'a> {
         None
     }
 
-    /// Adds a cleanup that lies in memory of the pool, as `ngx_pool_cleanup_add` does with one that it makes.
+    /// Adds a cleanup that is in memory of the pool already. `ngx_pool_cleanup_add` does the same with a cleanup that
+    /// it makes.
     ///
     /// # Safety
     /// The cleanup must be in this pool, and in none of its lists.
@@ -160,7 +163,8 @@ impl<'a> Pool<'a> {
         set!(self.0, cleanup, cleanup);
     }
 
-    /// Memory that the pool holds, in bytes. Large pieces are missing where the allocator does not tell their sizes.
+    /// Memory that the pool holds, in bytes. If the allocator does not tell the sizes of large pieces, these are not
+    /// counted.
     #[inline]
     pub fn held_bytes(self) -> usize {
         let mut bytes = 0;
@@ -174,7 +178,7 @@ impl<'a> Pool<'a> {
 }
 
 #[cfg(ngx_feature = "http_v2")]
-/// A value that is told when its pool is destroyed.
+/// A value whose [`Pooled::end`] is called when its pool is destroyed.
 struct Ended<T: Pooled>(T);
 
 #[cfg(ngx_feature = "http_v2")]
@@ -192,7 +196,8 @@ struct Kept<T> {
 }
 
 unsafe extern "C" fn drop_kept<T>(kept: *mut c_void) {
-    // SAFETY: `keep` has put it there. This is called once, before the pool's memory is freed (`ngx_destroy_pool`).
+    // SAFETY: `keep` has put the value there. This is called once, before the pool's memory is freed
+    // (`ngx_destroy_pool`).
     unsafe { kept.cast::<Kept<T>>().drop_in_place() }
 }
 

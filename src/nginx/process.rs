@@ -1,4 +1,4 @@
-//! Which process this is, and whether another one still lives.
+//! The role of this process, and whether another process is still alive.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,17 +9,17 @@ use accounting::process::ProcessId;
 use nginx_sys::{NGX_PROCESS_MASTER, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER};
 use rustix::process::{Pid, test_kill_process};
 
-/// What this process is to NGINX, but for cache manager and loader.
+/// The role of this process in NGINX. Cache manager and cache loader are `Other`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Master,
     Worker,
-    /// both, with `master_process off`
+    /// master and worker in one, with `master_process off`
     Single,
     Other,
 }
 
-/// What this process is to NGINX.
+/// The role of this process in NGINX.
 pub fn role() -> Role {
     match global!(ngx_process) as u32 {
         NGX_PROCESS_MASTER => Role::Master,
@@ -36,73 +36,73 @@ pub fn is_test() -> bool {
 
 /// Whether this worker was told to finish.
 pub fn is_finishing() -> bool {
-    // set by `ngx_worker_process_cycle`
+    // `ngx_worker_process_cycle` sets it.
     global!(ngx_exiting) != 0
 }
 
-/// Whether this process has inherited sockets: from the NGINX that has executed it, or from a supervisor.
+/// Whether this process has inherited sockets, from the NGINX that executed it or from a supervisor.
 pub fn has_inherited() -> bool {
-    // `ngx_add_inherited_sockets` sets it before the configuration is read
+    // `ngx_add_inherited_sockets` sets it before the configuration is read.
     global!(ngx_inherited) != 0
 }
 
-/// The parent's process ID, 0 if there is none.
+/// The parent's process ID; 0 if there is no parent.
 pub fn parent() -> i32 {
     rustix::process::getppid().map_or(0, Pid::as_raw_pid)
 }
 
-/// Whether the parent is the one that this process had when NGINX started.
+/// Whether the parent is still the one that this process had when NGINX started.
 pub fn has_first_parent() -> bool {
-    // `main` sets it when NGINX starts
+    // `main` sets it when NGINX starts.
     global!(ngx_parent) == parent()
 }
 
-/// Whether this master has executed a new binary, which is there still.
+/// Whether this master has executed a new binary, and that process still runs.
 pub fn has_new_binary() -> bool {
-    // set by the master's signal handler, in this process
+    // The master's signal handler sets it, in this process.
     global!(ngx_new_binary) > 0
 }
 
-/// The process that calls, as shared memory knows it.
+/// The identity of the calling process in shared memory.
 pub fn own() -> Option<ProcessId> {
     let pid = std::process::id();
-    // a `/proc` of another namespace of processes has other numbers: then starts are not known
+    // In a `/proc` of another PID namespace, the numbers differ. Then start times are not known.
     let started = Stat::of(None).filter(|stat| stat.pid == pid).map_or(0, |stat| stat.started);
     ProcessId::new(pid, started)
 }
 
-/// Whether there is a process of this number.
+/// Whether a process with this number exists.
 pub fn is_used(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
-    // 0 would be this process's group
+    // 0 would mean this process's group.
     let Some(pid) = Pid::from_raw(pid) else { return true };
-    // signal 0 is not sent; a process of another user is alive too (EPERM)
+    // Signal 0 is not sent. EPERM means that the process is alive and belongs to another user.
     test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
-/// Whether it is this process, which was started when `process` says, and can still do something. `own` is the
-/// one that calls.
+/// Whether `process` is alive: a process with this number exists, was started at the same time, and has not ended.
+/// `own` is the calling process.
 pub fn is_alive(process: ProcessId, own: Option<ProcessId>) -> bool {
     if !is_used(process.pid()) {
         return false;
     }
-    // where the own start is not known, or one may not look, the number has to do
+    // If the own start time is not known, or `/proc` may not be read, only the number is compared.
     let stat = own.filter(|own| own.started() != 0).and_then(|_| Stat::of(Some(process.pid())));
     stat.is_none_or(|stat| stat.pid != process.pid() || !stat.is_over && process.is_same_start(stat.started))
 }
 
-/// What `/proc/PID/stat` says (proc_pid_stat(5)).
+/// The contents of `/proc/PID/stat` (proc_pid_stat(5)).
 struct Stat {
     pid: u32,
-    /// it was killed, and its parent has not taken note yet
+    /// the process has ended, and its parent has not collected its status yet
     is_over: bool,
-    /// in clock ticks since the system was booted
+    /// start time in clock ticks since the system was booted
     started: u64,
 }
 
 impl Stat {
-    /// Of a process, or of the one that calls. Takes no memory: this is done again and again while requests are
-    /// served.
+    /// The contents for a process; `None` means the calling process. This does not allocate memory, because it is
+    /// called again and again while requests are served.
     fn of(process: Option<u32>) -> Option<Stat> {
         let (mut path, mut text) = ([0; 32], [0; 1024]);
         let mut rest = &mut path[..];
@@ -117,7 +117,7 @@ impl Stat {
         Stat::parse(text.get(..length)?)
     }
 
-    /// `PID (NAME) STATE …`, where the name may have any bytes, and the start is the 22nd field.
+    /// Parses `PID (NAME) STATE …`. The name may contain any bytes. The start time is the 22nd field.
     fn parse(text: &[u8]) -> Option<Stat> {
         let name_begins = text.iter().position(|&byte| byte == b'(')?;
         let name_ends = text.iter().rposition(|&byte| byte == b')')?;
@@ -129,14 +129,14 @@ impl Stat {
     }
 }
 
-/// So many processes are looked at closely each second: that takes some 20 µs for each of them.
+/// The number of processes that are checked closely each second. That takes about 20 µs for each of them.
 const CLOSELY: u32 = 4;
 
-/// Looks for processes that were killed, each second: for those whose number is gone at once, and for those
-/// whose number was given to another process by turns.
+/// Looks for processes that were killed, each second. A process whose number no longer exists is found at once. A
+/// process whose number was given to another process is found by a close check; processes are checked closely by turns.
 pub struct Watch {
     own: Option<ProcessId>,
-    /// as many were looked at the last time
+    /// the number of processes in the previous second
     before: u32,
     seen: u32,
 }
@@ -146,12 +146,12 @@ impl Watch {
         Watch { own, before: 0, seen: 0 }
     }
 
-    /// Begins to look.
+    /// Begins the checks of a second.
     pub fn begin(&mut self) {
         self.before = core::mem::take(&mut self.seen);
     }
 
-    /// Whether this process is alive, as far as that is looked at in this second of the shared clock.
+    /// Whether `process` is alive, as far as this is checked in this second of the shared clock.
     pub fn is_alive(&mut self, process: ProcessId, second: u64) -> bool {
         self.seen = self.seen.wrapping_add(1);
         if Some(process) == self.own {

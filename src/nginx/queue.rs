@@ -14,8 +14,8 @@ use super::live::{Live, get, of_static, set};
 #[derive(Clone, Copy)]
 pub struct Queue<'a>(Live<'a, ngx_queue_t>);
 
-/// OpenResty's `ngx_posted_delayed_events`, a queue that its `ngx_process_events_and_timers` runs after that of
-/// posted events; null in any other NGINX.
+/// OpenResty's `ngx_posted_delayed_events`; null in any other NGINX. OpenResty's `ngx_process_events_and_timers` runs
+/// this queue after the queue of posted events.
 static DELAYED: AtomicPtr<ngx_queue_t> = AtomicPtr::new(ptr::null_mut());
 
 /// Looks up queues that not every NGINX has.
@@ -38,36 +38,35 @@ pub fn posted_accept() -> Queue<'static> {
 /// OpenResty's queue of events for the next turn of its loop.
 #[inline]
 pub fn delayed() -> Option<Queue<'static>> {
-    // SAFETY: null, or a static of OpenResty's, as those above.
+    // SAFETY: The pointer is null, or leads to a static of OpenResty's, which is like those above.
     unsafe { Live::new(DELAYED.load(Relaxed)) }.map(Queue)
 }
 
-/// An end of a queue, to be compared only.
+/// The end of a queue at some time. It is only compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Last(*const ngx_queue_t);
 
 /// The events that were added to a queue.
 pub enum Added<'a> {
-    /// none, or it cannot be told
+    /// no event, or the number is not known
     Nothing,
     One(Event<'a>),
     Several,
 }
 
 impl<'a> Queue<'a> {
-    /// The event of a node, which is not the head.
+    /// The event of a node. The node must not be the head.
     #[inline]
     fn event_of(self, node: Live<'a, ngx_queue_t>) -> Event<'a> {
         debug_assert!(node != self.0);
-        // SAFETY: all nodes but the head are in events, which are in use: NGINX takes an event that it gives up out
-        // of its queue.
+        // SAFETY: All nodes except the head are in events that are in use: NGINX removes an event from its queue when
+        // it gives the event up.
         Event::of(unsafe { Live::at(node.as_ptr().byte_sub(offset_of!(ngx_event_t, queue)).cast()) })
     }
 
-    /// Takes the first event out of the queue. `what` is for a debug log.
+    /// Takes the first event out of the queue. `what` is the text for the debug log.
     ///
-    /// `ngx_close_connection` and its like take an event out of whatever queue it is in, so the head is read anew
-    /// each time.
+    /// `ngx_close_connection` and its like take an event out of any queue. So the head is read each time.
     #[inline]
     pub fn pop(self, what: &str) -> Option<Event<'a>> {
         self.pop_if(what, |_| true)
@@ -75,7 +74,7 @@ impl<'a> Queue<'a> {
 
     /// Takes the first event out of the queue, unless it is for the next turn of OpenResty's loop.
     ///
-    /// Events that are added during a turn are marked as `delayed`. The loop itself takes the mark away afterwards.
+    /// OpenResty marks events that are added during a turn as `delayed`. The loop itself removes the mark afterwards.
     #[inline]
     pub fn pop_due(self, what: &str) -> Option<Event<'a>> {
         self.pop_if(what, |event| !event.is_delayed())
@@ -122,14 +121,14 @@ impl<'a> Queue<'a> {
         Last(get!(self.0, prev))
     }
 
-    /// The events that were added behind an end of before.
+    /// The events that were added after `last`, an earlier end of the queue.
     pub fn added_since(self, last: Last) -> Added<'a> {
         let mut queued = 0;
         let newest = self.0.previous();
         let mut node = newest;
         while Last(node.as_ptr()) != last {
             if node == self.0 {
-                // it has left the queue meanwhile
+                // `last` has left the queue meanwhile.
                 return Added::Nothing;
             }
             queued += 1;
@@ -142,8 +141,8 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Calls `f` with a queue of its own that has all events of this one, which is empty then. What `f` leaves there
-    /// goes back.
+    /// Moves all events to a new queue, and calls `f` with that queue. This queue is empty when `f` begins. Events that
+    /// `f` leaves in the new queue are moved back.
     #[inline]
     pub fn apart<R>(self, f: impl FnOnce(Queue<'_>) -> R) -> R {
         let mut room = ngx_queue_t { prev: ptr::null_mut(), next: ptr::null_mut() };

@@ -1,6 +1,7 @@
 //! Requests.
 //!
-//! Not `ngx::http::Request`: it has no lifetime, and makes Rust references to a structure that NGINX changes.
+//! The type `ngx::http::Request` is not used: it has no lifetime, and makes Rust references to a structure that NGINX
+//! changes.
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -19,7 +20,7 @@ use super::pool::Pool;
 use super::time::{cached_wall, now_ms};
 use super::zero::zeroed;
 
-/// What NGINX calls for the content of a location.
+/// The type of the function that NGINX calls for the content of a location.
 pub type ContentHandler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
 
 /// A request that has not been freed.
@@ -43,7 +44,7 @@ impl<'a> Request<'a> {
         Request(r)
     }
 
-    /// The request, for functions of NGINX.
+    /// The pointer, for functions of NGINX.
     #[inline]
     pub fn as_ptr(self) -> *mut ngx_http_request_t {
         self.0.as_ptr()
@@ -60,19 +61,19 @@ impl<'a> Request<'a> {
         Request(self.0.main_request())
     }
 
-    /// Whether it is no subrequest.
+    /// Whether the request is a main request.
     #[inline]
     pub fn is_main(self) -> bool {
         get!(self.0, main) == self.as_ptr()
     }
 
-    /// Its connection. With HTTP/2 and HTTP/3 that is the stream's.
+    /// The request's connection. With HTTP/2 and HTTP/3 it is the stream's.
     #[inline]
     pub fn connection(self) -> Connection<'a> {
         Connection::of(self.0.connection())
     }
 
-    /// The client's connection that it came in on.
+    /// The client's connection on which the request has arrived.
     #[inline]
     pub fn client_connection(self) -> Connection<'a> {
         #[cfg(ngx_feature = "http_v2")]
@@ -82,32 +83,32 @@ impl<'a> Request<'a> {
         self.connection().client()
     }
 
-    /// The content handler of the location that it is in.
+    /// The content handler of the request's location.
     #[inline]
     pub fn content_handler(self) -> Option<ContentHandler> {
         get!(self.0, content_handler)
     }
 
-    /// Its stream of HTTP/2.
+    /// The request's HTTP/2 stream.
     #[cfg(ngx_feature = "http_v2")]
     #[inline]
     pub fn stream(self) -> Option<super::http2::Stream<'a>> {
         self.0.stream().map(super::http2::Stream::of)
     }
 
-    /// Its connection's log.
+    /// The log of the request's connection.
     #[inline]
     pub fn log(self) -> *mut ngx_log_t {
         self.connection().log()
     }
 
-    /// Whether its connection's log is written to at a level.
+    /// Whether messages of this level are written to the log of the request's connection.
     #[inline]
     pub fn logs_at(self, level: ngx_uint_t) -> bool {
         self.connection().live().log().is_some_and(|log| level <= get!(log, log_level))
     }
 
-    /// Its pool; `None` if it is being freed (`ngx_http_free_request`).
+    /// The request's pool; `None` if the request is being freed (`ngx_http_free_request`).
     #[inline]
     pub fn pool(self) -> Option<Pool<'a>> {
         self.0.pool().map(Pool::of)
@@ -119,20 +120,20 @@ impl<'a> Request<'a> {
         get!(self.0, request_length).max(0) as u64
     }
 
-    /// The status of its answer, as `ngx_http_variable_status` has it.
+    /// The status of the answer, as in `ngx_http_variable_status`.
     #[inline]
     pub fn status(self) -> u64 {
         let error: ngx_uint_t = get!(self.0, err_status);
         if error != 0 { error as u64 } else { get!(self.0, headers_out.status) as u64 }
     }
 
-    /// Whether it is answered with 101.
+    /// Whether the status of the answer is 101.
     #[inline]
     pub fn is_upgraded(self) -> bool {
         get!(self.0, headers_out.status) == NGX_HTTP_SWITCHING_PROTOCOLS as ngx_uint_t
     }
 
-    /// `$upstream_cache_status`, as a number of NGINX's.
+    /// `$upstream_cache_status`, as NGINX's number.
     #[inline]
     pub fn cache_status(self) -> usize {
         #[cfg(ngx_feature = "http_cache")]
@@ -142,32 +143,32 @@ impl<'a> Request<'a> {
         0
     }
 
-    /// Whether the other requests of its connection follow.
+    /// Whether the connection is kept open for other requests.
     #[inline]
     pub fn is_keepalive(self) -> bool {
         bits::request::KEEPALIVE.is_on(self.0)
     }
 
-    /// Whether it runs `post_action`.
+    /// Whether the request runs `post_action`.
     #[inline]
     pub fn is_post_action(self) -> bool {
         bits::request::POST_ACTION.is_on(self.0)
     }
 
-    /// Whether NGINX may have cleared its contexts, as `ngx_http_internal_redirect` and
+    /// Whether NGINX may have cleared the request's contexts, as `ngx_http_internal_redirect` and
     /// `ngx_http_filter_finalize_request` do.
     #[inline]
     pub fn may_have_lost_contexts(self) -> bool {
         bits::request::INTERNAL.is_on(self.0) || bits::request::FILTER_FINALIZE.is_on(self.0)
     }
 
-    /// The context of the module at this place.
+    /// The context of the module with this index.
     #[inline]
     pub fn context(self, index: usize) -> *mut c_void {
         self.context_place(index).read()
     }
 
-    /// Sets the context of the module at this place.
+    /// Sets the context of the module with this index.
     #[inline]
     pub fn set_context(self, index: usize, context: *mut c_void) {
         self.context_place(index).write(context);
@@ -176,35 +177,36 @@ impl<'a> Request<'a> {
     #[inline]
     fn context_place(self, index: usize) -> Live<'a, *mut c_void> {
         let contexts: *mut *mut c_void = get!(self.0, ctx);
-        // SAFETY: it has room for each module's. `index` is a module's, whose place is known before the first request.
+        // SAFETY: The array has an element for each module. `index` is the index of a module; indexes are set before
+        // the first request.
         unsafe { Live::at(contexts.add(index)) }
     }
 
-    /// Whether it has a body, by its header.
+    /// Whether the request has a body, as its header says.
     #[inline]
     pub fn has_body(self) -> bool {
         get!(self.0, headers_in.content_length_n) > 0
             || bits::headers_in::CHUNKED.is_on(member!(self.0, headers_in))
     }
 
-    /// The buffer that its header was read into.
+    /// The buffer into which the request's header was read.
     #[inline]
     fn header_buffer(self) -> Option<Live<'a, ngx_buf_t>> {
         self.0.header_buffer()
     }
 
-    /// Bytes that were read from its connection and have not been used: the start of a body, or the next request.
+    /// Bytes that were read from the connection but have not been used: the start of a body, or the next request.
     pub fn unused_bytes(self) -> u64 {
         let Some(buffer) = self.header_buffer() else { return 0 };
         get!(buffer, last).addr().saturating_sub(get!(buffer, pos).addr()) as u64
     }
 
-    /// Memory that it holds, in bytes: all of its pool, and the buffer that its header was read into. `None` if it is
+    /// Memory that the request holds, in bytes: all of its pool, and the buffer of its header. `None` if the request is
     /// being freed.
     #[inline]
     pub fn held_bytes(self) -> Option<u64> {
         let mut bytes = self.pool()?.held_bytes();
-        // a stream of HTTP/2 has it in its pool (`ngx_http_v2_create_stream`)
+        // The buffer of an HTTP/2 stream is in the pool (`ngx_http_v2_create_stream`).
         if get!(self.0, stream).is_null()
             && let Some(header) = self.header_buffer()
         {
@@ -213,125 +215,130 @@ impl<'a> Request<'a> {
         Some(bytes as u64)
     }
 
-    /// How long before the running handler call it began, in nanoseconds. If its header came in parts, that was in
-    /// another one.
+    /// The time from the start of the request to the running handler call, in nanoseconds. If the header came in parts,
+    /// the request began in another handler call.
     #[inline]
     pub fn age_ns(self) -> u64 {
         let (sec, msec) = cached_wall();
         let (start_sec, start_msec) = (get!(self.0, start_sec), get!(self.0, start_msec));
         let is_now = sec == start_sec && msec as u64 == start_msec as u64;
-        // a request that a module has made up may have no start
+        // A request that a module has made may have no start.
         if is_now || start_sec == 0 {
             return 0;
         }
-        // as `ngx_http_variable_request_time`
+        // This computation is that of `ngx_http_variable_request_time`.
         let ms = (sec - start_sec) * 1000 + (msec as i64 - start_msec as i64);
         if ms <= 0 {
             return 0;
         }
-        // that is the clock of the wall, which can be set
+        // The time of day can be set. So the result is limited by the age of the connection.
         let connected_ms = now_ms().saturating_sub(self.connection().start_ms());
         ms.unsigned_abs().min(connected_ms) * 1_000_000
     }
 
-    /// The configurations of the server that it is in, which are only compared with those of other requests.
+    /// The configurations of the request's server. The pointer is only compared with those of other requests.
     #[inline]
     pub fn server(self) -> *mut *mut c_void {
         get!(self.0, srv_conf)
     }
 
-    /// Whether something follows the answers of the location that it is in.
+    /// Whether the request's location has a `post_action`.
     #[inline]
     pub fn has_post_action(self) -> bool {
         !get!(self.0.core_loc_conf(), post_action.data).is_null()
     }
 
-    /// The value of a variable, by its index; `None` if it has none.
+    /// The value of the variable with this index; `None` if it has none.
     #[inline]
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
         let value = functions::flushed_variable(self.0, index)?;
         if bits::variable_value::NOT_FOUND.is_on(value) {
             return None;
         }
-        // SAFETY: NGINX's variables have their text in memory of the request or of the configuration, which outlive
-        // the value.
+        // SAFETY: The text of an NGINX variable is in memory of the request or of the configuration. Both outlive the
+        // value.
         Some(unsafe { text(get!(value, data), bits::variable_value::LEN.of(value) as usize) })
     }
 
-    /// The value of a text with variables; `None` if it cannot be made, which NGINX has logged.
+    /// The value of a text with variables. `None` on an error, which NGINX has logged.
     #[inline]
     pub fn evaluate(self, template: &ngx_http_complex_value_t) -> Option<&'a [u8]> {
         let mut value = ngx_str_t::empty();
-        // SAFETY: it only reads the template, and sets the value to memory of the request or of the configuration.
+        // SAFETY: `ngx_http_complex_value` only reads the template, and sets the value to memory of the request or of
+        // the configuration.
         unsafe {
             let status = ngx_http_complex_value(self.as_ptr(), (&raw const *template).cast_mut(), &mut value);
             (status == NGX_OK as ngx_int_t).then(|| text(value.data, value.len))
         }
     }
 
-    /// Adds a header to its answer. `None` if there is no memory.
+    /// Adds a header to the answer. `None` if there is no memory.
     pub fn add_header(self, name: ngx_str_t, value: &[u8]) -> Option<()> {
         let value = self.pool()?.join(&[value])?;
         self.push_header(name, ngx_str_t { len: value.len(), data: value.as_mut_ptr() }).map(drop)
     }
 
-    /// Adds a header to its answer, whose name and value stay as long as the request. `None` if there is no memory.
+    /// Adds a header to the answer. The name and the value must live as long as the request. `None` if there is no
+    /// memory.
     pub(super) fn push_header(self, name: ngx_str_t, value: ngx_str_t) -> Option<Live<'a, ngx_table_elt_t>> {
         let headers = member!(self.0, headers_out.headers);
-        // SAFETY: the list of the headers of its answer, with elements of this type, which gives room for one.
+        // SAFETY: This is the list of the answer's headers, whose elements are of this type. `ngx_list_push` returns
+        // memory for one element, or null.
         let header = unsafe { Live::new(ngx_list_push(headers.as_ptr()).cast::<ngx_table_elt_t>()) }?;
-        // newer versions have a link to the next one of its name in it
+        // In newer versions, the element has a pointer to the next header with the same name.
         header.write(ngx_table_elt_t { hash: 1, key: name, value, ..zeroed() });
         Some(header)
     }
 }
 
-/// A text of NGINX's, which may be null if it is empty.
+/// A text of NGINX's. The pointer may be null if the text is empty.
 ///
 /// # Safety
-/// So many bytes must be there for `'a`.
+/// `data` must point to `len` bytes that live for `'a`.
 #[inline]
 unsafe fn text<'a>(data: *const u8, len: usize) -> &'a [u8] {
     // SAFETY: as the caller says.
     if len == 0 { &[] } else { unsafe { core::slice::from_raw_parts(data, len) } }
 }
 
-/// What NGINX does about the body of a request.
+/// Functions for the body of a request.
 impl<'a> Request<'a> {
     #[cfg(ngx_feature = "http_v2")]
-    /// Whether nobody has begun to read its body.
+    /// Whether reading the body has not begun.
     #[inline]
     pub fn is_body_untouched(self) -> bool {
         get!(self.0, request_body).is_null()
     }
 
     #[cfg(ngx_feature = "http_v2")]
-    /// Bytes of its body that were read; `None` if nobody has begun to.
+    /// Bytes of the body that were read; `None` if reading has not begun.
     #[inline]
     pub fn body_bytes(self) -> Option<usize> {
         Some(get!(self.0.body()?, received).max(0) as usize)
     }
 
-    /// Whether it has no more than so many bytes of body, and says so; or something is done about its body already.
+    /// Whether the request's header announces no more than this many bytes of body, or the body is already being read
+    /// or discarded.
     pub fn has_small_body(self, most_bytes: i64) -> bool {
         let headers = member!(self.0, headers_in);
         let is_small =
             get!(headers, content_length_n) <= most_bytes && !bits::headers_in::CHUNKED.is_on(headers);
-        // another module may have read it already
+        // Another module may have read the body already.
         is_small || !get!(self.0, request_body).is_null() || bits::request::DISCARD_BODY.is_on(self.0)
     }
 
-    /// The client is not asked to send the body, even if it waits for that (`ngx_http_test_expect`).
+    /// Makes NGINX not ask the client to send the body, even if the client waits for that (`ngx_http_test_expect`).
     pub fn skip_expect(self) {
         bits::request::EXPECT_TESTED.put(self.0, 1);
     }
 
-    /// Reads the body and throws it away. HTTP/2 is told that frames of the stream are to be skipped.
+    /// Reads the body and throws it away. With HTTP/2, NGINX skips further frames of the stream.
     pub fn discard_body(self) {
         functions::discard_request_body(self.0);
     }
 
-    /// From now on it has no body: as `ngx_http_process_request_headers` leaves a request without one.
+    /// Marks the request as one without a body. The members get the values that `ngx_http_process_request_headers`
+    /// leaves for such a request.
     pub fn set_bodyless(self) {
         let headers = member!(self.0, headers_in);
         set!(headers, content_length, null_mut());
@@ -339,18 +346,18 @@ impl<'a> Request<'a> {
         bits::headers_in::CHUNKED.put(headers, 0);
     }
 
-    /// Its connection is closed after the answer, as `ngx_http_set_lingering_close` does.
+    /// Makes NGINX close the connection after the answer, as `ngx_http_set_lingering_close` does.
     pub fn set_lingering_close(self) {
         bits::request::KEEPALIVE.put(self.0, 0);
         bits::request::LINGERING_CLOSE.put(self.0, 1);
     }
 
-    /// The main request that a connection of HTTP/1 has.
+    /// The main request of an HTTP/1 connection.
     ///
     /// # Safety
     /// The connection must be serving a request.
     pub unsafe fn of_connection(c: Connection<'a>) -> Request<'a> {
-        // SAFETY: its data is the request or one of its subrequests, which have not been freed.
+        // SAFETY: The connection's data is the request or one of its subrequests. None of them has been freed.
         unsafe { Request::new(get!(c.live(), data).cast()) }.main()
     }
 }

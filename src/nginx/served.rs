@@ -12,9 +12,9 @@ pub struct ServedCycle(Live<'static, ngx_cycle_t>);
 
 impl ServedCycle {
     /// # Safety
-    /// It must be the cycle that the process is about to serve, and `ngx_event_process_init` must have run for it.
+    /// `cycle` must be the cycle that the process is about to serve, and `ngx_event_process_init` must have run for it.
     pub unsafe fn new(cycle: Cycle<'_>) -> ServedCycle {
-        // SAFETY: as the caller says; it lives as long as the process.
+        // SAFETY: As the caller says. The cycle lives as long as the process.
         ServedCycle(unsafe { Live::at(cycle.live().as_ptr()) })
     }
 
@@ -22,18 +22,18 @@ impl ServedCycle {
         self.0
     }
 
-    /// Whether it is this cycle.
+    /// Whether `cycle` is this cycle.
     #[inline]
     pub fn is(self, cycle: *const ngx_cycle_t) -> bool {
         core::ptr::eq(self.0.as_ptr(), cycle)
     }
 
-    /// Its error log.
+    /// The error log of the cycle.
     pub fn log(self) -> *mut ngx_log_t {
         get!(self.0, log)
     }
 
-    /// As many connections it has.
+    /// The number of connections of the cycle.
     pub fn connections(self) -> usize {
         get!(self.0, connection_n)
     }

@@ -1,4 +1,4 @@
-//! Servers of a configuration that has been read as a whole.
+//! The servers of a configuration that was read completely.
 
 use core::ffi::{CStr, c_void};
 use core::fmt;
@@ -15,9 +15,9 @@ use super::text::text;
 pub struct Server<'a> {
     core: Live<'a, ngx_http_core_srv_conf_t>,
     file: Option<&'a CStr>,
-    /// what it is known by, see [`Conf::server`](crate::nginx::conf::Conf::server)
+    /// the server's identity, see [`Conf::server`](crate::nginx::conf::Conf::server)
     pub id: *const c_void,
-    /// what this module's configuration is known by that is for the server itself
+    /// the identity of this module's location configuration for the server itself
     pub own_location: *const c_void,
 }
 
@@ -48,7 +48,7 @@ pub fn quic(core: Core<'_>) -> impl Iterator<Item = Server<'_>> {
     use super::bits::listen_opt::QUIC;
     use super::links::elements;
     use super::live::member;
-    // SAFETY: an array of ports (`ngx_http_add_listen`).
+    // SAFETY: This is an array of ports (`ngx_http_add_listen`).
     let ports = core.ports().map(|ports| unsafe { elements::<ngx_http_conf_port_t>(ports) });
     let addresses = ports.into_iter().flatten().flat_map(|port| port.addresses());
     let quic = addresses.filter(|&address| QUIC.is_on(member!(address, opt)));
@@ -56,10 +56,10 @@ pub fn quic(core: Core<'_>) -> impl Iterator<Item = Server<'_>> {
 }
 
 impl<'a> Server<'a> {
-    /// An element of an array of pointers to servers.
+    /// The server of an element of an array of pointers to servers.
     fn of(server: Live<'a, *mut ngx_http_core_srv_conf_t>) -> Server<'a> {
-        // SAFETY: a server lives as long as the configuration. `ngx_http_core_create_srv_conf` sets the name of the
-        // file, which ends with a null. The module is in the cycle of its configurations.
+        // SAFETY: A server lives as long as the configuration. `ngx_http_core_create_srv_conf` sets the name of the
+        // file, which ends with a null. The cycle of the server's configurations contains the module.
         unsafe {
             let core = Live::at(server.read());
             let file: *mut u8 = get!(core, file_name);

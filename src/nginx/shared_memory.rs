@@ -1,4 +1,4 @@
-//! Shared memory of a configuration, which NGINX makes and hands on from one cycle to the next.
+//! Shared memory of a configuration. NGINX makes it, and hands it on from one cycle to the next.
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -11,26 +11,26 @@ use super::conf::{Conf, Failed};
 use super::functions;
 use super::live::{Live, get};
 
-/// What is made of shared memory for a `T`, once NGINX has it. Called by `ngx_init_cycle`.
+/// The initialisation of shared memory for a `T`, when NGINX has made the memory. `ngx_init_cycle` calls it.
 pub trait Init<T>: 'static {
-    /// `before`: that of the cycle before, if NGINX keeps its memory. NGINX does when name and size are the
-    /// same, and this copy of the module had it.
+    /// `before`: the value of the previous cycle, if NGINX keeps that cycle's memory. NGINX does so if name and size
+    /// are the same, and the memory belonged to this copy of the module.
     ///
     /// # Errors
-    /// The configuration is refused, and the reason has been logged.
+    /// The configuration is refused. The reason has been logged.
     fn init(memory: SharedMemory<'_>, of: &T, before: Option<&T>) -> Result<(), Failed>;
 }
 
-/// What NGINX keeps for us with shared memory.
+/// The data that NGINX keeps for us with shared memory.
 #[repr(C)]
 struct Kept<T, I> {
-    /// tells memory of another kind that has the same name in the cycle before
+    /// distinguishes memory of another kind that has the same name in the previous cycle
     kind: usize,
     of: Rc<T>,
     init: PhantomData<I>,
 }
 
-/// Asks NGINX for shared memory for `of`. `None` if the configuration has memory of this name already.
+/// Asks NGINX for shared memory for `of`. Returns `None` if the configuration already has memory with this name.
 ///
 /// # Errors
 /// There is no memory, or NGINX has logged another reason.
@@ -49,9 +49,8 @@ fn kind<T, I: Init<T>>() -> usize {
 }
 
 unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add` has put a `Kept` there. In the cycle before, one of this module's calls of `add` has put a
-    // `Kept` of some kind there, which begins with the kind. Both are in pools that are still there, and change
-    // through cells.
+    // SAFETY: `add` has put a `Kept` there. In the previous cycle, one of this module's calls of `add` has put a `Kept`
+    // of some kind there, which begins with the kind. Both are in pools that still exist, and change through cells.
     let (zone, of, before) = unsafe {
         let before = data.cast::<usize>().as_ref().filter(|&&its| its == kind::<T, I>());
         let before = before.map(|_| &*(*data.cast::<Kept<T, I>>()).of);
@@ -63,13 +62,13 @@ unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c
     }
 }
 
-/// Bytes of a page of memory.
+/// The size of a page of memory, in bytes.
 pub fn page_bytes() -> usize {
     global!(ngx_pagesize)
 }
 
-/// How large shared memory must be so that [`SharedMemory::take_all`] gives out so many bytes: the slab pool
-/// takes its head and a descriptor of 24 bytes per page for itself.
+/// The size of shared memory with which [`SharedMemory::take_all`] gives out this many bytes. The slab pool uses memory
+/// for its head and for a descriptor of 24 bytes per page.
 pub fn with_slab_pool(bytes: usize) -> usize {
     (bytes + bytes / 64).next_multiple_of(page_bytes()) + 4 * page_bytes()
 }
@@ -84,27 +83,27 @@ impl SharedMemory<'_> {
         get!(self.0, shm.log)
     }
 
-    /// For how many bytes there is room in new memory.
+    /// The number of bytes that are free in new memory.
     pub fn free_bytes(self) -> usize {
         get!(self.0.slab_pool(), pfree) * page_bytes()
     }
 
-    /// Takes all of them as one piece, aligned to a page, if there are as many as `needed`. The slab allocator
-    /// stays in place: `ngx_unlock_mutexes` looks at it when a worker dies.
+    /// Takes all free memory as one piece, aligned to a page. `None` if this is less than `needed` bytes. The slab
+    /// allocator stays in place, because `ngx_unlock_mutexes` reads it when a worker dies.
     pub fn take_all(self, needed: usize) -> Option<NonNull<u8>> {
         let bytes = self.free_bytes();
         if bytes < needed {
             return None;
         }
-        // a size of whole pages is served by `ngx_slab_alloc_pages`
+        // `ngx_slab_alloc_pages` serves a size of whole pages.
         NonNull::new(functions::slab_alloc(self.0.slab_pool(), bytes).cast())
     }
 
-    /// As [`SharedMemory::take_all`], all zero: a debugging slab allocator fills what it gives out
-    /// (`ngx_slab_junk`).
+    /// As [`SharedMemory::take_all`], but all bytes are zero. A slab allocator for debugging fills the memory that it
+    /// gives out (`ngx_slab_junk`).
     pub fn take_all_zeroed(self, needed: usize) -> Option<NonNull<u8>> {
         let base = self.take_all(needed)?;
-        // SAFETY: at least as many bytes have been given out.
+        // SAFETY: At least `needed` bytes have been given out.
         unsafe { base.write_bytes(0, needed) };
         Some(base)
     }

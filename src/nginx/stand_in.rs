@@ -1,7 +1,7 @@
 //! Functions of ours that stand in for functions of NGINX or of other modules.
 //!
-//! NGINX calls them with arguments that are valid for the call. A [`Call`] keeps the arguments, gives them out typed,
-//! and passes them on to the function that ours stands in for.
+//! NGINX calls them with arguments that are valid for the call. A [`Call`] keeps these arguments, gives typed access to
+//! them, and passes them on to the function that ours stands in for.
 
 use core::marker::PhantomData;
 
@@ -12,15 +12,16 @@ use super::hook::{FnPointer, Hook, Hooks};
 use super::io::ProcessEvents;
 use super::live::Live;
 
-/// A call of NGINX's of a function of type `F`, with its arguments: valid for `'a`, and until the call is passed on.
+/// A call by NGINX of a function of type `F`, with its arguments. The arguments are valid for `'a`, and until the call
+/// is passed on.
 pub struct Call<'a, F: Callable> {
     pub(super) arguments: F::Arguments,
     of: PhantomData<&'a F>,
 }
 
-/// What is done in the place of a function of type `F`.
+/// The work of a function that stands in for one of type `F`.
 pub trait StandIn<F: Callable> {
-    /// Does it, and passes the call on.
+    /// Does the work, and passes the call on.
     fn call(call: Call<'_, F>) -> F::Return;
 }
 
@@ -29,7 +30,7 @@ pub trait Callable: FnPointer {
     type Arguments: Copy;
     type Return;
 
-    /// The function for NGINX that does what `S` does.
+    /// The function for NGINX that does the work of `S`.
     fn ours<S: StandIn<Self>>() -> Self;
 
     /// Calls the function.
@@ -48,7 +49,7 @@ macro_rules! callables {
             #[inline]
             fn ours<S: StandIn<Self>>() -> Self {
                 /// # Safety
-                /// To be called as the function that this one stands in for.
+                /// This function must be called in the same way as the function that it stands in for.
                 unsafe extern "C" fn ours<S, $($type,)* R>($($argument: $type),*) -> R
                 where
                     $($type: Copy,)*
@@ -72,7 +73,7 @@ callables!((a: A)(a: A, b: B)(a: A, b: B, c: C));
 
 impl<F: Callable> Call<'_, F> {
     /// # Safety
-    /// The arguments must be valid for such a function for as long as the call is there.
+    /// The arguments must be valid for a function of type `F` as long as the call exists.
     #[inline]
     pub(super) unsafe fn of(arguments: F::Arguments) -> Self {
         Call { arguments, of: PhantomData }
@@ -81,7 +82,7 @@ impl<F: Callable> Call<'_, F> {
     /// Calls a function that one of ours stands in for.
     #[inline]
     fn run(&self, real: Option<F>) -> Option<F::Return> {
-        // SAFETY: the function that NGINX would have called, with the arguments of its call.
+        // SAFETY: NGINX would have called this function, with the arguments of this call.
         real.map(|real| unsafe { real.invoke(self.arguments) })
     }
 }
@@ -102,12 +103,13 @@ impl<F: Callable, const N: usize> Hooks<F, N> {
     }
 }
 
-/// The type of a function that leaves its arguments valid: the connection open, the task where it is.
+/// The type of a function that leaves its arguments valid: it does not close the connection, and does not move the
+/// task.
 pub trait Keeps: Callable {}
 
-/// `ngx_unix_recv`, `ngx_ssl_recv`.
+/// `ngx_unix_recv` and `ngx_ssl_recv` leave the connection open.
 impl Keeps for Receive {}
-/// `ngx_linux_sendfile_chain`, `ngx_ssl_send_chain`.
+/// `ngx_linux_sendfile_chain` and `ngx_ssl_send_chain` leave the connection open.
 impl Keeps for SendChain {}
 
 impl<F: Keeps> Hook<F> {
@@ -126,7 +128,7 @@ impl<F: Keeps, const N: usize> Hooks<F, N> {
     }
 }
 
-/// Arguments of which the first is a connection.
+/// Arguments. The first one is a connection.
 pub trait OfConnection {
     fn connection(&self) -> *mut ngx_connection_t;
 }
@@ -146,11 +148,11 @@ impl<B, C> OfConnection for (*mut ngx_connection_t, B, C) {
 }
 
 impl<F: Callable<Arguments: OfConnection>> Call<'_, F> {
-    /// The connection that the function is called for.
+    /// The connection for which the function is called.
     #[inline]
     pub fn connection(&self) -> Connection<'_> {
-        // SAFETY: NGINX calls functions of connections with a connection that is open. It is borrowed from the call,
-        // which is given up when a function is called that may close the connection.
+        // SAFETY: NGINX calls functions of connections with an open connection. The result is borrowed from the call,
+        // which is consumed when a function is called that may close the connection.
         unsafe { Connection::new(self.arguments.connection()) }
     }
 }
@@ -159,11 +161,11 @@ impl Call<'_, SendChain> {
     /// The chain of buffers that is to be sent.
     #[inline]
     pub fn chain(&self) -> Option<Live<'_, ngx_chain_t>> {
-        // SAFETY: NGINX calls with null or a chain, which outlives the call, as its buffers and their file do.
+        // SAFETY: NGINX calls with null or a chain. The chain, its buffers and their file outlive the call.
         unsafe { Live::new(self.arguments.1) }
     }
 
-    /// What is returned if nothing can be sent.
+    /// The value to return if nothing can be sent.
     #[inline]
     pub fn unsent(&self) -> *mut ngx_chain_t {
         self.arguments.1
@@ -171,7 +173,7 @@ impl Call<'_, SendChain> {
 }
 
 impl Call<'_, Receive> {
-    /// Passes the call on as [`Hook::pass`] does, to read no more than so many bytes.
+    /// Passes the call on as [`Hook::pass`] does, but reads no more than this many bytes.
     #[inline]
     pub fn read_at_most(self, bytes: usize, real: &Hook<Receive>) -> Option<isize> {
         let (c, buffer, size) = self.arguments;
@@ -186,7 +188,7 @@ impl Call<'_, ProcessEvents> {
         self.arguments.0
     }
 
-    /// What the event loop asks for: `NGX_POST_EVENTS` and so on.
+    /// The flags of the event loop: `NGX_POST_EVENTS` and so on.
     #[inline]
     pub fn flags(&self) -> ngx_uint_t {
         self.arguments.2

@@ -1,4 +1,4 @@
-//! Threads for work that may have to wait for a disk, which the event loop and the master may not.
+//! Threads for work that may have to wait for a disk. The event loop and the master must not wait for a disk.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -11,17 +11,18 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For so long a process that ends waits for work that does not get on.
+/// The time that a process that ends waits for work that makes no progress.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is said of a disk that is not waited for.
+/// The message about a disk on which the process no longer waits.
 pub const NO_ANSWER: &str = "its disk does not answer";
 
-/// When some work got on last; shared by the thread that does it and by who waits for it.
+/// The time of the last progress of some work. The thread that does the work shares it with the thread that waits for
+/// the work.
 #[derive(Debug, Clone)]
 pub struct Progress {
     since: Instant,
-    /// milliseconds after that
+    /// milliseconds from `since` to the last progress
     last_ms: Arc<AtomicU64>,
 }
 
@@ -30,12 +31,12 @@ impl Progress {
         Progress { since: Instant::now(), last_ms: Arc::default() }
     }
 
-    /// The work gets on.
+    /// Records progress.
     pub fn note(&self) {
         self.last_ms.store(self.since.elapsed().as_millis() as u64, Relaxed);
     }
 
-    /// For how long it has not got on.
+    /// The time since the last progress.
     fn silent(&self) -> Duration {
         self.since.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Relaxed)))
     }
@@ -43,11 +44,11 @@ impl Progress {
 
 /// Work in a thread of its own.
 ///
-/// Not one of the standard library's: its destructors of thread-local values, once registered by the thread
-/// that starts another one, keep this library in memory after NGINX has unloaded it, and NGINX would get the
-/// old code when it loads it again.
+/// This is not a thread of the standard library. That library registers destructors of thread-local values in the
+/// thread that starts another one. The destructors would keep this module in memory after NGINX has unloaded it. When
+/// NGINX loads the module again, it would get the old code.
 pub struct Work<T> {
-    /// none if it was done without one
+    /// none if the work was done without a thread
     thread: Option<libc::pthread_t>,
     shared: Arc<Shared<T>>,
     progress: Progress,
@@ -58,31 +59,32 @@ struct Shared<T> {
     result: Mutex<Option<T>>,
 }
 
-/// What a new thread is to do.
+/// The task of a new thread.
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Bytes of stack for a thread.
+/// The size of a thread's stack, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
 impl<T: Send + 'static> Work<T> {
-    /// Starts it, in a thread that gets no signals, as `ngx_thread_pool_cycle` does: NGINX's handlers must
-    /// interrupt the event loop, and `SIGXFSZ` becomes an error of `write`.
+    /// Starts the work in a thread that gets no signals, as `ngx_thread_pool_cycle` does. NGINX's signal handlers must
+    /// interrupt the event loop, and `SIGXFSZ` must become an error of `write`.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// The system cannot start another thread.
     pub fn start(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
         let (mut work, task) = Work::prepare(progress, f);
         work.thread = Some(start(task).map_err(|(error, _)| error)?);
         Ok(work)
     }
 
-    /// As [`Work::start`]. Where there can be no more threads, the work is done at once, in this one: for what
-    /// must not be left undone, in a process that may wait.
+    /// As [`Work::start`]. If the system cannot start another thread, the work is done at once, in the calling thread.
+    /// This is for work that must be done, in a process that may wait.
     pub fn start_or_run(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> Work<T> {
         let (mut work, task) = Work::prepare(progress, f);
         match start(task) {
             Ok(thread) => work.thread = Some(thread),
-            // SAFETY: only sets what the signal does meanwhile: it is to be an error of `write`.
+            // SAFETY: This only sets the action of the signal for the time of the task, so that it becomes an error of
+            // `write`.
             Err((_, task)) => unsafe {
                 let before = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
                 task();
@@ -104,14 +106,15 @@ impl<T: Send + 'static> Work<T> {
         (Work { thread: None, shared, progress: progress.clone() }, Box::new(task))
     }
 
-    /// As [`Work::start`], with the least share of the processor: the event loop may want the same one.
+    /// As [`Work::start`], with a low priority, since the event loop may need the same processor. It is not the lowest
+    /// one: a thread that holds a lock must get on, even if all processors are busy.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// The system cannot start another thread.
     pub fn start_nice(progress: &Progress, f: impl FnOnce() -> T + Send + 'static) -> io::Result<Work<T>> {
         Work::start(progress, move || {
-            // of this thread; without it the work is done all the same
-            let _ = rustix::process::setpriority_process(None, 19);
+            // This sets the priority of the new thread only. If that fails, the work is done all the same.
+            let _ = rustix::process::setpriority_process(None, 10);
             f()
         })
     }
@@ -120,15 +123,15 @@ impl<T: Send + 'static> Work<T> {
         self.shared.is_finished.load(Acquire)
     }
 
-    /// Its result. `None` if it does not get on for so long: it may be waiting for a disk, and go on at any
-    /// time. Then it is left alone, and this library stays in memory as long as the process, since the thread
-    /// runs in it.
+    /// Waits for the result. Returns `None` if the work makes no progress for `patience`: it may be waiting for a disk,
+    /// and may go on at any time. Then the thread is left alone. This library stays in memory until the process ends,
+    /// since the thread runs in it.
     pub fn wait(self, patience: Duration) -> Option<T> {
         while !self.is_finished() {
             if self.progress.silent() > patience {
                 keep_library();
                 if let Some(thread) = self.thread {
-                    // SAFETY: a thread that was not joined, and is not from here on.
+                    // SAFETY: The thread was not joined, and is not joined later.
                     unsafe { libc::pthread_detach(thread) };
                 }
                 return None;
@@ -136,25 +139,25 @@ impl<T: Send + 'static> Work<T> {
             std::thread::sleep(Duration::from_millis(2));
         }
         if let Some(thread) = self.thread {
-            // SAFETY: a thread that was not joined or detached: `self` is used up.
+            // SAFETY: The thread was not joined or detached, because `self` is consumed.
             unsafe { libc::pthread_join(thread, null_mut()) };
         }
         self.shared.result.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The result of `f`, which may have to wait for a disk. `None` if that takes longer: then it goes on by
-/// itself, and what it returns is dropped. So `f` must not use what only the caller's thread may. Where there
-/// can be no more threads, `f` is called in this one.
+/// The result of `f`, which may have to wait for a disk. Returns `None` if that takes longer than `patience`. Then `f`
+/// goes on by itself, and its result is dropped. So `f` must not use data that belongs to the caller's thread. If the
+/// system cannot start another thread, `f` is called in this one.
 pub fn within<T: Send + 'static>(patience: Duration, f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     Work::start_or_run(&Progress::new(), f).wait(patience)
 }
 
-/// Starts a thread that does a task. Without one, the task is given back.
+/// Starts a thread that runs a task. If there is no thread, returns the task to the caller.
 fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
-    // not `unsafe`, as libc declares `pthread_create`; only the new thread calls it
+    // The function is not `unsafe`, as libc declares it for `pthread_create`. Only the new thread calls it.
     extern "C" fn run(task: *mut c_void) -> *mut c_void {
-        // SAFETY: what `start` has handed over, once.
+        // SAFETY: `start` has handed over this pointer, once.
         let task = unsafe { Box::from_raw(task.cast::<Task>()) };
         task();
         null_mut()
@@ -162,8 +165,8 @@ fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
     let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let (mut attributes, mut thread) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let task = Box::into_raw(task);
-    // SAFETY: each value is initialised before it is used. A thread starts with the mask of the one that makes
-    // it, which gets its own back. The task belongs to the new thread if there is one.
+    // SAFETY: Each value is initialised before it is used. A thread starts with the signal mask of its creator, which
+    // gets its own mask back. If there is a new thread, it owns the task.
     unsafe {
         libc::sigfillset(blocked.as_mut_ptr());
         for signal in [libc::SIGILL, libc::SIGFPE, libc::SIGSEGV, libc::SIGBUS] {
@@ -184,12 +187,11 @@ fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
     }
 }
 
-/// Keeps this library in memory, whatever NGINX closes: `ngx_unload_module` would take away code that is still
-/// called.
+/// Keeps this library in memory even if NGINX closes it. `ngx_unload_module` would remove code that is still called.
 pub fn keep_library() {
     let mut found = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: `dladdr` fills `found` if it returns other than 0; the address is one of this library, whose name
-    // it then has. The library is loaded, so that `dlopen` only changes how it is treated.
+    // SAFETY: `dladdr` fills `found` if it does not return 0. The address is in this library, so the name is that of
+    // this library. The library is loaded, so `dlopen` only changes its flags.
     unsafe {
         let address = keep_library as fn() as *const c_void;
         if libc::dladdr(address, found.as_mut_ptr()) != 0 {

@@ -1,4 +1,4 @@
-//! Tasks of thread pools, and files that a pool's thread sends.
+//! Tasks of thread pools, and files that a thread of a pool sends.
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -18,8 +18,8 @@ pub type Post = unsafe extern "C" fn(*mut ngx_thread_task_t, *mut ngx_file_t) ->
 /// The type of a task's handler.
 pub type Run = unsafe extern "C" fn(*mut c_void, *mut ngx_log_t);
 
-/// The place of the function that posts a task for the file that is sent next; `None` if no pool's thread is to send
-/// it.
+/// The pointer to the function that posts a task for the next file of the chain. `None` if no thread of a pool is to
+/// send that file.
 pub fn post_of_next_file<'a>(sending: &'a Call<'_, SendChain>) -> Option<Live<'a, Option<Post>>> {
     let mut link = sending.chain();
     while let Some(this) = link {
@@ -33,8 +33,8 @@ pub fn post_of_next_file<'a>(sending: &'a Call<'_, SendChain>) -> Option<Live<'a
     None
 }
 
-/// A task. A thread of a pool may be at work on it; then it is that thread's, but for its event, which the worker's
-/// own thread uses.
+/// A task. While a thread of a pool works on it, the task belongs to that thread, except for its event. The worker's
+/// own thread uses the event.
 #[derive(Clone, Copy)]
 pub struct Task<'a>(Live<'a, ngx_thread_task_t>);
 
@@ -50,33 +50,33 @@ impl Call<'_, Post> {
 }
 
 impl Call<'_, Run> {
-    /// The task that a thread of the pool is at work on. It is this thread's until it is done; NGINX's locks are
-    /// between that and any other thread's use of it.
+    /// The task that a thread of the pool works on. The task belongs to this thread until it is done. NGINX's locks
+    /// separate this from any other thread's use of the task.
     pub fn task(&self) -> Task<'_> {
-        // SAFETY: `ngx_thread_task_alloc` has put the task in front of its context: `Task::replace_handler` has seen
-        // to it, and is the only one that puts a function of ours there.
+        // SAFETY: `ngx_thread_task_alloc` has put the task in front of its context. `Task::replace_handler` checks
+        // that, and only that function puts a function of ours there.
         Task(unsafe { Live::at(self.arguments.0.cast::<ngx_thread_task_t>().sub(1)) })
     }
 }
 
 impl<'a> Task<'a> {
-    /// The task by which a connection sends files.
+    /// The task with which a connection sends files.
     pub fn of_sending(c: Connection<'a>) -> Option<Task<'a>> {
         c.live().sending_task().map(Task)
     }
 
-    /// Whether its context is where `ngx_thread_task_alloc` puts it.
+    /// Whether the task's context is where `ngx_thread_task_alloc` puts it.
     fn is_before_context(self) -> bool {
         core::ptr::addr_eq(get!(self.0, ctx), self.0.as_ptr().wrapping_add(1))
     }
 
-    /// Whether it was posted and is not complete.
+    /// Whether the task was posted and is not complete.
     pub fn is_active(self) -> bool {
         bits::event::ACTIVE.is_on(self.event())
     }
 
-    /// Puts `S` in the place of the function that a thread of a pool calls, unless the task is active, or is not where
-    /// `S` finds it.
+    /// Makes `S` stand in for the function that a thread of a pool calls. Does nothing if the task is active, or is not
+    /// where `S` looks for it.
     pub fn replace_handler<S: StandIn<Run>>(self, real: &Hooks<Run, 1>) {
         let (place, ours) = (member!(self.0, handler), Run::ours::<S>());
         let is_ours = |handler: Run| handler.address() == ours.address();
@@ -88,8 +88,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Puts ours in the place of the function that the worker calls when it is complete (`ngx_thread_pool_handler`).
-    /// The thread that may be at work on it does not touch that place.
+    /// Replaces the function that the worker calls when the task is complete (`ngx_thread_pool_handler`) with one of
+    /// `ours`. A thread that may work on the task does not touch this pointer.
     pub fn replace_completion<const N: usize>(
         self,
         real: &Hooks<EventHandler, N>,
@@ -102,40 +102,41 @@ impl<'a> Task<'a> {
         member!(self.0, event)
     }
 
-    /// Notes the CPU time of a thread of a pool, in nanoseconds.
+    /// Adds the CPU time of a thread of a pool to the task, in nanoseconds.
     ///
-    /// `index` is for events of the worker's event method, which a task's is not: nobody else uses it.
+    /// The time is kept in the event's `index`. That member is for events of the worker's event method. A task's event
+    /// is none of these, so nobody else uses it.
     pub fn note_ns(self, ns: u64) {
         set!(self.event(), index, get!(self.event(), index).wrapping_add(ns as usize));
     }
 }
 
-/// The event of a task by which a request sends a file: `ngx_http_copy_filter` and its like have made it.
+/// The event of a task with which a request sends a file. `ngx_http_copy_filter` and its like have made it.
 pub struct Completion<'a>(Event<'a>);
 
 impl<'a> Completion<'a> {
-    /// Takes the CPU time that was noted for the task, in nanoseconds, and tells the request. `None` at a timeout:
-    /// then the task still runs.
+    /// Returns the task's request and the CPU time that was added to the task, in nanoseconds, and resets that time.
+    /// `None` at a timeout: then the task still runs.
     pub fn complete(&self) -> Option<(Request<'_>, u64)> {
         if self.0.is_timed_out() {
             return None;
         }
         let ns = get!(self.0.live(), index);
         set!(self.0.live(), index, 0);
-        // SAFETY: the event's data is the request, which is kept until then by `r->main->blocked`.
+        // SAFETY: The event's data is the request. `r->main->blocked` keeps the request until then.
         let request = unsafe { Request::new(get!(self.0.live(), data).cast::<ngx_http_request_t>()) };
         Some((request, ns as u64))
     }
 
-    /// Calls the handler with this number that ours stands in for.
+    /// Calls the handler with this number, which ours stands in for.
     pub fn pass<const N: usize>(self, real: &Hooks<EventHandler, N>, number: usize) {
         real.call(number, self.0);
     }
 }
 
-/// What is done when a task is complete.
+/// The work at the completion of a task.
 pub trait HandleCompletion {
-    /// Does it, and calls the handler that it stands in for.
+    /// Does the work, and calls the handler that it stands in for.
     fn handle(completion: Completion<'_>);
 }
 
@@ -144,7 +145,7 @@ pub trait HandleCompletion {
 pub struct CompletionHandler(EventHandler);
 
 impl CompletionHandler {
-    /// The one that does what `H` does.
+    /// The handler that does the work of `H`.
     pub fn of<H: HandleCompletion>() -> CompletionHandler {
         CompletionHandler(handle::<OfEvent<H>>)
     }

@@ -1,4 +1,4 @@
-//! Times as NGINX and the kernel tell them.
+//! Times by the clocks of NGINX and of the kernel.
 
 use nginx_sys::{ngx_msec_t, ngx_timeofday, ngx_tm_t, time_t};
 use rustix::time::{ClockId, clock_gettime};
@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::functions;
 use super::zero::zeroed;
 
-/// Milliseconds of a clock that is always there.
+/// The time of a clock that always exists, in milliseconds.
 fn read_ms(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec.max(0) as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
@@ -17,7 +17,7 @@ pub fn wall_ms() -> u64 {
     read_ms(ClockId::Realtime)
 }
 
-/// Time that nobody sets, in milliseconds.
+/// The time of a clock that cannot be set, in milliseconds.
 pub fn monotonic_ms() -> u64 {
     read_ms(ClockId::Monotonic)
 }
@@ -25,7 +25,7 @@ pub fn monotonic_ms() -> u64 {
 /// NGINX's cached monotonic time in milliseconds, the same for all workers.
 #[inline]
 pub fn now_ms() -> u64 {
-    // written by `ngx_time_update`, in this thread or its signal handler
+    // `ngx_time_update` writes it, in this thread or in its signal handler.
     global!(ngx_current_msec) as u64
 }
 
@@ -35,7 +35,7 @@ pub fn cached_wall_ms() -> u64 {
     sec.max(0) as u64 * 1000 + msec as u64
 }
 
-/// As `2026-01-31T12:00:00.000Z`.
+/// The time in the form `2026-01-31T12:00:00.000Z`.
 pub fn utc(wall_ms: u64) -> String {
     let mut tm: ngx_tm_t = zeroed();
     functions::gmtime((wall_ms / 1000) as libc::time_t, &mut tm);

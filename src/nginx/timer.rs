@@ -1,4 +1,4 @@
-//! Timers of ours, which belong to no connection.
+//! Timers of ours. They belong to no connection.
 //!
 //! They are cancelable: a worker that was told to finish does not wait for them (`ngx_event_no_timers_left`).
 
@@ -11,22 +11,22 @@ use super::event::{Event, EventHandler};
 use super::live::{Live, get, member, set};
 use super::zero::zeroed;
 
-/// What is done when a timer expires.
+/// The work at the expiry of a timer.
 pub trait Task: 'static {
-    /// Does it; after how many milliseconds it is to be done again, if it is.
+    /// Does the work. Returns the milliseconds until the next expiry, or `None` if the timer is not to run again.
     fn run(&mut self) -> Option<u64>;
 }
 
 /// A timer and its task.
 #[repr(C)]
 struct Inner<T> {
-    /// not one: `ngx_event_ident` reads its descriptor for a debug log, where the event's data leads
+    /// no real connection: the event's data leads here, and `ngx_event_ident` reads the descriptor for a debug log
     connection: ngx_connection_t,
     event: ngx_event_t,
     task: T,
 }
 
-/// A timer that stays where it is until it is stopped, since NGINX's tree of timers leads there.
+/// A timer that does not move until it is stopped, since NGINX's tree of timers has pointers to it.
 pub struct Timer<T: 'static>(Live<'static, Inner<T>>);
 
 impl<T: 'static> Clone for Timer<T> {
@@ -52,35 +52,35 @@ impl<T: Task> Timer<T> {
         timer
     }
 
-    /// The event, which is NGINX's to use until the timer is stopped.
+    /// The event. NGINX uses it until the timer is stopped.
     pub(super) fn event(self) -> Event<'static> {
         Event::of(member!(self.0, event))
     }
 
-    /// Lets it expire after so many milliseconds, instead of when it would have.
+    /// Makes the timer expire after this many milliseconds. An earlier setting is replaced.
     pub fn set(self, wait_ms: u64) {
         self.event().add_timer(wait_ms as ngx_msec_t);
     }
 
-    /// Whether it is going to expire.
+    /// Whether the timer is going to expire.
     pub fn is_set(self) -> bool {
         self.event().has_timer()
     }
 
-    /// Ends it.
+    /// Stops the timer.
     ///
     /// # Safety
-    /// No copy of it, and nothing that was got from one, may be used after that.
+    /// No copy of the timer, and no value that was got from one, may be used afterwards.
     pub unsafe fn stop(self) -> T {
         self.event().delete_timer();
-        // SAFETY: made by `new`, and given up here: NGINX no longer knows of it.
+        // SAFETY: `new` has made the value, and it is given up here: NGINX no longer has a pointer to it.
         unsafe { Box::from_raw(self.0.as_ptr()) }.task
     }
 }
 
 unsafe extern "C" fn expired<T: Task>(event: *mut ngx_event_t) {
-    // SAFETY: NGINX calls with the event that `new` has made, with the timer as its data. `stop` deletes the timer
-    // before it frees that, and nothing else uses the task.
+    // SAFETY: NGINX calls with the event that `new` has made, whose data is the timer. `stop` deletes the timer before
+    // it frees that memory, and nothing else uses the task.
     let (event, task) = unsafe {
         let event = Live::at(event);
         (Event::of(event), &mut (*get!(event, data).cast::<Inner<T>>()).task)

@@ -14,34 +14,35 @@ pub type HandshakeHandler = unsafe extern "C" fn(*mut ngx_connection_t);
 type GetSessionReused =
     unsafe extern "C" fn(*mut ngx_connection_t, *mut ngx_pool_t, *mut ngx_str_t) -> ngx_int_t;
 
-/// `ngx_ssl_get_session_reused`, unless NGINX was built without TLS, and the module with it.
+/// `ngx_ssl_get_session_reused`. It is missing if NGINX was built without TLS but the module with TLS.
 static GET_SESSION_REUSED: Hook<GetSessionReused> = Hook::new();
 
-/// Looks up functions that are not in every NGINX.
+/// Looks up functions that not every NGINX has.
 pub fn find_functions() {
-    // SAFETY: NGINX declares it so (ngx_event_openssl.h).
+    // SAFETY: NGINX declares the function with this type (ngx_event_openssl.h).
     unsafe { GET_SESSION_REUSED.look_up(c"ngx_ssl_get_session_reused") };
 }
 
-/// TLS of a connection that is open.
+/// TLS of an open connection.
 #[derive(Clone, Copy)]
 pub struct Tls<'a>(Live<'a, ngx_ssl_connection_t>);
 
 impl<'a> Connection<'a> {
-    /// `None` if it has no TLS.
+    /// The connection's TLS; `None` if it has none.
     #[inline]
     pub fn tls(self) -> Option<Tls<'a>> {
         self.live().tls().map(Tls)
     }
 
-    /// Whether it has resumed the session of an earlier one, as `$ssl_session_reused`; `None` if it has no TLS.
+    /// Whether the connection has resumed the session of an earlier one, as `$ssl_session_reused`. `None` if it has no
+    /// TLS.
     pub fn is_resumed(self) -> Option<bool> {
         self.tls()?;
         let get_session_reused = GET_SESSION_REUSED.real()?;
         let mut answer = ngx_str_t { len: 0, data: null_mut() };
-        // SAFETY: it looks at the session only, and needs no pool.
+        // SAFETY: The function only reads the session, and needs no pool.
         let status = unsafe { get_session_reused(self.as_ptr(), null_mut(), &mut answer) };
-        // "r", or "." for a new one
+        // The answer is "r" for a resumed session, and "." for a new one.
         Some(status == NGX_OK as ngx_int_t && answer.as_bytes() == b"r")
     }
 }
@@ -53,7 +54,7 @@ impl<'a> Tls<'a> {
         bits::ssl_connection::HANDSHAKED.is_on(self.0)
     }
 
-    /// The place of the function that is called when the handshake is over.
+    /// The pointer to the function that is called when the handshake is over.
     #[inline]
     pub fn handler(self) -> Live<'a, Option<HandshakeHandler>> {
         member!(self.0, handler)

@@ -22,7 +22,7 @@ const _: () = assert!(
     "the bit fields of ngx_http_variable_value_t are not in one unit of 32 bits: this server is not supported"
 );
 
-/// Room for the value of a variable.
+/// The place for the value of a variable.
 pub struct Value<'a> {
     value: Live<'a, ngx_http_variable_value_t>,
     request: Request<'a>,
@@ -33,19 +33,19 @@ pub struct Value<'a> {
 pub struct NoMemory;
 
 impl Value<'_> {
-    /// The variable has no value.
+    /// Sets that the variable has no value.
     #[inline]
     pub fn set_missing(self) {
         NOT_FOUND.put(self.value, 1);
     }
 
-    /// The value is this text.
+    /// Sets the value to this text.
     #[inline]
     pub fn set(self, text: &'static str) {
         self.set_bytes(text.as_bytes());
     }
 
-    /// The value is this text in pieces, which are copied. `f` changes the copy.
+    /// Sets the value to a copy of this text, which is given in pieces. `f` changes the copy.
     ///
     /// # Errors
     /// There is no memory.
@@ -60,15 +60,15 @@ impl Value<'_> {
     #[inline]
     fn set_bytes(self, bytes: &[u8]) {
         set!(self.value, data, bytes.as_ptr().cast_mut());
-        // `no_cacheable` and `not_found` are in the same unit, and get zero
+        // `no_cacheable` and `not_found` are in the same unit, and become zero.
         LEN.put_unit(self.value, LEN.bits(bytes.len() as u32) | VALID.bits(1));
     }
 }
 
-/// A variable of ours. It is computed when it is read, since a request's values change all the time. A subrequest has
-/// the array of variables of its parent (`ngx_http_subrequest`), so no value may be kept.
+/// A variable of ours. It is computed when it is read, because a request's values change all the time. A subrequest
+/// shares the array of variables of its parent (`ngx_http_subrequest`), so no value may be kept.
 pub trait Variable {
-    /// Sets the value. `data` is what was said when it was added.
+    /// Sets the value. `data` is the number that was given to [`add`].
     ///
     /// # Errors
     /// There is no memory.
@@ -98,12 +98,12 @@ pub fn add<V: Variable>(cf: &Conf<'_>, name: &str, data: usize) -> Option<()> {
     Some(())
 }
 
-/// The names of the variables that directives have asked for by now (`ngx_http_get_variable_index`).
+/// The names of the variables that directives have used so far (`ngx_http_get_variable_index`).
 pub fn indexed(core: Core<'_>) -> impl Iterator<Item = ngx_str_t> {
     core.indexed_variables().map(|variable| get!(variable, name))
 }
 
-/// Variables and captures of a request, as they are now.
+/// A copy of a request's variables and captures.
 pub struct Kept<'a> {
     request: Request<'a>,
     values: Vec<ngx_http_variable_value_t>,
@@ -111,7 +111,7 @@ pub struct Kept<'a> {
     captures: Captures,
 }
 
-/// The captures of a request's last pattern; an NGINX without PCRE has none.
+/// The captures of a request's last pattern. An NGINX without PCRE has none.
 #[cfg(ngx_feature = "pcre")]
 struct Captures {
     captures: *mut core::ffi::c_int,
@@ -121,7 +121,7 @@ struct Captures {
 }
 
 impl<'a> Request<'a> {
-    /// Its variables, by their index.
+    /// The request's variables, by their index.
     fn values(self) -> &'a [ngx_http_variable_value_t] {
         let count = get!(self.live().core_main_conf(), variables.nelts);
         // SAFETY: `ngx_http_alloc_request` has made as many variables as the core module has indexed.
@@ -129,9 +129,9 @@ impl<'a> Request<'a> {
         unsafe { slice::from_raw_parts(get!(self.live(), variables), count) }
     }
 
-    /// Keeps variables and captures, in `room`.
+    /// Copies variables and captures. `room` is reused for the copy.
     ///
-    /// With `realloc_captures`, `ngx_http_regex_exec` makes itself a new array of captures, as it does for a
+    /// Sets `realloc_captures`. With this flag, `ngx_http_regex_exec` makes a new array of captures, as it does for a
     /// subrequest.
     #[inline]
     pub fn keep_variables(self, mut room: Vec<ngx_http_variable_value_t>) -> Kept<'a> {
@@ -159,7 +159,7 @@ impl<'a> Request<'a> {
 }
 
 impl Kept<'_> {
-    /// Variables and captures are again as they were. Returns the room.
+    /// Restores variables and captures. Returns the vector, so that it can be reused.
     #[inline]
     pub fn restore(self) -> Vec<ngx_http_variable_value_t> {
         let r = self.request.live();
@@ -171,7 +171,7 @@ impl Kept<'_> {
             set!(r, captures_data, self.captures.data);
         }
         let values: *mut ngx_http_variable_value_t = get!(r, variables);
-        // SAFETY: as many as there were.
+        // SAFETY: The number of variables has not changed.
         unsafe { values.copy_from_nonoverlapping(self.values.as_ptr(), self.values.len()) };
         self.values
     }

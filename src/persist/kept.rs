@@ -1,4 +1,4 @@
-//! What is kept of a zone while its configuration is there: attached to the zone.
+//! The state of a zone for the lifetime of its configuration. It is attached to the zone.
 
 use core::cell::{Cell, OnceCell};
 
@@ -6,25 +6,25 @@ use crate::config::zone::Zone;
 use crate::persist::memory::Memory;
 use crate::persist::state::lock::Lock;
 
-/// What is kept of a zone.
+/// The state that is attached to a zone.
 #[derive(Default)]
 pub struct Kept {
-    /// where the table is; none if it is in NGINX's zone
+    /// the memory of the table; none if the table is in NGINX's zone
     pub memory: OnceCell<Memory>,
-    /// of the state file, held by the master
+    /// the lock of the state file, which the master holds
     pub lock: Cell<Option<Lock>>,
-    /// why the state file that is there is set aside once the configuration is in use
+    /// the reason why the existing state file is set aside once the configuration is in use
     pub unusable: OnceCell<String>,
     /// the state file is not written
     pub given_up: Cell<bool>,
 }
 
-/// What is kept of a zone.
+/// The state of a zone.
 pub fn kept(zone: &Zone) -> Option<&Kept> {
     zone.attached.get()
 }
 
-/// Where the table of a zone is; none if it is in NGINX's zone.
+/// The memory of a zone's table; none if the table is in NGINX's zone.
 pub fn memory(zone: &Zone) -> Option<&Memory> {
     kept(zone)?.memory.get()
 }

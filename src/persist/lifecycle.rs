@@ -1,4 +1,4 @@
-//! What becomes of counters when a configuration gets in use, and when it ends.
+//! The handling of counters when a configuration comes into use, and when it ends.
 
 use core::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -18,19 +18,19 @@ use crate::persist::state::save::Saving;
 use crate::persist::state::{load, locks};
 use crate::persist::workers::{self, WorkersZone};
 
-/// What has become of a configuration.
+/// The stage of a configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
-    /// It is being read and tried. If that fails, nothing of it has had an effect.
+    /// The configuration is being read and tried. If that fails, it has had no effect.
     #[default]
     Tried,
-    /// It is in use, or was.
+    /// The configuration is in use, or was in use.
     Used,
-    /// Its counters are in the hands of another configuration, or were saved.
+    /// Its counters were passed to another configuration, or were saved.
     Over,
 }
 
-/// Attached to a configuration.
+/// The state that is attached to a configuration.
 #[derive(Default)]
 struct Kept {
     stage: Cell<Stage>,
@@ -45,12 +45,12 @@ fn set_stage(main: &MainConf, stage: Stage) -> Option<Stage> {
     kept(main).map(|kept| kept.stage.replace(stage))
 }
 
-/// Asks NGINX for the memory that the workers share for their totals.
+/// Requests the memory for the totals of the workers from NGINX.
 ///
 /// # Errors
 /// There is no memory.
 pub fn add_workers(cf: &Conf<'_>, main: &MainConf) -> Result<(), Failed> {
-    // called once
+    // this is called once
     let _ = kept(main).ok_or(Failed)?.workers.set(workers::add(cf)?);
     Ok(())
 }
@@ -60,8 +60,8 @@ pub fn workers(main: &MainConf) -> Option<Workers> {
     kept(main)?.workers.get()?.workers()
 }
 
-/// A configuration gets in use, which cannot fail any more. `before`: the one before. `write_logs` is called
-/// while files are written.
+/// Called when a configuration comes into use, which cannot fail any more. `before` is the previous configuration.
+/// `write_logs` is called while files are written.
 pub fn begin(
     main: Option<&MainConf>,
     before: Option<&MainConf>,
@@ -76,7 +76,7 @@ pub fn begin(
         let table = zone.table();
         main.into_iter().flat_map(MainConf::zones).any(|now| {
             now.table().map(|table| table.id()) == table.map(|table| table.id())
-                // it has got another size or another name
+                // the zone has another size or another name now
                 || now.state_path().is_some() && now.state_path() == zone.state_path()
         })
     };
@@ -88,7 +88,7 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
     set_stage(main, Stage::Used);
     for zone in main.zones() {
         if let Some(table) = zone.table() {
-            // for workers of before as well
+            // these settings also apply to workers of the previous configuration
             table.set_active_threshold(zone.active_threshold_ns);
             table.set_orphaned(false);
         }
@@ -96,26 +96,26 @@ fn take_over(main: &MainConf, log: *mut ngx_log_t) {
     }
 }
 
-/// Some zones of a configuration are in none any more: their files are written, while `meanwhile` is called,
-/// and workers that still count there go on with that.
+/// Handles zones that are no longer in any configuration. Their files are written while `meanwhile` is called. Workers
+/// that still count in these zones continue writing them.
 fn leave(main: &MainConf, is_gone: impl Fn(&Zone) -> bool, log: *mut ngx_log_t, meanwhile: impl FnOnce()) {
     let gone: Vec<&Zone> = main.zones().filter(|zone| is_gone(zone)).collect();
-    // another master has the same table, and its workers go on as before
+    // with another binary, its master has the same table, and its workers continue as before
     if !has_other_binary() {
         gone.iter().filter_map(|zone| zone.table()).for_each(|table| table.set_orphaned(true));
     }
     let saving = Saving::start(gone.iter().copied(), log);
     meanwhile();
-    // where the disk does not answer, the locks go with the configuration, and their files stay
+    // If the disk does not answer, the locks are released with the configuration, and their files stay.
     if saving.finish() {
         locks::unlock(gone.into_iter());
     }
 }
 
-/// NGINX gives a configuration up: `ngx_init_cycle` has failed, or it destroys the cycle before. If the new one
-/// has this module, [`begin`] has seen to everything. If not, nobody else calls this copy of the module any
-/// more: NGINX unmaps it next (`ngx_unload_module`). Then `write_logs` is called with a log, for the files of
-/// what has `Memory` that is gone.
+/// NGINX calls this when it gives a configuration up: `ngx_init_cycle` has failed, or it destroys the previous cycle.
+/// If the new cycle has this module, [`begin`] has handled everything. If not, this is the last call of this copy of
+/// the module: NGINX unmaps it next (`ngx_unload_module`). In that case `write_logs` is called with a log. It must
+/// write the files of those logs whose `Memory` is gone.
 pub fn end(
     main: &MainConf,
     cycle: Cycle<'_>,
@@ -128,7 +128,7 @@ pub fn end(
     if stage != Stage::Used || !matches!(process::role(), Role::Master | Role::Single) {
         return;
     }
-    // what is in NGINX's own zones is gone already
+    // memory in NGINX's own zones is gone already
     let is_gone = |memory: &Memory| !memory.is_taken_over();
     cycle.with_reopened_log(|log| {
         let is_zone_gone = |zone: &Zone| memory(zone).is_some_and(is_gone) && !locks::is_taken_over(zone);
@@ -136,13 +136,13 @@ pub fn end(
     });
 }
 
-/// The master ends, when all workers are gone.
+/// Called when the master ends, after all workers have ended.
 pub fn exit_master(main: &MainConf, cycle: Cycle<'_>, write_logs: impl FnOnce()) {
-    // nobody counts any more, unless another binary does
+    // no worker counts any more, unless another binary has workers
     if !has_other_binary() {
         main.zones().filter_map(Zone::table).for_each(|table| table.conclude());
     }
-    // at the same time: each may have to wait for a disk
+    // Both write at the same time: each may have to wait for a disk.
     let saving = Saving::start(main.zones(), cycle.log());
     write_logs();
     if saving.finish() {
@@ -151,7 +151,8 @@ pub fn exit_master(main: &MainConf, cycle: Cycle<'_>, write_logs: impl FnOnce())
     set_stage(main, Stage::Over);
 }
 
-/// In a process that the master has forked: it does not hand on what the master keeps.
+/// Closes the descriptors of the shared memory and of the locks. Called in a process that the master has forked: the
+/// process must not pass them on.
 pub fn close_descriptors(main: &MainConf) {
     main.zones().filter_map(memory).for_each(Memory::close);
     if let Some(workers) = kept(main).and_then(|kept| kept.workers.get()) {

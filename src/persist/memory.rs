@@ -1,14 +1,15 @@
-//! Shared memory that another master, or another copy of this module, goes on with.
+//! Shared memory that another master, or another copy of this module, can continue to use.
 //!
-//! NGINX's own shared memory is anonymous, and gone for a process that was executed (`ngx_shm_alloc`); and a
-//! module that is loaded from another path gets new memory at a reload (`ngx_init_cycle` compares tags). So
-//! what must outlive that is in a memfd that the master keeps open. Who comes next finds it by its name in
-//! `/proc`: the master of a new binary among the descriptors of its parent, the old master; another copy of the
-//! module among those of its own process.
+//! NGINX's own shared memory is anonymous, and is lost when a new binary is executed (`ngx_shm_alloc`). A module that
+//! is loaded from another path also gets new memory at a reload (`ngx_init_cycle` compares tags). Memory that must
+//! outlive both is therefore in a memfd that the master keeps open. The successor finds it by its name in `/proc`. The
+//! master of a new binary searches the descriptors of its parent, the old master. Another copy of the module searches
+//! those of its own process.
 //!
-//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. What the master
-//! executes does not inherit it, unless it could not look it up either: a process that has got rights by its
-//! file (capabilities, set-user-ID) may not be looked into (`PR_GET_DUMPABLE`).
+//! Only masters have the descriptor. Worker processes close theirs and keep the mapping. A program that the master
+//! executes finds the memory in `/proc`, so it does not inherit the descriptor. There is one exception: if the master
+//! has got privileges by its file (capabilities, set-user-ID), other processes may not look into it
+//! (`PR_GET_DUMPABLE`), so they inherit the descriptor.
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -31,11 +32,11 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::persist::descriptors::{self, Kept};
 
-/// What the names of all our memfds begin with.
+/// The prefix in the names of all our memfds.
 const PREFIX: &[u8] = b"request_cpu";
 
-/// A piece of shared memory. Each cycle that uses it has a copy of this; with the last one it is unmapped and
-/// closed.
+/// A piece of shared memory. Each cycle that uses it has a copy of this value. It is unmapped and closed with the last
+/// copy.
 pub struct Memory {
     map: Arc<MmapRaw>,
     base: NonNull<u8>,
@@ -53,20 +54,20 @@ impl Clone for Memory {
     }
 }
 
-/// Where others may have left memory for us.
+/// The place where another process or module may have left memory for this one.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
     /// Another copy of this module in the same master.
     SameProcess,
-    /// The master that has executed this one, by its process ID if it is still there.
+    /// The master that has executed this one, by its process ID if that master still exists.
     Parent(Option<u32>),
 }
 
 impl Memory {
-    /// New memory, all zero; `what` it is for is part of its name.
+    /// Creates memory that is all zero. `what` describes its use, and is a part of its name.
     ///
     /// # Errors
-    /// Those of the system, where it does not allow this.
+    /// The system does not allow it.
     pub fn create(what: &[u8], bytes: usize) -> io::Result<Memory> {
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes as u64 > limit) {
             // `ftruncate` would end the process with SIGXFSZ
@@ -74,12 +75,12 @@ impl Memory {
         }
         let file = memfd(&CString::new(name(what))?)?;
         file.set_len(bytes as u64)?;
-        // nobody can change its size any more, which would end every process that uses it
+        // After this, no process can change its size, which would kill every process that uses the memory.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Memory::map(file, bytes, name(what))
     }
 
-    /// As [`Memory::create`]; none where the system does not allow that, which is logged.
+    /// As [`Memory::create`]. If the system does not allow it, the error is logged, and the result is `None`.
     pub fn create_or_log(what: &[u8], bytes: usize, log: *mut ngx_log_t) -> Option<Memory> {
         let memory = Memory::create(what, bytes);
         if let Err(error) = &memory {
@@ -92,7 +93,8 @@ impl Memory {
         memory.ok()
     }
 
-    /// All memory whose names begin like this that others have left open for us. It stays theirs, too.
+    /// All memory with this prefix in its name that another process or copy has left open for this one. The other side
+    /// keeps it too.
     pub fn left(what: &[u8], source: Source) -> Vec<Memory> {
         let wanted = name(what);
         let mut known = Vec::new();
@@ -101,14 +103,14 @@ impl Memory {
             || memfds("/proc/self/fd").into_iter().filter(|found| !descriptors::is_ours(found.descriptor));
         let found = match source {
             Source::SameProcess => own().collect(),
-            // what an older release has left is inherited, and the parent has it too
+            // memory of an older release is inherited, and the parent has it too
             Source::Parent(pid) => {
                 let parent = pid.map(|pid| memfds(&format!("/proc/{pid}/fd")));
                 own().chain(parent.into_iter().flatten()).collect::<Vec<_>>()
             }
         };
         for found in found.iter().filter(|found| found.name.starts_with(&wanted)) {
-            // by its path it is opened anew, in this process and in another one
+            // a path in `/proc` opens the file anew, both for this process and for another one
             let Ok(file) = OpenOptions::new().read(true).write(true).open(&found.path) else { continue };
             let Ok(about) = file.metadata() else { continue };
             let id = (about.dev(), about.ino());
@@ -134,7 +136,7 @@ impl Memory {
         Ok(Memory { map: Arc::new(map), base, name: name.into(), descriptor })
     }
 
-    /// Where it is: at the start of a page.
+    /// Its address, at the start of a page.
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
@@ -143,22 +145,22 @@ impl Memory {
         self.map.len()
     }
 
-    /// Whether it is for just this.
+    /// Whether the memory is named for exactly this use.
     pub fn is_named(&self, what: &[u8]) -> bool {
         *self.name == *name(what)
     }
 
-    /// Keeps it mapped, also in another thread.
+    /// Keeps the memory mapped, also for another thread.
     pub fn mapping(&self) -> Arc<MmapRaw> {
         self.map.clone()
     }
 
-    /// This process does not hand it on.
+    /// Closes the descriptor, so that this process does not pass it on.
     pub fn close(&self) {
         self.descriptor.take();
     }
 
-    /// Whether another copy of this module, in the same process, has it too.
+    /// Whether another copy of this module in the same process has the memory too.
     pub fn is_taken_over(&self) -> bool {
         let descriptor = self.descriptor.take();
         let taken_over = descriptor.as_ref().is_some_and(|kept| descriptors::is_open_elsewhere(kept.file()));
@@ -167,10 +169,11 @@ impl Memory {
     }
 }
 
-/// Closes what an older release has left open for this binary, once the first configuration has taken what it needs.
+/// Closes memory that an older release has left open for this binary. Called once the first configuration has taken
+/// the memory that it needs.
 pub fn close_inherited() {
     for found in memfds("/proc/self/fd").into_iter().filter(|found| !descriptors::is_ours(found.descriptor)) {
-        // SAFETY: open, named as ours are, and nobody's in this process: it was inherited.
+        // SAFETY: the descriptor is open, has a name of ours, and no part of this process owns it: it was inherited.
         drop(unsafe { File::from_raw_fd(found.descriptor) });
     }
 }
@@ -186,7 +189,7 @@ struct Found {
     descriptor: RawFd,
 }
 
-/// The memfds of a process whose names begin as ours.
+/// The memfds of a process with our prefix in their names.
 fn memfds(folder: &str) -> Vec<Found> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let ours = entries.filter_map(|entry| {
@@ -201,7 +204,7 @@ fn memfds(folder: &str) -> Vec<Found> {
 
 fn memfd(name: &CStr) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // the flag is known since Linux 6.3, where an administrator can require it
+    // this flag exists since Linux 6.3, where an administrator can require it
     let made = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(name, flags))?;
     descriptors::keep(&made.into())
 }

@@ -1,12 +1,12 @@
-//! Counters that outlive the memory they are in: `state=FILE` of `request_cpu_zone`.
+//! Counters that outlive their memory: `state=FILE` of `request_cpu_zone`.
 //!
-//! The master reads the file when it makes a zone's table. It writes the file when it ends, after its workers,
-//! and when a reload takes the zone or the module away. Meanwhile one of the workers writes it once a minute,
-//! so that a master that is killed, or a machine that fails, loses no more than that. Which one is decided by a
-//! compare-and-swap in the table (`Table::claim_save`), so there is no lock that a worker could take with it.
+//! The master reads the file when it makes a zone's table. It writes the file when it ends, after its workers, and
+//! when a reload removes the zone or the module. In the meantime, one of the workers writes the file once a minute. So
+//! a killed master or a machine failure loses one minute at most. A compare-and-swap in the table selects the worker
+//! (`Table::claim_save`), so there is no lock that a killed worker could leave locked.
 //!
-//! Writing takes place in a thread that lives just as long: it may have to wait for the disk, and the event
-//! loop may not. It touches the table, which is made to be shared, and nothing of NGINX.
+//! A thread writes the file, and ends afterwards. It may have to wait for the disk, which the event loop must not do.
+//! The thread uses the table, which is made for sharing, and no part of NGINX.
 //!
 //! While a configuration is being tried, the file is read and locked, but not changed: the reload may still fail.
 

@@ -15,7 +15,7 @@ use crate::persist::origin::{goes_on, source};
 use crate::persist::state::file::is_of;
 use crate::persist::state::load::{check, load, log_restored};
 
-/// Makes the tables.
+/// Creates the tables.
 pub struct Tables;
 
 impl Init<Zone> for Tables {
@@ -42,20 +42,21 @@ impl Init<Zone> for Tables {
     }
 }
 
-/// The zone has this table.
+/// Sets the table of the zone.
 fn go_on(zone: &Zone, table: Table, memory: Option<Memory>) {
-    // `ngx_init_cycle` calls once for each zone
+    // `ngx_init_cycle` calls this once for each zone
     let _ = zone.table.set(table);
     if let (Some(kept), Some(memory)) = (kept(zone), memory) {
         let _ = kept.memory.set(memory);
     }
 }
 
-/// A table for a zone whose memory NGINX has just made: the one that others have left us, or a new one with
-/// what the accounts had before, as far as that is known.
+/// Sets a table for a zone whose memory NGINX has just created. This is either a table that was left, or a new one. A
+/// new table gets the earlier counters of the accounts, if they are known.
 ///
-/// A table that others than our own workers may go on with lies outside of the zone that NGINX made; the pages
-/// there are not touched then, and take no memory. The zone keeps name and size for NGINX's own checks.
+/// A table that another master or another copy of this module may continue to use lies outside of the zone that NGINX
+/// created. The pages of that zone are then not touched, and take no memory. The zone keeps its name and size for
+/// NGINX's own checks.
 fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
     let log = shm.log();
     let bytes = shm.free_bytes();
@@ -79,7 +80,7 @@ fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
     };
     let memory = Memory::create_or_log(&name, bytes, log);
     let base = memory.as_ref().map(Memory::base).or_else(|| shm.take_all(bytes));
-    // SAFETY: memory that nobody else uses, at the start of a page, and that stays as long as the zone.
+    // SAFETY: no other code uses the memory. It is at the start of a page, and stays mapped as long as the zone.
     let create = |base| unsafe { Table::create(base, bytes, seed(), zone.key_text.as_bytes()) };
     let table = base.ok_or(table::Error::TooSmall).and_then(create).map_err(|reason| {
         ngx_log_error!(NGX_LOG_EMERG, log, "{reason} in request_cpu_zone \"{}\"", zone.name);
@@ -99,20 +100,20 @@ fn make_table(shm: SharedMemory<'_>, zone: &Zone) -> Result<(), Failed> {
     }
 }
 
-/// What others have left us of a zone.
+/// The accounts of a zone that were left in memory.
 enum Left {
     Table(Table),
-    /// Of the release before: its workers go on counting there, and what they count after this is not in the
-    /// new table.
+    /// A table of the previous release. Its workers continue to count there, and the new table does not contain their
+    /// later counts.
     Before(TableBefore),
 }
 
 impl Left {
-    /// What is in this memory, for a zone. It is kept as long as it is used.
+    /// Opens the table of a zone in this memory. The memory must be kept for as long as the table is used.
     fn open(memory: &Memory, zone: &Zone) -> Result<Left, table::Error> {
         let (base, bytes, key_text) = (memory.base(), memory.bytes(), zone.key_text.as_bytes());
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there. All callers keep it
-        // with what they have from here.
+        // SAFETY: the bytes are mapped, start at a page, and stay mapped as long as `memory` exists. All callers keep
+        // `memory` with the result.
         unsafe {
             match Table::open(base, bytes, key_text).map(Left::Table) {
                 Err(table::Error::Foreign) => Table::open_before(base, bytes, key_text).map(Left::Before),
@@ -122,7 +123,7 @@ impl Left {
     }
 }
 
-/// The table of this zone that the binary before, or another copy of this module, has left us, maybe of another
+/// The table of this zone that the previous binary, or another copy of this module, has left. It may have another
 /// size.
 fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)> {
     let mut refused = None;
@@ -143,8 +144,8 @@ fn left(zone: &Zone, name: &[u8], log: *mut ngx_log_t) -> Option<(Left, Memory)>
     None
 }
 
-/// As [`left`], of a zone that had another name and the same file. Its accounts are copied, since memory is
-/// known by the name.
+/// As [`left`], for a zone that had another name and the same file. Its accounts are copied, since memory is
+/// identified by the zone's name.
 fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     let path = zone.state_path()?;
     Memory::left(b":", source()?).into_iter().find_map(|memory| {
@@ -153,8 +154,8 @@ fn left_by_file(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     })
 }
 
-/// The accounts of this zone in the configuration that is running: those of the zone with this name, or, if it
-/// has got another name, of the zone with this state file.
+/// The accounts of this zone in the running configuration: those of the zone with this name. If there is none, those
+/// of the zone with this state file, which had another name.
 fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     with_running(|main| {
         let has_file =
@@ -166,7 +167,7 @@ fn running(zone: &Zone) -> Option<(Table, Option<Memory>)> {
     })
 }
 
-/// Two numbers that clients cannot know.
+/// Two random numbers that clients cannot know.
 fn seed() -> [u64; 2] {
     let mut bytes = [0; 16];
     let filled = getrandom(&mut bytes[..], GetRandomFlags::NONBLOCK);
@@ -174,6 +175,6 @@ fn seed() -> [u64; 2] {
         let both = u128::from_ne_bytes(bytes);
         return [both as u64, (both >> 64) as u64];
     }
-    // early in a boot the kernel may have none to give
+    // early in the boot process, the kernel may have no random numbers
     core::array::from_fn(|_| ngx_random() as u64 ^ u64::from(std::process::id()) << 32)
 }

@@ -12,11 +12,11 @@ use crate::nginx::shared_memory::{self, Init, SharedMemory, with_slab_pool};
 use crate::persist::memory::Memory;
 use crate::persist::origin::source;
 
-/// Where the totals of the workers are.
+/// The totals of the workers, and their memory.
 #[derive(Default)]
 pub struct WorkersZone {
     workers: OnceCell<Workers>,
-    /// none if they are in NGINX's zone
+    /// none if the totals are in NGINX's zone
     memory: OnceCell<Memory>,
 }
 
@@ -26,13 +26,13 @@ impl WorkersZone {
         self.workers.get().copied()
     }
 
-    /// Where they are; none if that is in NGINX's zone.
+    /// The memory of the totals; none if they are in NGINX's zone.
     pub fn memory(&self) -> Option<&Memory> {
         self.memory.get()
     }
 
     fn go_on(&self, workers: Workers, memory: Option<Memory>) {
-        // `ngx_init_cycle` calls once
+        // `ngx_init_cycle` calls this once
         let _ = self.workers.set(workers);
         if let Some(memory) = memory {
             let _ = self.memory.set(memory);
@@ -40,7 +40,7 @@ impl WorkersZone {
     }
 }
 
-/// Asks NGINX for the memory that the workers share for their totals.
+/// Requests the memory for the totals of the workers from NGINX.
 ///
 /// # Errors
 /// There is no memory.
@@ -51,7 +51,7 @@ pub fn add(cf: &Conf<'_>) -> Result<Rc<WorkersZone>, Failed> {
     Ok(zone)
 }
 
-/// Makes room for the totals.
+/// Creates the totals.
 struct Totals;
 
 impl Init<WorkersZone> for Totals {
@@ -63,7 +63,7 @@ impl Init<WorkersZone> for Totals {
         let name = b"_workers";
         let left = source().map(|source| Memory::left(name, source)).unwrap_or_default();
         for memory in left.into_iter().filter(|memory| memory.bytes() == workers::BYTES) {
-            // SAFETY: as many bytes are mapped, at the start of a page, as long as the zone has `memory`.
+            // SAFETY: the bytes are mapped, start at a page, and stay mapped as long as the zone has `memory`.
             if let Ok(workers) = unsafe { Workers::open(memory.base()) } {
                 zone.go_on(workers, Some(memory));
                 return Ok(());
@@ -75,7 +75,7 @@ impl Init<WorkersZone> for Totals {
             ngx_log_error!(NGX_LOG_EMERG, shm.log(), "no memory for the totals of the workers");
             return Err(Failed);
         };
-        // SAFETY: memory that nobody else uses, enough of it, and that stays as long as the zone.
+        // SAFETY: no other code uses the memory. It is large enough, and stays mapped as long as the zone.
         zone.go_on(unsafe { Workers::create(base) }, memory);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::gauge::Gauge;
 use crate::limit::{Bucket, DRY_RUN};
 use crate::window::{Second, Windows};
 
-/// Counters that are next to each other in an account's memory.
+/// Counters that are adjacent in an account's memory.
 trait Cells {
     fn cells(&self) -> &[AtomicU64];
 }
@@ -36,7 +36,7 @@ impl<const N: usize> Cells for [Tally; N] {
     }
 }
 
-/// The cells of a counter that has a place of its own in [`Account`], or in [`Added`], or has none.
+/// The cells of a counter. A counter has its own member in [`Account`] or in [`Added`], or has no memory.
 macro_rules! cells {
     ($account:ident, $name:ident,) => {
         &[]
@@ -49,7 +49,7 @@ macro_rules! cells {
     };
 }
 
-/// Where a counter begins in the memory of an account, in bytes; 0 if it has no memory.
+/// The offset of a counter in the memory of an account, in bytes; 0 if it has no memory.
 macro_rules! offset {
     ($name:ident,) => {
         0
@@ -74,7 +74,7 @@ macro_rules! added {
 
 macro_rules! declare {
     ($($name:ident [$($at:tt)*] = $counter:expr;)*) => {
-        /// Counters that the table has added since the first release, in its order. Releases only append to them.
+        /// Counters that were added to the table since the first release, in its order. Releases only append to them.
         #[repr(C)]
         #[derive(Debug)]
         pub(super) struct Added {
@@ -82,7 +82,7 @@ macro_rules! declare {
         }
 
         impl Account {
-            /// Where each counter begins in the memory of an account, in bytes, in the order of the table.
+            /// The offset of each counter in the memory of an account, in bytes, in the order of the table.
             pub(crate) const OFFSETS: [usize; LEN] = [$(offset!($name, $($at)*)),*];
 
             /// The cells of each counter, in the order of the table.
@@ -97,19 +97,19 @@ macro_rules! declare {
 formats::each_counter!(declare);
 
 impl Account {
-    /// Where the counters begin that releases append, in bytes.
+    /// The offset of the appended counters, in bytes.
     pub(crate) const APPENDED_AT: usize = offset_of!(Account, added);
-    /// How many there are.
+    /// Number of appended counters.
     pub(crate) const APPENDED: usize = size_of::<Added>() / size_of::<AtomicU64>();
 }
 
 /// Counters of one account. All zero is a valid empty account.
 ///
-/// A sum that follows from others is not stored: requests are the sum over the order in the connection. A difference
-/// would not do: its parts are read one after the other while workers count, so it could fall from one reading to the
-/// next, which a reader of counters takes for a restart.
+/// A sum of other counters is not stored: requests are the sum over the order in the connection. A difference would
+/// not work. Its parts are read one after the other while workers count, so it could fall from one reading to the
+/// next. A reader of counters takes that for a restart.
 ///
-/// What each request changes comes first: it is on two cache lines.
+/// Members that each request changes come first: they are on two cache lines.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Account {
@@ -119,17 +119,17 @@ pub struct Account {
     pub(super) sent_bytes: AtomicU64,
     pub(super) received_bytes: AtomicU64,
     pub(super) in_flight: Gauge,
-    /// The first one of the account's. Its first member is on the line of `cpu_ns`: that is all that is read of it
-    /// where there is no limit.
+    /// The first bucket of the account. Its first member is on the cache line of `cpu_ns`. Without a limit, only that
+    /// member is read.
     pub(super) bucket: Bucket,
     pub(super) billing: billing::Sums,
-    /// the last one: no class
+    /// the last element: responses without a class
     pub(super) responses: [AtomicU64; CLASSES.len() + 1],
     pub(super) by_order: [Tally; 4],
     pub(super) by_cache: [Tally; 8],
     pub(super) by_size: [Tally; 10],
     pub(super) by_cpu: [AtomicU64; CPU_BUCKETS],
-    /// requests that limits have refused, as [`DRY_RUN`]; those of `dry_run` were served
+    /// requests that limits have refused, by [`DRY_RUN`]; requests that count as `dry_run` were served
     pub(super) refused: [Tally; DRY_RUN.len()],
     /// handshakes, where the others count requests
     pub(super) by_session: [Tally; SESSIONS.len()],

@@ -1,4 +1,4 @@
-//! A status that is being written, in small steps.
+//! A status that is written in small steps.
 
 use super::negotiate::Format;
 use super::shown::Shown;
@@ -9,16 +9,16 @@ use super::{json, prometheus};
 pub struct Answer {
     pub(super) status: Status,
     pub(super) shown: Vec<Shown>,
-    /// how many zones have been looked through
+    /// number of zones in which accounts have been searched
     pub(super) searched: usize,
-    /// why there is no status, if no zone has an account that is asked for
+    /// the message if no zone has the requested account
     pub(super) error: String,
     pub(super) is_missing: bool,
     pub(super) format: Format,
     pub(super) place: Place,
 }
 
-/// What comes next, in either format.
+/// The next part to be written, in either format.
 pub(super) enum Place {
     Json(json::Place),
     Prometheus(prometheus::Place),
@@ -35,19 +35,19 @@ impl Answer {
         Answer { status, shown, searched: 0, error: String::new(), is_missing: false, format, place }
     }
 
-    /// What the answer tells instead, if no zone has the account that is asked for.
+    /// Sets the message that is the answer if no zone has the requested account.
     pub fn or_error(self, error: String) -> Answer {
         Answer { error, ..self }
     }
 
-    /// Whether the answer was this error.
+    /// Whether the answer was this message.
     pub fn is_missing(&self) -> bool {
         self.is_missing
     }
 
-    /// Appends what comes next, which takes some microseconds: one account (in Prometheus' format, one family of
-    /// it), or nothing yet while the accounts are being found. Whether there is more to come. `now_ms` is the
-    /// monotonic time that the accounts' windows know.
+    /// Appends the next part, which takes some microseconds: one account (in Prometheus' format, one family of one
+    /// account). While accounts are being searched, nothing is appended yet. Returns whether more follows. `now_ms` is
+    /// the monotonic time of the accounts' windows.
     pub fn write_some(&mut self, now_ms: u64, out: &mut Vec<u8>) -> bool {
         if let Some(shown) = self.shown.get_mut(self.searched) {
             if !shown.search() {
@@ -66,7 +66,7 @@ impl Answer {
 }
 
 impl Answer {
-    /// Leaves out the zones that do not have the account that is asked for. Whether the answer is a status.
+    /// Removes the zones that do not have the requested account. Returns whether the answer is a status.
     pub(super) fn drop_zones(&mut self) -> bool {
         let had = self.shown.len();
         let mut has_account = self.shown.iter().map(Shown::has_account).collect::<Vec<_>>().into_iter();
@@ -78,7 +78,7 @@ impl Answer {
     }
 }
 
-/// Appends why there is no status: a JSON object with the member `error`, or a line of text.
+/// Appends the reason why there is no status: a JSON object with the member `error`, or a line of text.
 pub fn error(format: Format, message: &str, out: &mut Vec<u8>) {
     match format {
         Format::Json => formats::status::write::error(message, out),

@@ -1,4 +1,4 @@
-//! The status as JSON, written account by account. Its form is that of [`formats::status`].
+//! The status as JSON, written account by account. [`formats::status`] defines its form.
 
 use formats::counters::Detail;
 use formats::status::write;
@@ -9,20 +9,20 @@ use super::values::{self, Signals};
 use crate::key;
 use crate::table::Slot;
 
-/// What comes next.
+/// The next part to be written.
 #[derive(Default)]
 pub(super) enum Place {
     /// the members before the zones
     #[default]
     Head,
-    /// a zone by its number, or the end of the document
+    /// a zone by its index, or the end of the document
     Zone(usize),
-    /// an account of a zone, or the zone's end
+    /// an account of a zone, or the end of the zone
     Account { zone: usize, slot: Option<Slot>, is_first: bool, sum: Signals },
 }
 
 impl Place {
-    /// Appends it; whether there is more to come.
+    /// Appends this part, and moves to the next one. Returns whether more follows.
     pub(super) fn write(&mut self, status: &Status, shown: &[Shown], now_ms: u64, out: &mut Vec<u8>) -> bool {
         *self = match *self {
             Place::Head => {
@@ -53,7 +53,7 @@ impl Place {
                 Place::Account { zone, slot: shown.after(slot), is_first: false, sum }
             }
             Place::Account { zone, slot: None, sum, .. } => {
-                // the sum of one account is not the sum of the zone
+                // the sum of a single account is not the sum of the zone
                 let has_windows = status.detail == Detail::Full && shown[zone].only.is_none();
                 write::end_zone(has_windows.then_some(&sum), out);
                 Place::Zone(zone + 1)

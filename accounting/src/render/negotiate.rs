@@ -1,9 +1,9 @@
-//! Which format a client wants: proactive negotiation as in RFC 9110, section 12.5.
+//! The format that a client prefers: proactive negotiation as in RFC 9110, section 12.5.
 
-/// What is answered.
+/// The kind of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// the page for browsers, `text/html`, which reads the accounts itself
+    /// the page for browsers, `text/html`, which requests the accounts itself
     Page,
     /// the accounts
     Status(Format),
@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 impl Content {
-    /// From the name of a format in a directive or in an argument.
+    /// The kind that a directive or an argument names.
     pub fn from_name(name: &[u8]) -> Option<Content> {
         match name {
             b"json" => Some(Content::Status(Format::Json)),
@@ -29,13 +29,13 @@ impl Content {
         }
     }
 
-    /// What the values of a request's `Accept` headers (joined by commas) prefer; JSON where they leave the choice,
-    /// or have nothing that there is.
+    /// The kind that the values of a request's `Accept` headers prefer. The values must be joined by commas. The
+    /// result is JSON if the client has no preference, or prefers only unknown formats.
     ///
-    /// Of the ranges that match a format the most specific one has its weight. A range that names another format of
-    /// Prometheus (OpenMetrics, protocol buffers, another version of the text format) speaks for Prometheus:
-    /// scrapers that are told to prefer one of these still take `*/*`, and cannot read JSON. The page is only for
-    /// those that name it, as browsers do.
+    /// The most specific range that matches a format determines the format's weight. A range that names another format
+    /// of Prometheus (OpenMetrics, protocol buffers, another version of the text format) counts for Prometheus.
+    /// Scrapers that prefer such a format still accept `*/*`, but cannot read JSON. The page is only for clients that
+    /// name `text/html`, as browsers do.
     pub fn from_accept(accept: &[u8]) -> Content {
         let mut json = Preference::default();
         let mut text = Preference::default();
@@ -64,7 +64,7 @@ impl Content {
         }
     }
 
-    /// In which format an error is told.
+    /// The format of an error message.
     pub fn format_of_errors(self) -> Format {
         match self {
             Content::Page => Format::Json,
@@ -84,7 +84,7 @@ impl Format {
 }
 
 /// Whether the values of a request's `Accept-Encoding` headers (joined by commas) allow `gzip`, and do not prefer
-/// to have none: RFC 9110, section 12.5.3.
+/// `identity`: RFC 9110, section 12.5.3.
 pub fn accepts_gzip(accept_encoding: &[u8]) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, None);
     for element in elements(accept_encoding, b',') {
@@ -124,18 +124,18 @@ impl Preference {
     }
 }
 
-/// What a range names of what there is.
+/// The formats that a range matches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Offer {
     Json,
     Plain,
-    /// a format of Prometheus that is not there
+    /// a Prometheus format that is not supported
     Kin,
     Html,
     Any,
 }
 
-/// One media range of `Accept` that matches something.
+/// One media range of `Accept` that matches a format.
 struct Range {
     offer: Offer,
     /// 1: `*/*`, 2: `type/*`, 3: `type/subtype`, and 1 more for each parameter
@@ -145,7 +145,7 @@ struct Range {
 }
 
 impl Range {
-    /// `None` if it is malformed, or matches nothing.
+    /// `None` if the range is malformed, or matches no format.
     fn parse(element: &[u8]) -> Option<Range> {
         let mut parts = elements(element, b';');
         let media = parts.next()?;
@@ -170,7 +170,7 @@ impl Range {
             };
             if is(name, b"q") {
                 range.weight = weight(value)?;
-                // what follows is no parameter of the range
+                // later parts are not parameters of the range
                 break;
             }
             if range.offer == Offer::Plain && !is_parameter_of_text(name, value) {

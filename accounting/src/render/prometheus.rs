@@ -1,9 +1,9 @@
-//! The status in Prometheus' text format, family by family. Its form is that of [`formats::prometheus`].
+//! The status in Prometheus' text format, family by family. [`formats::prometheus`] defines its form.
 //!
-//! All samples of a family must be together, so every account is visited, and read, once per family: copies of all
-//! accounts would be nearly as large as the accounts themselves. The samples of an account in one family are of one
-//! instant, most of all a histogram; from one family to the next, time passes. Each counter is read once, so it
-//! never falls from one answer to the next.
+//! All samples of a family must be together, so every account is read once for each family. Copies of all accounts
+//! would be nearly as large as the accounts themselves. The samples of an account in one family are from one instant,
+//! which matters most for a histogram. Different families are read at different times. Each counter is read once in an
+//! answer, so it never falls from one answer to the next.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ use super::values::{self, Live};
 use crate::key;
 use crate::table::Slot;
 
-/// What comes next.
+/// The next part to be written.
 #[derive(Default)]
 pub(super) struct Place {
     at: At,
-    /// whether the head of the family is written; a family without samples gets none
+    /// whether the head of the family is written; a family without samples has no head
     is_named: bool,
-    /// of the account that is written; kept for its memory
+    /// the labels of the current account; kept to reuse their memory
     labels: Labels,
 }
 
@@ -31,14 +31,14 @@ enum At {
     /// the families before those of accounts
     #[default]
     Head,
-    /// an account in a family, or the end of a zone in it
+    /// an account in a family, or the end of a zone in the family
     Account { family: usize, zone: usize, slot: Option<Slot> },
     /// the families after those of accounts
     Tail,
 }
 
 impl Place {
-    /// Appends it; whether there is more to come.
+    /// Appends this part, and moves to the next one. Returns whether more follows.
     pub(super) fn write(&mut self, status: &Status, shown: &[Shown], now_ms: u64, out: &mut Vec<u8>) -> bool {
         let start =
             |family, zone: usize| At::Account { family, zone, slot: shown.get(zone).and_then(Shown::first) };
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-/// The next family from this one on that has samples of accounts with so much detail.
+/// The next family, from `from` on, that has samples of accounts at this level of detail.
 fn next_family(from: usize, detail: Detail) -> Option<usize> {
     let is_shown = |&(at, (row, _)): &(usize, &(usize, Family))| {
         at >= from && COUNTERS.get(*row).is_some_and(|counter| counter.detail <= detail)

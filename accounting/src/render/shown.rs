@@ -8,21 +8,21 @@ use crate::table::{Fill, Listing, Slot, Table};
 pub(super) struct Shown {
     pub(super) table: Table,
     pub(super) found: Listing,
-    /// the overflow account is shown when something has been counted in it
+    /// the overflow account is shown once something has been counted in it
     pub(super) overflow: bool,
     pub(super) only: Option<Chosen>,
 }
 
-/// What is known of an [`Only`](super::status::Only).
+/// The search state of an [`Only`](super::status::Only).
 pub(super) struct Chosen {
     pub(super) slots: [Option<Slot>; 2],
     pub(super) shown_as: Option<Cut>,
-    /// where the search for it goes on
+    /// index of the slot at which the search continues
     pub(super) next: usize,
 }
 
 impl Shown {
-    /// So many keys are compared at once: some microseconds.
+    /// Number of keys that are compared in one step, which takes some microseconds.
     pub(super) const KEYS_AT_ONCE: usize = 16;
 
     pub(super) fn new(zone: &Zone) -> Shown {
@@ -36,7 +36,7 @@ impl Shown {
         Shown { table, found: Listing::default(), overflow, only }
     }
 
-    /// Looks for accounts; whether there may be more.
+    /// Searches for accounts in one step. Returns whether there may be more.
     pub(super) fn search(&mut self) -> bool {
         if self.found.search(&self.table) {
             return true;

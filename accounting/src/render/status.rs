@@ -1,4 +1,4 @@
-//! Everything that an answer shows.
+//! The data that an answer shows.
 
 use formats::counters::Detail;
 
@@ -7,7 +7,7 @@ use crate::table::{Slot, Table};
 use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
-/// One zone, and which of its accounts are shown.
+/// One zone, and the accounts of it that are shown.
 pub struct Zone {
     /// its name in the configuration
     pub name: String,
@@ -15,37 +15,37 @@ pub struct Zone {
     pub size_bytes: u64,
     /// its accounts
     pub table: Table,
-    /// what is shown of it; otherwise it is all that the zone has when the answer begins
+    /// the selected account; if none, all accounts that the zone has when the answer begins
     pub only: Option<Only>,
 }
 
-/// The account of one key, asked for by the key or by its shown form.
+/// The account of one key, requested by the key or by its shown form.
 #[derive(Debug, Default, Clone)]
 pub struct Only {
-    /// of this key
+    /// the account with this key
     pub slot: Option<Slot>,
-    /// Of the key that is shown like this. It is looked for among all keys, and may be there besides the other one.
+    /// The account whose key is shown like this. It is searched among all keys, and may exist in addition to `slot`.
     pub shown_as: Option<Cut>,
 }
 
-/// All that is shown.
+/// All data that is shown.
 pub struct Status {
-    /// the module's
+    /// version of the module
     pub version: &'static str,
-    /// as `1.28.3`
+    /// version of NGINX, like `1.28.3`
     pub nginx_version: &'static str,
-    /// UTC, as `2026-01-31T12:00:00.000Z`
+    /// UTC, like `2026-01-31T12:00:00.000Z`
     pub time: String,
     /// name of the clock
     pub clock: &'static str,
     /// largest error of a lap in nanoseconds
     pub max_error_ns: u64,
-    /// worker processes that live
+    /// living worker processes
     pub workers: Vec<Worker>,
-    /// sums by number of the worker, processes that are gone included
+    /// sums by worker number, including processes that have ended
     pub worker_totals: Vec<(u32, WorkerTotals)>,
     /// zones, in the order of the configuration
     pub zones: Vec<Zone>,
-    /// how much is shown
+    /// level of detail
     pub detail: Detail,
 }

@@ -1,4 +1,4 @@
-//! Both formats, from the same accounts.
+//! Tests of both formats with the same accounts.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -56,7 +56,7 @@ fn zone(name: &str, table: Table) -> Zone {
     Zone { name: name.to_owned(), size_bytes: 65_536, table, only: None }
 }
 
-/// The whole answer.
+/// The whole answer as text.
 fn written(status: Status, format: Format) -> String {
     let mut answer = Answer::new(status, format);
     let mut out = Vec::new();
@@ -84,13 +84,13 @@ fn one_request(region: &Region) -> Table {
     for (counter, n) in [(duration_ns, 1_234_999_999), (active_ms, 987), (memory_byte_ms, 2_500_000_001)] {
         counter.store(n, Relaxed);
     }
-    // a second of the CPU above is over, since no thread uses more than one core
+    // A full second of the CPU above has ended, since no thread uses more than one core.
     billing.judge(400_000_000, 10_000_000);
     billing.judge(99, 10_000_000);
     table
 }
 
-/// As the interface has it.
+/// The windows in the form of the interface.
 fn windows_of(signals: &[Signal; WINDOWS.len()]) -> String {
     let members = signals.map(|signal| {
         let [in_flight, requests, cores] = [signal.in_flight, signal.requests_per_second, signal.cores]
@@ -233,7 +233,7 @@ fn the_prometheus_text_has_the_families_of_the_interface() {
     assert_eq!(samples, expected);
 }
 
-/// An account with a limit of 0.25 cores, and a debt of 1.4 s half a second ago; beside one without a limit.
+/// An account with a limit of 0.25 cores and a debt of 1.4 s from half a second ago, and an account without a limit.
 fn limited(region: &Region) -> Table {
     let table = one_request(region);
     let slot = table.find_or_insert(b"limited", &mut Spare::default()).slot;
@@ -426,7 +426,7 @@ fn a_status_without_anything_is_well_formed() {
 /// A sample: name, labels, value.
 type Sample = (String, Vec<(String, String)>, f64);
 
-/// Reads the text format by its grammar, and checks what must hold between lines.
+/// Reads the text format by its grammar, and checks the rules between lines.
 fn check_text(text: &str) -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     let mut families: Vec<String> = Vec::new();
@@ -588,7 +588,7 @@ fn counters_are_consistent_while_workers_count() {
     });
 }
 
-/// An answer that is taken away in pieces, each of which has been given some bytes, or some steps, to grow.
+/// Writes an answer in pieces. Each piece grows until it has a number of bytes, or for a number of steps.
 fn in_pieces(status: Status, format: Format, pieces: &[(usize, usize)], mut between: impl FnMut()) -> String {
     let mut answer = Answer::new(status, format);
     let (mut all, mut piece) = (Vec::new(), Vec::new());
@@ -791,7 +791,7 @@ proptest::proptest! {
     }
 }
 
-/// Accounts of these keys, with a request each.
+/// A table with accounts of these keys. Each account has one request.
 fn filled(region: &Region, keys: impl IntoIterator<Item = Vec<u8>>) -> Table {
     let table = region.table().unwrap();
     let mut spare = Spare::default();
@@ -850,7 +850,7 @@ fn an_account_is_found_by_the_shown_form_of_its_key() {
     let shown = key::display(&odd).into_owned();
     let region = Region::new(1 << 20);
     let (other_region, empty) = (Region::new(65_536), Region::new(65_536));
-    // one key is what the other one is shown as
+    // the shown form of one key is equal to the other key
     let keys = (0..if cfg!(miri) { 40 } else { 200u8 }).map(|n| [&[0xFF; 254][..], &[n]].concat());
     let table = filled(&region, keys.chain([odd.clone(), shown.clone().into_bytes(), b"a".to_vec()]));
     let zones = |asked: &[u8]| {

@@ -1,26 +1,25 @@
-//! Which of many answers is rendered next, and for how long.
+//! Selects the answer that is rendered next, and its time slice.
 //!
-//! All answers of a worker share [`TURN`] in each turn of its event loop. An answer runs for a slice of that, then
-//! it waits behind all others. With few answers each runs in every turn; with many, some run in this turn and
-//! others in the next ones.
+//! All answers of a worker share [`TURN`] in each turn of its event loop. An answer runs for a slice of that time,
+//! then waits behind all others. If there are few answers, each runs in every turn. If there are many, some run in
+//! this turn and others in the next turns.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::time::Duration;
 
-/// For so long answers are rendered and sent in one turn of the event loop, all together.
+/// The time for which all answers together are rendered and sent in one turn of the event loop.
 pub const TURN: Duration = Duration::from_millis(2);
-/// A turn is divided between so many answers at most: a shorter slice would be spent on what each of them needs to
-/// go on.
+/// A turn has at most this many slices. An answer would spend a shorter slice mainly on the overhead of continuing.
 const MOST_SLICES: u32 = 8;
 
-/// The answers of a worker that are under way, by an identity.
+/// The answers of a worker that are being sent, by an identity.
 #[derive(Debug)]
 pub struct Turns<T> {
-    /// the one that waits longest is in front
+    /// the answer that has waited longest is in front
     waiting: VecDeque<T>,
-    /// the one that runs next, or is running
+    /// the answer that runs next, or is running
     chosen: Option<T>,
-    /// of this turn
+    /// time that was used in this turn
     spent: Duration,
 }
 
@@ -31,14 +30,15 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T: Copy + Eq> Turns<T> {
-    /// A turn of the event loop begins. Whether an answer waits.
+    /// Begins a turn of the event loop. Returns whether an answer waits.
     pub fn begin(&mut self) -> bool {
         self.spent = Duration::ZERO;
         self.chosen = None;
         !self.waiting.is_empty()
     }
 
-    /// For how long an answer may run now. `None`: others come first, or this turn's time is spent.
+    /// The time for which an answer may run now. `None`: other answers come first, or the time of this turn is used
+    /// up.
     pub fn slice(&self, answer: T) -> Option<Duration> {
         let is_next = match self.chosen {
             Some(chosen) => chosen == answer,
@@ -49,7 +49,7 @@ impl<T: Copy + Eq> Turns<T> {
         (is_next && !left.is_zero()).then(|| left.min(TURN / sharing.min(MOST_SLICES)))
     }
 
-    /// An answer has run for so long.
+    /// Notes that an answer has run for the time `took`.
     pub fn ran(&mut self, answer: T, took: Duration) {
         self.spent = self.spent.saturating_add(took);
         if self.chosen == Some(answer) {
@@ -57,7 +57,7 @@ impl<T: Copy + Eq> Turns<T> {
         }
     }
 
-    /// An answer waits until it is chosen; one that waits already keeps its place.
+    /// Lets an answer wait until it is chosen. An answer that waits already keeps its position.
     ///
     /// # Errors
     /// There is no memory.
@@ -74,7 +74,7 @@ impl<T: Copy + Eq> Turns<T> {
         self.waiting.contains(&answer)
     }
 
-    /// The answer that runs next in this turn, if there is one, and time for it. It waits no more.
+    /// Chooses the answer that runs next in this turn, if there is an answer and time for it. It no longer waits.
     pub fn choose(&mut self) -> Option<T> {
         if self.chosen.is_some() || self.spent >= TURN {
             return None;
@@ -83,7 +83,7 @@ impl<T: Copy + Eq> Turns<T> {
         self.chosen
     }
 
-    /// An answer has ended, or its client has left.
+    /// Removes an answer that has ended, or whose client has left.
     pub fn leave(&mut self, answer: T) {
         self.waiting.retain(|&other| other != answer);
         if self.chosen == Some(answer) {

@@ -1,4 +1,4 @@
-//! The values of the status, as the formats take them.
+//! The values of the status, in the types of the formats.
 
 use formats::prometheus::AccountValues;
 use formats::status;
@@ -12,7 +12,7 @@ use crate::window::Cores;
 use crate::worker_totals::WorkerTotals;
 use crate::workers::Worker;
 
-/// As [`WINDOWS`].
+/// One signal for each of [`WINDOWS`].
 pub(super) type Signals = [Signal; WINDOWS.len()];
 
 pub(super) fn server(status: &Status) -> status::Server<'_> {
@@ -29,7 +29,7 @@ pub(super) fn worker(worker: &Worker) -> status::Worker {
     totals(worker.worker, worker.pid, &worker.totals)
 }
 
-/// The totals of a worker. A sum over several processes has no process: 0.
+/// The totals of a worker. A sum over several processes has the process ID 0.
 pub(super) fn totals(worker: u32, pid: u32, totals: &WorkerTotals) -> status::Worker {
     status::Worker {
         worker,
@@ -77,7 +77,7 @@ pub(super) fn account(snapshot: Snapshot) -> status::Account {
     }
 }
 
-/// Adds the signals of an account to those of its zone.
+/// Adds the signals of an account to the sums of its zone.
 pub(super) fn add(sums: &mut Signals, signals: &Signals) {
     for (sum, Signal { in_flight, requests_per_second, cores }) in sums.iter_mut().zip(signals) {
         sum.in_flight += in_flight;
@@ -89,9 +89,9 @@ pub(super) fn add(sums: &mut Signals, signals: &Signals) {
 /// An account whose counters are read one by one.
 pub(super) struct Live<'a> {
     pub(super) account: &'a Account,
-    /// the account's
+    /// the table of the account
     pub(super) table: &'a Table,
-    /// the monotonic time that limits and windows know
+    /// the monotonic time for limits and windows
     pub(super) now_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A view of the shared region: creating and opening it, and its parts.
+//! A view of the shared region: it is created and opened here, and gives access to its parts.
 
 #[cfg(test)]
 use crate::testing::{AtomicU32, AtomicU64};
@@ -20,7 +20,7 @@ use crate::key::{MAX_KEY_BYTES, OVERFLOW_KEY};
 use crate::process::{Look, Register};
 use crate::threshold::ACTIVE_THRESHOLD_NS;
 
-/// A view of the shared region. Copies are views of the same one.
+/// A view of the shared region. Copies are views of the same region.
 #[derive(Clone, Copy)]
 pub struct Table {
     pub(super) base: NonNull<u8>,
@@ -30,14 +30,14 @@ pub struct Table {
     pub(super) processes: u32,
 }
 
-// SAFETY: what a `Table` points to is shared between processes anyway and is only touched through atomics, but for
-// records and headers, which are written before they are published and never again.
+// SAFETY: processes share the memory of a `Table` anyway. It is accessed only through atomics, except for records and
+// headers. These are written before they are published, and never again.
 unsafe impl Send for Table {}
 
 // SAFETY: as above.
 unsafe impl Sync for Table {}
 
-/// The same in every process that may share a table.
+/// A hash that is the same in every process that may share a table.
 pub(super) fn hash_of_text(key_text: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(key_text);
@@ -45,14 +45,14 @@ pub(super) fn hash_of_text(key_text: &[u8]) -> u64 {
 }
 
 impl Table {
-    /// Makes an empty table, for accounts of a key with this text in the configuration.
+    /// Creates an empty table for accounts of a key with this text in the configuration.
     ///
     /// # Errors
     /// [`Error::TooSmall`] if no account fits.
     ///
     /// # Safety
-    /// `base` must be aligned to 64 bytes and point to `bytes` bytes that are readable and writable for as long as any
-    /// copy of the table is used, and that nobody else uses yet.
+    /// `base` must be aligned to 64 bytes. It must point to `bytes` bytes that are readable and writable for as long
+    /// as any copy of the table is used, and that no other code uses yet.
     pub unsafe fn create(
         base: NonNull<u8>,
         bytes: usize,
@@ -83,7 +83,8 @@ impl Table {
                 look: Look::new(),
             },
         };
-        // SAFETY: the caller gives us the region alone, and `plan` has made sure that all parts lie within.
+        // SAFETY: the caller gives this function exclusive use of the region, and `plan` ensures that all parts are
+        // within it.
         unsafe {
             base.cast::<Header>().write(header);
             table.process_base().write_bytes(0, processes as usize);
@@ -93,24 +94,25 @@ impl Table {
         Ok(table)
     }
 
-    /// Opens a table that [`Table::create`] made in this region for the same key, maybe in another process.
+    /// Opens a table that [`Table::create`] made in this region for the same key, possibly in another process.
     ///
     /// # Errors
-    /// [`Error::Foreign`] if there is no such table, [`Error::OtherKey`] if it is not this key's.
+    /// [`Error::Foreign`] if there is no such table, [`Error::OtherKey`] if it belongs to another key.
     ///
     /// # Safety
-    /// As for [`Table::create`], but others may use the table.
+    /// As for [`Table::create`], but other code may use the table.
     pub unsafe fn open(base: NonNull<u8>, bytes: usize, key_text: &[u8]) -> Result<Table, Error> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller guarantees it.
         unsafe {
             Table::open_as((MAGIC, LAYOUT), (processes(bytes), size_of::<Record>()), base, bytes, key_text)
         }
     }
 
-    /// Opens a table of another version too. It has places for so many processes, and records of so many bytes.
+    /// Opens a table of this or another version, with this number of slots for processes and this size of records.
     ///
     /// # Safety
-    /// As for [`Table::open`]. If the records are not of today's size, no record may be reached through the table.
+    /// As for [`Table::open`]. If the records do not have the current size, no record may be accessed through the
+    /// table.
     pub(super) unsafe fn open_as(
         version: (u64, u64),
         (processes, record_bytes): (usize, usize),
@@ -119,7 +121,7 @@ impl Table {
         key_text: &[u8],
     ) -> Result<Table, Error> {
         let (records, buckets_log2) = plan_for(bytes, processes, record_bytes).ok_or(Error::TooSmall)?;
-        // SAFETY: the region is readable and holds at least a header.
+        // SAFETY: the region is readable, and is large enough for a header.
         let header = unsafe { base.cast::<Header>().as_ref() };
         let same = (header.magic, header.layout) == version
             && header.records == records
@@ -134,51 +136,51 @@ impl Table {
     }
 
     pub(super) fn header(&self) -> &Header {
-        // SAFETY: `create` or `open` has found a header there, and it only changes through atomics.
+        // SAFETY: `create` or `open` has found a header there, and the header changes only through atomics.
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
-    /// Two numbers that no other table has, the same in all processes.
+    /// Two numbers that identify the table. They are the same in all processes.
     pub fn id(&self) -> [u64; 2] {
         self.header().seed
     }
 
     pub(super) fn process_base(&self) -> NonNull<AtomicU64> {
-        // SAFETY: `plan` has put the processes behind the header, within the region.
+        // SAFETY: `plan` has put the process slots behind the header, within the region.
         unsafe { self.base.add(size_of::<Header>()).cast() }
     }
 
-    /// Processes that may have requests in flight here.
+    /// The slots of processes that may have requests in flight in this table.
     pub(crate) fn register(&self) -> Register<'_> {
-        // SAFETY: as many places were laid out and zeroed by `create`; they are only used as atomics.
+        // SAFETY: `create` has laid out and zeroed this number of slots; they are only used as atomics.
         let places = unsafe { slice::from_raw_parts(self.process_base().as_ptr(), self.processes as usize) };
         Register { places, used: &self.header().counters.processes_used }
     }
 
     pub(super) fn bucket_base(&self) -> NonNull<AtomicU64> {
-        // SAFETY: `plan` has put the buckets behind the processes, within the region.
+        // SAFETY: `plan` has put the buckets behind the process slots, within the region.
         unsafe { self.process_base().add(self.processes as usize) }
     }
 
     pub(super) fn buckets(&self) -> &[AtomicU64] {
-        // SAFETY: as many buckets were laid out and zeroed by `create`; they are only used as atomics.
+        // SAFETY: `create` has laid out and zeroed this number of buckets; they are only used as atomics.
         unsafe { slice::from_raw_parts(self.bucket_base().as_ptr(), 1 << self.buckets_log2) }
     }
 
     pub(super) fn record_at(&self, slot: Slot) -> NonNull<Record> {
         debug_assert!(slot.0 < self.records);
-        // a slot of another table would be an error of the caller's; it gets the overflow account, not other memory
+        // A slot of another table would be an error of the caller. It gets the overflow account, not other memory.
         let index = if slot.0 < self.records { slot.index() } else { Slot::OVERFLOW.index() };
         let words = self.processes as usize + (1 << self.buckets_log2);
         let offset = size_of::<Header>() + words * size_of::<AtomicU64>() + index * size_of::<Record>();
-        // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of
-        // 64: header and records are multiples of it, and so are 8 buckets or processes.
+        // SAFETY: the index is below `records`, for which `plan` has made room. The offset keeps the alignment of 64:
+        // the sizes of header and records are multiples of 64, and so are the sizes of 8 buckets or process slots.
         unsafe { self.base.add(offset).cast() }
     }
 
     pub(super) fn record(&self, slot: Slot) -> &Record {
-        // SAFETY: a slot that is not the overflow account's comes out of a bucket, which is published after its
-        // record was written, and from then on the record only changes through atomics.
+        // SAFETY: any slot except the overflow account's comes from a bucket. The bucket is published after the record
+        // was written, and from then on the record changes only through atomics.
         unsafe { self.record_at(slot).as_ref() }
     }
 
@@ -186,7 +188,7 @@ impl Table {
     pub(super) fn write_record(&self, slot: Slot, key: &[u8]) {
         let record = self.record_at(slot);
         let len = key.len().min(MAX_KEY_BYTES);
-        // SAFETY: the record lies within the region, and nobody reads it before it is published. All zero is a valid
+        // SAFETY: the record is within the region, and no code reads it before it is published. All zero is a valid
         // account, and `len` bytes fit into the key.
         unsafe {
             record.write_bytes(0, 1);
@@ -219,13 +221,13 @@ impl Table {
         self.header().epoch.load(Relaxed)
     }
 
-    /// How much CPU in a second makes it an active one, in nanoseconds: [`ACTIVE_THRESHOLD_NS`] at first.
+    /// The CPU in a second that makes the second active, in nanoseconds. It is [`ACTIVE_THRESHOLD_NS`] at first.
     pub fn active_threshold_ns(&self) -> u64 {
         self.header().active_threshold_ns.load(Relaxed)
     }
 
-    /// Slots that have an account, but for the overflow account's. Only buckets tell: a slot that was handed out
-    /// may never be published, or be written right now.
+    /// Slots that have an account, except the overflow account's. Only buckets show them: a slot that was acquired may
+    /// never be published, or may be being written now.
     pub(super) fn published(&self) -> impl Iterator<Item = Slot> {
         let values = self.buckets().iter().map(|bucket| bucket.load(Acquire));
         values.filter(|&value| value != 0).map(|value| Slot(value as u32))

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Code points of Unicode 17 with a general category of Cc (control), Cf (format, bidirectional marks among them),
-/// Zl, Zp, or Zs (spaces, U+0020 excepted), and those with the property Default_Ignorable_Code_Point. Added to
-/// them: U+2800, a letter of Braille that is blank.
+/// Code points of Unicode 17 with the general category Cc (control), Cf (format, including bidirectional marks), Zl,
+/// Zp, or Zs (spaces, except U+0020), and those with the property Default_Ignorable_Code_Point. U+2800 is added: it is
+/// a blank letter of Braille.
 const HIDDEN: [(u32, u32); 30] = [
     (0x0, 0x1F),
     (0x7F, 0xA0),

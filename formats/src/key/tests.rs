@@ -44,7 +44,7 @@ fn what_is_no_text_is_written_in_hex() {
         ("\u{9B}2J".as_bytes(), "\\xC2\\x9B2J"),
         ("\u{202E}moc.live".as_bytes(), "\\xE2\\x80\\xAEmoc.live"),
         ("a\u{200B}b\u{A0}c\\".as_bytes(), "a\\xE2\\x80\\x8Bb\\xC2\\xA0c\\x5C"),
-        // cut in the middle of a character
+        // truncated in the middle of a character
         (&"ä".as_bytes()[..1], "\\xC3"),
     ] {
         assert_eq!(display(key), text);
@@ -56,7 +56,7 @@ fn what_is_no_text_is_written_in_hex() {
 #[test]
 fn a_long_key_that_must_be_escaped_is_cut_and_gets_its_hash() {
     for (key, shown) in [
-        // printf '…' | b2sum -l 128
+        // printed by: printf '…' | b2sum -l 128
         (vec![0xFF; 255], "\\xFF\\xFF\\xFF\\xFF\\xFF\\xFF\\xFF\\xFF\\...e79ccc538661a3ce74c2bdc7c3b0efc3"),
         (
             b"\"".repeat(255),
@@ -84,7 +84,7 @@ fn a_key_that_looks_like_one_that_is_cut_is_shown_otherwise() {
     assert_eq!(display(short.as_bytes()), format!("a\\x5C...{}", "0".repeat(32)));
     assert_eq!(Cut::new(b"\\..."), None);
     assert_eq!(Cut::new(&[]), None);
-    // a hash with capital letters is not ours
+    // a hash with capital letters is not the hash of a shortened key
     let other = format!("a\\...{}", "A".repeat(32));
     assert_eq!(display(other.as_bytes()), other);
 }
@@ -98,7 +98,7 @@ fn what_an_earlier_version_wrote_is_shown_as_today() {
     assert_eq!(shown_again("C:\\xyz"), "C:\\xyz");
 }
 
-/// Parts whose combinations look like escapes, marks and hashes.
+/// Keys made of parts whose combinations look like escapes, marks and hashes.
 fn tricky() -> impl Strategy<Value = Vec<u8>> {
     let parts = vec![
         &b"\\"[..],
@@ -129,7 +129,7 @@ fn tricky() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The length in JSON and in Prometheus' format.
+/// The length of a text in JSON and in Prometheus' format.
 fn written_bytes(shown: &str) -> usize {
     shown.len() + shown.matches(['\\', '"']).count()
 }
@@ -210,7 +210,7 @@ fn a_variable_is_found_by_its_whole_name() {
     }
 }
 
-/// How many cases a property is tried with. Miri, which is some hundred times slower, gets a few, and no files.
+/// Number of cases for each property. Miri is some hundred times slower: it gets only a few cases, and no files.
 fn cases() -> ProptestConfig {
     let cases = if cfg!(miri) { 4 } else { ProptestConfig::default().cases };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

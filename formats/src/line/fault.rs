@@ -12,7 +12,7 @@ use crate::{key, version};
 
 const NAMES: [&str; 3] = ["host", "zone", "key"];
 const NEEDED_NAMES: [&str; 4] = ["time", "interval_ms", "zone", "key"];
-/// A wrong value is shown up to this length.
+/// A wrong value is shown up to this number of characters.
 const SHOWN_CHARS: usize = 40;
 
 /// The first fault of a line that was refused.
@@ -86,7 +86,7 @@ fn shown(value: &str) -> String {
 }
 
 fn not_an_object(text: &str) -> &'static str {
-    // 2026/01/31 12:00:00 [notice] 1#1: ...
+    // for example: 2026/01/31 12:00:00 [notice] 1#1: ...
     let shape = |at: usize| text.as_bytes().get(at).copied();
     let is_error_log = [shape(4), shape(7), shape(10), shape(13), shape(19), shape(20)]
         == [b'/', b'/', b' ', b':', b' ', b'['].map(Some);

@@ -1,15 +1,15 @@
-//! The numbers of a line, as the table of counters has them.
+//! The numbers of a line, in the order of the table of counters.
 
 use crate::counters::{LEN, Log, Shape, ordered, table};
 
-/// A number that a line tells as the difference between two readings of the account.
+/// A number in a line. It is the difference between two readings of the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
-    /// the place of its counter in the table
+    /// the index of its counter in the table
     pub row: usize,
-    /// its cell among those of its counter
+    /// the index of its cell among those of its counter
     pub cell: usize,
-    /// what is stored is this many times what is told: differences of what is told add up
+    /// the stored value is this many times the written value, so that differences of written values add up
     pub divisor: u64,
     /// its name in the line
     pub name: &'static str,
@@ -17,7 +17,7 @@ pub struct Field {
     pub is_always: bool,
 }
 
-/// The order of the fields in a reading; it is that of the first release.
+/// The order of the fields in a reading. It is the order of the first release.
 const ORDER: [usize; LEN] = ordered(&["cpu_ns", "wakeups", "sent_bytes", "received_bytes", "responses"]);
 
 const fn fields_of(row: usize) -> usize {
@@ -28,7 +28,7 @@ const fn fields_of(row: usize) -> usize {
     }
 }
 
-/// How many fields there are.
+/// The number of fields.
 pub const FIELDS: usize = {
     let (mut count, mut at) = (0, 0);
     while at < LEN {
@@ -38,7 +38,7 @@ pub const FIELDS: usize = {
     count
 };
 
-/// Where the cell of each field is: the place of its counter in the table, and its place there.
+/// The position of each field's cell: the index of its counter in the table, and its index among the counter's cells.
 pub const fn cells() -> [(usize, usize); FIELDS] {
     let mut places = [(0, 0); FIELDS];
     let mut at = 0;
@@ -114,21 +114,21 @@ pub(super) const PEAK: &str = {
     }
 };
 
-/// What a reader makes of a member that is missing, or that is no number.
+/// The reaction of a reader to a member that is missing or is not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// A line without it is refused.
     Needed,
-    /// A line without it counts as 0.
+    /// Without the member, the value counts as 0.
     Zero,
-    /// A line without it does not say it, which is not the same as 0.
+    /// Without the member, the value is unknown, which is not the same as 0.
     Unknown,
-    /// No report reads it, so anything may stand there.
+    /// No report reads the member, so its value may be anything.
     Ignored,
 }
 
 const NEEDED: [&str; 3] = ["requests", "cpu_ns", "sent_bytes"];
-/// No report has read these, so logs that other programs have changed may have anything there.
+/// No report has read these members. Logs that other programs have changed may contain any value there.
 const IGNORED: [&str; 5] = ["wakeups", "2xx", "1xx", "3xx", "other"];
 
 const fn need(name: &str, is_always: bool, is_class: bool) -> Need {
@@ -148,9 +148,9 @@ const fn need(name: &str, is_always: bool, is_class: bool) -> Need {
 pub struct Member {
     /// its name
     pub name: &'static str,
-    /// every line has it; others only if it is not zero
+    /// every line has it; otherwise a line has it if it is not zero
     pub is_always: bool,
-    /// what a reader makes of it
+    /// the reaction of a reader if it is missing
     pub need: Need,
     lead: Lead,
 }
@@ -160,14 +160,14 @@ impl Member {
         Member { name, is_always, need: need(name, is_always, is_class), lead: Lead::of(name) }
     }
 
-    /// What stands before the number in a line that the module wrote: `,"name":`.
+    /// The text before the number in a line that the module wrote: `,"name":`.
     #[inline]
     pub(super) fn lead(&self) -> &[u8] {
         self.lead.bytes.get(..self.lead.len).unwrap_or_default()
     }
 }
 
-/// [`Member::lead`], made when this is compiled: a reader compares it at once.
+/// [`Member::lead`], computed at compile time: a reader compares it as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lead {
     bytes: [u8; 48],
@@ -193,7 +193,7 @@ impl Lead {
     }
 }
 
-/// How many members of a line are numbers of the account.
+/// The number of members of a line that are numbers of the account.
 pub const MEMBERS: usize = FIELDS + 2;
 
 /// The members of a line that are numbers of the account, in the order of the line.
@@ -223,7 +223,7 @@ const MEMBER_TABLE: [Member; MEMBERS] = {
     members
 };
 
-/// The place of a member in [`MEMBERS_IN_ORDER`]. For constants: a name that is not there does not compile.
+/// The index of a member in [`MEMBERS_IN_ORDER`]. For constants: an unknown name does not compile.
 pub const fn member(name: &str) -> usize {
     let mut at = 0;
     while !is_same(MEMBER_TABLE[at].name.as_bytes(), name.as_bytes()) {
@@ -235,5 +235,5 @@ pub const fn member(name: &str) -> usize {
 /// The members before the numbers, in the order of the line.
 pub const NAMES: [&str; 5] = ["time", "interval_ms", "host", "zone", "key"];
 
-/// Lines of later versions may say their version.
+/// Lines of later versions may contain their version.
 pub(super) const FORMAT: &str = "format";

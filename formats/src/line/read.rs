@@ -10,8 +10,7 @@ use super::fault;
 use super::members::{FORMAT, MEMBERS, MEMBERS_IN_ORDER, Need};
 use crate::{key, version};
 
-/// What one server counted for one key of a zone in an interval of time. Members that are not in the table are
-/// ignored.
+/// The counts of one server for one key of a zone in a time interval. Members that are not in the table are ignored.
 #[derive(Debug, PartialEq)]
 pub struct Line<'a> {
     /// when the interval ended
@@ -24,16 +23,16 @@ pub struct Line<'a> {
     pub zone: Cow<'a, str>,
     /// the key
     pub key: Cow<'a, str>,
-    /// as [`MEMBERS_IN_ORDER`]; None in a line that does not say it
+    /// in the order of [`MEMBERS_IN_ORDER`]; None if the line does not contain the number
     numbers: [Option<u64>; MEMBERS],
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line. `is_raw`: names are as they are in the log, also where an earlier version wrote them otherwise
-    /// than they are shown now.
+    /// Reads a line. With `is_raw`, names stay as they are in the log. Otherwise names of an earlier version get the
+    /// current shown form.
     ///
     /// # Errors
-    /// The first fault of a text that is no line, in the user's words.
+    /// The first fault of a text that is not a line, as a message for users.
     pub fn read(line: &'a [u8], is_raw: bool) -> Result<Self, String> {
         let mut line = Self::parse_raw(line)?;
         if !is_raw {
@@ -42,7 +41,7 @@ impl<'a> Line<'a> {
         Ok(line)
     }
 
-    /// What the line says of the member at this place of [`MEMBERS_IN_ORDER`]; None where it says nothing.
+    /// The number at this index of [`MEMBERS_IN_ORDER`]; None if the line does not contain it.
     #[inline]
     pub fn number(&self, member: usize) -> Option<u64> {
         self.numbers.get(member).copied().flatten()
@@ -50,10 +49,10 @@ impl<'a> Line<'a> {
 
     #[inline]
     fn parse_raw(line: &'a [u8]) -> Result<Self, String> {
-        // as the module writes them; this halves the time that the whole command takes
+        // The form that the module writes is tried first; this halves the time of the whole command.
         match written(line) {
             Some(line) => Ok(line),
-            // an array of as many elements would pass as well
+            // serde would also accept an array with the right number of elements
             None if line.trim_ascii_start().starts_with(b"{") => {
                 serde_json::from_slice(line).map_err(|_| fault::of(line))
             }
@@ -62,7 +61,7 @@ impl<'a> Line<'a> {
     }
 
     fn show_names(&mut self) {
-        // earlier versions wrote more characters as they are
+        // earlier versions escaped fewer characters
         if let Cow::Owned(key) = key::shown_again(&self.key) {
             self.key = Cow::Owned(key);
         }
@@ -83,7 +82,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
 /// A line with its members in any order.
 struct AnyOrder;
 
-/// A text, without a copy where it has no escapes.
+/// A text. It is not copied if it has no escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -127,7 +126,7 @@ impl<'de> Visitor<'de> for AnyOrder {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         let (mut time, mut host, mut zone, mut key) = (None, None, None, None);
         let mut interval_ms = None;
-        // the outer one: whether the member was there
+        // the outer `Option` tells whether the member was there
         let mut numbers: [Option<Option<u64>>; MEMBERS] = [None; MEMBERS];
         while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
             match &*name {
@@ -177,11 +176,11 @@ impl<'de> Visitor<'de> for AnyOrder {
     }
 }
 
-/// Lines of the first release have the members before this one, and no others.
+/// The index of the first member that lines of the first release do not have. They have all members before it.
 const LATER: usize = super::members::member("duration_ms");
 
-/// A line with its members in the order in which the module writes them, without spaces, and names without escapes.
-/// None if it is otherwise, be it right or wrong.
+/// Reads a line with its members in the order in which the module writes them, without spaces, and with names without
+/// escapes. None if the line has another form, whether right or wrong.
 #[inline]
 fn written(line: &[u8]) -> Option<Line<'_>> {
     let mut rest = Rest(str::from_utf8(line).ok()?);
@@ -203,7 +202,7 @@ fn written(line: &[u8]) -> Option<Line<'_>> {
     (rest.0 == "}").then_some(Line { time, interval_ms, host, zone, key, numbers })
 }
 
-/// What was not read yet.
+/// The rest of the line, which has not been read yet.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
@@ -212,7 +211,8 @@ impl<'a> Rest<'a> {
         Some(self)
     }
 
-    /// The number after a literal. None if there is no number; none within if the literal is not there.
+    /// The number after a literal. The outer value is None if there is no number; the inner value is None if the
+    /// literal is missing.
     #[inline]
     fn number_after(&mut self, literal: &[u8]) -> Option<Option<u64>> {
         if !self.0.as_bytes().starts_with(literal) {
@@ -222,17 +222,17 @@ impl<'a> Rest<'a> {
         self.number().map(Some)
     }
 
-    /// Up to the next quote, if nothing before it means something else.
+    /// The text up to the next quote, if it contains no escapes and no control characters.
     fn string(&mut self) -> Option<&'a str> {
         let end = memchr::memchr2(b'"', b'\\', self.0.as_bytes())?;
         let (string, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.strip_prefix('"')?;
-        // without a way out of the loop, which is faster
+        // there is no early exit from the loop, which is faster
         let has_controls = string.bytes().fold(false, |has, byte| has | (byte < b' '));
         (!has_controls).then_some(string)
     }
 
-    /// One of at most 19 digits, which is below 2^64.
+    /// A number of at most 19 digits, which is less than 2^64.
     fn number(&mut self) -> Option<u64> {
         let bytes = self.0.as_bytes();
         let mut number = 0;

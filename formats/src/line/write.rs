@@ -10,7 +10,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// `time` is the end of the part, in UTC, as `2026-01-31T12:00:00.000Z`.
+    /// `time` is the end of the part, in UTC, such as `2026-01-31T12:00:00.000Z`.
     pub fn new(time: &str, host: &str, zone: &str) -> Head {
         let mut names = b",\"host\":".to_vec();
         push_string(&mut names, host);
@@ -23,8 +23,8 @@ impl Head {
         }
     }
 
-    /// Appends a line. Members that are told only if they are not zero are at its end. `peak_ns` is no difference,
-    /// but the highest value of the interval.
+    /// Appends a line. Members that are written only if they are not zero are at its end. `peak_ns` is the highest
+    /// value of the interval, not a difference.
     pub fn push_line(
         &self,
         out: &mut Vec<u8>,
@@ -61,6 +61,6 @@ fn push_number(out: &mut Vec<u8>, name: &str, value: u64) {
 }
 
 fn push_string(out: &mut Vec<u8>, text: &str) {
-    // a string can be written to a `Vec` without an error
+    // writing a string to a `Vec` cannot fail
     let _ = serde_json::to_writer(out, text);
 }

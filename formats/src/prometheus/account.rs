@@ -5,9 +5,9 @@ use crate::classes::{CPU_BOUNDS_LE, DRY_RUN, WINDOWS};
 use crate::counters::{COUNTERS, Counter, FAMILIES_IN_ORDER, Figure, Of, Sample, Shape, Signal, Unit};
 use crate::status::{Limit, Signal as Average};
 
-/// The values of an account. Each is read when it is asked for.
+/// The values of an account. Each value is read when it is requested.
 pub trait AccountValues {
-    /// The cells of the counter at this place of the table.
+    /// The cells of the counter at this index of the table.
     fn cells(&self, row: usize) -> impl Iterator<Item = u64>;
     /// Requests that are open.
     fn in_flight(&self) -> u32;
@@ -21,8 +21,8 @@ pub trait AccountValues {
     fn windows(&self) -> [Average; WINDOWS.len()];
 }
 
-/// Writes the samples of an account in the family at this place of [`FAMILIES_IN_ORDER`]. `is_named` tells whether
-/// the head of the family is written already.
+/// Writes the samples of an account in the family at this index of [`FAMILIES_IN_ORDER`]. `is_named` tells whether the
+/// head of the family is written already.
 pub fn account(
     family: usize,
     is_named: &mut bool,
@@ -66,7 +66,7 @@ fn part(of: Of, requests: u64, cpu_ns: u64) -> Value {
 }
 
 impl Samples<'_> {
-    /// Writes the samples of an account. The family is one of the counter at this place of the table.
+    /// Writes the samples of an account. The family belongs to the counter at this index of the table.
     fn add_account(&mut self, row: usize, counter: &Counter, account: &impl AccountValues) {
         match self.family.sample {
             Sample::Value => self.add("", None, value_of(row, counter, account)),
@@ -86,7 +86,7 @@ impl Samples<'_> {
                     }
                 }
             }
-            // both kinds from the first check on, so that the first refusal is an increase
+            // both kinds are shown from the first check on, so that the first refusal is an increase
             Sample::Refused(of) => {
                 let is_limited = account.limit().is_some();
                 for (dry_run, [requests, cpu_ns]) in DRY_RUN.iter().zip(tallies(account, row)) {
@@ -105,7 +105,7 @@ impl Samples<'_> {
                         Signal::Requests => window.requests_per_second,
                         Signal::Cores => window.cores,
                     };
-                    // a gauge needs no more digits, and it is never negative
+                    // a gauge needs no more digits, and is never negative
                     self.add("", Some(("window", name)), Value::Seconds((value * 1e9).round() as u64));
                 }
             }

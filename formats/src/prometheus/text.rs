@@ -53,16 +53,16 @@ fn escape(byte: u8) -> Option<&'static str> {
 /// The value of a sample.
 pub(super) enum Value {
     Integer(u64),
-    /// thousandths, such as milliseconds, written as units without loss
+    /// thousandths, such as milliseconds; written in the whole unit without loss
     Milliseconds(u64),
-    /// billionths, such as nanoseconds, written as units without loss
+    /// billionths, such as nanoseconds; written in the whole unit without loss
     Seconds(u64),
 }
 
-/// Samples of one family that have the same labels, but for one label.
+/// Samples of one family that have the same labels, except one label.
 pub(super) struct Samples<'a> {
     pub(super) family: &'a Family,
-    /// whether the head of the family is written; a family without samples gets none
+    /// whether the head of the family is written; a family without samples has no head
     is_named: &'a mut bool,
     labels: &'a Labels,
     out: &'a mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! An account in the status document, as JSON. Its members are those of the table.
+//! An account in the status document, as JSON. The table of counters declares its members.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -23,13 +23,13 @@ pub struct Limit {
     pub rate: u64,
     /// CPU that may be used beyond the rate, in nanoseconds
     pub burst_ns: u64,
-    /// CPU beyond that, in nanoseconds
+    /// CPU beyond the rate and the burst, in nanoseconds
     pub debt_ns: u64,
-    /// a debt is at most this, if the limit says so
+    /// the largest debt, if the limit has one
     pub max_debt_ns: Option<u64>,
 }
 
-/// All that the status shows of an account.
+/// All values of an account that the status shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     /// the cells of all counters
@@ -56,7 +56,7 @@ const BY_ORDER: usize = cell("by_connection_order");
 type Refusals = [u64; 2 * classes::REFUSALS.len()];
 
 impl Account {
-    /// The cells of the counter at this place of the table.
+    /// The cells of the counter at this index of the table.
     fn cells_of(&self, row: usize) -> &[u64] {
         let cells = COUNTERS.get(row).map_or(0, |counter| counter.shape.cells());
         self.cells.get(first_cell(row)..).and_then(|rest| rest.get(..cells)).unwrap_or_default()
@@ -71,7 +71,7 @@ impl Account {
         let name = counter.name;
         match (counter.shape, cells) {
             (Shape::One, &[value]) => map.serialize_entry(name, &(value / counter.divisor)),
-            // requests without a status are what the classes leave of all requests
+            // requests without a status are the difference between all requests and the sum of the classes
             (Shape::Classes(_), [classes @ .., _]) => map.serialize_entry(name, &Classes(classes)),
             (Shape::Tallies { classes, counted }, _) if is_any_counted(cells) => {
                 map.serialize_entry(name, &Tallies { classes, cells, counted })
@@ -108,7 +108,7 @@ impl Account {
             Figure::CpuPerRequest => {
                 map.serialize_entry(name, &cpu_ns.checked_div(self.requests()).unwrap_or_default())
             }
-            // milliseconds to seconds, bytes to gigabytes
+            // from milliseconds to seconds, and from bytes to gigabytes
             Figure::GigabyteSeconds => map.serialize_entry(name, &(self.cells[MEMORY_BYTE_MS] as f64 / 1e12)),
             // nanoseconds in one second
             Figure::Peak => map.serialize_entry(name, &(self.peak_cpu_ns as f64 / 1e9)),
@@ -121,7 +121,7 @@ impl Account {
     }
 }
 
-/// An account, shown with so much detail.
+/// An account, shown at this level of detail.
 pub struct Shown<'a>(pub &'a Account, pub Detail);
 
 impl Serialize for Shown<'_> {
@@ -156,7 +156,7 @@ pub(crate) const REFUSED: [&str; 4] =
 pub(crate) const MAX_DEBT: &str = "max_debt_ns";
 /// The members of a signal.
 pub(crate) const SIGNAL: [&str; 3] = ["in_flight", "requests_per_second", "cores"];
-/// The member of a tally besides the number.
+/// The member of a tally that follows the number.
 pub(crate) const TALLY_CPU: &str = "cpu_ns";
 
 fn limit_entries<M: SerializeMap>(map: &mut M, limit: &Limit) -> Result<(), M::Error> {
@@ -196,13 +196,13 @@ impl Serialize for LimitAndRefused {
     }
 }
 
-/// Six decimals: microseconds of CPU per second or per gigabyte, millionths of requests. Never NaN or infinite,
-/// which JSON cannot tell.
+/// Rounds to six decimals: microseconds of CPU per second or per gigabyte, or millionths of requests. The result is
+/// never NaN or infinite, which JSON cannot express.
 fn rounded(value: f64) -> f64 {
     if value.is_finite() { (value * 1e6).round() / 1e6 } else { 0.0 }
 }
 
-/// CPU seconds per 10^9 bytes; 0 where nothing was sent.
+/// CPU seconds per 10^9 bytes; 0 if nothing was sent.
 fn cpu_seconds_per_gb(cpu_ns: u64, sent_bytes: u64) -> f64 {
     // seconds / gigabytes = nanoseconds / bytes
     if sent_bytes == 0 { 0.0 } else { rounded(cpu_ns as f64 / sent_bytes as f64) }
@@ -271,11 +271,11 @@ impl Serialize for Tally {
     }
 }
 
-/// `by_request_cpu`: how many requests took no more than each bound.
+/// `by_request_cpu`: the number of requests up to each bound.
 ///
-/// Bounds that no request was below are left out at the start, and so are those at the end that add nothing: a
-/// bound that is missing has 0 if it is below the first one, and the last one's number if it is above. The requests
-/// above all bounds are what the last number leaves of `requests`.
+/// Bounds at the start without requests are omitted, and so are bounds at the end that add no requests. A missing
+/// bound has the value 0 if it is below the first one, and the value of the last one if it is above. The number of
+/// requests above all bounds is `requests` minus the last value.
 struct Histogram<'a> {
     buckets: &'a [u64],
 }

@@ -1,4 +1,4 @@
-//! The members of the server, of a worker and of a zone: one declaration each.
+//! The members of the server, of a worker and of a zone. Each member is declared once.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub struct Member {
     pub name: &'static str,
     /// its unit; none: a text or a number without a unit
     pub unit: Option<Unit>,
-    /// what it says
+    /// its meaning
     pub help: &'static str,
     /// whether it is a text; else it is a whole number
     pub is_text: bool,

@@ -11,7 +11,7 @@ pub(super) trait Object: Default {
     fn member<'de, M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<bool, M::Error>;
 }
 
-/// Reads an object. Members that it does not know are ignored, and members that are missing stay as they are.
+/// Reads an object. Unknown members are ignored, and missing members keep their default value.
 pub(super) struct ReadObject<T>(PhantomData<T>);
 
 impl<T> Default for ReadObject<T> {

@@ -35,17 +35,18 @@ pub struct ZoneRead {
     pub windows: Option<Box<RawValue>>,
 }
 
-/// The members of an account as JSON, in the order of the table of counters. None: the document does not have it.
+/// The members of an account as JSON, in the order of the table of counters. None: the document does not contain the
+/// member.
 #[derive(Debug, Default)]
 pub struct AccountMembers([Option<Box<RawValue>>; LEN]);
 
 impl AccountMembers {
-    /// The member at this place of the table, as JSON.
+    /// The member at this index of the table, as JSON.
     pub fn json(&self, row: usize) -> Option<&str> {
         self.0.get(row)?.as_ref().map(|value| value.get())
     }
 
-    /// The member at this place of the table, if it is a whole number.
+    /// The member at this index of the table, if it is a whole number.
     pub fn number(&self, row: usize) -> Option<u64> {
         self.json(row)?.parse().ok()
     }
@@ -55,10 +56,10 @@ impl Document {
     /// Reads a document.
     ///
     /// # Errors
-    /// The text is no status document, or one of a later version.
+    /// The text is not a status document, or is one of a later version.
     pub fn read(json: &[u8]) -> Result<Document, String> {
         let fault = |reason: &dyn fmt::Display| match format_of(json).map(version::check) {
-            // a later version may differ in anything
+            // a later version may differ in any part
             Some(Err(later)) => later,
             _ => format!("this is not a status document: {reason}"),
         };
@@ -70,7 +71,7 @@ impl Document {
     }
 }
 
-/// The version that a document says.
+/// The version in a document.
 fn format_of(json: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Format>(json).ok()?.0
 }
@@ -173,7 +174,7 @@ impl Serialize for AccountMembers {
 }
 
 impl Document {
-    /// Writes the document again. A document of this version gives the same bytes.
+    /// Writes the document again. A document of this version results in the same bytes.
     pub fn write(&self) -> Vec<u8> {
         use super::write;
         let mut out = Vec::new();

@@ -65,7 +65,7 @@ fn a_document_of_a_later_version_is_refused_and_named() {
     let later = format!("it has format {}, but this program knows formats up to", VERSION + 1);
     for text in [
         with((VERSION + 1).to_string()),
-        // its members may be anything
+        // the other members of a later version may be anything
         format!("{{\"zones\":7,\"format\":{}}}", VERSION + 1),
         format!("{{\"format\":{}}}", VERSION + 1),
     ] {

@@ -1,7 +1,7 @@
 //! Writing the status document, piece by piece.
 //!
-//! The order of the pieces: [`begin`]; for each zone [`begin_zone`], its accounts by [`account`], and [`end_zone`];
-//! then [`end`]. Or [`error`] alone.
+//! The order of the pieces is: [`begin`]; for each zone [`begin_zone`], its accounts by [`account`], and [`end_zone`];
+//! then [`end`]. An error is written by [`error`] alone.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -91,13 +91,13 @@ fn value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Writes an object without its closing brace: more members follow.
+/// Writes an object without its closing brace, so that more members can follow.
 fn open<T: Serialize>(object: &T, out: &mut Vec<u8>) {
     value(object, out);
     out.pop();
 }
 
-/// Begins one more member, which is an object.
+/// Begins another member, which is an object.
 fn open_member(name: &str, out: &mut Vec<u8>) {
     out.push(b',');
     value(name, out);

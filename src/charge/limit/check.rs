@@ -1,7 +1,7 @@
-//! Limits: requests of a key that uses too much CPU are refused.
+//! Limits: a request is refused if its key uses too much CPU.
 //!
-//! As `ngx_http_limit_req_handler`, in the preaccess phase, and once per request: the target of an internal redirect
-//! is not checked again. The bucket is in the key's account, see [`accounting::limit`].
+//! As `ngx_http_limit_req_handler`, the check runs in the preaccess phase, and once per request: it is not repeated
+//! after an internal redirect. The bucket is in the key's account, see [`accounting::limit`].
 
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,7 +32,7 @@ use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
 const NAME: &str = "request_cpu_limit";
 const NS_PER_MS: u64 = 1_000_000;
-/// An unusable value of `cores` is logged once in so many milliseconds.
+/// An invalid value of `cores` is logged at most once in this interval, in milliseconds.
 const COMPLAIN_MS: u64 = 60_000;
 
 /// Adds the phase handler. `None` if there is no memory.
@@ -52,11 +52,11 @@ impl PhaseHandler for Check {
 /// Checks a request. Returns its status if it is refused.
 fn check(r: Request<'_>) -> Option<ngx_int_t> {
     let conf = location(r);
-    // `post_action`: it was answered before, and is counted as that
+    // In `post_action`, the request was answered before. It is counted with that answer.
     if !r.is_main() || !is_measuring() || r.is_post_action() {
         return None;
     }
-    // without memory for a context, it is not measured either
+    // Without memory for a context, the request is not measured either.
     let context = find(r)?;
     if conf.limits().is_empty()
         || conf.limits_spare_status() && conf.status.get().is_answered_by(r.content_handler())
@@ -101,20 +101,20 @@ struct Refusing {
     retry_after_s: u64,
 }
 
-/// The answer of all limits of a location to a request.
+/// The result of all limits of a location for a request.
 struct Judgement {
     verdict: Verdict,
     limited: Option<LimitedRef>,
     refusing: Option<Refusing>,
 }
 
-/// The [`Limited`](crate::charge::verdict::Limited) of a request, which is made if it is not there yet.
+/// The [`Limited`](crate::charge::verdict::Limited) of a request. It is created if it does not exist yet.
 fn made(r: Request<'_>, limited: &mut Option<LimitedRef>) -> Option<LimitedRef> {
     *limited = limited.or_else(|| LimitedRef::of(r));
     *limited
 }
 
-/// Asks all limits of a location: each counts what it refuses.
+/// Checks a request against all limits of a location. Each limit counts its own refusals.
 fn judge(r: Request<'_>, conf: &LocConf) -> Judgement {
     let mut verdict = Verdict { limits: conf.limits_place(), ..Verdict::NONE };
     let mut limited: Option<LimitedRef> = None;
@@ -183,7 +183,7 @@ fn find_accounts(r: Request<'_>, conf: &LocConf) -> LimitAccounts {
     accounts
 }
 
-/// The rate that a variable stands for; none: the request is not limited.
+/// The rate that a variable evaluates to. `None`: the request is not limited.
 fn evaluate(r: Request<'_>, cores: &ngx_http_complex_value_t) -> Option<NonZeroU64> {
     let value = r.evaluate(cores).filter(|value| !value.is_empty())?;
     let rate = parse_cores(value);
@@ -231,7 +231,7 @@ fn log_refusal(r: Request<'_>, conf: &LocConf, limit: &LimitConf, debt_ns: NonZe
     });
 }
 
-/// Says when the debt is paid. It goes with the answer through `error_page` too.
+/// Adds the time in which the debt will be paid. `error_page` keeps the header too.
 fn add_retry_after(r: Request<'_>, seconds: u64) -> Option<()> {
     r.add_header(ngx_string!("Retry-After"), itoa::Buffer::new().format(seconds).as_bytes())
 }

@@ -5,7 +5,7 @@ use accounting::parameters::{Known, Parameters};
 use crate::nginx::conf::Conf;
 use crate::nginx::directive::Directive;
 
-/// Reads the parameters of the directive `D`: first as many values as `positional`, then the parameters in `known`.
+/// Reads the parameters of the directive `D`: first `positional` values, then the parameters in `known`.
 ///
 /// # Errors
 /// The message for the first argument that is unknown, or given twice.

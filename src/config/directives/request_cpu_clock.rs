@@ -32,13 +32,13 @@ impl Directive for RequestCpuClock {
         let mut clock = given.valid(given.at(0), "clock", "\"hybrid\" or \"thread\"", of_name)?;
         if given.has("max_error") {
             let Mode::Hybrid { max_error_ns } = &mut clock else {
-                // the other clock has no parameter
+                // the clock `thread` has no parameter
                 return Err(given.unknown(cf.arguments().nth(2).unwrap_or_default()).into());
             };
             let parsed = given.parse("max_error", "max_error", "from 1us to 10ms", parse_max_error)?;
             *max_error_ns = parsed.unwrap_or(*max_error_ns);
         }
-        // it was not set
+        // it was not set before
         let _ = main.clock.set(clock);
         Ok(())
     }

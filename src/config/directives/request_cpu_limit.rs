@@ -95,8 +95,8 @@ fn parse(cf: &mut Conf<'_>) -> Result<LimitConf, Refusal> {
     let status = given.parse("status", "status", "between 400 and 599", parse_status)?;
     let used = ZoneUse::named(cf, given.required("zone")?);
     let text = given.required("cores")?;
-    // A limit is the same after a reload, and in another place, if its parameters are. What a variable stands
-    // for may change.
+    // A limit keeps its identity after a reload, and in another location, if its parameters are the same. The value of
+    // a variable may change.
     let id = |rate: Option<NonZeroU64>| {
         let cores = rate.map_or_else(|| Text(text).to_string(), |rate| rate.to_string());
         LimitId::of(format!("{cores} {burst_ms:?} {max_debt_ms:?}").as_bytes())
@@ -112,7 +112,7 @@ fn parse(cf: &mut Conf<'_>) -> Result<LimitConf, Refusal> {
     Ok(LimitConf { used, cores, id, burst_ms, max_debt_ms, status, dry_run })
 }
 
-/// A time of CPU, in the forms of NGINX's other times, in milliseconds; at least `least_ms`.
+/// A CPU time in milliseconds, in the forms of NGINX's other times; at least `least_ms`.
 fn parse_time(given: &Parameters<'_>, name: &str, least_ms: u64) -> Result<Option<u64>, String> {
     let least = if least_ms > 0 { format!(" of at least {least_ms}ms") } else { String::new() };
     given.parse(name, name, &format!("a time{least}, such as \"500ms\" or \"2s\""), |value| {
@@ -120,9 +120,9 @@ fn parse_time(given: &Parameters<'_>, name: &str, least_ms: u64) -> Result<Optio
     })
 }
 
-/// The range of `limit_req_status`.
+/// Parses a status in the range of `limit_req_status`.
 fn parse_status(value: &[u8]) -> Option<ngx_uint_t> {
-    // `from_str` would take a sign
+    // `from_str` would accept a sign
     let digits = value.iter().all(u8::is_ascii_digit).then_some(value)?;
     str::from_utf8(digits).ok()?.parse().ok().filter(|status| (400..=599).contains(status))
 }

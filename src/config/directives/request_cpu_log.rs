@@ -39,12 +39,13 @@ impl Directive for RequestCpuLog {
         check_path(path, directive)?;
         let zone_name = text(given.required("zone")?);
         let file = cf.open_file(path)?;
-        // two writers could be at it, and what one of them is to mend after a kill would not be at the end any more
+        // Two writers could use the file. A line that one of them must repair after a kill would no longer be the last
+        // one.
         if main.logs.look(|logs| logs.iter().any(|other| other.path() == file.name())) {
             let path = Text(path);
             return Err(format!("path \"{path}\" in \"{directive}\" is that of another one").into());
         }
-        // accounts keep the peaks of so many
+        // accounts keep peaks for this number of logs
         let of_zone = |other: &&Rc<Log>| other.zone_name == zone_name;
         if main.logs.look(|logs| logs.iter().filter(of_zone).count()) == LOGS {
             return Err(format!(
@@ -65,7 +66,7 @@ impl Directive for RequestCpuLog {
     }
 }
 
-/// The file is opened once, for all requests; what `access_log` has beside files is not there.
+/// Checks a path. The file is opened once, for all requests, and other targets of `access_log` are not supported.
 fn check_path(path: &[u8], directive: &str) -> Result<(), String> {
     let refuse = |what: &str| Err(format!("invalid path \"{}\" in \"{directive}\": {what}", Text(path)));
     if path.is_empty() {

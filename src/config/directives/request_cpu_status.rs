@@ -15,7 +15,7 @@ use crate::nginx::conf::Conf;
 use crate::nginx::content::ContentHandler;
 use crate::nginx::directive::{Directive, Refusal};
 
-/// What answers requests for the status.
+/// Provides the handler that answers status requests.
 pub trait Answers {
     const HANDLER: ContentHandler;
 }

@@ -1,4 +1,4 @@
-//! The file of `state=FILE`: which file it is, and whether it can be one.
+//! The path of `state=FILE`, and whether it can be a state file.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,15 +13,15 @@ use crate::nginx::conf::Conf;
 use crate::nginx::directive::Refusal;
 use crate::nginx::thread::{NO_ANSWER, PATIENCE, within};
 
-/// How much longer than the file's own the names beside it are at most (`.tmp-PID`).
+/// The longest suffix of the temporary files beside the state file (`.tmp-PID`).
 const MAX_SUFFIX: usize = ".tmp-4294967295".len();
-/// As the kernel follows (`MAXSYMLINKS`).
+/// The most links that are followed, as in the kernel (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// The path that `value` names, relative to NGINX's prefix as other paths.
+/// The path that `value` names. Like other paths, it is relative to NGINX's prefix.
 ///
 /// # Errors
-/// Why the file cannot be a state file.
+/// The reason why the file cannot be a state file.
 pub fn parse(cf: &Conf<'_>, value: &[u8], main: &MainConf, directive: &str) -> Result<PathBuf, Refusal> {
     let refuse = |what: &str| {
         Refusal::from(format!("invalid state file \"{}\" in \"{directive}\": {what}", Text(value)))
@@ -52,14 +52,14 @@ pub fn parse(cf: &Conf<'_>, value: &[u8], main: &MainConf, directive: &str) -> R
     }
 }
 
-/// Where the file of a `state` is, or why there can be none. It may have to wait for a disk.
+/// Returns the path of a state file, or the reason why it cannot be one. This may wait for a disk.
 fn find(path: &Path) -> Result<PathBuf, String> {
     match path.parent().map(fs::metadata) {
         Some(Ok(found)) if !found.is_dir() => return Err("its folder is a file".to_string()),
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Err("its folder does not exist".to_string());
         }
-        // what others may do there, who start and run NGINX, is not known yet
+        // The permissions of the users that start and run NGINX are not known yet.
         _ => {}
     }
     match fs::metadata(path) {
@@ -70,11 +70,10 @@ fn find(path: &Path) -> Result<PathBuf, String> {
     follow_links(path).map_err(|error| error.to_string())
 }
 
-/// Where a path leads: a symbolic link stays, and the file behind it is the one that is read and replaced. The
-/// file need not be there.
+/// Follows symbolic links: a link stays, and the file behind it is read and replaced. The file need not exist.
 ///
 /// # Errors
-/// A link that cannot be read, or too many.
+/// A link cannot be read, or there are too many.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..MAX_LINKS {
@@ -88,14 +87,14 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
                 let target = fs::read_link(&path)?;
                 path = path.parent().map_or(target.clone(), |folder| folder.join(target));
             }
-            // what others may do there, who start and run NGINX, is not known yet
+            // The permissions of the users that start and run NGINX are not known yet.
             _ => return Ok(path),
         }
     }
     Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
-/// Whether the names that the file needs beside it have room.
+/// Whether the names of the temporary files beside the file fit.
 fn has_room_for_names(path: &Path) -> bool {
     path.file_name().is_none_or(|name| name.len() + MAX_SUFFIX <= libc::NAME_MAX as usize)
 }

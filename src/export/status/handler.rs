@@ -1,4 +1,4 @@
-//! What is answered in a location with `request_cpu_status`.
+//! The answers in a location with `request_cpu_status`.
 
 use accounting::key;
 use accounting::meter::Mode;
@@ -22,7 +22,7 @@ use crate::nginx::content::{ContentHandler, Request};
 use crate::nginx::time::{cached_wall_ms, utc};
 use crate::persist::lifecycle::workers;
 
-/// Answers requests for the status.
+/// Answers status requests.
 pub struct StatusAnswers;
 
 impl Answers for StatusAnswers {
@@ -45,7 +45,8 @@ fn answer(mut request: Request, configured: StatusConf) -> ngx_int_t {
     }
     let (wanted, by_accept) = wanted(request, configured);
     let mut text = Vec::new();
-    // all of a piece at once, as NGINX's modules do: if there is no memory, the request fails, and not the worker
+    // The whole piece is allocated at once, as in NGINX's modules: if there is no memory, the request fails, not the
+    // worker.
     if text.try_reserve(PIECE_BYTES + PIECE_BYTES / 2).is_err() {
         return NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
     }
@@ -56,7 +57,7 @@ fn answer(mut request: Request, configured: StatusConf) -> ngx_int_t {
             (NGX_HTTP_OK, "text/html; charset=utf-8", page::answer(&mut request, by_accept, &mut text))
         }
         Ok(Answered::Asset(asset)) => {
-            // what a subrequest answers becomes a part of something else, and headers of it are not sent
+            // The answer to a subrequest becomes a part of another answer, and its headers are not sent.
             let gzip = request.is_main() && accepts_gzip(&request.header_values(b"accept-encoding"));
             (NGX_HTTP_OK, asset.content_type, asset.answer(&mut request, gzip, &mut text))
         }
@@ -77,32 +78,32 @@ fn answer(mut request: Request, configured: StatusConf) -> ngx_int_t {
     sending::begin(request, answer, text)
 }
 
-/// The arguments are wrong.
+/// The refusal of a request whose arguments are wrong.
 struct Refused {
     status: u32,
     format: Format,
     message: String,
 }
 
-/// What is asked for.
+/// The object that a request asks for.
 enum Wanted {
     Content(Content),
     Asset(&'static Asset),
 }
 
-/// What is answered if they are right.
+/// The answer to a request whose arguments are right.
 enum Answered {
     Page,
     Asset(&'static Asset),
-    /// and what is said instead, if no zone has the account
+    /// the status, its format, and the message if no zone has the account
     Status(Status, Format, String),
 }
 
-/// What the client gets by the directive, the arguments `asset` and `format`, or its `Accept` header, and
-/// whether that header was asked.
+/// The answer that the directive, the arguments `asset` and `format`, or the `Accept` header select. The second value
+/// tells whether the `Accept` header was used.
 ///
-/// A directive that names a format of the accounts leaves no choice. Where it names the page, the arguments are
-/// heard: the page itself asks for JSON, and for what it loads, by them.
+/// If the directive names a format of the accounts, the client has no choice. If it names the page, the arguments
+/// count: the page uses them to request JSON and its assets.
 fn wanted(r: Request, configured: StatusConf) -> (Result<Wanted, Refused>, bool) {
     let configured = configured.content;
     if let Some(fixed @ Content::Status(_)) = configured {
@@ -129,7 +130,7 @@ fn wanted(r: Request, configured: StatusConf) -> (Result<Wanted, Refused>, bool)
     }
 }
 
-/// What is to be answered.
+/// The answer to a request.
 fn answered(r: Request, configured: StatusConf, wanted: Wanted) -> Result<Answered, Refused> {
     let content = match wanted {
         Wanted::Content(content) => content,
@@ -166,7 +167,7 @@ fn refuse(format: Format, status: u32, what: &str, value: &[u8]) -> Refused {
     Refused { status, format, message: format!("{what} \"{}\"", key::display(value)) }
 }
 
-/// Sets the headers of the accounts, and of errors. `None` if there is no memory.
+/// Sets the headers for accounts and errors. `None` if there is no memory.
 fn status_headers(r: &mut Request, by_accept: bool) -> Option<()> {
     r.add_header("Cache-Control", "no-store")?;
     if by_accept {
@@ -178,6 +179,6 @@ fn status_headers(r: &mut Request, by_accept: bool) -> Option<()> {
 
 /// `1.28.3`
 fn nginx_version() -> &'static str {
-    // `NGINX_VERSION` is what the module was built against, and NGINX loads it into no other version
+    // `NGINX_VERSION` is the version that the module was built for. NGINX loads the module into no other version.
     nginx_sys::NGINX_VERSION.to_str().unwrap_or("")
 }

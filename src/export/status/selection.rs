@@ -1,4 +1,4 @@
-//! The zones and accounts that the arguments `zone` and `key` leave.
+//! The zones and accounts that the arguments `zone` and `key` select.
 
 use accounting::key::{self, Cut};
 use accounting::render::{Only, Zone};
@@ -6,11 +6,11 @@ use accounting::table::{Slot, Table};
 
 use crate::config::main::{MainConf, with_running};
 
-/// What there is not: a name of it, and the value of the argument.
+/// An unknown zone or key: the message, and the value of the argument.
 type Unknown = (&'static str, Vec<u8>);
 
-/// The zones of the configuration in use, with the accounts that these arguments leave; and what is missing if
-/// no zone has the account.
+/// The zones of the configuration in use, with the accounts that these arguments select. The second value is the
+/// missing account, to be reported if no zone has it.
 ///
 /// # Errors
 /// There is no such zone, or no such account.
@@ -46,7 +46,7 @@ pub fn select(
     }
 }
 
-/// The overflow account is always there, but is not shown before something was counted in it.
+/// The overflow account always exists, but is not shown before something was counted in it.
 fn is_shown(table: &Table, slot: Slot) -> bool {
     slot != Slot::OVERFLOW || !table.account(slot).is_untouched(table.epoch())
 }

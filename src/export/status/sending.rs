@@ -1,4 +1,4 @@
-//! An answer on its way to the client: it is rendered while it is sent, piece by piece.
+//! The sending of an answer: it is rendered piece by piece while it is sent.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::measure::clock::shared_ms;
 use crate::nginx::content::{self, Pending, Piece, Request, Turn};
 use crate::nginx::cycle::CycleId;
 
-/// An answer is sent in pieces of this many bytes, or a little more; one that fits into a piece has a
+/// An answer is sent in pieces of this many bytes, or slightly more. An answer that fits into one piece has a
 /// `Content-Length`.
 pub const PIECE_BYTES: usize = 64 * 1024;
-/// The clock is read once in so many steps of rendering, each of which takes some microseconds at most.
+/// The clock is read once in this many steps of rendering. A step takes some microseconds at most.
 const STEPS_PER_READING: usize = 16;
 
 const FAILED: Turn = Turn::Done(NGX_ERROR as ngx_int_t);
@@ -21,14 +21,14 @@ const FAILED: Turn = Turn::Done(NGX_ERROR as ngx_int_t);
 struct Sending {
     request: Request,
     cycle: CycleId,
-    /// what is still to be rendered
+    /// the part that is not rendered yet
     answer: Option<Answer>,
     /// the piece that is being rendered or sent
     piece: Piece,
 }
 
-/// Begins to send a text and what `answer` adds to it, and finishes at once where the client takes it all.
-/// Returns what the content handler must return.
+/// Begins to send a text and the output of `answer` after it. Finishes at once if the client takes everything. Returns
+/// the return value of the content handler.
 pub fn begin(request: Request, answer: Option<Answer>, text: Vec<u8>) -> ngx_int_t {
     let piece = Piece::new(request, text);
     content::begin(request, Sending { request, cycle: CycleId::running(), answer, piece })
@@ -49,7 +49,7 @@ impl Pending for Sending {
         turns::is_waiting(self.request)
     }
 
-    /// Renders and sends for a while, if it is this answer's turn; otherwise it waits for that.
+    /// Renders and sends for a time slice if it is this answer's turn. Otherwise waits for its turn.
     fn go_on(&mut self) -> Turn {
         if self.cycle != CycleId::running() {
             // a single process was told to reload, and the zones may be gone
@@ -57,8 +57,8 @@ impl Pending for Sending {
         }
         let begin = Instant::now();
         let turn = if !self.request.is_active() {
-            // Events of the connection do not come here. A first piece is made, and what comes next when it is
-            // active.
+            // Events of the connection do not reach this request. A first piece is made, and the rest once the request
+            // is active.
             let turn = self.work(None);
             turns::ran(self.request, begin.elapsed());
             turn
@@ -80,7 +80,7 @@ impl Pending for Sending {
 }
 
 impl Sending {
-    /// Renders and sends until there is no time left, the client takes no more, or all is done.
+    /// Renders and sends until the time slice is over, the client takes no more, or everything is sent.
     fn work(&mut self, turn_ends: Option<Instant>) -> Turn {
         self.request.stop_timer();
         if self.piece.text().is_none() {
@@ -102,7 +102,7 @@ impl Sending {
         Turn::Spent
     }
 
-    /// Fills the piece; whether it is complete.
+    /// Fills the piece. Returns whether it is complete.
     fn render(&mut self, turn_ends: Option<Instant>) -> bool {
         let Some(text) = self.piece.text() else { return false };
         while let Some(answer) = &mut self.answer
@@ -111,7 +111,7 @@ impl Sending {
             for _ in 0..STEPS_PER_READING {
                 if !answer.write_some(shared_ms(), text) {
                     if answer.is_missing() {
-                        // all of it is in the first piece, and the header comes with that
+                        // The whole message is in the first piece, and the header is sent with that piece.
                         self.request.set_status(NGX_HTTP_NOT_FOUND);
                     }
                     self.answer = None;

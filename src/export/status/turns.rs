@@ -1,9 +1,9 @@
 //! Turns of answers in the event loop, see [`accounting::render::turns`].
 //!
-//! An event of ours is run at the beginning of each turn while answers are under way. It begins the turn, and
-//! posts the event of the first answer. Each answer that has run posts that of the next one into the same turn,
-//! as long as there is time. So an answer always runs in an event of its own connection, and its request pays
-//! for it. An answer that does not come is no harm: the next turn begins without it.
+//! While answers are being sent, an event of the module runs at the beginning of each turn of the event loop. It
+//! begins the turn, and posts the event of the first answer. Each answer that has run posts the event of the next
+//! answer in the same turn, as long as there is time. So an answer always runs in an event of its own connection, and
+//! is charged to its own request. If an answer does not run, the next turn begins without it.
 
 use core::cell::Cell;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use accounting::render::turns::Turns;
 use crate::nginx::content::Request;
 use crate::nginx::next_turn::NextTurn;
 
-/// Of this process, from its first answer on. Only the event loop's thread uses it.
+/// The state of this process, from its first answer on. Only the thread of the event loop uses it.
 struct Inner {
     next_turn: NextTurn,
-    /// answers by their requests, which have not been freed
+    /// the answers, by their requests, which have not been freed
     turns: Cell<Turns<Request>>,
 }
 
 thread_local! {
-    /// Never freed: a destructor of a thread would keep this library in memory, see
+    /// Never freed: the destructor of a thread-local value would keep this library in memory, see
     /// [`Work`](crate::nginx::thread::Work).
     static INNER: Cell<Option<&'static Inner>> = const { Cell::new(None) };
 }
@@ -35,7 +35,7 @@ fn inner() -> &'static Inner {
     })
 }
 
-/// The callers below do not call back here from `f`.
+/// Runs `f` on the turns. No caller calls this function again from `f`.
 fn with<R>(f: impl FnOnce(&mut Turns<Request>) -> R) -> R {
     let mut turns = inner().turns.take();
     let result = f(&mut turns);
@@ -43,7 +43,7 @@ fn with<R>(f: impl FnOnce(&mut Turns<Request>) -> R) -> R {
     result
 }
 
-/// A turn begins.
+/// Begins a turn.
 fn begin() {
     if with(Turns::begin) {
         next_turn();
@@ -51,32 +51,32 @@ fn begin() {
     }
 }
 
-/// The next turn of the event loop is to be one of ours.
+/// Posts our event for the next turn of the event loop.
 fn next_turn() {
     inner().next_turn.post();
 }
 
-/// Lets the next answer run in this turn, if there is one and time for it.
+/// Lets the next answer run in this turn, if there is an answer and time for it.
 fn next_answer() {
     if let Some(request) = with(Turns::choose) {
-        // it has not left, so it is there
+        // the answer has not left, so its request exists
         request.post();
     }
 }
 
-/// For how long an answer may run now; if it may not, it has to wait.
+/// The time for which an answer may run now. `None`: it has to wait.
 pub fn slice(request: Request) -> Option<Duration> {
     with(|turns| turns.slice(request))
 }
 
-/// An answer has run for so long.
+/// Notes that an answer has run for the time `took`.
 pub fn ran(request: Request, took: Duration) {
     with(|turns| turns.ran(request, took));
     next_turn();
     next_answer();
 }
 
-/// An answer waits for a turn of its own. It must leave before its request is freed.
+/// Lets an answer wait for a turn. The answer must leave before its request is freed.
 ///
 /// # Errors
 /// There is no memory.
@@ -86,12 +86,12 @@ pub fn wait(request: Request) -> Result<(), ()> {
     Ok(())
 }
 
-/// Whether an answer waits for its turn, and not for its client.
+/// Whether an answer waits for its turn, not for its client.
 pub fn is_waiting(request: Request) -> bool {
     with(|turns| turns.is_waiting(request))
 }
 
-/// An answer has come to its end.
+/// Removes an answer that has ended.
 pub fn leave(request: Request) {
     with(|turns| turns.leave(request));
     next_answer();

@@ -12,7 +12,7 @@ use accounting::traffic::{About, Append, Ledger};
 use crate::nginx::thread::Progress;
 
 /// The log's file, as this process has it open. NGINX replaces the descriptor when it reopens its files
-/// (`ngx_reopen_files`), so what a thread writes to is a duplicate.
+/// (`ngx_reopen_files`), so a thread writes to a duplicate.
 #[derive(Clone)]
 pub struct Held {
     file: Arc<File>,
@@ -20,27 +20,27 @@ pub struct Held {
 }
 
 impl Held {
-    /// The file of this name, as NGINX opens it (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
+    /// Opens the file of this name as NGINX does (`ngx_init_cycle`). For a cycle whose files NGINX has closed.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn reopened(path: &Path) -> io::Result<Held> {
         Held::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?)
     }
 
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn new(file: File) -> io::Result<Held> {
         let id = Descriptor::new(&file).about()?.id;
         Ok(Held { file: Arc::new(file), id })
     }
 }
 
-/// An open file, to be written to.
+/// An open file, for writing.
 pub struct Descriptor<'a> {
     file: &'a File,
     progress: Option<&'a Progress>,
-    /// NGINX opens its files to be written only
+    /// a second descriptor for reading: NGINX opens its files only for writing
     readable: Option<File>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Descriptor<'a> {
         Descriptor { file, progress: None, readable: None }
     }
 
-    /// Of a file, to be written to with progress.
+    /// A file, for writing with progress.
     pub fn of(held: &'a Held, progress: &'a Progress) -> Self {
         Descriptor { progress: Some(progress), ..Descriptor::new(&held.file) }
     }
@@ -75,7 +75,7 @@ impl Append for Descriptor<'_> {
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
         if self.readable.is_none() {
-            // the same file, whatever its name is now
+            // this path leads to the same file, even if the file was renamed
             let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             self.readable = Some(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?);
         }
@@ -83,21 +83,21 @@ impl Append for Descriptor<'_> {
     }
 }
 
-/// What is written to.
+/// The files to write to.
 #[derive(Clone, Default)]
 pub struct Files {
     held: Option<Held>,
-    /// the file before it was reopened, as long as something in it may not have been brought to its end
+    /// the file before the reopening, as long as it may contain an unfinished batch
     before: Option<Held>,
 }
 
 impl Files {
-    /// Takes the file that NGINX has open now; `file` is a duplicate of it. It may have to wait for a disk.
+    /// Switches to the file that NGINX has open now. `file` is a duplicate of it. This may wait for a disk.
     pub fn follow(&mut self, ledger: &Ledger, file: io::Result<File>) {
         if !ledger.is_open() {
             self.before = None;
         }
-        // should it not be possible, the file of before is written to
+        // If the duplicate fails, the previous file is used.
         let Ok(new) = file.and_then(Held::new) else { return };
         if self.held.as_ref().is_none_or(|held| held.id != new.id) {
             let old = self.held.replace(new);
@@ -105,7 +105,7 @@ impl Files {
         }
     }
 
-    /// The files, the one to write to last.
+    /// The files. The last one is the one to write to.
     pub fn all(&self) -> Vec<Held> {
         self.before.iter().chain(&self.held).cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! A log; all that is needed to write it, in any thread.
+//! A log with all data that a thread needs to write it.
 
 use std::io;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::nginx::time::{monotonic_ms, utc, wall_ms};
 use crate::persist::kept;
 use crate::persist::memory::Memory;
 
-/// How long until it is tried again after an error, unless the interval is shorter.
+/// The time until the next attempt after an error, unless the interval is shorter.
 const RETRY_MS: u64 = 10_000;
 
-/// A log; all that is needed to write it, in any thread.
+/// A log with all data that a thread needs to write it.
 pub struct Job {
     pub ledger: Ledger,
     pub table: Table,
@@ -33,18 +33,18 @@ pub struct Job {
     zone: String,
     path: String,
     pub progress: Progress,
-    /// keep the memory of the ledger and of the table
+    /// these keep the memory of the ledger and of the table mapped
     _mappings: [Option<Arc<MmapRaw>>; 2],
 }
 
-/// Why a part is written.
+/// The reason why a part is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Its interval is over.
+    /// The interval of the part is over.
     Due,
-    /// Nobody may be there to write more.
+    /// It may be the last part, because no process may be left to write.
     Last,
-    /// Nobody is to write more.
+    /// The log was removed: no process will write it any more.
     Removed,
 }
 
@@ -65,8 +65,8 @@ impl Job {
         })
     }
 
-    /// Writes a part to the last one of the files; an earlier one is that of before, where something may not
-    /// have been brought to its end. Whether there is anything to say of it.
+    /// Writes a part to the last one of `files`. An earlier file is the one before a reopening, and may contain an
+    /// unfinished batch. Returns news for the operator, if there are any.
     pub fn write(&self, files: &[Held], reason: Reason) -> Option<News> {
         let patience = if reason == Reason::Due { Duration::ZERO } else { PATIENCE / 2 };
         let Some(_lock) = lock::of(&self.ledger).lock_within(patience) else {
@@ -86,7 +86,7 @@ impl Job {
         }
     }
 
-    /// Says so, unless that has been said before.
+    /// Notes an error. Returns it as news, unless it was reported before.
     pub fn failed(&self, error: io::Error) -> Option<News> {
         self.ledger.set_next_try(now().monotonic_ms + RETRY_MS.min(self.interval_ms));
         let number = error.raw_os_error().unwrap_or(libc::EIO) as u32;
@@ -99,7 +99,7 @@ impl Job {
         let mut all: Vec<&mut dyn Append> = files.iter_mut().map(|file| file as &mut dyn Append).collect();
         self.ledger.resolve(&self.table, &mut all)?;
         let file = all.pop().ok_or(io::ErrorKind::NotFound)?;
-        // a pipe takes no more than that at once, and never a half of it
+        // a pipe takes at most this size in one piece
         let batch_bytes = if file.about()?.is_regular { BATCH_BYTES } else { libc::PIPE_BUF };
         let now = now();
         let end = match reason {
@@ -111,15 +111,15 @@ impl Job {
     }
 }
 
-/// What an operator needs to know.
+/// An event that an operator needs to know.
 pub enum News {
     Failed(io::Error),
     Recovered,
-    /// It was the last part.
+    /// The last part was lost.
     Lost(io::Error),
-    /// Another process writes, and does not come to an end.
+    /// Another process writes, and does not finish.
     Busy,
-    /// This one does not.
+    /// This process writes, and does not finish.
     Hangs,
 }
 
@@ -167,7 +167,7 @@ impl News {
     }
 }
 
-/// Now.
+/// The current time.
 pub fn now() -> Instant {
     Instant { wall_ms: wall_ms(), monotonic_ms: monotonic_ms() }
 }

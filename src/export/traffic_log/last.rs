@@ -1,4 +1,4 @@
-//! The last part of a log: when NGINX ends, or when a reload removes the log.
+//! The last part of a log: written when NGINX ends, or when a reload removes the log.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,9 +19,9 @@ use crate::nginx::cycle::Cycle;
 use crate::nginx::thread::{PATIENCE, Work};
 use crate::persist::memory::Memory;
 
-/// A configuration gets in use. Ledgers belong to its logs now. Logs of the one before that it does not
-/// continue get their last part; if the configuration has not their accounts any more, that is not the end:
-/// workers of before may still count there.
+/// Called when a configuration comes into use. The ledgers belong to its logs now. Logs of the previous configuration
+/// that it does not continue get their last part. If the new configuration does not have their accounts any more, more
+/// parts may follow: workers of the previous configuration may still count in these accounts.
 pub fn begin(main: Option<&MainConf>, before: Option<&MainConf>, cycle: Cycle<'_>) {
     let now = || main.into_iter().flat_map(MainConf::logs);
     for log in now() {
@@ -51,7 +51,7 @@ pub fn begin(main: Option<&MainConf>, before: Option<&MainConf>, cycle: Cycle<'_
     parts.into_iter().for_each(|part| part.finish(cycle.log()));
 }
 
-/// The last parts of the logs of a configuration that is given up with the module. NGINX has closed their files.
+/// Writes the last parts of a configuration that is given up with the module. NGINX has closed its files.
 pub fn end(main: &MainConf, cycle: Cycle<'_>, is_gone: &dyn Fn(&Memory) -> bool, log: *mut ngx_log_t) {
     let mut parts = Vec::new();
     for old in main.logs().filter(|log| memory(log).is_some_and(is_gone)) {
@@ -63,7 +63,7 @@ pub fn end(main: &MainConf, cycle: Cycle<'_>, is_gone: &dyn Fn(&Memory) -> bool,
     parts.into_iter().for_each(|part| part.finish(log));
 }
 
-/// The last part of each log. Called by `ngx_master_process_exit`, when all workers are gone.
+/// Writes the last part of each log. Called by `ngx_master_process_exit`, after all workers have ended.
 pub fn exit_master(main: &MainConf, cycle: Cycle<'_>) {
     let mut parts = Vec::new();
     for of in main.logs() {
@@ -74,14 +74,14 @@ pub fn exit_master(main: &MainConf, cycle: Cycle<'_>) {
     parts.into_iter().for_each(|part| part.finish(cycle.log()));
 }
 
-/// A last part that is being written, in a thread, which gets no signals: `SIGXFSZ` is to be an error of `write`.
+/// A last part that a thread is writing. The thread gets no signals: `SIGXFSZ` must appear as an error of `write`.
 pub struct LastPart {
     job: Arc<Job>,
     work: Work<Option<News>>,
 }
 
 impl LastPart {
-    /// `file` may have to wait for the disk too.
+    /// Starts writing. `file` may also wait for the disk.
     fn start(
         job: Arc<Job>,
         file: impl FnOnce() -> io::Result<Held> + Send + 'static,
@@ -90,7 +90,7 @@ impl LastPart {
         LastPart::with_files(job, move || Ok(vec![file()?]), reason)
     }
 
-    /// `files` may have to wait for the disk too; the last one is written to.
+    /// Starts writing to the last one of `files`. `files` may also wait for the disk.
     pub fn with_files(
         job: Arc<Job>,
         files: impl FnOnce() -> io::Result<Vec<Held>> + Send + 'static,
@@ -105,8 +105,8 @@ impl LastPart {
         LastPart { job, work }
     }
 
-    /// Waits for it, and says what went wrong. A disk that does not answer is not waited for: the process may
-    /// end at any time, since that is what the journal is for.
+    /// Waits for the thread, and logs errors. It does not wait for a disk that does not answer: the process may end at
+    /// any time, because the journal keeps the unfinished part.
     pub fn finish(self, log: *mut ngx_log_t) {
         let LastPart { job, work } = self;
         if let Some(news) = work.wait(PATIENCE).unwrap_or(Some(News::Hangs)) {

@@ -1,4 +1,4 @@
-//! What is kept of a log while its configuration is there.
+//! The state of a log for the lifetime of its configuration.
 
 use core::cell::{Cell, OnceCell};
 
@@ -9,24 +9,24 @@ use crate::config::log::Log;
 use crate::config::main::MainConf;
 use crate::persist::memory::Memory;
 
-/// Attached to a log.
+/// The state that is attached to a log.
 #[derive(Default)]
 pub struct Kept {
-    /// set when the shared memory is there
+    /// set when the shared memory exists
     pub ledger: OnceCell<Ledger>,
     pub table: OnceCell<Table>,
-    /// none if it is in NGINX's zone
+    /// none if the ledger is in NGINX's zone
     pub memory: OnceCell<Memory>,
-    /// its ledger continues no other one's
+    /// its ledger does not continue the ledger of another log
     pub is_new: Cell<bool>,
 }
 
-/// What is kept of a log.
+/// The state of a log.
 pub fn kept(log: &Log) -> Option<&Kept> {
     log.attached.get()
 }
 
-/// What a log is known by in all processes.
+/// The identifier of a log, which is the same in all processes.
 pub fn name(log: &Log) -> u64 {
     traffic::name_of(log.zone_name.as_bytes(), log.path().as_bytes())
 }
@@ -39,7 +39,7 @@ pub fn table(log: &Log) -> Option<Table> {
     kept(log)?.table.get().copied()
 }
 
-/// The memory of a log; none if it is in NGINX's zone.
+/// The memory of a log; none if the ledger is in NGINX's zone.
 pub fn memory(log: &Log) -> Option<&Memory> {
     kept(log)?.memory.get()
 }
@@ -48,7 +48,8 @@ pub fn has_table(log: &Log, table: &Table) -> bool {
     self::table(log).is_some_and(|its| its.id() == table.id())
 }
 
-/// In a process that the master has forked: it does not hand on what the master keeps.
+/// Closes the descriptors of the memory. Called in a process that the master has forked: the process must not pass the
+/// master's descriptors on.
 pub fn close_descriptors(main: &MainConf) {
     main.logs().filter_map(memory).for_each(Memory::close);
 }

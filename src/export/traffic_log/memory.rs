@@ -1,4 +1,4 @@
-//! The ledger of each log, in shared memory of its own.
+//! The ledger of each log, in its own shared memory.
 
 use std::rc::Rc;
 
@@ -19,10 +19,10 @@ use crate::nginx::time::monotonic_ms;
 use crate::persist::memory::Memory;
 use crate::persist::origin::source;
 
-/// What the names of all logs' memory begin with.
+/// The prefix in the names of all logs' memory.
 const MEMORY: &[u8] = b"_log:";
 
-/// A log that wants memory.
+/// A log that requests memory.
 struct Wanted {
     log: Rc<Log>,
     /// all logs of its configuration
@@ -35,7 +35,8 @@ impl Wanted {
     }
 }
 
-/// Asks NGINX for the memory of each log. To be called when all zones are known, so that it comes after theirs.
+/// Requests the memory of each log from NGINX. Must be called when all zones are known, so that the memory of logs
+/// comes after theirs.
 ///
 /// # Errors
 /// There is no memory.
@@ -53,7 +54,7 @@ fn memory_name(log: &Log) -> Vec<u8> {
     [MEMORY, format!("{:016x}", name(log)).as_bytes()].concat()
 }
 
-/// Makes the ledgers.
+/// Creates the ledgers.
 struct Ledgers;
 
 impl Init<Wanted> for Ledgers {
@@ -72,7 +73,7 @@ impl Init<Wanted> for Ledgers {
             ngx_log_error!(NGX_LOG_EMERG, shm.log(), "{reason} in request_cpu_log \"{}\"", log.path());
             Failed
         })?;
-        // `ngx_init_cycle` calls once for each log
+        // `ngx_init_cycle` calls this once for each log
         let _ = kept.table.set(table);
         let _ = kept.ledger.set(ledger);
         if let Some(memory) = memory {
@@ -82,7 +83,7 @@ impl Init<Wanted> for Ledgers {
     }
 }
 
-/// The ledger of the log in the configuration that is running whose lines this one continues.
+/// The ledger of the running configuration that this log continues.
 fn continued_here(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memory>)> {
     with_running(|main| {
         let old = main?.logs().filter(|old| has_table(old, table));
@@ -93,8 +94,8 @@ fn continued_here(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memo
     })
 }
 
-/// Of ledgers of the same accounts, the one of this log; or one whose log is not there any more, since its file
-/// has got another name.
+/// Selects the ledger of this log among ledgers of the same accounts. If there is none, selects a ledger without a
+/// log: the log's file may have been renamed in the configuration.
 fn continued(wanted: &Wanted, ledgers: &[Ledger]) -> Option<Ledger> {
     let is_taken = |of: &Ledger| {
         let is = |log: &Log| name(log) == of.name() || ledger(log).is_some_and(|its| its.is(of));
@@ -104,22 +105,22 @@ fn continued(wanted: &Wanted, ledgers: &[Ledger]) -> Option<Ledger> {
     same.or_else(|| ledgers.iter().find(|ledger| !is_taken(ledger))).copied()
 }
 
-/// What the binary before, or another copy of this module, has left us of logs of this table.
+/// The ledgers of this table that the previous binary, or another copy of this module, has left.
 fn all_left(table: &Table) -> Vec<(Ledger, Memory)> {
     let left = source().map(|source| Memory::left(MEMORY, source)).unwrap_or_default();
     let open = |memory: Memory| {
-        // SAFETY: as many bytes are mapped, at the start of a page, as long as `memory` is there.
+        // SAFETY: the bytes are mapped, start at a page, and stay mapped as long as `memory` exists.
         let ledger = unsafe { Ledger::open(memory.base(), memory.bytes(), table) }.ok()?;
         Some((ledger, memory))
     };
     left.into_iter().filter_map(open).collect()
 }
 
-/// The ledger of a log whose lines this one continues, of the binary before or of another copy of this module.
+/// The ledger that this log continues, from the previous binary or from another copy of this module.
 fn left(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memory>)> {
     let left = all_left(table);
     let taken: Vec<u64> = wanted.logs().filter_map(|log| Some(ledger(log)?.name())).collect();
-    // by its name, since the same memory can be mapped twice
+    // compared by name, since the same memory can be mapped twice
     let ledgers: Vec<Ledger> =
         left.iter().map(|(ledger, _)| *ledger).filter(|ledger| !taken.contains(&ledger.name())).collect();
     let ledger = continued(wanted, &ledgers)?;
@@ -127,9 +128,9 @@ fn left(wanted: &Wanted, table: &Table) -> Option<(Ledger, Option<Memory>)> {
     Some((ledger, Some(memory)))
 }
 
-/// A number that no log of these accounts has, in this configuration or in the one that is running: the
-/// accounts keep the peaks of each log by it. What this one does not continue goes on in another log of this
-/// configuration, which may not have its ledger yet.
+/// A number that no log of these accounts has, in this configuration or in the running one. Accounts keep the peaks of
+/// each log under its number. A ledger that this log does not continue may belong to another log of this configuration
+/// that has not got it yet, so the numbers of left ledgers are excluded too.
 fn free_number(wanted: &Wanted, table: &Table) -> usize {
     let number = |log: &Log| ledger(log).filter(|_| has_table(log, table)).map(|its| its.log());
     let mut taken: Vec<usize> = wanted.logs().filter_map(number).collect();
@@ -139,7 +140,7 @@ fn free_number(wanted: &Wanted, table: &Table) -> usize {
     (0..traffic::LOGS).find(|number| !taken.contains(number)).unwrap_or(0)
 }
 
-/// A new ledger, for which all that the accounts have counted until now is written.
+/// A new ledger. All usage that the accounts have counted until now is regarded as written.
 fn make_ledger(
     shm: SharedMemory<'_>,
     wanted: &Wanted,
@@ -152,8 +153,8 @@ fn make_ledger(
         Some(memory) => memory.base(),
         None => shm.take_all_zeroed(bytes).ok_or(too_small)?,
     };
-    // SAFETY: memory that nobody else uses or knows yet, all zero since it is new, at the start of a page; it
-    // stays as long as the log.
+    // SAFETY: the memory is new, so it is all zero, and no other code uses or knows it. It starts at a page, and stays
+    // mapped as long as the log.
     let ledger = unsafe {
         let ledger = Ledger::create(base, bytes, table, free_number(wanted, table), monotonic_ms())?;
         lock::of(&ledger).make();

@@ -1,4 +1,4 @@
-//! Writes logs every interval, in a worker.
+//! Writes logs at the end of each interval, in a worker.
 
 use core::cell::Cell;
 use std::fs::File;
@@ -20,14 +20,14 @@ use crate::nginx::process::{self, Role};
 use crate::nginx::thread::{PATIENCE, Work};
 use crate::nginx::timer::Task;
 
-/// How long until somebody else tries what one was told to do.
+/// The time in milliseconds after which another worker may take over a task.
 const CLAIM_MS: u64 = 1000;
-/// How long until a worker looks again whether its thread is done.
+/// The time in milliseconds until a worker checks again whether its thread has finished.
 const POLL_MS: u64 = 200;
-/// How long a worker sleeps at most: the clock of the wall may be set.
+/// The longest sleep of a worker, in milliseconds: the wall clock may be set.
 const SLEEP_MS: u64 = 60_000;
 
-/// What a worker needs to write.
+/// The writer of a worker.
 struct Writer {
     log: *mut ngx_log_t,
     logs: Vec<Writing>,
@@ -40,7 +40,7 @@ struct Writing {
     running: Option<Work<Option<News>>>,
 }
 
-/// A duplicate of what NGINX has open for the log of a ledger, in the configuration in use.
+/// A duplicate of the file that NGINX has open for the log of a ledger, in the configuration in use.
 fn current_file(ledger: &Ledger) -> io::Result<File> {
     with_running(|main| {
         let is_its = |of: &&Log| log::ledger(of).is_some_and(|its| its.is(ledger));
@@ -50,11 +50,11 @@ fn current_file(ledger: &Ledger) -> io::Result<File> {
 }
 
 thread_local! {
-    /// The writer of this process, if there is anything to write.
+    /// the writer of this process, if it has logs
     static WRITER: Cell<Option<OwnTimer<Writer>>> = const { Cell::new(None) };
 }
 
-/// A worker begins.
+/// Starts the writer of a worker.
 pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     let writing = |log: &Log| {
         let job = Arc::new(Job::of(log, cycle)?);
@@ -74,8 +74,8 @@ pub fn start(main: &MainConf, cycle: Cycle<'_>) {
     WRITER.set(Some(timer));
 }
 
-/// A worker ends: what it has begun to write gets done, and what nobody else will write is written.
-/// `is_current`: the files are still those of the cycle that the worker began with.
+/// Stops the writer of a worker. Finishes the writes that it has begun, and writes parts that no other process will
+/// write. `is_current`: the files are still those of the cycle with which the worker began.
 pub fn stop(is_current: bool) {
     let Some(mut writer) = WRITER.take().and_then(OwnTimer::stop) else { return };
     let is_worker = process::role() == Role::Worker;
@@ -114,7 +114,7 @@ impl Writer {
         }
     }
 
-    /// When something is to be done.
+    /// The time until the next task, in milliseconds.
     fn wait_ms(&self) -> Option<u64> {
         let now = now();
         let wait_ms = self.logs.iter().filter_map(|writing| writing.wait_ms(now)).min();
@@ -123,7 +123,8 @@ impl Writer {
 }
 
 impl Writing {
-    /// A worker that was told to finish leaves it to its successors, if they know the same accounts.
+    /// Whether this worker may write. A worker that was told to finish leaves writing to its successors, if they have
+    /// the same accounts.
     fn may_write(&self) -> bool {
         !process::is_finishing() || self.job.ledger.is_retired()
     }
@@ -146,7 +147,7 @@ impl Writing {
         }
     }
 
-    /// Waits for the thread, and says what went wrong.
+    /// Waits for the thread, and logs errors.
     fn finish(&mut self, log: *mut ngx_log_t) {
         let Some(work) = self.running.take() else { return };
         if let Some(news) = work.wait(PATIENCE).unwrap_or(Some(News::Hangs)) {

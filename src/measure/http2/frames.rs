@@ -1,4 +1,4 @@
-//! The frames of HTTP/2, one after the other.
+//! The owners of HTTP/2 frames that a client sends.
 
 use core::marker::PhantomData;
 use core::ptr::null_mut;
@@ -21,46 +21,46 @@ const CONTINUATION: u8 = 9;
 /// The owner of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FrameOwner {
-    /// the header of a stream that it opens
+    /// the header of a stream that the frame opens
     Header,
     Stream(usize),
-    /// the connection's
+    /// the frame is the connection's
     Common,
 }
 
 /// `ngx_http_v2_state_head`, a static function of ngx_http_v2.c, once it is known.
 static HEAD: Hook<StateHandler> = Hook::new();
-/// The handler of the state of the connection that is being read, where [`Reader`] stands in its place.
+/// The state handler of the connection that is being read, for which [`Reader`] stands in.
 static STATE: Hook<StateHandler> = Hook::new();
 
-/// What frames need from the layer above.
+/// The part of the layer above that frames need.
 pub trait Frames: Charge {
-    /// The connection whose frames are looked at.
+    /// The hook for the connection whose frames are tracked.
     fn frame_hook(&mut self) -> &mut FrameHook;
 
-    /// The connection of HTTP/2 at this place, if there is one that has had a request: then it is open.
+    /// The HTTP/2 connection with this index, if it has had a request. Then it is open.
     fn http2(&self, at: usize) -> Option<Http2<'_>>;
 
-    /// The request of a stream of the connection at this place.
+    /// The request of a stream of the connection with this index.
     fn stream(&mut self, at: usize, id: usize) -> Option<Self::Request>;
 
-    /// No request has come of a header.
+    /// A header has led to no request.
     fn drop_header(&mut self, at: usize);
 
-    /// Whether the place is still that of the connection with this number.
+    /// Whether the connection with this index still has this number.
     fn has_number(&self, at: usize, number: ngx_atomic_uint_t) -> bool;
 
-    /// `ns` nanoseconds of a connection that was closed meanwhile are left.
+    /// `ns` nanoseconds are left of a connection that was closed meanwhile.
     fn charge_closed(&mut self, at: usize, ns: u64);
 }
 
-/// The connection of HTTP/2 whose frames are looked at in this handler call.
+/// The HTTP/2 connection whose frames are tracked in this handler call.
 pub struct FrameHook {
     is_set: bool,
-    /// the rest is of the connection that was looked at last
+    /// index of the connection that was tracked last; the members below belong to it too
     at: usize,
     number: ngx_atomic_uint_t,
-    /// the CPU time that was used to receive the buffer, and is not given to a frame yet
+    /// CPU time that was used to receive the buffer, as far as no frame has it yet
     received: Pool,
 }
 
@@ -71,14 +71,14 @@ impl Default for FrameHook {
 }
 
 impl FrameHook {
-    /// Whether frames are looked at.
+    /// Whether frames are tracked.
     #[inline]
     pub fn is_set(&self) -> bool {
         self.is_set
     }
 }
 
-/// Puts [`Reader`] in the place of the handler of the state of the connection at this place, if it is one of HTTP/2.
+/// Makes [`Reader`] stand in for the state handler of the connection with this index, if that is an HTTP/2 connection.
 pub fn set<W: Frames>(worker: &mut W, at: usize) {
     let Some(h2c) = worker.http2(at) else { return };
     let (Some(handler), Some(c)) = (h2c.state_handler().function(), h2c.connection()) else { return };
@@ -101,8 +101,7 @@ pub fn unset<W: Frames>(worker: &mut W) {
     }
 }
 
-/// In the place of the handler of a state of HTTP/2: goes through the frames of a buffer, as
-/// `ngx_http_v2_read_handler` does.
+/// Stands in for a state handler of HTTP/2. Goes through the frames of a buffer, as `ngx_http_v2_read_handler` does.
 struct Reader<W>(PhantomData<W>);
 
 impl<W: Frames> StandIn<StateHandler> for Reader<W> {
@@ -126,7 +125,7 @@ impl<W: Frames> StandIn<StateHandler> for Reader<W> {
             if is_header && !is_inside {
                 W::with(end_header);
             }
-            // one handler call may read several buffers
+            // One handler call may read several buffers.
             STATE.remember(state);
             match state {
                 Some(next) if !call.is_over() => handler = next,
@@ -136,18 +135,18 @@ impl<W: Frames> StandIn<StateHandler> for Reader<W> {
         let h2c = call.http2();
         h2c.state_handler().set_function(Some(StateHandler::ours::<Reader<W>>()));
         if h2c.connection().is_some_and(|c| c.read_event().is_some_and(|event| event.is_ready())) {
-            // `ngx_http_v2_read_handler` goes on: the cost of this buffer's frames is not divided by those of the
-            // next one
+            // `ngx_http_v2_read_handler` goes on with another buffer. The cost of this buffer must not be divided by
+            // the frames of the next one.
             W::with(W::read_clock);
         }
         call.position()
     }
 }
 
-/// The owner of the frame that goes on at the start of `left`, and how many of its bytes are there.
+/// The owner of the frame at the start of `left`, and the number of its bytes in `left`.
 fn next_frame(h2c: Http2<'_>, state: StateHandler, left: &[u8]) -> (FrameOwner, usize) {
     if !HEAD.is(state) {
-        // a frame that has begun in another buffer
+        // The frame has begun in another buffer.
         let frame = if h2c.is_in_header() { FrameOwner::Header } else { FrameOwner::of(h2c.frame_stream()) };
         return (frame, h2c.frame_bytes().min(left.len()));
     }
@@ -167,11 +166,11 @@ impl FrameOwner {
     }
 }
 
-/// A frame follows, or the rest of one; `left`: the bytes of the buffer from there on.
+/// A frame follows, or the rest of a frame. `left`: the bytes of the buffer from there on.
 fn begin_frame<W: Frames>(worker: &mut W, frame: FrameOwner, bytes: usize, left: usize, is_first: bool) {
     let at = worker.frame_hook().at;
     if is_first && bytes >= left && frame == FrameOwner::Header && worker.owner() == Owner::Connection(at) {
-        // the most frequent one: all that was received is the header of a request
+        // The most frequent case: all received bytes are the header of one request.
         worker.take(Owner::Header(at));
         return;
     }
@@ -185,10 +184,10 @@ fn begin_frame<W: Frames>(worker: &mut W, frame: FrameOwner, bytes: usize, left:
             worker.switch(owner);
         }
     } else if bytes >= left && worker.owner() == Owner::Connection(at) {
-        // all that was received is this frame
+        // All received bytes are this frame.
         worker.take(owner);
     } else {
-        // since the buffer before, if there was one, too
+        // This lap includes the time since the previous buffer, if there was one.
         let ns = worker.set_lap_apart();
         worker.take(owner);
         let received = &mut worker.frame_hook().received;
@@ -198,8 +197,8 @@ fn begin_frame<W: Frames>(worker: &mut W, frame: FrameOwner, bytes: usize, left:
     worker.share(owner, share_ns);
 }
 
-/// A block of header fields has ended. If no request has come of it (`ngx_http_v2_state_headers` refuses some
-/// streams, and reads their fields all the same), its cost is not the next request's.
+/// A block of header fields has ended. If it has led to no request, its cost must not be charged to the next request.
+/// (`ngx_http_v2_state_headers` refuses some streams, and reads their fields all the same.)
 fn end_header<W: Frames>(worker: &mut W) {
     let at = worker.frame_hook().at;
     if worker.owner() == Owner::Header(at) {

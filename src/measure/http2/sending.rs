@@ -1,9 +1,10 @@
-//! Frames that a stream of HTTP/2 sends for others.
+//! Frames that one stream of HTTP/2 sends for others.
 //!
-//! `ngx_http_v2_send_output_queue` sends all frames that are queued. Most often these are the caller's own. But where
-//! the socket had no room before, frames of other streams wait there too, and whoever comes first when there is room
-//! sends them: that may be a small answer. So we stand in the place of the connection's `send_chain`. Where frames
-//! have waited, the CPU time of sending is kept, and divided by the bytes that each stream has got out.
+//! `ngx_http_v2_send_output_queue` sends all queued frames. Most often these belong to the caller. But if the socket
+//! had no room before, frames of other streams wait in the queue too. The first stream that sends when there is room
+//! sends all of them, and that stream may have a small answer. So our function stands in for the connection's
+//! `send_chain`. If frames have waited, the CPU time of sending is kept, and is divided in proportion to the bytes that
+//! each stream has sent.
 
 use core::marker::PhantomData;
 
@@ -15,27 +16,27 @@ use crate::nginx::connection::{Connection, SendChain};
 use crate::nginx::hook::Hooks;
 use crate::nginx::stand_in::{Call, Callable, StandIn};
 
-/// `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
+/// The functions that ours stand in for: `ngx_io.send_chain`, `ngx_ssl_send_chain`, and functions of other modules.
 static REAL: Hooks<SendChain, 4> = Hooks::new();
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait Sending: Charge {
-    /// A connection is about to send frames. `None` if it is not one of HTTP/2 with requests.
+    /// A connection is about to send frames. Returns `None` if it is not an HTTP/2 connection with requests.
     fn begin_sending(&mut self, c: Connection<'_>) -> Option<Sent<Self::Request>>;
 
-    /// It has sent. `is_waiting`: frames are left, since the socket has no room.
+    /// The connection has sent. `is_waiting`: frames are left, because the socket has no room.
     fn end_sending(&mut self, sent: Sent<Self::Request>, is_waiting: bool);
 }
 
 /// A connection that sends.
 pub struct Sent<R> {
-    /// its place
+    /// index of the connection
     pub at: usize,
     /// the owner of the running lap, if frames have waited and there are several streams
     pub waited: Option<Owner<R>>,
 }
 
-/// Puts us in the place of a connection's `send_chain`.
+/// Makes our function stand in for a connection's `send_chain`.
 pub fn watch<W: Sending>(c: Connection<'_>) {
     let ours = [
         SendChain::ours::<Send<W, 0>>(),
@@ -55,7 +56,7 @@ impl<W: Sending, const AT: usize> StandIn<SendChain> for Send<W, AT> {
         let unsent = call.unsent();
         let rest = REAL.pass(AT, call).unwrap_or(unsent);
         if let Some(sent) = sending {
-            // a connection is not closed while it sends
+            // A connection is not closed while it sends.
             W::with(|worker| worker.end_sending(sent, !rest.is_null()));
         }
         rest

@@ -1,9 +1,9 @@
-//! Bytes of HTTP/2: each DATA frame takes its length off the windows of its stream and of its connection
+//! Received bytes of HTTP/2. Each DATA frame reduces the windows of its stream and of its connection by its length
 //! (`ngx_http_v2_state_data`).
 //!
-//! Most bodies that nobody reads come when their stream has ended: the server answers as soon as it has the header.
-//! Such frames are in the window of the connection only. The last request of the connection is taken to have received
-//! the bytes that are in no stream's window.
+//! Most bodies that nobody reads arrive after the end of their stream, because the server answers as soon as it has the
+//! header. Such frames reduce the connection's window only. These bytes are attributed to the last request of the
+//! connection.
 
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -19,24 +19,24 @@ use crate::nginx::request::Request;
 /// `NGX_HTTP_V2_MAX_WINDOW`
 const MAX_WINDOW: usize = (1 << 31) - 1;
 
-/// How the bytes of a stream are known.
+/// The data by which a stream's received bytes are known.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamBytes {
-    /// its window before the first DATA frame
+    /// the stream's window before the first DATA frame
     window: usize,
     /// bytes of the header
     header: u64,
-    /// of the connection; none if there is no memory
+    /// counters of the connection; none if there was no memory
     counters: Option<NonNull<Counters>>,
 }
 
 impl StreamBytes {
-    /// Those of a request, which has this stream. `Charge::with` must not be running.
+    /// The bytes of a request, which has this stream. Must not be called within `Charge::with`.
     pub fn of<W: Late>(r: Request<'_>, stream: Stream<'_>) -> StreamBytes {
         let preread = if r.is_body_untouched() { stream.preread_bytes() } else { 0 };
         let h2c = stream.connection();
         let frames = h2c.and_then(Frames::<W>::of);
-        // this stream is the only one that is open, and has received nothing
+        // This stream is the only open one, and has received nothing.
         if preread == 0
             && h2c.is_some_and(|h2c| h2c.streams() <= 1)
             && let Some(frames) = frames
@@ -59,9 +59,9 @@ impl StreamBytes {
     fn skipped(&self, r: Request<'_>) -> u64 {
         let Some(stream) = r.stream() else { return 0 };
         let skipped = match r.body_bytes() {
-            // the window is opened further when the body is read
+            // The window is enlarged when the body is read.
             None => self.window.saturating_sub(stream.window()),
-            // `ngx_http_v2_read_request_body` has opened it wholly
+            // `ngx_http_v2_read_request_body` has set the window to its maximum.
             Some(body_bytes) if stream.skips_body() => {
                 MAX_WINDOW.saturating_sub(stream.window()).saturating_sub(body_bytes)
             }
@@ -73,14 +73,14 @@ impl StreamBytes {
     /// The stream's request is counted, and is being freed.
     pub fn end(&self, r: Request<'_>) {
         if let Some(counters) = self.counters {
-            // SAFETY: the memory is the connection's, which outlives its streams.
+            // SAFETY: The counters are in the connection's memory. The connection outlives its streams.
             let counted = unsafe { &counters.as_ref().counted };
             counted.set(counted.get() + self.bytes(r).saturating_sub(self.header));
         }
     }
 }
 
-/// DATA frames of a connection; in its pool.
+/// Data about the DATA frames of a connection, in the connection's pool.
 struct Frames<W> {
     h2c: NonNull<ngx_http_v2_connection_t>,
     counters: Counters,
@@ -88,16 +88,16 @@ struct Frames<W> {
 }
 
 struct Counters {
-    /// the connection's window when it was looked at last
+    /// the connection's window at the last look
     window: Cell<usize>,
-    /// bytes that came by then
+    /// bytes that had arrived by then
     came: Cell<u64>,
-    /// bytes that are counted
+    /// bytes that were counted for requests
     counted: Cell<u64>,
 }
 
 impl<W: Late> Frames<W> {
-    /// Those of a connection, from its first request on.
+    /// The data of a connection. It is made at the connection's first request.
     fn of(h2c: Http2<'_>) -> Option<&Frames<W>> {
         let pointer = NonNull::new(h2c.as_ptr())?;
         h2c.connection()?.pool()?.get_or_put(|| Frames {
@@ -107,20 +107,21 @@ impl<W: Late> Frames<W> {
         })
     }
 
-    /// No stream is open that has received something. Bytes that came and are not counted are the last request's.
+    /// No open stream has received anything. Bytes that have arrived but are not counted belong to the last request.
     fn give_rest(&self) {
-        // SAFETY: it is in the same pool, whose cleanups run before its memory goes (`ngx_destroy_pool`).
+        // SAFETY: The connection is in the same pool. The cleanups of a pool run before its memory is freed
+        // (`ngx_destroy_pool`).
         let h2c = unsafe { Http2::new(self.h2c.as_ptr()) };
         let Counters { window, came, counted } = &self.counters;
         let before = window.replace(h2c.window());
         let more = match before.checked_sub(window.get()) {
             Some(more) => more,
-            // opened again, when less than a quarter was left
+            // NGINX has enlarged the window again, when less than a quarter was left.
             None => (before + MAX_WINDOW - window.get()).saturating_sub(MAX_WINDOW / 4),
         };
         let all = came.get() + more as u64;
         let late = all.saturating_sub(counted.get());
-        // if it was opened more than once, less has come by the window than is counted
+        // If the window was enlarged more than once, it shows fewer bytes than are counted.
         came.set(all.max(counted.get()));
         counted.set(came.get());
         if late > 0

@@ -1,8 +1,8 @@
-//! Bytes that come late.
+//! Bytes that arrive after their request has ended.
 
 use crate::measure::charge::Charge;
 
-/// What is told to the layer above.
+/// Reports to the layer above.
 pub trait Late: Charge {
     #[cfg(ngx_feature = "http_v2")]
     /// The last request of a connection has received more bytes than were known when it ended.

@@ -1,4 +1,4 @@
-//! One state file: how it is found, read, replaced and set aside.
+//! One state file: it is found, read, replaced and set aside here.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -16,31 +16,31 @@ use crate::nginx::process::is_used;
 use crate::nginx::thread::Progress;
 use crate::persist::descriptors::{self, Kept};
 
-/// How many files are set aside before somebody has to look.
+/// Number of files that are set aside before an operator must act.
 const MAX_SET_ASIDE: usize = 100;
-/// What a table knows a file by, whoever has written it last.
+/// The number by which a table identifies a file, whichever process has written the file last.
 pub fn name_of(path: &Path) -> u64 {
     traffic::name_of(b"", path.as_os_str().as_bytes())
 }
 
-/// Whether the accounts of a table are kept in this file.
+/// Whether the accounts of a table are saved in this file.
 pub fn is_of(path: &Path, table: &Table) -> bool {
     table.saved_as()[1] == name_of(path)
 }
 
-/// What is in a state file.
+/// The content of a state file.
 pub enum Content {
-    /// There is no file, or an empty one.
+    /// There is no file, or the file is empty.
     Nothing,
     Saved(Saved),
-    /// It begins as a file of ours, but is not used for this reason.
+    /// The file begins like a state file, but cannot be used. The text is the reason.
     Unusable(String),
 }
 
 /// Reads a file.
 ///
 /// # Errors
-/// Why it must be left alone: it is not one of ours, or cannot be read.
+/// The reason why the file must not be changed: it is not a state file, or cannot be read.
 pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
     let bytes = match read_bytes(path) {
         Ok(bytes) => bytes,
@@ -48,7 +48,7 @@ pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
         Err(error) => return Err(format!("it cannot be read: {error}")),
     };
     if bytes.is_empty() {
-        // a new log is as empty as a new state file, and would be replaced by one
+        // A new log is as empty as a new state file, and would be replaced by one.
         let is_other =
             File::open(path).is_ok_and(|file| descriptors::is_open_elsewhere(Kept::new(file).file()));
         return if is_other {
@@ -64,7 +64,7 @@ pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
         .map_or_else(|refused| Content::Unusable(refused.to_string()), Content::Saved))
 }
 
-/// The file, or as much of it as tells that it is not one of ours.
+/// Reads the file. If it is not a state file, reads only its first bytes, which show that.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     // opening a FIFO would wait
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
@@ -79,24 +79,26 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A number that changes when a file is written. None if there is no file.
+/// A number that changes when the file is written. `None` if there is no file.
 pub fn id(path: &Path) -> Option<u64> {
     let found = fs::metadata(path).ok()?;
     let time_ns = (found.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec() as u64);
     Some(found.ino().rotate_left(40) ^ time_ns)
 }
 
-/// Replaces a file as a whole by what `write` writes: by another one beside it, which gets its name.
+/// Replaces a whole file by the output of `write`. The output is written to another file beside it, which is then
+/// renamed.
 ///
 /// # Errors
-/// Those of the system. The file is as it was, but for one that cannot be replaced: see [`overwrite`].
+/// Errors of the system. The file is then unchanged. The exception is a file that cannot be replaced: see
+/// [`overwrite`].
 pub fn replace(
     path: &Path,
     progress: &Progress,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let folder = File::open(path.parent().ok_or(io::ErrorKind::NotFound)?)?;
-    // several processes can be at it, so each writes a file of its own
+    // Several processes may write at the same time, so each writes its own file.
     let temporary = with_suffix(path, &format!(".tmp-{}", process::id()));
     let written = create(&temporary).and_then(|file| {
         let noting = Noting { file: &file, progress };
@@ -106,13 +108,13 @@ pub fn replace(
         file.sync_all()?;
         progress.note();
         match fs::rename(&temporary, path) {
-            // a file that was mounted by itself, as containers do
+            // the file is a mount point of its own, as in containers
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => overwrite(path, &temporary),
             result => result,
         }
     });
     if written.is_err() {
-        // the reason is the error above
+        // the error above is the one to report
         let _ = fs::remove_file(&temporary);
     }
     written?;
@@ -123,25 +125,25 @@ pub fn replace(
 fn create(path: &Path) -> io::Result<File> {
     let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     create().or_else(|error| match error.kind() {
-        // of a process that had our number, and was killed
+        // left by a killed process that had the same process ID
         io::ErrorKind::AlreadyExists => fs::remove_file(path).and_then(|()| create()),
         _ => Err(error),
     })
 }
 
-/// Writes a file over, in place. A process that is killed while it does leaves a damaged one.
+/// Overwrites a file in place. If the process is killed during that, the file is damaged.
 fn overwrite(path: &Path, from: &Path) -> io::Result<()> {
     let bytes = fs::read(from)?;
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(&bytes)?;
     file.set_len(bytes.len() as u64)?;
     file.sync_all()?;
-    // it is in nobody's way
+    // a file that remains does no harm
     let _ = fs::remove_file(from);
     Ok(())
 }
 
-/// Notes that writing gets on.
+/// Reports the progress of writing.
 struct Noting<'a> {
     file: &'a File,
     progress: &'a Progress,
@@ -159,10 +161,10 @@ impl Write for Noting<'_> {
     }
 }
 
-/// Gives the file a name that no other one has.
+/// Renames the file to an unused name.
 ///
 /// # Errors
-/// Those of the system, or that there are too many already.
+/// Errors of the system, or too many files are set aside already.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let names = (0..MAX_SET_ASIDE).map(|n| match n {
         0 => with_suffix(path, ".bad"),
@@ -180,7 +182,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("there are too many of its kind"))
 }
 
-/// Removes what a process that was killed while it wrote has left behind.
+/// Removes temporary files of processes that were killed while they wrote.
 pub fn remove_leftovers(path: &Path) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let Ok(entries) = fs::read_dir(folder).map(|entries| entries.flatten()) else { return };
@@ -189,7 +191,7 @@ pub fn remove_leftovers(path: &Path) {
         let pid = found.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b".tmp-"));
         let pid: Option<u32> = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
         if pid.is_some_and(|pid| !is_used(pid)) {
-            // it is in nobody's way
+            // a file that remains does no harm
             let _ = fs::remove_file(entry.path());
         }
     }

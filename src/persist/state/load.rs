@@ -18,10 +18,10 @@ use crate::persist::state::file::{self, Content, name_of};
 use crate::persist::state::lock::{Lock, Refused};
 use crate::persist::state::save::INTERVAL_MS;
 
-/// Brings the accounts of a zone's file into its new table.
+/// Restores the accounts in a zone's file into its new table.
 ///
 /// # Errors
-/// If the file must be left alone.
+/// The file must not be changed.
 pub fn load(zone: &Zone, table: &Table, log: *mut ngx_log_t) -> Result<(), Failed> {
     let saved = examine(zone, log)?;
     if let (Some(saved), Some(state)) = (saved, zone.state_path())
@@ -33,19 +33,19 @@ pub fn load(zone: &Zone, table: &Table, log: *mut ngx_log_t) -> Result<(), Faile
     Ok(())
 }
 
-/// Looks whether the file of a zone whose accounts are known already can be written over.
+/// Checks whether the file of a zone may be overwritten. The zone's accounts are known from memory.
 ///
 /// # Errors
-/// If the file must be left alone.
+/// The file must not be changed.
 pub fn check(zone: &Zone, before: Option<&Zone>, log: *mut ngx_log_t) -> Result<(), Failed> {
     if before.is_some_and(|before| before.state_path() == zone.state_path()) {
-        // it was looked at, and written since
+        // the file was checked before, and has been written since
         return lock(zone, log);
     }
     examine(zone, log).map(drop)
 }
 
-/// What the file holds, and what is to become of it.
+/// Reads the content of the file, and decides whether the file can be used.
 fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
     let Some(path) = zone.state_path() else { return Ok(None) };
     lock(zone, log)?;
@@ -79,15 +79,14 @@ fn examine(zone: &Zone, log: *mut ngx_log_t) -> Result<Option<Saved>, Failed> {
     }
 }
 
-/// Makes sure that no other server has the file. A configuration test does not: the server that is tested may
-/// have it.
+/// Makes sure that no other server uses the file. A configuration test skips this: the tested server may use it.
 fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     let Some(path) = zone.state_path().filter(|_| !is_test()) else { return Ok(()) };
     let (name, file) = (zone.name, path.display());
-    // only the first configuration of a new binary goes on with what the old master has
+    // only the first configuration of a new binary continues with the files of the old master
     let old_master = origin::is_new_binary().then(origin::old_master).flatten();
     let path: PathBuf = path.into();
-    // taking it may wait for a worker too
+    // taking the lock may also wait for a worker
     match within(2 * PATIENCE, move || Lock::take(&path, old_master)) {
         Some(Ok(lock)) => kept(zone).ok_or(Failed)?.lock.set(Some(lock)),
         None => {
@@ -118,8 +117,8 @@ fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The configuration is in use now: files that cannot be used are set aside, and workers save from now on. If a
-/// file cannot be set aside, the zone goes on without one, so that it stays as it is.
+/// Called when the configuration is in use: sets files aside that cannot be used, and lets workers save from now on.
+/// If a file cannot be set aside, the zone runs without a file, so that the file stays unchanged.
 pub fn commit(zone: &Zone, log: *mut ngx_log_t) {
     if is_test() {
         return;
@@ -157,7 +156,7 @@ pub fn commit(zone: &Zone, log: *mut ngx_log_t) {
     }
 }
 
-/// Says what became of accounts that were there before.
+/// Logs the number of restored accounts.
 pub fn log_restored(zone: &Zone, restored: Restored, from: &str, log: *mut ngx_log_t) {
     let Restored { accounts, overflowed } = restored;
     let name = zone.name;

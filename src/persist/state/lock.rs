@@ -1,8 +1,8 @@
 //! One server at a time: a lock beside each state file.
 //!
-//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, of the
-//! same name with `.lock` behind, on which the master holds `flock(2)`. It lasts as long as any descriptor of
-//! the same opening: so an old and a new configuration, and an old and a new binary, share it.
+//! A state file is replaced as a whole, so it cannot carry a lock itself. The lock is a file beside it, with the same
+//! name and the suffix `.lock`. The master holds `flock(2)` on this file. The lock lasts as long as any descriptor of
+//! the same open file description. So an old and a new configuration share it, and so do an old and a new binary.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,13 +19,13 @@ use crate::nginx::thread::PATIENCE;
 use crate::persist::descriptors::{self, Kept};
 use crate::persist::state::file::with_suffix;
 
-/// The lock of a state file, as long as this, or a copy in another process, is there.
+/// The lock of a state file. It is held as long as this value, or a copy in another process, exists.
 pub struct Lock {
     kept: Kept,
     path: PathBuf,
 }
 
-/// Why there is no lock.
+/// The reason why a lock was not taken.
 pub enum Refused {
     /// Another server has it.
     Busy,
@@ -40,9 +40,9 @@ impl From<io::Error> for Refused {
 }
 
 impl Lock {
-    /// Takes the lock of a state file for a master, or shares the one that this server has already. Waits a
-    /// little for a worker that writes the file and ends. `old_master` is that of the binary before, if this
-    /// one goes on with what it has.
+    /// Takes the lock of a state file for a master, or shares the lock that this server has already. Waits shortly for
+    /// an ending worker that writes the file. `old_master` is the master of the previous binary, if this one continues
+    /// with its files.
     ///
     /// # Errors
     /// [`Refused`].
@@ -50,27 +50,27 @@ impl Lock {
         take(state, PATIENCE + Duration::from_secs(1), |opened| shared(opened, old_master))
     }
 
-    /// Takes the lock for a worker whose zone is in no configuration any more, and waits a little for it.
+    /// Takes the lock for a worker whose zone is no longer in any configuration. Waits shortly for the lock.
     ///
     /// # Errors
-    /// [`Refused::Busy`] too if the zone is in use again.
+    /// [`Refused`]. It is also [`Refused::Busy`] if the zone is in use again.
     pub fn take_in_worker(state: &Path) -> Result<Lock, Refused> {
         take(state, PATIENCE / 2, |_| None)
     }
 
-    /// Its file.
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it up, and leaves nothing behind. Only for who does not share it.
+    /// Releases the lock and removes its file. Only for a lock that is not shared.
     pub fn remove(self) {
-        // who opens it in between finds that it is not there any more, and makes a new one
+        // a process that opens the file in between finds that it was removed, and creates a new one
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Gives it up, and leaves nothing behind unless another master shares it: the one before or the one after
-    /// a binary upgrade.
+    /// Releases the lock and removes its file. The file stays if another master shares the lock: the one before or the
+    /// one after a binary upgrade.
     pub fn release(self) {
         let Lock { kept, path } = self;
         drop(kept);
@@ -80,13 +80,13 @@ impl Lock {
         }
     }
 
-    /// Whether nobody shares it in this process.
+    /// Whether no other part of this process shares the lock.
     pub fn is_alone(&self) -> bool {
         let file = self.kept.file();
         file.metadata().is_ok_and(|about| find_own(&about, file.as_raw_fd()).is_none())
     }
 
-    /// Whether another copy of this module, in the same process, shares it.
+    /// Whether another copy of this module in the same process shares the lock.
     pub fn is_taken_over(&self) -> bool {
         descriptors::is_open_elsewhere(self.kept.file())
     }
@@ -117,12 +117,12 @@ const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    // for a lock it is enough to read, which workers may
+    // reading is enough for a lock, and workers may read the file
     options.read(true).custom_flags(FLAGS);
     options
 }
 
-/// Whether this opening of the file has the lock now.
+/// Locks the file. Returns whether this open file description has the lock now.
 fn lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -131,7 +131,7 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether the file is the one that has this name; its last holder removes it.
+/// Whether the file still has this name: its last holder removes it.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(file), Ok(path)) => (file.dev(), file.ino()) == (path.dev(), path.ino()),
@@ -139,7 +139,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The descriptor of another process that leads to a file.
+/// The descriptor of another process that refers to the file.
 fn find(pid: u32, wanted: &fs::Metadata) -> Option<RawFd> {
     fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().find_map(|entry| {
         let descriptor = entry.file_name().to_str()?.parse().ok()?;
@@ -148,7 +148,7 @@ fn find(pid: u32, wanted: &fs::Metadata) -> Option<RawFd> {
     })
 }
 
-/// The descriptor of this process, but for one, that leads to a file.
+/// A descriptor of this process, except `but`, that refers to the file.
 fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
     let is_it = |&descriptor: &RawFd| {
         descriptors::id_of(descriptor) == Some((wanted.dev(), wanted.ino())) && descriptor != but
@@ -156,23 +156,23 @@ fn find_own(wanted: &fs::Metadata, but: RawFd) -> Option<RawFd> {
     descriptors::own().into_iter().find(is_it)
 }
 
-/// The opening by which this server has the lock already: one of this process, or of the master that has
-/// executed it.
+/// The open file description by which this server has the lock already: one of this process, or one of the master that
+/// has executed it.
 fn shared(opened: &File, old_master: Option<u32>) -> Option<File> {
     let wanted = opened.metadata().ok()?;
     if let Some(descriptor) = find_own(&wanted, opened.as_raw_fd()) {
         let copied =
             descriptors::with(descriptor, |descriptor| fcntl_dupfd_cloexec(descriptor, descriptors::FIRST));
         let file = copied?.ok()?.into();
-        // what was shared without the lock may get it now
+        // a description that was shared without the lock may get the lock now
         let _ = lock(&file);
         return Some(file);
     }
-    // only the first configuration of a new binary goes on with what the old master has
+    // only the first configuration of a new binary continues with the files of the old master
     let parent = old_master?;
     let descriptor = find(parent, &wanted)?;
-    // the same opening, where the kernel and the rights allow it; else the old master keeps the lock alone as
-    // long as it lives
+    // The same open file description is used if the kernel and the permissions allow it. Otherwise only the old master
+    // has the lock, for as long as it lives.
     of_process(parent, descriptor).or_else(|| opened.try_clone().ok())
 }
 

@@ -1,4 +1,4 @@
-//! The locks of zones: given up, handed on.
+//! The locks of zones: released, or passed on.
 
 use nginx_sys::ngx_log_t;
 
@@ -10,12 +10,12 @@ use crate::persist::origin::is_new_binary;
 use crate::persist::state::lock::Lock;
 use crate::persist::state::save::log_hang;
 
-/// This process is not the master.
+/// Drops the lock in a process that is not the master.
 pub fn close(zone: &Zone) {
     kept(zone).and_then(|kept| kept.lock.take());
 }
 
-/// The master ends: others may have its files. Another master that shares a lock keeps it.
+/// Called when the master ends: others may use its files. Another master that shares a lock keeps it.
 pub fn remove_locks(main: &MainConf, log: *mut ngx_log_t) {
     let locks = locks(main.zones());
     let files =
@@ -25,18 +25,18 @@ pub fn remove_locks(main: &MainConf, log: *mut ngx_log_t) {
     }
 }
 
-/// Zones are in no configuration any more, and their files are written: others may have them.
+/// Releases the locks of zones that are no longer in any configuration. Their files are written: others may use them.
 pub fn unlock<'a>(zones: impl Iterator<Item = &'a Zone>) {
     let release = |lock: Lock| {
         if lock.is_alone() {
             lock.release();
         }
     };
-    // a lock that cannot be removed is in nobody's way: it is not held
+    // a lock file that cannot be removed does no harm: its lock is not held
     let _ = each(locks(zones), release);
 }
 
-/// The configuration that was being tried is given up: it leaves no lock behind that nobody had before.
+/// The tried configuration is given up: removes the locks that it has created.
 pub fn give_up(main: &MainConf) {
     if !is_new_binary() {
         unlock(main.zones());
@@ -47,12 +47,12 @@ fn locks<'a>(zones: impl Iterator<Item = &'a Zone>) -> Vec<Lock> {
     zones.filter_map(|zone| kept(zone)?.lock.take()).collect()
 }
 
-/// Calls `f` with each lock. A disk that does not answer is not waited for: whether it did.
+/// Calls `f` with each lock. Does not wait for a disk that does not answer. Returns whether the disk answered.
 fn each(locks: Vec<Lock>, f: fn(Lock)) -> bool {
     locks.is_empty() || within(PATIENCE, move || locks.into_iter().for_each(f)).is_some()
 }
 
-/// Whether another copy of this module, in the same process, has a zone's file now.
+/// Whether another copy of this module in the same process uses the zone's file now.
 pub fn is_taken_over(zone: &Zone) -> bool {
     let Some(kept) = kept(zone) else { return false };
     let lock = kept.lock.take();

@@ -18,24 +18,24 @@ use crate::persist::memory::Memory;
 use crate::persist::state::file::{self, name_of};
 use crate::persist::state::lock::{Lock, Refused};
 
-/// How often workers save, in milliseconds.
+/// The interval in which workers save, in milliseconds.
 pub const INTERVAL_MS: u64 = 60_000;
 
-/// A zone with a file; all that is needed to write it, in any thread.
+/// A zone with a file, with all data that a thread needs to write it.
 pub struct Job {
     zone: String,
     key_text: Vec<u8>,
     path: PathBuf,
     table: Table,
     progress: Progress,
-    /// the process ID of the parent, in a worker that of its master
+    /// the process ID of the parent; in a worker, the one of its master
     parent: i32,
-    /// keeps the table's memory
+    /// keeps the table's memory mapped
     _mapping: Option<Arc<MmapRaw>>,
 }
 
 impl Job {
-    /// `None` if the zone has no file, or it is not written.
+    /// `None` if the zone has no file, or its file is not written.
     pub fn of(zone: &Zone, progress: &Progress) -> Option<Arc<Job>> {
         let kept = kept(zone).filter(|kept| !kept.given_up.get())?;
         Some(Arc::new(Job {
@@ -53,7 +53,7 @@ impl Job {
         &self.table
     }
 
-    /// The names of the zone and of its file, to be shown.
+    /// The names of the zone and of its file, for messages.
     pub fn names(&self) -> (&str, std::path::Display<'_>) {
         (&self.zone, self.path.display())
     }
@@ -68,9 +68,9 @@ impl Job {
         Ok(())
     }
 
-    /// In a worker. If no configuration has the zone any more, or the master was killed, nobody holds the lock
-    /// for this worker, and workers that end take turns. They leave a file alone that was written since by
-    /// another configuration, or by another server.
+    /// Saves in a worker. If no configuration has the zone any more, or the master was killed, no process holds the
+    /// lock for this worker. In that case, ending workers take the lock in turn. They do not write a file that another
+    /// configuration or another server has written in the meantime.
     pub fn save_in_worker(&self) -> io::Result<()> {
         let is_alone = process::role() == Role::Worker && process::parent() != self.parent;
         if !self.table.is_orphaned() && !is_alone {
@@ -88,7 +88,7 @@ impl Job {
         }
     }
 
-    /// Says what went wrong.
+    /// Logs an error.
     pub fn log(&self, error: &io::Error, log: *mut ngx_log_t) {
         let (zone, file) = (&self.zone, self.path.display());
         if self.table.is_orphaned() {
@@ -107,10 +107,10 @@ impl Job {
     }
 }
 
-/// What became of each.
+/// The result of each job.
 pub type Results = Vec<(Arc<Job>, io::Result<()>)>;
 
-/// Saves all of them.
+/// Saves all zones.
 pub fn save_all(jobs: Vec<Arc<Job>>, save: impl Fn(&Job) -> io::Result<()>) -> Results {
     let save = |job: Arc<Job>| {
         let result = save(&job);
@@ -119,7 +119,7 @@ pub fn save_all(jobs: Vec<Arc<Job>>, save: impl Fn(&Job) -> io::Result<()>) -> R
     jobs.into_iter().map(save).collect()
 }
 
-/// Files that are being written.
+/// A running write of files.
 pub struct Saving {
     work: Option<Work<Results>>,
     files: String,
@@ -134,7 +134,7 @@ impl Saving {
         Saving::of(jobs, &progress, log, Job::save)
     }
 
-    /// Begins to save all of them.
+    /// Begins to save all jobs.
     pub fn of(
         jobs: Vec<Arc<Job>>,
         progress: &Progress,
@@ -150,8 +150,8 @@ impl Saving {
         Saving { work: Some(work), files, log }
     }
 
-    /// Waits until they are written, and says what went wrong. A disk that does not answer is not waited for:
-    /// whether it did.
+    /// Waits until the files are written, and logs errors. Does not wait for a disk that does not answer. Returns
+    /// whether the disk answered.
     pub fn finish(self) -> bool {
         let Saving { work: Some(work), files, log } = self else { return true };
         match work.wait(PATIENCE) {
@@ -170,7 +170,7 @@ impl Saving {
     }
 }
 
-/// A disk does not answer.
+/// Logs that a disk does not answer.
 pub fn log_hang(files: &str, log: *mut ngx_log_t) {
     ngx_log_error!(
         NGX_LOG_ERR,

@@ -17,12 +17,13 @@ use crate::nginx::time::now_ms;
 use crate::nginx::timer::Task;
 use crate::persist::state::save::{INTERVAL_MS, Job, Results, Saving, log_hang, save_all};
 
-/// How long until a worker looks again whether its thread is done.
+/// The time in milliseconds until a worker checks again whether its thread has finished.
 const POLL_MS: u64 = 500;
-/// How long a worker that ends waits for what it has begun to write: its master writes the same after it.
+/// The time for which an ending worker waits for a write that it has begun. Its master writes the same data
+/// afterwards.
 const WORKER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a worker needs to save.
+/// The saver of a worker.
 struct Saver {
     log: *mut ngx_log_t,
     jobs: Vec<Arc<Job>>,
@@ -31,11 +32,11 @@ struct Saver {
 }
 
 thread_local! {
-    /// The saver of this process, if there is anything to save.
+    /// the saver of this process, if it has files to save
     static SAVER: Cell<Option<OwnTimer<Saver>>> = const { Cell::new(None) };
 }
 
-/// A worker begins.
+/// Starts the saver of a worker.
 pub fn start(main: &MainConf, log: *mut ngx_log_t) {
     let progress = Progress::new();
     let jobs: Vec<Arc<Job>> = main.zones().filter_map(|zone| Job::of(zone, &progress)).collect();
@@ -51,19 +52,19 @@ pub fn start(main: &MainConf, log: *mut ngx_log_t) {
     SAVER.set(Some(timer));
 }
 
-/// A worker ends: what it has begun to write gets done. What nobody else will write is written.
+/// Stops the saver of a worker. Finishes a running write, and writes files that no other process will write.
 pub fn stop() {
     let Some(mut saver) = SAVER.take().and_then(OwnTimer::stop) else { return };
     saver.finish(WORKER_PATIENCE);
     let orphans: Vec<_> = saver.jobs.iter().filter(|job| job.table().is_orphaned()).cloned().collect();
-    // so that the last second is in it
+    // this includes the last second
     orphans.iter().for_each(|job| job.table().conclude());
     Saving::of(orphans, &saver.progress, saver.log, Job::save_in_worker).finish();
 }
 
 impl Task for Saver {
     fn run(&mut self) -> Option<u64> {
-        // A worker that was told to finish may have an old table, of another size than that of its successors.
+        // A worker that was told to finish may have an old table, of another size than its successors' table.
         if is_finishing() && !self.jobs.iter().any(|job| job.table().is_orphaned()) {
             return None;
         }
@@ -90,7 +91,11 @@ impl Saver {
             return;
         }
         let log = self.log;
-        match Work::start_nice(&self.progress, move || save_all(due, Job::save_in_worker)) {
+        // The lock of an orphaned file is held while the file is written, and the master of a new configuration waits
+        // for it. A thread with a low priority could hold it for seconds on a busy machine.
+        let start =
+            if due.iter().any(|job| job.table().is_orphaned()) { Work::start } else { Work::start_nice };
+        match start(&self.progress, Box::new(move || save_all(due, Job::save_in_worker))) {
             Ok(work) => self.running = Some(work),
             Err(error) => {
                 ngx_log_error!(NGX_LOG_ERR, log, "request_cpu: no thread to save counters in: {error}");
@@ -98,7 +103,7 @@ impl Saver {
         }
     }
 
-    /// Waits for the thread, and says what went wrong.
+    /// Waits for the thread, and logs errors.
     fn finish(&mut self, patience: Duration) {
         let Some(work) = self.running.take() else { return };
         let Some(results) = work.wait(patience) else {
@@ -110,7 +115,7 @@ impl Saver {
             match result {
                 Ok(()) => {}
                 Err(error) if is_not_allowed(&error) && !job.table().is_orphaned() => {
-                    // all workers are the same user; the next configuration tries again
+                    // all workers run as the same user; the next configuration tries again
                     job.table().set_save_due(NEVER);
                     let (zone, file) = job.names();
                     ngx_log_error!(
@@ -125,7 +130,7 @@ impl Saver {
         }
     }
 
-    /// When something is to be done.
+    /// The time until the next task, in milliseconds.
     fn wait_ms(&self) -> Option<u64> {
         let now_ms = now_ms();
         let waits = self.jobs.iter().map(|job| job.table().save_due_ms()).filter(|&due_ms| due_ms != NEVER);

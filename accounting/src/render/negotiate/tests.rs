@@ -95,7 +95,7 @@ fn scrapers_get_the_prometheus_text() {
         // with native histograms
         "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,\
          application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4",
-        // told to use one format only, which is not there
+        // the client is configured for one format only, which is not supported
         "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.4",
         "text/plain;version=1.0.0;q=0.3,*/*;q=0.2",
         "application/openmetrics-text",

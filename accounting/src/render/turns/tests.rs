@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::cases;
 
-/// As the module does it: the answers that run in a turn, each for its slice and `more` beyond that.
+/// Runs a turn as the module does. Each answer runs for its slice, and `more` beyond it.
 fn turn(turns: &mut Turns<usize>, more: Duration) -> (Vec<usize>, Duration) {
     let (mut ran, mut took) = (Vec::new(), Duration::ZERO);
     turns.begin();
@@ -56,7 +56,7 @@ fn an_answer_that_was_chosen_and_left_delays_no_other() {
     assert_eq!(turns.choose(), None);
     turns.leave(1);
     assert_eq!(turns.choose(), Some(2));
-    // and one that did not come is forgotten in the next turn
+    // an answer that was chosen and did not run is forgotten in the next turn
     turns.wait(3).unwrap();
     assert!(turns.begin());
     assert_eq!(turns.choose(), Some(3));
@@ -74,7 +74,7 @@ proptest! {
         for _ in 0..40 {
             let (ran, took) = turn(&mut turns, more);
             prop_assert!(!ran.is_empty());
-            // the last one may exceed it by what it takes beyond its slice
+            // the last answer may exceed the turn by its time beyond its slice
             prop_assert!(took <= TURN + more);
             ran.into_iter().for_each(|answer| times[answer] += 1);
             let (least, most) = (times.iter().min(), times.iter().max());

@@ -10,7 +10,7 @@ fn number(line: &Line<'_>, name: &str) -> Option<u64> {
     line.number(crate::line::member(name))
 }
 
-/// What the writer wrote is what is read, the fast way and the other, each number at its place.
+/// A line that the writer wrote is read in the fast way and in the other way. Each number is at its index.
 #[test]
 fn every_member_that_is_written_is_read() {
     let mut text = Vec::new();
@@ -119,7 +119,7 @@ fn what_a_line_does_not_say_is_not_nothing() {
     }
 }
 
-/// As the module writes it.
+/// A line in the form that the module writes.
 fn line(key: &str, numbers: [u64; 9], more: &str) -> String {
     let [interval, requests, cpu, wakeups, sent, received, ok, bad, worse] = numbers;
     let key = serde_json::to_string(key).unwrap();
@@ -179,7 +179,7 @@ proptest! {
     fn any_name_is_read_as_the_module_shows_it(key in any::<String>()) {
         let line = LINE.replacen("\"example.com\"", &serde_json::to_string(&key).unwrap(), 1);
         prop_assert_eq!(&Line::read(line.as_bytes(), false).unwrap().key, &key::shown_again(&key));
-        // and that is read as it is
+        // the shown form itself is read unchanged
         let shown = key::display(key.as_bytes());
         let line = LINE.replacen("\"example.com\"", &serde_json::to_string(&shown).unwrap(), 1);
         prop_assert_eq!(&Line::read(line.as_bytes(), false).unwrap().key, &shown);
