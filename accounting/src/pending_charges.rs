@@ -129,10 +129,6 @@ impl PendingCharges {
             sums.flush_bucket(table, slot);
             sums.bucket = bucket;
         }
-        if sums.known.0 != slot && sums.ended.requests == 0 {
-            // other requests come before the sums are added
-            table.account(slot).prefetch(&classes, bucket);
-        }
         sums.in_bucket += 1;
         sums.ended.requests += 1;
         sums.ended.cpu_ns += cpu_ns;

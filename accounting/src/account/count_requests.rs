@@ -22,19 +22,6 @@ impl Account {
         self.by_cpu[usize::from(bucket)].fetch_add(requests, Relaxed);
     }
 
-    /// Has the processor load the counters that a request of these classes changes.
-    #[inline]
-    pub fn prefetch(&self, classes: &Classes, bucket: u8) {
-        let &Classes { response, order, cache, size } = classes;
-        prefetch(&self.cpu_ns);
-        prefetch(&self.billing);
-        self.responses.get(usize::from(response)).map(prefetch);
-        self.by_order.get(usize::from(order)).map(prefetch);
-        self.by_cache.get(usize::from(cache)).map(prefetch);
-        self.by_size.get(usize::from(size)).map(prefetch);
-        self.by_cpu.get(usize::from(bucket)).map(prefetch);
-    }
-
     /// Counts a handshake. Handshakes are rare and expensive, so this adds to the account at once.
     pub fn count_handshake(&self, handshake: &Handshake) {
         let &Handshake { resumed, cpu_ns } = handshake;
@@ -54,18 +41,4 @@ impl Account {
             (ended.requests.saturating_sub(refused.requests), ended.cpu_ns.saturating_sub(refused.cpu_ns));
         cpu_ns.checked_div(requests).unwrap_or(0)
     }
-}
-
-/// Has the processor load a cache line, where there is an instruction for it.
-#[inline]
-fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction has no effect that a program can see, and every processor of this architecture has it.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
-            core::ptr::from_ref(place).cast(),
-        );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
 }
