@@ -101,7 +101,8 @@ impl Audit {
         self.all.measured_ns += measured_ns;
         self.all.exact_ns = now.after_ns - self.start_ns;
         if is_loop {
-            self.wakeup_start = now;
+            // a listening socket's handler call can have laps of a connection before this one
+            (self.wakeup_start, self.wakeup_ns) = (now, 0);
         } else {
             self.wakeup_ns += measured_ns;
             self.charged.measured_ns += measured_ns;
