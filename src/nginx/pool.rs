@@ -101,7 +101,7 @@ impl<'a> Pool<'a> {
     /// Keeps a value in the pool, and drops it when the pool is destroyed. Values that were kept later are dropped
     /// first. The value changes through cells only. `None` if there is no memory.
     pub(super) fn keep<T: 'static>(self, value: T) -> Option<&'a T> {
-        let kept = self.put_with(Kept { of: TypeId::of::<T>(), value }, drop_kept::<T>)?;
+        let kept = self.put_with(InPool { of: TypeId::of::<T>(), value }, drop_kept::<T>)?;
         // SAFETY: The value was just put there. Only `drop_kept` changes it.
         Some(unsafe { &(*kept.as_ptr()).value })
     }
@@ -117,7 +117,7 @@ impl<'a> Pool<'a> {
                 // functions of equal code. The type's identity at the beginning shows its type.
                 let value = unsafe {
                     let is_such = data.cast::<TypeId>().read() == TypeId::of::<T>();
-                    is_such.then(|| &(*data.cast::<Kept<T>>()).value)
+                    is_such.then(|| &(*data.cast::<InPool<T>>()).value)
                 };
                 if value.is_some_and(&is) {
                     return value;
@@ -190,7 +190,7 @@ impl<T: Pooled> Drop for Ended<T> {
 
 /// A value that is dropped with its pool.
 #[repr(C)]
-struct Kept<T> {
+struct InPool<T> {
     of: TypeId,
     value: T,
 }
@@ -198,7 +198,7 @@ struct Kept<T> {
 unsafe extern "C" fn drop_kept<T>(kept: *mut c_void) {
     // SAFETY: `keep` has put the value there. This is called once, before the pool's memory is freed
     // (`ngx_destroy_pool`).
-    unsafe { kept.cast::<Kept<T>>().drop_in_place() }
+    unsafe { kept.cast::<InPool<T>>().drop_in_place() }
 }
 
 fn large_bytes(first: Live<'_, ngx_pool_large_t>) -> usize {

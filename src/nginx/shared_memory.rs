@@ -23,7 +23,7 @@ pub trait Init<T>: 'static {
 
 /// The data that NGINX keeps for us with shared memory.
 #[repr(C)]
-struct Kept<T, I> {
+struct KeptMemory<T, I> {
     /// distinguishes memory of another kind that has the same name in the previous cycle
     kind: usize,
     of: Rc<T>,
@@ -40,7 +40,7 @@ pub fn add<T: 'static, I: Init<T>>(
     bytes: usize,
     of: &Rc<T>,
 ) -> Result<Option<()>, Failed> {
-    let kept = Kept { kind: kind::<T, I>(), of: of.clone(), init: PhantomData::<I> };
+    let kept = KeptMemory { kind: kind::<T, I>(), of: of.clone(), init: PhantomData::<I> };
     cf.add_shared_memory(name, bytes, init::<T, I>, kept)
 }
 
@@ -49,12 +49,12 @@ fn kind<T, I: Init<T>>() -> usize {
 }
 
 unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add` has put a `Kept` there. In the previous cycle, one of this module's calls of `add` has put a `Kept`
+    // SAFETY: `add` has put a `KeptMemory` there. In the previous cycle, one of this module's calls of `add` has put a `KeptMemory`
     // of some kind there, which begins with the kind. Both are in pools that still exist, and change through cells.
     let (zone, of, before) = unsafe {
         let before = data.cast::<usize>().as_ref().filter(|&&its| its == kind::<T, I>());
-        let before = before.map(|_| &*(*data.cast::<Kept<T, I>>()).of);
-        (Live::at(zone), &(*(*zone).data.cast::<Kept<T, I>>()).of, before)
+        let before = before.map(|_| &*(*data.cast::<KeptMemory<T, I>>()).of);
+        (Live::at(zone), &(*(*zone).data.cast::<KeptMemory<T, I>>()).of, before)
     };
     match I::init(SharedMemory(zone), of, before) {
         Ok(()) => NGX_OK as ngx_int_t,

@@ -104,7 +104,7 @@ pub fn indexed(core: Core<'_>) -> impl Iterator<Item = ngx_str_t> {
 }
 
 /// A copy of a request's variables and captures.
-pub struct Kept<'a> {
+pub struct KeptValues<'a> {
     request: Request<'a>,
     values: Vec<ngx_http_variable_value_t>,
     #[cfg(ngx_feature = "pcre")]
@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
     /// Sets `realloc_captures`. With this flag, `ngx_http_regex_exec` makes a new array of captures, as it does for a
     /// subrequest.
     #[inline]
-    pub fn keep_variables(self, mut room: Vec<ngx_http_variable_value_t>) -> Kept<'a> {
+    pub fn keep_variables(self, mut room: Vec<ngx_http_variable_value_t>) -> KeptValues<'a> {
         room.clear();
         room.extend_from_slice(self.values());
         #[cfg(ngx_feature = "pcre")]
@@ -149,7 +149,7 @@ impl<'a> Request<'a> {
                 realloc,
             }
         };
-        Kept {
+        KeptValues {
             request: self,
             values: room,
             #[cfg(ngx_feature = "pcre")]
@@ -158,7 +158,7 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Kept<'_> {
+impl KeptValues<'_> {
     /// Restores variables and captures. Returns the vector, so that it can be reused.
     #[inline]
     pub fn restore(self) -> Vec<ngx_http_variable_value_t> {

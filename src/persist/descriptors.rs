@@ -57,12 +57,12 @@ pub fn is_ours(descriptor: RawFd) -> bool {
 }
 
 /// An open file that is registered as a file of this copy of the module.
-pub struct Kept(File);
+pub struct KeptDescriptor(File);
 
-impl Kept {
-    pub fn new(file: File) -> Kept {
+impl KeptDescriptor {
+    pub fn new(file: File) -> KeptDescriptor {
         OURS.lock().unwrap_or_else(PoisonError::into_inner).push(file.as_raw_fd());
-        Kept(file)
+        KeptDescriptor(file)
     }
 
     pub fn file(&self) -> &File {
@@ -70,7 +70,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptDescriptor {
     fn drop(&mut self) {
         let descriptor = self.0.as_raw_fd();
         OURS.lock().unwrap_or_else(PoisonError::into_inner).retain(|&ours| ours != descriptor);

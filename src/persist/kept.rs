@@ -8,7 +8,7 @@ use crate::persist::state::lock::Lock;
 
 /// The state that is attached to a zone.
 #[derive(Default)]
-pub struct Kept {
+pub struct KeptZone {
     /// the memory of the table; none if the table is in NGINX's zone
     pub memory: OnceCell<Memory>,
     /// the lock of the state file, which the master holds
@@ -20,7 +20,7 @@ pub struct Kept {
 }
 
 /// The state of a zone.
-pub fn kept(zone: &Zone) -> Option<&Kept> {
+pub fn kept(zone: &Zone) -> Option<&KeptZone> {
     zone.attached.get()
 }
 

@@ -32,12 +32,12 @@ enum Stage {
 
 /// The state that is attached to a configuration.
 #[derive(Default)]
-struct Kept {
+struct KeptCycle {
     stage: Cell<Stage>,
     workers: OnceCell<Rc<WorkersZone>>,
 }
 
-fn kept(main: &MainConf) -> Option<&Kept> {
+fn kept(main: &MainConf) -> Option<&KeptCycle> {
     main.attached.get()
 }
 

@@ -30,7 +30,7 @@ use ngx::ngx_log_error;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
-use crate::persist::descriptors::{self, Kept};
+use crate::persist::descriptors::{self, KeptDescriptor};
 
 /// The prefix in the names of all our memfds.
 const PREFIX: &[u8] = b"request_cpu";
@@ -42,7 +42,7 @@ pub struct Memory {
     base: NonNull<u8>,
     name: Rc<[u8]>,
     /// none in worker processes
-    descriptor: Cell<Option<Rc<Kept>>>,
+    descriptor: Cell<Option<Rc<KeptDescriptor>>>,
 }
 
 impl Clone for Memory {
@@ -132,7 +132,7 @@ impl Memory {
     fn map(file: File, bytes: usize, name: Vec<u8>) -> io::Result<Memory> {
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let descriptor = Cell::new(Some(Rc::new(Kept::new(file))));
+        let descriptor = Cell::new(Some(Rc::new(KeptDescriptor::new(file))));
         Ok(Memory { map: Arc::new(map), base, name: name.into(), descriptor })
     }
 

@@ -15,13 +15,13 @@ pub struct Answer {
     pub(super) error: String,
     pub(super) is_missing: bool,
     pub(super) format: Format,
-    pub(super) place: Place,
+    pub(super) place: Position,
 }
 
 /// The next part to be written, in either format.
-pub(super) enum Place {
-    Json(json::Place),
-    Prometheus(prometheus::Place),
+pub(super) enum Position {
+    Json(json::JsonPosition),
+    Prometheus(prometheus::MetricsPosition),
 }
 
 impl Answer {
@@ -29,8 +29,8 @@ impl Answer {
     pub fn new(status: Status, format: Format) -> Answer {
         let shown = status.zones.iter().map(Shown::new).collect();
         let place = match format {
-            Format::Json => Place::Json(json::Place::default()),
-            Format::Prometheus => Place::Prometheus(prometheus::Place::default()),
+            Format::Json => Position::Json(json::JsonPosition::default()),
+            Format::Prometheus => Position::Prometheus(prometheus::MetricsPosition::default()),
         };
         Answer { status, shown, searched: 0, error: String::new(), is_missing: false, format, place }
     }
@@ -59,8 +59,8 @@ impl Answer {
             };
         }
         match &mut self.place {
-            Place::Json(place) => place.write(&self.status, &self.shown, now_ms, out),
-            Place::Prometheus(place) => place.write(&self.status, &self.shown, now_ms, out),
+            Position::Json(place) => place.write(&self.status, &self.shown, now_ms, out),
+            Position::Prometheus(place) => place.write(&self.status, &self.shown, now_ms, out),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::table::Slot;
 
 /// The next part to be written.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct MetricsPosition {
     at: At,
     /// whether the head of the family is written; a family without samples has no head
     is_named: bool,
@@ -37,7 +37,7 @@ enum At {
     Tail,
 }
 
-impl Place {
+impl MetricsPosition {
     /// Appends this part, and moves to the next one. Returns whether more follows.
     pub(super) fn write(&mut self, status: &Status, shown: &[Shown], now_ms: u64, out: &mut Vec<u8>) -> bool {
         let start =

@@ -11,7 +11,7 @@ use crate::persist::memory::Memory;
 
 /// The state that is attached to a log.
 #[derive(Default)]
-pub struct Kept {
+pub struct KeptLog {
     /// set when the shared memory exists
     pub ledger: OnceCell<Ledger>,
     pub table: OnceCell<Table>,
@@ -22,7 +22,7 @@ pub struct Kept {
 }
 
 /// The state of a log.
-pub fn kept(log: &Log) -> Option<&Kept> {
+pub fn kept(log: &Log) -> Option<&KeptLog> {
     log.attached.get()
 }
 

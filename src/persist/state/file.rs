@@ -14,7 +14,7 @@ use accounting::traffic;
 
 use crate::nginx::process::is_used;
 use crate::nginx::thread::Progress;
-use crate::persist::descriptors::{self, Kept};
+use crate::persist::descriptors::{self, KeptDescriptor};
 
 /// Number of files that are set aside before an operator must act.
 const MAX_SET_ASIDE: usize = 100;
@@ -49,8 +49,8 @@ pub fn read(path: &Path, key_text: &[u8]) -> Result<Content, String> {
     };
     if bytes.is_empty() {
         // A new log is as empty as a new state file, and would be replaced by one.
-        let is_other =
-            File::open(path).is_ok_and(|file| descriptors::is_open_elsewhere(Kept::new(file).file()));
+        let is_other = File::open(path)
+            .is_ok_and(|file| descriptors::is_open_elsewhere(KeptDescriptor::new(file).file()));
         return if is_other {
             Err("NGINX has it open for something else".into())
         } else {

@@ -16,12 +16,12 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::nginx::thread::PATIENCE;
-use crate::persist::descriptors::{self, Kept};
+use crate::persist::descriptors::{self, KeptDescriptor};
 use crate::persist::state::file::with_suffix;
 
 /// The lock of a state file. It is held as long as this value, or a copy in another process, exists.
 pub struct Lock {
-    kept: Kept,
+    kept: KeptDescriptor,
     path: PathBuf,
 }
 
@@ -99,7 +99,7 @@ fn take(state: &Path, patience: Duration, shared: impl Fn(&File) -> Option<File>
         let opened = open(&path)?;
         if let Some(file) = if lock(&opened)? { Some(opened) } else { shared(&opened) } {
             if is_at(&file, &path) {
-                return Ok(Lock { kept: Kept::new(descriptors::keep(&file)?), path });
+                return Ok(Lock { kept: KeptDescriptor::new(descriptors::keep(&file)?), path });
             }
         } else if begin.elapsed() > patience {
             return Err(Refused::Busy);
