@@ -49,8 +49,9 @@ fn kind<T, I: Init<T>>() -> usize {
 }
 
 unsafe extern "C" fn init<T, I: Init<T>>(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `add` has put a `KeptMemory` there. In the previous cycle, one of this module's calls of `add` has put a `KeptMemory`
-    // of some kind there, which begins with the kind. Both are in pools that still exist, and change through cells.
+    // SAFETY: `add` has put a `KeptMemory` there. In the previous cycle, one of this module's calls of `add` has put a
+    // `KeptMemory` of some kind there, which begins with the kind. Both are in pools that still exist, and change
+    // through cells.
     let (zone, of, before) = unsafe {
         let before = data.cast::<usize>().as_ref().filter(|&&its| its == kind::<T, I>());
         let before = before.map(|_| &*(*data.cast::<KeptMemory<T, I>>()).of);
