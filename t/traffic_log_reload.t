@@ -253,9 +253,12 @@ ask('one.test', 5);
 is($t->retire, 0, 'takes over');
 ask('one.test', 5);
 $t->account_with('hosts', 'one.test', 25);
-ok(wait_until(60, sub { sums($log)->{'one.test'}{requests} == 25 }), 'all is in the log');
+ok(wait_until(60, sub { sums($log)->{'one.test'}{requests} >= 30 }), 'all is in the log');
+is(sums($log)->{'one.test'}{requests}, 30, 'once');
 my $counters = counters_of($t, 'hosts')->{'one.test'};
-is($counters->{requests}, 25, 'as it is counted');
+# workers of both binaries accept; requests that old workers have ended after the upgrade are not in the new memory
+cmp_ok($counters->{requests}, '>=', 25, 'the new memory has all but counts of old workers');
+cmp_ok($counters->{requests}, '<=', 30, 'and nothing twice');
 is($t->stop, 0, 'stop');
 
 # Upgrades to another file, at once and after a reload. No line is written twice while old and new workers run
