@@ -9,6 +9,7 @@ use ngx::ngx_log_error;
 
 use crate::config::zone::Zone;
 use crate::nginx::conf::Failed;
+use crate::nginx::cycle::Cycle;
 use crate::nginx::process::is_test;
 use crate::nginx::thread::{NO_ANSWER, PATIENCE, within};
 use crate::nginx::time::now_ms;
@@ -86,8 +87,19 @@ fn lock(zone: &Zone, log: *mut ngx_log_t) -> Result<(), Failed> {
     // only the first configuration of a new binary continues with the files of the old master
     let old_master = origin::is_new_binary().then(origin::old_master).flatten();
     let path: PathBuf = path.into();
-    // taking the lock may also wait for a worker
-    match within(2 * PATIENCE, move || Lock::take(&path, old_master)) {
+    // At a reload, workers of this server that end may still write the file, one after the other. A server that starts
+    // has no such workers.
+    let attempts = if Cycle::with_running(|running| running.is_some()) { 3 } else { 1 };
+    let mut taken = None;
+    for _ in 0..attempts {
+        let path = path.clone();
+        // taking the lock may also wait for a worker
+        taken = within(2 * PATIENCE, move || Lock::take(&path, old_master));
+        if !matches!(taken, Some(Err(Refused::Busy))) {
+            break;
+        }
+    }
+    match taken {
         Some(Ok(lock)) => kept(zone).ok_or(Failed)?.lock.set(Some(lock)),
         None => {
             ngx_log_error!(
