@@ -48,6 +48,8 @@ fails('a module of Perl', 126, 'A.pm', "# $words");
 fails('shell', 126, 'a.sh', "# $words");
 fails('Python', 126, 'a.py', "# $words");
 fails('TypeScript', 127, 'a.ts', "// $words");
+fails('Markdown', 124, 'a.md', '# Title', '', $words);
+fails('Markdown after a block', 124, 'b.md', '```', "$words $words", '```', $words);
 fails('a program without a suffix', 126, 'program', '#!/usr/bin/env perl', "# $words");
 fails('a call with short strings', 121, 'call.rs', 'call(' . join(', ', ('"abcde"') x 12) . ', 123456);');
 fails('much code around a string', 132, 'code.rs', 
@@ -59,6 +61,8 @@ passes('a link', 'd.rs', '    // https://example.com/' . 'x' x 120);
 passes('a string', 'e.rs', '    let text = "' . $words . '";');
 passes('a regular expression', 'f.pl', "like(\$text, qr/$words/);");
 passes('words', 'g.pl', "my \@words = qw($words);");
+passes('a table', 'c.md', "| $words |");
+passes('a block', 'd.md', '```text', "$words $words", '```');
 passes('data of another kind', 'data.json', qq({"text":"$words $words"}));
 
 my ($status, $output) = run_command("$root/tools/check-lines");
