@@ -156,7 +156,6 @@ impl<C: Clocks> Meter<C> {
         clocks.switched();
         let charged_ns = clocks.cpu_ns();
         let last_ns = clocks.time_ns();
-        let careful = FIRST_READINGS;
         Self {
             clocks,
             short_ns,
@@ -169,7 +168,7 @@ impl<C: Clocks> Meter<C> {
             open: 0,
             waits_ns: 0,
             mean_wait_ns: 0,
-            careful,
+            careful: FIRST_READINGS,
             raw_offset_ns: 0,
         }
     }
@@ -309,19 +308,16 @@ impl<C: Clocks> Meter<C> {
     /// before it. Returns the lap's part.
     fn close_waits(&mut self, due_ns: u64, passed_ns: u64, switched: bool) -> u64 {
         let waits = core::mem::take(&mut self.open);
-        let lap_ns = if switched {
-            self.be_careful();
-            passed_ns.min(due_ns.saturating_sub(waits * self.mean_wait_ns))
-        } else {
-            passed_ns.min(due_ns)
-        };
+        // if the thread ran throughout the lap, the time that passed tells its CPU
+        let expected_ns = if switched { waits * self.mean_wait_ns } else { 0 };
+        let lap_ns = passed_ns.min(due_ns.saturating_sub(expected_ns));
         let waits_ns = due_ns - lap_ns;
         if !switched {
             self.learn(waits_ns / waits.max(1));
-            // the waits have used some CPU, so time was taken away in the lap
-            if waits_ns == 0 {
-                self.be_careful();
-            }
+        }
+        // waits use some CPU: if none is left for them, time was taken away in the lap
+        if switched || waits_ns == 0 {
+            self.be_careful();
         }
         self.waits_ns += waits_ns;
         self.charged_ns += waits_ns;

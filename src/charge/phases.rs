@@ -64,14 +64,21 @@ fn attribute_first(main: Request<'_>) -> Option<RequestId> {
     })?
 }
 
-/// Attributes the running lap to a request for which NGINX has called the module.
+/// The main request of a request for which NGINX has called the module. If it is new, the running lap is attributed to
+/// it. `None` if the process does not measure, or if there is no memory.
 #[inline]
-fn attribute(r: Request<'_>) -> Option<RequestId> {
+fn main_of(r: Request<'_>) -> Option<RequestId> {
     if !is_measuring() {
         return None;
     }
     let main = r.main();
-    let Some(id) = find(main) else { return attribute_first(main) };
+    find(main).or_else(|| attribute_first(main))
+}
+
+/// Attributes the running lap to a request for which NGINX has called the module.
+#[inline]
+fn attribute(r: Request<'_>) -> Option<RequestId> {
+    let id = main_of(r)?;
     with(|worker| worker.attribute_to(id));
     Some(id)
 }
@@ -196,9 +203,7 @@ struct Stop;
 impl PhaseHandler for Stop {
     #[inline]
     fn handle(r: Request<'_>) -> ngx_int_t {
-        if is_measuring()
-            && let Some(id) = find(r.main()).or_else(|| attribute_first(r.main()))
-        {
+        if let Some(id) = main_of(r) {
             with(|worker| {
                 worker.attribute_to(id);
                 worker.read_clock();

@@ -81,11 +81,9 @@ impl<R: Copy + Eq> Laps<R> {
         self.totals.loop_ns += self.end_by(Meter::wait);
     }
 
-    /// As [`Laps::end`]. Afterwards the CPU time of all waits is known.
+    /// As [`Laps::end`]. Afterwards the CPU time of all waits is known: see [`Laps::add_waits`].
     pub fn end_exactly(&mut self) -> u64 {
-        let lap_ns = self.end_by(Meter::lap_exactly);
-        self.add_waits();
-        lap_ns
+        self.end_by(Meter::lap_exactly)
     }
 
     /// Adds the CPU time of waits that is known so far to the worker's totals.
@@ -102,7 +100,9 @@ impl<R: Copy + Eq> Laps<R> {
         let lap_ns = {
             let is_loop = matches!(self.owner, Owner::Loop | Owner::Listener);
             let (lap_ns, audited) = self.audit.lap(|| end(&mut self.meter), is_loop);
-            self.audit.add_waits(self.meter.take_waits(), &mut self.totals.loop_ns);
+            let waits_ns = self.meter.take_waits();
+            self.audit.add_waits(waits_ns);
+            self.totals.loop_ns += waits_ns;
             self.audited = audited;
             lap_ns
         };
@@ -116,8 +116,8 @@ impl<R: Copy + Eq> Laps<R> {
         self.apart_ns += ns;
     }
 
-    #[cfg(ngx_feature = "http_v2")]
     /// Returns the nanoseconds that are to be divided now, and resets them.
+    #[cfg(ngx_feature = "http_v2")]
     pub fn take_apart(&mut self) -> u64 {
         core::mem::take(&mut self.apart_ns)
     }
