@@ -176,6 +176,27 @@ impl<C: Clocks> Meter<C> {
     /// Ends the running lap and starts the next one; returns its length in nanoseconds.
     #[inline]
     pub fn lap(&mut self) -> u64 {
+        self.lap_or(|meter, _, _, switched| meter.end_lap(switched))
+    }
+
+    /// As [`Meter::lap`], for a lap in which the event loop has waited for events. After a short sleep it stays open,
+    /// and this returns 0: see [`Meter::take_waits`].
+    #[inline]
+    pub fn wait(&mut self) -> u64 {
+        self.lap_or(|meter, now_ns, wait_ns, _| {
+            if meter.careful != 0 || wait_ns >= SHORT_WAIT_NS || !meter.may_open() {
+                return meter.end_wait(wait_ns);
+            }
+            meter.open += 1;
+            meter.last_ns = now_ns;
+            0
+        })
+    }
+
+    /// Ends the running lap. If the time clock does not tell its CPU, `otherwise` ends it. It gets the current time,
+    /// the time that passed in the lap, and whether the thread was switched out.
+    #[inline]
+    fn lap_or(&mut self, otherwise: impl FnOnce(&mut Self, u64, u64, bool) -> u64) -> u64 {
         if self.short_ns == 0 {
             return self.read_cpu_clock();
         }
@@ -184,28 +205,11 @@ impl<C: Clocks> Meter<C> {
         let lap_ns = now_ns.wrapping_sub(self.last_ns);
         // a switch between the two calls is seen here; a switch after them is seen in the next lap
         let switched = self.clocks.switched();
-        if !switched && self.is_short(lap_ns) { self.charge(now_ns, lap_ns) } else { self.end_lap(switched) }
-    }
-
-    /// As [`Meter::lap`], for a lap in which the event loop has waited for events. After a short sleep it stays open,
-    /// and this returns 0: see [`Meter::take_waits`].
-    #[inline]
-    pub fn wait(&mut self) -> u64 {
-        if self.short_ns == 0 {
-            return self.read_cpu_clock();
+        if !switched && self.is_short(lap_ns) {
+            self.charge(now_ns, lap_ns)
+        } else {
+            otherwise(self, now_ns, lap_ns, switched)
         }
-        let now_ns = self.clocks.time_ns();
-        let wait_ns = now_ns.wrapping_sub(self.last_ns);
-        let switched = self.clocks.switched();
-        if !switched && self.is_short(wait_ns) {
-            return self.charge(now_ns, wait_ns);
-        }
-        if self.careful == 0 && wait_ns < SHORT_WAIT_NS && self.may_open() {
-            self.open += 1;
-            self.last_ns = now_ns;
-            return 0;
-        }
-        self.end_wait(wait_ns)
     }
 
     /// Whether one more wait may stay open: the open waits are expected to use no more CPU than an error may be.
