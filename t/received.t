@@ -46,6 +46,7 @@ my $locations = <<"EOC";
         location = /dead { client_max_body_size 20m; proxy_request_buffering off; proxy_http_version 1.1;
             proxy_pass http://127.0.0.1:{{port:nobody}}; }
         location = /auth { auth_basic x; auth_basic_user_file {{dir}}/users; }
+        location = /off { request_cpu off; return 200 no; }
         location = /page { error_page 404 /a.txt; root {{dir}}/none; }
         location = /slow { limit_rate 1m; alias {{dir}}/html/large.txt; }
         location = /ws { $upgrade proxy_pass http://127.0.0.1:{{port:upstream}}; }
@@ -312,6 +313,25 @@ for my $end ('a later request', 'the end of the connection') {
     $client->{connection}->close;
     my $expected = length($head) - 9 + 50_000;
     ok(wait_until(10, sub { received($refused, 1) == $expected }), "HTTP/2: $end adds it to the first one");
+}
+for my $end ('a later request', 'the end of the connection') {
+    my ($counted, $other) = (host(), host());
+    my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));
+    my $small = $client->request('/a.txt', host => $counted);
+    $client->send($client->preface, $small);
+    $client->finish;
+    my ($head, @data) = frames($client, '/off', host(), 50_000, last => 1);
+    $client->send($head);
+    ok($client->finish, 'HTTP/2: a request with `request_cpu off` is answered before its body comes');
+    $client->send($_) for @data;
+    if ($end eq 'a later request') {
+        $client->send($client->request('/a.txt', host => $other));
+        $client->finish;
+    }
+    $client->{connection}->close;
+    # the worker has noticed the end of the connection by the time it has answered this
+    $t->status for 1 .. 3;
+    is(received($counted, 1), length($small) - 9, "HTTP/2: $end adds the body to no earlier request's account");
 }
 $host = host();
 my $client = Test::RequestCpu::HTTP2->new($t->connect('h2'));

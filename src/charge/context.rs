@@ -14,7 +14,7 @@ use crate::charge::counted_by::CountedBy;
 use crate::charge::stream::Stream;
 use crate::charge::verdict::{LimitedRef, Verdict};
 use crate::config::zone_use::ZoneUse;
-use crate::measure::received::Received;
+use crate::measure::received::{Counted, Received};
 use crate::nginx::hook::Hook;
 use crate::nginx::module::context_index;
 use crate::nginx::pool::Cleanup;
@@ -116,6 +116,15 @@ impl Context {
     /// Whether a share of its connection's other work may be charged to it: it is in an account, and was not refused.
     pub fn is_counted(&self) -> bool {
         !self.logged && self.accounts.is_used()
+    }
+
+    /// Where its received bytes were added.
+    pub(super) fn counted(&self) -> Counted {
+        match self.logged {
+            false => Counted::NotYet,
+            true if self.accounts.is_empty() => Counted::InNone,
+            true => Counted::InAccounts,
+        }
     }
 
     /// Bytes sent and received.

@@ -114,9 +114,9 @@ impl Freed for Gone {
 /// Frees a request that other connections or limits refer to.
 #[inline(never)]
 fn leave(id: RequestId) {
-    let known = with_context(id, |context| (context.received, context.logged, context.limited));
-    let Some((received, logged, limited)) = known else { return };
-    id.with_request(|r| received.end::<Worker>(r, logged));
+    let known = with_context(id, |context| (context.received, context.counted(), context.limited));
+    let Some((received, counted, limited)) = known else { return };
+    id.with_request(|r| received.end::<Worker>(r, counted));
     with(|worker| worker.free(id));
     if let Some(limited) = limited {
         id.with_request(|r| body::leave(r, &limited.dropped));

@@ -59,6 +59,17 @@ pub struct Reads {
     is_reading: bool,
 }
 
+/// Where the received bytes of a request were added when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// to accounts
+    InAccounts,
+    /// nowhere: the request ended, and has no account
+    InNone,
+    /// nowhere: the request has not ended
+    NotYet,
+}
+
 impl Received {
     /// The source for a new request. Must not be called within [`Charge::with`](crate::measure::charge::Charge::with).
     #[inline]
@@ -81,18 +92,18 @@ impl Received {
         matches!(self, Received::Length | Received::Quic)
     }
 
-    /// The request of these bytes is being freed. `is_counted`: the bytes are in the request's accounts.
+    /// The request of these bytes is being freed. `counted` tells where its bytes were added.
     #[inline]
-    pub fn end<W: Receivers>(&self, r: Request<'_>, is_counted: bool) {
+    pub fn end<W: Receivers>(&self, r: Request<'_>, counted: Counted) {
         match self {
             Received::Reads(_) => {
                 COUNTED.fetch_sub(1, Relaxed);
                 leave::<W>(r.connection());
             }
             #[cfg(ngx_feature = "http_v2")]
-            Received::Stream(stream) if is_counted => stream.end(r),
-            _ => {
-                let _ = is_counted;
+            Received::Stream(stream) => stream.end(r, counted),
+            Received::Length | Received::Quic => {
+                let _ = counted;
             }
         }
     }

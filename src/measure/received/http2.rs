@@ -3,7 +3,7 @@
 //!
 //! Most bodies that nobody reads arrive after the end of their stream, because the server answers as soon as it has the
 //! header. Such frames reduce the connection's window only. These bytes are attributed to the last request of the
-//! connection.
+//! connection. If that request has no account, they are in no account either.
 
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 
 use nginx_sys::ngx_http_v2_connection_t;
 
+use super::Counted;
 use super::late::Late;
 use crate::nginx::http2::{Http2, Stream};
 use crate::nginx::pool::Pooled;
@@ -70,12 +71,15 @@ impl StreamBytes {
         skipped as u64
     }
 
-    /// The stream's request is counted, and is being freed.
-    pub fn end(&self, r: Request<'_>) {
-        if let Some(counters) = self.counters {
+    /// The stream's request is being freed.
+    pub fn end(&self, r: Request<'_>, counted: Counted) {
+        if counted != Counted::NotYet
+            && let Some(counters) = self.counters
+        {
             // SAFETY: The counters are in the connection's memory. The connection outlives its streams.
-            let counted = unsafe { &counters.as_ref().counted };
-            counted.set(counted.get() + self.bytes(r).saturating_sub(self.header));
+            let counters = unsafe { counters.as_ref() };
+            counters.known.set(counters.known.get() + self.bytes(r).saturating_sub(self.header));
+            counters.has_account.set(counted == Counted::InAccounts);
         }
     }
 }
@@ -92,8 +96,10 @@ struct Counters {
     window: Cell<usize>,
     /// bytes that had arrived by then
     came: Cell<u64>,
-    /// bytes that were counted for requests
-    counted: Cell<u64>,
+    /// bytes that were known when their requests ended
+    known: Cell<u64>,
+    /// the last request has an account
+    has_account: Cell<bool>,
 }
 
 impl<W: Late> Frames<W> {
@@ -102,17 +108,22 @@ impl<W: Late> Frames<W> {
         let pointer = NonNull::new(h2c.as_ptr())?;
         h2c.connection()?.pool()?.get_or_put(|| Frames {
             h2c: pointer,
-            counters: Counters { window: Cell::new(h2c.window()), came: Cell::new(0), counted: Cell::new(0) },
+            counters: Counters {
+                window: Cell::new(h2c.window()),
+                came: Cell::new(0),
+                known: Cell::new(0),
+                has_account: Cell::new(false),
+            },
             of: PhantomData,
         })
     }
 
-    /// No open stream has received anything. Bytes that have arrived but are not counted belong to the last request.
+    /// No open stream has received anything. Bytes that have arrived but are not known belong to the last request.
     fn give_rest(&self) {
         // SAFETY: The connection is in the same pool. The cleanups of a pool run before its memory is freed
         // (`ngx_destroy_pool`).
         let h2c = unsafe { Http2::new(self.h2c.as_ptr()) };
-        let Counters { window, came, counted } = &self.counters;
+        let Counters { window, came, known, has_account } = &self.counters;
         let before = window.replace(h2c.window());
         let more = match before.checked_sub(window.get()) {
             Some(more) => more,
@@ -120,11 +131,12 @@ impl<W: Late> Frames<W> {
             None => (before + MAX_WINDOW - window.get()).saturating_sub(MAX_WINDOW / 4),
         };
         let all = came.get() + more as u64;
-        let late = all.saturating_sub(counted.get());
-        // If the window was enlarged more than once, it shows fewer bytes than are counted.
-        came.set(all.max(counted.get()));
-        counted.set(came.get());
+        let late = all.saturating_sub(known.get());
+        // If the window was enlarged more than once, it shows fewer bytes than are known.
+        came.set(all.max(known.get()));
+        known.set(came.get());
         if late > 0
+            && has_account.get()
             && let Some(c) = h2c.connection()
         {
             W::with(|worker| worker.add_received(c, late));
