@@ -10,7 +10,7 @@ use File::Basename qw(basename dirname);
 use IO::Socket::INET;
 
 our @EXPORT_OK = qw($root build cpu_model fail free_port grouped has_program kernel lines machine median need progress
-    slurp spew temp_paths test_with usage words);
+    server server_option slurp spew temp_paths test_with usage words);
 
 our $root = abs_path(dirname(__FILE__) . '/../..');
 
@@ -133,15 +133,50 @@ sub words {
 
 # ---- NGINX --------------------------------------------------------------------------------------------------------
 
-# Builds the module for an NGINX of scripts/build (vendored, system). Returns the paths of the module and of NGINX.
+# Builds the module for an NGINX of scripts/build (vendored, system, source). Returns the paths of the module and of
+# NGINX; for a source only that of the module.
 sub build {
-    my ($variant) = @_;
+    my ($variant, $source) = @_;
     $variant //= 'vendored';
-    chomp(my $module = (split /^/, `'$root/scripts/build' --$variant`)[-1] // '');
+    open my $out, '-|', "$root/scripts/build", "--$variant", $source // () or fail("scripts/build: $!");
+    chomp(my $module = (<$out>)[-1] // '');
+    close $out;
     $module = "$root/$module" if $module =~ m{^[^/]};
     -f $module or fail('the module was not built');
+    return $module if $variant eq 'source';
     my ($nginx) = $variant eq 'vendored' ? $module =~ s{[^/]+$}{nginx}r : grep { -x } '/usr/sbin/nginx';
     return ($module, $nginx // fail("there is no NGINX for \"$variant\""));
+}
+
+# Takes --vendored, --system, --source DIR, --nginx BINARY and --module FILE from the arguments of a program. Returns
+# false for every other argument. $more are the arguments that follow.
+sub server_option {
+    my ($server, $arg, $more) = @_;
+    if ($arg =~ /^--(vendored|system)$/) { $server->{variant} = $1 }
+    elsif ($arg eq '--source') {
+        -d ($server->{source} = shift(@$more) // '') or fail('--source takes the folder of an NGINX source');
+    }
+    elsif ($arg eq '--nginx') { -x ($server->{nginx} = shift(@$more) // '') or fail('--nginx takes a program') }
+    elsif ($arg eq '--module') { -f ($server->{module} = shift(@$more) // '') or fail('--module takes a file') }
+    else { return 0 }
+    return 1;
+}
+
+# The paths of the module and of NGINX for the arguments of server_option.
+sub server {
+    my (%server) = @_;
+    my ($module, $nginx) = @server{qw(module nginx)};
+    if (defined $server{source}) {
+        $nginx //= "$server{source}/objs/nginx";
+        -x $nginx or fail("there is no server in \"$server{source}/objs\"; build it, or name it with --nginx");
+        $module //= build('source', $server{source});
+    }
+    if (!defined $module || !defined $nginx) {
+        my @built = build($server{variant});
+        $module //= $built[0];
+        $nginx //= $built[1];
+    }
+    return map { abs_path($_) } $module, $nginx;
 }
 
 # Builds the module for Test::RequestCpu; load Test::RequestCpu afterwards. It ends the program after so many seconds.
