@@ -35,8 +35,10 @@ async function validator(schema, Class = Ajv) {
     const rest = Object.fromEntries(await Promise.all(Object.entries(node)
       .filter(([key]) => !(reference && key === '$ref')).map(async ([key, value]) => [key, await walk(value)])));
     if (!reference || reference[2]) return rest;
-    const name = reference[1].replace(/(^|\.)(.)/g, (_, __, letter) => letter.toUpperCase()).replace(/[^A-Za-z0-9]/g, '');
-    models[name] ??= (await import(`kubernetes-models/_schemas/${name}`)).validate;
+    // io.k8s.api.core.v1.Volume -> IoK8sApiCoreV1Volume
+    const name = reference[1].split('.').map(part => part[0].toUpperCase() + part.slice(1)).join('');
+    const group = name.startsWith('IoK8sApimachinery') ? '@kubernetes-models/apimachinery' : 'kubernetes-models';
+    models[name] ??= (await import(`${group}/_schemas/${name}`)).validate;
     return { ...rest, kubernetes: name };
   })(schema);
   ajv.addKeyword({ keyword: 'kubernetes', validate: (name, data) => models[name](data) });
