@@ -51,7 +51,7 @@ start_container() {
 # Process 1 is the only child of unshare. It is ready to be asked when it has become the image's command.
 container_started() {
     container=$(tr -d ' ' 2>/dev/null <"/proc/$unshare/task/$unshare/children") || return 0
-    [[ ! -e /proc/$unshare ]] || [[ $container && $(cat "/proc/$container/comm" 2>/dev/null) == "${command[0]}" ]]
+    [[ ! -e /proc/$unshare ]] || [[ $container && $(cat "/proc/$container/comm" 2>/dev/null) == "${command[0]##*/}" ]]
 }
 
 # A process that has ended stays a zombie until it is waited for.
