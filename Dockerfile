@@ -28,7 +28,8 @@ FROM ${BASE} AS server
 RUN if ! command -v nginx >/dev/null; then \
         apt-get update -q \
         && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nginx \
-        && rm -rf /var/lib/apt/lists/* /var/www/html /etc/nginx/sites-enabled/* /etc/nginx/modules-enabled/*; \
+        && apt-get clean \
+        && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log /var/www/html; \
     fi
 
 # ---- the module ----
