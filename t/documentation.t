@@ -76,7 +76,7 @@ for my $name (sort keys %own) {
 }
 
 my @blocks = map { blocks($root, $_) } sort @pages;
-for my $path (sort glob "$root/nginx-conf/*.conf") {
+for my $path (sort glob "$root/nginx-conf/{,image/,compose/}*.conf") {
     # the demonstration uses sub_filter
     my @needs = $path =~ /demo\.conf$/ ? (needs => 'http_sub') : ();
     push @blocks, { file => substr($path, 1 + length $root), line => 1, text => $t->slurp($path), @needs };
