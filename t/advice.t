@@ -167,7 +167,8 @@ my $quic = $t->has('http_v3')
     ? "listen 127.0.0.1:{{port:h3}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;" : '';
 my @keys = qw(server_name host http_host remote_user cookie_a arg_a);
 my $http2 = $t->has('http_v2');
-$t->start(main => 'worker_processes 2;', http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ',
+$t->start(main => 'worker_processes 2;',
+    http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ',
     join(' ', map { "zone=$_" } @keys), ";\n",
     "server { listen 127.0.0.1:{{port:http}} default_server; $quic location / { return 200 ok; } }\n",
     "server { listen 127.0.0.1:{{port:named}} default_server; server_name _; location / { return 200 ok; } }\n",
