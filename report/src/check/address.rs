@@ -39,7 +39,8 @@ fn read(text: &str) -> (String, bool) {
     if text.starts_with("unix:") {
         return (text.to_owned(), true);
     }
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+    // a port, or a range of ports
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return (format!("0.0.0.0:{text}"), false);
     }
     let end = text.rfind(']').unwrap_or(0);
@@ -70,6 +71,7 @@ mod tests {
     fn addresses_of_loopback_and_unix_sockets_are_local() {
         for (text, address, is_local) in [
             ("80", "0.0.0.0:80", false),
+            ("8000-8010", "0.0.0.0:8000-8010", false),
             ("*:8080", "0.0.0.0:8080", false),
             ("10.0.0.1", "10.0.0.1:80", false),
             ("127.0.0.1", "127.0.0.1:80", true),

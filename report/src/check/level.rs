@@ -37,8 +37,6 @@ pub struct Limit {
 pub struct Level {
     pub counting: Counting,
     pub limits: Vec<Limit>,
-    /// names of the formats of `access_log`
-    pub formats: Vec<String>,
     access: Access,
 }
 
@@ -49,8 +47,8 @@ struct Access {
     rules: Vec<(String, String)>,
     /// directives that ask for a password, a certificate, or another server's decision
     checks: Vec<String>,
-    /// whether a part of the requests gets an error by `return`
-    is_conditional: bool,
+    /// whether `return` refuses requests
+    is_refused: bool,
 }
 
 /// Who may read a location.
@@ -64,22 +62,29 @@ pub enum Readers {
 }
 
 impl Level {
+    /// The level of a location, in which an `if` can refuse requests. Those of outer levels have other purposes.
+    pub fn location(&self, block: &[Directive]) -> Level {
+        let mut level = self.below(block);
+        let conditions = block.iter().filter(|directive| directive.name() == "if");
+        level.access.is_refused |= conditions.flat_map(|condition| &condition.block).any(refuses);
+        level
+    }
+
     /// The level that these directives make below this one.
     pub fn below(&self, block: &[Directive]) -> Level {
         let all = |name: &'static str| block.iter().filter(move |directive| directive.name() == name);
         Level {
             counting: counting(all("request_cpu")).unwrap_or_else(|| self.counting.clone()),
             limits: limits(all("request_cpu_limit")).unwrap_or_else(|| self.limits.clone()),
-            formats: formats(all("access_log")).unwrap_or_else(|| self.formats.clone()),
             access: self.access.below(block),
         }
     }
 
     /// Who may read a location with this level.
     pub fn readers(&self) -> Readers {
-        let Access { rules, checks, is_conditional } = &self.access;
+        let Access { rules, checks, is_refused } = &self.access;
         let is_allow = |(rule, address): &(String, String)| rule == "allow" && address != "all";
-        if *is_conditional || !checks.is_empty() {
+        if *is_refused || !checks.is_empty() {
             Readers::Chosen
         } else if rules.is_empty() {
             Readers::Everyone
@@ -114,19 +119,6 @@ fn limits<'a>(directives: impl Iterator<Item = &'a Directive>) -> Option<Vec<Lim
     limits
 }
 
-/// The formats of logs. `access_log off` has none.
-fn formats<'a>(directives: impl Iterator<Item = &'a Directive>) -> Option<Vec<String>> {
-    let mut formats = None;
-    for directive in directives {
-        let formats: &mut Vec<String> = formats.get_or_insert_default();
-        let format = directive.arguments().get(1).filter(|word| !word.contains('='));
-        if directive.argument() != "off" {
-            formats.push(format.map_or("combined", String::as_str).to_owned());
-        }
-    }
-    formats
-}
-
 impl Access {
     fn below(&self, block: &[Directive]) -> Access {
         let rules: Vec<_> = { block.iter() }
@@ -151,16 +143,12 @@ impl Access {
         Access {
             rules: if rules.is_empty() { self.rules.clone() } else { rules },
             checks,
-            is_conditional: self.is_conditional || block.iter().any(refuses),
+            is_refused: self.is_refused || block.iter().any(refuses),
         }
     }
 }
 
-/// Whether the directive answers some requests, or all, with an error: `return`, perhaps in an `if`.
+/// Whether the directive answers requests with an error.
 fn refuses(directive: &Directive) -> bool {
-    match directive.name() {
-        "return" => directive.argument().starts_with('4'),
-        "if" => directive.block.iter().any(refuses),
-        _ => false,
-    }
+    directive.name() == "return" && directive.argument().starts_with('4')
 }

@@ -26,8 +26,7 @@ impl Server {
             listens.push(Listen::standard());
         }
         let level = http.below(&directive.block);
-        let mut locations = Vec::new();
-        location::add(&directive.block, &level, &mut locations);
+        let locations = location::all(&directive.block, &level);
         Server { names, listens, place: directive.place.clone(), level, locations }
     }
 
@@ -60,7 +59,7 @@ impl Server {
 
     /// The levels of the server and of its locations, without those that only serve the status.
     fn levels(&self) -> impl Iterator<Item = &Level> {
-        let locations = self.locations.iter().filter(|location| location.status.is_none());
+        let locations = self.locations.iter().filter(|location| !location.is_in_status);
         let serves_only_status = !self.locations.is_empty() && locations.clone().next().is_none();
         let own = (!serves_only_status).then_some(&self.level);
         own.into_iter().chain(locations.map(|location| &location.level))

@@ -127,6 +127,9 @@ fn mistakes_are_found_with_their_lines() {
         (status("access_by_lua_block { ngx.exit(403) }"), vec![]),
         (status("internal;"), vec![]),
         (status("if ($arg_x) { return 403; }"), vec![]),
+        (status("} if ($arg_x) { return 403; } location /x {"), vec!["status-open@2"]),
+        (status("} return 404; location /x {"), vec![]),
+        (status("deny all; } location /i { internal; location /i/j { request_cpu_status; }"), vec![]),
         (format!("deny all; {}", status("")), vec![]),
         (
             "server { listen 127.0.0.1:80; location /cpu {\nrequest_cpu_status; } }".to_owned(),

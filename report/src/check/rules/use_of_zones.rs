@@ -33,7 +33,7 @@ pub fn check(model: &Model, found: &mut Findings) {
         }
     }
     let unlimited = model.servers.iter().flat_map(|server| {
-        let levels = server.locations.iter().filter(|location| location.status.is_none());
+        let levels = server.locations.iter().filter(|location| !location.is_in_status);
         std::iter::once((&server.level, &server.place))
             .chain(levels.map(|location| (&location.level, &location.place)))
     });
