@@ -9,8 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_http_complex_value_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
-    ngx_http_core_loc_conf_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, ngx_str_t, sockaddr, sockaddr_in,
-    sockaddr_in6,
+    ngx_http_core_loc_conf_t, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, ngx_str_t,
 };
 
 use super::bits::core_loc_conf::NAMED;
@@ -118,19 +117,19 @@ pub fn public_address(core: Core<'_>, server: *const c_void) -> Option<ngx_str_t
 }
 
 fn is_public(address: Live<'_, ngx_http_conf_addr_t>) -> bool {
-    let address: *mut sockaddr = get!(address, opt.sockaddr);
+    let address: *const libc::sockaddr = get!(address, opt.sockaddr).cast_const().cast();
     // SAFETY: NGINX has parsed this address of a `listen` (`ngx_parse_url`), so it is null or is as long as its family
     // says.
     unsafe {
         match address.as_ref().map(|address| i32::from(address.sa_family)) {
             None | Some(libc::AF_UNIX) => false,
             Some(libc::AF_INET) => {
-                let address = (*address.cast::<sockaddr_in>()).sin_addr.s_addr;
+                let address = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
                 !Ipv4Addr::from(address.to_ne_bytes()).is_loopback()
             }
             Some(libc::AF_INET6) => {
                 let address: [u8; 16] =
-                    (&raw const (*address.cast::<sockaddr_in6>()).sin6_addr).cast::<[u8; 16]>().read();
+                    (&raw const (*address.cast::<libc::sockaddr_in6>()).sin6_addr).cast::<[u8; 16]>().read();
                 let address = Ipv6Addr::from(address);
                 !(address.is_loopback()
                     || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback()))
