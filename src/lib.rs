@@ -121,8 +121,8 @@ fn complete(cf: &mut Conf<'_>) -> Result<(), Failed> {
         }
         phases::register(cf.core(), main.ways_differ()).ok_or(Failed)?;
         lifecycle::add_workers(cf, main)?;
-        advice::give(cf, main)?;
     }
+    advice::give(cf, main)?;
     // This comes last, so that NGINX calls it first, before anything of this configuration is freed.
     cf.at_end(end_configuration)
 }

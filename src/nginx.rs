@@ -7,10 +7,12 @@
 #[macro_use]
 mod global;
 
+pub mod access;
 pub mod allocator;
 pub mod bits;
 pub mod callback;
 pub mod conf;
+pub mod configurations;
 pub mod connection;
 pub mod content;
 pub mod cycle;

@@ -101,17 +101,80 @@ if ($t->has('http_v3')) {
         '$http_host is not counted where HTTP/3 is: none');
 }
 
+# A status that everyone can read. The address is never opened: the configuration is only tested.
+sub open_to {
+    my ($address) = @_;
+    return qr/^"request_cpu_status" is open to all clients of \Q$address\E: restrict its location with "allow" and "deny", or write "allow all" if that is intended, in HERE$/;
+}
+my $any = "0.0.0.0:{{port:s}}";
+my $password = 'auth_basic "a"; auth_basic_user_file {{dir}}/users;';
+sub status_in {
+    my ($location, %part) = @_;
+    my ($listen, $http, $server) = map { $part{$_} // '' } qw(listen http server);
+    $listen ||= "listen $any;";
+    return "$http server { server_name a.test; $listen $server location = /cpu { request_cpu_status; # here\n $location } }";
+}
+for my $case (
+    [ 'nothing', status_in(''), 1 ],
+    [ 'auth_basic off', status_in('auth_basic off;'), 1 ],
+    [ 'auth_basic off below auth_basic', status_in('auth_basic off;', server => $password), 1 ],
+    [ 'rules for UNIX sockets only', status_in('allow unix:;'), 1 ],
+    [ 'rules in another server', status_in('', http => 'server { listen 127.0.0.1:{{port:a}}; deny all; }'), 1 ],
+    [ 'rules in another location', status_in('', server => 'location / { deny all; }'), 1 ],
+    [ 'rules for other methods', status_in('limit_except GET { deny all; }'), 1 ],
+    [ 'an if in the location', status_in('if ($arg_x) { return 403; }'), 1 ],
+    [ 'a nested location',
+        "server { server_name a.test; listen $any; location / { location = /cpu { request_cpu_status; # here\n } } }", 1 ],
+    [ 'IPv6', status_in('', listen => 'listen [::]:{{port:s}};'), '[::]:{{port:s}}' ],
+    [ 'loopback and another address', status_in('', listen => "listen 127.0.0.1:{{port:a}}; listen $any;"), 1 ],
+    [ 'allow and deny', status_in('allow 127.0.0.1; deny all;') ],
+    [ 'allow all', status_in('allow all;') ],
+    [ 'a rule for IPv6', status_in('deny ::/0;') ],
+    [ 'deny in the server', status_in('', server => 'deny all;') ],
+    [ 'deny in http', status_in('', http => 'deny all;') ],
+    [ 'auth_basic', status_in($password) ],
+    [ 'auth_basic in http', status_in('', http => $password) ],
+    [ 'internal', status_in('internal;') ],
+    [ 'a named location',
+        "server { server_name a.test; listen $any; location / { try_files /x \@cpu; } location \@cpu { request_cpu_status; } }" ],
+    [ 'loopback', status_in('',
+        listen => 'listen 127.0.0.1:{{port:a}}; listen 127.1.2.3:{{port:a}}; listen [::1]:{{port:a}};') ],
+    [ 'a UNIX socket', status_in('', listen => 'listen unix:{{dir}}/s.sock;') ],
+    [ 'another server that is not on loopback', status_in('', listen => 'listen 127.0.0.1:{{port:a}};',
+        http => "server { server_name b.test; listen $any; }") ],
+    ($t->has('http_auth_request')
+        ? ([ 'auth_request', status_in('auth_request /auth;') ],
+            [ 'auth_request off', status_in('auth_request off;', server => 'auth_request /auth;'), 1 ]) : ()),
+) {
+    my ($name, $http, $expected) = @$case;
+    my @warnings = warnings_of("$zone\n$http");
+    is(scalar @warnings, $expected ? 1 : 0, "$name: " . ($expected ? 'one warning' : 'no warning'))
+        or diag(join "\n", @warnings);
+    my $address = $expected && $expected ne '1' ? $expected : $any;
+    $address =~ s/\{\{port:s\}\}/$t->port('s')/e;
+    like($warnings[0] // '', open_to($address), "$name: that") if $expected;
+}
+my @both = warnings_of("$zone server { server_name a.test; listen $any;
+    location = /a { request_cpu_status; }
+    location = /b { request_cpu_status; } }");
+is(scalar @both, 2, 'one warning for each location');
+is_deeply([ warnings_of('server { server_name a.test; listen 127.0.0.1:{{port:a}}; location = /cpu { request_cpu_status; # here'
+    . "\n } }") ], [ '"request_cpu_status" shows no accounts: no "request_cpu_zone" is defined in HERE' ],
+    'a status without a zone');
+
 # The requests that the warnings are about, and their empty keys (the table at request_cpu_zone)
 my $quic = $t->has('http_v3')
     ? "listen 127.0.0.1:{{port:h3}} quic; ssl_protocols TLSv1.3; ssl_certificate {{dir}}/tls.pem; ssl_certificate_key {{dir}}/tls.key;" : '';
 my @keys = qw(server_name host http_host remote_user cookie_a arg_a);
 my $http2 = $t->has('http_v2');
-$t->start(http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ',
+$t->start(main => 'worker_processes 2;',
+    http => join '', (map { "request_cpu_zone \$$_ zone=$_:1m; " } @keys), 'request_cpu ',
     join(' ', map { "zone=$_" } @keys), ";\n",
     "server { listen 127.0.0.1:{{port:http}} default_server; $quic location / { return 200 ok; } }\n",
     "server { listen 127.0.0.1:{{port:named}} default_server; server_name _; location / { return 200 ok; } }\n",
     $http2 ? "server { listen 127.0.0.1:{{port:h2}} default_server{{http2}}; {{http2_on}} server_name h2.test; location / { return 200 ok; } }\n" : '');
 like($t->error_log, qr/\[warn\].* no "server_name" is defined.* in zone "server_name"/, 'a start warns too');
+is(scalar(() = $t->error_log =~ /no "server_name" is defined/g), 1, 'once, not once for each worker');
 sub raw {
     my ($port, $text) = @_;
     my $connection = $t->connect($port);

@@ -17,8 +17,8 @@ sub conf {
     return {
         http => "http { access_log off; $text }",
         after_zone => "http { $zone $text }",
-        server => "http { $zone server { $text } }",
-        location => "http { $zone server { location / { $text } } }",
+        server => "http { $zone server { listen 127.0.0.1:{{port:a}}; $text } }",
+        location => "http { $zone server { listen 127.0.0.1:{{port:a}}; location / { $text } } }",
         main => $text,
         events => $text,
         if => "http { $zone server { location / { if (\$arg_x) { $text } } } }",
@@ -101,6 +101,8 @@ my @refused = (
     # request_cpu
     [ 'nothing to count in', after_zone => 'request_cpu;', qr/"request_cpu"/ ],
     [ 'an unknown zone', after_zone => 'request_cpu zone=nope;', qr/"nope"/, qr/request_cpu/ ],
+    [ 'a zone where there is none', http => 'request_cpu zone=nope;',
+        qr/unknown zone "nope" in "request_cpu": no "request_cpu_zone" is defined in \S+nginx\.conf:\d+$/m ],
     [ 'an unknown zone in a location', location => 'request_cpu zone=nope;', qr/"nope"/, qr/request_cpu/ ],
     [ 'an unknown zone beside a known one', server => 'request_cpu zone=a zone=nope;', qr/"nope"/, qr/request_cpu/ ],
     [ 'an empty name', after_zone => 'request_cpu zone=;', qr/request_cpu/ ],

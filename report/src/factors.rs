@@ -27,7 +27,6 @@ mod spread;
 mod table;
 mod tally;
 mod value;
-mod words;
 
 use std::fs;
 use std::path::Path;

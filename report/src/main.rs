@@ -5,11 +5,11 @@
 //!
 //! | layer | folders | contents |
 //! | --- | --- | --- |
-//! | 6 | `domains`, `bill`, `compare`, `factors`, `completions`, `man` | the commands |
+//! | 6 | `domains`, `bill`, `compare`, `factors`, `check`, `completions`, `man` | the commands |
 //! | 5 | `billing` | price plans, accounts and prices, for `bill` and `compare` |
 //! | 4 | `prometheus` | the counters of a fleet, from Prometheus' HTTP API |
 //! | 3 | `traffic` | lines of the traffic log, and sums of them |
-//! | 2 | `input`, `select`, `time`, `help` | log files; domains, zones and servers that are chosen; times; help texts |
+//! | 2 | `input`, `select`, `time`, `help`, `nginx_conf` | log files; choices; times; help; NGINX's configuration |
 //! | 1 | `output` | tables, CSV, JSON, and messages |
 //!
 //! Folders of one layer do not import each other. Within a folder, no files form a circle. The file beside a
@@ -24,6 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bill;
 mod billing;
+mod check;
 mod compare;
 mod completions;
 mod domains;
@@ -31,6 +32,7 @@ mod factors;
 mod help;
 mod input;
 mod man;
+mod nginx_conf;
 mod output;
 mod prometheus;
 mod select;
@@ -54,6 +56,7 @@ enum Command {
     Bill(bill::Args),
     Compare(compare::Args),
     Factors(factors::Args),
+    Check(check::Args),
     /// Write a script that completes arguments in a shell
     Completions(completions::Args),
     /// Write man pages, one for each command
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Bill(args) => bill::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Factors(args) => factors::run(args),
+        Command::Check(args) => check::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
     };

@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 mod common;
 use common::{Folder, Ran};
 
-const COMMANDS: [&[&str]; 7] =
-    [&[], &["domains"], &["bill"], &["compare"], &["factors"], &["completions"], &["man"]];
+const COMMANDS: [&[&str]; 8] =
+    [&[], &["domains"], &["bill"], &["compare"], &["factors"], &["check"], &["completions"], &["man"]];
 
 fn help(command: &[&str], flag: &str, width: usize, locale: &str) -> String {
     let files = Folder::of(&[]);
@@ -69,6 +69,7 @@ fn there_is_a_man_page_for_each_command() {
         ("cpu-report-bill", "half\\-even"),
         ("cpu-report-compare", "\\-\\-equal\\-revenue"),
         ("cpu-report-factors", "\\-\\-log\\-format\\-from"),
+        ("cpu-report-check", "\\-\\-nginx"),
         ("cpu-report-completions", "bash"),
         ("cpu-report-man", "DIR"),
     ] {

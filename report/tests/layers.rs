@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 /// The table in `src/main.rs`, from the lowest layer to the highest.
 const LAYERS: [&[&str]; 6] = [
     &["output"],
-    &["input", "select", "time", "help"],
+    &["input", "select", "time", "help", "nginx_conf"],
     &["traffic"],
     &["prometheus"],
     &["billing"],
-    &["domains", "bill", "compare", "factors", "completions", "man"],
+    &["domains", "bill", "compare", "factors", "check", "completions", "man"],
 ];
 
 /// These import nothing of the program but each other.

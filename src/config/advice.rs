@@ -8,6 +8,7 @@ use crate::config::main::MainConf;
 use crate::config::place::Place;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
+use crate::nginx::access;
 use crate::nginx::conf::{Conf, Core, Failed};
 use crate::nginx::server::{self, Server};
 
@@ -16,12 +17,37 @@ use crate::nginx::server::{self, Server};
 /// # Errors
 /// NGINX has no servers.
 pub fn give(cf: &mut Conf<'_>, main: &MainConf) -> Result<(), Failed> {
+    warn_of_status(cf, main);
+    if !main.is_measured() {
+        return Ok(());
+    }
     let log = cf.log();
     let core = cf.core();
     warn_of_servers_without_name(core, main, log);
     #[cfg(ngx_feature = "http_v3")]
     warn_of_http_host(core, main, log);
     Ok(())
+}
+
+/// Warns of a status that everyone can read, and of one without zones.
+fn warn_of_status(cf: &Conf<'_>, main: &MainConf) {
+    for status in main.statuses.as_slice() {
+        if main.zones().len() == 0 {
+            cf.warn(format_args!(
+                "\"request_cpu_status\" shows no accounts: no \"request_cpu_zone\" is defined in {}",
+                status.place
+            ));
+        }
+        if let Some(address) = access::public_address(cf.core(), status.server)
+            && access::is_open(cf, status.location)
+        {
+            cf.warn(format_args!(
+                "\"request_cpu_status\" is open to all clients of {address}: restrict its location with \"allow\" and \
+                 \"deny\", or write \"allow all\" if that is intended, in {}",
+                status.place
+            ));
+        }
+    }
 }
 
 /// Warns of servers without a name: `$server_name` is empty there, and requests with an empty key are not counted.

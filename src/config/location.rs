@@ -11,7 +11,7 @@ use crate::config::limit::{LimitAccounts, LimitConf};
 use crate::config::list::List;
 use crate::config::main::MainConf;
 use crate::config::place::Place;
-use crate::config::status::StatusConf;
+use crate::config::status::{StatusConf, StatusPlace};
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::conf::{Conf, Failed, Inherit};
 use crate::nginx::location;
@@ -100,7 +100,7 @@ impl Inherit for LocConf {
         if !status.is_set {
             // This is for an `if` in the location. It has its own configuration, but the handler of the location
             // (`ngx_http_update_location_config`). Other locations have other handlers.
-            self.status.set(StatusConf { is_set: false, ..above.status.get() });
+            self.status.set(StatusConf { is_set: false, place: None, ..above.status.get() });
         }
         self.limit_log_level.set(self.limit_log_level.get().or(above.limit_log_level.get()));
         let has_post_action = cf.has_post_action();
@@ -113,6 +113,9 @@ impl Inherit for LocConf {
             in_status: self.in_status.get(),
         };
         main.places.push(place);
+        if let Some(place) = status.place {
+            main.statuses.push(StatusPlace { server: cf.server(), location: cf.location(), place });
+        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::config::limit::LimitConf;
 use crate::config::list::List;
 use crate::config::log::Log;
 use crate::config::place::Place;
+use crate::config::status::StatusPlace;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::cycle::Cycle;
@@ -32,6 +33,7 @@ pub struct MainConf {
     measured: Cell<bool>,
     connection_variable: Cell<bool>,
     pub(in crate::config) places: List<Place>,
+    pub(in crate::config) statuses: List<StatusPlace>,
     /// the run-time state of this configuration
     pub attached: Attached,
 }

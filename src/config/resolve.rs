@@ -17,6 +17,7 @@ pub fn resolve(cf: &Conf<'_>, main: &MainConf) -> Result<(), Failed> {
     main.zones.fix();
     main.logs.fix();
     main.places.fix();
+    main.statuses.fix();
     main.uses.fix();
     main.limits.fix();
     main.uses.as_slice().iter().for_each(|uses| uses.fix());
@@ -57,7 +58,11 @@ fn resolve_use(cf: &Conf<'_>, main: &MainConf, used: &ZoneUse, directive: &str) 
     let zones = main.zones.as_slice().iter().enumerate();
     let Some((index, zone)) = { zones }.find(|(_, zone)| zone.name == used.name) else {
         // `cf` is at the end of `http` by now, so the message names the place that was kept.
-        cf.refuse_all(format_args!("unknown zone \"{}\" in \"{directive}\" in {}", used.name, used.place));
+        let hint = if main.zones().len() == 0 { ": no \"request_cpu_zone\" is defined" } else { "" };
+        cf.refuse_all(format_args!(
+            "unknown zone \"{}\" in \"{directive}\"{hint} in {}",
+            used.name, used.place
+        ));
         return Err(Failed);
     };
     used.set(index, zone);

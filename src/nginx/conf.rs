@@ -13,6 +13,7 @@ use nginx_sys::{
 use ngx::{ngx_conf_log_error, ngx_log_error};
 
 use super::callback::{argument, callback};
+use super::configurations::Configurations;
 use super::content::ContentHandler;
 use super::cycle::Cycle;
 use super::file::OpenFile;
@@ -221,6 +222,16 @@ impl<'a> Conf<'a> {
     /// The identity of the server to which the block belongs that is being read or merged.
     pub fn server(&self) -> *const c_void {
         get!(self.http(), srv_conf).cast()
+    }
+
+    /// The configurations of the location that is being merged.
+    pub fn location(&self) -> Configurations {
+        Configurations::merged(get!(self.http(), loc_conf).cast_const())
+    }
+
+    /// The cycle that is being made.
+    pub(super) fn cycle(&self) -> Option<Cycle<'a>> {
+        Cycle::of(self.0.cycle())
     }
 
     /// The core module's configuration in `http`.

@@ -62,14 +62,13 @@ impl<'a> Cycle<'a> {
     /// Whether another copy of this module is part of the cycle: a library of the same name, loaded from
     /// another path.
     pub fn has_other_copy(self) -> bool {
-        let name = |module: Live<'a, ngx_module_t>| {
-            let name: *mut c_char = get!(module, name);
-            // SAFETY: The name is a string that ends with a null. It lives as long as the module (`ngx_add_module`,
-            // `ngx_preinit_modules`).
-            (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
-        };
         let own = Module::live();
         self.modules().any(|its| its != own && name(its) == name(own))
+    }
+
+    /// The module of this name, if it is part of the cycle.
+    pub(super) fn module_named(self, wanted: &CStr) -> Option<Live<'a, ngx_module_t>> {
+        self.modules().find(|module| name(*module) == Some(wanted))
     }
 
     /// Gives this module an index among the HTTP modules, if `http` has not done that.
@@ -150,4 +149,12 @@ impl CycleId {
     pub fn running() -> CycleId {
         CycleId(global!(ngx_cycle))
     }
+}
+
+/// The name of a module.
+fn name<'a>(module: Live<'a, ngx_module_t>) -> Option<&'a CStr> {
+    let name: *mut c_char = get!(module, name);
+    // SAFETY: The name is a string that ends with a null. It lives as long as the module (`ngx_add_module`,
+    // `ngx_preinit_modules`).
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
 }

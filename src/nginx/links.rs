@@ -93,10 +93,8 @@ arrays! {
     /// `ngx_http_core_create_main_conf`
     ngx_http_core_main_conf_t, servers => servers: *mut ngx_http_core_srv_conf_t;
     /// `ngx_http_add_address`
-    #[cfg(ngx_feature = "http_v3")]
     ngx_http_conf_port_t, addrs => addresses: ngx_http_conf_addr_t;
     /// `ngx_http_add_server`
-    #[cfg(ngx_feature = "http_v3")]
     ngx_http_conf_addr_t, servers => servers: *mut ngx_http_core_srv_conf_t;
 }
 
@@ -181,7 +179,6 @@ links! {
     /// The file belongs to the same cycle.
     ngx_log_t, file => file: ngx_open_file_t;
     /// The array exists as soon as there is a server (`ngx_http_add_listen`).
-    #[cfg(ngx_feature = "http_v3")]
     ngx_http_core_main_conf_t, ports => ports: ngx_array_t;
 
     /// The log is valid as long as the structure that uses it. A timer of another module may have no log.

@@ -57,7 +57,7 @@ pub fn quic(core: Core<'_>) -> impl Iterator<Item = Server<'_>> {
 
 impl<'a> Server<'a> {
     /// The server of an element of an array of pointers to servers.
-    fn of(server: Live<'a, *mut ngx_http_core_srv_conf_t>) -> Server<'a> {
+    pub(super) fn of(server: Live<'a, *mut ngx_http_core_srv_conf_t>) -> Server<'a> {
         // SAFETY: A server lives as long as the configuration. `ngx_http_core_create_srv_conf` sets the name of the
         // file, which ends with a null. The cycle of the server's configurations contains the module.
         unsafe {

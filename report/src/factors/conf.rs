@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use glob::MatchOptions;
 
 use super::format::{COMBINED, Error, LogFormat};
-use super::words::{End, Tokens};
+use crate::nginx_conf::words::{End, Tokens};
 use crate::output::{counted, list};
 
 /// The deepest nesting of includes.

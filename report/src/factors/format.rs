@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::words::{Quotes, Tokens, unescape};
+use crate::nginx_conf::words::{Quotes, Tokens, unescape};
 
 /// NGINX's own format, in words of `log_format`.
 pub const COMBINED: &str = concat!(

@@ -41,6 +41,7 @@ impl<A: Answers> Directive for RequestCpuStatus<A> {
         let detail = given.parse("detail", "detail", "\"full\" or \"low\"", Detail::from_name)?;
         loc.status.set(StatusConf {
             is_set: true,
+            place: Some(cf.place()),
             content: content.flatten(),
             detail: detail.unwrap_or_default(),
             handler: Some(A::HANDLER),

@@ -25,12 +25,19 @@ pub type Directive = (Vec<Vec<u8>>, End);
 /// The directives of a configuration, as `ngx_conf_read_token` reads them.
 pub struct Tokens<'a> {
     pub rest: Peekable<Iter<'a, u8>>,
+    bytes: usize,
+    start: usize,
 }
 
 impl<'a> Tokens<'a> {
     /// The directives of this text.
     pub fn new(conf: &'a [u8]) -> Self {
-        Self { rest: conf.iter().peekable() }
+        Self { rest: conf.iter().peekable(), bytes: conf.len(), start: 0 }
+    }
+
+    /// The position in the text at which the last directive began.
+    pub fn start(&self) -> usize {
+        self.start
     }
 
     /// The words of the next directive, without quotes, and its end. None at the end of the text. The last
@@ -38,6 +45,9 @@ impl<'a> Tokens<'a> {
     pub fn directive(&mut self) -> Result<Option<Directive>, Quotes> {
         let mut words: Vec<Vec<u8>> = Vec::new();
         while let Some(&byte) = self.rest.next() {
+            if words.is_empty() {
+                self.start = self.bytes - self.rest.len() - 1;
+            }
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b'#' => while self.rest.next().is_some_and(|byte| *byte != b'\n') {},
