@@ -352,7 +352,6 @@ use_source() {
     # -P: find does not follow a link given as its starting point
     source=$(cd "$dir" && pwd -P)
     name=$(source_name "$source") version=$(source_version "$source")
-    refuse_source "$source" "$name"
     version_at_least "$version" "$oldest_nginx" \
         || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
@@ -369,15 +368,6 @@ use_source() {
         arguments_from=''
     fi
     use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
-}
-
-# Refuses sources that cannot be supported. Otherwise the compiler would report errors in third-party crates.
-refuse_source() {
-    if [[ -f $1/src/core/angie.h ]]; then
-        die "$2 is not supported: a module's descriptor in Angie has a mark of its own (angie_sign in ngx_module_t), and its" \
-            "ngx_log_error_core takes the name of a source file. nginx-sys and ngx, the Rust crates for NGINX's headers, have neither," \
-            "so that no module in Rust compiles for it."
-    fi
 }
 
 # The default arguments that the source knows: Tengine has no HTTP/3.
@@ -418,11 +408,19 @@ use_configured() {
             cat "$dir/configure.log" >&2
             configure_failed "$dir/configure.log" "$@"
         }
+        adapt_for_bindings "$source" "$dir/objs/Makefile"
         printf '%s\n' "$fingerprint" >"$dir/fingerprint"
     fi
 
     cargo_flags=(--no-default-features)
     export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
+}
+
+# adapt_for_bindings SOURCE MAKEFILE: nginx-sys needs the member spare1 of ngx_module_t, which Angie calls angie_sign.
+# So the headers that nginx-sys and build.rs read get NGINX's name for it. Only they use this Makefile. The position
+# and the value of the member stay as in Angie (build/layout.rs).
+adapt_for_bindings() {
+    [[ ! -f $1/src/core/angie.h ]] || sed -i 's/^CFLAGS *= */&-Dangie_sign=spare1 /' "$2"
 }
 
 # The arguments that the last words of configure name, and the source of these arguments.
