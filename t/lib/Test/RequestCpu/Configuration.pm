@@ -76,6 +76,7 @@ EOC
         } qw(proxy fastcgi uwsgi scgi);
         $text .= <<"EOC";
 http {
+    @{[ $self->fork_http ]}
     client_body_temp_path {{dir}}/temp/body;
     $temp
     root {{dir}}/html;
