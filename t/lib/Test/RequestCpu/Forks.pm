@@ -16,6 +16,9 @@ my %reason = (
         'shutdown: idle connections' =>
             'on QUIT, a worker of Angie without worker_shutdown_timeout closes an idle connection after the others',
     },
+    openresty => {
+        'single_process: reload' => 'with master_process off, OpenResty ends on HUP (ngx_signal_handler)',
+    },
 );
 
 # The name of the fork under test, in lower case: nginx, angie, freenginx, openresty or tengine. A fork prints its name
