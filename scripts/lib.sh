@@ -370,14 +370,22 @@ use_source() {
     use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
 }
 
-# The default arguments that the source knows: Tengine has no HTTP/3.
 default_arguments() {
-    local argument
-    for argument in --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module; do
-        grep -qE "^ *$argument\)" "$1/auto/options" && printf '%s\n' "$argument"
+    known_arguments "$1" --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module
+}
+
+# known_arguments SOURCE ARGUMENT…: the arguments that the source knows. Tengine has no HTTP/3.
+known_arguments() {
+    local source=$1 argument
+    shift
+    for argument; do
+        grep -qE "^ *$argument\)" "$source/auto/options" && printf '%s\n' "$argument"
     done
     return 0
 }
+
+# the arguments of configure, after use_configured
+configured_with=()
 
 # set if the module is built only for the installed NGINX, and is configured like it
 like_installed=''
@@ -391,6 +399,7 @@ use_configured() {
     # configured without --with-compat does not load a module that has it (`ngx_add_module` compares signatures).
     [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
+    configured_with=("$@")
     fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" \
         -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
