@@ -9,6 +9,15 @@ request_cpu_deps=$(cd "$request_cpu_source" \
     && find Cargo.toml Cargo.lock build.rs build src accounting formats page/dist -type f 2>/dev/null \
     | sed "s,^,	$request_cpu_source/,; s,\$, \\\\,")
 
+# nginx-sys needs NGINX's name of the member that Angie calls angie_sign; see adapt_for_bindings in scripts/lib.sh
+request_cpu_build=$request_cpu_objs
+request_cpu_adapt=:
+if [ -f src/core/angie.h ]; then
+    request_cpu_build=$request_cpu_objs/request_cpu/bindings
+    request_cpu_adapt="mkdir -p '$request_cpu_build' && cp $NGX_OBJS/ngx_auto_config.h '$request_cpu_build/' \\
+	&& sed 's/^CFLAGS *= */&-Dangie_sign=spare1 /' $NGX_MAKEFILE >'$request_cpu_build/Makefile'"
+fi
+
 # configure makes this path absolute later
 case "$NGX_MODULES_PATH" in
     /*) request_cpu_path=$NGX_MODULES_PATH ;;
@@ -22,9 +31,10 @@ modules:	$NGX_OBJS/$request_cpu_library
 $NGX_OBJS/$request_cpu_library: \\
 $request_cpu_deps
 	$NGX_OBJS/ngx_auto_config.h
+	$request_cpu_adapt
 	cd '$request_cpu_source' && \\
 	NGINX_SOURCE_DIR='$(pwd)' \\
-	NGINX_BUILD_DIR='$request_cpu_objs' \\
+	NGINX_BUILD_DIR='$request_cpu_build' \\
 	CARGO_TARGET_DIR='$request_cpu_objs/request_cpu' \\
 	${CARGO:-cargo} build --release --locked --no-default-features
 	cp '$request_cpu_objs/request_cpu/release/lib$request_cpu_library' \\

@@ -22,6 +22,14 @@ const PLACES: &str = "request_cpu_places";
 /// field are 1 and all other bits are 0.
 const ONES: &str = "request_cpu_ones_";
 
+/// A descriptor of a module that has only the values of `NGX_MODULE_V1`. Forks have values of their own there.
+const INITIAL: &str = "request_cpu_initial";
+/// The offsets of these members, which the module takes from there.
+const INITIAL_AT: &str = "request_cpu_initial_at";
+const INITIAL_MEMBERS: [&str; 3] = ["spare0", "spare1", "version"];
+/// 1 if `ngx_log_error_core` is as in NGINX, 2 if it also takes the name of a source file, as in Angie; otherwise 0.
+const LOG_FORM: &str = "request_cpu_log_form";
+
 type Failure = Box<dyn Error>;
 
 struct Structure {
@@ -62,8 +70,17 @@ pub fn generate(features: &[&str]) -> Result<(), Failure> {
     let probe = out.join("layout.c");
     fs::write(&probe, probe_source(&structures))?;
     let answer = compile(&probe)?;
-    fs::write(out.join("layout.rs"), rust_source(&structures, &Answer::new(&answer)?)?)?;
-    Ok(())
+    let answer = Answer::new(&answer)?;
+    fs::write(out.join("layout.rs"), rust_source(&structures, &answer)?)?;
+    println!("cargo::rustc-check-cfg=cfg(log_names_file)");
+    match answer.bytes(LOG_FORM)?.first() {
+        Some(1) => Ok(()),
+        Some(2) => {
+            println!("cargo::rustc-cfg=log_names_file");
+            Ok(())
+        }
+        _ => Err("ngx_log_error_core of this server takes parameters that the module does not know".into()),
+    }
 }
 
 fn parse(table: &str, features: &[&str]) -> Result<Vec<Structure>, Failure> {
@@ -113,11 +130,25 @@ fn probe_source(structures: &[Structure]) -> String {
         let _ = writeln!(text, "    sizeof({name}),");
     }
     text += "};\n\n";
+    text += &initial_source();
     let fields = structures.iter().flat_map(|its| its.fields.iter().map(move |field| (its, field)));
     for (at, (structure, field)) in fields.enumerate() {
         let _ = writeln!(text, "const {} {ONES}{at} = {{ .{} = -1 }};", structure.name, c_name(&field.name));
     }
     text
+}
+
+/// The module's descriptor as each C module begins it, and whether `ngx_log_error_core` takes the name of a file.
+fn initial_source() -> String {
+    let at = INITIAL_MEMBERS.map(|name| format!("offsetof(ngx_module_t, {name})")).join(", ");
+    format!(
+        "const ngx_module_t {INITIAL} = {{ NGX_MODULE_V1 }};\n\
+         const unsigned long long {INITIAL_AT}[] = {{ {at} }};\n\
+         const unsigned char {LOG_FORM} = __builtin_types_compatible_p(__typeof__(ngx_log_error_core),\n    \
+             void (ngx_uint_t, ngx_log_t *, const char *, ngx_err_t, const char *, ...)) ? 2\n    \
+             : __builtin_types_compatible_p(__typeof__(ngx_log_error_core),\n    \
+             void (ngx_uint_t, ngx_log_t *, ngx_err_t, const char *, ...));\n\n"
+    )
 }
 
 /// bindgen adds a `_` to names that are Rust's keywords.
@@ -195,12 +226,20 @@ impl<'a> Answer<'a> {
         section.data()?.get(start..end).ok_or_else(|| format!("{name} is not in its section").into())
     }
 
-    fn numbers(&self) -> Result<Vec<u64>, Failure> {
-        let chunks = self.bytes(PLACES)?.chunks_exact(8).map(|chunk| {
-            let bytes = chunk.try_into().unwrap_or([0; 8]);
-            if self.object.is_little_endian() { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) }
-        });
-        Ok(chunks.collect())
+    fn numbers(&self, name: &str) -> Result<Vec<u64>, Failure> {
+        Ok(self.bytes(name)?.chunks_exact(8).map(|chunk| self.number(chunk)).collect())
+    }
+
+    fn number(&self, bytes: &[u8]) -> u64 {
+        let bytes = bytes.try_into().unwrap_or([0; 8]);
+        if self.object.is_little_endian() { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) }
+    }
+
+    /// The value of a member of the descriptor, at its offset in C.
+    fn initial(&self, at: u64) -> Result<u64, Failure> {
+        let at = usize::try_from(at)?;
+        let bytes = self.bytes(INITIAL)?.get(at..at + 8).ok_or("the descriptor of modules is too short")?;
+        Ok(self.number(bytes))
     }
 
     fn place(&self, at: usize, field: &Field, structure: &str) -> Result<Place, Failure> {
@@ -241,7 +280,7 @@ impl<'a> Answer<'a> {
 
 fn rust_source(structures: &[Structure], answer: &Answer) -> Result<String, Failure> {
     let mut text = String::from("// made by build/layout.rs from what the C compiler says\n\n");
-    let numbers = answer.numbers()?;
+    let numbers = answer.numbers(PLACES)?;
     let mut numbers = numbers.iter();
     let mut next = || numbers.next().ok_or("the probe's object has too few numbers");
     text += "const PLACES: &[Member] = &[\n";
@@ -261,6 +300,12 @@ fn rust_source(structures: &[Structure], answer: &Answer) -> Result<String, Fail
         );
     }
     text += "];\n";
+    text += "\n/// Values that each module's descriptor begins with (`NGX_MODULE_V1`).\npub mod initial {\n";
+    for (member, at) in INITIAL_MEMBERS.iter().zip(answer.numbers(INITIAL_AT)?) {
+        let (constant, value) = (member.to_uppercase(), answer.initial(at)?);
+        let _ = writeln!(text, "    pub const {constant}: usize = {value};");
+    }
+    text += "}\n";
     let mut at = 0;
     for Structure { name, fields, .. } in structures.iter().filter(|its| !its.fields.is_empty()) {
         let short = name.trim_start_matches("ngx_").trim_start_matches("http_").trim_end_matches("_t");

@@ -352,7 +352,6 @@ use_source() {
     # -P: find does not follow a link given as its starting point
     source=$(cd "$dir" && pwd -P)
     name=$(source_name "$source") version=$(source_version "$source")
-    refuse_source "$source" "$name"
     version_at_least "$version" "$oldest_nginx" \
         || die "\"$dir\" is NGINX $version; $oldest_nginx is the oldest that is supported"
 
@@ -371,23 +370,22 @@ use_source() {
     use_configured "source-$name" "$source" ${arguments[@]+"${arguments[@]}"}
 }
 
-# Refuses sources that cannot be supported. Otherwise the compiler would report errors in third-party crates.
-refuse_source() {
-    if [[ -f $1/src/core/angie.h ]]; then
-        die "$2 is not supported: a module's descriptor in Angie has a mark of its own (angie_sign in ngx_module_t), and its" \
-            "ngx_log_error_core takes the name of a source file. nginx-sys and ngx, the Rust crates for NGINX's headers, have neither," \
-            "so that no module in Rust compiles for it."
-    fi
+default_arguments() {
+    known_arguments "$1" --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module
 }
 
-# The default arguments that the source knows: Tengine has no HTTP/3.
-default_arguments() {
-    local argument
-    for argument in --with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_v3_module; do
-        grep -qE "^ *$argument\)" "$1/auto/options" && printf '%s\n' "$argument"
+# known_arguments SOURCE ARGUMENT…: the arguments that the source knows. Tengine has no HTTP/3.
+known_arguments() {
+    local source=$1 argument
+    shift
+    for argument; do
+        grep -qE "^ *$argument\)" "$source/auto/options" && printf '%s\n' "$argument"
     done
     return 0
 }
+
+# the arguments of configure, after use_configured
+configured_with=()
 
 # set if the module is built only for the installed NGINX, and is configured like it
 like_installed=''
@@ -401,6 +399,7 @@ use_configured() {
     # configured without --with-compat does not load a module that has it (`ngx_add_module` compares signatures).
     [[ $like_installed || " $* " == *" --with-compat "* ]] || set -- "$@" --with-compat
 
+    configured_with=("$@")
     fingerprint=$(printf '%s\n' "$source" "$@" && find -L "$source/src" "$source/auto" \
         -type f -printf '%p %s %T@\n' | sort | cksum)
     if [[ ! -f $dir/objs/Makefile || ! -f $dir/objs/ngx_auto_config.h ]] ||
@@ -418,11 +417,19 @@ use_configured() {
             cat "$dir/configure.log" >&2
             configure_failed "$dir/configure.log" "$@"
         }
+        adapt_for_bindings "$source" "$dir/objs/Makefile"
         printf '%s\n' "$fingerprint" >"$dir/fingerprint"
     fi
 
     cargo_flags=(--no-default-features)
     export CARGO_TARGET_DIR=$root/target/$variant NGINX_SOURCE_DIR=$dir/tree NGINX_BUILD_DIR=$dir/objs
+}
+
+# adapt_for_bindings SOURCE MAKEFILE: nginx-sys needs the member spare1 of ngx_module_t, which Angie calls angie_sign.
+# So the headers that nginx-sys and build.rs read get NGINX's name for it. Only they use this Makefile. The position
+# and the value of the member stay as in Angie (build/layout.rs).
+adapt_for_bindings() {
+    [[ ! -f $1/src/core/angie.h ]] || sed -i 's/^CFLAGS *= */&-Dangie_sign=spare1 /' "$2"
 }
 
 # The arguments that the last words of configure name, and the source of these arguments.

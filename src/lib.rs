@@ -15,7 +15,8 @@
 // The only public items are the names that NGINX looks for. A macro makes them.
 #![allow(missing_docs)]
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ffi::c_char;
+use core::ptr::{addr_of, addr_of_mut, null, null_mut};
 
 use charge::{limit, phases, process, worker};
 use config::directives::request_cpu::RequestCpu;
@@ -29,6 +30,7 @@ use config::main::{MainConf, main_conf};
 use config::{advice, resolve};
 use export::status::handler::StatusAnswers;
 use export::{traffic_log, variables};
+use nginx::bits::initial;
 use nginx::callback::callback;
 use nginx::conf::{self, Conf, Failed};
 use nginx::cycle::Cycle;
@@ -74,8 +76,22 @@ static mut COMMANDS: [ngx_command_t; 8] = [
     directive::END,
 ];
 
-// NGINX finds a module's descriptor by its name, and writes the module's index into it.
-ngx::ngx_modules!(ngx_http_request_cpu_module);
+// `ngx_load_module` looks up these three lists by their names. It writes the module's index into the descriptor.
+const MODULES: usize = 1;
+
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static mut ngx_modules: [*mut ngx_module_t; MODULES + 1] =
+    [addr_of_mut!(ngx_http_request_cpu_module), null_mut()];
+
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static mut ngx_module_names: [*const c_char; MODULES + 1] = [c"ngx_http_request_cpu_module".as_ptr(), null()];
+
+// an empty list: the order of HTTP modules does not matter to this module
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static mut ngx_module_order: [*const c_char; 1] = [null()];
 
 #[allow(non_upper_case_globals)]
 #[used]
@@ -87,6 +103,10 @@ static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     init_process: Some(init_process),
     exit_process: Some(exit_process),
     exit_master: Some(exit_master),
+    // as NGX_MODULE_V1 of the server's headers has them: in Angie, `spare1` is `angie_sign`
+    spare0: initial::SPARE0,
+    spare1: initial::SPARE1,
+    version: initial::VERSION,
     ..ngx_module_t::default()
 };
 

@@ -3,6 +3,10 @@
 //! A callback of NGINX turns its pointers into typed values once. From there on, the code is safe. Each typed value
 //! holds a [`live::Live`]: a pointer that is valid for a lifetime. The members of its structure are read and written
 //! one by one.
+//!
+//! The crate `ngx` is not used. It does not compile with the headers of Angie. Its types have no lifetimes, and make
+//! Rust references to structures that NGINX changes. Its `HttpModule` writes to null if there is no memory, and finds
+//! configurations without a check whether the cycle contains the module.
 
 #[macro_use]
 mod global;
@@ -17,6 +21,7 @@ pub mod connection;
 pub mod content;
 pub mod cycle;
 pub mod directive;
+pub mod error_log;
 pub mod event;
 pub mod file;
 mod functions;

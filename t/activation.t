@@ -22,7 +22,8 @@ my $supervisor = <<'EOC';
     setsockopt $socket, SOL_SOCKET, SO_REUSEADDR, 1;
     bind $socket, sockaddr_in($port, inet_aton("127.0.0.1")) or die "bind: $!";
     listen $socket, 64 or die "listen: $!";
-    $ENV{NGINX} = fileno($socket) . ";";
+    # Angie calls the variable ANGIE
+    $ENV{NGINX} = $ENV{ANGIE} = fileno($socket) . ";";
     exec @ARGV or die "exec: $!";
 EOC
 

@@ -210,6 +210,7 @@ SKIP: {
     my ($status, $output) = run_command($python, "$FindBin::Bin/lib/h3_client.py", $t->port('h3'), 1, 'h3.test', '/');
     is($status, 0, 'a request by HTTP/3') or diag($output);
     is(requests('host')->{'h3.test'}, 1, '$host: the value of :authority');
+    $t->skip_on_fork('advice: $http_host', 1);
     is(requests('http_host')->{'*'}, 3, '$http_host: the account *');
 }
 

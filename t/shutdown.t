@@ -71,7 +71,10 @@ for my $case (
         for my $module (0, 1) {
             my $t = server($module, $main);
             my $seen = order($t, $signal, $uri);
-            is($seen->{order}, $expected, "$name: " . ($module ? 'with the module' : 'without'));
+            SKIP: {
+                $t->skip_on_fork('shutdown: idle connections', 1) if $name eq 'QUIT';
+                is($seen->{order}, $expected, "$name: " . ($module ? 'with the module' : 'without'));
+            }
             $took{$module} = $seen->{took} if !$took{$module} || $seen->{took} < $took{$module};
             if ($module && $signal eq 'HUP') {
                 is($t->account_with('hosts', 'served.test', 1)->{requests}, 1, "$name: the request is counted");

@@ -37,11 +37,14 @@ $t->check_totals(start_ms => 100);
 # open connections.
 my $connection = $t->connect('http');
 $connection->get('/a.txt', host => 'one.test');
-# With another size, so that the old zone is freed while the process has its accounts at hand.
-$t->_write_config(%{ $t->{part} }, http => $t->{part}{http} =~ s/hosts:1m/hosts:2m/r);
-kill HUP => $t->master;
-ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');
-is($connection->get('/a.txt', host => 'one.test')->{status}, 200, 'leaves an open connection as it is');
+SKIP: {
+    $t->skip_on_fork('single_process: reload', 2);
+    # With another size, so that the old zone is freed while the process has its accounts at hand.
+    $t->_write_config(%{ $t->{part} }, http => $t->{part}{http} =~ s/hosts:1m/hosts:2m/r);
+    kill HUP => $t->master;
+    ok(wait_until(60, sub { $t->error_log =~ /\] \d+#\d+: reconfiguring/ }), 'a reload');
+    is($connection->get('/a.txt', host => 'one.test')->{status}, 200, 'leaves an open connection as it is');
+}
 $connection->close;
 
 $t->done(no_totals => 1);

@@ -1,8 +1,8 @@
 //! The accounts of a request.
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::key::OVERFLOW_KEY;
 use nginx_sys::NGX_LOG_WARN;
-use ngx::ngx_log_error;
 
 use crate::charge::worker::with;
 use crate::config::key::Key;

@@ -1,12 +1,12 @@
 //! A worker process: its start, its work in each second, its end.
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
 use accounting::table::Checked;
 use accounting::workers::{WorkerSlot, Workers};
 use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
-use ngx::ngx_log_error;
 
 use crate::charge::accounts::Zones;
 use crate::charge::connections::Connections;

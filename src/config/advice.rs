@@ -1,7 +1,7 @@
 //! Warnings about mistakes in a valid configuration. They are logged after the configuration has been read.
 
+use crate::nginx::error_log::ngx_log_error;
 use nginx_sys::{NGX_LOG_WARN, ngx_log_t};
-use ngx::ngx_log_error;
 
 use crate::config::key::Key;
 use crate::config::main::MainConf;

@@ -1,9 +1,9 @@
 //! Reads both clocks at each lap, and compares them. Only in builds with the feature `audit`; see tools/audit.
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::meter::Clocks;
 use hdrhistogram::Histogram;
 use nginx_sys::{NGX_LOG_NOTICE, ngx_log_t};
-use ngx::ngx_log_error;
 
 use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
 

@@ -10,12 +10,12 @@ use nginx_sys::{
     ngx_http_conf_ctx_t, ngx_http_core_main_conf_t, ngx_int_t, ngx_log_t, ngx_shared_memory_add,
     ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
 };
-use ngx::{ngx_conf_log_error, ngx_log_error};
 
 use super::callback::{argument, callback};
 use super::configurations::Configurations;
 use super::content::ContentHandler;
 use super::cycle::Cycle;
+use super::error_log::{self, ngx_log_error};
 use super::file::OpenFile;
 use super::functions;
 use super::live::{Live, get, set};
@@ -105,7 +105,14 @@ impl<'a> Conf<'a> {
 
     /// Logs the reason why a directive is refused, with the directive's position.
     pub fn refuse(&mut self, message: &str) {
-        ngx_conf_log_error!(NGX_LOG_EMERG, self.0.as_ptr(), "{message}");
+        // SAFETY: The configuration is being read.
+        unsafe {
+            error_log::write_with_position(
+                NGX_LOG_EMERG as ngx_uint_t,
+                self.0.as_ptr(),
+                format_args!("{message}"),
+            );
+        };
     }
 
     /// Logs the reason why the whole configuration is refused.

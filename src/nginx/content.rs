@@ -1,9 +1,9 @@
 //! A request that a content handler answers, and its answer. The answer may take many turns of the event loop.
 //!
-//! `ngx::http::Request` is not enough: it gives no access to arguments, adds headers by copies, and cannot send an
-//! answer in pieces.
+//! Arguments of the request are read, headers are added without copies, and an answer is sent in pieces.
 
 use core::cell::RefCell;
+use core::iter::successors;
 use core::ptr::null_mut;
 
 use nginx_sys::{
@@ -12,9 +12,9 @@ use nginx_sys::{
     ngx_http_core_loc_conf_t, ngx_http_finalize_request, ngx_http_headers_out_t, ngx_http_request_t,
     ngx_http_test_reading, ngx_int_t, ngx_msec_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t, ngx_unescape_uri,
 };
-use ngx::ngx_log_error;
 
 use super::callback::{Argument, callback};
+use super::error_log::ngx_log_error;
 use super::event::Event;
 use super::live::{Live, get, member, of_static, set};
 use super::request;
@@ -100,12 +100,21 @@ impl Request {
         }
     }
 
+    /// The headers of the request.
+    fn headers_in(self) -> impl Iterator<Item = Live<'static, ngx_table_elt_t>> {
+        let first = member!(self.live(), headers_in.headers.part);
+        successors(Some(first), |part| part.next()).flat_map(|part| {
+            let elements: *mut ngx_table_elt_t = get!(part, elts).cast();
+            // SAFETY: The elements of this list are headers (`ngx_http_process_request_headers`).
+            (0..get!(part, nelts)).map(move |at| unsafe { Live::at(elements.add(at)) })
+        })
+    }
+
     /// All values of the request's headers with this name, joined as one list. The name must be in lower case.
     pub fn header_values(self, name: &[u8]) -> Vec<u8> {
         let mut values = Vec::new();
-        // SAFETY: The request has not been freed, and nothing changes its headers meanwhile.
-        let request = unsafe { ngx::http::Request::from_ngx_http_request(self.as_ptr()) };
-        for (key, value) in request.headers_in_iterator() {
+        for header in self.headers_in() {
+            let (key, value) = (get!(header, key), get!(header, value));
             if !key.as_bytes().eq_ignore_ascii_case(name) {
                 continue;
             }

@@ -10,6 +10,7 @@ use nginx_sys::{
 use super::bits;
 use super::callback::{argument, callback};
 use super::cycle;
+use super::error_log;
 use super::hook::Hook;
 use super::live::{Live, get, member, of_static, set};
 
@@ -107,7 +108,8 @@ impl<'a> Event<'a> {
         if cfg!(ngx_feature = "debug") {
             // `ngx_event_process_posted` writes to the cycle's log too.
             let log = cycle::running_log();
-            ngx::ngx_log_debug_mask!(DebugMask::Event, log, "{what} {:p}", self.0.as_ptr());
+            // SAFETY: This is the log of the running cycle.
+            unsafe { error_log::debug_event(log, format_args!("{what} {:p}", self.0.as_ptr())) };
         }
     }
 }

@@ -206,6 +206,8 @@ links! {
     /// The list is in the pool.
     ngx_pool_t, large => first_large: ngx_pool_large_t;
     ngx_pool_large_t, next => next: ngx_pool_large_t;
+    /// A list is a chain of arrays in one pool (`ngx_list_push`).
+    ngx_list_part_t, next => next: ngx_list_part_t;
     /// The list is in the pool.
     ngx_pool_t, cleanup => first_cleanup: ngx_pool_cleanup_t;
     ngx_pool_cleanup_t, next => next: ngx_pool_cleanup_t;

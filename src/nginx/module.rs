@@ -1,8 +1,4 @@
 //! This module among NGINX's modules: its descriptor, and its index in arrays of configurations and contexts.
-//!
-//! `ngx::http::HttpModule` is not used for three reasons. Its `create_main_conf` writes to null if there is no memory
-//! (`ngx::core::Pool::allocate`). Its `merge_loc_conf` does not hand over the configuration that is being read. It
-//! finds configurations without a check whether the cycle contains the module.
 
 use core::ffi::c_void;
 

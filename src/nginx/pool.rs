@@ -1,6 +1,4 @@
 //! Memory pools.
-//!
-//! The type `ngx::core::Pool` is not used: it has no lifetime, and does not show how much memory a pool holds.
 
 use core::any::TypeId;
 use core::ffi::c_void;

@@ -1,7 +1,4 @@
 //! Requests.
-//!
-//! The type `ngx::http::Request` is not used: it has no lifetime, and makes Rust references to a structure that NGINX
-//! changes.
 
 use core::ffi::c_void;
 use core::ptr::null_mut;

@@ -1,8 +1,8 @@
 //! A table of accounts for each zone, in shared memory.
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::table::{self, Table, TableBefore};
 use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, ngx_log_t, ngx_random};
-use ngx::ngx_log_error;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::config::main::with_running;

@@ -13,7 +13,6 @@ use nginx_sys::{
     NGX_DECLINED, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_LOG_ERR, ngx_http_complex_value_t, ngx_int_t,
     ngx_uint_t,
 };
-use ngx::{ngx_log_error, ngx_string};
 
 use crate::charge::context::find;
 use crate::charge::counted_by::location;
@@ -25,8 +24,10 @@ use crate::charge::worker::{is_measuring, with};
 use crate::config::limit::{Cores, LimitAccounts, LimitConf};
 use crate::config::location::LocConf;
 use crate::nginx::conf::Core;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::phase::{self, Phase, PhaseHandler};
 use crate::nginx::request::Request;
+use crate::nginx::text::text;
 use crate::nginx::time::now_ms;
 use accounting::account_set::MAX_ZONES_PER_REQUEST;
 
@@ -233,7 +234,7 @@ fn log_refusal(r: Request<'_>, conf: &LocConf, limit: &LimitConf, debt_ns: NonZe
 
 /// Adds the time in which the debt will be paid. `error_page` keeps the header too.
 fn add_retry_after(r: Request<'_>, seconds: u64) -> Option<()> {
-    r.add_header(ngx_string!("Retry-After"), itoa::Buffer::new().format(seconds).as_bytes())
+    r.add_header(text(b"Retry-After"), itoa::Buffer::new().format(seconds).as_bytes())
 }
 
 /// The value of `$request_cpu_limit_status`.

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::key;
 use accounting::table::Table;
 use accounting::traffic::{Append, BATCH_BYTES, Instant, Ledger, Part};
 use memmap2::MmapRaw;
 use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t, ngx_str_t};
-use ngx::ngx_log_error;
 
 use crate::config::log::Log;
 use crate::export::traffic_log::file::{Descriptor, Held};

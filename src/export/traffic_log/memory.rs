@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::table::{self, Table};
 use accounting::traffic::{self, Ledger};
 use nginx_sys::NGX_LOG_EMERG;
-use ngx::ngx_log_error;
 
 use crate::config::list::List;
 use crate::config::log::Log;

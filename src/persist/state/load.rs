@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::state::{Restored, Saved};
 use accounting::table::{NEVER, Table};
 use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
-use ngx::ngx_log_error;
 
 use crate::config::zone::Zone;
 use crate::nginx::conf::Failed;

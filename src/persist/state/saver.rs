@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::nginx::error_log::ngx_log_error;
 use accounting::table::NEVER;
 use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t};
-use ngx::ngx_log_error;
 
 use crate::config::main::MainConf;
 use crate::nginx::own_timer::OwnTimer;

@@ -21,7 +21,8 @@ use Test::RequestCpu::Figures qw(least median sum within);
 use Test::RequestCpu::Port qw(free_port);
 use Test::RequestCpu::Process qw(_die_with_parent run_command wait_until);
 
-use parent map { "Test::RequestCpu::$_" } qw(Cleanup Binary Configuration Server Requests Accounts CpuTime Checks);
+use parent map { "Test::RequestCpu::$_" }
+    qw(Cleanup Binary Forks Configuration Server Requests Accounts CpuTime Checks);
 
 our @EXPORT = qw(median sum least within run_command free_port wait_until burn_rules burn_text words detached);
 

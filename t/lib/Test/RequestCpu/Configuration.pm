@@ -51,7 +51,10 @@ sub _log_format {
 
 sub _config {
     my ($self, %part) = @_;
-    return $part{raw} if defined $part{raw};
+    if (defined $part{raw}) {
+        my $needs = $self->fork_http;
+        return $needs ? $part{raw} =~ s/\bhttp \{/http { $needs/r : $part{raw};
+    }
     my ($main, $events, $http, $extra) = map { defined $part{$_} ? $part{$_} : '' } qw(main events http extra);
     # as an ordinary user, NGINX warns about the directive; as root, it would give up its right to the test's folder
     my $user = $> == 0 ? 'user root;' : '';
@@ -76,6 +79,7 @@ EOC
         } qw(proxy fastcgi uwsgi scgi);
         $text .= <<"EOC";
 http {
+    @{[ $self->fork_http ]}
     client_body_temp_path {{dir}}/temp/body;
     $temp
     root {{dir}}/html;

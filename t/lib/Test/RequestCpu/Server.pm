@@ -175,7 +175,7 @@ sub stop {
     return $self->{left} = $forced ? 'did not stop by itself' : $status;
 }
 
-sub _is_nginx { my ($self, $pid) = @_; return $self->slurp("/proc/$pid/cmdline") =~ /^nginx: / }
+sub _is_nginx { my ($self, $pid) = @_; return $self->slurp("/proc/$pid/cmdline") =~ /^(?:nginx|angie): / }
 
 # Starts a helper process of the test, which is stopped with the server: a function in a child, or a command.
 sub spawn {
