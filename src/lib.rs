@@ -74,11 +74,15 @@ static mut COMMANDS: [ngx_command_t; 8] = [
     directive::END,
 ];
 
-// NGINX finds a module's descriptor by its name, and writes the module's index into it.
+// The table of descriptors that `ngx_load_module` looks up. A static module is in NGINX's own table
+// (objs/ngx_modules.c), which has the same name.
+#[cfg(not(feature = "static"))]
 ngx::ngx_modules!(ngx_http_request_cpu_module);
 
+// NGINX finds a module's descriptor by its name, and writes the module's index into it.
 #[allow(non_upper_case_globals)]
 #[used]
+#[cfg_attr(feature = "static", unsafe(no_mangle))]
 static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
     commands: addr_of_mut!(COMMANDS).cast(),
@@ -175,7 +179,7 @@ fn begin_process(cycle: Cycle<'_>) {
         return;
     }
     // SAFETY: This is the cycle that this process serves, and it lives as long as the process. `ngx_event_process_init`
-    // has run, since its module comes before dynamic ones.
+    // has run, since event modules come before those of HTTP.
     let served = unsafe { ServedCycle::new(cycle) };
     if process::start(main, served, lifecycle::workers(main), end_process) {
         saver::start(main, cycle.log());
