@@ -13,9 +13,8 @@ my %default = map { $_ => 1 } qw(gzip ssi auth_basic proxy limit_req limit_conn 
 
 # What some ways of testing do not have, and the reason that a skipped test gives.
 my %reason = (
-    load_module    => 'the module is a part of this NGINX, and cannot be loaded or unloaded',
-    cpu_time       => 'this NGINX is emulated, and its CPU times say nothing',
-    binary_upgrade => 'this NGINX is emulated, and cannot execute another one',
+    load_module => 'the module is a part of this NGINX, and cannot be loaded or unloaded',
+    cpu_time    => 'this NGINX is emulated, and its CPU times say nothing',
 );
 
 sub version { $_[0]{version} }
@@ -30,8 +29,8 @@ sub has {
     my ($self, $feature) = @_;
     my $about = $self->{about};
     return $about !~ /--without-(?:http|mail|stream)?_?\Q$feature\E(?:_module)?\b/ if $default{$feature};
-    return !$self->{static}              if $feature eq 'load_module';
-    return !$ENV{TEST_NGINX_EMULATED}    if $feature eq 'cpu_time' || $feature eq 'binary_upgrade';
+    return !$self->{static}           if $feature eq 'load_module';
+    return !$ENV{TEST_NGINX_EMULATED} if $feature eq 'cpu_time';
     return $about =~ /--with-threads\b/  if $feature eq 'threads';
     return $about =~ /--with-file-aio\b/ if $feature eq 'file-aio';
     if ($feature =~ /^(?:stream|mail)$/) {
