@@ -18,17 +18,17 @@ if [ -f src/core/angie.h ]; then
 	&& sed 's/^CFLAGS *= */&-Dangie_sign=spare1 /' $NGX_MAKEFILE >'$request_cpu_build/Makefile'"
 fi
 
-# configure makes this path absolute later
-case "$NGX_MODULES_PATH" in
-    /*) request_cpu_path=$NGX_MODULES_PATH ;;
-    *)  request_cpu_path=$NGX_PREFIX/$NGX_MODULES_PATH ;;
-esac
+if [ "$request_cpu_link" = DYNAMIC ]; then
+    request_cpu_result=$NGX_OBJS/$request_cpu_library
+    request_cpu_command='build'
+else
+    request_cpu_result=$request_cpu_archive
+    request_cpu_command='rustc --lib --crate-type staticlib --features static'
+fi
 
 cat << END                                                    >> $NGX_MAKEFILE
 
-modules:	$NGX_OBJS/$request_cpu_library
-
-$NGX_OBJS/$request_cpu_library: \\
+$request_cpu_result: \\
 $request_cpu_deps
 	$NGX_OBJS/ngx_auto_config.h
 	$request_cpu_adapt
@@ -36,21 +36,42 @@ $request_cpu_deps
 	NGINX_SOURCE_DIR='$(pwd)' \\
 	NGINX_BUILD_DIR='$request_cpu_build' \\
 	CARGO_TARGET_DIR='$request_cpu_objs/request_cpu' \\
-	${CARGO:-cargo} build --release --locked --no-default-features
+	${CARGO:-cargo} $request_cpu_command --release --locked --no-default-features
+END
+
+if [ "$request_cpu_link" != DYNAMIC ]; then
+    # cargo does not touch a result that has not changed
+    cat << END                                                >> $NGX_MAKEFILE
+	touch $request_cpu_result
+
+$NGX_OBJS/nginx:	$request_cpu_result
+
+END
+else
+    # configure makes this path absolute later
+    case "$NGX_MODULES_PATH" in
+        /*) request_cpu_path=$NGX_MODULES_PATH ;;
+        *)  request_cpu_path=$NGX_PREFIX/$NGX_MODULES_PATH ;;
+    esac
+
+    cat << END                                                >> $NGX_MAKEFILE
 	cp '$request_cpu_objs/request_cpu/release/lib$request_cpu_library' \\
-		$NGX_OBJS/$request_cpu_library.new
-	mv $NGX_OBJS/$request_cpu_library.new $NGX_OBJS/$request_cpu_library
+		$request_cpu_result.new
+	mv $request_cpu_result.new $request_cpu_result
+
+modules:	$request_cpu_result
 
 install:	request_cpu_install
 
-request_cpu_install:	$NGX_OBJS/$request_cpu_library
+request_cpu_install:	$request_cpu_result
 	test -d '\$(DESTDIR)$request_cpu_path' \\
 		|| mkdir -p '\$(DESTDIR)$request_cpu_path'
 	test ! -f '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
 		|| mv '\$(DESTDIR)$request_cpu_path/$request_cpu_library' \\
 			'\$(DESTDIR)$request_cpu_path/$request_cpu_library.old'
-	cp $NGX_OBJS/$request_cpu_library '\$(DESTDIR)$request_cpu_path/$request_cpu_library'
+	cp $request_cpu_result '\$(DESTDIR)$request_cpu_path/$request_cpu_library'
 
 .PHONY:	request_cpu_install
 
 END
+fi

@@ -76,25 +76,35 @@ static mut COMMANDS: [ngx_command_t; 8] = [
     directive::END,
 ];
 
-// `ngx_load_module` looks up these three lists by their names. It writes the module's index into the descriptor.
-const MODULES: usize = 1;
-
-#[unsafe(no_mangle)]
+/// The lists that `ngx_load_module` looks up by their names. A static module is in NGINX's own lists
+/// (objs/ngx_modules.c), which have the same names.
+#[cfg(not(feature = "static"))]
 #[allow(non_upper_case_globals)]
-static mut ngx_modules: [*mut ngx_module_t; MODULES + 1] =
-    [addr_of_mut!(ngx_http_request_cpu_module), null_mut()];
+mod lists {
+    use core::ffi::c_char;
+    use core::ptr::{addr_of_mut, null, null_mut};
 
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals)]
-static mut ngx_module_names: [*const c_char; MODULES + 1] = [c"ngx_http_request_cpu_module".as_ptr(), null()];
+    use nginx_sys::ngx_module_t;
 
-// an empty list: the order of HTTP modules does not matter to this module
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals)]
-static mut ngx_module_order: [*const c_char; 1] = [null()];
+    const MODULES: usize = 1;
 
+    #[unsafe(no_mangle)]
+    static mut ngx_modules: [*mut ngx_module_t; MODULES + 1] =
+        [addr_of_mut!(super::ngx_http_request_cpu_module), null_mut()];
+
+    #[unsafe(no_mangle)]
+    static mut ngx_module_names: [*const c_char; MODULES + 1] =
+        [c"ngx_http_request_cpu_module".as_ptr(), null()];
+
+    // an empty list: the order of HTTP modules does not matter to this module
+    #[unsafe(no_mangle)]
+    static mut ngx_module_order: [*const c_char; 1] = [null()];
+}
+
+// NGINX finds a module's descriptor by its name, and writes the module's index into it.
 #[allow(non_upper_case_globals)]
 #[used]
+#[cfg_attr(feature = "static", unsafe(no_mangle))]
 static mut ngx_http_request_cpu_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT).cast_mut().cast(),
     commands: addr_of_mut!(COMMANDS).cast(),
@@ -195,7 +205,7 @@ fn begin_process(cycle: Cycle<'_>) {
         return;
     }
     // SAFETY: This is the cycle that this process serves, and it lives as long as the process. `ngx_event_process_init`
-    // has run, since its module comes before dynamic ones.
+    // has run, since event modules come before those of HTTP.
     let served = unsafe { ServedCycle::new(cycle) };
     if process::start(main, served, lifecycle::workers(main), end_process) {
         saver::start(main, cycle.log());

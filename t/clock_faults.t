@@ -40,7 +40,7 @@ int clock_getres(clockid_t id, struct timespec *t) {
 }
 EOC
 
-my $t = Test::RequestCpu->new;
+my $t = Test::RequestCpu->new->need('cpu_time');
 defined preload($t, 'clock', $source) or plan skip_all => 'there is no compiler here';
 
 sub start {

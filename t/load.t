@@ -14,7 +14,7 @@ use Test::RequestCpu;
 use Test::RequestCpu::Preload;
 use Time::HiRes qw(sleep);
 
-my $t = Test::RequestCpu->new;
+my $t = Test::RequestCpu->new->need('load_module');
 my $copy = $t->dir . '/copy.so';
 copy($t->{module}, $copy) or die "cannot copy the module: $!\n";
 chmod 0755, $copy;

@@ -65,7 +65,9 @@ sub lines { my ($pattern) = @_; return scalar grep { /$pattern/ } split /\n/, $t
 
 my %part = (main => 'worker_processes 2;', http => http());
 $t->start(%part);
-is(lines(qr/\[(?:warn|error)\]/), 0, 'a start without a file is nothing to speak of');
+# an emulator may read the clock of CPU time too slowly
+my $faults = $ENV{TEST_NGINX_EMULATED} ? qr/\[(?:warn|error)\](?! .*the clock of CPU time)/ : qr/\[(?:warn|error)\]/;
+is(lines($faults), 0, 'a start without a file is nothing to speak of');
 ask('one.test', 20, '?k=a');
 ask('two.test', 5, '?k=%FF%00%22');
 $t->get('/none', host => 'two.test');

@@ -10,7 +10,7 @@ use IO::Socket::INET;
 use Test::More;
 use Test::RequestCpu;
 
-my $t = Test::RequestCpu->new;
+my $t = Test::RequestCpu->new->need('load_module');
 # a receiver of messages that reads none
 my $syslog = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'udp') or die "no socket: $!\n";
 my $folder = $t->dir . '/logs';

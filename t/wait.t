@@ -11,7 +11,7 @@ use Test::RequestCpu::Connection;
 use Test::RequestCpu::Upstream;
 use Time::HiRes qw(sleep time);
 
-my $t = Test::RequestCpu->new;
+my $t = Test::RequestCpu->new->need('cpu_time');
 $t->html('a.txt', "plain\n");
 $t->html('slow.txt', 'x' x 60_000);
 $t->html('large.txt', 'x' x 3_000_000);

@@ -188,7 +188,11 @@ fn start(task: Box<Task>) -> Result<libc::pthread_t, (io::Error, Box<Task>)> {
 }
 
 /// Keeps this library in memory even if NGINX closes it. `ngx_unload_module` would remove code that is still called.
+/// A static module is a part of the binary, which is never closed.
 pub fn keep_library() {
+    if cfg!(feature = "static") {
+        return;
+    }
     let mut found = MaybeUninit::<libc::Dl_info>::uninit();
     // SAFETY: `dladdr` fills `found` if it does not return 0. The address is in this library, so the name is that of
     // this library. The library is loaded, so `dlopen` only changes its flags.

@@ -39,7 +39,10 @@ sub new {
         expected => [],
         owner    => $$,
     }, $class;
-    if ($self->{with} && !($module && -e $module)) { BAIL_OUT('TEST_NGINX_MODULE names no module; run scripts/test') }
+    $self->{static} = !$module && $self->_is_static;
+    if ($self->{with} && !$self->{static} && !($module && -e $module)) {
+        BAIL_OUT('TEST_NGINX_MODULE names no module; run scripts/test');
+    }
 
     $self->{temp} = File::Temp->newdir('request-cpu-XXXXXX', TMPDIR => 1, CLEANUP => !$ENV{TEST_KEEP});
     $self->{dir} = $self->{temp}->dirname;

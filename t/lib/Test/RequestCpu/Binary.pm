@@ -11,6 +11,12 @@ use Test::More;
 # Modules that are built unless they are excluded by --without.
 my %default = map { $_ => 1 } qw(gzip ssi auth_basic proxy limit_req limit_conn rewrite map mirror upstream_keepalive);
 
+# What some ways of testing do not have, and the reason that a skipped test gives.
+my %reason = (
+    load_module => 'the module is a part of this NGINX, and cannot be loaded or unloaded',
+    cpu_time    => 'this NGINX is emulated, and its CPU times say nothing',
+);
+
 sub version { $_[0]{version} }
 
 sub at_least {
@@ -23,6 +29,8 @@ sub has {
     my ($self, $feature) = @_;
     my $about = $self->{about};
     return $about !~ /--without-(?:http|mail|stream)?_?\Q$feature\E(?:_module)?\b/ if $default{$feature};
+    return !$self->{static}           if $feature eq 'load_module';
+    return !$ENV{TEST_NGINX_EMULATED} if $feature eq 'cpu_time';
     return $about =~ /--with-threads\b/  if $feature eq 'threads';
     return $about =~ /--with-file-aio\b/ if $feature eq 'file-aio';
     if ($feature =~ /^(?:stream|mail)$/) {
@@ -31,6 +39,12 @@ sub has {
         return defined $self->_dynamic("ngx_${feature}_module.so");
     }
     return $about =~ /--with-(?:http_)?\Q$feature\E(?:_module)?(?![=\w-])/;
+}
+
+# Whether the module is linked into the binary. Its name is in the binary's list of modules then.
+sub _is_static {
+    my ($self) = @_;
+    return $self->slurp($self->{binary}) =~ /\0ngx_http_request_cpu_module\0/;
 }
 
 # The path of a dynamic module: below the folder that the package of the binary is unpacked to, which may not be the
@@ -63,7 +77,7 @@ sub need {
     for my $feature (@features) {
         next if $self->has($feature);
         $self->_clean;
-        plan(skip_all => "nginx/$self->{version} here has no $feature");
+        plan(skip_all => $reason{$feature} || "nginx/$self->{version} here has no $feature");
     }
     return $self;
 }

@@ -31,6 +31,7 @@ sub port {
 sub fill {
     my ($self, $text) = @_;
     $text =~ s/\{\{dir\}\}/$self->{dir}/g;
+    $text =~ s/load_module \{\{module\}\};//g if $self->{static};
     $text =~ s/\{\{module\}\}/$self->{module}/g;
     $text =~ s/\{\{port:(\w+)\}\}/$self->port($1)/ge;
     $text =~ s/\{\{http2\}\}/$self->http2_listen/ge;

@@ -69,11 +69,22 @@ sub processes {
     for my $stat (glob '/proc/[0-9]*/stat') {
         my $line = $self->slurp($stat);
         next unless $line =~ /^(\d+) \(.*\) (\S) (\d+) /s && $3 == $self->{pid} && $2 ne 'Z';
-        my ($pid, $title) = ($1, $self->slurp("/proc/$1/cmdline"));
-        $title =~ s/\0/ /g;
-        $title{$pid} = $title;
+        $title{$1} = $self->_title($1);
     }
     return \%title;
+}
+
+# The title that a process of NGINX gives itself. Under emulation the system does not see it, and the error log tells.
+sub _title {
+    my ($self, $pid) = @_;
+    if ($ENV{TEST_NGINX_EMULATED}) {
+        my $log = $self->error_log;
+        my ($kind) = $log =~ /\bstart (.*) process $pid$/m or return '';
+        return "nginx: $kind process" . ($log =~ /\b$pid\#\d+: gracefully shutting down$/m ? ' is shutting down' : '');
+    }
+    my $title = $self->slurp("/proc/$pid/cmdline");
+    $title =~ s/\0/ /g;
+    return $title;
 }
 
 # Worker processes that serve; with old => 1, those that a reload told to finish.
@@ -175,7 +186,7 @@ sub stop {
     return $self->{left} = $forced ? 'did not stop by itself' : $status;
 }
 
-sub _is_nginx { my ($self, $pid) = @_; return $self->slurp("/proc/$pid/cmdline") =~ /^(?:nginx|angie): / }
+sub _is_nginx { my ($self, $pid) = @_; return $self->_title($pid) =~ /^(?:nginx|angie): / }
 
 # Starts a helper process of the test, which is stopped with the server: a function in a child, or a command.
 sub spawn {
