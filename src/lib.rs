@@ -12,11 +12,7 @@
 //! All state of a worker belongs to one thread, which runs the event loop. Code that does not depend on NGINX is in the
 //! crate `accounting`.
 
-// The only public items are the names that NGINX looks for. A macro makes them.
-#![allow(missing_docs)]
-
-use core::ffi::c_char;
-use core::ptr::{addr_of, addr_of_mut, null, null_mut};
+use core::ptr::{addr_of, addr_of_mut};
 
 use charge::{limit, phases, process, worker};
 use config::directives::request_cpu::RequestCpu;
