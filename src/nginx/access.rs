@@ -78,8 +78,8 @@ unsafe fn has_rules(conf: *const usize) -> bool {
     unsafe { *conf != 0 || *conf.add(1) != 0 }
 }
 
-/// `auth_basic`. `ngx_http_auth_basic_loc_conf_t` has pointers to the realm and to the name of the file of users. If one
-/// of them is null, `ngx_http_auth_basic_handler` checks nothing. The realm `off` means no check either.
+/// `auth_basic`. `ngx_http_auth_basic_loc_conf_t` has pointers to the realm and to the name of the file of users. If
+/// one of them is null, `ngx_http_auth_basic_handler` checks nothing. The realm `off` means no check either.
 ///
 /// # Safety
 /// This must be the configuration of `ngx_http_auth_basic_module`.
