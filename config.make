@@ -12,7 +12,10 @@ request_cpu_deps=$(cd "$request_cpu_source" \
 # nginx-sys needs NGINX's name of the member that Angie calls angie_sign; see adapt_for_bindings in scripts/lib.sh
 request_cpu_build=$request_cpu_objs
 request_cpu_adapt=:
+# the program that make links
+request_cpu_server=nginx
 if [ -f src/core/angie.h ]; then
+    request_cpu_server=angie
     request_cpu_build=$request_cpu_objs/request_cpu/bindings
     request_cpu_adapt="mkdir -p '$request_cpu_build' && cp $NGX_OBJS/ngx_auto_config.h '$request_cpu_build/' \\
 	&& sed 's/^CFLAGS *= */&-Dangie_sign=spare1 /' $NGX_MAKEFILE >'$request_cpu_build/Makefile'"
@@ -44,7 +47,7 @@ if [ "$request_cpu_link" != DYNAMIC ]; then
     cat << END                                                >> $NGX_MAKEFILE
 	touch $request_cpu_result
 
-$NGX_OBJS/nginx:	$request_cpu_result
+$NGX_OBJS/$request_cpu_server:	$request_cpu_result
 
 END
 else

@@ -259,9 +259,8 @@ impl<'a> Answer<'a> {
         }
         if width < field.least_width {
             return Err(format!(
-                "{what} has {width} bits in this server, and the module needs at least {}:
-                    this version of NGINX is not \
-                 supported yet. Please report it with the output of `nginx -V`",
+                "{what} has {width} bits in this server, and the module needs at least {}: \
+                 this version of NGINX is not supported yet. Please report it with the output of `nginx -V`",
                 field.least_width
             )
             .into());

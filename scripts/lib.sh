@@ -5,6 +5,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
+# Paths that a user gives are relative to this folder, and a program may change its working directory.
+readonly started_in=$PWD
 # the path with its folder, since a program may change the working directory
 program=$(cd "$(dirname "$0")" && pwd)/${0##*/}
 readonly program
@@ -31,6 +33,9 @@ die() {
     printf '%s\n' "${red}${0##*/}: $1${plain}" "${@:2}" >&2
     exit 1
 }
+
+# from_start PATH: the absolute path.
+from_start() { if [[ $1 == /* ]]; then printf '%s\n' "$1"; else printf '%s\n' "$started_in/$1"; fi; }
 
 has() { command -v "$1" >/dev/null 2>&1; }
 

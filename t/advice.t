@@ -118,6 +118,7 @@ for my $case (
     [ 'nothing', status_in(''), 1 ],
     [ 'auth_basic off', status_in('auth_basic off;'), 1 ],
     [ 'auth_basic off below auth_basic', status_in('auth_basic off;', server => $password), 1 ],
+    [ 'auth_basic without a file of users', status_in('auth_basic "a";'), 1 ],
     [ 'rules for UNIX sockets only', status_in('allow unix:;'), 1 ],
     [ 'rules in another server', status_in('', http => 'server { listen 127.0.0.1:{{port:a}}; deny all; }'), 1 ],
     [ 'rules in another location', status_in('', server => 'location / { deny all; }'), 1 ],

@@ -85,6 +85,10 @@ my $angie = source('angie',
     qq{#define NGINX_VERSION      "1.31.2"\n#define NGINX_VER          "nginx/" NGINX_VERSION\n},
     angie => qq{#define ANGIE_VERSION      "1.13.0"\n});
 
+# Paths
+like((shell('cd /; from_start "$1"; from_start "$2"', 'a b', "$dir/c"))[1], qr{^/.+/a b\n\Q$dir\E/c$},
+    'a folder that is given is relative to the folder in which the program was started');
+
 # Names
 my %name = ($nginx => 'nginx-1.30.4', $openresty => 'openresty-1.31.3.1', $freenginx => 'freenginx-1.27.2',
     $tengine => 'tengine-3.2.0', $angie => 'angie-1.13.0');

@@ -45,10 +45,15 @@ echo called >>"$dir/calls"
 EOC
 
 # Reads the files of this folder, or of a copy of it, with a link type for each time that the module is added.
+our $server = 'nginx';
 sub configure {
     my ($folder, @links) = @_;
     system('rm', '-rf', "$dir/nginx", "$dir/calls");
     make_path("$dir/nginx/auto", "$dir/nginx/objs");
+    if ($server eq 'angie') {
+        make_path("$dir/nginx/src/core");
+        spew("$dir/nginx/src/core/angie.h", '');
+    }
     spew("$dir/nginx/auto/module", <<'EOC');
 case $ngx_module_link in
 ADDON) echo "$ngx_module_type: $ngx_module_name"; CORE_LIBS="$CORE_LIBS $ngx_module_libs" ;;
@@ -66,9 +71,9 @@ for ngx_module_link; do
 done
 touch objs/ngx_auto_config.h
 cat >$NGX_MAKEFILE <<END
-build: objs/nginx
-objs/nginx: objs/nginx.o
-	echo linked $CORE_LIBS >objs/nginx
+build: objs/$SERVER
+objs/$SERVER: objs/nginx.o
+	echo linked $CORE_LIBS >objs/$SERVER
 objs/nginx.o:
 	touch objs/nginx.o
 modules:
@@ -80,6 +85,7 @@ done
 EOC
     local $ENV{ngx_addon_dir} = $folder;
     local $ENV{CARGO} = "$dir/cargo";
+    local $ENV{SERVER} = $server;
     return run_command('sh', '-c', 'cd "$0" && ./configure "$@" 2>&1', "$dir/nginx", @links);
 }
 
@@ -113,6 +119,17 @@ is(calls(), 2, 'make calls cargo if a source of the module is newer');
 like(slurp("$objs/nginx"), qr/^linked/, 'and links NGINX again');
 is((run_make('install', "DESTDIR=$dir/install"))[0], 0, 'make install');
 is(join(' ', in_install()), '', 'installs no library');
+
+# Angie's make links a program of another name
+{
+    local $server = 'angie';
+    ($status, $output) = configure($root, 'ADDON');
+    is($status, 0, 'a static module is configured for Angie');
+    ($status, $output) = run_make();
+    is($status, 0, 'make builds Angie') or diag($output);
+    is(calls(), 1, 'make calls cargo before it links Angie');
+    like(slurp("$objs/angie"), qr/^linked .* \Q$archive\E -lm /, 'and links Angie with the module');
+}
 
 # --add-dynamic-module
 ($status, $output) = configure($root, 'DYNAMIC');

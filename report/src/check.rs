@@ -19,7 +19,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::nginx_conf::{Dump, tree};
+use crate::nginx_conf::Dump;
+use crate::nginx_conf::tree::{self, Directive};
 use crate::output::{self, Wrong};
 use model::Model;
 use report::Report;
@@ -35,7 +36,7 @@ const MAX_BYTES: u64 = 64 << 20;
 #[command(after_help = "Status:
   0  nothing is wrong
   1  there are warnings
-  2  the configuration cannot be read
+  2  the configuration cannot be read, or the result cannot be written
 
 Examples:
   nginx -T 2>/dev/null | cpu-report check
@@ -55,18 +56,29 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs `cpu-report check`. Status 1 means warnings, so all that cannot be read has status 2.
+/// Runs `cpu-report check`. Status 1 means warnings, so all that cannot be read or written has status 2.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = check(args).map_err(|error| Wrong(format!("{error:#}")))?;
-    let mut out = output::stdout();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+    write(&mut output::stdout(), &report, args.json).map_err(unwritten)?;
+    Ok(if report.has_warnings() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Writes the result. The error is one of `io`, by which `main` recognises that the reader of a pipe has gone.
+fn write(out: &mut impl Write, report: &Report, json: bool) -> io::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, report)?;
         writeln!(out)?;
     } else {
-        text::write(&mut out, &report)?;
+        text::write(out, report)?;
     }
-    out.flush()?;
-    Ok(if report.has_warnings() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    out.flush()
+}
+
+fn unwritten(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => error.into(),
+        _ => Wrong(format!("the result cannot be written: {error}")).into(),
+    }
 }
 
 fn check(args: &Args) -> anyhow::Result<Report> {
@@ -76,9 +88,18 @@ fn check(args: &Args) -> anyhow::Result<Report> {
     if directives.is_empty() {
         bail!("{name}: there is no configuration in it; nginx -T prints one");
     }
+    refuse_second_http(&directives)?;
     let model = Model::of(&directives);
     let findings = rules::find(&model);
     Ok(Report::of(&dump, &model, findings))
+}
+
+/// NGINX accepts one `http` (`ngx_http_block`), so two configurations may be in the text.
+fn refuse_second_http(directives: &[Directive]) -> anyhow::Result<()> {
+    match directives.iter().filter(|directive| directive.name() == "http").nth(1) {
+        Some(second) => bail!("{}: \"http\" is duplicate", second.place),
+        None => Ok(()),
+    }
 }
 
 /// The text, and a name for messages.

@@ -21,10 +21,12 @@ use crate::nginx::io;
 use crate::nginx::request::Request;
 use crate::nginx::stand_in::{Call, Callable, StandIn};
 
+mod counted;
 #[cfg(ngx_feature = "http_v2")]
 mod http2;
 mod late;
 
+pub use counted::Counted;
 pub use late::Late;
 
 /// Reports to the layer above.
@@ -57,17 +59,6 @@ pub struct Reads {
     /// a read is in progress; it may reach our functions twice, because another module's function may stand between
     /// them
     is_reading: bool,
-}
-
-/// Where the received bytes of a request were added when it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
-    /// to accounts
-    InAccounts,
-    /// nowhere: the request ended, and has no account
-    InNone,
-    /// nowhere: the request has not ended
-    NotYet,
 }
 
 impl Received {

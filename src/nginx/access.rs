@@ -1,8 +1,9 @@
 //! Who may read a location, as far as NGINX's own modules decide it.
 //!
-//! The configurations of these modules are private to them. Each begins with a pointer or a length that shows whether
-//! the module restricts the location. The structures have been the same since NGINX 1.5.3; NGINX sets the members in
-//! `ngx_http_access_rule`, `ngx_http_set_complex_value_slot` and `ngx_http_auth_request`.
+//! The configurations of these modules are private to them. Each begins with pointers or a length that show whether
+//! the module restricts the location. The structures have been the same since NGINX 1.21; NGINX sets the members in
+//! `ngx_http_access_rule`, `ngx_http_set_complex_value_slot`, `ngx_http_auth_basic_user_file` and
+//! `ngx_http_auth_request`.
 
 use core::ffi::{CStr, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -77,14 +78,16 @@ unsafe fn has_rules(conf: *const usize) -> bool {
     unsafe { *conf != 0 || *conf.add(1) != 0 }
 }
 
-/// `auth_basic`. `ngx_http_auth_basic_loc_conf_t` begins with a pointer to the realm. The realm `off` means no check.
+/// `auth_basic`. `ngx_http_auth_basic_loc_conf_t` has pointers to the realm and to the name of the file of users. If
+/// one of them is null, `ngx_http_auth_basic_handler` checks nothing. The realm `off` means no check either.
 ///
 /// # Safety
 /// This must be the configuration of `ngx_http_auth_basic_module`.
 unsafe fn has_realm(conf: *const usize) -> bool {
-    // SAFETY: The configuration begins with a pointer that is null, unset, or leads to the realm.
-    let realm = unsafe { *conf.cast::<*mut ngx_http_complex_value_t>() };
-    if realm.addr() == UNSET {
+    // SAFETY: The configuration consists of two pointers. The first is null, unset, or leads to the realm. The second
+    // is only compared.
+    let (realm, users) = unsafe { (*conf.cast::<*mut ngx_http_complex_value_t>(), *conf.add(1)) };
+    if realm.addr() == UNSET || [0, UNSET].contains(&users) {
         return false;
     }
     // SAFETY: as above; the realm lives as long as the configuration.

@@ -3,6 +3,9 @@
 
 use crate::nginx_conf::tree::{Directive, Place};
 
+/// Asks for a password.
+const PASSWORD: &str = "auth_basic";
+
 /// Where requests are counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Counting {
@@ -47,8 +50,14 @@ struct Access {
     rules: Vec<(String, String)>,
     /// directives that ask for a password, a certificate, or another server's decision
     checks: Vec<String>,
-    /// whether `return` refuses requests
-    is_refused: bool,
+    /// whether there is `auth_basic_user_file`; without it, NGINX ignores `auth_basic`
+    /// (`ngx_http_auth_basic_handler`)
+    has_users: bool,
+    /// whether the server answers by `return`, before NGINX looks for a location
+    server_answers: bool,
+    /// whether the location answers by `return`; locations inside it do not inherit that
+    /// (`ngx_http_rewrite_merge_loc_conf`)
+    location_answers: bool,
 }
 
 /// Who may read a location.
@@ -57,16 +66,26 @@ pub enum Readers {
     Everyone,
     /// there is `allow`, but no `deny`, so `allow` has no effect
     EveryoneInSpiteOfAllow,
+    /// there is `auth_basic`, but no file of users, so `auth_basic` has no effect
+    EveryoneInSpiteOfPassword,
     /// some, or everyone by intention
     Chosen,
 }
 
 impl Level {
+    /// The level of a server.
+    pub fn server(&self, block: &[Directive]) -> Level {
+        let mut level = self.below(block);
+        level.access.server_answers = answers(block);
+        level
+    }
+
     /// The level of a location, in which an `if` can refuse requests. Those of outer levels have other purposes.
     pub fn location(&self, block: &[Directive]) -> Level {
         let mut level = self.below(block);
         let conditions = block.iter().filter(|directive| directive.name() == "if");
-        level.access.is_refused |= conditions.flat_map(|condition| &condition.block).any(refuses);
+        let refused = conditions.flat_map(|condition| &condition.block).any(refuses);
+        level.access.location_answers = refused || answers(block);
         level
     }
 
@@ -82,16 +101,18 @@ impl Level {
 
     /// Who may read a location with this level.
     pub fn readers(&self) -> Readers {
-        let Access { rules, checks, is_refused } = &self.access;
+        let Access { rules, checks, has_users, server_answers, location_answers } = &self.access;
         let is_allow = |(rule, address): &(String, String)| rule == "allow" && address != "all";
-        if *is_refused || !checks.is_empty() {
+        let has_effect = |check: &String| check != PASSWORD || *has_users;
+        let is_open = rules.iter().all(is_allow) && !checks.iter().any(has_effect);
+        if *server_answers || *location_answers || !is_open {
             Readers::Chosen
-        } else if rules.is_empty() {
-            Readers::Everyone
-        } else if rules.iter().all(is_allow) {
+        } else if !rules.is_empty() {
             Readers::EveryoneInSpiteOfAllow
+        } else if !checks.is_empty() {
+            Readers::EveryoneInSpiteOfPassword
         } else {
-            Readers::Chosen
+            Readers::Everyone
         }
     }
 }
@@ -129,10 +150,12 @@ impl Access {
         for directive in block {
             let name = directive.name();
             let is_check = match name {
-                "auth_basic" | "auth_request" | "auth_jwt" | "auth_oidc" | "auth_ldap" | "auth_pam"
+                PASSWORD | "auth_request" | "auth_jwt" | "auth_oidc" | "auth_ldap" | "auth_pam"
                 | "auth_gss" | "auth_digest" | "js_access" => directive.argument() != "off",
                 "ssl_verify_client" => directive.argument() == "on",
-                name if name.starts_with("access_by_lua") || name == "perl_access" => true,
+                // a setting for all of `http`
+                "access_by_lua_no_postpone" => continue,
+                name if name.starts_with("access_by_lua") => true,
                 _ => continue,
             };
             checks.retain(|check| check != name);
@@ -143,9 +166,17 @@ impl Access {
         Access {
             rules: if rules.is_empty() { self.rules.clone() } else { rules },
             checks,
-            is_refused: self.is_refused || block.iter().any(refuses),
+            has_users: self.has_users || block.iter().any(|inner| inner.name() == "auth_basic_user_file"),
+            server_answers: self.server_answers,
+            location_answers: false,
         }
     }
+}
+
+/// Whether no other directive of the level is reached: a `return` comes before conditions, or it refuses requests.
+fn answers(block: &[Directive]) -> bool {
+    let mut always = { block.iter() }.take_while(|inner| !matches!(inner.name(), "if" | "break" | "rewrite"));
+    always.any(|inner| inner.name() == "return") || block.iter().any(refuses)
 }
 
 /// Whether the directive answers requests with an error.

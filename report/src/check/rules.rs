@@ -7,7 +7,7 @@ mod use_of_zones;
 use super::findings::{Finding, Findings};
 use super::model::Model;
 
-/// All findings: warnings first, then in the order of the configuration.
+/// All findings: warnings first.
 pub fn find(model: &Model) -> Vec<Finding> {
     let mut found = Findings::default();
     module(model, &mut found);
@@ -20,7 +20,8 @@ pub fn find(model: &Model) -> Vec<Finding> {
 }
 
 fn module(model: &Model, found: &mut Findings) {
-    if model.module.is_none() && !model.has_directives {
+    // a module that is built into NGINX has no load_module
+    if model.module.is_none() && !model.has_directives && model.variable.is_none() {
         let message = "the module is not loaded: load_module modules/ngx_http_request_cpu_module.so;";
         return found.warn("module-not-loaded", None, message.to_owned());
     }

@@ -25,7 +25,7 @@ impl Server {
         if listens.is_empty() {
             listens.push(Listen::standard());
         }
-        let level = http.below(&directive.block);
+        let level = http.server(&directive.block);
         let locations = location::all(&directive.block, &level);
         Server { names, listens, place: directive.place.clone(), level, locations }
     }

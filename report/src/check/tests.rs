@@ -92,6 +92,15 @@ fn mistakes_are_found_with_their_lines() {
         ),
         (format!("map $host $tenant {{ a.test a; default other; }} {}", keyed("$tenant")), vec![]),
         (format!("map $a $b {{ default $b; }} {}", keyed("$b")), vec![]),
+        // a circle of maps with many values
+        (format!("map $a $b {{ {}default other; }} {}", "x $b; ".repeat(50), keyed("$b")), vec![]),
+        // HTTP/3 has a default server of its own
+        (
+            "request_cpu_zone $host zone=d:8m; request_cpu zone=d; server { listen 443 quic default_server; \
+             request_cpu off; } server { listen 443 ssl; server_name a; }"
+                .to_owned(),
+            vec!["key-of-clients@2"],
+        ),
         (
             format!(
                 "request_cpu_zone $host zone=d:8m; request_cpu zone=d; server {{ listen 80 default_server; \
@@ -122,13 +131,28 @@ fn mistakes_are_found_with_their_lines() {
         (status("limit_except GET { deny all; }"), vec!["status-open@2"]),
         (status("allow all;"), vec![]),
         (status("allow 10.0.0.0/8; deny all;"), vec![]),
-        (status("auth_basic a;"), vec![]),
+        (status("auth_basic a; auth_basic_user_file u;"), vec![]),
+        (status("auth_basic a;"), vec!["status-open@2"]),
+        (format!("auth_basic_user_file u; {}", status("auth_basic a;")), vec![]),
+        (status("auth_basic a; auth_request /a;"), vec![]),
+        (format!("access_by_lua_no_postpone on; {}", status("")), vec!["status-open@2"]),
         (status("auth_jwt a;"), vec![]),
         (status("access_by_lua_block { ngx.exit(403) }"), vec![]),
         (status("internal;"), vec![]),
         (status("if ($arg_x) { return 403; }"), vec![]),
         (status("} if ($arg_x) { return 403; } location /x {"), vec!["status-open@2"]),
         (status("} return 404; location /x {"), vec![]),
+        (status("} return 301 https://$host; location /x {"), vec![]),
+        (status("} if ($arg_x) { break; } return 301 https://$host; location /x {"), vec!["status-open@2"]),
+        (status("return 301 /;"), vec![]),
+        (
+            status("} location /n { return 404; location /n/cpu { request_cpu_status; }"),
+            vec!["status-open@2", "status-open@3"],
+        ),
+        (
+            status("deny all; } location /n { if ($arg_x) { return 403; }\nlocation /n/cpu { request_cpu_status; }"),
+            vec!["status-open@4"],
+        ),
         (status("deny all; } location /i { internal; location /i/j { request_cpu_status; }"), vec![]),
         (format!("deny all; {}", status("")), vec![]),
         (
@@ -154,6 +178,43 @@ fn a_module_that_is_not_loaded_is_found() {
     // built into NGINX
     let built_in = format!("http {{ {ZONE} server {{ server_name a; }} }}");
     assert_eq!(found(&report_of_file(&built_in)), [""; 0]);
+    let in_log = "http { log_format l '$request_cpu_time'; server { server_name a; access_log /l l; } }";
+    assert_eq!(found(&report_of_file(in_log)), ["?variable-without-zone@1"]);
+}
+
+#[test]
+fn a_second_http_is_refused() {
+    let read = |text: &str| {
+        let dump = Dump::of(text.as_bytes(), "n");
+        refuse_second_http(&tree::read(&dump).unwrap()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("http { }\nstream { }"), Ok(()));
+    assert_eq!(read("http { }\nhttp { }"), Err("n:2: \"http\" is duplicate".to_owned()));
+}
+
+/// A file that takes nothing.
+struct Refuses(io::ErrorKind);
+
+impl Write for Refuses {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_warning() {
+    let report = report_of(ZONE);
+    for json in [true, false] {
+        let error = |kind| unwritten(write(&mut Refuses(kind), &report, json).unwrap_err());
+        assert!(error(io::ErrorKind::StorageFull).is::<Wrong>());
+        // `main` ends with status 0 then
+        let gone = error(io::ErrorKind::BrokenPipe);
+        assert_eq!(gone.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::BrokenPipe));
+    }
 }
 
 #[test]

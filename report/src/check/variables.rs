@@ -1,6 +1,6 @@
 //! Variables in values, and who chooses them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::nginx_conf::tree::Directive;
 
@@ -27,9 +27,6 @@ const CLIENTS: [&str; 15] = [
     "realpath_root",
 ];
 const CLIENTS_PREFIXES: [&str; 3] = ["http_", "cookie_", "arg_"];
-
-/// The deepest chain of maps that is followed.
-const MAX_DEPTH: usize = 10;
 
 /// The variables in a value, as `ngx_http_script_compile` finds them, in lower case.
 pub fn variables(value: &str) -> impl Iterator<Item = String> {
@@ -61,7 +58,7 @@ impl Maps {
 
     /// A variable in this value that clients choose freely: in the value itself, or in a map.
     pub fn chosen_by_clients(&self, value: &str) -> Option<String> {
-        self.find(value, 0, &|name| {
+        self.find(value, &mut HashSet::new(), &|name| {
             let has_prefix = CLIENTS_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             has_prefix || CLIENTS.contains(&name)
         })
@@ -69,13 +66,14 @@ impl Maps {
 
     /// Whether this value is, or contains, `$host`: in the value itself, or in a map.
     pub fn has_host(&self, value: &str) -> bool {
-        self.find(value, 0, &|name| name == "host").is_some()
+        self.find(value, &mut HashSet::new(), &|name| name == "host").is_some()
     }
 
-    fn find(&self, value: &str, depth: usize, wanted: &dyn Fn(&str) -> bool) -> Option<String> {
+    /// Each map is searched once, so circles of maps end.
+    fn find(&self, value: &str, seen: &mut HashSet<String>, wanted: &dyn Fn(&str) -> bool) -> Option<String> {
         variables(value).find(|name| match self.0.get(name) {
-            Some(values) if depth < MAX_DEPTH => {
-                values.iter().any(|value| self.find(value, depth + 1, wanted).is_some())
+            Some(values) if seen.insert(name.clone()) => {
+                values.iter().any(|value| self.find(value, seen, wanted).is_some())
             }
             Some(_) => false,
             None => wanted(name),

@@ -32,7 +32,9 @@ impl<'a> Dump<'a> {
         while let Some(line) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let end = memchr(b'\n', line).map_or(line.len(), |end| end + 1);
             let line = line.get(..end).unwrap_or_default();
-            if let Some(name) = name_in(line) {
+            if let Some(name) = name_in(line)
+                && (name.starts_with('/') || may_be_relative(&files, text.get(..at).unwrap_or_default()))
+            {
                 end_file(&mut files, text.get(begin..at));
                 files.push(File { name, text: &[] });
                 begin = at + end;
@@ -54,9 +56,25 @@ fn end_file<'a>(files: &mut [File<'a>], text: Option<&'a [u8]>) {
     }
 }
 
-/// The name in NGINX's line before a file. Names are full paths, so a comment is rarely mistaken for this line.
+/// The name in NGINX's line before a file. Names are paths, so a comment is rarely mistaken for this line.
 fn name_in(line: &[u8]) -> Option<Rc<str>> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let name = line.strip_prefix(HEADER)?.strip_suffix(b":")?;
-    name.starts_with(b"/").then(|| String::from_utf8_lossy(name).into())
+    let is_path = name.starts_with(b"/") || name.contains(&b'/') && !name.contains(&b' ');
+    is_path.then(|| String::from_utf8_lossy(name).into())
+}
+
+/// Whether names may be relative: with a relative folder in `nginx -p`, all names begin with that folder. Only messages
+/// of NGINX come before the first name.
+fn may_be_relative(files: &[File<'_>], before: &[u8]) -> bool {
+    match files.first() {
+        Some(first) => !first.name.starts_with('/'),
+        None => before.split(|byte| *byte == b'\n').all(|line| line.is_empty() || is_message(line)),
+    }
+}
+
+/// Whether a line begins as `nginx: ` or with the name of a fork.
+fn is_message(line: &[u8]) -> bool {
+    let name = line.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    name > 0 && line.get(name..).is_some_and(|rest| rest.starts_with(b": "))
 }

@@ -219,6 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn names_are_relative_if_the_prefix_is() {
+        let text = "nginx: the configuration file ./n syntax is ok\n# configuration file ./n:\n\
+                    http { include s/*; }\n\n# configuration file ./s/a:\nserver { }\n";
+        assert_eq!(read_text(text).unwrap(), "http@n:1 {server@a:1}");
+        for comment in ["a;\n# configuration file c/x:\nb;", "a;\n# configuration file of c/x:\nb;"] {
+            assert_eq!(read_text(comment).unwrap(), "a@x:1 b@x:3");
+        }
+        let text = "# configuration file /c/n:\na;\n# configuration file c/x:\nb;\n";
+        assert_eq!(read_text(text).unwrap(), "a@n:1 b@n:3");
+    }
+
+    #[test]
     fn a_file_without_includes_can_be_read_too() {
         let text =
             "log_format a '$host'\n  \"b\";\n# }\nhttp { lua_block; content_by_lua_block { x = \"}\" } }";

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 
 use nginx_sys::ngx_http_v2_connection_t;
 
-use super::Counted;
+use super::counted::Counted;
 use super::late::Late;
 use crate::nginx::http2::{Http2, Stream};
 use crate::nginx::pool::Pooled;

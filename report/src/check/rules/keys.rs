@@ -1,7 +1,8 @@
 //! Keys that clients choose, keys that are empty, and zones that are too small for their keys.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use super::super::address::Listen;
 use super::super::findings::Findings;
 use super::super::model::Model;
 use super::super::server::Server;
@@ -11,17 +12,24 @@ use crate::output::grouped;
 
 /// Checks the keys of all zones.
 pub fn check(model: &Model, found: &mut Findings) {
+    let defaults = default_servers(model);
     for zone in &model.zones {
         let servers: Vec<&Server> =
             model.servers.iter().filter(|server| server.counts_in(&zone.name)).collect();
-        chosen_by_clients(model, zone, &servers, found);
+        chosen_by_clients(model, &defaults, zone, &servers, found);
         empty(zone, &servers, found);
         too_small(zone, &servers, found);
     }
 }
 
 /// Clients can fill a zone with keys that they invent.
-fn chosen_by_clients(model: &Model, zone: &Zone, servers: &[&Server], found: &mut Findings) {
+fn chosen_by_clients(
+    model: &Model,
+    defaults: &Defaults<'_>,
+    zone: &Zone,
+    servers: &[&Server],
+    found: &mut Findings,
+) {
     let Zone { name, key, place, .. } = zone;
     let Some(public) = servers.iter().find(|server| !server.is_local()) else { return };
     if let Some(variable) = model.maps.chosen_by_clients(key) {
@@ -35,7 +43,7 @@ fn chosen_by_clients(model: &Model, zone: &Zone, servers: &[&Server], found: &mu
     if !model.maps.has_host(key) {
         return;
     }
-    if let Some((server, address)) = servers.iter().find_map(|server| takes_any_host(model, server)) {
+    if let Some((server, address)) = servers.iter().find_map(|server| takes_any_host(defaults, server)) {
         let message = format!(
             "clients can fill zone \"{name}\" with invented hosts: its key has $host, and the server in {} takes any \
              host at {address}; use $server_name, or \"request_cpu off\" in that server",
@@ -52,18 +60,32 @@ fn chosen_by_clients(model: &Model, zone: &Zone, servers: &[&Server], found: &mu
     }
 }
 
+/// For each address, the server that gets requests for hosts that no server names: the one with `default_server`,
+/// otherwise the first one. HTTP/3 has sockets of its own, and so default servers of its own.
+type Defaults<'a> = HashMap<(&'a str, bool), (&'a Server, bool)>;
+
+fn default_servers(model: &Model) -> Defaults<'_> {
+    let mut defaults = Defaults::new();
+    for server in &model.servers {
+        for listen in &server.listens {
+            let address = (listen.address.as_str(), listen.is_quic);
+            let (default, is_named) = defaults.entry(address).or_insert((server, listen.is_default));
+            if listen.is_default && !*is_named {
+                (*default, *is_named) = (server, true);
+            }
+        }
+    }
+    defaults
+}
+
 /// The address at which a server is the default server, so that it gets requests for all other hosts.
-fn takes_any_host<'a>(model: &Model, server: &'a Server) -> Option<(&'a Server, &'a str)> {
-    let is_default = |address: &str| {
-        let of = |server| move |listen| (server, listen);
-        let listens = || model.servers.iter().flat_map(|server| server.listens.iter().map(of(server)));
-        let at = || listens().filter(|(_, listen)| listen.address == address);
-        let default = at().find(|(_, listen)| listen.is_default).or_else(|| at().next());
-        default.is_some_and(|(default, _)| std::ptr::eq(default, server))
+fn takes_any_host<'a>(defaults: &Defaults<'_>, server: &'a Server) -> Option<(&'a Server, &'a str)> {
+    let is_default = |listen: &&Listen| {
+        let default = defaults.get(&(listen.address.as_str(), listen.is_quic));
+        default.is_some_and(|(default, _)| std::ptr::eq(*default, server))
     };
-    let public = server.listens.iter().filter(|listen| !listen.is_local);
-    let mut addresses = public.map(|listen| listen.address.as_str());
-    Some((server, addresses.find(|address| is_default(address))?))
+    let listen = server.listens.iter().filter(|listen| !listen.is_local).find(is_default)?;
+    Some((server, listen.address.as_str()))
 }
 
 /// Requests with an empty key are not counted.

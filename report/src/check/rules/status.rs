@@ -21,6 +21,9 @@ pub fn check(model: &Model, found: &mut Findings) {
                     "use \"allow\" and \"deny all\", or write \"allow all\" if that is intended"
                 }
                 Readers::EveryoneInSpiteOfAllow => "\"allow\" has no effect without \"deny all\"",
+                Readers::EveryoneInSpiteOfPassword => {
+                    "\"auth_basic\" has no effect without \"auth_basic_user_file\""
+                }
             };
             let message =
                 format!("the status of location {name} is open to all clients of {address}: {reason}");

@@ -1,11 +1,17 @@
 //! Zones that are not used, and directives that need one.
 
+use std::collections::HashSet;
+
 use super::super::findings::Findings;
 use super::super::model::Model;
 
 /// Checks the use of all zones.
 pub fn check(model: &Model, found: &mut Findings) {
-    let is_counted = |name: &str| model.servers.iter().any(|server| server.counts_in(name));
+    let counted: HashSet<&str> = { model.zones.iter() }
+        .map(|zone| zone.name.as_str())
+        .filter(|name| model.servers.iter().any(|server| server.counts_in(name)))
+        .collect();
+    let is_counted = |name: &str| counted.contains(name);
     let is_limited = |name: &str| model.limits.iter().any(|(zone, _)| zone == name);
     for zone in &model.zones {
         // a limit without "request_cpu" has a warning of its own
@@ -37,12 +43,11 @@ pub fn check(model: &Model, found: &mut Findings) {
         std::iter::once((&server.level, &server.place))
             .chain(levels.map(|location| (&location.level, &location.place)))
     });
-    let mut told = Vec::new();
+    let mut told = HashSet::new();
     for (level, place) in unlimited {
         for limit in &level.limits {
             let is_here = level.counting.zones().contains(&limit.zone);
-            if !is_here && is_counted(&limit.zone) && !told.contains(&limit.place) {
-                told.push(limit.place.clone());
+            if !is_here && is_counted(&limit.zone) && told.insert(&limit.place) {
                 let message = format!(
                     "the limit refuses requests that its zone \"{}\" does not count, for example those of {place}",
                     limit.zone
