@@ -270,16 +270,18 @@ for my $host ('runs.test', 'limited.test') {
     cmp_ok($refused->{'small.test'}{ns}, '<=', $most, 'HTTP/3: and leaves nothing of it to the next one');
 
     # A request that is not counted ends last: the account of the other request gets the handshake.
-    my $late_ns = 0;
+    # Both figures are of the same moment, since other load on the machine changes them.
+    my ($late_ns, $shake_ns) = (0, 0);
     for (1 .. $shares->{rounds}) {
+        $shake_ns = $take->([ get => 'shake.test', '/a.txt' ])->{'shake.test'}{conn_ns};
         my $accounted = $shares->accounted(sub {
             return map { my $client = Client->new([ start => 'o', 'off.test', '/off_slow' ],
                 [ get => 'late.test', '/a.txt' ], [ wait => 'o' ]); $client->next; $client } 1 .. 3;
         });
         $late_ns = $accounted->{of}->('late.test');
-        last if $late_ns >= 0.5 * $shake->{conn_ns} * 0.7;
+        last if $late_ns >= 0.5 * $shake_ns * 0.7;
     }
-    cmp_ok($late_ns, '>=', 0.5 * $shake->{conn_ns} * 0.7,
+    cmp_ok($late_ns, '>=', 0.5 * $shake_ns * 0.7,
         'HTTP/3: one that is not counted leaves the handshake also if it ends later');
 }
 
