@@ -1,6 +1,7 @@
 //! NGINX's configuration: its words, and the directives in the output of `nginx -T`.
 
 mod dump;
+pub mod include;
 pub mod tree;
 pub mod words;
 

@@ -133,9 +133,7 @@ fn is_public(address: Live<'_, ngx_http_conf_addr_t>) -> bool {
             Some(libc::AF_INET6) => {
                 let address: [u8; 16] =
                     (&raw const (*address.cast::<libc::sockaddr_in6>()).sin6_addr).cast::<[u8; 16]>().read();
-                let address = Ipv6Addr::from(address);
-                !(address.is_loopback()
-                    || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback()))
+                !Ipv6Addr::from(address).to_canonical().is_loopback()
             }
             Some(_) => true,
         }

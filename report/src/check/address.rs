@@ -1,6 +1,6 @@
 //! Addresses on which servers listen.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A `listen`.
 #[derive(Clone, Debug)]
@@ -52,15 +52,10 @@ fn read(text: &str) -> (String, bool) {
     let host = if host == "*" { "0.0.0.0" } else { host };
     let plain = host.trim_start_matches('[').trim_end_matches(']');
     let is_local = match plain.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_loopback(),
-        Ok(IpAddr::V6(address)) => is_loopback(address),
+        Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => host == "localhost",
     };
     (format!("{host}:{port}"), is_local)
-}
-
-fn is_loopback(address: Ipv6Addr) -> bool {
-    address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -20,10 +20,8 @@ pub struct Finding {
     /// a name for programs
     pub id: &'static str,
     pub severity: Severity,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
+    #[serde(flatten)]
+    pub place: Option<Place>,
     pub message: String,
 }
 
@@ -43,8 +41,7 @@ impl Findings {
     }
 
     fn add(&mut self, id: &'static str, severity: Severity, place: Option<&Place>, message: String) {
-        let file = place.map(|place| place.file.to_string());
-        self.0.push(Finding { id, severity, file, line: place.map(|place| place.line), message });
+        self.0.push(Finding { id, severity, place: place.cloned(), message });
     }
 
     /// Warnings first.

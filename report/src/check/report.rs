@@ -29,14 +29,7 @@ pub struct Report {
 pub struct Module {
     pub path: String,
     #[serde(flatten)]
-    pub at: At,
-}
-
-/// The position of a directive.
-#[derive(Debug, Serialize)]
-pub struct At {
-    pub file: String,
-    pub line: usize,
+    pub at: Place,
 }
 
 /// A zone.
@@ -52,7 +45,7 @@ pub struct Zone {
     /// the number of servers whose requests are counted in it
     pub servers: usize,
     #[serde(flatten)]
-    pub at: At,
+    pub at: Place,
 }
 
 /// Where requests are counted.
@@ -69,7 +62,7 @@ pub struct Server {
     pub names: Vec<String>,
     pub listen: Vec<String>,
     #[serde(flatten)]
-    pub at: At,
+    pub at: Place,
     #[serde(flatten)]
     pub counted: Counted,
     pub locations: Vec<Location>,
@@ -80,7 +73,7 @@ pub struct Server {
 pub struct Location {
     pub location: String,
     #[serde(flatten)]
-    pub at: At,
+    pub at: Place,
     #[serde(flatten)]
     pub counted: Counted,
     pub is_status: bool,
@@ -91,13 +84,7 @@ pub struct Location {
 pub struct Block {
     pub block: String,
     #[serde(flatten)]
-    pub at: At,
-}
-
-impl From<&Place> for At {
-    fn from(place: &Place) -> Self {
-        At { file: place.file.to_string(), line: place.line }
-    }
+    pub at: Place,
 }
 
 impl From<&Level> for Counted {
@@ -125,17 +112,17 @@ impl Report {
                 .map(|log| log.path.clone())
                 .collect(),
             servers: model.servers.iter().filter(|server| server.counts_in(&zone.name)).count(),
-            at: At::from(&zone.place),
+            at: zone.place.clone(),
         });
         let servers = model.servers.iter().map(|server| Server {
             names: server.names.clone(),
             listen: server.listens.iter().map(|listen| listen.address.clone()).collect(),
-            at: At::from(&server.place),
+            at: server.place.clone(),
             counted: Counted::from(&server.level),
             locations: { server.locations.iter() }
                 .map(|location| Location {
                     location: location.name.clone(),
-                    at: At::from(&location.place),
+                    at: location.place.clone(),
                     counted: Counted::from(&location.level),
                     is_status: location.status.is_some(),
                 })
@@ -145,13 +132,11 @@ impl Report {
         Report {
             file: dump.files.first().map(|file| file.name.to_string()).unwrap_or_default(),
             files: dump.files.len(),
-            module: model.module.as_ref().map(|(path, at)| Module { path: path.clone(), at: At::from(at) }),
+            module: model.module.as_ref().map(|(path, at)| Module { path: path.clone(), at: at.clone() }),
             is_measured: model.is_measured(),
             zones: zones.collect(),
             servers: servers.collect(),
-            other_blocks: blocks
-                .map(|(block, at)| Block { block: block.clone(), at: At::from(at) })
-                .collect(),
+            other_blocks: blocks.map(|(block, at)| Block { block: block.clone(), at: at.clone() }).collect(),
             findings,
         }
     }

@@ -23,7 +23,7 @@ fn report_of_file(text: &str) -> Report {
 fn found(report: &Report) -> Vec<String> {
     let one = |finding: &Finding| {
         let mark = if finding.severity == Severity::Note { "?" } else { "" };
-        let line = finding.line.map_or_else(String::new, |line| format!("@{line}"));
+        let line = finding.place.as_ref().map_or_else(String::new, |place| format!("@{}", place.line));
         format!("{mark}{}{line}", finding.id)
     };
     report.findings.iter().map(one).collect()

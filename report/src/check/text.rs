@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::findings::{Finding, Severity};
-use super::report::{At, Counted, Report, Server, Zone};
+use super::report::{Counted, Report, Server, Zone};
 use crate::output::style::plain;
 use crate::output::{counted, printable};
 
@@ -27,12 +27,6 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 struct Text<'a, W>(&'a mut W);
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
 
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,11 +89,8 @@ impl<W: Write> Text<'_, W> {
             counted(warnings as u64, "warning", "warnings"),
             counted(notes as u64, "note", "notes")
         ))?;
-        for Finding { severity, file, line, message, .. } in findings {
-            let place = match (file, line) {
-                (Some(file), Some(line)) => format!("{file}:{line}: "),
-                _ => String::new(),
-            };
+        for Finding { severity, place, message, .. } in findings {
+            let place = place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
             let severity = match severity {
                 Severity::Warning => "warning",
                 Severity::Note => "note",

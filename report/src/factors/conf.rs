@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use glob::MatchOptions;
 
 use super::format::{COMBINED, Error, LogFormat};
+use crate::nginx_conf::include::{self, OPTIONS};
 use crate::nginx_conf::words::{End, Tokens};
 use crate::output::{counted, list};
 
@@ -103,20 +103,10 @@ impl Search {
     fn include(&mut self, pattern: &[u8], is_in_stream: bool, depth: usize) {
         let pattern = String::from_utf8_lossy(pattern).into_owned();
         let full = self.prefix.join(&pattern);
-        if !full.to_string_lossy().contains(['*', '?', '[']) {
+        if !include::is_pattern(&full.to_string_lossy()) {
             return self.included(&full, is_in_stream, depth);
         }
-        // two stars are one for glob(3)
-        let mut text = full.to_string_lossy().into_owned();
-        while text.contains("**") {
-            text = text.replace("**", "*");
-        }
-        const OPTIONS: MatchOptions = MatchOptions {
-            case_sensitive: true,
-            require_literal_separator: true,
-            require_literal_leading_dot: true,
-        };
-        match glob::glob_with(&text, OPTIONS) {
+        match glob::glob_with(&include::for_glob(full.to_string_lossy().into_owned()), OPTIONS) {
             Ok(found) => {
                 for path in found.take(MAX_FILES) {
                     match path {

@@ -4,9 +4,11 @@ use std::fmt;
 use std::rc::Rc;
 
 use anyhow::bail;
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
+use serde::Serialize;
 
 use super::dump::{Dump, File};
+use super::include::{self, OPTIONS};
 use super::words::{End, Tokens};
 
 /// The deepest nesting of blocks and files.
@@ -15,7 +17,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_DIRECTIVES: usize = 2_000_000;
 
 /// The position of a directive.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub file: Rc<str>,
     pub line: usize,
@@ -137,29 +139,19 @@ impl Reader<'_> {
         depth: usize,
         out: &mut Vec<Directive>,
     ) -> anyhow::Result<()> {
-        const OPTIONS: MatchOptions = MatchOptions {
-            case_sensitive: true,
-            require_literal_separator: true,
-            require_literal_leading_dot: true,
-        };
         let dump = self.dump;
         let full =
             if pattern.starts_with('/') { pattern.to_owned() } else { format!("{}{pattern}", self.folder) };
-        let is_pattern = full.contains(['*', '?', '[']);
         if !dump.is_whole {
             bail!("{place}: \"include {pattern}\": only the output of \"nginx -T\" has included files");
         }
-        if !is_pattern {
+        if !include::is_pattern(&full) {
             let Some(file) = dump.files.iter().find(|file| *file.name == *full) else {
                 bail!("{place}: the included file {full} is not in the output of \"nginx -T\"");
             };
             return self.file(file, depth, out);
         }
-        // two stars are one for glob(3)
-        let mut text = full;
-        while text.contains("**") {
-            text = text.replace("**", "*");
-        }
+        let text = include::for_glob(full);
         let Ok(pattern) = Pattern::new(&text) else { bail!("{place}: the pattern {text} is not valid") };
         for file in dump.files.iter().filter(|file| pattern.matches_with(&file.name, OPTIONS)) {
             self.file(file, depth, out)?;
