@@ -1,6 +1,5 @@
 //! The accounts of a request.
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::key::OVERFLOW_KEY;
 use nginx_sys::NGX_LOG_WARN;
 
@@ -9,6 +8,7 @@ use crate::config::key::Key;
 use crate::config::location::LocConf;
 use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::request::Request;
 use accounting::account_set::{AccountId, AccountSet};
 

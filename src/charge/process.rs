@@ -1,6 +1,5 @@
 //! A worker process: its start, its work in each second, its end.
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::limit::Limit;
 use accounting::meter::{Meter, Mode};
 use accounting::process::ProcessId;
@@ -25,6 +24,7 @@ use crate::measure::http2::frames::FrameHook;
 use crate::measure::laps::Laps;
 use crate::measure::{event_loop, io, listeners, received};
 use crate::nginx::allocator;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::io::worker_number;
 use crate::nginx::listening::accept_first;
 use crate::nginx::own_timer::OwnTimer;

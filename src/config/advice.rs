@@ -1,6 +1,5 @@
 //! Warnings about mistakes in a valid configuration. They are logged after the configuration has been read.
 
-use crate::nginx::error_log::ngx_log_error;
 use nginx_sys::{NGX_LOG_WARN, ngx_log_t};
 
 use crate::config::key::Key;
@@ -10,6 +9,7 @@ use crate::config::zone::Zone;
 use crate::config::zone_use::ZoneUse;
 use crate::nginx::access;
 use crate::nginx::conf::{Conf, Core, Failed};
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::server::{self, Server};
 
 /// Checks the whole configuration for mistakes.

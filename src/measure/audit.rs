@@ -1,11 +1,11 @@
 //! Reads both clocks at each lap, and compares them. Only in builds with the feature `audit`; see tools/audit.
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::meter::Clocks;
 use hdrhistogram::Histogram;
 use nginx_sys::{NGX_LOG_NOTICE, ngx_log_t};
 
 use crate::measure::clock::{ThreadClocks, thread_cpu_ns};
+use crate::nginx::error_log::ngx_log_error;
 
 /// A measured time, with its lower and upper bound by the CPU clock. The CPU clock is read before and after the meter.
 /// Between these readings, an interrupt may take any time.

@@ -23,13 +23,13 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::nginx::error_log::ngx_log_error;
 use memmap2::{MmapOptions, MmapRaw};
 use nginx_sys::NGX_LOG_NOTICE;
 use nginx_sys::ngx_log_t;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
+use crate::nginx::error_log::ngx_log_error;
 use crate::persist::descriptors::{self, KeptDescriptor};
 
 /// The prefix in the names of all our memfds.

@@ -1,6 +1,5 @@
 //! A table of accounts for each zone, in shared memory.
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::table::{self, Table, TableBefore};
 use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, ngx_log_t, ngx_random};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -8,6 +7,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::config::main::with_running;
 use crate::config::zone::Zone;
 use crate::nginx::conf::Failed;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::shared_memory::{Init, SharedMemory};
 use crate::persist::kept::{kept, memory};
 use crate::persist::memory::Memory;

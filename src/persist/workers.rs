@@ -3,11 +3,11 @@
 use core::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::workers::{self, Workers};
 use nginx_sys::NGX_LOG_EMERG;
 
 use crate::nginx::conf::{Conf, Failed};
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::shared_memory::{self, Init, SharedMemory, with_slab_pool};
 use crate::persist::memory::Memory;
 use crate::persist::origin::source;

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::key;
 use accounting::table::Table;
 use accounting::traffic::{Append, BATCH_BYTES, Instant, Ledger, Part};
@@ -16,6 +15,7 @@ use crate::export::traffic_log::file::{Descriptor, Held};
 use crate::export::traffic_log::{lock, log};
 use crate::measure::clock::shared_ms;
 use crate::nginx::cycle::Cycle;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::thread::{PATIENCE, Progress};
 use crate::nginx::time::{monotonic_ms, utc, wall_ms};
 use crate::persist::kept;

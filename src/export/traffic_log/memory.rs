@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::table::{self, Table};
 use accounting::traffic::{self, Ledger};
 use nginx_sys::NGX_LOG_EMERG;
@@ -14,6 +13,7 @@ use crate::config::zone::Zone;
 use crate::export::traffic_log::lock;
 use crate::export::traffic_log::log::{has_table, kept, ledger, memory, name};
 use crate::nginx::conf::{Conf, Failed};
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::shared_memory::{self, Init, SharedMemory, with_slab_pool};
 use crate::nginx::time::monotonic_ms;
 use crate::persist::memory::Memory;

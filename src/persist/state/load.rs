@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::state::{Restored, Saved};
 use accounting::table::{NEVER, Table};
 use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
@@ -10,6 +9,7 @@ use nginx_sys::{NGX_LOG_EMERG, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_log_t};
 use crate::config::zone::Zone;
 use crate::nginx::conf::Failed;
 use crate::nginx::cycle::Cycle;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::process::is_test;
 use crate::nginx::thread::{NO_ANSWER, PATIENCE, within};
 use crate::nginx::time::now_ms;

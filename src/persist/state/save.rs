@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::key;
 use accounting::table::Table;
 use memmap2::MmapRaw;
 use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t};
 
 use crate::config::zone::Zone;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::process::{self, Role};
 use crate::nginx::thread::{PATIENCE, Progress, Work};
 use crate::persist::kept::kept;

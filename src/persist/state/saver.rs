@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::nginx::error_log::ngx_log_error;
 use accounting::table::NEVER;
 use nginx_sys::{NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_log_t};
 
 use crate::config::main::MainConf;
+use crate::nginx::error_log::ngx_log_error;
 use crate::nginx::own_timer::OwnTimer;
 use crate::nginx::process::is_finishing;
 use crate::nginx::thread::{Progress, Work};
