@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154
 #
-# What packaging/rpm/build and tools/release share: the version and the archives of the sources. Sourced, not run, after
+# What programs for packages and releases share: the version and the archives of the sources. Sourced, not run, after
 # scripts/lib.sh.
 
 # begins the names of archives
@@ -8,6 +8,14 @@
 readonly source_prefix=ngx-http-request-cpu
 
 project_version() { sed -n '/^\[workspace\.package\]/,/^\[/ s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml"; }
+
+# set_cargo_version DIR VERSION: in Cargo.toml, in the table of the workspace only; and in Cargo.lock, for the crates
+# without a source, which are those of this repository
+set_cargo_version() {
+    sed -i '/^\[workspace\.package\]/,/^\[/ s/^version = ".*"/version = "'"$2"'"/' "$1/Cargo.toml"
+    VERSION=$2 perl -00 -pi -e 's/^version = ".*"/version = "$ENV{VERSION}"/m if /^\[\[package\]\]/ && !/^source = /m' \
+        "$1/Cargo.lock"
+}
 
 # True if this is a checkout, and not an unpacked archive.
 is_checkout() { [[ -e $root/.git ]] && has git; }

@@ -271,14 +271,27 @@ has_debian_suite() { on_debian && { [[ -e $root/target/suites/$1/unpacked ]] || 
 
 update_debian_suite() {
     local dir=$root/target/suites/$1/apt mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    mkdir -p "$dir/lists/partial" "$dir/archives/partial"
-    # the mirror that apt uses on this machine
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
-        2>/dev/null | head -n 1) || true
+    mirror=$(apt_mirror Debian) || true
     [[ $mirror ]] || { say "apt of this machine uses no mirror of Debian" && return 1; }
     [[ -e $keyring ]] && keyring="[signed-by=$keyring] " || keyring=
+    private_apt "$dir"
     printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$1" >"$dir/sources.list"
-    # an empty package state: the installed packages are those of another suite
+    # with Error-Mode, an unreachable suite is an error
+    APT_CONFIG=$dir/apt.conf apt-get update -q -o APT::Update::Error-Mode=any >"$dir/update.log" 2>&1
+}
+
+# apt_mirror LABEL: the mirror of Debian with this label (Debian, Debian-Security) that apt uses on this machine
+# shellcheck disable=SC2016 # the format is apt's
+apt_mirror() {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Label: $1" 2>/dev/null |
+        head -n 1
+}
+
+# private_apt DIR: writes DIR/apt.conf, with which apt uses only DIR and its sources.list, and has no installed package:
+# those of this machine are of another suite or architecture.
+private_apt() {
+    local dir=$1
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial"
     : >"$dir/status"
     cat >"$dir/apt.conf" <<EOF
 Dir::State "$dir";
@@ -295,8 +308,6 @@ Acquire::Retries "1";
 Acquire::http::Timeout "20";
 APT::Sandbox::User "root";
 EOF
-    # with Error-Mode, an unreachable suite is an error
-    APT_CONFIG=$dir/apt.conf apt-get update -q -o APT::Update::Error-Mode=any >"$dir/update.log" 2>&1
 }
 
 fetch_debian_suite() {
@@ -353,7 +364,7 @@ run_beside_system() {
 use_source() {
     local dir=$1 source name version binary arguments=()
     shift
-    [[ -f $dir/src/core/nginx.h ]] || die "\"$dir\" is not an NGINX source: it has no src/core/nginx.h"
+    need_source "$dir"
     # -P: find does not follow a link given as its starting point
     source=$(cd "$dir" && pwd -P)
     name=$(source_name "$source") version=$(source_version "$source")
@@ -387,6 +398,13 @@ known_arguments() {
         grep -qE "^ *$argument\)" "$source/auto/options" && printf '%s\n' "$argument"
     done
     return 0
+}
+
+# tested_arguments SOURCE: all that the tests use and the source knows
+tested_arguments() {
+    known_arguments "$1" --with-threads --with-file-aio --with-http_{ssl,v2,v3,realip,auth_request}_module \
+        --with-http_{addition,gunzip,slice,stub_status,sub}_module --with-stream{,_ssl_module,_realip_module} \
+        --with-stream_ssl_preread_module --with-mail{,_ssl_module}
 }
 
 # the arguments of configure, after use_configured
@@ -451,6 +469,10 @@ configure_failed() {
         "Its arguments came from $arguments_from:" "${@/#/    }" \
         "To build with others, for example without those that this machine has no library for, name them after \"--\":" \
         "    scripts/build --source DIR -- --with-compat …"
+}
+
+need_source() {
+    [[ -f $1/src/core/nginx.h ]] || die "\"$1\" is not an NGINX source: it has no src/core/nginx.h"
 }
 
 # The version of NGINX in a source, or of the NGINX that the source is derived from.

@@ -20,12 +20,6 @@ apt_sources() {
     [[ ! $security ]] || printf 'deb %s %s-security main\n' "$security" "$1"
 }
 
-# shellcheck disable=SC2016 # the format is apt's
-apt_mirror() {
-    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Label: $1" 2>/dev/null |
-        head -n 1
-}
-
 # make_chroot SUITE DIR VARIANT [ARGUMENT…]: the arguments are for mmdebstrap
 make_chroot() {
     local suite=$1 dir=$2 variant=$3 log=$2.log options=()
